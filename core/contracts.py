@@ -1,0 +1,264 @@
+"""The decorators by which parts are added: each states its signature, checks it, and registers the function.
+
+    @advantage
+    def median_baseline(batch: Batch) -> Tensor:
+        '''Reward minus the median of its group.'''
+        return batch.rewards - batch.rewards.quantile(0.5, dim=1, keepdim=True)    # [P, G]
+
+Positional parameters are what the core hands in; keyword-only parameters with defaults are hyper-parameters, reachable
+from gin as `median_baseline.name = value`.
+"""
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final, Literal, Protocol, TypeAlias, cast, overload
+
+from torch import Tensor
+
+from core.errors import GrpoLabError
+from core.registry import Part, register
+
+Function: TypeAlias = Callable[..., Any]
+Decorator: TypeAlias = Callable[[Function], Part]
+NO_AXES: Final[Mapping[str, str]] = MappingProxyType({})
+
+FILLED_FIELDS: Final = ("greedy_rewards", "ref_logps", "values", "sum_squared_probs")
+"""Batch fields that a provider fills when a part asks for them, beside `old_logps`, which the core fills."""
+
+ROW_TENSORS: Final = (
+    "logps", "old_logps", "advantages", "mask", "behaviour_logps", "ref_logps", "values", "sum_squared_probs",
+    "entropy", "lengths", "truncated", "rewards", "prepared",
+)  # fmt: skip
+"""What an objective may ask for by parameter name."""
+
+
+@dataclass(frozen=True)
+class TokenLoss:
+    """An objective's token loss [B, T], with what it wants logged: name to [B, T], averaged over counted tokens."""
+
+    loss: Tensor
+    info: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def _where(kind: str, function: Function) -> str:
+    """File, line and name, for messages."""
+    return f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}: {kind} '{function.__name__}'"
+
+
+def _check(kind: str, function: Function, positional: Collection[tuple[str, ...]]) -> None:
+    """Refuse a function whose positional parameters are none of these, by number and name."""
+    names = tuple(
+        p.name
+        for p in inspect.signature(function).parameters.values()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    )
+    if names not in positional:
+        allowed = " or ".join(f"({', '.join(p)})" for p in positional)
+        raise GrpoLabError(
+            f"{_where(kind, function)} takes ({', '.join(names)}) but must take {allowed}; "
+            "write hyper-parameters after a bare *, each with a default"
+        )
+
+
+def _check_defaults(kind: str, function: Function, supplied: Collection[str] = ()) -> None:
+    """Refuse hyper-parameters without a default."""
+    for p in inspect.signature(function).parameters.values():
+        if p.kind is p.KEYWORD_ONLY and p.default is p.empty and p.name not in supplied:
+            raise GrpoLabError(f"{_where(kind, function)}: hyper-parameter '{p.name}' needs a default")
+
+
+@overload
+def advantage(function: Function, /) -> Part: ...
+@overload
+def advantage(
+    *,
+    needs: tuple[str, ...] = (),
+    min_group: int = 2,
+    scope: Literal["group", "batch"] = "group",
+    state: Callable[[], Any] | None = None,
+    axes: Mapping[str, str] = NO_AXES,
+) -> Decorator: ...
+def advantage(
+    function: Function | None = None,
+    /,
+    *,
+    needs: tuple[str, ...] = (),
+    min_group: int = 2,
+    scope: Literal["group", "batch"] = "group",
+    state: Callable[[], Any] | None = None,
+    axes: Mapping[str, str] = NO_AXES,
+) -> Part | Decorator:
+    """Register an advantage estimator: `(batch, *, hyper) -> [P, G]` or `[P, G, T]`, no gradient.
+
+    `needs`: batch fields to be filled first, e.g. `("greedy_rewards",)`. `min_group`: smallest group size at which
+    it is defined. `scope`: whether it reads one group or the whole batch. `state`: makes the initial state of a
+    running estimator, whose signature is then `(batch, state, *, hyper) -> (advantages, state)`; checkpointed.
+    """
+
+    def add(function: Function) -> Part:
+        _check("advantage", function, [("batch", "state")] if state else [("batch",)])
+        _check_defaults("advantage", function)
+        unknown = set(needs) - {*FILLED_FIELDS, "old_logps", "behaviour_logps", "reward_parts", "correct"}
+        if unknown:
+            raise GrpoLabError(
+                f"advantage '{function.__name__}' needs {', '.join(sorted(unknown))}, which no batch has; "
+                f"it may need: {', '.join(FILLED_FIELDS)}"
+            )
+        options = {"needs": needs, "min_group": min_group, "scope": scope, "state": state}
+        return register("advantage", function, options=options, axes=axes)
+
+    return add(function) if function is not None else add
+
+
+@overload
+def objective(function: Function, /) -> Part: ...
+@overload
+def objective(
+    *,
+    level: Literal["row", "group"] = "row",
+    prepare: Function | None = None,
+    zero_at_zero_advantage: bool = False,
+    axes: Mapping[str, str] = NO_AXES,
+) -> Decorator: ...
+def objective(
+    function: Function | None = None,
+    /,
+    *,
+    level: Literal["row", "group"] = "row",
+    prepare: Function | None = None,
+    zero_at_zero_advantage: bool = False,
+    axes: Mapping[str, str] = NO_AXES,
+) -> Part | Decorator:
+    """Register a policy objective: tensors asked for by name, `(logps, old_logps, advantages, mask, *, hyper)`.
+
+    Returns the token loss [B, T], minimised, or a `TokenLoss`. Everything asked for is [B, T] (`lengths`,
+    `truncated` and `rewards` are [B]). `level="group"` hands in and takes back [P, G, T], for losses that couple
+    the rows of a group. `prepare(logps, advantages, mask, generator)` runs once per optimizer step on all rows
+    without gradient, with keyed randomness; what it returns [B, T] arrives as `prepared`. `zero_at_zero_advantage`
+    declares that a row whose advantages are 0 has no loss and no gradient, so that the core may leave it out.
+    """
+
+    def add(function: Function) -> Part:
+        names = [p.name for p in inspect.signature(function).parameters.values() if p.kind is not p.KEYWORD_ONLY]
+        unknown = [name for name in names if name not in ROW_TENSORS]
+        if unknown or "logps" not in names:
+            _check("objective", function, [("logps", "old_logps", "advantages", "mask")])
+        if (prepare is not None) != ("prepared" in names):
+            raise GrpoLabError(f"objective '{function.__name__}': `prepare` and the parameter `prepared` go together")
+        _check_defaults("objective", function)
+        options = {"level": level, "prepare": prepare, "zero_at_zero_advantage": zero_at_zero_advantage}
+        return register("objective", function, options=options, axes=axes)
+
+    return add(function) if function is not None else add
+
+
+@overload
+def aggregator(function: Function, /) -> Part: ...
+@overload
+def aggregator(*, split_invariant: bool = True, axes: Mapping[str, str] = NO_AXES) -> Decorator: ...
+def aggregator(
+    function: Function | None = None, /, *, split_invariant: bool = True, axes: Mapping[str, str] = NO_AXES
+) -> Part | Decorator:
+    """Register a loss aggregator: `(mask, *, max_tokens, hyper) -> weights [B, T]`.
+
+    `mask` holds all rows of ONE optimizer step; the loss is always `(weights * where(mask, token_loss, 0)).sum()`, so
+    splitting the step into micro-batches changes nothing. `split_invariant=False` is declared by an aggregator that is
+    to be computed on each micro-batch by itself, as some trainers do.
+    """
+
+    def add(function: Function) -> Part:
+        _check("aggregator", function, [("mask",)])
+        _check_defaults("aggregator", function, ("max_tokens",))
+        options = {"split_invariant": split_invariant}
+        return register("aggregator", function, options=options, axes=axes, supplied=("max_tokens",))
+
+    return add(function) if function is not None else add
+
+
+class PlainDecorator(Protocol):
+    """A decorator without options beyond `axes`."""
+
+    @overload
+    def __call__(self, function: Function, /) -> Part: ...
+    @overload
+    def __call__(self, *, axes: Mapping[str, str] = NO_AXES) -> Decorator: ...
+
+
+def _plain(kind: str, positional: Collection[tuple[str, ...]], supplied: tuple[str, ...], doc: str) -> PlainDecorator:
+
+    def decorate(function: Function | None = None, /, *, axes: Mapping[str, str] = NO_AXES) -> Part | Decorator:
+        def add(function: Function) -> Part:
+            _check(kind, function, positional)
+            _check_defaults(kind, function, supplied)
+            return register(kind, function, axes=axes, supplied=supplied)
+
+        return add(function) if function is not None else add
+
+    decorate.__name__, decorate.__doc__ = kind, doc
+    return cast(PlainDecorator, decorate)
+
+
+kl = _plain(
+    "kl",
+    [("logps", "ref_logps"), ("logps", "ref_logps", "old_logps")],
+    (),
+    "Register an estimator of the divergence from the reference policy: `(logps, ref_logps[, old_logps]) -> [B, T]`.",
+)
+correction = _plain(
+    "correction",
+    [("old_logps", "behaviour_logps", "mask")],
+    (),
+    "Register a correction of the mismatch between sampler and trainer: `(old_logps, behaviour_logps, mask, *, hyper)` "
+    "to factors [B, T], detached, on the objective and not on the KL.",
+)
+filter = _plain(
+    "filter",
+    [("batch",)],
+    (),
+    "Register a group filter: `(batch, *, hyper) -> [P]` bool, the groups to train on.",
+)
+shaping = _plain(
+    "shaping",
+    [("rewards", "lengths", "truncated")],
+    ("max_tokens",),
+    "Register a reward shaping: `(rewards, lengths, truncated, *, max_tokens, hyper) -> rewards`, all [P, G] or, for "
+    "greedy responses, [P].",
+)
+reward = _plain(
+    "reward",
+    [("problem", "response")],
+    (),
+    "Register a reward function: `(problem, response, *, hyper) -> float | bool | Score`, one response at a time.",
+)
+task = _plain("task", [()], (), "Register a task: a function of hyper-parameters that returns a `Task`.")
+generator = _plain(
+    "generator", [()], (), "Register a generator: a function of hyper-parameters that returns a `Generator`."
+)
+setting = _plain(
+    "setting",
+    [()],
+    (),
+    "Register a bundle of settings: a function of hyper-parameters that returns plain data.",
+)
+
+
+def provider(*, fills: str, cost: str, axes: Mapping[str, str] = NO_AXES) -> Decorator:
+    """Register a provider: `(run, *, hyper)`, called once at the start, returns a function from batch to one field.
+
+    `fills` names the field; `cost` says in words what it takes, for reports (e.g. "one greedy response per prompt").
+    What is returned may have `state_dict()` and `load_state_dict()`, and is then checkpointed.
+    """
+
+    def add(function: Function) -> Part:
+        _check("provider", function, [("run",)])
+        _check_defaults("provider", function)
+        if fills not in FILLED_FIELDS:
+            raise GrpoLabError(
+                f"provider '{function.__name__}' fills '{fills}', which is no field that a part can ask for; "
+                f"those are: {', '.join(FILLED_FIELDS)}"
+            )
+        return register("provider", function, options={"fills": fills, "cost": cost}, axes=axes)
+
+    return add

@@ -1,0 +1,19 @@
+"""The one exception that means "you can fix this": it names the thing, the place and the remedy."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class GrpoLabError(Exception):
+    """A mistake in what the bench was given; the message says what, where and what to do instead.
+
+    The command line prints the message alone, without a traceback. Everything else that is raised is a bug.
+    """
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """A hint for a misspelt name: the near ones first, then all that is known."""
+    names = sorted(known)
+    close = get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    return f"{hint}known: {', '.join(names) if names else 'none'}"

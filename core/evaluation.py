@@ -1,0 +1,83 @@
+"""Evaluation on the study's fixed questions: greedily once, sampled K times, stored per question."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from core.problems import Problem
+from core.randomness import key
+from core.rollout import Run, Sampled, sample
+from core.scoring import GraderError, Scores, grade, score
+
+
+def evaluate(run: Run, step: int) -> list[dict[str, Any]]:
+    """One record per test suite: a summary, and every question with its responses.
+
+    Questions are those of the evaluation's own seed, the same for all seeds and arms; sampling noise is keyed by the
+    run's seed, the step and the question. Tokens sampled here are not counted as training tokens.
+    """
+    settings, task = run.recipe.evaluation, run.recipe.task
+    counted = run.sampled_tokens
+    records = []
+    for place, split in enumerate(task.suites if settings.split is None else (settings.split,)):
+        problems = [task.problem(split, settings.seed, i) for i in range(settings.questions)]
+        noise_key = key(run.seed, "eval", step, place)
+        drawn = sample(run, problems, samples=settings.samples, noise_key=noise_key)
+        greedy = sample(run, problems, samples=1, noise_key=None)
+        records.append(
+            {"step": step, "split": split, "total_sampled_tokens": counted} | _record(run, problems, drawn, greedy)
+        )
+    run.sampled_tokens = counted
+    return records
+
+
+def _record(run: Run, problems: Sequence[Problem], drawn: Sampled, greedy: Sampled) -> dict[str, Any]:
+    scores, greedy_scores = (_score(run, sampled) for sampled in (drawn, greedy))
+    questions = []
+    for p, problem in enumerate(problems):
+        questions.append({
+            "index": problem.index,
+            "prompt": problem.prompt if isinstance(problem.prompt, str) else problem.prompt[-1]["content"],
+            "answer": problem.answer,
+            "greedy": _response(greedy, greedy_scores, p, 0),
+            "samples": [_response(drawn, scores, p, k) for k in range(scores.correct.shape[1])],
+        })  # fmt: skip
+    lengths = drawn.generation.mask.sum(-1).float().cpu()
+    correct = scores.correct
+    summary = {
+        "accuracy": _mean(correct.float()),
+        "lenient_accuracy": _mean(scores.lenient.float()),
+        "greedy_accuracy": _mean(greedy_scores.correct.float()),
+        "pass_at_k": _mean(correct.any(1).float()),
+        "length": _mean(lengths),
+        "length_correct": _mean(lengths[correct]),
+        "length_incorrect": _mean(lengths[~correct]),
+        "truncated": _mean(drawn.generation.truncated.float()),
+        "entropy": _mean(drawn.generation.entropy[drawn.generation.mask]),
+        "samples": correct.shape[1],
+    }
+    return {"summary": summary, "questions": questions}
+
+
+def _score(run: Run, sampled: Sampled) -> Scores:
+    """Scores of a test: here a failing grader is an error at once, since a dropped question would change the test."""
+    scores = score(run.recipe.rewards, sampled.problems, sampled.texts)
+    if scores.failed:
+        p = scores.failed[0]
+        for text in sampled.texts[p]:
+            grade(run.recipe.rewards[0], sampled.problems[p], text)
+        raise GraderError(scores.failure)
+    return scores
+
+
+def _response(sampled: Sampled, scores: Scores, p: int, k: int) -> dict[str, Any]:
+    return {
+        "text": sampled.texts[p][k],
+        "correct": bool(scores.correct[p, k]),
+        "length": int(sampled.generation.mask[p, k].sum()),
+    }
+
+
+def _mean(values: torch.Tensor) -> float | None:
+    return float(values.mean()) if values.numel() else None

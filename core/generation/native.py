@@ -1,0 +1,108 @@
+"""The native generator: transformers' model, our own cached decoding loop."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from core.contracts import generator
+from core.generation.base import Generation, check_context
+from core.generation.noise import make_noise
+from core.packing import Cache, Packed
+from core.policy import Policy
+from core.randomness import row_keys
+
+
+@dataclass(frozen=True)
+class Native:
+    """Prefills each prompt once for all its samples, retires finished rows, samples with keyed noise.
+
+    Finished rows are dropped from the batch when at most `retire_at` of its rows are still alive: dropping copies the
+    cache, so it is not done for every single one.
+    """
+
+    retire_at: float
+
+    @torch.no_grad()
+    def generate(
+        self,
+        policy: Policy,
+        prompts: Sequence[Tensor],
+        *,
+        samples: int,
+        max_tokens: int,
+        temperature: float,
+        noise_key: int | None,
+    ) -> Generation:
+        """See `core.generation.Generator`."""
+        check_context(policy, prompts, max_tokens)
+        P, device = len(prompts), policy.device
+        B = P * samples
+        noise = None
+        if noise_key is not None:
+            slots = torch.arange(P, device=device).repeat_interleave(samples)
+            keys = row_keys(noise_key, slots, torch.arange(samples, device=device).repeat(P))
+            noise = make_noise(keys, policy.vocabulary, noise_key)
+        ends = torch.tensor(policy.end_tokens, device=device)
+
+        cache = Cache(prompts, samples, max_tokens)
+        prefill = Packed(prompts, cache=cache)
+        hidden = policy.hidden(prefill.input_ids, prefill.positions, prefill)[prefill.prompt_end]
+        logits = policy.logits(hidden).repeat_interleave(samples, 0)
+
+        tokens = torch.zeros(B, max_tokens, dtype=torch.long, device=device)
+        logps, entropy = (torch.zeros(B, max_tokens, device=device) for _ in range(2))
+        lengths = torch.full((B,), max_tokens, device=device)
+        truncated = torch.ones(B, dtype=torch.bool, device=device)
+        rows = torch.arange(B, device=device)  # which response each row of the batch is
+        alive = torch.ones(B, dtype=torch.bool, device=device)
+        for t in range(max_tokens):
+            next_tokens, next_logps, next_entropy = _draw(logits, temperature, noise.at(rows, t) if noise else None)
+            tokens[rows, t] = next_tokens
+            logps[rows, t] = next_logps
+            entropy[rows, t] = next_entropy
+            ended = alive & torch.isin(next_tokens, ends)
+            lengths[rows[ended]] = t + 1
+            truncated[rows[ended]] = False
+            alive &= ~ended
+            left = int(alive.sum())
+            if left == 0 or t + 1 == max_tokens:
+                break
+            if left <= self.retire_at * len(rows):
+                cache.keep(alive)
+                rows, next_tokens, alive = rows[alive], next_tokens[alive], alive[alive]
+            hidden = policy.hidden(next_tokens[None], cache.positions[None], cache)
+            cache.advance()
+            logits = policy.logits(hidden)
+
+        T = int(lengths.max())
+        mask = torch.arange(T, device=device) < lengths[:, None]
+        filled = [torch.where(mask, x[:, :T], torch.zeros_like(x[:, :T])) for x in (tokens, logps, entropy)]
+        shaped = [x.view(P, samples, T) for x in (*filled, mask)]
+        return Generation(
+            tokens=shaped[0],
+            logps=shaped[1],
+            entropy=shaped[2],
+            mask=shaped[3],
+            truncated=truncated.view(P, samples),
+        )
+
+
+def _draw(logits: Tensor, temperature: float, noise: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Next token of each row, its log-probability and the entropy of what it was drawn from, each [b].
+
+    Greedy tokens are reported under the untempered distribution, since at temperature 0 there is none.
+    """
+    if noise is not None and temperature != 1:
+        logits = logits / temperature
+    log_probs = torch.log_softmax(logits, -1)
+    chosen = (logits if noise is None else noise + logits).argmax(-1)
+    entropy = -(log_probs.exp() * log_probs).sum(-1)
+    return chosen, log_probs.gather(-1, chosen[:, None])[:, 0], entropy
+
+
+@generator
+def native(*, retire_at: float = 0.75) -> Native:
+    """Decoding inside this process, on the policy's own weights: sampler and trainer agree to rounding."""
+    return Native(retire_at)

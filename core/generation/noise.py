@@ -1,0 +1,65 @@
+"""Sampling noise keyed by (rollout, prompt slot, sample, position): equal policies give equal text, similar ones stay
+coupled.
+
+A token is drawn as argmax(logits / temperature + Gumbel noise). Two policies that see the same noise then differ only
+where their probabilities do, nearly as rarely as any coupling allows.
+"""
+
+from typing import Final, Protocol
+
+import torch
+from torch import Tensor
+
+from core.randomness import fold, gumbel, uniform
+
+SMALL_VOCABULARY: Final = 2048
+TABLE_SIZE: Final = 1 << 22
+
+
+class Noise(Protocol):
+    """Gumbel noise for whole vocabularies."""
+
+    def at(self, rows: Tensor, position: int) -> Tensor:
+        """Noise [len(rows), V] for these rows at this position."""
+        ...
+
+
+class DirectNoise:
+    """One draw per (row, position, token): exact, and cheap for a small vocabulary."""
+
+    def __init__(self, keys: Tensor, vocabulary: int) -> None:
+        self._keys = keys
+        self._tokens = torch.arange(vocabulary, device=keys.device)
+
+    def at(self, rows: Tensor, position: int) -> Tensor:
+        """Noise [len(rows), V]."""
+        return gumbel(fold(fold(self._keys[rows], position)[:, None], self._tokens))
+
+
+class TableNoise:
+    """A slice of one table per (row, position), at a keyed offset: a look-up instead of V logarithms.
+
+    The table is drawn afresh for every rollout. Whatever the offset, a slice is V independent Gumbel draws, so each
+    token
+    has exactly its probability; two slices of one rollout overlap with probability 2V / 2^22 and then share, shifted,
+    the noise of different tokens.
+    """
+
+    def __init__(self, keys: Tensor, vocabulary: int, seed: int) -> None:
+        self._keys = keys
+        size = max(TABLE_SIZE, 4 * vocabulary)
+        draws = torch.empty(size).exponential_(generator=torch.Generator().manual_seed(seed))
+        table = -torch.log(draws.clamp_(min=torch.finfo(torch.float32).tiny)).to(keys.device)
+        self._slices = table.unfold(0, vocabulary, 1)
+
+    def at(self, rows: Tensor, position: int) -> Tensor:
+        """Noise [len(rows), V]."""
+        offsets = (uniform(fold(self._keys[rows], position)) * len(self._slices)).long()
+        return self._slices[offsets]
+
+
+def make_noise(keys: Tensor, vocabulary: int, seed: int) -> Noise:
+    """The cheaper exact source for this vocabulary; `keys` [B], one per row, `seed` the rollout's."""
+    if vocabulary <= SMALL_VOCABULARY:
+        return DirectNoise(keys, vocabulary)
+    return TableNoise(keys, vocabulary, seed)

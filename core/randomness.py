@@ -1,0 +1,67 @@
+"""Keyed randomness: every draw has a key, so no draw depends on how many draws another made.
+
+A key is `(seed, stream, step, round, ...)`. Streams keep purposes apart: a variant that samples more must not shift the
+order of prompts. Noise for sampling is a pure function of its key (a counter-based generator), computed on whatever
+device holds the keys: the same on every device, for every batch shape and in every order.
+"""
+
+import hashlib
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from core.errors import GrpoLabError
+
+STREAMS: Final = ("init", "prompts", "extra_prompts", "sampling", "minibatch", "objective", "reward", "eval")
+
+# the constants of SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators"), as int64
+_GAMMA: Final = 0x9E3779B97F4A7C15 - 2**64
+_MIX_1: Final = 0xBF58476D1CE4E5B9 - 2**64
+_MIX_2: Final = 0x94D049BB133111EB - 2**64
+
+
+def key(seed: int, stream: str, *path: int) -> int:
+    """A 63-bit integer that stands for `(seed, stream, *path)`."""
+    if stream not in STREAMS:
+        raise GrpoLabError(f"unknown random stream '{stream}'; known: {', '.join(STREAMS)}")
+    digest = hashlib.blake2b(repr((seed, stream, *path)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def torch_generator(seed: int, stream: str, *path: int) -> torch.Generator:
+    """A CPU generator at the start of its own sequence, for draws that torch makes."""
+    return torch.Generator().manual_seed(key(seed, stream, *path))
+
+
+def _shift(x: Tensor, bits: int) -> Tensor:
+    """Logical right shift of int64 (torch's own keeps the sign)."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def mix(x: Tensor) -> Tensor:
+    """SplitMix64's finaliser: int64 in, well-mixed int64 out, a bijection."""
+    x = (x ^ _shift(x, 30)) * _MIX_1
+    x = (x ^ _shift(x, 27)) * _MIX_2
+    return x ^ _shift(x, 31)
+
+
+def fold(keys: Tensor, index: Tensor | int) -> Tensor:
+    """Keys one level down: `(key, index)` for int64 `keys` and `index`, broadcast."""
+    step = index * _GAMMA if isinstance(index, Tensor) else torch.tensor(index, device=keys.device) * _GAMMA
+    return mix(mix(keys + _GAMMA) + step)
+
+
+def row_keys(base: int, slots: Tensor, samples: Tensor) -> Tensor:
+    """One key per response: `(base, prompt slot, sample)`, int64, broadcast over `slots` and `samples`."""
+    return fold(fold(torch.tensor(base, device=slots.device), slots), samples)
+
+
+def uniform(keys: Tensor) -> Tensor:
+    """One float64 in (0, 1) per int64 key, never 0 and never 1."""
+    return (_shift(mix(keys), 11).double() + 0.5) * 2.0**-53
+
+
+def gumbel(keys: Tensor) -> Tensor:
+    """One standard Gumbel float32 per int64 key: `-log(-log(u))`."""
+    return -torch.log(-torch.log(uniform(keys))).float()

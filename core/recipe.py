@@ -1,0 +1,163 @@
+"""Everything that a run needs beside the maths, and the gin root `train` that assembles it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from core.contracts import FILLED_FIELDS, setting
+from core.errors import GrpoLabError
+from core.generation.base import Generator
+from core.optimizer import OptimizerSettings, adamw
+from core.policy import PolicySettings, policy
+from core.problems import Task
+from core.registry import PROVIDERS, REQUIRED, Part, as_part
+from core.variant import Variant
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """When and on what a run is evaluated. The questions belong to the study (`seed`), the noise to the run's seed."""
+
+    every: int
+    questions: int
+    samples: int
+    temperature: float
+    seed: int
+    split: str | None
+
+
+@setting
+def evaluation(
+    *,
+    every: int = 5,
+    questions: int = 128,
+    samples: int = 2,
+    temperature: float = 1.0,
+    seed: int = 0,
+    split: str | None = None,
+) -> EvaluationSettings:
+    """Evaluate at step 0, every `every` steps and at the end: each question once greedily and `samples` times sampled.
+
+    `split` defaults to all of the task's test suites; two samples or more are needed to tell sampling noise from the
+    rest.
+    """
+    if every < 1 or questions < 1 or samples < 2:
+        raise GrpoLabError("evaluation needs every >= 1, questions >= 1 and samples >= 2")
+    return EvaluationSettings(every, questions, samples, temperature, seed, split)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One run's complete description but for its seed."""
+
+    variant: Variant
+    task: Task
+    policy: PolicySettings
+    generator: Generator
+    rewards: tuple[Part, ...]
+    reward_weights: tuple[float, ...]
+    optimizer: OptimizerSettings
+    evaluation: EvaluationSettings
+    steps: int
+    prompts: int
+    group_size: int
+    max_tokens: int
+    temperature: float
+    epochs: int
+    minibatches: int
+    micro_tokens: int
+    threads: int
+    checkpoint_every: int
+    stored_groups: int
+    providers: tuple[Part, ...]
+    """What fills the batch fields that the variant's parts ask for."""
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Every part in use."""
+        return (*self.variant.parts, *self.rewards, *self.providers)
+
+    @property
+    def updates(self) -> int:
+        """Optimizer steps per rollout."""
+        return self.epochs * self.minibatches
+
+
+@setting
+def train(
+    *,
+    variant: Variant = REQUIRED,
+    task: Task = REQUIRED,
+    generator: Generator = REQUIRED,
+    rewards: Sequence[Any] | None = None,
+    reward_weights: Sequence[float] | None = None,
+    steps: int = 40,
+    prompts: int = 16,
+    group_size: int = 8,
+    max_tokens: int = 56,
+    temperature: float = 1.0,
+    epochs: int = 1,
+    minibatches: int = 1,
+    micro_tokens: int = 16_384,
+    threads: int = 1,
+    checkpoint_every: int = 20,
+    stored_groups: int = 2,
+) -> Recipe:
+    """The recipe of a run.
+
+    Each of `steps` rollout steps samples `group_size` responses of at most `max_tokens` tokens to `prompts` problems,
+    then
+    passes over them `epochs` times in `minibatches` updates. `micro_tokens`: tokens per forward and backward pass,
+    which
+    bounds memory and changes nothing else. `threads`: CPU threads, part of the recipe because they change the last
+    bits. `rewards` replaces the task's own. `stored_groups`: groups per step whose responses are kept on disk.
+    """
+    chosen = tuple(as_part(r, "reward", "train.rewards") for r in rewards) if rewards is not None else task.rewards
+    weights = tuple(float(w) for w in reward_weights) if reward_weights is not None else (1.0,) * len(chosen)
+    if not chosen or len(chosen) != len(weights):
+        raise GrpoLabError(
+            f"train.rewards has {len(chosen)} functions, train.reward_weights {len(weights)} weights: one each"
+        )
+    if not isinstance(variant, Variant):
+        raise GrpoLabError(f"train.variant is {variant!r}: write it with brackets, e.g. train.variant = @grpo()")
+    positive = {
+        "steps": steps, "prompts": prompts, "group_size": group_size, "max_tokens": max_tokens, "epochs": epochs,
+        "minibatches": minibatches, "micro_tokens": micro_tokens, "threads": threads,
+        "checkpoint_every": checkpoint_every,
+    }  # fmt: skip
+    for name, value in positive.items():
+        if value < 1:
+            raise GrpoLabError(f"train.{name} = {value}: must be at least 1")
+    if temperature <= 0:
+        raise GrpoLabError(
+            f"train.temperature = {temperature}: must be positive (training samples; it is never greedy)"
+        )
+    if minibatches > prompts:
+        raise GrpoLabError(f"train.minibatches = {minibatches} is more than the {prompts} groups of a rollout")
+    least = variant.advantage.options["min_group"]
+    if group_size < least:
+        raise GrpoLabError(
+            f"train.group_size = {group_size}, but advantage '{variant.advantage.name}' of variant '{variant.name}' is "
+            f"defined from {least} samples per prompt up; raise train.group_size or choose another advantage"
+        )
+    return Recipe(
+        variant=variant.resolved(), task=task, policy=policy(), generator=generator,
+        rewards=tuple(part.resolved() for part in chosen), reward_weights=weights,
+        optimizer=adamw(), evaluation=evaluation(),
+        steps=steps, prompts=prompts, group_size=group_size, max_tokens=max_tokens, temperature=temperature,
+        epochs=epochs, minibatches=minibatches, micro_tokens=micro_tokens, threads=threads,
+        checkpoint_every=checkpoint_every, stored_groups=stored_groups, providers=_providers(variant),
+    )  # fmt: skip
+
+
+def _providers(variant: Variant) -> tuple[Part, ...]:
+    """A provider for each field that the variant needs and the core does not fill itself."""
+    by_field = {part.options["fills"]: part for part in PROVIDERS.values()}
+    needed = sorted(variant.needs.intersection(FILLED_FIELDS))
+    for field in needed:
+        if field not in by_field:
+            raise GrpoLabError(
+                f"variant '{variant.name}' needs the batch field '{field}', which no provider fills; register one with "
+                f"@provider(fills={field!r}, cost=...)"
+            )
+    return tuple(by_field[field].resolved() for field in needed)

@@ -1,0 +1,374 @@
+"""Parts, registries and gin: how a function gets a name, a place in a config file, and its hyper-parameters.
+
+A decorator (`@advantage`, `@objective`, ...) checks a function's signature where it is written, registers it under
+its own name and returns a `Part`. Calling a `Part` looks its hyper-parameters up in gin, so that a binding on a leaf
+always applies. With no gin config a call is a plain Python call.
+
+This module is the only place in core that imports gin.
+"""
+
+# gin looks for this submodule without importing it when a search path is set
+import importlib.util  # noqa: F401
+import inspect
+import logging
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import gin
+
+from core.errors import GrpoLabError, near
+
+REQUIRED: Final = gin.REQUIRED
+
+_USED: set[tuple[str, str]] = set()
+"""(part, hyper-parameter) pairs whose gin binding reached a call."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A hyper-parameter's value, and where it came from: `default`, `binding` or the variant that set it."""
+
+    value: Any
+    source: str
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A registered function with its name, hyper-parameters and axes.
+
+    Two parts are equal when they are the same function with the same values set by `using`.
+    """
+
+    kind: str
+    function: Callable[..., Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    axes: Mapping[str, str] = field(default_factory=dict)
+    """What this part decides, by axis: a format string over its hyper-parameters."""
+    set_values: Mapping[str, Any] = field(default_factory=dict)
+    supplied: frozenset[str] = frozenset()
+    """Keyword arguments that the core fills in, so not hyper-parameters."""
+    is_resolved: bool = False
+
+    @property
+    def name(self) -> str:
+        """Registered name = function name = gin name."""
+        return self.function.__name__
+
+    @property
+    def selector(self) -> str:
+        """The complete gin name, e.g. `objectives.clip`."""
+        return f"{_MODULES[self.kind]}.{self.name}"
+
+    @property
+    def place(self) -> str:
+        """File and line of the definition."""
+        code = getattr(inspect.unwrap(self.function), "__code__", None)
+        return f"{code.co_filename}:{code.co_firstlineno}" if code else self.function.__module__
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the positional parameters: what the part asks for."""
+        return tuple(
+            p.name
+            for p in inspect.signature(self.function).parameters.values()
+            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        )
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Hyper-parameters and their defaults."""
+        return {
+            p.name: p.default
+            for p in inspect.signature(self.function).parameters.values()
+            if p.kind is p.KEYWORD_ONLY and p.name not in self.supplied
+        }
+
+    def takes(self, keyword: str) -> bool:
+        """Whether the function names this keyword argument."""
+        return keyword in inspect.signature(self.function).parameters
+
+    def settings(self) -> dict[str, Setting]:
+        """Every hyper-parameter's value and source, resolved through gin now."""
+        found = {name: Setting(value, "default") for name, value in self.defaults.items()}
+        if not self.is_resolved:
+            for name, value in gin.get_bindings(self.selector).items():
+                if name not in self.set_values:
+                    _USED.add((self.selector, name))
+                    found[name] = Setting(_unwrap(value), "binding")
+        found |= {name: Setting(value, "variant") for name, value in self.set_values.items()}
+        return found
+
+    def using(self, **values: Any) -> "Part":
+        """The same part with these hyper-parameters set, e.g. by a variant; they then win over a gin binding."""
+        unknown = values.keys() - self.defaults.keys()
+        if unknown:
+            raise GrpoLabError(
+                f"{self.kind} '{self.name}' ({self.place}) has no hyper-parameter "
+                f"{', '.join(sorted(unknown))}; it has: {', '.join(self.defaults) or 'none'}"
+            )
+        return replace(self, set_values={**self.set_values, **values})
+
+    def resolved(self) -> "Part":
+        """The same part with every hyper-parameter fixed to its present value, so that calls no longer ask gin."""
+        values = {name: setting.value for name, setting in self.settings().items()}
+        return replace(self, set_values=values, is_resolved=True)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function with its hyper-parameters as they are now; keyword arguments given here win."""
+        if self.is_resolved:
+            return self.function(*args, **{**self.set_values, **kwargs})
+        values = {name: setting.value for name, setting in self.settings().items() if setting.source != "default"}
+        values |= kwargs
+        missing = [n for n, v in (self.defaults | values).items() if v is inspect.Parameter.empty or v is REQUIRED]
+        if missing:
+            raise GrpoLabError(f"{self.name}.{missing[0]} is not set: bind it, e.g. {self.name}.{missing[0]} = ...")
+        return self.function(*args, **values)
+
+    def describe(self) -> dict[str, str]:
+        """Axis by axis, what the part does with its present hyper-parameters."""
+        values = {name: setting.value for name, setting in self.settings().items()}
+        return {axis: template.format(**values) for axis, template in self.axes.items()}
+
+    def _key(self) -> tuple[Any, ...]:
+        return (
+            self.kind,
+            self.name,
+            self.function,
+            tuple(sorted(self.set_values.items(), key=lambda kv: kv[0])),
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Part) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.name))
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={setting.value!r}" for name, setting in self.settings().items())
+        return f"{self.name}({values})"
+
+
+class Registry(Mapping[str, Part]):
+    """All parts of one kind, by name: the only list there is."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._parts: dict[str, Part] = {}
+
+    def __getitem__(self, name: str) -> Part:
+        if name not in self._parts:
+            raise GrpoLabError(f"unknown {self.kind} '{name}': {near(name, self._parts)}")
+        return self._parts[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._parts
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts)
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def add(self, part: Part) -> Part:
+        """Register a part; raises `GrpoLabError` naming both places when its name is taken by any kind."""
+        for registry in REGISTRIES.values():
+            taken = registry._parts.get(part.name)
+            if taken is not None:
+                raise GrpoLabError(
+                    f"{part.kind} '{part.name}' at {part.place}: the name is taken by the {taken.kind} at "
+                    f"{taken.place}; rename one of them (a name in a gin file must mean one thing)"
+                )
+        self._parts[part.name] = part
+        gin.external_configurable(_shim(part), name=part.name, module=_MODULES[self.kind])
+        return part
+
+
+_MODULES: Final[Mapping[str, str]] = MappingProxyType({
+    "advantage": "advantages", "objective": "objectives", "aggregator": "aggregators", "kl": "kls",
+    "correction": "corrections", "filter": "filters", "shaping": "shapings", "provider": "providers",
+    "variant": "variants", "task": "tasks", "reward": "rewards", "generator": "generators", "setting": "settings",
+})  # fmt: skip
+"""Kind of part to gin module."""
+
+REGISTRIES: Final[Mapping[str, Registry]] = MappingProxyType({kind: Registry(kind) for kind in _MODULES})
+(
+    ADVANTAGES,
+    OBJECTIVES,
+    AGGREGATORS,
+    KLS,
+    CORRECTIONS,
+    FILTERS,
+    SHAPINGS,
+    PROVIDERS,
+    VARIANTS,
+    TASKS,
+    REWARDS,
+    GENERATORS,
+    SETTINGS,
+) = REGISTRIES.values()
+
+
+def as_part(value: Any, kind: str, where: str) -> Part:
+    """The `Part` that a gin reference or a Python argument stands for; raises if it is of another kind."""
+    part = getattr(value, "part", value)
+    if not isinstance(part, Part) or part.kind != kind:
+        got = f"the {part.kind} '{part.name}'" if isinstance(part, Part) else repr(value)
+        names = ", ".join(REGISTRIES[kind])
+        raise GrpoLabError(f"{where} must be a registered {kind}, not {got}; in gin write @name, one of: {names}")
+    return part
+
+
+def register(kind: str, function: Callable[..., Any], *, supplied: Sequence[str] = (), **details: Any) -> Part:
+    """Make a `Part` of a function and add it to the registry of its kind.
+
+    Refuses lambdas, missing docstrings, `**kwargs`, and hyper-parameters that are positional.
+    """
+    part = Part(kind=kind, function=function, supplied=frozenset(supplied), **details)
+    signature = inspect.signature(function)
+    if not function.__name__.isidentifier():
+        raise GrpoLabError(f"{part.place}: a {kind} needs a name of its own: write it as a def, not a lambda")
+    if not (function.__doc__ or "").strip():
+        raise GrpoLabError(f"{part.place}: {kind} '{part.name}' needs a docstring: one sentence is enough")
+    for parameter in signature.parameters.values():
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            raise GrpoLabError(f"{part.place}: {kind} '{part.name}' may not take *{parameter.name}: name each argument")
+    return REGISTRIES[kind].add(part)
+
+
+def _shim(part: Part) -> Callable[..., Any]:
+    """The function that gin sees: hyper-parameters only, and a way back to the part."""
+
+    def call(**_: Any) -> Any:
+        # gin has already looked the same bindings up; the part does it again so that each is counted as used
+        return part()
+
+    call.__name__ = call.__qualname__ = part.name
+    call.__doc__ = part.function.__doc__
+    parameters = inspect.signature(part.function).parameters
+    shown = [parameters[name] for name in part.defaults]
+    call.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+    call.part = part  # type: ignore[attr-defined]
+    return call
+
+
+def _unwrap(value: Any) -> Any:
+    """Gin references replaced by the parts they stand for."""
+    if isinstance(value, list | tuple):
+        return type(value)(_unwrap(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _unwrap(item) for key, item in value.items()}
+    return getattr(value, "part", value)
+
+
+@contextmanager
+def config(files: Sequence[str | Path] = (), bindings: Sequence[str] = (), text: str = "") -> Iterator[None]:
+    """Parse gin files, config text and single bindings, in that order; forget them all on leaving.
+
+    Raises `GrpoLabError` for a missing file and for whatever gin refuses, with file and line.
+    """
+    gin.clear_config()
+    _USED.clear()
+    try:
+        for folder in {Path(file).parent for file in files}:
+            gin.add_config_file_search_path(str(folder))
+        _parse(files, bindings, text)
+        yield
+    finally:
+        gin.clear_config()
+        _USED.clear()
+
+
+def _parse(files: Sequence[str | Path], bindings: Sequence[str], text: str) -> None:
+    # gin logs an error for each place of its search path where an included file is not
+    logging.disable(logging.ERROR)
+    try:
+        for file in files:
+            if not Path(file).is_file():
+                raise GrpoLabError(f"config file not found: {file} (looked from {Path.cwd()})")
+            gin.parse_config_file(str(file))
+        if text:
+            gin.parse_config(text)
+        for binding in bindings:
+            gin.parse_config(binding)
+    except GrpoLabError:
+        raise
+    except ModuleNotFoundError as error:
+        raise GrpoLabError(
+            f"a gin file imports '{error.name}', which is not on the import path; run from the folder that holds it"
+        ) from error
+    except Exception as error:  # gin raises many types, all meaning that the text is wrong
+        raise GrpoLabError(f"gin: {_readable(error)}") from error
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _readable(error: Exception) -> str:
+    """Gin's message, with the near names that it leaves out."""
+    message = " ".join(str(error).split())
+    unknown = re.search(r"No configurable matching (?:reference )?'@?([^'()]+)", message)
+    if unknown:
+        wanted = unknown[1].split(".")[-1]
+        message += f" -- {near(wanted, [n for r in REGISTRIES.values() for n in r])}"
+    parameter = re.search(r"Configurable '([^']+)' doesn't have a parameter named '([^']+)'", message)
+    if parameter:
+        owner = parameter[1].split(".")[-1]
+        part = next((r[owner] for r in REGISTRIES.values() if owner in r), None)
+        if part is not None:
+            message += f" -- {near(parameter[2], part.defaults)}"
+    return message
+
+
+def config_text() -> str:
+    """The present config as gin text, enough to parse it again elsewhere."""
+    # one binding a line: gin's wrapped lines and comments are for people, this is for parsing and hashing
+    lines = gin.config_str(max_line_length=100_000).splitlines()
+    return "\n".join(line for line in lines if line and not line.startswith("#")) + "\n"
+
+
+def bindings_in_force() -> dict[tuple[str, str], Any]:
+    """Every binding of the present config: (complete selector, parameter) to value, references unresolved."""
+    return {
+        (selector, parameter): value
+        # gin offers no public way to list bindings; pinned to 0.5, where this is the store
+        for (_scope, selector), bound in gin.config._CONFIG.items()
+        if selector != "gin.macro"
+        for parameter, value in bound.items()
+    }
+
+
+def bindings_used() -> set[tuple[str, str]]:
+    """(selector, parameter) pairs whose binding has reached a call since the config was parsed."""
+    return set(_USED)
+
+
+def refuse_unused(
+    keys: Iterable[tuple[str, str]],
+    used: Collection[tuple[str, str]],
+    parts: Sequence[Part],
+    variants: Sequence[str],
+) -> None:
+    """Raise `GrpoLabError` for the first of `keys` that is not `used`, naming the right key where there is one.
+
+    `parts` are those in use, `variants` the names of the variants that were built.
+    """
+    for selector, parameter in keys:
+        if (selector, parameter) in used:
+            continue
+        owner = selector.split(".")[-1]
+        message = f"the binding '{owner}.{parameter}' had no effect"
+        setter = next((p for p in parts if p.selector == selector and parameter in p.set_values), None)
+        if setter is not None:
+            owners = [v for v in variants if parameter in VARIANTS[v].defaults]
+            right = " or ".join(f"'{v}.{parameter}'" for v in owners)
+            message += f": the variant sets it itself; bind {right or 'it where the variant is defined'} instead"
+        elif selector.startswith("variants."):
+            message += f": '{owner}' is not used here, but {', '.join(variants) or 'no variant'}; bind that one"
+        else:
+            in_use = sorted({p.name for p in parts if p.kind + "s" == selector.split(".")[0]})
+            message += f": '{owner}' is not used here" + (f", but {', '.join(in_use)}" if in_use else "")
+        raise GrpoLabError(message + "; or remove the line")

@@ -1,0 +1,170 @@
+"""The phases that fill a batch, each findable by its name: sample, score, combine, shape, filter."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from core.batch import Batch
+from core.generation.base import Generation
+from core.policy import Policy
+from core.problems import Problem
+from core.randomness import key
+from core.recipe import Recipe
+from core.scoring import GraderLog, Scores, score
+from core.variant import Variant
+
+
+@dataclass
+class Run:
+    """What the phases of one run share: its recipe, seed and policy, and what it has counted so far."""
+
+    recipe: Recipe
+    seed: int
+    policy: Policy
+    accelerator: Accelerator
+    grader_log: GraderLog = field(default_factory=GraderLog)
+    sampled_tokens: int = 0
+    """Every token generated for training so far: discarded groups and greedy baselines included, evaluation not."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sampled:
+    """A round's problems, their prompts as tokens, and what the policy responded."""
+
+    problems: tuple[Problem, ...]
+    prompts: tuple[Tensor, ...]
+    generation: Generation
+    texts: tuple[tuple[str, ...], ...]
+
+
+def draw_problems(run: Run, step: int, round: int) -> tuple[Problem, ...]:
+    """A round's problems: the same for every arm of a seed, however many rounds any of them takes."""
+    P = run.recipe.prompts
+    if round == 0:
+        stream, first = key(run.seed, "prompts"), (step - 1) * P
+    else:
+        stream, first = key(run.seed, "extra_prompts", step, round), 0
+    return tuple(run.recipe.task.problem("train", stream, first + slot) for slot in range(P))
+
+
+def sample(run: Run, problems: Sequence[Problem], *, samples: int, noise_key: int | None) -> Sampled:
+    """Responses of the present policy; greedy ones when there is no noise."""
+    recipe, policy = run.recipe, run.policy
+    prompts = tuple(policy.tokens(problem) for problem in problems)
+    generation = recipe.generator.generate(
+        policy,
+        prompts,
+        samples=samples,
+        max_tokens=recipe.max_tokens,
+        temperature=recipe.temperature,
+        noise_key=noise_key,
+    )
+    run.sampled_tokens += int(generation.mask.sum())
+    rows, mask = generation.tokens.flatten(0, 1), generation.mask.flatten(0, 1)
+    flat = policy.texts([row[valid] for row, valid in zip(rows, mask, strict=True)])
+    texts = tuple(tuple(flat[p * samples : (p + 1) * samples]) for p in range(len(problems)))
+    return Sampled(tuple(problems), prompts, generation, texts)
+
+
+def combine(run: Run, sampled: Sampled, scores: Scores, step: int) -> Batch:
+    """The batch is born: reward parts weighted and added up; groups whose grader failed are dropped whole."""
+    generation, device = sampled.generation, sampled.generation.tokens.device
+    weights = torch.tensor(run.recipe.reward_weights)
+    batch = Batch(
+        rewards=(scores.parts @ weights).to(device),
+        response_mask=generation.mask,
+        mask=generation.mask,
+        prompt_ids=torch.tensor([problem.index for problem in sampled.problems], device=device),
+        max_tokens=run.recipe.max_tokens,
+        step=step,
+        reward_parts=scores.parts.to(device),
+        reward_names=tuple(part.name for part in run.recipe.rewards),
+        reward_weights=run.recipe.reward_weights,
+        correct=scores.correct.to(device),
+        truncated=generation.truncated,
+        behaviour_logps=generation.logps,
+        behaviour_entropy=generation.entropy,
+        policy_version=torch.zeros(scores.correct.shape, dtype=torch.long, device=device),
+        problems=sampled.problems,
+        prompt_tokens=sampled.prompts,
+        response_tokens=generation.tokens,
+    )
+    return batch.select(torch.tensor([p for p in range(batch.groups) if p not in scores.failed], dtype=torch.long))
+
+
+def shape_rewards(variant: Variant, rewards: Tensor, lengths: Tensor, truncated: Tensor, max_tokens: int) -> Tensor:
+    """Clip, then every shaping in turn; the same for samples [P, G] and greedy responses [P]."""
+    if variant.reward_clip is not None:
+        rewards = rewards.clamp(-variant.reward_clip, variant.reward_clip)
+    for part in variant.shaping:
+        rewards = part(rewards, lengths, truncated, max_tokens=max_tokens)
+    return rewards
+
+
+def shape(variant: Variant, batch: Batch) -> Batch:
+    """Shaped rewards, and truncated responses taken out of the loss where the variant says so."""
+    truncated = batch.require("truncated")
+    mask = batch.mask & ~truncated[..., None] if variant.truncated == "mask" else batch.mask
+    return batch.having(
+        rewards=shape_rewards(variant, batch.rewards, batch.lengths, truncated, batch.max_tokens), mask=mask
+    )
+
+
+def filter_groups(variant: Variant, batch: Batch) -> Batch:
+    """The groups worth training on."""
+    if variant.filter is None or batch.groups == 0:
+        return batch
+    return batch.select(variant.filter(batch).nonzero()[:, 0])
+
+
+@dataclass(frozen=True, eq=False)
+class Rollout:
+    """A step's batch, and the first round before filtering, which every arm of a seed can be compared on."""
+
+    batch: Batch | None
+    """The groups to train on; None when none are left."""
+    first_round: Batch
+    lenient: Tensor
+    """[P, G], bool, of the first round."""
+    sampled: Sampled
+    """The first round's problems and texts."""
+    rounds: int
+    dropped_groups: int
+    discarded_tokens: int
+    causes: Counter[str]
+
+
+def roll_out(run: Run, step: int) -> Rollout:
+    """Sample, score, combine, shape and filter, in rounds until the batch is full or the variant's cap is reached."""
+    recipe, variant = run.recipe, run.recipe.variant
+    kept: list[Batch] = []
+    dropped = discarded = round = 0
+    causes: Counter[str] = Counter()
+    first: tuple[Batch, Tensor, Sampled] | None = None
+    while round < (variant.filter_rounds if variant.filter else 1) and sum(b.groups for b in kept) < recipe.prompts:
+        noise_key = key(run.seed, "sampling", step, round)
+        sampled = sample(run, draw_problems(run, step, round), samples=recipe.group_size, noise_key=noise_key)
+        scores = score(recipe.rewards, sampled.problems, sampled.texts)
+        raw = combine(run, sampled, scores, step)
+        if first is None:
+            intact = torch.tensor([p not in scores.failed for p in range(len(sampled.problems))])
+            first = raw, scores.lenient[intact], sampled
+        run.grader_log.first = run.grader_log.first or scores.failure
+        dropped += len(scores.failed)
+        causes += scores.causes
+        usable = filter_groups(variant, shape(variant, raw))
+        # surplus groups are discarded: kept for later, they would be off-policy and shift later steps' prompts
+        missing = recipe.prompts - sum(b.groups for b in kept)
+        taken = usable.select(torch.arange(min(missing, usable.groups)))
+        discarded += int(sampled.generation.mask.sum()) - int(taken.response_mask.sum())
+        if taken.groups:
+            kept.append(taken)
+        round += 1
+    run.grader_log.add(dropped, round * recipe.prompts)
+    assert first is not None
+    batch = Batch.concat(kept) if kept else None
+    return Rollout(batch, *first, rounds=round, dropped_groups=dropped, discarded_tokens=discarded, causes=causes)

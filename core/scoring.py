@@ -1,0 +1,101 @@
+"""Scoring: every response of a rollout through every reward function, and what happens when a grader fails."""
+
+import math
+import traceback
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from core.errors import GrpoLabError
+from core.problems import Problem, Score
+from core.registry import Part
+
+WINDOW: Final = 20
+MOST_FAILED: Final = 0.05
+
+
+class GraderError(Exception):
+    """A reward function failed twice on one response; the message is its first traceback."""
+
+
+@dataclass
+class GraderLog:
+    """Groups dropped because a grader failed, over the last steps; stops a run in which that becomes the rule."""
+
+    recent: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    first: str | None = None
+
+    def add(self, dropped: int, groups: int) -> None:
+        """Count a step; raises `GrpoLabError` when more than 5 % of the groups of the last 20 steps were dropped.
+
+        Before 20 steps the share is taken of 20 steps like this one, so that one early mishap does not end a run.
+        """
+        self.recent.append((dropped, groups))
+        total = sum(d for d, _ in self.recent)
+        of = sum(g for _, g in self.recent) * WINDOW / len(self.recent)
+        if total > MOST_FAILED * of:
+            raise GrpoLabError(
+                f"a reward function failed on {total} groups within the last {len(self.recent)} steps, more than "
+                f"{MOST_FAILED:.0%} of {WINDOW} steps' groups; the run stops. The first failure:\n{self.first}"
+            )
+
+
+def grade(part: Part, problem: Problem, response: str) -> Score:
+    """One response's score; an exception or a non-finite value is tried once more, then raises `GraderError`."""
+    first = ""
+    for _ in range(2):
+        try:
+            score = Score.of(part(problem, response))
+            if math.isfinite(score.value):
+                return score
+            reason = f"reward '{part.name}' ({part.place}) returned {score.value} for the response {response!r}"
+        except Exception:  # whatever a user's grader raises
+            reason = (
+                f"reward '{part.name}' ({part.place}) raised on the response {response!r}:\n{traceback.format_exc()}"
+            )
+        first = first or reason
+    raise GraderError(first)
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Scores of P x G responses under K reward functions; the verdict is the first function's."""
+
+    parts: Tensor
+    """[P, G, K], float32, NaN in groups whose grader failed."""
+    correct: Tensor
+    """[P, G], bool."""
+    lenient: Tensor
+    """[P, G], bool."""
+    causes: Counter[str]
+    """Responses that scored 0 for a stated cause, by cause."""
+    failed: tuple[int, ...]
+    """Groups to be dropped whole."""
+    failure: str | None
+    """The first grader failure's traceback."""
+
+
+def score(rewards: Sequence[Part], problems: Sequence[Problem], texts: Sequence[Sequence[str]]) -> Scores:
+    """Score `texts[p][g]`, the responses to `problems[p]`."""
+    P, G = len(problems), len(texts[0])
+    parts = torch.full((P, G, len(rewards)), math.nan)
+    correct, lenient = torch.zeros(P, G, dtype=torch.bool), torch.zeros(P, G, dtype=torch.bool)
+    causes: Counter[str] = Counter()
+    failed: list[int] = []
+    failure = None
+    for p, problem in enumerate(problems):
+        try:
+            graded = [[grade(part, problem, text) for part in rewards] for text in texts[p]]
+        except GraderError as error:
+            failed.append(p)
+            failure = failure or str(error)
+            continue
+        parts[p] = torch.tensor([[s.value for s in row] for row in graded])
+        correct[p] = torch.tensor([row[0].correct for row in graded])
+        lenient[p] = torch.tensor([row[0].lenient or row[0].correct for row in graded])
+        causes.update(s.cause for row in graded for s in row if s.cause)
+    return Scores(parts, correct, lenient, causes, tuple(failed), failure)

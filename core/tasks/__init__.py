@@ -1,0 +1,5 @@
+"""Tasks: where problems come from. Importing the package registers each."""
+
+from core.tasks import chain_sums
+
+__all__ = ["chain_sums"]

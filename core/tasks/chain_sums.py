@@ -1,0 +1,67 @@
+"""The embedded task: a chain of one-digit numbers, summed modulo 10.
+
+    prompt    4+8+7=
+    answer    9
+    response  >9.                  at once, or
+              4+8=2;2+7=9;>9.      working it out
+
+A response ends with '.', the end-of-sequence token. Answering at once is short and mostly wrong; restating each
+partial sum is long and mostly right. So accuracy and length are both up to the policy.
+"""
+
+import hashlib
+import random
+import re
+from dataclasses import dataclass
+
+from core.contracts import reward, task
+from core.errors import GrpoLabError
+from core.problems import Problem, Score
+from core.registry import Part
+
+ALPHABET = "0123456789+=;>"
+END = "."
+
+# Out of ten parts of all chains, by hash of the question: no chain can be in two splits.
+_SPLITS = {"train": range(7), "tune": range(7, 8), "test": range(8, 10), "test_long": range(8, 10)}
+
+
+@reward
+def final_digit(problem: Problem, response: str) -> Score:
+    """1 if the response ends with '>' and the right digit, else 0; lenient: its last digit is right."""
+    given = re.search(r">(\d)\.?$", response)
+    digits = re.findall(r"\d", response)
+    correct = given is not None and given[1] == problem.answer
+    lenient = bool(digits) and digits[-1] == problem.answer
+    return Score(float(correct), correct, lenient, None if given else "no final answer")
+
+
+@dataclass(frozen=True)
+class ChainSums:
+    """Chains of `min_terms` to `max_terms` digits; the suite `test_long` has one or two terms more than that."""
+
+    min_terms: int
+    max_terms: int
+    rewards: tuple[Part, ...] = (final_digit,)
+    suites: tuple[str, ...] = ("test", "test_long")
+
+    def problem(self, split: str, seed: int, index: int) -> Problem:
+        """Problem `index` of the stream that `seed` picks; raises on an unknown split."""
+        if split not in _SPLITS:
+            raise GrpoLabError(f"chain_sums has no split '{split}'; it has: {', '.join(_SPLITS)}")
+        rng = random.Random(f"{split}/{seed}/{index}")
+        longer = (self.max_terms + 1, self.max_terms + 2)
+        shortest, longest = longer if split == "test_long" else (self.min_terms, self.max_terms)
+        while True:
+            digits = [rng.randrange(10) for _ in range(rng.randint(shortest, longest))]
+            question = "+".join(map(str, digits)) + "="
+            if hashlib.blake2b(question.encode(), digest_size=1).digest()[0] % 10 in _SPLITS[split]:
+                return Problem(question, str(sum(digits) % 10), index)
+
+
+@task
+def chain_sums(*, min_terms: int = 3, max_terms: int = 6) -> ChainSums:
+    """Chains of one-digit numbers summed modulo 10: the task the embedded base model was made for."""
+    if not 2 <= min_terms <= max_terms:
+        raise GrpoLabError(f"chain_sums needs 2 <= min_terms <= max_terms, not {min_terms} and {max_terms}")
+    return ChainSums(min_terms, max_terms)

@@ -1,0 +1,232 @@
+"""The training loop: one run of one recipe under one seed, read from top to bottom.
+
+    sample -> score -> combine -> shape -> filter -> log-probs -> KL in reward -> advantages -> update -> metrics ->
+    store
+
+No phase knows a variant, a part, a task or a paradigm by name.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import torch
+from accelerate import Accelerator
+
+from core.batch import Batch
+from core.errors import GrpoLabError
+from core.evaluation import evaluate
+from core.optimizer import Optimizer
+from core.policy import load_policy
+from core.providers import fill, make_providers
+from core.randomness import key
+from core.recipe import Recipe
+from core.rollout import Rollout, Run, roll_out
+from core.store import RunStore, hash_tensors, hash_weights
+from core.update import (
+    UpdateMetrics,
+    compute_advantages,
+    compute_logps,
+    kl_in_reward,
+    needs_old_logps,
+    update,
+)
+
+Watch: TypeAlias = Callable[[Mapping[str, Any]], None]
+"""Told of every step; raises `Interrupted` to stop the run at that point."""
+
+
+class Interrupted(Exception):  # noqa: N818 - an event, not a mistake
+    """The run was asked to stop; it can be resumed."""
+
+
+def run(recipe: Recipe, seed: int, store: RunStore, *, facts: Mapping[str, Any], watch: Watch) -> None:
+    """Train `recipe` under `seed`, from the last checkpoint in `store` if there is one.
+
+    `facts` go into the manifest; `facts["identity"]` is what a resumed run must share with the one before. A run that
+    fails or is interrupted says so in its manifest, and what it has written stays.
+    """
+    with store.locked():
+        if store.is_finished:
+            return
+        store.refuse_other(facts["identity"])
+        store.update_manifest(status="running", seed=seed, error=None, **facts)
+        try:
+            _train(recipe, seed, store, watch)
+        except Interrupted:
+            store.update_manifest(status="interrupted")
+            raise
+        except BaseException as error:
+            store.update_manifest(status="failed", error=f"{type(error).__name__}: {error}")
+            raise
+
+
+def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch) -> None:
+    torch.set_num_threads(recipe.threads)
+    torch.manual_seed(key(seed, "init"))
+    accelerator = Accelerator()
+    policy = load_policy(recipe.policy, accelerator.device)
+    policy.model = accelerator.prepare(policy.model)
+    optimizer = Optimizer(policy.model.parameters(), recipe.optimizer, accelerator)
+    current = Run(recipe, seed, policy, accelerator)
+    variant = recipe.variant
+    providers = make_providers(current)
+    make_state = variant.advantage.options["state"]
+    advantage_state = make_state() if make_state else None
+    initial_weights = hash_weights(policy.model)
+    hashes: dict[str, Any] = {"initial_weights": initial_weights, "prompts": "", "first_rollout": ""}
+    seconds_before = 0.0
+    first_step = 1
+
+    state = store.load_checkpoint()
+    if state is not None:
+        policy.model.load_state_dict(state["weights"])
+        optimizer.load_state_dict(state["optimizer"])
+        for field, provider in providers.items():
+            if hasattr(provider, "load_state_dict"):
+                provider.load_state_dict(state["providers"][field])
+        advantage_state, hashes = state["advantage_state"], state["hashes"]
+        current.sampled_tokens, current.grader_log = state["sampled_tokens"], state["grader_log"]
+        seconds_before, first_step = state["seconds"], state["step"] + 1
+        if hashes["initial_weights"] != initial_weights:
+            raise GrpoLabError(f"{store.folder} was started from other weights than {recipe.policy.model!r} has now")
+    store.forget_after(first_step - 1)
+    started = time.perf_counter()
+
+    if state is None:
+        for record in evaluate(current, 0):
+            store.write_evaluation(record)
+
+    for step in range(first_step, recipe.steps + 1):
+        clock = Clock()
+        with clock("sample"):
+            sampled_before = current.sampled_tokens
+            rollout = roll_out(current, step)
+        batch, metrics = rollout.batch, UpdateMetrics({})
+        rate = recipe.optimizer.rate(step, recipe.steps)
+        hashes["prompts"] = hash_tensors([torch.tensor(list(hashes["prompts"].encode())), *rollout.sampled.prompts])
+        hashes["first_rollout"] = hashes["first_rollout"] or hash_tensors(
+            [rollout.first_round.require("response_tokens")]
+        )
+
+        advantages = None
+        if batch is not None:
+            with clock("fill"):
+                if needs_old_logps(variant, recipe.updates):
+                    logps = compute_logps(
+                        policy, batch, temperature=recipe.temperature, micro_tokens=recipe.micro_tokens
+                    )
+                    batch = batch.having(old_logps=logps)
+                batch = fill(batch, providers)
+                batch = kl_in_reward(variant, batch)
+            if batch.groups:
+                advantages, advantage_state = compute_advantages(variant, batch, advantage_state)
+                with clock("update"):
+                    metrics = update(current, optimizer, batch, advantages, rate)
+
+        record = step_record(step, rollout, batch, metrics)
+        record |= {
+            "sampled_tokens": current.sampled_tokens - sampled_before,
+            "total_sampled_tokens": current.sampled_tokens,
+            "learning_rate": rate,
+            "prompts_hash": hashes["prompts"],
+        }
+        if batch is not None and advantages is not None and recipe.stored_groups:
+            store.write_rollout(step, rollout_record(current, batch, advantages))
+        if step % recipe.evaluation.every == 0 or step == recipe.steps:
+            with clock("evaluate"):
+                evaluations = evaluate(current, step)
+            for evaluation in evaluations:
+                store.write_evaluation(evaluation)
+            record["evaluation"] = {e["split"]: e["summary"]["accuracy"] for e in evaluations}
+        store.append_metrics(record | {"seconds": clock.seconds})
+
+        interrupted = None
+        try:
+            watch(record | {"steps": recipe.steps})
+        except Interrupted as stop:
+            interrupted = stop
+        if step < recipe.steps and (interrupted or step % recipe.checkpoint_every == 0):
+            store.save_checkpoint({
+                "step": step, "weights": policy.model.state_dict(), "optimizer": optimizer.state_dict(),
+                "advantage_state": advantage_state, "sampled_tokens": current.sampled_tokens,
+                "grader_log": current.grader_log, "hashes": hashes,
+                "seconds": seconds_before + time.perf_counter() - started,
+                "providers": {f: p.state_dict() for f, p in providers.items() if hasattr(p, "state_dict")},
+            })  # fmt: skip
+        if interrupted:
+            raise interrupted
+
+    seconds = seconds_before + time.perf_counter() - started
+    final_weights = hash_weights(policy.model)
+    store.finish(policy, steps=recipe.steps, seconds=seconds, hashes={**hashes, "final_weights": final_weights})
+
+
+def step_record(step: int, rollout: Rollout, batch: Batch | None, metrics: UpdateMetrics) -> dict[str, Any]:
+    """What a step logs, but for counters and clocks.
+
+    Reward, accuracy, lengths and entropy are those of the first round before filtering and shaping: the same prompts
+    for every arm of a seed.
+    """
+    first = rollout.first_round
+    correct, lengths = first.require("correct"), first.lengths.float()
+    parts = first.require("reward_parts")
+    raw = parts @ torch.tensor(first.reward_weights, device=parts.device)
+    entropy = first.require("behaviour_entropy")[first.response_mask]
+    return {
+        "step": step,
+        "reward": _mean(raw),
+        "reward_parts": {name: _mean(parts[..., k]) for k, name in enumerate(first.reward_names)},
+        "accuracy": _mean(correct.float()),
+        "accuracy_lenient": _mean(rollout.lenient.float()),
+        "length": _mean(lengths),
+        "length_correct": _mean(lengths[correct]),
+        "length_incorrect": _mean(lengths[~correct]),
+        "truncated": _mean(first.require("truncated").float()),
+        "entropy": _mean(entropy),
+        "no_spread": _mean((raw.amax(1) == raw.amin(1)).float()) if first.groups else None,
+        "groups": batch.groups if batch is not None else 0,
+        "rounds": rollout.rounds,
+        "discarded_tokens": rollout.discarded_tokens,
+        "trained_tokens": metrics.trained_tokens,
+        "skipped_updates": metrics.skipped + (metrics.steps == 0),
+        "dropped_groups": rollout.dropped_groups,
+        "causes": dict(sorted(rollout.causes.items())),
+        **dict(sorted(metrics.averages().items())),
+    }
+
+
+def rollout_record(run: Run, batch: Batch, advantages: torch.Tensor) -> list[dict[str, Any]]:
+    """A few groups as text, with rewards and the advantage of each response's first token."""
+    groups = []
+    for p in range(min(run.recipe.stored_groups, batch.groups)):
+        tokens, mask = batch.require("response_tokens")[p], batch.response_mask[p]
+        texts = run.policy.texts([row[valid] for row, valid in zip(tokens, mask, strict=True)])
+        groups.append({
+            "prompt": batch.problems[p].prompt,
+            "answer": batch.problems[p].answer,
+            "responses": [
+                {"text": text, "reward": float(batch.rewards[p, g]), "advantage": float(advantages[p, g, 0])}
+                for g, text in enumerate(texts)
+            ],
+        })  # fmt: skip
+    return groups
+
+
+class Clock:
+    """Seconds of wall-clock by phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        """Time what runs inside."""
+        start = time.perf_counter()
+        yield
+        self.seconds[phase] = round(time.perf_counter() - start, 4)
+
+
+def _mean(values: torch.Tensor) -> float | None:
+    return float(values.mean()) if values.numel() else None

@@ -1,0 +1,122 @@
+"""A method as a value: the parts of the maths that together make a published algorithm, and its axis card."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+from core.contracts import Function
+from core.errors import GrpoLabError
+from core.registry import Part, as_part, register
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """Maths only: what a step does with a rollout. Everything else a run needs is its recipe.
+
+    `kl_place` says whether the KL penalty is a term of the loss or is taken off the reward. `filter` chooses the groups
+    to train on; sampling goes on for at most `filter_rounds` rounds until the batch is full again. `truncated="mask"`
+    takes responses that were cut at the limit out of the loss, not out of the group's statistics. `reward_clip` bounds
+    |reward| before shaping.
+    """
+
+    advantage: Part
+    objective: Part
+    aggregator: Part
+    kl: Part | None = None
+    kl_coef: float = 0.0
+    kl_place: Literal["loss", "reward"] = "loss"
+    correction: Part | None = None
+    filter: Part | None = None
+    filter_rounds: int = 1
+    shaping: Sequence[Part] = ()
+    entropy_coef: float = 0.0
+    reward_clip: float | None = None
+    truncated: Literal["keep", "mask"] = "keep"
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        where = f"variant '{self.name}'" if self.name else "Variant"
+        for kind in ("advantage", "objective", "aggregator", "kl", "correction", "filter"):
+            value = getattr(self, kind)
+            optional = kind in ("kl", "correction", "filter")
+            if not (optional and value is None):
+                object.__setattr__(self, kind, as_part(value, kind, f"{where}: {kind}"))
+        object.__setattr__(self, "shaping", tuple(as_part(s, "shaping", f"{where}: shaping") for s in self.shaping))
+        choices = {"kl_place": ("loss", "reward"), "truncated": ("keep", "mask")}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise GrpoLabError(f"{where}: {name} must be one of {allowed}, not {getattr(self, name)!r}")
+        if self.kl_coef < 0 or (self.kl_coef > 0 and self.kl is None):
+            raise GrpoLabError(f"{where}: kl_coef={self.kl_coef} needs kl = @k1, @k2 or @k3, and must not be negative")
+        if self.filter_rounds < 1:
+            raise GrpoLabError(f"{where}: filter_rounds must be at least 1, not {self.filter_rounds}")
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Every part in use."""
+        single = (self.advantage, self.objective, self.aggregator, self.kl, self.correction, self.filter)
+        return (*(part for part in single if part is not None), *self.shaping)
+
+    @property
+    def uses_kl(self) -> bool:
+        """Whether the KL penalty acts: at a coefficient of 0 the reference policy is not even loaded."""
+        return self.kl is not None and self.kl_coef > 0
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Batch fields that must be filled before the update."""
+        asked = set(self.advantage.options["needs"]) | set(self.objective.parameters)
+        if self.uses_kl:
+            asked |= {"ref_logps"}
+        if self.correction is not None:
+            asked |= {"behaviour_logps"}
+        return frozenset(asked)
+
+    def resolved(self) -> "Variant":
+        """The same variant with every hyper-parameter of every part fixed to its present value."""
+        fixed: dict[str, Any] = {"shaping": tuple(part.resolved() for part in self.shaping)}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Part):
+                fixed[field.name] = value.resolved()
+        return replace(self, **fixed)
+
+    def card(self) -> Mapping[str, str]:
+        """The axis card: what the variant does, axis by axis, with the values in force."""
+        card: dict[str, str] = {}
+        for part in (self.advantage, self.objective, self.aggregator):
+            card |= part.describe() or {part.kind: repr(part)}
+        card["KL"] = f"{self.kl!r} in the {self.kl_place}, coefficient {self.kl_coef:g}" if self.uses_kl else "none"
+        card["correction"] = repr(self.correction) if self.correction else "none"
+        rounds = f", at most {self.filter_rounds} rounds" if self.filter else ""
+        card["filter"] = f"{self.filter!r}{rounds}" if self.filter else "none"
+        card["shaping"] = ", ".join(map(repr, self.shaping)) or "none"
+        card["truncated responses"] = self.truncated
+        card["entropy bonus"] = f"{self.entropy_coef:g}" if self.entropy_coef else "none"
+        card["reward clip"] = f"{self.reward_clip:g}" if self.reward_clip is not None else "none"
+        return card
+
+    def __str__(self) -> str:
+        card = self.card()
+        width = max(map(len, card))
+        return "\n".join([self.name or "variant", *(f"  {axis:<{width}}  {text}" for axis, text in card.items())])
+
+
+def variant(function: Callable[..., Variant]) -> Part:
+    """Register a variant: a function of keyword-only hyper-parameters that composes parts into a `Variant`.
+
+    Every part that a reader may want to ablate is a parameter, so that gin reaches it: `dapo.aggregator = @token_mean`.
+    """
+
+    def build(**hyper: Any) -> Variant:
+        return replace(function(**hyper), name=function.__name__)
+
+    return register("variant", _like(build, function))
+
+
+def _like(build: Function, function: Function) -> Function:
+    """Give the wrapper the name, place and signature of what it wraps, for registration and for gin."""
+    build.__wrapped__ = function  # type: ignore[attr-defined]
+    for attribute in ("__name__", "__qualname__", "__doc__", "__module__"):
+        setattr(build, attribute, getattr(function, attribute))
+    return build

@@ -1,0 +1,1 @@
+"""The questions: command line, studies, statistics and reports."""

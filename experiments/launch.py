@@ -1,0 +1,161 @@
+"""The local launcher: runs of a study in persistent worker processes, with live progress.
+
+A worker gets config text and makes everything itself, so what a run computes does not depend on which worker runs it,
+nor on how many there are. Workers ignore Ctrl-C; the parent asks them to stop at the end of a step.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from core import SETTINGS, GrpoLabError
+from core.registry import config
+from core.store import RunStore
+from core.train import Interrupted, run
+from experiments.progress import Progress
+from experiments.study import Arm, facts
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of one arm, as text."""
+
+    arm: Arm
+    seed: int
+    config: str
+    folder: str
+
+    @property
+    def store(self) -> RunStore:
+        """The run's folder."""
+        return RunStore(Path(self.folder))
+
+
+def run_job(job: Job, watch: Any) -> None:
+    """Build the recipe from text and train."""
+    with config(text=job.config, bindings=job.arm.bindings):
+        recipe = SETTINGS["train"]()
+    run(recipe, job.seed, job.store, facts=facts(recipe, job.config, job.arm, job.seed), watch=watch)
+
+
+def _worker(pipe: Connection) -> None:
+    """Run jobs until told to stop, or until the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    from experiments.setup import import_parts, quiet_libraries
+
+    import_parts()
+    quiet_libraries()
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+
+    def watch(record: Mapping[str, Any]) -> None:
+        try:
+            pipe.send(("step", dict(record)))
+            asked_to_stop = pipe.poll()
+        except OSError as error:  # the parent died: stop like it, resumable
+            raise Interrupted from error
+        if asked_to_stop:
+            raise Interrupted
+
+    while True:
+        try:
+            job = pipe.recv()
+            if job is None:
+                return
+            outcome: tuple[str, Any] = ("finished", None)
+            try:
+                run_job(job, watch)
+            except Interrupted:
+                outcome = ("interrupted", None)
+            except GrpoLabError as error:
+                outcome = ("failed", str(error))
+            except Exception:  # a bug, or the machine's: shown whole, and the other runs go on
+                outcome = ("failed", traceback.format_exc())
+            pipe.send(outcome)
+            if outcome[0] == "interrupted":
+                return
+        except (EOFError, OSError):
+            return
+
+
+class _Worker:
+    """A process and our end of its pipe."""
+
+    def __init__(self, context: Any) -> None:
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_worker, args=(theirs,), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.job: Job | None = None
+
+    def give(self, job: Job | None) -> None:
+        """Hand over the next run, or None to end."""
+        self.job = job
+        self.pipe.send(job)
+
+
+def launch(jobs: Sequence[Job], workers: int, progress: Progress) -> dict[tuple[str, int], str]:
+    """Run the jobs in order on `workers` processes; returns the failures, (arm, seed) to message.
+
+    Raises `KeyboardInterrupt` after a clean stop when Ctrl-C was pressed; pressed twice, workers are killed.
+    """
+    context = multiprocessing.get_context("spawn")
+    waiting, failures = list(jobs), dict[tuple[str, int], str]()
+    pool = [_Worker(context) for _ in range(min(workers, len(waiting)))]
+    for worker in pool:
+        worker.give(waiting.pop(0))
+    try:
+        while any(worker.job for worker in pool):
+            for pipe in wait([worker.pipe for worker in pool if worker.job], timeout=0.5):
+                worker = next(w for w in pool if w.pipe is pipe)
+                _listen(worker, waiting, failures, progress)
+            for i, worker in enumerate(pool):
+                if worker.job is None and waiting and not worker.process.is_alive():
+                    pool[i] = _Worker(context)  # the one before died with its run
+                    pool[i].give(waiting.pop(0))
+    except KeyboardInterrupt:
+        progress.say("stopping at the end of the present steps (Ctrl-C again: at once) ...")
+        for worker in pool:
+            if worker.job:
+                worker.pipe.send("stop")
+        try:
+            for worker in pool:
+                worker.process.join() if worker.job else worker.process.kill()
+        except KeyboardInterrupt:
+            for worker in pool:
+                worker.process.kill()
+        raise
+    for worker in pool:
+        if worker.process.is_alive():
+            worker.pipe.send(None)
+            worker.process.join()
+    return failures
+
+
+def _listen(worker: _Worker, waiting: list[Job], failures: dict[tuple[str, int], str], progress: Progress) -> None:
+    """Take one message of a worker: a step, or the end of its run."""
+    job = worker.job
+    assert job is not None
+    try:
+        kind, content = worker.pipe.recv()
+    except (EOFError, OSError):
+        worker.process.join()
+        code = worker.process.exitcode
+        kind, content = "failed", f"its process died (exit code {code}; -9 is often a lack of memory)"
+        job.store.update_manifest(status="failed", error=content)
+    if kind == "step":
+        progress.step(job.arm.label, job.seed, content)
+        return
+    progress.end(job.arm.label, job.seed, kind)
+    if kind == "failed":
+        failures[job.arm.label, job.seed] = content
+    worker.job = None
+    if waiting and worker.process.is_alive():
+        worker.give(waiting.pop(0))

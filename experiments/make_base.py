@@ -1,0 +1,98 @@
+"""Make the embedded base model: a small causal language model pretrained on a noisy mixture, honestly half-able.
+
+The mixture, per chain: with probability 0.65 an answer at once, right only as often as chance and a little; otherwise
+each
+partial sum restated, every sum wrong with probability 0.05. So the base sometimes answers at once, sometimes works it
+out, and has seen no preference between them.
+"""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from core.tasks.chain_sums import ALPHABET, END, chain_sums
+
+AT_ONCE = 0.65
+AT_ONCE_RIGHT = 0.2
+SUM_WRONG = 0.05
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """One token per character; '.' ends a response."""
+    vocabulary = {character: i for i, character in enumerate(END + ALPHABET)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=END))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=END)  # type: ignore[no-untyped-call]
+
+
+def worked_solution(question: str, rng: random.Random, *, sum_wrong: float = SUM_WRONG) -> str:
+    """Each partial sum restated, then the answer; each sum is off with probability `sum_wrong`."""
+    first, *rest = (int(digit) for digit in question.rstrip("=").split("+"))
+    steps, total = [], first
+    for digit in rest:
+        right = (total + digit) % 10
+        wrong = rng.choice([d for d in range(10) if d != right])
+        result = wrong if rng.random() < sum_wrong else right
+        steps.append(f"{total}+{digit}={result};")
+        total = result
+    return "".join(steps) + f">{total}{END}"
+
+
+def mixture(question: str, answer: str, rng: random.Random) -> str:
+    """One response of the pretraining mixture."""
+    if rng.random() < AT_ONCE:
+        digit = answer if rng.random() < AT_ONCE_RIGHT else rng.choice("0123456789")
+        return f">{digit}{END}"
+    return worked_solution(question, rng)
+
+
+def make_base(
+    folder: Path,
+    *,
+    seed: int = 0,
+    steps: int = 3000,
+    rows: int = 128,
+    report: Callable[[int, float], None] | None = None,
+) -> Path:
+    """Pretrain the base from scratch and save it with its tokenizer; deterministic for a seed and one thread.
+
+    Learns the responses only, on problems of the training split. `report(step, loss)` is called after every step.
+    """
+    torch.manual_seed(seed)
+    rng = random.Random(seed)
+    tokenizer = make_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=96, intermediate_size=256, num_hidden_layers=3, num_attention_heads=3,
+        num_key_value_heads=3, head_dim=32, max_position_embeddings=256, tie_word_embeddings=True,
+        bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2e-3, total_steps=steps, pct_start=0.05)
+    task = chain_sums()
+    for step in range(steps):
+        problems = [task.problem("train", seed, step * rows + i) for i in range(rows)]
+        texts = [(p.prompt, mixture(p.prompt, p.answer, rng)) for p in problems]
+        ids = [tokenizer(prompt + response)["input_ids"] for prompt, response in texts]
+        width = max(map(len, ids))
+        tokens = torch.tensor([row + [0] * (width - len(row)) for row in ids])
+        labels = torch.full_like(tokens, -100)
+        for i, (prompt, _) in enumerate(texts):
+            labels[i, len(prompt) : len(ids[i])] = tokens[i, len(prompt) : len(ids[i])]
+        loss = model(input_ids=tokens, labels=labels).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if report:
+            report(step + 1, loss.item())
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

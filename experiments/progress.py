@@ -1,0 +1,86 @@
+"""Live progress of a study: runs done, and step, reward, length and time left of those under way."""
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+
+class Progress:
+    """A live table on a terminal; one line per finished run elsewhere."""
+
+    def __init__(self, runs: int, done: int, steps: int, console: Console) -> None:
+        self._console = console
+        self._runs, self._finished, self._steps = runs, done, steps
+        self._total = (runs - done) * steps
+        self._started = time.monotonic()
+        self._active: dict[tuple[str, int], Mapping[str, Any]] = {}
+        self._resumed_at: dict[tuple[str, int], int] = {}
+        self._ended_steps = 0
+        self._live = Live(self, console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> "Progress":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def step(self, arm: str, seed: int, record: Mapping[str, Any]) -> None:
+        """A run has made a step."""
+        if (arm, seed) not in self._resumed_at:
+            self._resumed_at[arm, seed] = record["step"] - 1
+            self._total -= record["step"] - 1
+        self._active[arm, seed] = record
+
+    def end(self, arm: str, seed: int, outcome: str) -> None:
+        """A run has ended."""
+        record = self._active.pop((arm, seed), None)
+        made = record["step"] - self._resumed_at[arm, seed] if record else 0
+        self._ended_steps += made
+        if outcome == "finished":
+            self._finished += 1
+            accuracy = record["evaluation"] if record and "evaluation" in record else {}
+            tested = "  ".join(f"{suite} {value:.3f}" for suite, value in accuracy.items())
+            left = "" if self._live else f"  {self._time_left()}"
+            self.say(f"[{self._finished}/{self._runs}] {arm} seed {seed}: {tested}{left}")
+        else:
+            self._total -= self._steps - made
+            self.say(f"{arm} seed {seed}: {outcome}")
+
+    def say(self, line: str) -> None:
+        """Print a line above the table."""
+        self._console.print(Text(line))
+
+    def _time_left(self) -> str:
+        made = self._ended_steps + sum(r["step"] - self._resumed_at[k] for k, r in self._active.items())
+        if made == 0:
+            return "time left: measuring"
+        left = (time.monotonic() - self._started) / made * max(0, self._total - made)
+        return f"time left {int(left) // 60}:{int(left) % 60:02d}"
+
+    def __rich__(self) -> RenderableType:
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        for column in ("run", "", "step", "reward", "length", "test accuracy"):
+            table.add_column(column)
+        for (arm, seed), record in self._active.items():
+            tested = ", ".join(f"{value:.3f}" for value in record.get("evaluation", {}).values())
+            table.add_row(
+                f"{arm} seed {seed}",
+                ProgressBar(total=self._steps, completed=record["step"], width=20),
+                f"{record['step']}/{self._steps}",
+                "-" if record["reward"] is None else f"{record['reward']:.3f}",
+                "-" if record["length"] is None else f"{record['length']:.1f}",
+                tested,
+            )
+        return Group(table, Text(f"{self._finished} of {self._runs} runs done, {self._time_left()}", style="bold"))

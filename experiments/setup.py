@@ -1,0 +1,17 @@
+"""What every process of the bench does first: import the parts, and keep libraries from chattering."""
+
+import os
+
+
+def quiet_libraries() -> None:
+    """No progress bars and advice from transformers: the bench shows its own."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+
+
+def import_parts() -> None:
+    """Register every part that is shipped."""
+    import variants  # noqa: F401
