@@ -47,7 +47,7 @@ def _where(kind: str, function: Function) -> str:
     return f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}: {kind} '{function.__name__}'"
 
 
-def _check(kind: str, function: Function, positional: Collection[tuple[str, ...]]) -> None:
+def check_signature(kind: str, function: Function, positional: Collection[tuple[str, ...]]) -> None:
     """Refuse a function whose positional parameters are none of these, by number and name."""
     names = tuple(
         p.name
@@ -62,7 +62,7 @@ def _check(kind: str, function: Function, positional: Collection[tuple[str, ...]
         )
 
 
-def _check_defaults(kind: str, function: Function, supplied: Collection[str] = ()) -> None:
+def check_defaults(kind: str, function: Function, supplied: Collection[str] = ()) -> None:
     """Refuse hyper-parameters without a default."""
     for p in inspect.signature(function).parameters.values():
         if p.kind is p.KEYWORD_ONLY and p.default is p.empty and p.name not in supplied:
@@ -98,8 +98,8 @@ def advantage(
     """
 
     def add(function: Function) -> Part:
-        _check("advantage", function, [("batch", "state")] if state else [("batch",)])
-        _check_defaults("advantage", function)
+        check_signature("advantage", function, [("batch", "state")] if state else [("batch",)])
+        check_defaults("advantage", function)
         unknown = set(needs) - {*FILLED_FIELDS, "old_logps", "behaviour_logps", "reward_parts", "correct"}
         if unknown:
             raise GrpoLabError(
@@ -144,10 +144,10 @@ def objective(
         names = [p.name for p in inspect.signature(function).parameters.values() if p.kind is not p.KEYWORD_ONLY]
         unknown = [name for name in names if name not in ROW_TENSORS]
         if unknown or "logps" not in names:
-            _check("objective", function, [("logps", "old_logps", "advantages", "mask")])
+            check_signature("objective", function, [("logps", "old_logps", "advantages", "mask")])
         if (prepare is not None) != ("prepared" in names):
             raise GrpoLabError(f"objective '{function.__name__}': `prepare` and the parameter `prepared` go together")
-        _check_defaults("objective", function)
+        check_defaults("objective", function)
         options = {"level": level, "prepare": prepare, "zero_at_zero_advantage": zero_at_zero_advantage}
         return register("objective", function, options=options, axes=axes)
 
@@ -169,8 +169,8 @@ def aggregator(
     """
 
     def add(function: Function) -> Part:
-        _check("aggregator", function, [("mask",)])
-        _check_defaults("aggregator", function, ("max_tokens",))
+        check_signature("aggregator", function, [("mask",)])
+        check_defaults("aggregator", function, ("max_tokens",))
         options = {"split_invariant": split_invariant}
         return register("aggregator", function, options=options, axes=axes, supplied=("max_tokens",))
 
@@ -190,8 +190,8 @@ def _plain(kind: str, positional: Collection[tuple[str, ...]], supplied: tuple[s
 
     def decorate(function: Function | None = None, /, *, axes: Mapping[str, str] = NO_AXES) -> Part | Decorator:
         def add(function: Function) -> Part:
-            _check(kind, function, positional)
-            _check_defaults(kind, function, supplied)
+            check_signature(kind, function, positional)
+            check_defaults(kind, function, supplied)
             return register(kind, function, axes=axes, supplied=supplied)
 
         return add(function) if function is not None else add
@@ -252,8 +252,8 @@ def provider(*, fills: str, cost: str, axes: Mapping[str, str] = NO_AXES) -> Dec
     """
 
     def add(function: Function) -> Part:
-        _check("provider", function, [("run",)])
-        _check_defaults("provider", function)
+        check_signature("provider", function, [("run",)])
+        check_defaults("provider", function)
         if fills not in FILLED_FIELDS:
             raise GrpoLabError(
                 f"provider '{function.__name__}' fills '{fills}', which is no field that a part can ask for; "

@@ -59,7 +59,8 @@ def row_keys(base: int, slots: Tensor, samples: Tensor) -> Tensor:
 
 def uniform(keys: Tensor) -> Tensor:
     """One float64 in (0, 1) per int64 key, never 0 and never 1."""
-    return (_shift(mix(keys), 11).double() + 0.5) * 2.0**-53
+    # 52 bits: with 53 the largest would round to 1
+    return (_shift(mix(keys), 12).double() + 0.5) * 2.0**-52
 
 
 def gumbel(keys: Tensor) -> Tensor:

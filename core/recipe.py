@@ -38,8 +38,8 @@ def evaluation(
 ) -> EvaluationSettings:
     """Evaluate at step 0, every `every` steps and at the end: each question once greedily and `samples` times sampled.
 
-    `split` defaults to all of the task's test suites; two samples or more are needed to tell sampling noise from the
-    rest.
+    `split` defaults to the task's test suites: the first every time, further ones at step 0 and at the end. Two samples
+    or more are needed to tell sampling noise from the rest.
     """
     if every < 1 or questions < 1 or samples < 2:
         raise GrpoLabError("evaluation needs every >= 1, questions >= 1 and samples >= 2")

@@ -273,12 +273,15 @@ def config(files: Sequence[str | Path] = (), bindings: Sequence[str] = (), text:
     """
     gin.clear_config()
     _USED.clear()
+    # gin has no way to forget a search path; without this, one study's include could find another's file
+    places = list(gin.config._LOCATION_PREFIXES)
     try:
-        for folder in {Path(file).parent for file in files}:
+        for folder in dict.fromkeys(Path(file).parent for file in files):
             gin.add_config_file_search_path(str(folder))
         _parse(files, bindings, text)
         yield
     finally:
+        gin.config._LOCATION_PREFIXES[:] = places
         gin.clear_config()
         _USED.clear()
 

@@ -95,8 +95,8 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch) -> None:
     started = time.perf_counter()
 
     if state is None:
-        for record in evaluate(current, 0):
-            store.write_evaluation(record)
+        for evaluation in evaluate(current, 0):
+            store.write_evaluation(evaluation)
 
     for step in range(first_step, recipe.steps + 1):
         clock = Clock()
@@ -134,12 +134,11 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch) -> None:
         }
         if batch is not None and advantages is not None and recipe.stored_groups:
             store.write_rollout(step, rollout_record(current, batch, advantages))
-        if step % recipe.evaluation.every == 0 or step == recipe.steps:
-            with clock("evaluate"):
-                evaluations = evaluate(current, step)
-            for evaluation in evaluations:
-                store.write_evaluation(evaluation)
-            record["evaluation"] = {e["split"]: e["summary"]["accuracy"] for e in evaluations}
+        with clock("evaluate"):
+            evaluations = evaluate(current, step)
+        for evaluation in evaluations:
+            store.write_evaluation(evaluation)
+        record["evaluation"] = {e["split"]: e["summary"]["accuracy"] for e in evaluations}
         store.append_metrics(record | {"seconds": clock.seconds})
 
         interrupted = None

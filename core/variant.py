@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-from core.contracts import Function
+from core.contracts import Function, check_defaults, check_signature
 from core.errors import GrpoLabError
 from core.registry import Part, as_part, register
 
@@ -107,6 +107,9 @@ def variant(function: Callable[..., Variant]) -> Part:
 
     Every part that a reader may want to ablate is a parameter, so that gin reaches it: `dapo.aggregator = @token_mean`.
     """
+
+    check_signature("variant", function, [()])
+    check_defaults("variant", function)
 
     def build(**hyper: Any) -> Variant:
         return replace(function(**hyper), name=function.__name__)

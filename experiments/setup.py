@@ -1,5 +1,6 @@
 """What every process of the bench does first: import the parts, and keep libraries from chattering."""
 
+import importlib
 import os
 
 
@@ -12,6 +13,10 @@ def quiet_libraries() -> None:
     transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
+PARTS = ("core.tasks", "core.generation", "core.providers", "estimators", "variants")
+
+
 def import_parts() -> None:
-    """Register every part that is shipped."""
-    import variants  # noqa: F401
+    """Register every part that is shipped: importing a package does it."""
+    for package in PARTS:
+        importlib.import_module(package)

@@ -48,8 +48,9 @@ class TableNoise:
     def __init__(self, keys: Tensor, vocabulary: int, seed: int) -> None:
         self._keys = keys
         size = max(TABLE_SIZE, 4 * vocabulary)
-        draws = torch.empty(size).exponential_(generator=torch.Generator().manual_seed(seed))
-        table = -torch.log(draws.clamp_(min=torch.finfo(torch.float32).tiny)).to(keys.device)
+        # drawn in float64: in float32 an exponential is exactly 0 once in 2^24 draws, and its token would always win
+        draws = torch.empty(size, dtype=torch.float64).exponential_(generator=torch.Generator().manual_seed(seed))
+        table = -torch.log(draws).float().to(keys.device)
         self._slices = table.unfold(0, vocabulary, 1)
 
     def at(self, rows: Tensor, position: int) -> Tensor:

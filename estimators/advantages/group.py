@@ -40,7 +40,8 @@ def group_mean_std(batch: Batch, *, eps: float = 1e-6, correction: int = 1) -> T
     section 4.1.2, outcome supervision).
     """
     std = batch.rewards.double().std(1, correction=correction, keepdim=True)
-    return (_centred(batch) / (std + eps)).to(batch.rewards)
+    # masked again: with eps = 0 a group without spread is 0 / 0
+    return (_centred(batch) / (std + eps)).masked_fill(batch.no_spread[:, None], 0.0).to(batch.rewards)
 
 
 @advantage(axes={"baseline": "mean of the other samples", "std": "none"})

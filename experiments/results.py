@@ -1,0 +1,416 @@
+"""Reads a study's folder: what was declared, what ran, and the one number each run is judged by.
+
+Nothing here trains, tests or draws. A file that cannot be read is an error that names the file, the line and
+the remedy; the one exception is the last line of `metrics.jsonl` of a run that did not finish, which a killed
+process may have left torn.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.errors import GrpoLabError, near
+from experiments.statistics import Analysis, analyze, final
+
+STATUSES = ("finished", "running", "interrupted", "failed")
+AXES = {"steps": "step", "sampled_tokens": "total_sampled_tokens"}
+SCALARS: Mapping[str, Callable[[list[float], list[float], float], float]] = {"final": final}
+
+_DECLARED = ("metric", "budget", "baseline", "seeds")
+_DEFAULTS = {
+    "scalar": "final",
+    "axis": "steps",
+    "family": "baseline",
+    "alpha": 0.05,
+    "margin": 0.01,
+    "margin_declared": False,
+    "failures": "intersect",
+}
+_SEED_FOLDER = re.compile(r"seed=(\d+)")
+_STEP_FILE = re.compile(r"step=(\d+)\.json")
+
+
+class StudyError(GrpoLabError):
+    """A study's folder that cannot be read; the message names the file, the line and the remedy."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One arm at one seed, as found on disk.
+
+    `metrics` holds one dict per rollout step in order of steps; `evals` one dict per evaluation and split, of which
+    only the last keeps its `questions` (prompts and responses), because they are most of the bytes.
+    """
+
+    arm: str
+    seed: int
+    status: str  # one of STATUSES
+    path: Path
+    manifest: Mapping[str, Any] = field(repr=False)
+    metrics: list[dict[str, Any]] = field(repr=False)
+    evals: list[dict[str, Any]] = field(repr=False)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run reached its budget."""
+        return self.status == "finished"
+
+    def hash(self, key: str) -> str:
+        """The manifest's hash of `prompts`, `initial_weights` or `first_rollout`; empty before the run finished."""
+        hashes = self.manifest.get("hashes")
+        return str(hashes.get(key) or "") if isinstance(hashes, Mapping) else ""
+
+    @property
+    def steps(self) -> int:
+        """Rollout steps that were recorded."""
+        return int(self.metrics[-1]["step"]) if self.metrics else 0
+
+    @property
+    def sampled_tokens(self) -> int | None:
+        """Tokens sampled in training so far, discarded groups and greedy baselines included."""
+        return int(self.metrics[-1]["total_sampled_tokens"]) if self.metrics else None
+
+    def questions(self, split: str) -> list[dict[str, Any]]:
+        """The questions of the last evaluation on `split`, with their responses; empty when there is none."""
+        last = next((evaluation for evaluation in reversed(self.evals) if evaluation["split"] == split), None)
+        return list(last.get("questions") or []) if last is not None else []
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many runs of an arm were planned, and what became of them."""
+
+    planned: int
+    finished: int
+    failed: int
+    running: int
+    interrupted: int
+    missing: int  # planned, and nothing on disk
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study as found on disk: the declaration, the arms in declared order, and the runs.
+
+    `arms` maps an arm's label to what `study.json` records of it (`bindings`, `card`); `record` is that whole
+    file. `ignored` names run folders that the declaration does not plan; they enter nothing.
+    """
+
+    path: Path
+    name: str
+    declaration: Mapping[str, Any]
+    arms: Mapping[str, Mapping[str, Any]]
+    runs: tuple[Run, ...]
+    record: Mapping[str, Any] = field(repr=False)
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def baseline(self) -> str:
+        """The arm that the others are compared with."""
+        return str(self.declaration["baseline"])
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The declared seeds, in declared order."""
+        return tuple(self.declaration["seeds"])
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """Every name that `curve` knows here: `reward`, `seconds/sample`, `test/accuracy`, ..."""
+        names: dict[str, None] = {}
+        for run in self.runs:
+            for row in run.metrics[:1] + run.metrics[-1:]:
+                names |= dict.fromkeys(_numbers(row))
+            for evaluation in run.evals:
+                split = evaluation["split"]
+                names |= dict.fromkeys(f"{split}/{key}" for key in _numbers(evaluation["summary"]))
+        return tuple(name for name in names if name != "step")
+
+    def run(self, arm: str, seed: int) -> Run | None:
+        """The run of an arm at a seed, or None when there is none on disk."""
+        return self._by_name.get((arm, seed))
+
+    def curve(
+        self, arm: str, seed: int, key: str, axis: str = "steps"
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """A run's values of `key` over `axis`, both `[N]`; a value that was not measured is NaN.
+
+        `split/name` reads the evaluations (step 0 included), any other name the training metrics; `axis` is
+        `steps` (rollout steps) or `sampled_tokens` (all tokens sampled in training so far). A run that is not
+        on disk gives two empty arrays; a key that no run of the study has is a StudyError.
+        """
+        if axis not in AXES:
+            raise StudyError(f"no axis {axis!r}: curves are drawn over {' or '.join(AXES)}")
+        if arm not in self.arms:
+            raise StudyError(f"no arm {arm!r} in study {self.name}; {near(arm, self.arms)}")
+        if self.runs and key not in self.keys:
+            raise StudyError(f"no run of study {self.name} recorded {key!r}; {near(key, self.keys)}")
+        run = self.run(arm, seed)
+        if run is None:
+            return np.empty(0), np.empty(0)
+        split, _, name = key.rpartition("/")
+        if split in self._splits:
+            evaluations = [row for row in run.evals if row["split"] == split]
+            points = [(row[AXES[axis]], _numbers(row["summary"]).get(name)) for row in evaluations]
+        else:
+            points = [(row[AXES[axis]], _numbers(row).get(key)) for row in run.metrics]
+        table = np.array([(x, math.nan if y is None else y) for x, y in points], dtype=np.float64).reshape(-1, 2)
+        return table[:, 0], table[:, 1]
+
+    def scalar(self, run: Run, key: str) -> float:
+        """A run's `key` reduced to one number by the declared scalar, at the declared budget and axis.
+
+        NaN when `key` was never measured; points at which it was not measured are left out.
+        """
+        x, y = self.curve(run.arm, run.seed, key, str(self.declaration["axis"]))
+        measured = ~np.isnan(y) & (x <= float(self.declaration["budget"]))
+        if not measured.any():
+            return math.nan
+        reduce = SCALARS[str(self.declaration["scalar"])]
+        return float(reduce(x[measured].tolist(), y[measured].tolist(), float(self.declaration["budget"])))
+
+    def scores(self) -> dict[str, dict[int, float]]:
+        """`{arm: {seed: score}}` of the finished runs: the declared metric, scalar and budget.
+
+        Arms and seeds come in declared order; an arm without a finished run maps to an empty dict. A finished
+        run with an evaluation that lacks the declared metric is a StudyError: leaving a point out would move
+        its score.
+        """
+        metric = str(self.declaration["metric"])
+        scores: dict[str, dict[int, float]] = {}
+        for arm in self.arms:
+            scores[arm] = {}
+            for run in self._finished(arm):
+                _, y = self.curve(arm, run.seed, metric, str(self.declaration["axis"]))
+                if not len(y) or not np.isfinite(y).all():
+                    steps = [row["step"] for row in run.evals if f"{row['split']}/" == metric[: len(row["split"]) + 1]]
+                    where = f"at step {steps[int(np.argmin(np.isfinite(y)))]}" if len(y) else "at all"
+                    raise StudyError(
+                        f"{run.path}: finished, but without {metric!r}, the declared metric, {where}; "
+                        "remove the folder and run this seed again"
+                    )
+                try:
+                    scores[arm][run.seed] = self.scalar(run, metric)
+                except ValueError as error:
+                    raise StudyError(f"{run.path}: {error}") from None
+        return scores
+
+    def analyze(self) -> Analysis | None:
+        """Judge the finished runs as declared; None when there is nothing to compare.
+
+        Arms without a finished run are left out, seeds that some arm lacks are left out of every arm, and arms that
+        did not see the baseline's prompts or initial weights are named: the notes of the analysis say all three.
+        """
+        scores = self.scores()
+        compared = {arm: seeds for arm, seeds in scores.items() if seeds}
+        if self.baseline not in compared or len(compared) < 2:
+            return None
+        if not set.intersection(*(set(seeds) for seeds in compared.values())):
+            return None
+        declared = self.declaration
+        analysis = analyze(
+            compared,
+            baseline=self.baseline,
+            metric=str(declared["metric"]),
+            alpha=float(declared["alpha"]),
+            margin=float(declared["margin"]),
+            family=declared["family"],
+        )
+        notes = [f"{arm} has no finished run: it is compared with nothing." for arm in scores if arm not in compared]
+        for key, words in (("prompts", "prompts"), ("initial_weights", "initial weights")):
+            for arm, seeds in self.unlike(key).items():
+                where = ", ".join(map(str, seeds))
+                notes.append(
+                    f"{arm} vs {self.baseline}: different {words} at seed {where}, so these runs are pairs only if "
+                    "that is what the arm varies."
+                )
+        return replace(analysis, notes=(*notes, *analysis.notes))
+
+    def unlike(self, key: str) -> dict[str, list[int]]:
+        """Where the manifests' hash of `key` differs from the baseline's at the same seed: `{arm: seeds}`."""
+        unlike: dict[str, list[int]] = {}
+        for run in self.runs:
+            other = self.run(self.baseline, run.seed)
+            if other is not None and run.hash(key) and other.hash(key) and run.hash(key) != other.hash(key):
+                unlike.setdefault(run.arm, []).append(run.seed)
+        return unlike
+
+    def counts(self) -> dict[str, Counts]:
+        """How many runs each arm has planned, finished, failed and so on."""
+        counts: dict[str, Counts] = {}
+        for arm in self.arms:
+            found = [run.status for run in self.runs if run.arm == arm]
+            by_status = {status: found.count(status) for status in STATUSES}
+            counts[arm] = Counts(planned=len(self.seeds), missing=len(self.seeds) - len(found), **by_status)
+        return counts
+
+    @cached_property
+    def _by_name(self) -> dict[tuple[str, int], Run]:
+        return {(run.arm, run.seed): run for run in self.runs}
+
+    @cached_property
+    def _splits(self) -> frozenset[str]:
+        return frozenset(evaluation["split"] for run in self.runs for evaluation in run.evals)
+
+    def _finished(self, arm: str) -> list[Run]:
+        runs = (self.run(arm, seed) for seed in self.seeds)
+        return [run for run in runs if run is not None and run.finished]
+
+
+def load_study(path: Path | str) -> Study:
+    """Read the study in folder `path`; a StudyError names what is missing or broken, and what to do."""
+    path = Path(path)
+    file = path / "study.json"
+    if not path.is_dir():
+        raise StudyError(f"{path}: no such folder{_studies_in(path.parent)}")
+    if not file.is_file():
+        raise StudyError(f"{path}: no study.json here, so this is not a study's folder{_studies_in(path)}")
+    remedy = "the file is written once, before the first run; restore it, or start the study anew"
+    record = _read(file, remedy)
+    declaration = {**_DEFAULTS, **_entry(record, "declaration", dict, file, remedy)}
+    arms = _entry(record, "arms", dict, file, remedy)
+    for key in _DECLARED:
+        if key not in declaration:
+            raise StudyError(f"{file}: the declaration has no {key!r}; {remedy}")
+    for key, known in (("axis", AXES), ("scalar", SCALARS)):
+        if declaration[key] not in known:
+            raise StudyError(f"{file}: {key} {declaration[key]!r} is not one of {', '.join(known)}; {remedy}")
+    if declaration["baseline"] not in arms:
+        raise StudyError(f"{file}: the baseline is not an arm: {near(str(declaration['baseline']), arms)}")
+    runs: list[Run] = []
+    for arm in arms:
+        for seed in declaration["seeds"]:
+            run = _read_run(path / arm / f"seed={seed}", arm, int(seed))
+            runs += [run] if run is not None else []
+    return Study(
+        path=path,
+        name=str(record.get("name") or path.resolve().name),
+        declaration=declaration,
+        arms=arms,
+        runs=tuple(runs),
+        record=record,
+        ignored=_unplanned(path, arms, declaration["seeds"]),
+    )
+
+
+def _read_run(folder: Path, arm: str, seed: int) -> Run | None:
+    """The run in `folder`, or None when it has not begun."""
+    file = folder / "manifest.json"
+    if not file.is_file():
+        if any(folder.glob("metrics.jsonl")) or any(folder.glob("eval/**/step=*.json")):
+            raise StudyError(f"{folder}: results without a manifest.json; remove the folder and run this seed again")
+        return None
+    remedy = f"remove {folder} and run this seed again"
+    manifest = _read(file, remedy)
+    status = manifest.get("status")
+    if status not in STATUSES:
+        raise StudyError(f"{file}: status {status!r} is not one of {', '.join(STATUSES)}; {remedy}")
+    if (manifest.get("arm", arm), manifest.get("seed", seed)) != (arm, seed):
+        raise StudyError(
+            f"{file}: this is the manifest of arm {manifest.get('arm')!r}, seed {manifest.get('seed')!r}, "
+            "in another run's folder; move it back, or remove the folder and run this seed again"
+        )
+    metrics = _read_lines(folder / "metrics.jsonl", torn_tail=status != "finished", remedy=remedy)
+    evals = _read_evaluations(folder / "eval", remedy)
+    if status == "finished" and not evals:
+        raise StudyError(f"{folder}: the run is finished but has no evaluation in eval/; {remedy}")
+    return Run(arm, seed, status, folder, manifest, metrics, evals)
+
+
+def _read_lines(file: Path, *, torn_tail: bool, remedy: str) -> list[dict[str, Any]]:
+    """The rows of a metrics file, one per step; with `torn_tail` an unreadable last line is left out."""
+    if not file.is_file():
+        return []
+    lines = file.read_bytes().split(b"\n")
+    if lines[-1] == b"":
+        lines.pop()
+    rows: dict[int, dict[str, Any]] = {}
+    last = -1
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+            step = int(row["step"])
+            int(row["total_sampled_tokens"])
+        except (ValueError, TypeError, KeyError) as error:
+            if torn_tail and number == len(lines):
+                break
+            what = f"no {error}" if isinstance(error, KeyError) else str(error)
+            raise StudyError(f"{file}, line {number}: not a step's metrics ({what}); {remedy}") from None
+        # a resumed run replays the steps since its last checkpoint: what was written later stands
+        if step <= last:
+            rows = {earlier: kept for earlier, kept in rows.items() if earlier < step}
+        rows[step] = row
+        last = step
+    return list(rows.values())
+
+
+def _read_evaluations(folder: Path, remedy: str) -> list[dict[str, Any]]:
+    """The evaluations in order of steps, those of all splits together; the last of each keeps its questions."""
+    matches = ((_STEP_FILE.fullmatch(file.name), file) for file in folder.glob("**/step=*.json"))
+    files = sorted((int(match[1]), file) for match, file in matches if match)
+    evaluations: list[dict[str, Any]] = []
+    last: dict[str, dict[str, Any]] = {}
+    for _, file in files:
+        evaluation = _read(file, remedy)
+        for key, kind in (("step", int), ("split", str), ("total_sampled_tokens", int), ("summary", dict)):
+            _entry(evaluation, key, kind, file, remedy)
+        if evaluation["split"] in last:
+            last[evaluation["split"]].pop("questions", None)
+        last[evaluation["split"]] = evaluation
+        evaluations.append(evaluation)
+    return evaluations
+
+
+def _read(file: Path, remedy: str) -> dict[str, Any]:
+    """The JSON object in `file`."""
+    try:
+        value = json.loads(file.read_bytes())
+    except json.JSONDecodeError as error:
+        raise StudyError(f"{file}, line {error.lineno}: not valid JSON ({error.msg}); {remedy}") from None
+    except UnicodeDecodeError as error:
+        raise StudyError(f"{file}: not UTF-8 text ({error.reason}); {remedy}") from None
+    if not isinstance(value, dict):
+        raise StudyError(f"{file}: a JSON object was expected, not {type(value).__name__}; {remedy}")
+    return value
+
+
+def _entry(record: Mapping[str, Any], key: str, kind: type, file: Path, remedy: str) -> Any:
+    """`record[key]`, which must be there and be a `kind`."""
+    if not isinstance(record.get(key), kind):
+        raise StudyError(f"{file}: {key!r} is missing or not a {kind.__name__}; {remedy}")
+    return record[key]
+
+
+def _numbers(row: Mapping[str, Any], prefix: str = "") -> dict[str, float | None]:
+    """The numbers of a row by name, nested ones as `outer/inner`; what was not measured is None."""
+    numbers: dict[str, float | None] = {}
+    for key, value in row.items():
+        if isinstance(value, Mapping):
+            numbers |= _numbers(value, f"{prefix}{key}/")
+        elif value is None or isinstance(value, (int, float)):
+            numbers[prefix + key] = value
+    return numbers
+
+
+def _unplanned(path: Path, arms: Mapping[str, Any], seeds: list[int]) -> tuple[str, ...]:
+    planned = {path / arm / f"seed={seed}" for arm in arms for seed in seeds}
+    found = (manifest.parent for manifest in sorted(path.glob("*/seed=*/manifest.json")))
+    return tuple(
+        str(folder.relative_to(path))
+        for folder in found
+        if folder not in planned and _SEED_FOLDER.fullmatch(folder.name)
+    )
+
+
+def _studies_in(folder: Path) -> str:
+    """The end of a message: the studies that `folder` does hold."""
+    names = sorted(file.parent.name for file in folder.glob("*/study.json"))
+    return f"; studies in {folder}: {', '.join(names)}" if names else ""

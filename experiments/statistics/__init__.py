@@ -1,0 +1,36 @@
+"""Paired statistics over seeds: from `{arm: {seed: score}}` to a verdict that states its own limits.
+
+The unit of analysis is the seed: every arm runs the same seeds, and all comparisons are of differences within
+a seed. The package needs numpy and scipy only and knows nothing of training, files or plots.
+"""
+
+from experiments.statistics.analysis import analyze
+from experiments.statistics.effects import hedges_j, probability_of_improvement, win_rate
+from experiments.statistics.multiplicity import holm, max_t
+from experiments.statistics.paired import paired_t, tost, wilcoxon_exact
+from experiments.statistics.power import minimum_detectable_effect, power, seeds_needed
+from experiments.statistics.scalars import final, interquartile_mean
+from experiments.statistics.sign_flips import sign_flip_interval, sign_flip_p
+from experiments.statistics.verdict import Analysis, ArmSummary, Comparison
+
+__all__ = [
+    "Analysis",
+    "ArmSummary",
+    "Comparison",
+    "analyze",
+    "final",
+    "hedges_j",
+    "holm",
+    "interquartile_mean",
+    "max_t",
+    "minimum_detectable_effect",
+    "paired_t",
+    "power",
+    "probability_of_improvement",
+    "seeds_needed",
+    "sign_flip_interval",
+    "sign_flip_p",
+    "tost",
+    "wilcoxon_exact",
+    "win_rate",
+]

@@ -1,0 +1,246 @@
+"""The decision procedure: scores by arm and seed in, verdicts out.
+
+The test is chosen by the number of seeds alone, since a choice that looks at the data (a normality check, say)
+has no error rate one could state:
+
+    seeds    verdict decided by                                       label
+    1-2      nothing                                                  descriptive
+    3-7      paired t, Holm over the family                           model-based
+    8-20     step-down max-T over all joint sign flips                distribution-free
+    > 20     the same over 99,999 random flips                        distribution-free
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from difflib import SequenceMatcher
+from itertools import combinations
+
+import numpy as np
+
+from experiments.statistics.effects import hedges_j, probability_of_improvement, win_rate
+from experiments.statistics.multiplicity import holm, max_t
+from experiments.statistics.paired import paired_t, tost, wilcoxon_exact
+from experiments.statistics.power import minimum_detectable_effect
+from experiments.statistics.samples import Array, check_level, differences, is_constant
+from experiments.statistics.scalars import interquartile_mean
+from experiments.statistics.sign_flips import sign_flip_interval, sign_flip_p
+from experiments.statistics.verdict import Analysis, ArmSummary, Comparison, Family, Label, Verdict
+from experiments.statistics.wording import (
+    FLIP_SEEDS,
+    POWER,
+    T_SEEDS,
+    Rule,
+    comparison_notes,
+    removal_notes,
+    sentence,
+    small_n_note,
+)
+
+
+def analyze(
+    scores: Mapping[str, Mapping[int, float]],
+    *,
+    baseline: str,
+    metric: str = "final",
+    alpha: float = 0.05,
+    margin: float = 0.01,
+    family: Family = "baseline",
+    higher_is_better: bool = True,
+    seed: int = 0,
+) -> Analysis:
+    """Judge `scores`, {arm: {seed: score}}, by differences paired by seed; one verdict per comparison.
+
+    A comparison is `better` or `worse` when its adjusted p <= alpha (see the table above), else `equivalent`
+    when TOST with Holm gives p <= alpha for `margin`, the smallest difference of interest in the metric's unit,
+    else `inconclusive`. It is `untestable` below 3 seeds and where all differences agree. The family is every
+    arm against the baseline, m = V - 1, or all pairs, m = V(V - 1)/2. Seeds that some arm lacks leave every
+    arm, and a note says so. `seed` starts the generator of the random flips; all comparisons share the flips.
+
+    Raises ValueError: fewer than 2 arms, unknown baseline or family, non-finite score, no shared seed, alpha
+    outside (0, 0.5), margin <= 0.
+    """
+    _check(scores, baseline, alpha, margin, family)
+    seeds, notes = _shared_seeds(scores)
+    table = {arm: np.array([float(runs[s]) for s in seeds]) for arm, runs in scores.items()}
+    others = [arm for arm in table if arm != baseline]
+    pairs = [(arm, baseline) for arm in others]
+    if family == "all":
+        pairs += [(arm, reference) for reference, arm in combinations(others, 2)]
+    rule = Rule(metric, alpha, margin, higher_is_better, n=len(seeds), m=len(pairs))
+
+    comparisons = _decide([_measure(pair, table, rule, seed) for pair in pairs], _columns(pairs, table), rule, seed)
+    small_n = small_n_note(rule, comparisons)
+    notes += [small_n] if small_n else []
+    for comparison in comparisons:
+        notes += comparison_notes(comparison)
+    return Analysis(
+        metric=metric,
+        baseline=baseline,
+        alpha=alpha,
+        margin=margin,
+        family=family,
+        higher_is_better=higher_is_better,
+        seeds=seeds,
+        arms=tuple(_summary(arm, x) for arm, x in table.items()),
+        comparisons=tuple(comparisons),
+        notes=tuple(notes),
+    )
+
+
+def _check(scores: Mapping[str, Mapping[int, float]], baseline: str, alpha: float, margin: float, family: str) -> None:
+    if len(scores) < 2:
+        raise ValueError(f"analyze: {len(scores)} arm(s) given; a comparison needs at least 2")
+    if baseline not in scores:
+        near = sorted(scores, key=lambda arm: -SequenceMatcher(None, arm, baseline).ratio())
+        raise ValueError(f"analyze: unknown baseline {baseline!r}; the arms are {', '.join(near)}")
+    if family not in ("baseline", "all"):
+        raise ValueError(f"analyze: unknown family {family!r}; choose 'baseline' or 'all'")
+    check_level("alpha", alpha, high=0.5)
+    check_level("margin", margin, high=math.inf)
+    for arm, runs in scores.items():
+        if not runs:
+            raise ValueError(f"analyze: arm {arm!r} has no seeds; leave it out or run it")
+        for seed, score in runs.items():
+            if not isinstance(seed, int | np.integer):
+                raise ValueError(f"analyze: arm {arm!r} has seed {seed!r}; seeds are integers")
+            if not _is_finite(score):
+                raise ValueError(
+                    f"analyze: arm {arm!r}, seed {seed}: score {score} is not a finite number; "
+                    "give a failed run its declared floor score, or leave the seed out if the machine failed"
+                )
+
+
+def _is_finite(score: object) -> bool:
+    return isinstance(score, int | float | np.integer | np.floating) and math.isfinite(score)
+
+
+def _shared_seeds(scores: Mapping[str, Mapping[int, float]]) -> tuple[tuple[int, ...], list[str]]:
+    """The sorted seeds that every arm has, and what to say about the others."""
+    planned = sorted({int(seed) for runs in scores.values() for seed in runs})
+    missing = {arm: [seed for seed in planned if seed not in runs] for arm, runs in scores.items()}
+    shared = tuple(seed for seed in planned if all(seed in runs for runs in scores.values()))
+    if not shared:
+        counts = ", ".join(f"{arm} {sorted(runs)}" for arm, runs in scores.items())
+        raise ValueError(f"analyze: no seed is shared by all arms ({counts}); run every arm on one list of seeds")
+    return shared, removal_notes(missing, len(planned))
+
+
+def _summary(arm: str, x: Array) -> ArmSummary:
+    return ArmSummary(
+        arm=arm,
+        n=x.size,
+        mean=float(x.mean()),
+        sd=float(x.std(ddof=1)) if x.size > 1 else None,
+        interquartile_mean=interquartile_mean(x),
+        minimum=float(x.min()),
+        maximum=float(x.max()),
+        scores=tuple(x.tolist()),
+    )
+
+
+def _columns(pairs: Sequence[tuple[str, str]], table: Mapping[str, Array]) -> Array:
+    """Differences [n, m] as the joint test takes them: a constant column carries no information, so it is 0."""
+    columns = [differences(table[arm], table[reference]) for arm, reference in pairs]
+    return np.column_stack([np.zeros_like(d) if is_constant(d) else d for d in columns])
+
+
+def _measure(pair: tuple[str, str], table: Mapping[str, Array], rule: Rule, seed: int) -> Comparison:
+    """All that concerns one pair alone: effects, intervals and raw p-values. The verdict is still open."""
+    x, y = (table[arm] for arm in pair)
+    n, d = x.size, differences(x, y)
+    better = 1.0 if rule.higher_is_better else -1.0
+    constant = is_constant(d)
+    testable = n >= T_SEEDS and not constant
+    no_evidence = 1.0 if n >= T_SEEDS else None
+
+    mean = float(d.mean())
+    sd = None if n < 2 else 0.0 if constant else float(d.std(ddof=1))
+    d_z = mean / sd if sd else None
+    p_t, interval = paired_t(d, 1 - rule.alpha) if testable else (no_evidence, None)
+    return Comparison(
+        arm=pair[0],
+        baseline=pair[1],
+        n=n,
+        mean_difference=mean,
+        sd_difference=sd,
+        correlation=_correlation(x, y),
+        interval=interval,
+        simultaneous_interval=paired_t(d, 1 - rule.family_alpha)[1] if testable else None,
+        flip_interval=_flip_interval(d, rule.alpha, seed) if testable else None,
+        p_t=p_t,
+        p_flip=sign_flip_p(d, np.random.default_rng(seed)) if testable else no_evidence,
+        p_wilcoxon=wilcoxon_exact(d) if testable else no_evidence,
+        adjusted_p_t=None,
+        adjusted_p_flip=None,
+        adjusted_p=None,
+        p_equivalence=tost(d, rule.margin) if testable else no_evidence,
+        d_z=d_z,
+        g_z=d_z * hedges_j(n) if d_z is not None and n >= T_SEEDS else None,
+        d_av=_d_av(mean, x, y),
+        win_rate=win_rate(better * d),
+        probability_of_improvement=probability_of_improvement(better * x, better * y),
+        detectable=minimum_detectable_effect(n, rule.family_alpha, POWER) * sd if sd else None,
+        seeds_for_margin=rule.seeds_for(sd) if sd else None,
+        seeds_for_margin_high=rule.seeds_for(rule.upper_sd(sd)) if sd else None,
+        equal_shift=n >= 2 and constant and mean != 0,
+        verdict="untestable",
+        label="descriptive",
+        smaller_than_margin=False,
+        sentence="",
+    )
+
+
+def _decide(measured: Sequence[Comparison], columns: Array, rule: Rule, seed: int) -> list[Comparison]:
+    """Adjust p over the family, then settle the verdict and its sentence."""
+    if rule.n < T_SEEDS:
+        return [dataclasses.replace(c, sentence=sentence(c, rule)) for c in measured]
+    by_t = holm([c.p_t or 1.0 for c in measured]).tolist()
+    by_flips = max_t(columns, np.random.default_rng(seed)).tolist()
+    equivalence = holm([c.p_equivalence or 1.0 for c in measured]).tolist()
+    decided = []
+    for c, p_t, p_flip, p_equivalence in zip(measured, by_t, by_flips, equivalence, strict=True):
+        primary = p_t if rule.n < FLIP_SEEDS else p_flip
+        verdict, label = _verdict(c, primary, p_equivalence, rule)
+        settled = dataclasses.replace(
+            c,
+            adjusted_p_t=p_t,
+            adjusted_p_flip=p_flip,
+            adjusted_p=primary,
+            p_equivalence=p_equivalence,
+            verdict=verdict,
+            label=label,
+            smaller_than_margin=verdict in ("better", "worse") and p_equivalence <= rule.alpha,
+        )
+        decided.append(dataclasses.replace(settled, sentence=sentence(settled, rule)))
+    return decided
+
+
+def _verdict(c: Comparison, p: float, p_equivalence: float, rule: Rule) -> tuple[Verdict, Label]:
+    if not c.sd_difference:
+        return "untestable", "descriptive"
+    label: Label = "model-based" if rule.n < FLIP_SEEDS else "distribution-free"
+    if p <= rule.alpha:
+        return ("better" if (c.mean_difference > 0) == rule.higher_is_better else "worse"), label
+    if p_equivalence <= rule.alpha:
+        return "equivalent", "model-based"  # TOST is a t test at any n
+    return "inconclusive", label
+
+
+def _correlation(x: Array, y: Array) -> float | None:
+    if x.size < T_SEEDS or is_constant(x) or is_constant(y):
+        return None
+    return float(np.corrcoef(x, y)[0, 1])
+
+
+def _d_av(mean: float, x: Array, y: Array) -> float | None:
+    spread = math.sqrt((x.var(ddof=1) + y.var(ddof=1)) / 2) if x.size > 1 else 0.0
+    return mean / spread if spread and not (is_constant(x) and is_constant(y)) else None
+
+
+def _flip_interval(d: Array, alpha: float, seed: int) -> tuple[float, float] | None:
+    """The inverted sign-flip test, where n suffices for a bounded interval."""
+    if d.size < FLIP_SEEDS:
+        return None
+    interval = sign_flip_interval(d, 1 - alpha, np.random.default_rng(seed))
+    return interval if math.isfinite(interval[0]) else None

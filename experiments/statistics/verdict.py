@@ -1,0 +1,111 @@
+"""The records an analysis consists of, and their plain form for JSON."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+Family: TypeAlias = Literal["baseline", "all"]
+Verdict: TypeAlias = Literal["better", "worse", "equivalent", "inconclusive", "untestable"]
+Label: TypeAlias = Literal["model-based", "distribution-free", "descriptive"]
+Interval: TypeAlias = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class ArmSummary:
+    """Scores of one arm over the shared seeds, in the order of `Analysis.seeds`; sd divides by n - 1."""
+
+    arm: str
+    n: int
+    mean: float
+    sd: float | None
+    interquartile_mean: float
+    minimum: float
+    maximum: float
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One arm against one baseline, paired by seed; differences are d = arm - baseline in the metric's unit.
+
+    `interval` and `simultaneous_interval` are t intervals at 1 - α and 1 - α/m for m comparisons;
+    `flip_interval` inverts the sign-flip test (8 seeds or more). `adjusted_p_t` is Holm on `p_t`,
+    `adjusted_p_flip` is max-T over joint sign flips, and `adjusted_p`, which decides, is the first of them for
+    3 to 7 seeds and the second from 8 on: chosen by n, never by the data. `p_equivalence` is Holm on TOST.
+
+    `detectable` is the true difference that n seeds detect with 80 % power at α/m given `sd_difference`;
+    `seeds_for_margin` and `seeds_for_margin_high` are the seeds that detect the margin so, at the observed sd
+    and at its upper 80 % limit sd √((n-1) / χ²_{0.2, n-1}). `win_rate` (paired) and
+    `probability_of_improvement` (all pairs) count in the direction that is better.
+
+    `label` says what the verdict rests on: "model-based" needs normal differences, which cannot be checked at
+    such n (equivalence is always of this kind); "distribution-free" holds whatever distribution the two arms
+    share, but does not cover arms with equal means and different shapes; "descriptive" is no test. `None`
+    stands for what is not defined: every p and interval below 3 seeds, ratios to a spread of zero.
+    `equal_shift`: all differences are one non-zero number, which usually means that the seed is not applied.
+    `smaller_than_margin`: better or worse, yet equivalent within the margin.
+    """
+
+    arm: str
+    baseline: str
+    n: int
+    mean_difference: float
+    sd_difference: float | None
+    correlation: float | None
+    interval: Interval | None
+    simultaneous_interval: Interval | None
+    flip_interval: Interval | None
+    p_t: float | None
+    p_flip: float | None
+    p_wilcoxon: float | None
+    adjusted_p_t: float | None
+    adjusted_p_flip: float | None
+    adjusted_p: float | None
+    p_equivalence: float | None
+    d_z: float | None
+    g_z: float | None
+    d_av: float | None
+    win_rate: float
+    probability_of_improvement: float
+    detectable: float | None
+    seeds_for_margin: int | None
+    seeds_for_margin_high: int | None
+    equal_shift: bool
+    verdict: Verdict
+    label: Label
+    smaller_than_margin: bool
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Every comparison of one family on one metric, what was declared before, and what to know (`notes`)."""
+
+    metric: str
+    baseline: str
+    alpha: float
+    margin: float
+    family: Family
+    higher_is_better: bool
+    seeds: tuple[int, ...]
+    arms: tuple[ArmSummary, ...]
+    comparisons: tuple[Comparison, ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return dicts and lists ready for JSON: finite floats, None for undefined, p to 4 digits, never 0."""
+        plain: dict[str, Any] = _plain(dataclasses.asdict(self))
+        return plain
+
+
+def _plain(value: Any, key: str = "") -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item, name) for name, item in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and key.startswith(("p_", "adjusted_p")):
+        return float(f"{value:.4g}")
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

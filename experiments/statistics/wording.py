@@ -1,0 +1,157 @@
+"""Verdicts and warnings in words. An inconclusive result never reads as agreement: it says what it cannot see."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from scipy import special
+
+from experiments.statistics.power import minimum_detectable_effect, power, seeds_needed
+from experiments.statistics.sign_flips import EXACT_SEEDS
+from experiments.statistics.verdict import Comparison
+
+T_SEEDS = 3  # from here on the paired t test decides
+FLIP_SEEDS = 8  # from here on sign flips do: below, they lose real power
+POWER = 0.8
+LOW_CORRELATION = 0.1
+MANY_REMOVED = 0.2
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What is fixed before the differences are looked at: n seeds, m comparisons, and what was declared."""
+
+    metric: str
+    alpha: float
+    margin: float
+    higher_is_better: bool
+    n: int
+    m: int
+
+    @property
+    def family_alpha(self) -> float:
+        """Level of a single comparison by Bonferroni, at which power is planned."""
+        return self.alpha / self.m
+
+    def seeds_for(self, sd: float) -> int:
+        """Seeds that detect the margin with 80 % power at this sd of differences; a test takes 3 at least."""
+        return max(T_SEEDS, seeds_needed(self.margin / sd, self.family_alpha, POWER))
+
+    def upper_sd(self, sd: float) -> float:
+        """Upper 80 % confidence limit of an sd estimated from n differences."""
+        return sd * math.sqrt((self.n - 1) / float(special.chdtri(self.n - 1, 0.8)))
+
+
+def sentence(c: Comparison, rule: Rule) -> str:
+    """The verdict of one comparison with the numbers it rests on."""
+    head = f"{c.arm} vs {c.baseline} on {rule.metric}: {c.verdict}"
+    if c.verdict == "untestable":
+        return f"{head} ({_why_untestable(c)}); mean difference {c.mean_difference:+.3g}, descriptive only."
+    assert c.interval is not None
+    observed = (
+        f"mean difference {c.mean_difference:+.3g}, {_percent(1 - rule.alpha)} interval "
+        f"[{c.interval[0]:+.3g}, {c.interval[1]:+.3g}], {c.n} seeds"
+    )
+    test = f"adjusted p = {c.adjusted_p:.4g} ({_test(c.n)}, m = {rule.m})"
+    if c.verdict == "equivalent":
+        return f"{head} within ±{rule.margin:g} ({c.label}); {observed}, TOST p = {c.p_equivalence:.4g}, {test}."
+    if c.verdict == "inconclusive":
+        return (
+            f"{head}; {observed}, {test}. With {c.n} seeds, 80 % power at alpha = {rule.family_alpha:.3g} needs "
+            f"a true difference of {c.detectable:.3g}; detecting {rule.margin:g} needs {c.seeds_for_margin} seeds "
+            f"({c.seeds_for_margin_high} if the sd of differences is at its 80 % upper limit)."
+        )
+    small = f", but smaller than {rule.margin:g}" if c.smaller_than_margin else ""
+    return f"{head}{small} ({c.label}); {observed}, {test}."
+
+
+def small_n_note(rule: Rule, comparisons: Sequence[Comparison]) -> str | None:
+    """What n seeds cannot show in these comparisons; None when n suffices for the margin in all of them.
+
+    Says the smallest p of an exact test, 2 / 2^n, the smallest effect with 80 % power, and the seeds that the
+    margin takes.
+    """
+    floor = 2 / 2**rule.n
+    sds = [c.sd_difference for c in comparisons if c.sd_difference]
+    weak = any(power(rule.margin / sd, rule.n, rule.family_alpha) < POWER for sd in sds)
+    if floor <= rule.alpha and not weak:
+        return None
+    text = (
+        f"n = {rule.n} paired seed{'s' * (rule.n > 1)}: the smallest two-sided p an exact sign-flip or Wilcoxon "
+        f"test can give is {floor:.4g}"
+    )
+    if floor > rule.alpha:
+        text += f" > {rule.alpha:g} — no data could be significant without assuming normality"
+    text += "."
+    if rule.n < T_SEEDS:
+        text += f" No test is made below {T_SEEDS} seeds."
+    if rule.n < 2 or not sds:
+        return text
+    effects = [minimum_detectable_effect(rule.n, level, POWER) for level in (rule.alpha, rule.family_alpha)]
+    corrected = f" (m = {rule.m}: {rule.family_alpha:.3g})" if rule.m > 1 else ""
+    stricter = f" ({effects[1]:.2f})" if rule.m > 1 else ""
+    detectable = [c.detectable for c in comparisons if c.detectable is not None]
+    needed = [c.seeds_for_margin for c in comparisons if c.seeds_for_margin is not None]
+    at_most = [c.seeds_for_margin_high for c in comparisons if c.seeds_for_margin_high is not None]
+    return text + (
+        f" With alpha = {rule.alpha:g}{corrected} 80 % power at this n needs |d_z| ≥ {effects[0]:.2f}{stricter}, "
+        f"i.e. a true difference of {_range(detectable)} at the observed sd of differences. To detect "
+        f"{rule.margin:g} you need {_range(needed)} seeds ({_range(at_most)} if the sd is at its 80 % upper limit)."
+    )
+
+
+def comparison_notes(c: Comparison) -> list[str]:
+    """Signs that seeds were not shared, or not applied."""
+    pair = f"{c.arm} vs {c.baseline}"
+    notes = []
+    if c.equal_shift:
+        notes.append(f"{pair}: identical shift of {c.mean_difference:+.3g} on every seed: is the seed really applied?")
+    elif c.n >= 2 and c.sd_difference == 0:
+        notes.append(f"{pair}: identical scores on every seed: do the two arms really differ?")
+    if c.correlation is not None and c.correlation < LOW_CORRELATION:
+        notes.append(
+            f"{pair}: correlation over seeds is {c.correlation:.2f} < {LOW_CORRELATION:g}, so pairing gains "
+            "nothing; check that both arms draw prompts and sampling noise from the shared seed."
+        )
+    return notes
+
+
+def removal_notes(missing: Mapping[str, Sequence[int]], planned: int) -> list[str]:
+    """Which seeds were left out of every arm, because some arm lacks them (`missing`: {arm: absent seeds})."""
+    removed = sorted({seed for seeds in missing.values() for seed in seeds})
+    if not removed:
+        return []
+    where = "; ".join(f"{arm} lacks {_list(seeds)}" for arm, seeds in missing.items() if seeds)
+    notes = [f"{len(removed)} of {planned} seeds removed from every arm ({_list(removed)}): {where}."]
+    if len(removed) > MANY_REMOVED * planned:
+        notes.append(
+            f"More than {_percent(MANY_REMOVED)} of the planned seeds were removed: do not rank these arms "
+            "before the missing runs are made up. Runs that failed because of the method belong in the table, with "
+            "their declared floor score."
+        )
+    return notes
+
+
+def _why_untestable(c: Comparison) -> str:
+    if c.n < T_SEEDS:
+        return f"{c.n} paired seed{'s' * (c.n > 1)}, a test takes {T_SEEDS}"
+    return "identical shift on every seed" if c.equal_shift else "identical scores on every seed"
+
+
+def _test(n: int) -> str:
+    if n < FLIP_SEEDS:
+        return "paired t, Holm"
+    return "max-T over all joint sign flips" if n <= EXACT_SEEDS else "max-T over random joint sign flips"
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.4g} %"
+
+
+def _list(seeds: Sequence[int]) -> str:
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = f"{min(values):.3g}", f"{max(values):.3g}"
+    return low if low == high else f"{low} to {high}"

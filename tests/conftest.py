@@ -1,0 +1,105 @@
+"""What every test shares: one thread, repeatable examples, a tiny model, and the embedded one."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+from torch import Tensor
+
+from core import Batch, registry
+from core.policy import EMBEDDED, Policy, PolicySettings, load_policy
+from experiments.setup import import_parts, quiet_libraries
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+torch.set_num_threads(1)
+quiet_libraries()
+import_parts()
+settings.register_profile(
+    "bench", deadline=None, derandomize=True, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("bench")
+
+MakeBatch: TypeAlias = Callable[..., Batch]
+"""`(groups=3, samples=4, holes=False, seed=0)` to a batch of ragged responses with real token ids."""
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """A run sets the number of threads of its process; put it back for the next test."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def fresh_registry() -> Iterator[None]:
+    """Forget the parts that a test registers."""
+    before = {kind: dict(found._parts) for kind, found in registry.REGISTRIES.items()}
+    yield
+    for kind, found in registry.REGISTRIES.items():
+        found._parts.clear()
+        found._parts.update(before[kind])
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved one-layer Llama with grouped heads, random weights and the embedded character tokenizer."""
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("tiny")
+    tokenizer = AutoTokenizer.from_pretrained(EMBEDDED)
+    torch.manual_seed(7)
+    # wide weights, so that distributions are far from uniform
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=4, max_position_embeddings=64, initializer_range=0.5,
+        tie_word_embeddings=False, bos_token_id=None, eos_token_id=0, pad_token_id=0,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def tiny(tiny_folder: Path) -> Policy:
+    """The one-layer policy, float32, fresh for every test."""
+    return load_policy(PolicySettings(str(tiny_folder), "float32"))
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Policy:
+    """The embedded policy, float32; shared, so read only."""
+    return load_policy(PolicySettings("embedded", "float32"))
+
+
+@pytest.fixture(scope="session")
+def make_batch() -> MakeBatch:
+    """A maker of batches of ragged responses with every field that a part may ask for."""
+
+    def make(groups: int = 3, samples: int = 4, *, holes: bool = False, seed: int = 0, vocabulary: int = 15) -> Batch:
+        draw = torch.Generator().manual_seed(seed)
+        lengths = torch.randint(1, 8, (groups, samples), generator=draw)
+        lengths[0, 0], lengths[-1, -1] = 8, 1
+        T = int(lengths.max())
+        response_mask = torch.arange(T) < lengths[..., None]
+        shape = response_mask.shape
+
+        def noise(scale: float = 1.0) -> Tensor:
+            return torch.randn(shape, generator=draw).mul(scale).where(response_mask, 0.0)
+
+        mask = response_mask & (torch.rand(shape, generator=draw) < 0.7) if holes else response_mask
+        tokens = torch.randint(1, vocabulary, shape, generator=draw).where(response_mask, 0)
+        sizes = torch.randint(2, 7, (groups,), generator=draw).tolist()
+        prompts = tuple(torch.randint(1, vocabulary, (size,), generator=draw) for size in sizes)
+        rewards = torch.randn(groups, samples, generator=draw)
+        return Batch(
+            rewards=rewards, response_mask=response_mask, mask=mask, prompt_ids=torch.arange(groups), max_tokens=T + 3,
+            prompt_tokens=prompts, response_tokens=tokens, correct=rewards > 0,
+            truncated=torch.zeros(groups, samples, dtype=torch.bool), old_logps=noise() - 2, ref_logps=noise() - 2,
+            behaviour_logps=noise() - 2, values=noise(), sum_squared_probs=noise().square() / 9,
+            greedy_rewards=torch.randn(groups, generator=draw),
+        )  # fmt: skip
+
+    return make

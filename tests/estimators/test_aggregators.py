@@ -1,0 +1,139 @@
+"""Aggregators: weights by hand, how they relate, and a contract that each must keep."""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from core import AGGREGATORS, Part
+from estimators.aggregators import seq_mean_token_mean, seq_mean_token_sum, seq_mean_token_sum_norm, token_mean
+
+every_aggregator = pytest.mark.parametrize("part", AGGREGATORS.values(), ids=list(AGGREGATORS))
+masks = st.tuples(st.integers(1, 6), st.integers(1, 8), st.integers(0, 10_000)).map(
+    lambda key: torch.rand(key[:2], generator=torch.Generator().manual_seed(key[2])) < 0.6
+)
+# three tokens, one token in a mask with holes, none
+HOLES = torch.tensor([[True, False, True, True], [False, True, False, False], [False] * 4])
+
+
+def weigh(part: Part, mask: Tensor, max_tokens: int = 10) -> Tensor:
+    extra: dict[str, Any] = {"max_tokens": max_tokens} if part.takes("max_tokens") else {}
+    weights: Tensor = part(mask, **extra)
+    return weights
+
+
+@pytest.mark.parametrize(
+    ("part", "long", "short"),
+    [
+        (token_mean, 1 / 4, 1 / 4),
+        (seq_mean_token_mean, 1 / 9, 1 / 3),
+        (seq_mean_token_sum, 1 / 3, 1 / 3),
+        (seq_mean_token_sum_norm, 1 / 30, 1 / 30),
+    ],
+    ids=lambda value: value.name if isinstance(value, Part) else "",
+)
+def test_weights_by_hand(part: Part, long: float, short: float) -> None:
+    """The row without a token gets no weight, and still counts as a row."""
+    expected = [[long, 0, long, long], [0, short, 0, 0], [0, 0, 0, 0]]
+    torch.testing.assert_close(weigh(part, HOLES), torch.tensor(expected))
+
+
+@given(masks, st.integers(0, 100))
+def test_weighted_sums_equal_plain_loops(mask: Tensor, seed: int) -> None:
+    loss = torch.randn(mask.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    rows = [[float(x) for x, m in zip(*pair, strict=True) if m] for pair in zip(loss, mask, strict=True)]
+    B, N = len(rows), sum(map(len, rows))
+    expected = {
+        token_mean: sum(map(sum, rows)) / max(N, 1),
+        seq_mean_token_mean: sum(sum(row) / len(row) for row in rows if row) / B,
+        seq_mean_token_sum: sum(map(sum, rows)) / B,
+        seq_mean_token_sum_norm: sum(map(sum, rows)) / 10 / B,
+    }
+    for part, value in expected.items():
+        assert float((weigh(part, mask) * loss).sum()) == pytest.approx(value, rel=1e-5, abs=1e-6)
+
+
+@given(st.integers(1, 6), st.integers(1, 8), st.integers(8, 20))
+def test_equal_lengths_make_them_equal_up_to_the_length(B: int, length: int, max_tokens: int) -> None:
+    mask = torch.arange(8).expand(B, 8) < length
+    means, sums = weigh(token_mean, mask), weigh(seq_mean_token_sum, mask)
+    torch.testing.assert_close(weigh(seq_mean_token_mean, mask), means)
+    torch.testing.assert_close(sums / length, means)
+    torch.testing.assert_close(weigh(seq_mean_token_sum_norm, mask, max_tokens) * max_tokens / length, means)
+
+
+@given(masks, st.integers(0, 100))
+def test_the_token_mean_is_the_length_weighted_mean_of_row_means(mask: Tensor, seed: int) -> None:
+    loss = torch.randn(mask.shape, generator=torch.Generator().manual_seed(seed))
+    n = mask.sum(1)
+    row_means = torch.where(mask, loss, 0.0).sum(1) / n.clamp(min=1)
+    expected = (n * row_means).sum() / n.sum().clamp(min=1)
+    torch.testing.assert_close((token_mean(mask) * loss).sum(), expected, rtol=1e-4, atol=1e-6)
+
+
+@given(st.integers(1, 8))
+def test_for_a_single_row_both_means_agree(length: int) -> None:
+    mask = torch.arange(8)[None] < length
+    torch.testing.assert_close(token_mean(mask), seq_mean_token_mean(mask))
+
+
+def test_a_constant_denominator_leaves_each_response_independent_of_the_others_lengths() -> None:
+    mask = torch.arange(8) < torch.tensor([[2], [3]])
+    longer = torch.arange(8) < torch.tensor([[2], [8]])
+    for part in (seq_mean_token_sum, seq_mean_token_sum_norm):
+        assert torch.equal(weigh(part, mask)[0], weigh(part, longer)[0])
+    assert not torch.equal(token_mean(mask)[0], token_mean(longer)[0])
+
+
+def test_removing_rows_without_loss_scales_the_token_mean_by_the_tokens_kept() -> None:
+    draw = torch.Generator().manual_seed(0)
+    mask = torch.arange(6) < torch.tensor([[2], [6], [3], [5]])
+    loss = torch.randn(4, 6, generator=draw)
+    loss[1] = loss[3] = 0  # two groups of zero advantage
+    kept = torch.tensor([0, 2])
+    whole, part = ((token_mean(m) * x).sum() for m, x in ((mask, loss), (mask[kept], loss[kept])))
+    torch.testing.assert_close(part, whole * 16 / 5)
+
+
+# the contract
+
+
+@every_aggregator
+@given(mask=masks)
+def test_weights_are_zero_exactly_outside_the_mask_and_positive_inside(part: Part, mask: Tensor) -> None:
+    weights = weigh(part, mask)
+    assert weights.shape == mask.shape
+    assert weights.dtype == torch.float32
+    assert torch.equal(weights > 0, mask)
+    assert torch.equal(weights.ne(0), mask)
+    assert not weights.requires_grad
+
+
+@every_aggregator
+def test_a_step_without_a_counted_token_has_weight_zero_not_nan(part: Part) -> None:
+    assert torch.equal(weigh(part, torch.zeros(3, 4, dtype=torch.bool)), torch.zeros(3, 4))
+
+
+@every_aggregator
+@given(mask=masks, extra=st.integers(1, 5))
+def test_padding_columns_change_no_weight(part: Part, mask: Tensor, extra: int) -> None:
+    wide = weigh(part, torch.nn.functional.pad(mask, (0, extra)))
+    assert torch.equal(wide[:, : mask.shape[1]], weigh(part, mask))
+    assert wide[:, mask.shape[1] :].eq(0).all()
+
+
+@every_aggregator
+@given(mask=masks, data=st.data())
+def test_permuting_rows_permutes_weights(part: Part, mask: Tensor, data: st.DataObject) -> None:
+    order = torch.tensor(data.draw(st.permutations(range(len(mask)))))
+    torch.testing.assert_close(weigh(part, mask[order]), weigh(part, mask)[order])
+
+
+@every_aggregator
+def test_the_mask_is_left_alone(part: Part) -> None:
+    mask = HOLES.clone()
+    weigh(part, mask)
+    assert torch.equal(mask, HOLES)

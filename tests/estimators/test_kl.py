@@ -1,0 +1,111 @@
+"""KL estimators: numbers by hand, then expectations and gradients in full on a small softmax."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from core import KLS, Part
+from estimators.kl import k1, k2, k3
+
+every_kl = pytest.mark.parametrize("part", KLS.values(), ids=list(KLS))
+ratios = st.floats(-3, 3)
+
+
+def tensor(*values: float) -> Tensor:
+    return torch.tensor([values], dtype=torch.float64)
+
+
+def divergence(part: Part, logps: Tensor, ref: Tensor) -> Tensor:
+    extra = {"old_logps": logps.detach()} if part.takes("old_logps") else {}
+    values: Tensor = part(logps, ref, **extra)
+    return values
+
+
+def test_values_by_hand() -> None:
+    """The policy gives a token twice the reference's probability."""
+    logps, ref = tensor(math.log(0.5)), tensor(math.log(0.25))
+    assert k1(logps, ref).item() == pytest.approx(math.log(2))
+    assert k2(logps, ref).item() == pytest.approx(math.log(2) ** 2 / 2)
+    assert k3(logps, ref).item() == pytest.approx(0.5 - 1 + math.log(2))
+
+
+@given(ratios)
+def test_k2_and_k3_are_never_negative_and_zero_only_at_equality(ratio: float) -> None:
+    logps, ref = tensor(-1.0), tensor(-1.0 - ratio)
+    for part in (k2, k3):
+        value = part(logps, ref).item()
+        assert value > 0 if abs(ratio) > 1e-3 else value >= 0
+    assert k3(logps, ref).item() == pytest.approx(math.exp(-ratio) - 1 + ratio, abs=1e-12)
+
+
+@every_kl
+def test_equal_policies_have_no_divergence(part: Part) -> None:
+    logps = torch.randn(3, 4)
+    assert torch.equal(divergence(part, logps, logps.clone()), torch.zeros(3, 4))
+
+
+@pytest.mark.parametrize("ratio", [1e-2, -1e-2])
+def test_k3_minus_k2_is_minus_a_sixth_of_the_cube(ratio: float) -> None:
+    logps, ref = tensor(-1.0 + ratio), tensor(-1.0)
+    assert (k3(logps, ref) - k2(logps, ref)).item() == pytest.approx(-(ratio**3) / 6, rel=1e-2)
+
+
+def test_k3_keeps_its_digits_near_equality() -> None:
+    """exp(-k) - 1 + k in float32 would be all rounding at k = 1e-4; the value is k^2 / 2 = 5e-9."""
+    assert k3(torch.tensor([[1e-4]]), torch.tensor([[0.0]])).item() == pytest.approx(5e-9, rel=0.01)
+
+
+THETA = torch.tensor([0.2, -0.7, 1.1, 0.0], dtype=torch.float64)
+REF = torch.tensor([0.9, 0.1, -0.3, 0.4], dtype=torch.float64).log_softmax(0)
+
+
+def kl_gradient(towards: str) -> Tensor:
+    """Gradient of KL(pi || ref) or KL(ref || pi) in the logits."""
+    theta = THETA.clone().requires_grad_()
+    log_pi = theta.log_softmax(0)
+    p, q = (log_pi, REF) if towards == "pi || ref" else (REF, log_pi)
+    return torch.autograd.grad((p.exp() * (p - q)).sum(), theta)[0]
+
+
+def expected_gradient(part: Part) -> Tensor:
+    """Mean over the policy's own samples of the gradient of the estimator, samples held fixed."""
+    theta = THETA.clone().requires_grad_()
+    log_pi = theta.log_softmax(0)
+    return torch.autograd.grad((log_pi.exp().detach() * part(log_pi, REF)).sum(), theta)[0]
+
+
+def test_expected_values() -> None:
+    log_pi = THETA.log_softmax(0)
+    true = (log_pi.exp() * (log_pi - REF)).sum()
+    assert (log_pi.exp() * k1(log_pi, REF)).sum().item() == pytest.approx(true.item())
+    assert (log_pi.exp() * k3(log_pi, REF)).sum().item() == pytest.approx(true.item())
+    assert abs((log_pi.exp() * k2(log_pi, REF)).sum() - true) > 1e-2
+
+
+def test_expected_gradients() -> None:
+    torch.testing.assert_close(expected_gradient(k1), torch.zeros(4, dtype=torch.float64))
+    torch.testing.assert_close(expected_gradient(k2), kl_gradient("pi || ref"))
+    torch.testing.assert_close(expected_gradient(k3), kl_gradient("ref || pi"))
+    assert not torch.allclose(kl_gradient("pi || ref"), kl_gradient("ref || pi"), atol=1e-2)
+
+
+@every_kl
+def test_shape_and_gradient_to_the_policy(part: Part) -> None:
+    logps = torch.randn(3, 4).requires_grad_()
+    values = divergence(part, logps, torch.randn(3, 4))
+    assert values.shape == (3, 4)
+    assert torch.autograd.grad(values.sum(), logps)[0].ne(0).all()
+
+
+@every_kl
+def test_tokens_do_not_see_each_other(part: Part) -> None:
+    logps, ref = torch.randn(3, 4), torch.randn(3, 4)
+    broken = ref.clone()
+    broken[1, 2] = math.nan
+    expected, found = divergence(part, logps, ref), divergence(part, logps, broken)
+    others = ~broken.isnan()
+    assert torch.equal(found[others], expected[others])

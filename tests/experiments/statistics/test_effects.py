@@ -1,0 +1,35 @@
+import math
+
+import pytest
+
+from experiments.statistics import hedges_j, probability_of_improvement, win_rate
+
+
+def test_hedges_j_has_a_closed_form_at_five_seeds() -> None:
+    # ν = 4: Γ(2) / (√2 Γ(3/2)) with Γ(3/2) = √π / 2
+    assert hedges_j(5) == pytest.approx(math.sqrt(2 / math.pi))
+    assert round(hedges_j(5), 3) == 0.798
+    assert hedges_j(3) == pytest.approx(1 / math.sqrt(math.pi))
+    assert hedges_j(10_000) == pytest.approx(1, abs=1e-4)
+
+
+def test_hedges_j_needs_three_seeds() -> None:
+    with pytest.raises(ValueError, match="at least 3"):
+        hedges_j(2)
+
+
+def test_win_rate_counts_ties_half() -> None:
+    assert win_rate([0.1, 0.0, -0.2, 0.3]) == pytest.approx(2.5 / 4)
+
+
+def test_pairing_separates_win_rate_from_probability_of_improvement() -> None:
+    baseline = [0.1, 0.2, 0.3, 0.4, 0.5]
+    arm = [score + 0.01 for score in baseline]
+    assert win_rate([a - b for a, b in zip(arm, baseline, strict=True)]) == 1
+    assert probability_of_improvement(arm, baseline) == pytest.approx(15 / 25)
+
+
+def test_probability_of_improvement_counts_ties_half_even_under_rounding() -> None:
+    assert probability_of_improvement([0.1 + 0.2], [0.3]) == 0.5
+    assert probability_of_improvement([1, 2], [0]) == 1
+    assert probability_of_improvement([1], [1, 2, 3]) == pytest.approx(1 / 6)
