@@ -60,7 +60,8 @@ def compute_advantages(variant: Variant, batch: Batch, state: Any) -> tuple[Tens
         raise GrpoLabError(
             f"advantage '{part.name}' ({part.place}) returned {got}: must be [P, G] or [P, G, T] = {list(shape)}"
         )
-    if not torch.isfinite(result).all():
+    counted = result[batch.mask] if result.ndim == 3 else result
+    if not torch.isfinite(counted).all():
         raise GrpoLabError(f"advantage '{part.name}' ({part.place}) returned NaN or infinite values")
     per_token = result.detach().float() if result.ndim == 3 else result.detach().float()[..., None].expand(shape)
     return per_token, state
@@ -179,6 +180,11 @@ def accumulate_gradients(
         if prepared is not None:
             tensors["prepared"] = prepared[micro]
         tensors.setdefault("old_logps", logps.detach())
+        # where() after the objective would keep a NaN or an overflow at a masked token out of the loss, not out of the
+        # gradient (0 * inf): so nothing from outside the mask goes in
+        inside = tensors["mask"]
+        tensors = {n: torch.where(inside, x, 0.0) if x.ndim == 2 and x.is_floating_point() else x
+                   for n, x in tensors.items()}  # fmt: skip
         loss = (weights[micro] * torch.where(tensors["mask"], _token_loss(variant, tensors, batch, metrics), 0.0)).sum()
         backward(loss)
         total = float(loss.detach()) + (total or 0.0)
@@ -270,19 +276,28 @@ def forward(
 
 
 def micro_batches(batch: Batch, rows: Tensor, micro_tokens: int, whole_groups: bool = False) -> Iterator[Tensor]:
-    """Split rows, in order, into runs of at most `micro_tokens` tokens, prompts counted once; at least one row each."""
+    """Split rows, in order, into runs of at most `micro_tokens` tokens, prompts counted once; at least one unit each.
+
+    A unit is a row, or with `whole_groups` all of a group's rows that follow each other.
+    """
     lengths = batch.lengths.flatten().tolist()
-    run: list[int] = []
-    size, last_prompt = 0, -1
+    units: list[tuple[int, list[int]]] = []
     for row in rows.tolist():
         prompt = row // batch.group_size
-        is_new = prompt != last_prompt
-        cost = lengths[row] + (len(batch.prompt_tokens[prompt]) if is_new else 0)
-        if run and size + cost > micro_tokens and (is_new or not whole_groups):
+        if whole_groups and units and units[-1][0] == prompt:
+            units[-1][1].append(row)
+        else:
+            units.append((prompt, [row]))
+    run: list[int] = []
+    size, last_prompt = 0, -1
+    for prompt, members in units:
+        responses = sum(lengths[row] for row in members)
+        cost = responses + (len(batch.prompt_tokens[prompt]) if prompt != last_prompt else 0)
+        if run and size + cost > micro_tokens:
             yield torch.tensor(run)
             run, size = [], 0
-            cost = lengths[row] + len(batch.prompt_tokens[prompt])
-        run.append(row)
+            cost = responses + len(batch.prompt_tokens[prompt])
+        run += members
         size += cost
         last_prompt = prompt
     if run:

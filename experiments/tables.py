@@ -104,7 +104,7 @@ def against_baseline(analysis: Analysis | None) -> dict[str, Comparison]:
 
 
 def verdict_table(analysis: Analysis | None, study: Study) -> Table:
-    """The verdict table for a terminal of 100 columns; without an analysis, the means alone."""
+    """The verdict table for a terminal of 80 columns; without an analysis, the means alone."""
     measure = unit(str(study.declaration["metric"]))
     table = Table(
         box=box.SIMPLE_HEAD,
@@ -119,13 +119,11 @@ def verdict_table(analysis: Analysis | None, study: Study) -> Table:
     table.add_column("mean", justify="right", no_wrap=True)
     if analysis is not None:
         table.add_column(
-            f"{measure.difference or 'difference'} [{100 * (1 - analysis.alpha):g} %]", justify="right", min_width=11
+            f"{measure.difference or 'difference'}, {100 * (1 - analysis.alpha):g} %", justify="right", no_wrap=True
         )
         table.add_column("adj. p", justify="right", no_wrap=True)
         table.add_column("g_z", justify="right", no_wrap=True)
-        table.add_column("wins", justify="right", no_wrap=True)
     table.add_column("tokens", justify="right", no_wrap=True)
-    table.add_column("length", justify="right", no_wrap=True)
     if analysis is not None:
         table.add_column("verdict", min_width=14, overflow="fold")
     for row in verdict_rows(study, analysis):
@@ -142,11 +140,10 @@ def verdict_table(analysis: Analysis | None, study: Study) -> Table:
                 difference_text(each.mean_difference, measure) + interval,
                 p_text(each.adjusted_p) if test_name(each) else "–",
                 number_text(each.g_z, 2, signed=True),
-                number_text(each.win_rate, 2),
             ]
         elif analysis is not None:
-            cells += ["", "", "", ""]
-        cells += [thousands(row.sampled_tokens), number_text(row.length, 1)]
+            cells += ["", "", ""]
+        cells += [thousands(row.sampled_tokens)]
         if each is not None:
             cells.append(Text(f"{MARKS[each.verdict]} {verdict_text(each)}", style=STYLES.get(each.verdict, "")))
         elif analysis is not None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
+import gin
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -39,8 +40,8 @@ def fresh_registry() -> Iterator[None]:
     before = {kind: dict(found._parts) for kind, found in registry.REGISTRIES.items()}
     yield
     for kind, found in registry.REGISTRIES.items():
-        found._parts.clear()
-        found._parts.update(before[kind])
+        for name in found.keys() - before[kind].keys():
+            gin.config._REGISTRY.pop(found._parts.pop(name).selector)
 
 
 @pytest.fixture(scope="session")

@@ -48,13 +48,13 @@ def seeds_needed(d_z: float, alpha: float, power: float = 0.8) -> int:
     """The smallest n >= 2 with power(d_z, n, alpha) >= power; ValueError for d_z = 0, levels out of range."""
     check_level("power", power, low=alpha)
     check_level("|d_z|", abs(d_z), high=math.inf)
-    # The normal test has more power than the t test at every n, so start at a count just below what it needs:
-    # its power is Φ(shift - z) + Φ(-shift - z), whose second term is at most α/2, then at most `other`.
+    # The normal test has more power than the t test at every n, so start at the count that it needs. Its power is
+    # Φ(shift - z) + Φ(-shift - z) at shift = d_z √n; solving for the first term approaches the shift from below.
     z = float(special.ndtri(1 - alpha / 2))
-    least_shift = max(z + float(special.ndtri(power - alpha / 2)), 0.0)
-    other = float(special.ndtr(-least_shift - z))
-    least_shift = max(z + float(special.ndtri(power - other)), 0.0)
-    n = max(2, math.ceil((least_shift / d_z) ** 2))
+    shift = 0.0
+    for _ in range(5):
+        shift = max(0.0, z + float(special.ndtri(power - special.ndtr(-shift - z))))
+    n = max(2, math.ceil((shift / d_z) ** 2))
     while n < _MANY and _power(d_z, n, alpha) < power:
         n += 1
     return n

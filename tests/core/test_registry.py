@@ -1,0 +1,487 @@
+"""Parts, registries and gin: what is refused and how, and that a binding always applies or is an error."""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import Tensor
+
+import core
+from core import (
+    ADVANTAGES,
+    AGGREGATORS,
+    OBJECTIVES,
+    VARIANTS,
+    Batch,
+    GrpoLabError,
+    Part,
+    Variant,
+    advantage,
+    aggregator,
+    correction,
+    filter,
+    generator,
+    kl,
+    objective,
+    provider,
+    registry,
+    reward,
+    setting,
+    shaping,
+    task,
+    variant,
+)
+from core.registry import as_part, bindings_in_force, bindings_used, config, config_text, refuse_unused
+from estimators.advantages.group import group_mean, group_mean_std
+from estimators.aggregators import token_mean
+from estimators.objectives import clip
+
+pytestmark = pytest.mark.usefixtures("fresh_registry")
+
+
+# registering
+
+
+def test_a_part_has_the_name_place_and_hyper_parameters_of_its_function() -> None:
+    @advantage(axes={"baseline": "none, times {scale:g}"})
+    def tripled_reward_in_a_test(batch: Batch, *, scale: float = 3.0) -> Tensor:
+        """The reward, times three."""
+        return scale * batch.rewards
+
+    part = ADVANTAGES["tripled_reward_in_a_test"]
+    assert part is tripled_reward_in_a_test
+    assert part.name == "tripled_reward_in_a_test"
+    assert part.selector == "advantages.tripled_reward_in_a_test"
+    assert part.place.split(":")[0] == __file__
+    assert part.defaults == {"scale": 3.0}
+    assert part.parameters == ("batch",)
+    assert part.describe() == {"baseline": "none, times 3"}
+    assert repr(part) == "tripled_reward_in_a_test(scale=3.0)"
+    assert part(Batch.of([[1.0, 2.0]])).tolist() == [[3, 6]]
+    assert part(Batch.of([[1.0, 2.0]]), scale=2.0).tolist() == [[2, 4]]
+    assert part.using(scale=10.0)(Batch.of([[1.0, 2.0]])).tolist() == [[10, 20]]
+
+
+def test_duplicate_names_are_refused_with_both_places() -> None:
+    def first_kind_of_duplicate(mask: Tensor) -> Tensor:
+        """One."""
+        return mask
+
+    def define() -> None:
+        @advantage
+        def first_kind_of_duplicate(batch: Batch) -> Tensor:
+            """Two: of another kind, yet a name in a gin file must mean one thing."""
+            return batch.rewards
+
+    part = aggregator(first_kind_of_duplicate)
+    with pytest.raises(GrpoLabError) as refused:
+        define()
+    assert part.place in str(refused.value)
+    assert len(set(re.findall(rf"{re.escape(__file__)}:\d+", str(refused.value)))) == 2
+    assert "the name is taken by the aggregator" in str(refused.value)
+    assert "first_kind_of_duplicate" not in ADVANTAGES
+
+
+def test_unknown_names_list_the_near_ones() -> None:
+    with pytest.raises(GrpoLabError, match=r"unknown variant 'gropo': did you mean grpo .*known: dapo, "):
+        VARIANTS["gropo"]
+    with pytest.raises(GrpoLabError, match="unknown objective 'zzz': known: "):
+        OBJECTIVES["zzz"]
+
+
+def no_docstring(batch: Batch) -> Tensor:
+    return batch.rewards
+
+
+def takes_kwargs(batch: Batch, **more: float) -> Tensor:
+    """Takes anything."""
+    return batch.rewards
+
+
+def takes_args(batch: Batch, *more: float) -> Tensor:
+    """Takes anything."""
+    return batch.rewards
+
+
+def positional(batch: Batch, scale: float = 1.0) -> Tensor:
+    """A hyper-parameter before the star."""
+    return scale * batch.rewards
+
+
+def wrong_name(rollout: Batch) -> Tensor:
+    """Not `batch`."""
+    return rollout.rewards
+
+
+def no_default(batch: Batch, *, scale: float) -> Tensor:
+    """A hyper-parameter that nobody set."""
+    return scale * batch.rewards
+
+
+def wrong_mask(weights: Tensor) -> Tensor:
+    """Not `mask`."""
+    return weights
+
+
+def mask_and_limit(mask: Tensor, max_tokens: int) -> Tensor:
+    """The limit before the star."""
+    return mask / max_tokens
+
+
+def asks_too_much(logps: Tensor, advantages: Tensor, logits: Tensor) -> Tensor:
+    """Logits are not kept."""
+    return logps * advantages * logits
+
+
+def not_on_the_policy(old_logps: Tensor, advantages: Tensor) -> Tensor:
+    """No `logps`."""
+    return old_logps * advantages
+
+
+def eps_is_positional(logps: Tensor, advantages: Tensor, eps: float = 0.2) -> Tensor:
+    """A hyper-parameter before the star."""
+    return logps * advantages * eps
+
+
+def swapped(ref_logps: Tensor, logps: Tensor) -> Tensor:
+    """In the wrong order."""
+    return ref_logps - logps
+
+
+def two_of_three(old_logps: Tensor, behaviour_logps: Tensor) -> Tensor:
+    """No mask."""
+    return old_logps - behaviour_logps
+
+
+def only_rewards(rewards: Tensor) -> Tensor:
+    """No lengths."""
+    return rewards
+
+
+def only_response(response: str) -> float:
+    """No problem."""
+    return float(response)
+
+
+def with_argument(seed: int) -> None:
+    """Settings are keyword-only."""
+
+
+def variant_positional(advantage: Part = group_mean) -> Variant:
+    """A part before the star cannot be bound."""
+    return Variant(advantage=advantage, objective=clip, aggregator=token_mean)
+
+
+def variant_no_default(*, advantage: Part) -> Variant:
+    """A part that nobody set."""
+    return Variant(advantage=advantage, objective=clip, aggregator=token_mean)
+
+
+def prepared_without_prepare(logps: Tensor, prepared: Tensor) -> Tensor:
+    """Asks for what nothing makes."""
+    return logps * prepared
+
+
+def plain_objective(logps: Tensor) -> Tensor:
+    """Fine by itself."""
+    return logps
+
+
+def plain_advantage(batch: Batch) -> Tensor:
+    """Fine by itself."""
+    return batch.rewards
+
+
+def plain_provider(run: Any) -> Any:
+    """Fine by itself."""
+    return run
+
+
+REFUSED: list[tuple[str, Callable[..., Any], Callable[..., Any], str]] = [
+    ("advantage without docstring", advantage, no_docstring, "needs a docstring"),
+    ("advantage kwargs", advantage, takes_kwargs, r"may not take \*more"),
+    ("advantage args", advantage, takes_args, r"may not take \*more"),
+    (
+        "advantage positional",
+        advantage,
+        positional,
+        r"takes \(batch, scale\) but must take \(batch\).* after a bare \*",
+    ),
+    ("advantage wrong name", advantage, wrong_name, r"takes \(rollout\) but must take \(batch\)"),
+    ("advantage no default", advantage, no_default, "'scale' needs a default"),
+    ("advantage lambda", advantage, lambda batch: batch.rewards, "write it as a def, not a lambda"),
+    ("advantage needs", advantage(needs=("critic",)), plain_advantage, "needs critic, which no batch has"),
+    ("advantage state", advantage(state=dict), plain_advantage, r"must take \(batch, state\)"),
+    ("aggregator wrong name", aggregator, wrong_mask, r"must take \(mask\)"),
+    ("aggregator positional", aggregator, mask_and_limit, r"must take \(mask\)"),
+    ("objective unknown tensor", objective, asks_too_much, r"takes \(logps, advantages, logits\) but must take"),
+    ("objective without logps", objective, not_on_the_policy, r"but must take \(logps, "),
+    ("objective positional", objective, eps_is_positional, r"after a bare \*"),
+    ("objective prepared", objective, prepared_without_prepare, "go together"),
+    ("objective prepare", objective(prepare=lambda *_: None), plain_objective, "go together"),
+    ("kl swapped", kl, swapped, r"must take \(logps, ref_logps\) or \(logps, ref_logps, old_logps\)"),
+    ("correction", correction, two_of_three, r"must take \(old_logps, behaviour_logps, mask\)"),
+    ("filter", filter, wrong_name, r"must take \(batch\)"),
+    ("shaping", shaping, only_rewards, r"must take \(rewards, lengths, truncated\)"),
+    ("reward", reward, only_response, r"must take \(problem, response\)"),
+    ("task", task, with_argument, r"must take \(\)"),
+    ("generator", generator, with_argument, r"must take \(\)"),
+    ("setting", setting, with_argument, r"must take \(\)"),
+    ("provider field", provider(fills="logits", cost="much"), plain_provider, "'logits', which is no field"),
+    ("provider argument", provider(fills="values", cost="much"), wrong_name, r"must take \(run\)"),
+    ("variant positional", variant, variant_positional, "advantage"),
+    ("variant no default", variant, variant_no_default, "'advantage' needs a default"),
+]
+
+
+@pytest.mark.parametrize(("decorate", "function", "message"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
+def test_decorators_refuse_what_breaks_their_contract(
+    decorate: Callable[..., Any], function: Callable[..., Any], message: str
+) -> None:
+    """With the place where the function was written, and nothing half-registered."""
+    before = {kind: set(found) for kind, found in registry.REGISTRIES.items()}
+    with pytest.raises(GrpoLabError, match=message) as refused:
+        decorate(function)
+    assert function.__name__ in str(refused.value) or "lambda" in str(refused.value)
+    assert {kind: set(found) for kind, found in registry.REGISTRIES.items()} == before
+
+
+def test_everything_that_the_contract_allows_is_taken() -> None:
+    @objective(level="group", prepare=lambda logps, advantages, mask, generator: mask)
+    def allowed_objective(
+        logps: Tensor, prepared: Tensor, ref_logps: Tensor, lengths: Tensor, *, beta: float = 0.1
+    ) -> Tensor:
+        """Names what it wants."""
+        return logps
+
+    @kl
+    def allowed_kl(logps: Tensor, ref_logps: Tensor, old_logps: Tensor) -> Tensor:
+        """With a third argument."""
+        return logps
+
+    @aggregator
+    def allowed_aggregator(mask: Tensor, *, max_tokens: int, share: float = 0.5) -> Tensor:
+        """The limit is handed in, the share is a hyper-parameter."""
+        return mask.float() * share / max_tokens
+
+    assert allowed_objective.parameters == ("logps", "prepared", "ref_logps", "lengths")
+    assert allowed_kl.takes("old_logps")
+    assert allowed_aggregator.defaults == {"share": 0.5}
+    assert allowed_aggregator.options == {"split_invariant": True}
+
+
+def test_parts_of_another_kind_are_refused() -> None:
+    with pytest.raises(GrpoLabError, match=r"here must be a registered objective, not the aggregator 'token_mean'"):
+        as_part(token_mean, "objective", "here")
+    with pytest.raises(GrpoLabError, match=r"not 'clip'; in gin write @name, one of: .*clip"):
+        as_part("clip", "objective", "here")
+
+
+def test_equality_is_function_and_set_values() -> None:
+    assert clip == OBJECTIVES["clip"]
+    assert clip.using(eps_low=0.1) == clip.using(eps_low=0.1)
+    assert clip.using(eps_low=0.1) != clip
+    assert clip.using(eps_low=0.1) != clip.using(eps_low=0.2)
+    assert clip != token_mean
+    assert len({clip, clip.using(eps_low=0.1), OBJECTIVES["clip"]}) == 2
+
+
+def test_unknown_hyper_parameters_are_refused_with_the_known_ones() -> None:
+    with pytest.raises(
+        GrpoLabError, match=r"objective 'clip' .* has no hyper-parameter epsilon; it has: eps_low, eps_high"
+    ):
+        clip.using(epsilon=0.2)
+
+
+# gin
+
+
+def test_without_a_config_a_call_is_a_plain_call() -> None:
+    assert group_mean_std.settings()["eps"].value == 1e-6
+    assert group_mean_std.settings()["eps"].source == "default"
+    assert not bindings_in_force()
+
+
+def test_a_binding_on_a_leaf_applies_wherever_the_leaf_is_used() -> None:
+    batch = Batch.of([[0.0, 2.0]])
+    with config(bindings=["group_mean_std.eps = 1.0", "group_mean_std.correction = 0"]):
+        assert group_mean_std(batch).tolist() == [[-0.5, 0.5]]
+        assert VARIANTS["grpo"]().advantage(batch).tolist() == [[-0.5, 0.5]]
+        assert VARIANTS["grpo"]().resolved().advantage(batch).tolist() == [[-0.5, 0.5]]
+        assert group_mean_std.settings()["eps"].source == "binding"
+        assert ("advantages.group_mean_std", "eps") in bindings_used()
+    assert group_mean_std(batch)[0, 1] == pytest.approx(0.5**0.5)
+
+
+def test_a_resolved_part_no_longer_asks_gin() -> None:
+    batch = Batch.of([[0.0, 2.0]])
+    with config(bindings=["group_mean_std.eps = 1.0", "group_mean_std.correction = 0"]):
+        fixed = group_mean_std.resolved()
+    assert fixed(batch).tolist() == [[-0.5, 0.5]]
+    assert fixed.describe() == {"baseline": "group mean", "std": "group, ddof 0, + 1"}
+
+
+def test_what_is_set_wins_over_a_binding() -> None:
+    with config(bindings=["clip.eps_high = 9.0", "clip.eps_low = 0.5"]):
+        part = clip.using(eps_high=0.28)
+        values = {name: (s.value, s.source) for name, s in part.settings().items()}
+        assert values == {"eps_low": (0.5, "binding"), "eps_high": (0.28, "variant")}
+        assert ("objectives.clip", "eps_low") in bindings_used()
+        assert ("objectives.clip", "eps_high") not in bindings_used()
+
+
+def test_references_and_macros() -> None:
+    text = "WIDE = 0.5\ngrpo.aggregator = @token_mean\nclip.eps_high = %WIDE\ndapo.shaping = []\ndapo.filter = None\n"
+    with config(text=text):
+        found = VARIANTS["grpo"]()
+        assert found.aggregator is token_mean
+        assert found.objective.settings()["eps_high"].value == 0.5
+        assert VARIANTS["dapo"]().shaping == ()
+        assert VARIANTS["dapo"]().filter is None
+    with config(bindings=["dapo.shaping = [@soft_overlong]"]):
+        assert VARIANTS["dapo"]().shaping == (core.SHAPINGS["soft_overlong"],)
+
+
+def refuse(bindings: Sequence[str], name: str) -> None:
+    """Build a variant under these bindings and refuse those that did nothing."""
+    with config(bindings=bindings):
+        built = VARIANTS[name]().resolved()
+        refuse_unused(bindings_in_force(), bindings_used(), built.parts, [name])
+
+
+@pytest.mark.parametrize(
+    ("binding", "name", "message"),
+    [
+        (
+            "clip.eps_high = 0.3",
+            "dapo",
+            r"'clip.eps_high' had no effect: the variant sets it itself; bind 'dapo.eps_high'",
+        ),
+        ("dapo.eps_high = 0.3", "grpo", "'dapo.eps_high' had no effect: 'dapo' is not used here, but grpo"),
+        ("clip.eps_high = 0.3", "rloo", r"'clip' is not used here, but policy_gradient.*or remove the line"),
+        (
+            "soft_overlong.buffer = 0.1",
+            "grpo",
+            "'soft_overlong.buffer' had no effect: 'soft_overlong' is not used here",
+        ),
+        ("k3.eps = 1", "grpo", "doesn't have a parameter"),
+    ],
+)
+def test_bindings_without_effect_are_refused_naming_the_right_key(binding: str, name: str, message: str) -> None:
+    with pytest.raises(GrpoLabError, match=message):
+        refuse([binding], name)
+
+
+def test_bindings_with_effect_are_not_refused() -> None:
+    refuse(["dapo.eps_high = 0.3", "soft_overlong.buffer = 0.1", "group_mean_std.eps = 0.1", "WIDE = 1"], "dapo")
+    refuse(["grpo.objective = @policy_gradient"], "grpo")
+    with pytest.raises(GrpoLabError, match="'clip' is not used here, but policy_gradient"):
+        refuse(["grpo.objective = @policy_gradient", "clip.eps_low = 0.1"], "grpo")
+
+
+def test_scoped_bindings_do_not_go_unnoticed() -> None:
+    """Nothing is called in a gin scope, so such a binding has no effect, even if the same one without scope has."""
+    with pytest.raises(GrpoLabError, match=r"clip\.eps_low"):
+        refuse(["clip.eps_low = 0.1", "wide/clip.eps_low = 0.9"], "grpo")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("grop.kl_coef = 0.1", "did you mean grpo"),
+        ("grpo.kl_coeff = 0.1", "did you mean kl_coef"),
+        ("grpo.aggregator = @token_maen", "did you mean token_mean"),
+        ("clip.eps_low = ", "Unable to parse value"),
+        ("clip.eps_low 0.1", "expected ':' or '='"),
+    ],
+)
+def test_mistakes_name_the_near_ones_with_file_and_line(tmp_path: Path, line: str, message: str) -> None:
+    file = tmp_path / "mistake.gin"
+    file.write_text(f"# a comment\ngrpo.kl_coef = 0.04\n{line}\n")
+    with pytest.raises(GrpoLabError, match=message) as refused, config([file]):
+        VARIANTS["grpo"]()
+    assert "mistake.gin" in str(refused.value)
+    assert re.search(r"line:? 3", str(refused.value))
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(GrpoLabError, match=r"config file not found: .*absent\.gin"), config([tmp_path / "absent.gin"]):
+        pass
+    (tmp_path / "main.gin").write_text("include 'absent.gin'\n")
+    with pytest.raises(GrpoLabError, match=r"absent\.gin"), config([tmp_path / "main.gin"]):
+        pass
+    (tmp_path / "main.gin").write_text("import no_such_module_of_mine\n")
+    with (
+        pytest.raises(GrpoLabError, match="imports 'no_such_module_of_mine', which is not on the import path"),
+        config([tmp_path / "main.gin"]),
+    ):
+        pass
+
+
+def test_config_forgets_everything_afterwards() -> None:
+    with config(bindings=["clip.eps_low = 0.05", "WIDE = 3"]):
+        clip.settings()
+        assert bindings_used()
+    assert not bindings_in_force()
+    assert not bindings_used()
+    assert clip.settings()["eps_low"].value == 0.2
+    with pytest.raises(ZeroDivisionError), config(bindings=["clip.eps_low = 0.05"]):
+        raise ZeroDivisionError
+    assert not bindings_in_force()
+    with pytest.raises(GrpoLabError), config(bindings=["clip.eps_low = 0.05", "nonsense"]):
+        pass
+    assert not bindings_in_force()
+
+
+def test_config_forgets_search_paths(tmp_path: Path) -> None:
+    """Two folders with files of the same names: each includes its own."""
+    for name, value in (("one", 0.1), ("other", 0.3)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "base.gin").write_text(f"clip.eps_low = {value}\n")
+        (tmp_path / name / "main.gin").write_text("include 'base.gin'\n")
+    for name, value in (("one", 0.1), ("other", 0.3), ("one", 0.1)):
+        with config([tmp_path / name / "main.gin"]):
+            assert clip.settings()["eps_low"].value == value
+
+
+def test_files_then_text_then_bindings(tmp_path: Path) -> None:
+    file = tmp_path / "main.gin"
+    file.write_text("clip.eps_low = 0.1\nclip.eps_high = 0.1\ngroup_mean_std.eps = 0.1\n")
+    with config([file], ["clip.eps_low = 0.3"], "clip.eps_low = 0.2\nclip.eps_high = 0.2\n"):
+        values = [clip.settings()[n].value for n in ("eps_low", "eps_high")]
+        assert [*values, group_mean_std.settings()["eps"].value] == [0.3, 0.2, 0.1]
+
+
+def test_config_text_parses_to_the_same_config(tmp_path: Path) -> None:
+    long = " ".join(["word"] * 60)
+    bindings = [
+        "WIDE = 0.4", "clip.eps_high = %WIDE", "grpo.aggregator = @token_mean", "dapo.shaping = [@soft_overlong]",
+        f"policy_path/macro = '{long}'", "group_mean_std.eps = 1e-09", "grpo.kl_coef = 0.04",
+    ]  # fmt: skip
+    with config(bindings=bindings):
+        text, before = config_text(), {k: repr(v) for k, v in bindings_in_force().items()}
+        card = VARIANTS["grpo"]().card()
+    with config(text=text):
+        assert config_text() == text
+        assert {k: repr(v) for k, v in bindings_in_force().items()} == before
+        assert VARIANTS["grpo"]().card() == card
+    assert all(" = " in line for line in text.splitlines())
+
+
+def test_a_required_setting_says_how_to_set_it() -> None:
+    from core.recipe import train
+
+    with pytest.raises(GrpoLabError, match=r"train\.variant is not set: bind it, e\.g\. train\.variant = "):
+        train()
+
+
+def test_every_shipped_part_is_registered_under_its_own_name() -> None:
+    for kind, found in registry.REGISTRIES.items():
+        for name, part in found.items():
+            assert part.name == name
+            assert part.kind == kind
+            assert part.function.__doc__
+    assert {"grpo", "dr_grpo", "dapo", "rloo", "remax", "reinforce"} <= set(VARIANTS)
+    assert {"token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "seq_mean_token_sum_norm"} <= set(AGGREGATORS)
