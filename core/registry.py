@@ -266,9 +266,16 @@ def _unwrap(value: Any) -> Any:
 
 
 @contextmanager
-def config(files: Sequence[str | Path] = (), bindings: Sequence[str] = (), text: str = "") -> Iterator[None]:
+def config(
+    files: Sequence[str | Path] = (),
+    bindings: Sequence[str] = (),
+    text: str = "",
+    *,
+    include_from: Sequence[Path] = (),
+) -> Iterator[None]:
     """Parse gin files, config text and single bindings, in that order; forget them all on leaving.
 
+    An `include` is looked for from the current folder, beside the files given, then in the folders `include_from`.
     Raises `GrpoLabError` for a missing file and for whatever gin refuses, with file and line.
     """
     gin.clear_config()
@@ -276,7 +283,7 @@ def config(files: Sequence[str | Path] = (), bindings: Sequence[str] = (), text:
     # gin has no way to forget a search path; without this, one study's include could find another's file
     places = list(gin.config._LOCATION_PREFIXES)
     try:
-        for folder in dict.fromkeys(Path(file).parent for file in files):
+        for folder in dict.fromkeys([*(Path(file).parent for file in files), *include_from]):
             gin.add_config_file_search_path(str(folder))
         _parse(files, bindings, text)
         yield

@@ -144,13 +144,14 @@ def run_describe(options: argparse.Namespace) -> int:
 
     from core import VARIANTS
     from core.registry import REGISTRIES, bindings_in_force, bindings_used, config, refuse_unused
+    from experiments.study import CONFIGS
 
     found = {name: part for registry in REGISTRIES.values() for name, part in registry.items()}
     for name in filter(None, (options.name, options.diff)):
         if name not in found:
             raise GrpoLabError(f"unknown part '{name}': {near(name, found)}")
     part = found[options.name]
-    with config([find_config(file) for file in options.config], options.bind):
+    with config([find_config(file) for file in options.config], options.bind, include_from=[CONFIGS]):
         if options.diff:
             if not {options.name, options.diff} <= VARIANTS.keys():
                 raise GrpoLabError("--diff compares two variants")
@@ -180,10 +181,10 @@ def run_train(options: argparse.Namespace) -> int:
     from core import SETTINGS
     from experiments.launch import Job, launch
     from experiments.progress import Progress
-    from experiments.study import Arm
+    from experiments.study import CONFIGS, Arm
 
     files = [find_config(file) for file in options.config or ["embedded"]]
-    with registry.config(files, options.bind):
+    with registry.config(files, options.bind, include_from=[CONFIGS]):
         recipe = SETTINGS["train"]()
         # a study's file may be trained from: what declares the study is not for this command
         keys = [key for key in registry.bindings_in_force() if key[0] != "settings.compare"]

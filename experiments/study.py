@@ -157,7 +157,7 @@ def prepare_study(files: Sequence[str], bindings: Sequence[str], seeds: Sequence
     Raises `GrpoLabError` for unknown names, for bindings without effect (an arm's own in that arm, shared ones in all
     arms) and for recipes that cannot work.
     """
-    with registry.config(files, bindings):
+    with registry.config(files, bindings, include_from=[CONFIGS]):
         settings: StudySettings = SETTINGS["compare"]() if _has_arms() else SETTINGS["compare"](arms={})
         used = registry.bindings_used()
         shared = set(registry.bindings_in_force())

@@ -94,11 +94,12 @@ def test_interval_holds_exactly_the_shifts_that_are_not_rejected(n: int) -> None
     assert low < d.mean() < high
 
 
-def test_interval_and_test_share_the_random_flips() -> None:
+@pytest.mark.parametrize("alpha", [0.05, 0.050005])  # on and between the steps of 1 / 100,000 that p makes
+def test_interval_and_test_share_the_random_flips(alpha: float) -> None:
     d = np.random.default_rng(5).normal(0.2, 1.0, 24)
-    low, high = sign_flip_interval(d, 0.95, np.random.default_rng(7))
-    for shift, inside in [(low + 1e-6, True), (low - 1e-6, False), (high - 1e-6, True), (high + 1e-6, False)]:
-        assert (sign_flip_p(d - shift, np.random.default_rng(7)) > 0.05) == inside
+    low, high = sign_flip_interval(d, 1 - alpha, np.random.default_rng(7))
+    for shift, inside in [(low + 1e-7, True), (low - 1e-7, False), (high - 1e-7, True), (high + 1e-7, False)]:
+        assert (sign_flip_p(d - shift, np.random.default_rng(7)) > alpha) == inside
 
 
 def test_interval_is_unbounded_when_no_shift_could_be_rejected() -> None:

@@ -198,11 +198,14 @@ def test_the_small_n_message_ends_when_the_margin_is_in_reach() -> None:
     assert analyze(draw(2, 5), baseline="a0", margin=0.2).notes != ()
 
 
-def test_low_correlation_is_pointed_out() -> None:
-    scores = {"a": {0: 0.1, 1: 0.2, 2: 0.3}, "b": {0: 0.3, 1: 0.2, 2: 0.12}}
-    analysis = analyze(scores, baseline="a")
-    assert any("correlation over seeds is -1.00 < 0.1" in note for note in analysis.notes)
-    assert not any("correlation" in note for note in analyze(draw(2, 5), baseline="a0").notes)
+@pytest.mark.parametrize(
+    ("scores", "correlation"),
+    [((2, 3, 1), -0.5), ((1, 0, 1), 0.0), ((9, 0, 10), 1 / math.sqrt(4 * 91 / 3)), ((1, 3, 2), 0.5)],
+)
+def test_low_correlation_is_pointed_out(scores: tuple[float, float, float], correlation: float) -> None:
+    analysis = analyze({"a": {0: 1.0, 1: 2.0, 2: 3.0}, "b": dict(enumerate(scores))}, baseline="a")
+    assert only(analysis).correlation == pytest.approx(correlation, abs=1e-12)
+    assert any("correlation over seeds" in note for note in analysis.notes) == (correlation < 0.1)
 
 
 def test_missing_seeds_leave_every_arm_and_are_named() -> None:

@@ -1,0 +1,104 @@
+"""Studies: what is declared, how arms become gin bindings, and every mistake before anything runs."""
+
+from pathlib import Path
+
+import pytest
+
+from core import SETTINGS, GrpoLabError
+from core.recipe import Recipe
+from core.registry import bindings_in_force, bindings_used, config, refuse_unused
+from experiments.setup import import_parts
+from experiments.study import CONFIGS, Study, prepare_study
+
+import_parts()
+EMBEDDED = str(CONFIGS / "embedded.gin")
+
+
+def study(*bindings: str, seeds: tuple[int, ...] = (0, 1)) -> Study:
+    return prepare_study([EMBEDDED], bindings, seeds)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.gin")), ids=lambda path: path.stem)
+def test_every_shipped_config_is_built_and_none_of_its_bindings_is_idle(path: Path) -> None:
+    """A shipped file is a whole study, or a whole recipe."""
+    with config([path]):
+        is_study = any(selector == "settings.compare" for selector, _ in bindings_in_force())
+        if not is_study:
+            recipe: Recipe = SETTINGS["train"]()
+            refuse_unused(bindings_in_force(), bindings_used(), recipe.parts, [recipe.variant.name])
+    if is_study:
+        assert prepare_study([str(path)], [], [0]).recipes
+
+
+def test_the_values_of_the_demo_arrive() -> None:
+    demo = prepare_study([str(CONFIGS / "demo.gin")], [], range(5))
+    assert list(demo.recipes) == ["grpo", "dr_grpo", "dapo", "rloo", "remax"]
+    for recipe in demo.recipes.values():
+        assert (recipe.steps, recipe.prompts, recipe.group_size) == (40, 16, 8)
+        assert recipe.optimizer.learning_rate == 3e-4
+    assert demo.declaration["baseline"] == "grpo"
+    assert demo.declaration["seeds"] == [0, 1, 2, 3, 4]
+    assert demo.recipes["dapo"].variant.objective.set_values["eps_high"] == 0.28
+
+
+def test_an_arm_is_a_label_with_bindings_on_the_whole_run() -> None:
+    made = study(
+        "compare.arms = {'small': 'train.group_size = 2', 'wide': ['clip.eps_high = 0.4', 'train.prompts = 3']}"
+    )
+    assert made.recipes["small"].group_size == 2
+    assert made.recipes["wide"].prompts == 3
+    assert made.recipes["wide"].variant.objective.set_values["eps_high"] == 0.4
+    assert made.recipes["small"].variant.objective.set_values["eps_high"] == 0.2
+
+
+def test_what_declares_a_study_is_not_part_of_a_runs_config() -> None:
+    one = study("compare.variants = [@grpo]", "compare.margin = 0.1")
+    other = study("compare.variants = [@grpo, @rloo]", "compare.margin = 0.2")
+    assert one.config == other.config
+    assert one.hash != other.hash
+
+
+def test_seeds_are_declared_and_not_changed_afterwards(tmp_path: Path) -> None:
+    first = study("compare.variants = [@grpo]", seeds=(0, 1))
+    first.declare(tmp_path, "command")
+    written = (tmp_path / "study.json").read_bytes()
+    first.declare(tmp_path, "the same again")
+    with pytest.raises(GrpoLabError, match=r"declared otherwise \(different: seeds\).*--out"):
+        study("compare.variants = [@grpo]", seeds=(0, 1, 2)).declare(tmp_path, "more")
+    assert (tmp_path / "study.json").read_bytes() == written
+
+
+@pytest.mark.parametrize(
+    ("bindings", "message"),
+    [
+        (["compare.variants = [@grpoo]"], "did you mean grpo"),
+        (["compare.variants = [@grpo]", "grpo.aggregatr = @token_mean"], "did you mean aggregator"),
+        (["compare.variants = [@rloo]", "grpo.aggregator = @token_mean"], "'grpo' is not used here, but rloo"),
+        (["compare.variants = [@dapo]", "clip.eps_high = 0.3"], "bind 'dapo.eps_high' instead"),
+        (["compare.variants = [@rloo]", "clip.eps_high = 0.3"], r"'clip.eps_high' had no effect.*policy_gradient"),
+        (["compare.arms = {'a': 'rloo.aggregator = @token_mean'}"], "arm 'a'.*'rloo' is not used here, but grpo"),
+        (["compare.variants = [@grpo]", "compare.baseline = 'rlo'"], "compare.baseline = 'rlo' is no arm"),
+        (["compare.variants = [@grpo]", "compare.metric = 'accuracy'"], "compare.metric = 'accuracy'"),
+        (["compare.variants = [@grpo]", "train.group_size = 1"], "group_size_mean_std|defined from 2 samples"),
+        (["compare.variants = [@grpo]", "train.variant = @grpo"], "write it with brackets"),
+        (["compare.variants = [@grpo]", "grpo.advantage = @clip"], "must be a registered advantage, not the objective"),
+        (["compare.variants = [@grpo]", "train.minibatches = 17"], "more than the 16 groups"),
+        (["compare.variants = [@grpo]", "adamw.schedule = 'cosinus'"], "adamw.schedule"),
+        (["compare.variants = [@grpo]", "policy.dtype = 'fp32'"], "policy.dtype"),
+        (["compare.arms = {'../x': []}"], "names a folder"),
+        ([], "has no arms"),
+        (["compare.arms = {'a': [], 'b': 'train.steps = 7'}"], "budget must be the same"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_named_before_anything_runs(bindings: list[str], message: str) -> None:
+    if any("train.variant = @grpo" in b for b in bindings):
+        bindings = ["compare.arms = {'a': []}", *bindings[1:]]
+    with pytest.raises(GrpoLabError, match=message):
+        study(*bindings)
+
+
+def test_a_bad_line_in_a_file_is_named_with_file_and_line(tmp_path: Path) -> None:
+    file = tmp_path / "mine.gin"
+    file.write_text("include 'embedded.gin'\ncompare.variants = [@grpo]\ngrpo.advantag = @group_mean\n")
+    with pytest.raises(GrpoLabError, match=r"mine.gin.*line 3.*did you mean advantage"):
+        prepare_study([str(file)], [], [0])
