@@ -15,7 +15,7 @@ from core.errors import GrpoLabError
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """Hyper-parameters of AdamW; `schedule` is `constant`, `linear` or `cosine` (to 0 at the last step)."""
+    """Hyper-parameters of AdamW; `schedule` is `constant`, `linear` or `cosine` (0 just after the last step)."""
 
     learning_rate: float
     betas: tuple[float, float]

@@ -43,8 +43,7 @@ def greedy(run: Run) -> Fill:
         sampled = sample(run, batch.problems, samples=1, noise_key=None)
         scores = score(recipe.rewards, sampled.problems, sampled.texts)
         run.grader_log.first = run.grader_log.first or scores.failure
-        if scores.failed:
-            run.grader_log.add(len(scores.failed), batch.groups)
+        run.grader_log.add_to_step(len(scores.failed))
         rewards = (scores.parts @ torch.tensor(recipe.reward_weights))[:, 0].to(batch.rewards)
         lengths = sampled.generation.mask.sum(-1)[:, 0]
         return shape_rewards(variant, rewards, lengths, sampled.generation.truncated[:, 0], batch.max_tokens)

@@ -305,11 +305,20 @@ def _parse(files: Sequence[str | Path], bindings: Sequence[str], text: str) -> N
             gin.parse_config(text)
         for binding in bindings:
             gin.parse_config(binding)
+        for (scope, selector), bound in gin.config._CONFIG.items():
+            if scope and selector != "gin.macro":
+                name = f"{selector.split('.')[-1]}.{next(iter(bound))}"
+                raise GrpoLabError(
+                    f"the binding '{scope}/{name}' has no effect: nothing here is called in a gin scope; bind '{name}'"
+                )
     except GrpoLabError:
         raise
     except ModuleNotFoundError as error:
+        # gin adds file and line to the text and loses the name
+        module = re.search(r"No module named '([^']+)'", str(error))
         raise GrpoLabError(
-            f"a gin file imports '{error.name}', which is not on the import path; run from the folder that holds it"
+            f"a gin file imports '{module[1] if module else error.name}', which is not on the import path; run "
+            f"from the folder that holds it. {' '.join(str(error).split())}"
         ) from error
     except Exception as error:  # gin raises many types, all meaning that the text is wrong
         raise GrpoLabError(f"gin: {_readable(error)}") from error

@@ -30,11 +30,20 @@ class GraderLog:
     first: str | None = None
 
     def add(self, dropped: int, groups: int) -> None:
-        """Count a step; raises `GrpoLabError` when more than 5 % of the groups of the last 20 steps were dropped.
+        """Count a step; raises `GrpoLabError` when over 5 % of the groups of the last 20 steps were dropped.
 
         Before 20 steps the share is taken of 20 steps like this one, so that one early mishap does not end a run.
         """
         self.recent.append((dropped, groups))
+        self._check()
+
+    def add_to_step(self, dropped: int) -> None:
+        """Count groups that the present step has dropped since `add`; raises like it."""
+        before, groups = self.recent.pop()
+        self.recent.append((before + dropped, groups))
+        self._check()
+
+    def _check(self) -> None:
         total = sum(d for d, _ in self.recent)
         of = sum(g for _, g in self.recent) * WINDOW / len(self.recent)
         if total > MOST_FAILED * of:

@@ -69,7 +69,7 @@ def compute_advantages(variant: Variant, batch: Batch, state: Any) -> tuple[Tens
 
 @dataclass
 class UpdateMetrics:
-    """Averages over a rollout's optimizer steps; sums over counted tokens where a quantity is per token."""
+    """Averages over the optimizer steps of a rollout; sums over counted tokens where a quantity is per token."""
 
     sums: dict[str, float]
     trained_tokens: int = 0
@@ -81,12 +81,12 @@ class UpdateMetrics:
         self.sums[name] = self.sums.get(name, 0.0) + value
 
     def averages(self) -> dict[str, float | None]:
-        """Sums as means: `name/tokens` holds the count of a per-token sum, all else is per optimizer step."""
+        """Sums as means, per counted token (`name/tokens`) or else per step taken; None if not finite."""
         out: dict[str, float | None] = {}
         for name, total in self.sums.items():
             if not name.endswith("/tokens"):
-                count = self.sums.get(f"{name}/tokens", self.steps)
-                out[name] = total / count if count else None
+                count = self.sums.get(f"{name}/tokens", self.steps - self.skipped)
+                out[name] = total / count if count and math.isfinite(total) else None
         return out
 
 
@@ -130,7 +130,9 @@ def optimizer_step(
         metrics.skipped += 1
         return
     norm = optimizer.step(rate)
-    metrics.skipped += not math.isfinite(norm)
+    if not math.isfinite(norm):
+        metrics.skipped += 1
+        return
     metrics.add("grad_norm", norm)
     metrics.add("loss", loss)
 

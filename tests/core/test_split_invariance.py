@@ -447,7 +447,7 @@ def test_micro_batches_cover_all_rows_in_order_within_the_limit(
         first = int(following[0])
         is_new = first // 4 != int(part[-1]) // 4
         unit = range(first, first + 4) if whole_groups else [first]
-        extra = int(lengths[list(unit)].sum()) if not whole_groups else int(lengths[first])
+        extra = int(lengths[list(unit)].sum())
         extra += len(batch.prompt_tokens[first // 4]) if is_new else 0
         assert cost + extra > micro
 
