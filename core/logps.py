@@ -39,33 +39,34 @@ class _TokenLogps(torch.autograd.Function):
     def backward(ctx: Any, grad_logps: Tensor, grad_entropies: Tensor) -> tuple[Any, ...]:
         hidden, weight, bias, tokens, norms, entropies = ctx.saved_tensors
         d_hidden = torch.empty_like(hidden)
-        chunks = list(_chunks(len(tokens), len(weight)))
-        # several chunks add up in float32: bf16 would lose the small ones
-        d_weight = torch.zeros_like(weight, dtype=weight.dtype if len(chunks) == 1 else torch.float32)
+        d_weight: Tensor | None = None
         d_bias = None if bias is None else torch.zeros_like(bias, dtype=torch.float32)
+        chunks = _chunks(len(tokens), len(weight))
         for rows in chunks:
+            # in place throughout: a chunk is the largest tensor of the whole backward pass
             log_probs = _logits(hidden[rows], weight, bias, ctx.temperature).sub_(norms[rows, None])
-            probs = log_probs.exp()
-            d_logits = probs * -grad_logps[rows, None]
             if ctx.entropy:  # dH/dz_v = -p_v * (log p_v + H)
-                d_logits -= grad_entropies[rows, None] * probs * (log_probs + entropies[rows, None])
+                slope = (log_probs + entropies[rows, None]).mul_(grad_entropies[rows, None])
+                d_logits = log_probs.exp_().mul_(slope.add_(grad_logps[rows, None]).neg_())
+            else:
+                d_logits = log_probs.exp_().mul_(-grad_logps[rows, None])
             d_logits.scatter_add_(-1, tokens[rows, None], grad_logps[rows, None])
-            d_logits = (d_logits / ctx.temperature).to(weight.dtype)
+            if ctx.temperature != 1:
+                d_logits.div_(ctx.temperature)
+            d_logits = d_logits.to(weight.dtype)
             d_hidden[rows] = d_logits @ weight
-            d_weight += d_logits.T @ hidden[rows]
+            part = d_logits.T @ hidden[rows]
+            if len(chunks) > 1:  # several chunks add up in float32: bfloat16 would lose the small ones
+                part = part.float()
+            d_weight = part if d_weight is None else d_weight.add_(part)
             if d_bias is not None:
                 d_bias += d_logits.sum(0)
-        return (
-            d_hidden,
-            d_weight.to(weight.dtype),
-            None if d_bias is None else d_bias.to(bias.dtype),
-            None,
-            None,
-            None,
-        )
+        if d_weight is not None:
+            d_weight = d_weight.to(weight.dtype)
+        return d_hidden, d_weight, None if d_bias is None else d_bias.to(bias.dtype), None, None, None
 
 
-def _chunks(tokens: int, vocabulary: int) -> "list[slice]":
+def _chunks(tokens: int, vocabulary: int) -> list[slice]:
     size = max(1, CHUNK_ELEMENTS // vocabulary)
     return [slice(start, min(start + size, tokens)) for start in range(0, tokens, size)]
 

@@ -332,6 +332,13 @@ def test_what_is_set_wins_over_a_binding() -> None:
         assert ("objectives.clip", "eps_high") not in bindings_used()
 
 
+def test_what_is_given_in_the_call_wins_over_everything() -> None:
+    batch = Batch.of([[0.0, 2.0]])
+    with config(bindings=["group_mean_std.eps = 7.0", "group_mean_std.correction = 0"]):
+        for part in (group_mean_std, group_mean_std.using(eps=9.0), group_mean_std.resolved()):
+            assert part(batch, eps=1.0).tolist() == [[-0.5, 0.5]]
+
+
 def test_references_and_macros() -> None:
     text = "WIDE = 0.5\ngrpo.aggregator = @token_mean\nclip.eps_high = %WIDE\ndapo.shaping = []\ndapo.filter = None\n"
     with config(text=text):
@@ -383,7 +390,7 @@ def test_bindings_with_effect_are_not_refused() -> None:
 
 def test_scoped_bindings_do_not_go_unnoticed() -> None:
     """Nothing is called in a gin scope, so such a binding has no effect, even if the same one without scope has."""
-    with pytest.raises(GrpoLabError, match=r"clip\.eps_low"):
+    with pytest.raises(GrpoLabError, match=r"wide/.*clip.* scope"):
         refuse(["clip.eps_low = 0.1", "wide/clip.eps_low = 0.9"], "grpo")
 
 

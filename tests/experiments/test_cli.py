@@ -1,0 +1,197 @@
+"""The command line as a user meets it: a study from start to verdict, an estimator of one's own, mistakes, kill -9."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.cli import find_config, main, parse_seeds
+
+SMALL = """
+include 'embedded.gin'
+train.steps = 6
+train.prompts = 4
+train.group_size = 4
+train.checkpoint_every = 2
+evaluation.every = 3
+evaluation.questions = 8
+compare.name = 'small'
+"""
+
+ESTIMATOR = '''
+from torch import Tensor
+from core import Batch, advantage
+
+@advantage
+def median_baseline(batch: Batch) -> Tensor:
+    """Reward minus the median of its group."""
+    return batch.rewards - batch.rewards.quantile(0.5, dim=1, keepdim=True)    # [P, G]
+'''
+
+
+def grpolab(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in `folder`, which is not the project's."""
+    return subprocess.run(
+        [sys.executable, "-m", "experiments.cli", *arguments],
+        cwd=folder, capture_output=True, text=True, timeout=240, check=False, env=os.environ | {"PYTHONSAFEPATH": "1"},
+    )  # fmt: skip
+
+
+def tables(study: Path) -> dict[str, Any]:
+    """Everything of a study that a verdict depends on, clocks left out."""
+    found: dict[str, Any] = {}
+    for file in sorted(study.glob("*/seed=*/metrics.jsonl")):
+        records = [json.loads(line) for line in file.read_text().splitlines()]
+        found[str(file.relative_to(study))] = [{k: v for k, v in r.items() if k != "seconds"} for r in records]
+    for file in sorted(study.glob("*/seed=*/eval/*/*.json")):
+        found[str(file.relative_to(study))] = file.read_text()
+    for file in sorted(study.glob("*/seed=*/manifest.json")):
+        found[str(file.relative_to(study))] = json.loads(file.read_text())["hashes"]
+    return found
+
+
+def test_an_estimator_of_ones_own_runs_beside_grpo_whatever_the_number_of_workers(tmp_path: Path) -> None:
+    (tmp_path / "my_estimators.py").write_text(ESTIMATOR)
+    (tmp_path / "mine.gin").write_text(
+        f"import my_estimators\n{SMALL}\n"
+        "compare.arms = {'grpo': [], 'median': 'grpo.advantage = @median_baseline'}\ncompare.margin = 0.02\n"
+    )
+    one = grpolab(tmp_path, "compare", "-c", "mine.gin", "--seeds", "3", "--workers", "1", "--json", "--out", "one")
+    assert one.returncode == 0, one.stderr
+    analysis = json.loads(one.stdout)
+    assert [c["arm"] for c in analysis["comparisons"]] == ["median"]
+    assert analysis["comparisons"][0]["verdict"] in ("better", "worse", "equivalent", "inconclusive", "untestable")
+    assert "0.25" in " ".join(analysis["notes"])
+    study = tmp_path / "one" / "small"
+    card = json.loads((study / "study.json").read_text())["arms"]["median"]["card"]
+    assert "median_baseline" in " ".join(card.values())
+    report = (study / "report.html").read_text()
+    assert "median" in report
+    assert not re.search(r'(?:src|href)="https?:', report)
+
+    two = grpolab(tmp_path, "compare", "-c", "mine.gin", "--seeds", "3", "--workers", "2", "--out", "two")
+    assert two.returncode == 0, two.stderr
+    assert "inconclusive" in two.stdout or "better" in two.stdout or "worse" in two.stdout or "untest" in two.stdout
+    assert tables(study) == tables(tmp_path / "two" / "small")
+    again = grpolab(tmp_path, "analyze", "two/small", "--json")
+    assert json.loads(again.stdout) == analysis
+
+
+def test_a_study_that_was_killed_ends_like_one_that_was_not(tmp_path: Path) -> None:
+    (tmp_path / "study.gin").write_text(SMALL + "compare.variants = [@grpo, @dapo]\n")
+    command = ["compare", "-c", "study.gin", "--seeds", "2", "--workers", "2", "--out"]
+    whole = grpolab(tmp_path, *command, "whole")
+    assert whole.returncode == 0, whole.stderr
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments.cli", *command, "cut"],
+        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        env=os.environ | {"PYTHONSAFEPATH": "1"},
+    )  # fmt: skip
+    study = tmp_path / "cut" / "small"
+    deadline = time.monotonic() + 120
+    try:
+        # until one run is finished and another is on its way
+        while time.monotonic() < deadline:
+            states = [json.loads(p.read_text())["status"] for p in study.glob("*/seed=*/manifest.json")]
+            if "finished" in states and "running" in states:
+                break
+            time.sleep(0.02)
+        else:
+            pytest.fail("the study never got under way")
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    done = [p.parent for p in study.glob("*/seed=*/manifest.json") if json.loads(p.read_text())["status"] == "finished"]
+    before = {p: p.stat().st_mtime_ns for folder in done for p in folder.rglob("*.json*")}
+    assert before
+
+    resumed = grpolab(tmp_path, *command, "cut")
+    assert resumed.returncode == 0, resumed.stderr
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert tables(study) == tables(tmp_path / "whole" / "small")
+
+
+def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "study.gin").write_text(SMALL.replace("steps = 6", "steps = 60") + "compare.variants = [@grpo]\n")
+    command = [sys.executable, "-m", "experiments.cli", "compare", "-c", "study.gin", "--seeds", "1"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONSAFEPATH": "1"},
+    )  # fmt: skip
+    metrics = tmp_path / "runs" / "small" / "grpo" / "seed=0" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.is_file() and metrics.read_text().count("\n") > 1):
+        assert time.monotonic() < deadline, "the run never got under way"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "the same command goes on" in err
+    assert "Traceback" not in err + out
+    manifest = json.loads((metrics.parent / "manifest.json").read_text())
+    assert manifest["status"] == "interrupted"
+    assert (metrics.parent / "checkpoint" / "state.pt").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compare", "-c", "dmeo"], r"config file not found: dmeo.*did you mean demo"),
+        (["compare"], "compare needs a study"),
+        (["compare", "-c", "demo", "--seeds", "x"], "--seeds x: give a number"),
+        (["compare", "-c", "demo", "-b", "compare.variants = [@gpro]"], "did you mean grpo"),
+        (["compare", "-c", "demo", "-b", "train.stesp = 3"], "did you mean steps"),
+        (["compare", "-c", "demo", "--out", "/proc/nowhere"], r"cannot write /proc/nowhere.*--out"),
+        (["describe", "grop"], "unknown part 'grop': did you mean grpo"),
+        (["describe", "clip", "--diff", "grpo"], "--diff compares two variants"),
+        (["list", "variant"], "did you mean variants"),
+        (["analyze", "/nowhere"], "/nowhere"),
+        (["train", "-b", "rloo.aggregator = @token_mean"], "'rloo' is not used here, but grpo"),
+    ],
+)
+def test_mistakes_are_one_readable_message(
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error), error
+    assert "Traceback" not in error
+    assert not list(tmp_path.iterdir()), "something half-done was left behind"
+
+
+def test_list_and_describe_show_what_is_registered(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "variants"]) == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in ("grpo", "dr_grpo", "dapo", "rloo", "remax", "reinforce"))
+    assert main(["describe", "dapo", "-b", "dapo.eps_high = 0.4"]) == 0
+    shown = capsys.readouterr().out
+    assert "1 - 0.2 to 1 + 0.4" in shown
+    assert "dapo.eps_high = 0.4  (binding)" in shown
+    assert main(["describe", "dr_grpo", "--diff", "grpo"]) == 0
+    axes = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert axes == ["std", "aggregation"]
+
+
+def test_seeds_are_a_number_or_a_list() -> None:
+    assert parse_seeds("3") == (0, 1, 2)
+    assert parse_seeds("4,7") == (4, 7)
+
+
+def test_a_config_of_ones_own_wins_over_a_shipped_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_config("demo") == find_config("demo.gin") != "demo.gin"
+    (tmp_path / "demo.gin").write_text("")
+    assert find_config("demo.gin") == "demo.gin"
