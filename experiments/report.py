@@ -14,7 +14,7 @@ from typing import Any
 
 from experiments.figures import Curve, Style, arm_styles, curves_figure, differences_figure, marker_svg
 from experiments.report_style import CSS
-from experiments.results import Run, Study, StudyError
+from experiments.results import PAIRED_BY, Run, Study, StudyError
 from experiments.statistics import Analysis, Comparison
 from experiments.tables import (
     MARKS,
@@ -43,7 +43,6 @@ _FAILURES = {
     "worst": "worst: a run that fails of its own doing keeps a score declared before the study",
 }
 _FAMILIES = {"baseline": "every other arm with the baseline", "all": "all pairs of arms"}
-_HASHES = {"prompts": "prompts", "initial_weights": "initial weights", "first_rollout": "first rollouts"}
 _SHOWN = (
     *("metric", "scalar", "axis", "budget", "baseline", "family"),
     *("alpha", "margin", "margin_declared", "failures", "seeds", "question", "arms", "config"),
@@ -534,14 +533,14 @@ def _runs(study: Study, styles: Mapping[str, Style]) -> str:
                 _td(thousands(run.sampled_tokens)),
                 _td(f"{seconds:.0f} s" if isinstance(seconds, (int, float)) else "–"),
             ]
-            cells += [f'<td class="mono">{escape(run.hash(key)[:8] or "–")}</td>' for key in _HASHES]
+            cells += [f'<td class="mono">{escape(run.hash(key)[:8] or "–")}</td>' for key in PAIRED_BY]
             body.append(f"<tr{first}>{''.join(cells)}</tr>")
             if run.manifest.get("error"):
                 error = escape(str(run.manifest["error"]).strip()[-LONGEST_RESPONSE:])
                 body.append(f'<tr class="error"><td></td><td></td><td colspan="8">{error}</td></tr>')
     head = _th("arm") + _th("seed", "n") + _th("status")
     head += "".join(_th(title, "n") for title in ("steps", str(study.declaration["scalar"]), "sampled tokens", "time"))
-    head += "".join(_th(title) for title in _HASHES.values())
+    head += "".join(_th(title) for title in PAIRED_BY.values())
     return (
         f'<section><h2>Runs</h2><p class="about">{_identity(study)}</p><div class="scroll"><table class="runs">'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div></section>"
@@ -551,7 +550,7 @@ def _runs(study: Study, styles: Mapping[str, Style]) -> str:
 def _identity(study: Study) -> str:
     """What the manifests' hashes say about the pairing with the baseline, in words."""
     told = []
-    for key, words in _HASHES.items():
+    for key, words in PAIRED_BY.items():
         unlike = study.unlike(key)
         which = {
             arm: "every seed" if len(seeds) == len(study.seeds) else f"seed {_and(list(map(str, seeds)))}"
@@ -594,7 +593,7 @@ def _machine(run: Run) -> str:
     parts = [f"{name} {version}" for name, version in versions.items()]
     parts += [f"Python {manifest['python']}"] if manifest.get("python") else []
     parts += [f"git {manifest['git']}"] if manifest.get("git") else []
-    parts += [f"on {manifest['machine']}"] if manifest.get("machine") else []
+    parts += [f"on {manifest['hardware']}"] if manifest.get("hardware") else []
     return ", ".join(parts)
 
 

@@ -42,6 +42,10 @@ class StudyError(GrpoLabError):
     """A study's folder that cannot be read; the message names the file, the line and the remedy."""
 
 
+PAIRED_BY = {"prompts": "prompts", "initial_weights": "initial weights", "first_rollout": "first rollouts"}
+"""Hashes of a manifest that two runs of a seed share unless their arms vary what they come from."""
+
+
 @dataclass(frozen=True)
 class Run:
     """One arm at one seed, as found on disk.
@@ -206,8 +210,9 @@ class Study:
     def analyze(self) -> Analysis | None:
         """Judge the finished runs as declared; None when there is nothing to compare.
 
-        Arms without a finished run are left out, seeds that some arm lacks are left out of every arm, and arms that
-        did not see the baseline's prompts or initial weights are named: the notes of the analysis say all three.
+        Arms without a finished run are left out, and seeds that some arm lacks are left out of every arm: the notes of
+        the analysis say both. Raises StudyError for runs that are no pair: other prompts, initial weights or first
+        rollouts than the baseline's at the same seed, though the arm does not vary what they come from.
         """
         scores = self.scores()
         compared = {arm: seeds for arm, seeds in scores.items() if seeds}
@@ -225,14 +230,29 @@ class Study:
             family=declared["family"],
         )
         notes = [f"{arm} has no finished run: it is compared with nothing." for arm in scores if arm not in compared]
-        for key, words in (("prompts", "prompts"), ("initial_weights", "initial weights")):
+        for key, words in PAIRED_BY.items():
             for arm, seeds in self.unlike(key).items():
-                where = ", ".join(map(str, seeds))
-                notes.append(
-                    f"{arm} vs {self.baseline}: different {words} at seed {where}, so these runs are pairs only if "
-                    "that is what the arm varies."
-                )
+                notes.append(self._note_unlike(arm, seeds, key, words))
         return replace(analysis, notes=(*notes, *analysis.notes))
+
+    def _note_unlike(self, arm: str, seeds: list[int], key: str, words: str) -> str:
+        """What to say of an arm that is unlike the baseline; raises StudyError if nothing accounts for it."""
+        where = ", ".join(map(str, seeds))
+        if key in self.arms[arm].get("varies", ()):
+            return (
+                f"{arm} varies what its {words} come from, so at seed {where} they differ from {self.baseline}'s; "
+                "how much pairing by seed still buys is the correlation of the two arms."
+            )
+        ours, theirs = (self.run(label, seeds[0]) for label in (arm, self.baseline))
+        assert ours is not None
+        assert theirs is not None
+        machines = [run.manifest.get("hardware") for run in (ours, theirs)]
+        if key == "first_rollout" and machines[0] != machines[1]:
+            return f"{arm} and {self.baseline} ran on different hardware at seed {where}: their {words} differ."
+        raise StudyError(
+            f"{arm} and {self.baseline} are no pair at seed {where}: their {words} differ, and nothing that the arm "
+            f"varies accounts for it; remove {ours.path} and run this seed again"
+        )
 
     def unlike(self, key: str) -> dict[str, list[int]]:
         """Where the manifests' hash of `key` differs from the baseline's at the same seed: `{arm: seeds}`."""

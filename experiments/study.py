@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import json
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
+
+import torch
 
 import core.registry as registry
 from core import SETTINGS, GrpoLabError, Part, setting
@@ -127,6 +130,14 @@ class Study:
         """Digest of the declaration."""
         return hashlib.blake2b(json.dumps(self.declaration).encode(), digest_size=8).hexdigest()
 
+    def varies(self, label: str) -> list[str]:
+        """Which hashes of a run may differ from the baseline's at the same seed, because the arm varies their source."""
+        ours, base = self.recipes[label], self.recipes[self.settings.baseline]
+        prompts = ("task", "prompts", "policy")
+        sampling = ("generator", "group_size", "max_tokens", "temperature", "threads")
+        sources = {"initial_weights": ("policy",), "prompts": prompts, "first_rollout": (*prompts, *sampling)}
+        return [h for h, fields in sources.items() if any(getattr(ours, f) != getattr(base, f) for f in fields)]
+
     def declare(self, folder: Path, command: str) -> None:
         """Write the study file before the first run; refuse a folder in which another study was declared."""
         path = folder / "study.json"
@@ -145,7 +156,8 @@ class Study:
             "name": self.settings.name, "hash": self.hash, "command": command, "declaration": self.declaration,
             "arms": {
                 arm.label: {"bindings": list(arm.bindings), "variant": self.recipes[arm.label].variant.name,
-                            "card": dict(self.recipes[arm.label].variant.card())}
+                            "card": dict(self.recipes[arm.label].variant.card()),
+                            "varies": self.varies(arm.label)}
                 for arm in self.settings.arms
             },
         })  # fmt: skip
@@ -205,9 +217,16 @@ def facts(recipe: Recipe, config: str, arm: Arm, seed: int) -> dict[str, Any]:
         },
         "git": _revision(),
         "python": platform.python_version(),
-        "machine": platform.machine(),
+        "hardware": _hardware(),
         "command": " ".join(sys.argv),
     }
+
+
+def _hardware() -> str:
+    """The processor and its vector instructions, which decide the last bits."""
+    info = Path("/proc/cpuinfo")
+    named = re.search(r"model name\s*: (.*)", info.read_text()) if info.is_file() else None
+    return f"{named[1] if named else platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _digest(text: str) -> str:

@@ -1,6 +1,5 @@
 """What every test shares: one thread, repeatable examples, a tiny model, and the embedded one."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
@@ -15,7 +14,6 @@ from core import Batch, registry
 from core.policy import EMBEDDED, Policy, PolicySettings, load_policy
 from experiments.setup import import_parts, quiet_libraries
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 torch.set_num_threads(1)
 quiet_libraries()
 import_parts()

@@ -123,7 +123,7 @@ def test_the_analysis_follows_the_declaration(folder: Path) -> None:
     assert analysis.comparisons[0].mean_difference == pytest.approx(0.05)
 
 
-def test_the_analysis_names_arms_it_left_out_and_pairs_that_are_none(folder: Path) -> None:
+def test_the_analysis_names_arms_it_left_out_and_refuses_pairs_that_are_none(folder: Path) -> None:
     for seed in SEEDS:
         hashes = {"prompts": "a", "initial_weights": "b"}
         write_manifest(folder / "grpo" / f"seed={seed}", arm="grpo", seed=seed, status="finished", hashes=hashes)
@@ -133,12 +133,17 @@ def test_the_analysis_names_arms_it_left_out_and_pairs_that_are_none(folder: Pat
     record["arms"]["rloo"] = {}
     (folder / "study.json").write_text(json.dumps(record))
     study = load_study(folder)
-    analysis = study.analyze()
-    assert analysis is not None
     assert study.unlike("prompts") == {"dapo": [1]}
     assert study.unlike("initial_weights") == {}
+    with pytest.raises(StudyError, match=r"dapo and grpo are no pair at seed 1: their prompts differ.*dapo/seed=1"):
+        study.analyze()
+
+    record["arms"]["dapo"]["varies"] = ["prompts"]
+    (folder / "study.json").write_text(json.dumps(record))
+    analysis = load_study(folder).analyze()
+    assert analysis is not None
     assert analysis.notes[0] == "rloo has no finished run: it is compared with nothing."
-    assert analysis.notes[1].startswith("dapo vs grpo: different prompts at seed 1,")
+    assert analysis.notes[1].startswith("dapo varies what its prompts come from, so at seed 1")
 
 
 @pytest.mark.parametrize(

@@ -102,3 +102,14 @@ def test_a_bad_line_in_a_file_is_named_with_file_and_line(tmp_path: Path) -> Non
     file.write_text("include 'embedded.gin'\ncompare.variants = [@grpo]\ngrpo.advantag = @group_mean\n")
     with pytest.raises(GrpoLabError, match=r"mine.gin.*line 3.*did you mean advantage"):
         prepare_study([str(file)], [], [0])
+
+
+def test_a_study_says_what_its_arms_vary() -> None:
+    made = study(
+        "compare.arms = {'base': [], 'maths': 'clip.eps_high = 0.3', 'warm': 'train.temperature = 1.2', "
+        "'more': 'train.prompts = 8', 'other': 'policy.model = \"elsewhere\"'}"
+    )
+    assert made.varies("base") == made.varies("maths") == []
+    assert made.varies("warm") == ["first_rollout"]
+    assert made.varies("more") == ["prompts", "first_rollout"]
+    assert made.varies("other") == ["initial_weights", "prompts", "first_rollout"]
