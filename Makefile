@@ -1,5 +1,6 @@
 # make demo: a real comparison on the embedded default. make test: every check. Both set themselves up.
 PYTHON ?= python3
+SEEDS ?= 5
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 .PHONY: help demo test real clean
@@ -18,7 +19,7 @@ help:
 	@touch $@
 
 demo: .venv/installed
-	$(BIN)/grpolab compare -c demo --seeds 5
+	$(BIN)/grpolab compare -c demo --seeds $(SEEDS)
 
 test: .venv/installed
 	$(BIN)/ruff check .
@@ -33,7 +34,7 @@ test: .venv/installed
 	@touch $@
 
 real: .venv/installed-real
-	$(BIN)/grpolab compare -c smollm2 --seeds 5 --workers 1
+	$(BIN)/grpolab compare -c smollm2 --seeds $(SEEDS)
 
 clean:
 	rm -rf .venv build *.egg-info

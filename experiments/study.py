@@ -131,7 +131,7 @@ class Study:
         return hashlib.blake2b(json.dumps(self.declaration).encode(), digest_size=8).hexdigest()
 
     def varies(self, label: str) -> list[str]:
-        """Which hashes of a run may differ from the baseline's at the same seed, because the arm varies their source."""
+        """Which hashes of a run may differ from the baseline's at a seed, because the arm varies their source."""
         ours, base = self.recipes[label], self.recipes[self.settings.baseline]
         prompts = ("task", "prompts", "policy")
         sampling = ("generator", "group_size", "max_tokens", "temperature", "threads")
