@@ -3,7 +3,7 @@
     python -m experiments.benchmarks.sampling_noise --model FOLDER
 
 Cost: milliseconds to draw one token for each of 64 rows, on one thread. Coupling: how often two policies, the model and
-itself with slightly perturbed weights, draw the same token under the same noise; no coupling can reach more than 1 - TV,
+itself with slightly perturbed weights, draw the same token under the same noise; no coupling reaches more than 1 - TV,
 the total variation distance between them. Kinds: `direct`, Gumbel noise for every token; `table`, a slice of one Gumbel
 table at a keyed offset; `inverse`, one uniform number through the cumulative distribution.
 """

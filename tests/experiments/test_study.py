@@ -20,8 +20,9 @@ def study(*bindings: str, seeds: tuple[int, ...] = (0, 1)) -> Study:
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.gin")), ids=lambda path: path.stem)
 def test_every_shipped_config_is_built_and_none_of_its_bindings_is_idle(path: Path) -> None:
-    """A shipped file is a whole study, or a whole recipe."""
-    with config([path]):
+    """A shipped file is a whole study, a whole recipe, or published settings to go after one."""
+    files = [EMBEDDED, path] if path.stem.endswith("_published") else [path]
+    with config(files):
         is_study = any(selector == "settings.compare" for selector, _ in bindings_in_force())
         if not is_study:
             recipe: Recipe = SETTINGS["train"]()
@@ -39,6 +40,18 @@ def test_the_values_of_the_demo_arrive() -> None:
     assert demo.declaration["baseline"] == "grpo"
     assert demo.declaration["seeds"] == [0, 1, 2, 3, 4]
     assert demo.recipes["dapo"].variant.objective.set_values["eps_high"] == 0.28
+
+
+def test_published_settings_arrive() -> None:
+    with config([EMBEDDED, CONFIGS / "dapo_published.gin"]):
+        recipe: Recipe = SETTINGS["train"]()
+    assert (recipe.prompts, recipe.group_size, recipe.updates) == (512, 16, 16)
+    assert recipe.optimizer.rate(10, 100) == pytest.approx(0.5e-6)
+    with config([EMBEDDED, CONFIGS / "grpo_published.gin"]):
+        recipe = SETTINGS["train"]()
+    assert recipe.variant.uses_kl
+    assert recipe.variant.kl_coef == 0.04
+    assert [part.name for part in recipe.providers] == ["reference"]
 
 
 def test_an_arm_is_a_label_with_bindings_on_the_whole_run() -> None:
