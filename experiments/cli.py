@@ -242,9 +242,8 @@ def run_compare(options: argparse.Namespace) -> int:
 
 def conclude(folder: Path, console: Console, *, as_json: bool = False) -> int:
     """Verdict table, report and where it is."""
-    from experiments.report import write_report
+    from experiments.report import verdict_table, write_report
     from experiments.results import load_study
-    from experiments.tables import verdict_table
 
     study = load_study(folder)
     analysis = study.analyze()

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments.figures import arm_styles, mean_and_band
 from experiments.report import write_report
+from experiments.report.figures import arm_styles, mean_and_band
+from experiments.report.tables import number_text, p_text, thousands, unit, verdict_table
 from experiments.results import Study, StudyError, load_study
 from experiments.statistics import Analysis
-from experiments.tables import number_text, p_text, thousands, unit, verdict_table
 
 # d = .04, .06, .02: mean .04, sd .02, t = 2 √3, p = 1 - t / √(2 + t²) = .0742 at 2 degrees of freedom;
 # half-width 4.3027 × .02 / √3 = .0497; g_z = 2 × Γ(1) / Γ(1/2) = 1.128

@@ -21,7 +21,7 @@ def study(*bindings: str, seeds: tuple[int, ...] = (0, 1)) -> Study:
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.gin")), ids=lambda path: path.stem)
 def test_every_shipped_config_is_built_and_none_of_its_bindings_is_idle(path: Path) -> None:
     """A shipped file is a whole study, a whole recipe, or published settings to go after one."""
-    files = [EMBEDDED, path] if path.stem.endswith("_published") else [path]
+    files = [EMBEDDED, str(path)] if path.stem.endswith("_published") else [str(path)]
     with config(files):
         is_study = any(selector == "settings.compare" for selector, _ in bindings_in_force())
         if not is_study:

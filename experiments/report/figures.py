@@ -19,8 +19,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 from scipy import stats
 
+from experiments.report.tables import Unit, analyzed_scores, interval_of
 from experiments.statistics import Analysis, Comparison
-from experiments.tables import Unit, analyzed_scores, interval_of
 
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 
