@@ -44,6 +44,8 @@ class Batch:
     """[P, G], bool: the response was cut at `max_tokens`."""
     kl_rewards: Tensor | None = None
     """[P, G, T]: per-token KL penalties, already summed into `rewards`."""
+    kl_coef: float = 0.0
+    """What the divergence was multiplied by in `kl_rewards`."""
     token_rewards: Tensor | None = None
     """[P, G, T]: per-token rewards, already summed into `rewards`."""
     behaviour_logps: Tensor | None = None
@@ -59,7 +61,7 @@ class Batch:
     greedy_rewards: Tensor | None = None
     """[P]: reward of the greedy response to each prompt."""
     policy_version: Tensor | None = None
-    """[P, G], int64: optimizer steps between sampling and this update; 0 when on-policy."""
+    """[P, G], int64: optimizer steps between sampling and this rollout's first update; 0 when on-policy."""
     problems: tuple[Problem, ...] = ()
     """P problems, with what a verifier needs."""
     prompt_tokens: tuple[Tensor, ...] = ()

@@ -10,7 +10,7 @@ from gin as `median_baseline.name = value`.
 """
 
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Literal, Protocol, TypeAlias, cast, overload
@@ -144,7 +144,11 @@ def objective(
         names = [p.name for p in inspect.signature(function).parameters.values() if p.kind is not p.KEYWORD_ONLY]
         unknown = [name for name in names if name not in ROW_TENSORS]
         if unknown or "logps" not in names:
-            check_signature("objective", function, [("logps", "old_logps", "advantages", "mask")])
+            wrong = f"asks for {', '.join(unknown)}" if unknown else "does not ask for logps"
+            raise GrpoLabError(
+                f"{_where('objective', function)} {wrong}; its positional parameters are logps and any of "
+                f"{', '.join(ROW_TENSORS[1:])}; write hyper-parameters after a bare *"
+            )
         if (prepare is not None) != ("prepared" in names):
             raise GrpoLabError(f"objective '{function.__name__}': `prepare` and the parameter `prepared` go together")
         check_defaults("objective", function)
@@ -175,6 +179,13 @@ def aggregator(
         return register("aggregator", function, options=options, axes=axes, supplied=("max_tokens",))
 
     return add(function) if function is not None else add
+
+
+def check_shape(part: Part, result: object, shape: Sequence[int]) -> None:
+    """Refuse what a part returned if it is not a tensor of this shape: broadcasting would hide the mistake."""
+    if not isinstance(result, Tensor) or tuple(result.shape) != tuple(shape):
+        got = list(result.shape) if isinstance(result, Tensor) else type(result).__name__
+        raise GrpoLabError(f"{part.kind} '{part.name}' ({part.place}) returned {got}, but must return {list(shape)}")
 
 
 class PlainDecorator(Protocol):

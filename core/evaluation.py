@@ -33,7 +33,7 @@ def evaluate(run: Run, step: int) -> list[dict[str, Any]]:
     for place, split in enumerate(suites_at(run.recipe, step)):
         problems = [task.problem(split, settings.seed, i) for i in range(settings.questions)]
         noise_key = key(run.seed, "eval", step, place)
-        drawn = sample(run, problems, samples=settings.samples, noise_key=noise_key)
+        drawn = sample(run, problems, samples=settings.samples, noise_key=noise_key, temperature=settings.temperature)
         greedy = sample(run, problems, samples=1, noise_key=None)
         records.append(
             {"step": step, "split": split, "total_sampled_tokens": counted} | _record(run, problems, drawn, greedy)
@@ -56,15 +56,15 @@ def _record(run: Run, problems: Sequence[Problem], drawn: Sampled, greedy: Sampl
     lengths = drawn.generation.mask.sum(-1).float().cpu()
     correct = scores.correct
     summary = {
-        "accuracy": _mean(correct.float()),
-        "lenient_accuracy": _mean(scores.lenient.float()),
-        "greedy_accuracy": _mean(greedy_scores.correct.float()),
-        "pass_at_k": _mean(correct.any(1).float()),
-        "length": _mean(lengths),
-        "length_correct": _mean(lengths[correct]),
-        "length_incorrect": _mean(lengths[~correct]),
-        "truncated": _mean(drawn.generation.truncated.float()),
-        "entropy": _mean(drawn.generation.entropy[drawn.generation.mask]),
+        "accuracy": mean(correct.float()),
+        "lenient_accuracy": mean(scores.lenient.float()),
+        "greedy_accuracy": mean(greedy_scores.correct.float()),
+        "pass_at_k": mean(correct.any(1).float()),
+        "length": mean(lengths),
+        "length_correct": mean(lengths[correct]),
+        "length_incorrect": mean(lengths[~correct]),
+        "truncated": mean(drawn.generation.truncated.float()),
+        "entropy": mean(drawn.generation.entropy[drawn.generation.mask]),
         "samples": correct.shape[1],
         "ungraded": len({*scores.failed, *greedy_scores.failed}),
     }
@@ -93,5 +93,6 @@ def _response(sampled: Sampled, scores: Scores, p: int, k: int) -> dict[str, Any
     }
 
 
-def _mean(values: torch.Tensor) -> float | None:
+def mean(values: torch.Tensor) -> float | None:
+    """The mean, or None of nothing."""
     return float(values.mean()) if values.numel() else None

@@ -130,7 +130,7 @@ class Policy:
 
 def load_policy(settings: PolicySettings, device: torch.device | str = "cpu") -> Policy:
     """Read model and tokenizer; raises `GrpoLabError` when they are missing or the architecture is not supported."""
-    folder, gguf = _locate(settings.model)
+    folder, gguf = locate(settings.model)
     arguments: dict[str, Any] = {"gguf_file": gguf} if gguf else {}
     try:
         # reading GGUF shows a progress bar of its own that no setting turns off
@@ -145,7 +145,7 @@ def load_policy(settings: PolicySettings, device: torch.device | str = "cpu") ->
     except ImportError as error:
         raise GrpoLabError(
             f"policy.model = {settings.model!r} needs a package that is not installed: {error}. "
-            "pip install 'grpo-lab[real]'"
+            "pip install -e '.[real]' in the project's folder, or make real"
         ) from error
     except (OSError, ValueError) as error:
         raise GrpoLabError(
@@ -158,7 +158,7 @@ def load_policy(settings: PolicySettings, device: torch.device | str = "cpu") ->
     return Policy(model, tokenizer)
 
 
-def _locate(model: str) -> tuple[str, str | None]:
+def locate(model: str) -> tuple[str, str | None]:
     """Folder or id, and the GGUF file inside it."""
     if model == "embedded":
         return str(EMBEDDED), None

@@ -40,7 +40,7 @@ class Score:
     def of(result: "Score | float | bool") -> "Score":
         """A verifier's plain return value as a `Score`: a number counts as correct from 1 up."""
         if isinstance(result, Score):
-            return result
+            return Score(float(result.value), bool(result.correct), bool(result.lenient), result.cause)
         value = float(result)
         return Score(value, correct=value >= 1, lenient=value >= 1)
 

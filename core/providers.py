@@ -9,6 +9,7 @@ from torch import Tensor
 
 from core.batch import Batch
 from core.contracts import provider
+from core.errors import GrpoLabError
 from core.policy import Policy
 from core.rollout import Run, sample, shape_rewards
 from core.scoring import score
@@ -23,13 +24,19 @@ def make_providers(run: Run) -> dict[str, Fill]:
 
 
 def fill(batch: Batch, providers: dict[str, Fill]) -> Batch:
-    """Fill every field asked for; groups for which a grader failed (NaN) are dropped whole."""
+    """Fill every field asked for.
+
+    Groups whose one value [P] is NaN, because a grader failed, are dropped whole. NaN per token is an error.
+    """
     for field, make in providers.items():
         values = make(batch)
         batch = batch.having(**{field: values})
-        broken = values.isnan().flatten(1).any(1) if values.ndim > 1 else values.isnan()
-        if broken.any():
-            batch = batch.select((~broken).nonzero()[:, 0])
+        broken = values.isnan()
+        if not broken.any():
+            continue
+        if values.ndim > 1:
+            raise GrpoLabError(f"the provider of '{field}' gave NaN at step {batch.step}")
+        batch = batch.select((~broken).nonzero()[:, 0])
     return batch
 
 

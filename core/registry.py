@@ -8,6 +8,7 @@ This module is the only place in core that imports gin.
 """
 
 # gin looks for this submodule without importing it when a search path is set
+import hashlib
 import importlib.util  # noqa: F401
 import inspect
 import logging
@@ -53,6 +54,8 @@ class Part:
     supplied: frozenset[str] = frozenset()
     """Keyword arguments that the core fills in, so not hyper-parameters."""
     is_resolved: bool = False
+    source: str = ""
+    """Digest of the file that defines the part, as it was when it was imported."""
 
     @property
     def name(self) -> str:
@@ -109,7 +112,8 @@ class Part:
         if unknown:
             raise GrpoLabError(
                 f"{self.kind} '{self.name}' ({self.place}) has no hyper-parameter "
-                f"{', '.join(sorted(unknown))}; it has: {', '.join(self.defaults) or 'none'}"
+                f"{', '.join(sorted(unknown))}; it has: {', '.join(self.defaults) or 'none'}. What sets them needs a "
+                f"{self.kind} that has them, or another variant"
             )
         return replace(self, set_values={**self.set_values, **values})
 
@@ -228,7 +232,7 @@ def register(kind: str, function: Callable[..., Any], *, supplied: Sequence[str]
 
     Refuses lambdas, missing docstrings, `**kwargs`, and hyper-parameters that are positional.
     """
-    part = Part(kind=kind, function=function, supplied=frozenset(supplied), **details)
+    part = Part(kind=kind, function=function, supplied=frozenset(supplied), source=_source(function), **details)
     signature = inspect.signature(function)
     if not function.__name__.isidentifier():
         raise GrpoLabError(f"{part.place}: a {kind} needs a name of its own: write it as a def, not a lambda")
@@ -238,6 +242,12 @@ def register(kind: str, function: Callable[..., Any], *, supplied: Sequence[str]
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             raise GrpoLabError(f"{part.place}: {kind} '{part.name}' may not take *{parameter.name}: name each argument")
     return REGISTRIES[kind].add(part)
+
+
+def _source(function: Callable[..., Any]) -> str:
+    """Digest of the whole file: a part may rest on anything in it."""
+    file = inspect.unwrap(function).__code__.co_filename
+    return hashlib.blake2b(Path(file).read_bytes(), digest_size=8).hexdigest() if Path(file).is_file() else ""
 
 
 def _shim(part: Part) -> Callable[..., Any]:

@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from core.batch import Batch
+from core.contracts import check_shape
 from core.generation.base import Generation
 from core.policy import Policy
 from core.problems import Problem
@@ -27,6 +28,8 @@ class Run:
     policy: Policy
     accelerator: Accelerator
     grader_log: GraderLog = field(default_factory=GraderLog)
+    failed_updates: int = 0
+    """Updates in a row, up to now, whose gradient was not finite."""
     sampled_tokens: int = 0
     """Every token generated for training so far: discarded groups and greedy baselines included, evaluation not."""
 
@@ -51,16 +54,19 @@ def draw_problems(run: Run, step: int, round: int) -> tuple[Problem, ...]:
     return tuple(run.recipe.task.problem("train", stream, first + slot) for slot in range(P))
 
 
-def sample(run: Run, problems: Sequence[Problem], *, samples: int, noise_key: int | None) -> Sampled:
-    """Responses of the present policy; greedy ones when there is no noise."""
+def sample(
+    run: Run, problems: Sequence[Problem], *, samples: int, noise_key: int | None, temperature: float | None = None
+) -> Sampled:
+    """Responses of the present policy, at the training temperature unless told; greedy ones when there is no noise."""
     recipe, policy = run.recipe, run.policy
+    temperature = recipe.temperature if temperature is None else temperature
     prompts = tuple(policy.tokens(problem) for problem in problems)
     generation = recipe.generator.generate(
         policy,
         prompts,
         samples=samples,
         max_tokens=recipe.max_tokens,
-        temperature=recipe.temperature,
+        temperature=temperature,
         noise_key=noise_key,
     )
     run.sampled_tokens += int(generation.mask.sum())
@@ -118,7 +124,9 @@ def filter_groups(variant: Variant, batch: Batch) -> Batch:
     """The groups worth training on."""
     if variant.filter is None or batch.groups == 0:
         return batch
-    return batch.select(variant.filter(batch).nonzero()[:, 0])
+    keep = variant.filter(batch)
+    check_shape(variant.filter, keep, (batch.groups,))
+    return batch.select(keep.bool().nonzero()[:, 0])
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,9 +12,9 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -29,18 +29,31 @@ Status: TypeAlias = Literal["running", "interrupted", "finished", "failed"]
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all: to a neighbour first, synced, then renamed."""
+    unfinished = path.with_name(f".tmp-{os.getpid()}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".tmp-", delete=False) as file:
+        with unfinished.open("w") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
+        os.replace(unfinished, path)
     except OSError as error:
+        with suppress(OSError):
+            unfinished.unlink()
         raise GrpoLabError(
             f"cannot write {path}: {error.strerror or error}; choose another folder with --out"
         ) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; raises `GrpoLabError` naming the file when it is none."""
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise GrpoLabError(f"{path} cannot be read: {error}; restore it, or remove its folder to start anew") from error
+    if not isinstance(value, dict):
+        raise GrpoLabError(f"{path} holds no JSON object; restore it, or remove its folder to start anew")
+    return value
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -61,11 +74,16 @@ def hash_tensors(tensors: Iterable[Tensor]) -> str:
 class RunStore:
     """The folder of one run."""
 
+    patience = 120.0
+    """Seconds to wait for another process that is writing to the folder."""
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.manifest: dict[str, Any] = {}
-        if (folder / "manifest.json").is_file():
-            self.manifest = json.loads((folder / "manifest.json").read_text())
+        self.manifest: dict[str, Any] = self._read_manifest()
+
+    def _read_manifest(self) -> dict[str, Any]:
+        path = self.folder / "manifest.json"
+        return read_json(path) if path.is_file() else {}
 
     @property
     def is_finished(self) -> bool:
@@ -83,10 +101,17 @@ class RunStore:
                 f"cannot write to {self.folder}: {error.strerror}; choose another folder with --out"
             ) from error
         with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise GrpoLabError(f"another process is running {self.folder}; wait for it or end it") from None
+            # a worker whose parent was killed goes on to the end of its step before it notices
+            deadline = time.monotonic() + self.patience
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise GrpoLabError(f"another process is running {self.folder}; wait for it or end it") from None
+                    time.sleep(0.2)
+            self.manifest = self._read_manifest()
             yield
 
     def update_manifest(self, **fields: Any) -> None:
@@ -116,7 +141,8 @@ class RunStore:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise GrpoLabError(f"cannot write {file.name}: {error.strerror}; the run can be resumed") from error
+            path = self.folder / "metrics.jsonl"
+            raise GrpoLabError(f"cannot write {path}: {error.strerror}; the run can be resumed") from error
 
     def write_evaluation(self, record: Mapping[str, Any]) -> None:
         """Store one suite's evaluation."""
@@ -146,6 +172,8 @@ class RunStore:
                 os.fsync(file.fileno())
             os.replace(folder / "state.tmp", folder / "state.pt")
         except (OSError, RuntimeError) as error:
+            with suppress(OSError):
+                (folder / "state.tmp").unlink()
             raise GrpoLabError(f"cannot write a checkpoint to {folder}: {error}") from error
 
     def load_checkpoint(self) -> dict[str, Any] | None:
@@ -160,8 +188,12 @@ class RunStore:
         """Swap the state for the finished model, as transformers saves it, and mark the run finished."""
         final = self.folder / "checkpoint.tmp"
         shutil.rmtree(final, ignore_errors=True)
-        policy.model.save_pretrained(final)
-        policy.tokenizer.save_pretrained(final)
+        try:
+            policy.model.save_pretrained(final)
+            policy.tokenizer.save_pretrained(final)
+        except (OSError, RuntimeError) as error:  # safetensors reports a full disk as the latter
+            shutil.rmtree(final, ignore_errors=True)
+            raise GrpoLabError(f"cannot write the model to {final}: {error}; the run can be resumed") from error
         # first marked, then swapped: killed in between, the run counts as finished and keeps its state
         self.update_manifest(status="finished", **fields)
         shutil.rmtree(self.folder / "checkpoint", ignore_errors=True)

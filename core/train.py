@@ -8,7 +8,7 @@ No phase knows a variant, a part, a task or a paradigm by name.
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeAlias
 
 import torch
@@ -16,7 +16,7 @@ from accelerate import Accelerator
 
 from core.batch import Batch
 from core.errors import GrpoLabError
-from core.evaluation import evaluate
+from core.evaluation import evaluate, mean
 from core.optimizer import Optimizer
 from core.policy import load_policy
 from core.providers import fill, make_providers
@@ -58,7 +58,8 @@ def run(recipe: Recipe, seed: int, store: RunStore, *, facts: Mapping[str, Any],
             store.update_manifest(status="interrupted")
             raise
         except BaseException as error:
-            store.update_manifest(status="failed", error=f"{type(error).__name__}: {error}")
+            with suppress(GrpoLabError):  # a full disk, say: the first error is the one to show
+                store.update_manifest(status="failed", error=f"{type(error).__name__}: {error}")
             raise
 
 
@@ -66,6 +67,8 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch) -> None:
     torch.set_num_threads(recipe.threads)
     torch.manual_seed(key(seed, "init"))
     accelerator = Accelerator()
+    if accelerator.num_processes > 1:
+        raise GrpoLabError("one run is one process: start grpolab without accelerate launch or torchrun")
     policy = load_policy(recipe.policy, accelerator.device)
     policy.model = accelerator.prepare(policy.model)
     optimizer = Optimizer(policy.model.parameters(), recipe.optimizer, accelerator)
@@ -88,6 +91,7 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch) -> None:
                 provider.load_state_dict(state["providers"][field])
         advantage_state, hashes = state["advantage_state"], state["hashes"]
         current.sampled_tokens, current.grader_log = state["sampled_tokens"], state["grader_log"]
+        current.failed_updates = state["failed_updates"]
         seconds_before, first_step = state["seconds"], state["step"] + 1
         if hashes["initial_weights"] != initial_weights:
             raise GrpoLabError(f"{store.folder} was started from other weights than {recipe.policy.model!r} has now")
@@ -103,7 +107,7 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch) -> None:
         with clock("sample"):
             sampled_before = current.sampled_tokens
             rollout = roll_out(current, step)
-        batch, metrics = rollout.batch, UpdateMetrics({})
+        batch, metrics, ungraded = rollout.batch, UpdateMetrics({}), 0
         rate = recipe.optimizer.rate(step, recipe.steps)
         hashes["prompts"] = hash_tensors([torch.tensor(list(hashes["prompts"].encode())), *rollout.sampled.prompts])
         hashes["first_rollout"] = hashes["first_rollout"] or hash_tensors(
@@ -118,7 +122,9 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch) -> None:
                         policy, batch, temperature=recipe.temperature, micro_tokens=recipe.micro_tokens
                     )
                     batch = batch.having(old_logps=logps)
+                groups = batch.groups
                 batch = fill(batch, providers)
+                ungraded = groups - batch.groups
                 batch = kl_in_reward(variant, batch)
             if batch.groups:
                 advantages, advantage_state = compute_advantages(variant, batch, advantage_state)
@@ -130,6 +136,8 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch) -> None:
             "sampled_tokens": current.sampled_tokens - sampled_before,
             "total_sampled_tokens": current.sampled_tokens,
             "learning_rate": rate,
+            "dropped_groups": rollout.dropped_groups + ungraded,
+            "old_logps_from": "forward pass" if batch is not None and batch.old_logps is not None else "update",
             "prompts_hash": hashes["prompts"],
         }
         if batch is not None and advantages is not None and recipe.stored_groups:
@@ -146,11 +154,13 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch) -> None:
             watch(record | {"steps": recipe.steps})
         except Interrupted as stop:
             interrupted = stop
-        if step < recipe.steps and (interrupted or step % recipe.checkpoint_every == 0):
+        if step == recipe.steps:
+            break  # done: asked to stop or not
+        if interrupted or step % recipe.checkpoint_every == 0:
             store.save_checkpoint({
                 "step": step, "weights": policy.model.state_dict(), "optimizer": optimizer.state_dict(),
                 "advantage_state": advantage_state, "sampled_tokens": current.sampled_tokens,
-                "grader_log": current.grader_log, "hashes": hashes,
+                "grader_log": current.grader_log, "failed_updates": current.failed_updates, "hashes": hashes,
                 "seconds": seconds_before + time.perf_counter() - started,
                 "providers": {f: p.state_dict() for f, p in providers.items() if hasattr(p, "state_dict")},
             })  # fmt: skip
@@ -171,29 +181,33 @@ def step_record(step: int, rollout: Rollout, batch: Batch | None, metrics: Updat
     first = rollout.first_round
     correct, lengths = first.require("correct"), first.lengths.float()
     parts = first.require("reward_parts")
-    raw = parts @ torch.tensor(first.reward_weights, device=parts.device)
     entropy = first.require("behaviour_entropy")[first.response_mask]
     return {
         "step": step,
-        "reward": _mean(raw),
-        "reward_parts": {name: _mean(parts[..., k]) for k, name in enumerate(first.reward_names)},
-        "accuracy": _mean(correct.float()),
-        "accuracy_lenient": _mean(rollout.lenient.float()),
-        "length": _mean(lengths),
-        "length_correct": _mean(lengths[correct]),
-        "length_incorrect": _mean(lengths[~correct]),
-        "truncated": _mean(first.require("truncated").float()),
-        "entropy": _mean(entropy),
-        "no_spread": _mean((raw.amax(1) == raw.amin(1)).float()) if first.groups else None,
+        "reward": mean(first.rewards),
+        "reward_parts": {name: mean(parts[..., k]) for k, name in enumerate(first.reward_names)},
+        "accuracy": mean(correct.float()),
+        "accuracy_lenient": mean(rollout.lenient.float()),
+        "length": mean(lengths),
+        "length_correct": mean(lengths[correct]),
+        "length_incorrect": mean(lengths[~correct]),
+        "truncated": mean(first.require("truncated").float()),
+        "entropy": mean(entropy),
+        "no_spread": mean(first.no_spread.float()) if first.groups else None,
         "groups": batch.groups if batch is not None else 0,
         "rounds": rollout.rounds,
         "discarded_tokens": rollout.discarded_tokens,
         "trained_tokens": metrics.trained_tokens,
         "skipped_updates": metrics.skipped + (metrics.steps == 0),
-        "dropped_groups": rollout.dropped_groups,
+        **({"kl": _mean_kl(batch)} if batch is not None and batch.kl_rewards is not None else {}),
         "causes": dict(sorted(rollout.causes.items())),
         **dict(sorted(metrics.averages().items())),
     }
+
+
+def _mean_kl(batch: Batch) -> float | None:
+    """Mean over tokens of the divergence whose penalty was taken off the reward, in nats."""
+    return mean(batch.require("kl_rewards")[batch.response_mask] / -batch.kl_coef)
 
 
 def rollout_record(run: Run, batch: Batch, advantages: torch.Tensor) -> list[dict[str, Any]]:
@@ -225,7 +239,3 @@ class Clock:
         start = time.perf_counter()
         yield
         self.seconds[phase] = round(time.perf_counter() - start, 4)
-
-
-def _mean(values: torch.Tensor) -> float | None:
-    return float(values.mean()) if values.numel() else None

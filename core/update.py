@@ -4,19 +4,22 @@ steps."""
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from core.batch import Batch
-from core.contracts import TokenLoss
+from core.contracts import TokenLoss, check_shape
 from core.errors import GrpoLabError
 from core.optimizer import Optimizer
 from core.policy import Policy
 from core.randomness import torch_generator
 from core.rollout import Run
 from core.variant import Variant
+
+MOST_FAILED_UPDATES: Final = 10
+"""Updates in a row without a finite gradient before a run stops."""
 
 
 def needs_old_logps(variant: Variant, updates: int) -> bool:
@@ -46,7 +49,7 @@ def kl_in_reward(variant: Variant, batch: Batch) -> Batch:
     old = batch.require("old_logps")
     penalty = -variant.kl_coef * _kl(variant, old, batch.require("ref_logps"), old)
     penalty = torch.where(batch.response_mask, penalty, 0.0)
-    return batch.having(kl_rewards=penalty, rewards=batch.rewards + penalty.sum(-1))
+    return batch.having(kl_rewards=penalty, kl_coef=variant.kl_coef, rewards=batch.rewards + penalty.sum(-1))
 
 
 def compute_advantages(variant: Variant, batch: Batch, state: Any) -> tuple[Tensor, Any]:
@@ -130,7 +133,15 @@ def optimizer_step(
         metrics.skipped += 1
         return
     norm = optimizer.step(rate)
-    if not math.isfinite(norm):
+    run.failed_updates = 0 if math.isfinite(norm) else run.failed_updates + 1
+    if run.failed_updates >= MOST_FAILED_UPDATES:
+        variant = run.recipe.variant
+        raise GrpoLabError(
+            f"{run.failed_updates} updates in a row had a gradient that is not finite (loss {loss}), at step "
+            f"{batch.step} of variant '{variant.name}' with objective {variant.objective!r} and aggregator "
+            f"{variant.aggregator!r}; the run stops"
+        )
+    if run.failed_updates:
         metrics.skipped += 1
         return
     metrics.add("grad_norm", norm)
@@ -155,6 +166,7 @@ def accumulate_gradients(
     """
     rows = RowTensors.of(batch, advantages)
     weights = variant.aggregator(rows["mask"], **_limit(variant, batch))
+    check_shape(variant.aggregator, weights, rows["mask"].shape)
     objective = variant.objective
     prepared = None
     if objective.options["prepare"]:
@@ -203,11 +215,13 @@ def _token_loss(variant: Variant, tensors: dict[str, Tensor], batch: Batch, metr
         asked = {name: x.view(-1, batch.group_size, *x.shape[1:]) for name, x in asked.items()}
     result = objective(**asked)
     result = result if isinstance(result, TokenLoss) else TokenLoss(result)
+    check_shape(objective, result.loss, asked["logps"].shape)
     loss = result.loss.view(logps.shape)
     _count(metrics, mask, {name: x.reshape(mask.shape) for name, x in result.info.items()})
     if variant.correction is not None:
         behaviour = tensors["behaviour_logps"]
         factors = variant.correction(tensors["old_logps"], behaviour, mask).detach()
+        check_shape(variant.correction, factors, mask.shape)
         _count(metrics, mask, {"correction": factors})
         loss = loss * factors
     if _kl_in_loss(variant):
@@ -236,6 +250,7 @@ def _kl(variant: Variant, logps: Tensor, ref_logps: Tensor, old_logps: Tensor) -
     assert variant.kl is not None
     extra = {"old_logps": old_logps} if variant.kl.takes("old_logps") else {}
     result: Tensor = variant.kl(logps, ref_logps, **extra)
+    check_shape(variant.kl, result, logps.shape)
     return result
 
 

@@ -178,14 +178,13 @@ def run_describe(options: argparse.Namespace) -> int:
 def run_train(options: argparse.Namespace) -> int:
     """`grpolab train`."""
     import core.registry as registry
-    from core import SETTINGS
     from experiments.launch import Job, launch
     from experiments.progress import Progress
-    from experiments.study import CONFIGS, Arm
+    from experiments.study import CONFIGS, Arm, build
 
     files = [find_config(file) for file in options.config or ["embedded"]]
     with registry.config(files, options.bind, include_from=[CONFIGS]):
-        recipe = SETTINGS["train"]()
+        recipe = build("train")
         # a study's file may be trained from: what declares the study is not for this command
         keys = [key for key in registry.bindings_in_force() if key[0] != "settings.compare"]
         registry.refuse_unused(keys, registry.bindings_used(), recipe.parts, [recipe.variant.name])
@@ -206,7 +205,7 @@ def run_compare(options: argparse.Namespace) -> int:
     """`grpolab compare`."""
     from experiments.launch import Job, launch
     from experiments.progress import Progress
-    from experiments.study import prepare_study
+    from experiments.study import facts, prepare_study
 
     if not options.config and not options.bind:
         raise GrpoLabError("compare needs a study: -c FILE.gin (try: grpolab compare -c demo)")
@@ -231,6 +230,8 @@ def run_compare(options: argparse.Namespace) -> int:
             console.print(f"\n[bold]{label}[/]\n{recipe.variant}", highlight=False)
         return 0
     study.declare(folder, "grpolab " + shlex.join(sys.argv[1:]))
+    for job in jobs:  # finished ones too: an edit in the middle would mix two estimators in one verdict
+        job.store.refuse_other(facts(study.config, job.arm, job.seed)["identity"])
     left = [job for job in jobs if not job.store.is_finished]
     with Progress(len(jobs), len(jobs) - len(left), steps, console) as progress:
         failures = launch(left, workers, progress) if left else {}

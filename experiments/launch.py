@@ -10,17 +10,18 @@ import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from core import SETTINGS, GrpoLabError
+from core import GrpoLabError
 from core.registry import config
 from core.store import RunStore
 from core.train import Interrupted, run
 from experiments.progress import Progress
-from experiments.study import Arm, facts
+from experiments.study import Arm, build, facts
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class Job:
 def run_job(job: Job, watch: Any) -> None:
     """Build the recipe from text and train."""
     with config(text=job.config, bindings=job.arm.bindings):
-        recipe = SETTINGS["train"]()
-    run(recipe, job.seed, job.store, facts=facts(recipe, job.config, job.arm, job.seed), watch=watch)
+        recipe = build("train")
+    run(recipe, job.seed, job.store, facts=facts(job.config, job.arm, job.seed), watch=watch)
 
 
 def _worker(pipe: Connection) -> None:
@@ -67,7 +68,7 @@ def _worker(pipe: Connection) -> None:
     while True:
         try:
             job = pipe.recv()
-            if job is None:
+            if job is None or job == "stop":  # asked to stop after the last step of a run
                 return
             outcome: tuple[str, Any] = ("finished", None)
             try:
@@ -91,14 +92,20 @@ class _Worker:
     def __init__(self, context: Any) -> None:
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_worker, args=(theirs,), daemon=True)
-        self.process.start()
+        # a child inherits that Ctrl-C is ignored, also while it imports: only the parent answers it
+        answer = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            self.process.start()
+        finally:
+            signal.signal(signal.SIGINT, answer)
         theirs.close()
         self.job: Job | None = None
 
     def give(self, job: Job | None) -> None:
-        """Hand over the next run, or None to end."""
+        """Hand over the next run, or None to end; a worker that has died is noticed where its pipe is read."""
         self.job = job
-        self.pipe.send(job)
+        with suppress(OSError):
+            self.pipe.send(job)
 
 
 def launch(jobs: Sequence[Job], workers: int, progress: Progress) -> dict[tuple[str, int], str]:
@@ -108,10 +115,11 @@ def launch(jobs: Sequence[Job], workers: int, progress: Progress) -> dict[tuple[
     """
     context = multiprocessing.get_context("spawn")
     waiting, failures = list(jobs), dict[tuple[str, int], str]()
-    pool = [_Worker(context) for _ in range(min(workers, len(waiting)))]
-    for worker in pool:
-        worker.give(waiting.pop(0))
+    pool: list[_Worker] = []
     try:
+        for _ in range(min(workers, len(waiting))):
+            pool.append(_Worker(context))
+            pool[-1].give(waiting.pop(0))
         while any(worker.job for worker in pool):
             for pipe in wait([worker.pipe for worker in pool if worker.job], timeout=0.5):
                 worker = next(w for w in pool if w.pipe is pipe)
@@ -124,7 +132,8 @@ def launch(jobs: Sequence[Job], workers: int, progress: Progress) -> dict[tuple[
         progress.say("stopping at the end of the present steps (Ctrl-C again: at once) ...")
         for worker in pool:
             if worker.job:
-                worker.pipe.send("stop")
+                with suppress(OSError):
+                    worker.pipe.send("stop")
         try:
             for worker in pool:
                 worker.process.join() if worker.job else worker.process.kill()
@@ -134,7 +143,7 @@ def launch(jobs: Sequence[Job], workers: int, progress: Progress) -> dict[tuple[
         raise
     for worker in pool:
         if worker.process.is_alive():
-            worker.pipe.send(None)
+            worker.give(None)
             worker.process.join()
     return failures
 

@@ -230,6 +230,11 @@ class Study:
             family=declared["family"],
         )
         notes = [f"{arm} has no finished run: it is compared with nothing." for arm in scores if arm not in compared]
+        if len(analysis.seeds) < len(self.seeds):
+            notes.append(
+                f"Interim: {len(analysis.seeds)} of the {len(self.seeds)} declared seeds are finished in every arm. A "
+                "verdict at this point is provisional, and stopping here because of it would invalidate the test."
+            )
         for key, words in PAIRED_BY.items():
             for arm, seeds in self.unlike(key).items():
                 notes.append(self._note_unlike(arm, seeds, key, words))

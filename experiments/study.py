@@ -1,7 +1,6 @@
 """A study: arms x seeds under one recipe, declared before its first run."""
 
 import hashlib
-import inspect
 import json
 import platform
 import re
@@ -18,11 +17,15 @@ import torch
 import core.registry as registry
 from core import SETTINGS, GrpoLabError, Part, setting
 from core.errors import near
+from core.evaluation import suites_at
+from core.policy import locate
 from core.recipe import Recipe
-from core.registry import REQUIRED
-from core.store import write_json
+from core.registry import REGISTRIES, REQUIRED
+from core.store import read_json, write_json
 
 CONFIGS: Final = Path(__file__).parent / "configs"
+LEAST_EVALUATIONS: Final = 3
+"""After step 0: the final score is a mean over the last three evaluations or more, none of them of the base model."""
 METRICS: Final = ("accuracy", "lenient_accuracy", "greedy_accuracy", "pass_at_k")
 OURS: Final = ("core", "estimators", "variants", "experiments")
 LIBRARIES: Final = ("torch", "transformers", "accelerate", "numpy", "gin-config", "grpo-lab")
@@ -76,8 +79,7 @@ def compare(
             raise GrpoLabError(f"compare: two arms are called '{label}'; labels must differ")
         labelled[label] = (bindings,) if isinstance(bindings, str) else tuple(bindings)
     for label in labelled:
-        if not label.replace("_", "").replace("-", "").replace(".", "").isalnum() or label.startswith("."):
-            raise GrpoLabError(f"compare: arm label {label!r} names a folder: use letters, digits, '_', '-' and '.'")
+        _check_folder_name("compare: arm label", label)
     if not labelled:
         raise GrpoLabError(
             "compare has no arms: bind compare.variants = [@grpo, @rloo] or compare.arms = {'label': 'binding'}"
@@ -89,13 +91,19 @@ def compare(
         raise GrpoLabError(f"compare.metric = '{metric}': must be SUITE/NAME with NAME one of {', '.join(METRICS)}")
     if family not in ("baseline", "all"):
         raise GrpoLabError(f"compare.family = '{family}': must be 'baseline' or 'all'")
-    if not 0 < alpha < 1 or (margin is not None and margin <= 0):
-        raise GrpoLabError("compare.alpha must be between 0 and 1, and compare.margin positive")
+    if not 0 < alpha < 0.5 or (margin is not None and margin <= 0):
+        raise GrpoLabError("compare.alpha must be between 0 and 0.5, and compare.margin positive")
+    _check_folder_name("compare.name", name)
     split = tuple(Arm(label, tuple(lines(b))) for label, b in labelled.items())
     return StudySettings(
         name=name, arms=split, baseline=base, metric=metric, scalar="final", axis="steps", family=family, alpha=alpha,
         margin=0.01 if margin is None else margin, margin_declared=margin is not None,
     )  # fmt: skip
+
+
+def _check_folder_name(what: str, name: str) -> None:
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise GrpoLabError(f"{what} {name!r} names a folder: use letters, digits, '_', '-' and '.'")
 
 
 def lines(bindings: Sequence[str]) -> list[str]:
@@ -112,6 +120,8 @@ class Study:
     config: str
     """Gin text shared by all arms; a change of the files it came from no longer matters."""
     recipes: Mapping[str, Recipe]
+    bound: Mapping[str, Mapping[tuple[str, str], str]]
+    """Every binding in force, by arm: (selector, parameter) to value, as text."""
 
     @property
     def declaration(self) -> dict[str, Any]:
@@ -120,7 +130,7 @@ class Study:
         return {
             "metric": s.metric, "scalar": s.scalar, "axis": s.axis, "budget": recipe.steps, "baseline": s.baseline,
             "family": s.family, "alpha": s.alpha, "margin": s.margin, "margin_declared": s.margin_declared,
-            "failures": "a seed that failed in any arm is removed from all", "seeds": list(self.seeds),
+            "failures": "intersect", "seeds": list(self.seeds),
             "arms": {arm.label: list(arm.bindings) for arm in s.arms},
             "config": self.config.splitlines(),
         }  # fmt: skip
@@ -130,22 +140,26 @@ class Study:
         """Digest of the declaration."""
         return hashlib.blake2b(json.dumps(self.declaration).encode(), digest_size=8).hexdigest()
 
+    def card(self, label: str) -> dict[str, str]:
+        """The arm's axis card, and what its providers cost."""
+        recipe = self.recipes[label]
+        costs = "; ".join(str(part.options["cost"]) for part in recipe.providers)
+        return {**recipe.variant.card(), "extra cost": costs or "none"}
+
     def varies(self, label: str) -> list[str]:
-        """Which hashes of a run may differ from the baseline's at a seed, because the arm varies their source."""
-        ours, base = self.recipes[label], self.recipes[self.settings.baseline]
-        prompts = ("task", "prompts", "policy")
-        sampling = ("generator", "group_size", "max_tokens", "temperature", "threads")
-        sources = {"initial_weights": ("policy",), "prompts": prompts, "first_rollout": (*prompts, *sampling)}
-        return [h for h, fields in sources.items() if any(getattr(ours, f) != getattr(base, f) for f in fields)]
+        """Which hashes of a run may differ from the baseline's at a seed, because the arm binds what they come from."""
+        ours, base = self.bound[label], self.bound[self.settings.baseline]
+        keys = [key for key in ours.keys() | base.keys() if ours.get(key) != base.get(key)]
+        return sorted({name for key in keys for name in _feeds(*key)})
 
     def declare(self, folder: Path, command: str) -> None:
         """Write the study file before the first run; refuse a folder in which another study was declared."""
         path = folder / "study.json"
         if path.is_file():
-            before = json.loads(path.read_text())
-            if before["hash"] != self.hash:
+            before = read_json(path)
+            if before.get("hash") != self.hash:
                 now = json.loads(json.dumps(self.declaration))
-                changed = [k for k in now if before["declaration"].get(k) != now[k]]
+                changed = [k for k in now if before.get("declaration", {}).get(k) != now[k]]
                 raise GrpoLabError(
                     f"{folder} holds a study that was declared otherwise (different: {', '.join(changed)}). A "
                     "declaration is not changed once runs exist, seeds included: give another --out or compare.name, "
@@ -156,7 +170,7 @@ class Study:
             "name": self.settings.name, "hash": self.hash, "command": command, "declaration": self.declaration,
             "arms": {
                 arm.label: {"bindings": list(arm.bindings), "variant": self.recipes[arm.label].variant.name,
-                            "card": dict(self.recipes[arm.label].variant.card()),
+                            "card": self.card(arm.label),
                             "varies": self.varies(arm.label)}
                 for arm in self.settings.arms
             },
@@ -170,7 +184,7 @@ def prepare_study(files: Sequence[str], bindings: Sequence[str], seeds: Sequence
     arms) and for recipes that cannot work.
     """
     with registry.config(files, bindings, include_from=[CONFIGS]):
-        settings: StudySettings = SETTINGS["compare"]() if _has_arms() else SETTINGS["compare"](arms={})
+        settings: StudySettings = build("compare") if _has_arms() else build("compare", arms={})
         used = registry.bindings_used()
         shared = set(registry.bindings_in_force())
         # the run's own text: what declares the study must not change a run's identity
@@ -178,12 +192,14 @@ def prepare_study(files: Sequence[str], bindings: Sequence[str], seeds: Sequence
             line for line in registry.config_text().splitlines(keepends=True) if not line.startswith("compare.")
         )
     recipes: dict[str, Recipe] = {}
+    bound: dict[str, Mapping[tuple[str, str], str]] = {}
     for arm in settings.arms:
         with registry.config(bindings=arm.bindings):
             own = set(registry.bindings_in_force())
         with registry.config(text=text, bindings=arm.bindings):
             try:
-                recipe: Recipe = SETTINGS["train"]()
+                recipe: Recipe = build("train")
+                bound[arm.label] = {key: repr(value) for key, value in registry.bindings_in_force().items()}
                 registry.refuse_unused(own, registry.bindings_used(), recipe.parts, [recipe.variant.name])
             except GrpoLabError as error:
                 raise GrpoLabError(f"arm '{arm.label}': {error}") from error
@@ -191,21 +207,86 @@ def prepare_study(files: Sequence[str], bindings: Sequence[str], seeds: Sequence
         recipes[arm.label] = recipe
     parts = [part for recipe in recipes.values() for part in recipe.parts]
     registry.refuse_unused(sorted(shared), used, parts, [r.variant.name for r in recipes.values()])
+    _check(settings, recipes)
+    _refuse_twins(recipes, bound)
+    return Study(settings, tuple(seeds), text, recipes, bound)
+
+
+def _check(settings: StudySettings, recipes: Mapping[str, Recipe]) -> None:
+    """Refuse what would show only after the runs: budgets, models, suites, too few evaluations, arms that are one."""
     if len({recipe.steps for recipe in recipes.values()}) > 1:
         raise GrpoLabError("the arms differ in train.steps: the budget must be the same for all")
-    return Study(settings, tuple(seeds), text, recipes)
+    suite = settings.metric.split("/")[0]
+    for label, recipe in recipes.items():
+        locate(recipe.policy.model)
+        for split in ("train", *suites_at(recipe, 0)):
+            recipe.task.problem(split, recipe.evaluation.seed, 0)
+        if suite not in suites_at(recipe, 0):
+            raise GrpoLabError(
+                f"compare.metric = '{settings.metric}': arm '{label}' has no test suite '{suite}': "
+                f"{near(suite, suites_at(recipe, 0))}"
+            )
+        times = sum(suite in suites_at(recipe, step) for step in range(1, recipe.steps + 1))
+        if times < LEAST_EVALUATIONS:
+            raise GrpoLabError(
+                f"compare.metric = '{settings.metric}': '{suite}' would be evaluated {times} times after step 0, and "
+                f"the final score is a mean over at least {LEAST_EVALUATIONS}; lower evaluation.every (now "
+                f"{recipe.evaluation.every}) or raise train.steps (now {recipe.steps}). Further suites are evaluated "
+                "at the ends only: to judge one, bind evaluation.split to it"
+            )
+
+
+def _refuse_twins(recipes: Mapping[str, Recipe], bound: Mapping[str, Mapping[tuple[str, str], str]]) -> None:
+    """Refuse two arms that would run the same: under identical seeds they would be equal to the last bit."""
+    seen: dict[Any, str] = {}
+    for label, recipe in recipes.items():
+        variant = recipe.variant
+        maths = {part.selector for part in variant.parts} | {f"variants.{variant.name}"}
+        rest = {k: v for k, v in bound[label].items() if k[0] not in maths and k != ("settings.train", "variant")}
+        shown = (*map(repr, (variant.advantage, variant.objective, variant.aggregator)), *variant.card().items())
+        key = (shown, tuple(sorted(rest.items())))
+        if key in seen:
+            raise GrpoLabError(
+                f"arm '{label}' does the same as arm '{seen[key]}': the same axis card and settings; what it binds has "
+                "no effect there (a KL estimator at a coefficient of 0, say)"
+            )
+        seen[key] = label
+
+
+def _feeds(selector: str, parameter: str) -> tuple[str, ...]:
+    """Which hashes of a run a binding can change; the maths, the optimizer and the evaluation change none of them."""
+    kind = selector.split(".")[0]
+    if selector == "settings.policy":
+        return ("initial_weights", "prompts", "first_rollout")
+    if kind == "tasks" or (selector == "settings.train" and parameter in ("task", "prompts")):
+        return ("prompts", "first_rollout")
+    sampling = ("generator", "group_size", "max_tokens", "temperature", "threads")
+    if kind == "generators" or (selector == "settings.train" and parameter in sampling):
+        return ("first_rollout",)
+    return ()
+
+
+def build(name: str, **arguments: Any) -> Any:
+    """Call a bundle of settings; a value of the wrong kind is a readable mistake, not a traceback."""
+    try:
+        return SETTINGS[name](**arguments)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise GrpoLabError(
+            f"{name} cannot be built from this config: {error}. Numbers stand without quotes, a part is @name, and "
+            "what makes a variant, task or generator is called: @name()"
+        ) from error
 
 
 def _has_arms() -> bool:
     return ("settings.compare", "arms") in registry.bindings_in_force()
 
 
-def facts(recipe: Recipe, config: str, arm: Arm, seed: int) -> dict[str, Any]:
+def facts(config: str, arm: Arm, seed: int) -> dict[str, Any]:
     """What a run's manifest says of where it came from; `identity` is what a resumed run must share."""
     with registry.config(text=config, bindings=arm.bindings):
         operative = registry.config_text()
-    theirs = {p.selector: p for p in recipe.parts if p.function.__module__.split(".")[0] not in OURS}
-    sources = {name: _digest(inspect.getsource(inspect.unwrap(p.function))) for name, p in sorted(theirs.items())}
+    parts = [part for registry_ in REGISTRIES.values() for part in registry_.values()]
+    sources = {p.function.__module__: p.source for p in parts if p.function.__module__.split(".")[0] not in OURS}
     versions = {name: version(name) for name in LIBRARIES}
     return {
         "arm": arm.label,
@@ -227,10 +308,6 @@ def _hardware() -> str:
     info = Path("/proc/cpuinfo")
     named = re.search(r"model name\s*: (.*)", info.read_text()) if info.is_file() else None
     return f"{named[1] if named else platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
-
-
-def _digest(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _revision() -> str | None:

@@ -79,7 +79,9 @@ def reasoning_gym(
     try:
         package = importlib.import_module("reasoning_gym")
     except ImportError as error:
-        raise GrpoLabError("the task reasoning_gym needs its package: pip install 'grpo-lab[real]'") from error
+        raise GrpoLabError(
+            "the task reasoning_gym needs its package: make real, or pip install reasoning-gym"
+        ) from error
     try:
         made = package.create_dataset(dataset, seed=0, size=1, **dict(parameters or {}))
     except (ValueError, TypeError, AssertionError) as error:

@@ -5,10 +5,12 @@ the study's files alone: the same files give the same bytes.
 """
 
 import os
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 
 from experiments.report.curves import curves_section
+from experiments.report.details import details_section
 from experiments.report.figures import arm_styles
 from experiments.report.markup import listed
 from experiments.report.runs import cards_section, reproduction_section, responses_section, runs_section
@@ -31,13 +33,15 @@ def write_report(study: Study, analysis: Analysis | None, path: Path) -> Path:
         raise StudyError(f"{path}: a folder, but the report is one file; give a name such as {path / 'report.html'}")
     # responses may hold lone surrogates, which UTF-8 cannot write
     page = _page(study, analysis).encode("utf-8", errors="replace")
-    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         draft.write_bytes(page)
         draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    except OSError as error:
+        with suppress(OSError):
+            draft.unlink()
+        raise StudyError(f"cannot write {path}: {error.strerror or error}; the runs are as they were") from error
     return path
 
 
@@ -50,6 +54,7 @@ def _page(study: Study, analysis: Analysis | None) -> str:
         declared_section(study, analysis),
         curves_section(study, styles),
         differences_section(study, analysis, styles),
+        details_section(study, analysis),
         cards_section(study, styles),
         responses_section(study, styles),
         runs_section(study, styles),

@@ -39,7 +39,7 @@ def test_plain_values_become_scores() -> None:
     assert Score.of(0.5) == Score(0.5, correct=False, lenient=False)
     assert Score.of(False) == Score(0.0, correct=False, lenient=False)
     own = Score(0.2, correct=True, cause="late")
-    assert Score.of(own) is own
+    assert Score.of(own) == own
 
 
 def test_every_response_through_every_reward() -> None:

@@ -20,7 +20,7 @@ train.steps = 6
 train.prompts = 4
 train.group_size = 4
 train.checkpoint_every = 2
-evaluation.every = 3
+evaluation.every = 2
 evaluation.questions = 8
 compare.name = 'small'
 """
@@ -82,6 +82,11 @@ def test_an_estimator_of_ones_own_runs_beside_grpo_whatever_the_number_of_worker
     assert tables(study) == tables(tmp_path / "two" / "small")
     again = grpolab(tmp_path, "analyze", "two/small", "--json")
     assert json.loads(again.stdout) == analysis
+
+    (tmp_path / "my_estimators.py").write_text(ESTIMATOR.replace("0.5", "0.75"))
+    edited = grpolab(tmp_path, "compare", "-c", "mine.gin", "--seeds", "3", "--out", "two")
+    assert edited.returncode == 2
+    assert "its source of your parts changed" in edited.stderr
 
 
 def test_a_study_that_was_killed_ends_like_one_that_was_not(tmp_path: Path) -> None:

@@ -204,6 +204,7 @@ def test_sections_come_in_order_and_say_what_they_rest_on(pair: Made) -> None:
         "Declared before the first run",
         "Learning curves",
         "Paired differences, seed by seed",
+        "Every number",
         "What the arms are",
         "What they write",
         "Runs",
@@ -257,7 +258,7 @@ def test_a_report_appears_whole_or_not_at_all(pair: Made, tmp_path: Path, monkey
         raise OSError("disk full")
 
     monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(StudyError, match=r"cannot write .*disk full"):
         write_report(pair.study, None, path)
     assert path.read_text() == "an earlier report"
     assert list(tmp_path.iterdir()) == [path]
@@ -385,3 +386,16 @@ def test_every_arm_has_a_style_of_its_own() -> None:
 )
 def test_numbers_are_written_for_readers(got: str, text: str) -> None:
     assert got == text
+
+
+def test_every_number_is_in_the_details(pair: Made) -> None:
+    """Two seeds short of a test would show dashes; here all of a comparison's fields are read back from the table."""
+    text = pair.path.read_text()
+    details = text[text.index("Every number") : text.index("What the arms are")]
+    assert pair.analysis is not None
+    (each,) = pair.analysis.comparisons
+    for size in (each.d_z, each.g_z, each.d_av, each.correlation):
+        assert size is not None
+        assert f"{size:.2f}".replace("-", "−") in details
+    for name in ("max-T flip", "p Wilcoxon", "Holm t", "P(improvement)", "interquartile mean"):
+        assert name in details

@@ -177,6 +177,15 @@ def test_resuming_after_an_edit_is_refused_with_the_reason(tmp_path: Path) -> No
     run(tmp_path / "run")
 
 
+def test_tests_are_taken_at_their_own_temperature(tmp_path: Path) -> None:
+    """Varying the training temperature must not change how the policy is tested."""
+    warm, cool = (run(tmp_path / str(t), f"train.temperature = {t}", "train.steps = 1") for t in (1.5, 0.5))
+    first = [(f / "eval" / "test" / "step=000000.json").read_text() for f in (warm, cool)]
+    assert first[0] == first[1]
+    tested = run(tmp_path / "tested", "evaluation.temperature = 3.0", "train.steps = 1")
+    assert (tested / "eval" / "test" / "step=000000.json").read_text() != first[0]
+
+
 def test_kl_in_the_loss_and_in_the_reward_start_from_the_reference(tmp_path: Path) -> None:
     """The reference is the policy before the first step: no divergence there, and some later."""
     in_loss = lines(run(tmp_path / "loss", "grpo.kl_coef = 0.1"))
@@ -185,6 +194,10 @@ def test_kl_in_the_loss_and_in_the_reward_start_from_the_reference(tmp_path: Pat
     in_reward = run(tmp_path / "reward", "train.variant = @rloo()", "rloo.kl_coef = 0.5")
     plain = run(tmp_path / "plain", "train.variant = @rloo()")
     assert lines(in_reward)[0]["reward"] == lines(plain)[0]["reward"]
+    assert lines(in_reward)[0]["kl"] == pytest.approx(0, abs=1e-6)
+    assert lines(in_reward)[-1]["kl"] != pytest.approx(0, abs=1e-6)
+    assert {line["old_logps_from"] for line in lines(in_reward)} == {"forward pass"}
+    assert {line["old_logps_from"] for line in lines(plain)} == {"update"}
     assert manifest(in_reward)["hashes"]["final_weights"] != manifest(plain)["hashes"]["final_weights"]
 
 
