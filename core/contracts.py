@@ -92,9 +92,9 @@ def advantage(
 ) -> Part | Decorator:
     """Register an advantage estimator: `(batch, *, hyper) -> [P, G]` or `[P, G, T]`, no gradient.
 
-    `needs`: batch fields to be filled first, e.g. `("greedy_rewards",)`. `min_group`: smallest group size at which
-    it is defined. `scope`: whether it reads one group or the whole batch. `state`: makes the initial state of a
-    running estimator, whose signature is then `(batch, state, *, hyper) -> (advantages, state)`; checkpointed.
+    `needs`: batch fields to be filled first, e.g. `("greedy_rewards",)`. `min_group`: smallest group size at which it
+    is defined. `scope`: declares whether it reads one group or the whole batch. `state`: makes the initial state of a
+    running estimator, then `(batch, state, *, hyper) -> (advantages, state)`; checkpointed.
     """
 
     def add(function: Function) -> Part:

@@ -1,11 +1,9 @@
 """Attention over tokens without padding: prompts shared by their responses in training, a compact cache in decoding.
 
 All tokens of a forward pass lie in one flat row, `[1, N]`: linear layers see no padding and each prompt once, however
-many
-responses hang on it. Only attention needs the ragged structure; it is told through a layout object that transformers
-hands
-down to the attention function registered here, and works for every architecture that uses transformers' attention
-interface with full causal attention.
+many responses hang on it. Only attention needs the ragged structure; it is told through a layout object that
+transformers hands down to the attention function registered here, and works for every architecture that uses
+transformers' attention interface with full causal attention.
 """
 
 from collections.abc import Sequence

@@ -106,11 +106,10 @@ def train(
     """The recipe of a run.
 
     Each of `steps` rollout steps samples `group_size` responses of at most `max_tokens` tokens to `prompts` problems,
-    then
-    passes over them `epochs` times in `minibatches` updates. `micro_tokens`: tokens per forward and backward pass,
-    which
-    bounds memory and changes nothing else. `threads`: CPU threads, part of the recipe because they change the last
-    bits. `rewards` replaces the task's own. `stored_groups`: groups per step whose responses are kept on disk.
+    then passes over them `epochs` times in `minibatches` updates. `micro_tokens`: tokens per forward and backward
+    pass, which bounds memory and changes the last bits only. `threads`: CPU threads, part of the recipe because they
+    change the last bits. `rewards` replaces the task's own. `stored_groups`: groups per step whose responses are kept
+    on disk.
     """
     chosen = tuple(as_part(r, "reward", "train.rewards") for r in rewards) if rewards is not None else task.rewards
     weights = tuple(float(w) for w in reward_weights) if reward_weights is not None else (1.0,) * len(chosen)

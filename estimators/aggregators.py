@@ -1,9 +1,8 @@
 """Loss aggregators: how much each token counts, as weights [B, T] over ALL rows of one optimizer step.
 
 `N` tokens of the step, `n_i` tokens of row i, `R` rows (rows without a counted token included, so that masking a
-response
-takes its loss away and nothing else). The loss is `sum(weights * token_loss)`. Weights are 0 where the mask is; a step
-whose mask is empty gets weights of 0, not NaN.
+response takes its loss away and nothing else). The loss is `sum(weights * token_loss)`. Weights are 0 where the mask
+is; a step whose mask is empty gets weights of 0, not NaN.
 """
 
 from torch import Tensor

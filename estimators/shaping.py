@@ -20,9 +20,8 @@ def soft_overlong(
         r + penalty * clamp(((L - C) - n) / C, -1, 0),   L = max_tokens, C = buffer * L
 
     Same shape as `rewards`. `buffer` is a share of the limit (the paper: 4,096 of 20,480 tokens). `penalty` is in
-    reward
-    units: the paper's 1 goes with rewards of -1 and 1, so half of it with 0 and 1. Source: DAPO (Yu et al. 2025,
-    arXiv:2503.14476, equation 13).
+    reward units: the paper's 1 goes with rewards of -1 and 1, so half of it with 0 and 1. Source: DAPO (Yu et al.
+    2025, arXiv:2503.14476, equation 13).
     """
     C = buffer * max_tokens
     return rewards + penalty * (((max_tokens - C) - lengths) / C).clamp(-1, 0)

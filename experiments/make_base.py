@@ -1,9 +1,8 @@
 """Make the embedded base model: a small causal language model pretrained on a noisy mixture, honestly half-able.
 
 The mixture, per chain: with probability 0.65 an answer at once, right only as often as chance and a little; otherwise
-each
-partial sum restated, every sum wrong with probability 0.05. So the base sometimes answers at once, sometimes works it
-out, and has seen no preference between them.
+each partial sum restated, every sum wrong with probability 0.05. So the base sometimes answers at once, sometimes
+works it out, and has seen no preference between them.
 """
 
 import random

@@ -21,6 +21,7 @@ class Progress:
         self._total = (runs - done) * steps
         self._started = time.monotonic()
         self._active: dict[tuple[str, int], Mapping[str, Any]] = {}
+        self._tested: dict[tuple[str, int], Mapping[str, float]] = {}
         self._resumed_at: dict[tuple[str, int], int] = {}
         self._ended_steps = 0
         self._live = Live(self, console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
@@ -42,6 +43,7 @@ class Progress:
             self._resumed_at[arm, seed] = record["step"] - 1
             self._total -= record["step"] - 1
         self._active[arm, seed] = record
+        self._tested[arm, seed] = record.get("evaluation") or self._tested.get((arm, seed), {})
 
     def end(self, arm: str, seed: int, outcome: str) -> None:
         """A run has ended."""
@@ -50,8 +52,7 @@ class Progress:
         self._ended_steps += made
         if outcome == "finished":
             self._finished += 1
-            accuracy = record["evaluation"] if record and "evaluation" in record else {}
-            tested = "  ".join(f"{suite} {value:.3f}" for suite, value in accuracy.items())
+            tested = "  ".join(f"{suite} {value:.3f}" for suite, value in self._tested.get((arm, seed), {}).items())
             left = "" if self._live else f"  {self._time_left()}"
             self.say(f"[{self._finished}/{self._runs}] {arm} seed {seed}: {tested}{left}")
         else:
@@ -74,7 +75,7 @@ class Progress:
         for column in ("run", "", "step", "reward", "length", "test accuracy"):
             table.add_column(column)
         for (arm, seed), record in self._active.items():
-            tested = ", ".join(f"{value:.3f}" for value in record.get("evaluation", {}).values())
+            tested = ", ".join(f"{value:.3f}" for value in self._tested[arm, seed].values())
             table.add_row(
                 f"{arm} seed {seed}",
                 ProgressBar(total=self._steps, completed=record["step"], width=20),

@@ -40,9 +40,8 @@ class TableNoise:
     """A slice of one table per (row, position), at a keyed offset: a look-up instead of V logarithms.
 
     The table is drawn afresh for every rollout. Whatever the offset, a slice is V independent Gumbel draws, so each
-    token
-    has exactly its probability; two slices of one rollout overlap with probability 2V / 2^22 and then share, shifted,
-    the noise of different tokens.
+    token has exactly its probability; two slices of one rollout overlap with probability 2V / 2^22 and then share,
+    shifted, the noise of different tokens.
     """
 
     def __init__(self, keys: Tensor, vocabulary: int, seed: int) -> None:

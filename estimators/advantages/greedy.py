@@ -15,7 +15,7 @@ def greedy_baseline(batch: Batch) -> Tensor:
     Returns [P, G], or [P, G, T] when there are per-token rewards x (a KL penalty, say); without them the sum is the
     reward.
     A group whose rewards are all equal does not get 0, unless they equal the greedy reward. Source: ReMax (Li et al.
-    2023, arXiv:2310.10505, equation 7), undiscounted.
+    2023, arXiv:2310.10505), undiscounted.
     """
     baseline = batch.require("greedy_rewards")[:, None]
     if batch.kl_rewards is None and batch.token_rewards is None:

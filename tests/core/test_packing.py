@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     LlamaConfig,
@@ -143,6 +144,22 @@ def test_policies_whose_attention_is_not_full_and_causal_are_refused(tmp_path: P
         AutoTokenizer.from_pretrained(EMBEDDED).save_pretrained(folder)
         with pytest.raises(GrpoLabError, match="full causal attention"):
             load_policy(PolicySettings(str(folder), "float32"))
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "olmo2"])
+def test_architectures_that_the_readme_names(tmp_path: Path, kind: str) -> None:
+    config = AutoConfig.for_model(
+        kind, vocab_size=15, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, max_position_embeddings=64, initializer_range=0.5, bos_token_id=None, eos_token_id=0,
+        pad_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)  # type: ignore[no-untyped-call]
+    AutoTokenizer.from_pretrained(EMBEDDED).save_pretrained(tmp_path)
+    policy = load_policy(PolicySettings(str(tmp_path), "float32"))
+    native = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float64, attn_implementation="eager")
+    with torch.no_grad():
+        check(policy, native, RESPONSES, OWNER)
 
 
 def test_tied_and_biased_output_layers(tmp_path: Path) -> None:
