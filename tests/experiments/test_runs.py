@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 
 from core import GrpoLabError, reward
 from core.problems import Problem
-from core.registry import REGISTRIES
+from core.registry import REGISTRIES, config, config_text
 from core.train import Interrupted
 from experiments.launch import Job, run_job
 from experiments.setup import import_parts, quiet_libraries
-from experiments.study import CONFIGS, Arm, prepare_study
+from experiments.study import CONFIGS, Arm
 
 import_parts()
 quiet_libraries()
@@ -26,9 +26,10 @@ SMALL = (
 )  # fmt: skip
 
 
-def job(folder: Path, *bindings: str, seed: int = 0, arm: str = "") -> Job:
-    study = prepare_study([str(CONFIGS / "embedded.gin")], [*SMALL, "compare.arms = {'a': []}", *bindings], [seed])
-    return Job(Arm(arm or "a", ()), seed, study.config, str(folder))
+def job(folder: Path, *bindings: str, seed: int = 0) -> Job:
+    with config([CONFIGS / "embedded.gin"], [*SMALL, *bindings]):
+        text = config_text()
+    return Job(Arm("a", ()), seed, text, str(folder))
 
 
 def ignore(record: Mapping[str, Any]) -> None:
