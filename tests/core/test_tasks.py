@@ -1,0 +1,92 @@
+"""Tasks: problems are a function of (split, seed, index), splits are disjoint, verifiers judge; the base is honest."""
+
+import pytest
+import torch
+
+from core import GrpoLabError
+from core.generation.native import native
+from core.policy import PolicySettings, load_policy
+from core.problems import Problem, Score, Task
+from core.randomness import key
+from core.tasks.chain_sums import chain_sums, final_digit
+from core.tasks.reasoning import extract_answer, reasoning_gym, verified
+
+
+def arithmetic() -> Task:
+    made: Task = reasoning_gym(dataset="chain_sum", parameters={"min_terms": 2, "max_terms": 2, "max_digits": 1})
+    return made
+
+
+def text(problem: Problem) -> str:
+    return problem.prompt if isinstance(problem.prompt, str) else problem.prompt[-1]["content"]
+
+
+@pytest.mark.parametrize("make", [chain_sums, arithmetic])
+def test_a_problem_depends_on_split_seed_and_index_alone(make: type[Task]) -> None:
+    one, other = make(), make()
+    for split in ("train", "tune", *one.suites):
+        assert [text(one.problem(split, 3, i)) for i in range(5)] == [
+            text(other.problem(split, 3, i)) for i in range(5)
+        ]
+        assert [text(one.problem(split, 3, i)) for i in range(9)] != [text(one.problem(split, 4, i)) for i in range(9)]
+
+
+@pytest.mark.parametrize("make", [chain_sums, arithmetic])
+def test_no_question_is_in_two_splits(make: type[Task]) -> None:
+    made = make()
+    asked = {
+        s: {text(made.problem(s, seed, i)) for seed in range(3) for i in range(300)} for s in ("train", "tune", "test")
+    }
+    assert not asked["train"] & asked["test"]
+    assert not asked["train"] & asked["tune"]
+    assert not asked["tune"] & asked["test"]
+    with pytest.raises(GrpoLabError, match="no split 'validation'"):
+        made.problem("validation", 0, 0)
+
+
+def test_chain_sums_by_hand() -> None:
+    problem = Problem("4+8+7=", "9", 0)
+    assert final_digit(problem, ">9.") == Score(1.0, correct=True, lenient=True)
+    assert final_digit(problem, "4+8=2;2+7=9;>9") == Score(1.0, correct=True, lenient=True)
+    assert final_digit(problem, "4+8=2;2+7=9") == Score(0.0, correct=False, lenient=True, cause="no final answer")
+    assert final_digit(problem, ">8.") == Score(0.0, correct=False)
+    made = chain_sums().problem("train", 0, 0)
+    assert made.answer == str(sum(map(int, str(made.prompt).rstrip("=").split("+"))) % 10)
+    longer = [str(chain_sums().problem("test_long", 0, i).prompt).count("+") + 1 for i in range(50)]
+    assert set(longer) == {7, 8}
+
+
+def test_reasoning_gym_answers_are_extracted_and_verified() -> None:
+    assert extract_answer("2 + 3 = 5") == "5"
+    assert extract_answer("about 1,234.5 of 7, <answer> 1,000 </answer>") == "1,000"
+    assert extract_answer("so -1,200.") == "-1200"
+    assert extract_answer("none") is None
+    problem = arithmetic().problem("train", 0, 0)
+    assert verified(problem, f"That is {problem.answer}.").correct
+    assert not verified(problem, f"That is {int(problem.answer) + 1}.").correct
+    assert verified(problem, "I do not know.").cause == "no answer"
+    with pytest.raises(GrpoLabError, match=r"reasoning_gym.dataset = 'chain_smu'"):
+        reasoning_gym(dataset="chain_smu")
+
+
+def test_the_embedded_base_is_half_able() -> None:
+    """Sampled accuracy between 0.2 and 0.4, pass@8 above 0.6, and longer chains than it was made for are hard."""
+    policy, generator = load_policy(PolicySettings("embedded", "float32")), native()
+    right = {}
+    for split in ("test", "test_long"):
+        problems = [chain_sums().problem(split, 0, i) for i in range(100)]
+        responses = generator.generate(
+            policy,
+            [policy.tokens(p) for p in problems],
+            samples=8,
+            max_tokens=56,
+            temperature=1.0,
+            noise_key=key(0, "eval"),
+        )
+        rows = zip(responses.tokens.flatten(0, 1), responses.mask.flatten(0, 1), strict=True)
+        texts = policy.texts([tokens[mask] for tokens, mask in rows])
+        scores = [final_digit(problems[i // 8], answer).correct for i, answer in enumerate(texts)]
+        right[split] = torch.tensor(scores).view(100, 8)
+    assert 0.2 < right["test"].float().mean() < 0.4
+    assert right["test"].any(1).float().mean() > 0.6
+    assert right["test_long"].float().mean() < right["test"].float().mean()
