@@ -178,6 +178,7 @@ def run_describe(options: argparse.Namespace) -> int:
 def run_train(options: argparse.Namespace) -> int:
     """`grpolab train`."""
     import core.registry as registry
+    from core.policy import locate
     from experiments.launch import Job, launch
     from experiments.progress import Progress
     from experiments.study import CONFIGS, Arm, build
@@ -185,6 +186,7 @@ def run_train(options: argparse.Namespace) -> int:
     files = [find_config(file) for file in options.config or ["embedded"]]
     with registry.config(files, options.bind, include_from=[CONFIGS]):
         recipe = build("train")
+        locate(recipe.policy.model)  # before anything is written
         # a study's file may be trained from: what declares the study is not for this command
         keys = [key for key in registry.bindings_in_force() if key[0] != "settings.compare"]
         registry.refuse_unused(keys, registry.bindings_used(), recipe.parts, [recipe.variant.name])

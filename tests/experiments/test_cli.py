@@ -160,6 +160,7 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path: Path) -> No
         (["list", "variant"], "did you mean variants"),
         (["analyze", "/nowhere"], "/nowhere"),
         (["train", "-b", "rloo.aggregator = @token_mean"], "'rloo' is not used here, but grpo"),
+        (["train", "-b", "policy.model = './nope'"], "there is no such folder"),
     ],
 )
 def test_mistakes_are_one_readable_message(
