@@ -1,11 +1,12 @@
 """Section of the report: every statistic behind the verdicts."""
 
 from collections.abc import Sequence
+from html import escape
 
 from experiments.report.markup import breakable, cell, header_cell, level_text
 from experiments.report.tables import Unit, difference_text, number_text, p_text, unit, value_text
 from experiments.results import Study
-from experiments.statistics import Analysis, ArmSummary, Comparison
+from experiments.statistics import Analysis, ArmSummary, Comparison, friedman
 
 
 def details_section(study: Study, analysis: Analysis | None) -> str:
@@ -22,7 +23,8 @@ def details_section(study: Study, analysis: Analysis | None) -> str:
     return (
         f'<section><h2>Every number</h2><p class="about">{about}</p>'
         f"<details><summary>Comparisons and arms in full</summary>"
-        f"{_comparisons(analysis.comparisons, measure, level)}{_arms(analysis.arms, measure)}</details></section>"
+        f"{_comparisons(analysis.comparisons, measure, level)}{_arms(analysis.arms, measure)}"
+        f"{_friedman(analysis)}</details></section>"
     )
 
 
@@ -57,7 +59,7 @@ def _numbers(each: Comparison, measure: Unit) -> tuple[str, ...]:
             "–" if i is None else f"{difference_text(i[0], measure)} to {difference_text(i[1], measure)}"
             for i in intervals
         ),
-        *map(p_text, probabilities),
+        *(escape(p_text(p)) for p in probabilities),
         *(number_text(size, 2) for size in sizes),
     )
 
@@ -74,6 +76,17 @@ def _arms(arms: Sequence[ArmSummary], measure: Unit) -> str:
         for each in arms
     )
     return _table(titles, rows)
+
+
+def _friedman(analysis: Analysis) -> str:
+    """The omnibus description over ranks; no verdict rests on it."""
+    if len(analysis.arms) < 3 or len(analysis.seeds) < 2:
+        return ""
+    chi2, f, p = friedman(list(zip(*(each.scores for each in analysis.arms), strict=True)))
+    return (
+        f'<p class="about">Friedman over all arms, by ranks within seeds: χ² = {number_text(chi2, 2)}, Iman–Davenport '
+        f"F = {number_text(f, 2)}, p {escape(p_text(p) if p < 1e-4 else '= ' + p_text(p))}. Description only: no verdict rests on it.</p>"
+    )
 
 
 def _table(titles: Sequence[str], rows: str) -> str:

@@ -5,7 +5,7 @@ a seed. The package needs numpy and scipy only and knows nothing of training, fi
 """
 
 from experiments.statistics.analysis import analyze
-from experiments.statistics.effects import hedges_j, probability_of_improvement, win_rate
+from experiments.statistics.effects import friedman, hedges_j, probability_of_improvement, win_rate
 from experiments.statistics.multiplicity import holm, max_t
 from experiments.statistics.paired import paired_t, tost, wilcoxon_exact
 from experiments.statistics.power import minimum_detectable_effect, power, seeds_needed
@@ -19,6 +19,7 @@ __all__ = [
     "Comparison",
     "analyze",
     "final",
+    "friedman",
     "hedges_j",
     "holm",
     "interquartile_mean",

@@ -1,8 +1,11 @@
 """Effect sizes: how large a difference is, whatever its p-value."""
 
 import math
+from typing import Any
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 from experiments.statistics.samples import differences, sample
 
@@ -35,3 +38,23 @@ def probability_of_improvement(x: ArrayLike, y: ArrayLike) -> float:
     x = sample(x, what="probability_of_improvement")
     y = sample(y, what="probability_of_improvement")
     return win_rate(differences(x[:, None], y[None, :]).ravel())
+
+
+def friedman(scores: ArrayLike) -> tuple[float, float, float]:
+    """Friedman's chi-squared over ranks within seeds, its Iman-Davenport F, and the p of F; description, no gate.
+
+        F = (n - 1) chi2 / (n (V - 1) - chi2),   with V - 1 and (V - 1)(n - 1) degrees of freedom
+
+    `scores` is [n, V], n seeds and V >= 3 arms. Arms that all tie on every seed give (0, 0, 1); the same order on every
+    seed gives an infinite F and p = 0 in the approximation. Iman & Davenport 1980.
+    """
+    table: NDArray[Any] = np.asarray(scores, dtype=float)
+    n, arms = table.shape
+    if arms < 3 or n < 2:
+        raise ValueError(f"friedman needs at least 2 seeds and 3 arms, not {n} and {arms}")
+    if (table == table[:, :1]).all():
+        return 0.0, 0.0, 1.0
+    chi2 = float(stats.friedmanchisquare(*table.T).statistic)
+    rest = n * (arms - 1) - chi2
+    f = (n - 1) * chi2 / rest if rest > 1e-9 else math.inf
+    return chi2, f, float(stats.f.sf(f, arms - 1, (arms - 1) * (n - 1)))

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from experiments.statistics import hedges_j, probability_of_improvement, win_rate
+from experiments.statistics import friedman, hedges_j, probability_of_improvement, win_rate
 
 
 def test_hedges_j_has_a_closed_form_at_five_seeds() -> None:
@@ -33,3 +33,15 @@ def test_probability_of_improvement_counts_ties_half_even_under_rounding() -> No
     assert probability_of_improvement([0.1 + 0.2], [0.3]) == 0.5
     assert probability_of_improvement([1, 2], [0]) == 1
     assert probability_of_improvement([1], [1, 2, 3]) == pytest.approx(1 / 6)
+
+
+def test_friedman_by_hand() -> None:
+    """Ranks (1, 2, 3), (1, 2, 3), (2, 1, 3): mean ranks 4/3, 5/3, 3, so chi2 = 12 * 3 / 12 * sum((R - 2)^2) = 14/3."""
+    chi2, f, p = friedman([[0.1, 0.2, 0.3], [0.4, 0.5, 0.9], [0.2, 0.1, 0.7]])
+    assert chi2 == pytest.approx(14 / 3)
+    assert f == pytest.approx(2 * (14 / 3) / (6 - 14 / 3))  # = 7, on 2 and 4 degrees of freedom
+    assert p == pytest.approx((1 + 7 * 2 / 4) ** -2)  # the tail of F with 2 and 4 degrees of freedom
+    assert friedman([[0.5] * 3, [0.7] * 3]) == (0.0, 0.0, 1.0)
+    assert friedman([[1, 2, 3], [4, 5, 6]])[1:] == (float("inf"), 0.0)
+    with pytest.raises(ValueError, match="3 arms"):
+        friedman([[1, 2], [3, 4]])
