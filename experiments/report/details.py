@@ -83,9 +83,10 @@ def _friedman(analysis: Analysis) -> str:
     if len(analysis.arms) < 3 or len(analysis.seeds) < 2:
         return ""
     chi2, f, p = friedman(list(zip(*(each.scores for each in analysis.arms), strict=True)))
+    stated = escape(p_text(p) if p < 1e-4 else f"= {p_text(p)}")
     return (
         f'<p class="about">Friedman over all arms, by ranks within seeds: χ² = {number_text(chi2, 2)}, Iman–Davenport '
-        f"F = {number_text(f, 2)}, p {escape(p_text(p) if p < 1e-4 else '= ' + p_text(p))}. Description only: no verdict rests on it.</p>"
+        f"F = {number_text(f, 2)}, p {stated}. Description only: no verdict rests on it.</p>"
     )
 
 
