@@ -73,14 +73,14 @@ class Packed:
 
         p_pos = torch.arange(Lp)
         p_index = (p_start[:, None] + p_pos).where(p_pos < p_len[:, None], 0)
-        segments = [(p_index, p_index, p_len, _causal(Lp, 0)[None])]
+        segments = [(p_index, p_index, p_len, _causal(Lp)[None])]
         positions = [torch.arange(int(n)) for n in p_len]
         if T:
             r_pos = torch.arange(T)
             r_index = (r_start[:, None] + r_pos).where(r_pos < r_len[:, None], 0)
             keys = torch.cat([p_index[of], r_index], 1)
             sees_prompt = (p_pos < p_len[of][:, None])[:, None, :].expand(-1, T, -1)
-            sees_self = _causal(T, 0)[None].expand(len(responses), -1, -1)
+            sees_self = _causal(T)[None].expand(len(responses), -1, -1)
             segments.append((r_index, keys, r_len, torch.cat([sees_prompt, sees_self], 2)))
             positions += [p_len[p] + torch.arange(int(n)) for p, n in zip(of, r_len, strict=True)]
 
@@ -138,8 +138,8 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     return torch.bmm(weights.view(S * KV, R * Tq, Tk), v).view(S, KV, R, Tq, D)
 
 
-def _causal(size: int, offset: int) -> Tensor:
-    return torch.ones(size, size + offset, dtype=torch.bool).tril(offset)
+def _causal(size: int) -> Tensor:
+    return torch.ones(size, size, dtype=torch.bool).tril()
 
 
 class Cache:

@@ -16,15 +16,13 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from core.errors import GrpoLabError
 from core.policy import Policy
-
-Status: TypeAlias = Literal["running", "interrupted", "finished", "failed"]
 
 
 def write_text(path: Path, text: str) -> None:
