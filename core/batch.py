@@ -48,6 +48,8 @@ class Batch:
     """What the divergence was multiplied by in `kl_rewards`."""
     token_rewards: Tensor | None = None
     """[P, G, T]: per-token rewards, already summed into `rewards`."""
+    step_ends: Tensor | None = None
+    """[P, G, T], bool: tokens at which a step of the response ends, for rewards that judge steps."""
     behaviour_logps: Tensor | None = None
     """[P, G, T]: the sampler's log-probabilities."""
     old_logps: Tensor | None = None
@@ -77,8 +79,9 @@ class Batch:
         expected = {
             "rewards": (P, G), "correct": (P, G), "truncated": (P, G), "policy_version": (P, G),
             "prompt_ids": (P,), "greedy_rewards": (P,),
-        } | dict.fromkeys(("response_mask", "mask", "kl_rewards", "token_rewards", "behaviour_logps", "old_logps",
-        "ref_logps", "values", "sum_squared_probs", "response_tokens", "behaviour_entropy"), (P, G, T))  # fmt: skip
+        } | dict.fromkeys(("response_mask", "mask", "kl_rewards", "token_rewards", "step_ends", "behaviour_logps",
+        "old_logps", "ref_logps", "values", "sum_squared_probs", "response_tokens", "behaviour_entropy"),
+        (P, G, T))  # fmt: skip
         for name, shape in expected.items():
             tensor = getattr(self, name)
             if tensor is not None and tuple(tensor.shape) != shape:

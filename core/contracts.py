@@ -7,6 +7,9 @@
 
 Positional parameters are what the core hands in; keyword-only parameters with defaults are hyper-parameters, reachable
 from gin as `median_baseline.name = value`.
+
+Every decorator takes two optional descriptions. `axes` says what the part decides, axis by axis, as format strings over
+its hyper-parameters. `published` says which defaults are a paper's own value, and where it stands there.
 """
 
 import inspect
@@ -22,9 +25,9 @@ from core.registry import Part, register
 
 Function: TypeAlias = Callable[..., Any]
 Decorator: TypeAlias = Callable[[Function], Part]
-NO_AXES: Final[Mapping[str, str]] = MappingProxyType({})
+NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
-FILLED_FIELDS: Final = ("greedy_rewards", "ref_logps", "values", "sum_squared_probs")
+FILLED_FIELDS: Final = ("greedy_rewards", "ref_logps", "values", "sum_squared_probs", "token_rewards", "step_ends")
 """Batch fields that a provider fills when a part asks for them, beside `old_logps`, which the core fills."""
 
 ROW_TENSORS: Final = (
@@ -78,7 +81,8 @@ def advantage(
     min_group: int = 2,
     scope: Literal["group", "batch"] = "group",
     state: Callable[[], Any] | None = None,
-    axes: Mapping[str, str] = NO_AXES,
+    axes: Mapping[str, str] = NOTHING,
+    published: Mapping[str, str] = NOTHING,
 ) -> Decorator: ...
 def advantage(
     function: Function | None = None,
@@ -88,7 +92,8 @@ def advantage(
     min_group: int = 2,
     scope: Literal["group", "batch"] = "group",
     state: Callable[[], Any] | None = None,
-    axes: Mapping[str, str] = NO_AXES,
+    axes: Mapping[str, str] = NOTHING,
+    published: Mapping[str, str] = NOTHING,
 ) -> Part | Decorator:
     """Register an advantage estimator: `(batch, *, hyper) -> [P, G]` or `[P, G, T]`, no gradient.
 
@@ -107,7 +112,7 @@ def advantage(
                 f"it may need: {', '.join(FILLED_FIELDS)}"
             )
         options = {"needs": needs, "min_group": min_group, "scope": scope, "state": state}
-        return register("advantage", function, options=options, axes=axes)
+        return register("advantage", function, options=options, axes=axes, published=published)
 
     return add(function) if function is not None else add
 
@@ -120,7 +125,8 @@ def objective(
     level: Literal["row", "group"] = "row",
     prepare: Function | None = None,
     zero_at_zero_advantage: bool = False,
-    axes: Mapping[str, str] = NO_AXES,
+    axes: Mapping[str, str] = NOTHING,
+    published: Mapping[str, str] = NOTHING,
 ) -> Decorator: ...
 def objective(
     function: Function | None = None,
@@ -129,15 +135,17 @@ def objective(
     level: Literal["row", "group"] = "row",
     prepare: Function | None = None,
     zero_at_zero_advantage: bool = False,
-    axes: Mapping[str, str] = NO_AXES,
+    axes: Mapping[str, str] = NOTHING,
+    published: Mapping[str, str] = NOTHING,
 ) -> Part | Decorator:
     """Register a policy objective: tensors asked for by name, `(logps, old_logps, advantages, mask, *, hyper)`.
 
     Returns the token loss [B, T], minimised, or a `TokenLoss`. Everything asked for is [B, T] (`lengths`,
     `truncated` and `rewards` are [B]). `level="group"` hands in and takes back [P, G, T], for losses that couple
-    the rows of a group. `prepare(logps, advantages, mask, generator)` runs once per optimizer step on all rows
-    without gradient, with keyed randomness; what it returns [B, T] arrives as `prepared`. `zero_at_zero_advantage`
-    declares that a row whose advantages are 0 has no loss and no gradient, so that the core may leave it out.
+    the rows of a group. `prepare` runs once per optimizer step on all rows without gradient; it too asks for tensors by
+    name, for a keyed `generator`, and after a bare * for hyper-parameters of the objective; what it returns, [B, T],
+    arrives as `prepared`. `zero_at_zero_advantage` declares that a row whose advantages are 0 has no loss and no
+    gradient, so that the core may leave it out.
     """
 
     def add(function: Function) -> Part:
@@ -152,18 +160,43 @@ def objective(
         if (prepare is not None) != ("prepared" in names):
             raise GrpoLabError(f"objective '{function.__name__}': `prepare` and the parameter `prepared` go together")
         check_defaults("objective", function)
-        options = {"level": level, "prepare": prepare, "zero_at_zero_advantage": zero_at_zero_advantage}
-        return register("objective", function, options=options, axes=axes)
+        options = {
+            "level": level, "prepare": prepare, "zero_at_zero_advantage": zero_at_zero_advantage,
+            "prepare_takes": _prepare_takes(function, prepare) if prepare else None,
+        }  # fmt: skip
+        return register("objective", function, options=options, axes=axes, published=published)
 
     return add(function) if function is not None else add
+
+
+def _prepare_takes(function: Function, prepare: Function) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Tensors and hyper-parameters that a `prepare` names, checked against what there is."""
+    parameters = inspect.signature(prepare).parameters.values()
+    names = tuple(p.name for p in parameters if p.kind is not p.KEYWORD_ONLY)
+    hyper = frozenset(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+    there = {p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    wrong = [n for n in names if n not in (*ROW_TENSORS, "generator") or n == "prepared"] + sorted(hyper - there)
+    if wrong:
+        raise GrpoLabError(
+            f"{_where('objective', function)}: `prepare` asks for {', '.join(wrong)}; it may take "
+            f"{', '.join(ROW_TENSORS[:-1])} and generator, and after a bare * hyper-parameters of the objective"
+        )
+    return names, hyper
 
 
 @overload
 def aggregator(function: Function, /) -> Part: ...
 @overload
-def aggregator(*, split_invariant: bool = True, axes: Mapping[str, str] = NO_AXES) -> Decorator: ...
 def aggregator(
-    function: Function | None = None, /, *, split_invariant: bool = True, axes: Mapping[str, str] = NO_AXES
+    *, split_invariant: bool = True, axes: Mapping[str, str] = NOTHING, published: Mapping[str, str] = NOTHING
+) -> Decorator: ...
+def aggregator(
+    function: Function | None = None,
+    /,
+    *,
+    split_invariant: bool = True,
+    axes: Mapping[str, str] = NOTHING,
+    published: Mapping[str, str] = NOTHING,
 ) -> Part | Decorator:
     """Register a loss aggregator: `(mask, *, max_tokens, hyper) -> weights [B, T]`.
 
@@ -176,7 +209,9 @@ def aggregator(
         check_signature("aggregator", function, [("mask",)])
         check_defaults("aggregator", function, ("max_tokens",))
         options = {"split_invariant": split_invariant}
-        return register("aggregator", function, options=options, axes=axes, supplied=("max_tokens",))
+        return register(
+            "aggregator", function, options=options, axes=axes, published=published, supplied=("max_tokens",)
+        )
 
     return add(function) if function is not None else add
 
@@ -194,16 +229,22 @@ class PlainDecorator(Protocol):
     @overload
     def __call__(self, function: Function, /) -> Part: ...
     @overload
-    def __call__(self, *, axes: Mapping[str, str] = NO_AXES) -> Decorator: ...
+    def __call__(self, *, axes: Mapping[str, str] = NOTHING, published: Mapping[str, str] = NOTHING) -> Decorator: ...
 
 
 def _plain(kind: str, positional: Collection[tuple[str, ...]], supplied: tuple[str, ...], doc: str) -> PlainDecorator:
 
-    def decorate(function: Function | None = None, /, *, axes: Mapping[str, str] = NO_AXES) -> Part | Decorator:
+    def decorate(
+        function: Function | None = None,
+        /,
+        *,
+        axes: Mapping[str, str] = NOTHING,
+        published: Mapping[str, str] = NOTHING,
+    ) -> Part | Decorator:
         def add(function: Function) -> Part:
             check_signature(kind, function, positional)
             check_defaults(kind, function, supplied)
-            return register(kind, function, axes=axes, supplied=supplied)
+            return register(kind, function, axes=axes, published=published, supplied=supplied)
 
         return add(function) if function is not None else add
 
@@ -255,7 +296,9 @@ setting = _plain(
 )
 
 
-def provider(*, fills: str, cost: str, axes: Mapping[str, str] = NO_AXES) -> Decorator:
+def provider(
+    *, fills: str, cost: str, axes: Mapping[str, str] = NOTHING, published: Mapping[str, str] = NOTHING
+) -> Decorator:
     """Register a provider: `(run, *, hyper)`, called once at the start, returns a function from batch to one field.
 
     `fills` names the field; `cost` says in words what it takes, for reports (e.g. "one greedy response per prompt").
@@ -270,6 +313,6 @@ def provider(*, fills: str, cost: str, axes: Mapping[str, str] = NO_AXES) -> Dec
                 f"provider '{function.__name__}' fills '{fills}', which is no field that a part can ask for; "
                 f"those are: {', '.join(FILLED_FIELDS)}"
             )
-        return register("provider", function, options={"fills": fills, "cost": cost}, axes=axes)
+        return register("provider", function, options={"fills": fills, "cost": cost}, axes=axes, published=published)
 
     return add

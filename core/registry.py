@@ -32,7 +32,7 @@ _USED: set[tuple[str, str]] = set()
 
 @dataclass(frozen=True)
 class Setting:
-    """A hyper-parameter's value, and where it came from: `default`, `binding` or the variant that set it."""
+    """A hyper-parameter's value, and where it came from: `default`, `published`, `binding` or `variant`."""
 
     value: Any
     source: str
@@ -50,6 +50,8 @@ class Part:
     options: Mapping[str, Any] = field(default_factory=dict)
     axes: Mapping[str, str] = field(default_factory=dict)
     """What this part decides, by axis: a format string over its hyper-parameters."""
+    published: Mapping[str, str] = field(default_factory=dict)
+    """Hyper-parameters whose default is a paper's own value, and where it stands there."""
     set_values: Mapping[str, Any] = field(default_factory=dict)
     supplied: frozenset[str] = frozenset()
     """Keyword arguments that the core fills in, so not hyper-parameters."""
@@ -97,7 +99,10 @@ class Part:
 
     def settings(self) -> dict[str, Setting]:
         """Every hyper-parameter's value and source, resolved through gin now."""
-        found = {name: Setting(value, "default") for name, value in self.defaults.items()}
+        found = {
+            name: Setting(value, "published" if name in self.published else "default")
+            for name, value in self.defaults.items()
+        }
         if not self.is_resolved:
             for name, value in gin.get_bindings(self.selector).items():
                 if name not in self.set_values:
@@ -126,7 +131,8 @@ class Part:
         """Call the function with its hyper-parameters as they are now; keyword arguments given here win."""
         if self.is_resolved:
             return self.function(*args, **{**self.set_values, **kwargs})
-        values = {name: setting.value for name, setting in self.settings().items() if setting.source != "default"}
+        values = {name: setting.value
+                  for name, setting in self.settings().items() if setting.source in ("binding", "variant")}  # fmt: skip
         values |= kwargs
         missing = [n for n, v in (self.defaults | values).items() if v is inspect.Parameter.empty or v is REQUIRED]
         if missing:
@@ -238,6 +244,8 @@ def register(kind: str, function: Callable[..., Any], *, supplied: Sequence[str]
         raise GrpoLabError(f"{part.place}: a {kind} needs a name of its own: write it as a def, not a lambda")
     if not (function.__doc__ or "").strip():
         raise GrpoLabError(f"{part.place}: {kind} '{part.name}' needs a docstring: one sentence is enough")
+    if part.published.keys() - part.defaults.keys():
+        raise GrpoLabError(f"{part.place}: {kind} '{part.name}' publishes what it has no hyper-parameter for")
     for parameter in signature.parameters.values():
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             raise GrpoLabError(f"{part.place}: {kind} '{part.name}' may not take *{parameter.name}: name each argument")

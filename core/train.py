@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from core.batch import Batch
 from core.errors import GrpoLabError
 from core.evaluation import evaluate, mean
+from core.loss import compute_advantages, kl_in_reward
 from core.optimizer import Optimizer
 from core.policy import load_policy
 from core.providers import fill, make_providers
@@ -24,14 +25,7 @@ from core.randomness import key
 from core.recipe import Recipe
 from core.rollout import Rollout, Run, roll_out
 from core.store import RunStore, hash_tensors, hash_weights
-from core.update import (
-    UpdateMetrics,
-    compute_advantages,
-    compute_logps,
-    kl_in_reward,
-    needs_old_logps,
-    update,
-)
+from core.update import UpdateMetrics, compute_logps, needs_old_logps, update
 
 Watch: TypeAlias = Callable[[Mapping[str, Any]], None]
 """Told of every step; raises `Interrupted` to stop the run at that point."""

@@ -1,17 +1,16 @@
-"""From a batch with advantages to new weights: KL in the reward, weights, token loss by micro-batch, optimizer
-steps."""
+"""From a batch with advantages to new weights: forward passes, token losses by micro-batch, optimizer steps."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from core.batch import Batch
-from core.contracts import TokenLoss, check_shape
 from core.errors import GrpoLabError
+from core.loss import RowTensors, counted_rows, prepare, step_weights, token_loss
 from core.optimizer import Optimizer
 from core.policy import Policy
 from core.randomness import torch_generator
@@ -40,34 +39,6 @@ def compute_logps(policy: Policy, batch: Batch, *, temperature: float, micro_tok
     for rows in micro_batches(batch, every, micro_tokens):
         out[rows] = forward(policy, batch, rows, temperature=temperature, entropy=False)[0]
     return out.view(batch.response_mask.shape)
-
-
-def kl_in_reward(variant: Variant, batch: Batch) -> Batch:
-    """Take the KL penalty off the reward, token by token, where the variant places it there."""
-    if not (variant.uses_kl and variant.kl_place == "reward"):
-        return batch
-    old = batch.require("old_logps")
-    penalty = -variant.kl_coef * _kl(variant, old, batch.require("ref_logps"), old)
-    penalty = torch.where(batch.response_mask, penalty, 0.0)
-    return batch.having(kl_rewards=penalty, kl_coef=variant.kl_coef, rewards=batch.rewards + penalty.sum(-1))
-
-
-def compute_advantages(variant: Variant, batch: Batch, state: Any) -> tuple[Tensor, Any]:
-    """Advantages [P, G, T] on the whole rollout, detached, and the estimator's new state."""
-    part = variant.advantage
-    with torch.no_grad():
-        result, state = part(batch, state) if part.options["state"] else (part(batch), state)
-    shape = batch.response_mask.shape
-    if not isinstance(result, Tensor) or tuple(result.shape) not in (tuple(shape), tuple(shape[:2])):
-        got = list(result.shape) if isinstance(result, Tensor) else type(result).__name__
-        raise GrpoLabError(
-            f"advantage '{part.name}' ({part.place}) returned {got}: must be [P, G] or [P, G, T] = {list(shape)}"
-        )
-    counted = result[batch.mask] if result.ndim == 3 else result
-    if not torch.isfinite(counted).all():
-        raise GrpoLabError(f"advantage '{part.name}' ({part.place}) returned NaN or infinite values")
-    per_token = result.detach().float() if result.ndim == 3 else result.detach().float()[..., None].expand(shape)
-    return per_token, state
 
 
 @dataclass
@@ -165,74 +136,33 @@ def accumulate_gradients(
     Weights come from the aggregator over all rows, so any split into micro-batches adds up to the same gradient.
     """
     rows = RowTensors.of(batch, advantages)
-    weights = variant.aggregator(rows["mask"], **_limit(variant, batch))
-    check_shape(variant.aggregator, weights, rows["mask"].shape)
+    weights = step_weights(variant, batch, rows["mask"])
     objective = variant.objective
-    prepared = None
     if objective.options["prepare"]:
         logps = compute_logps(policy, batch, temperature=temperature, micro_tokens=micro_tokens).flatten(0, 1)
-        prepared = objective.options["prepare"](logps, rows["advantages"], rows["mask"], draw)
-
-    counted = rows["mask"].any(-1)
-    if objective.options["zero_at_zero_advantage"] and not variant.entropy_coef and not _kl_in_loss(variant):
-        # a row without advantage has no gradient: left out of the passes, still in every denominator
-        counted &= (rows["advantages"].ne(0) & rows["mask"]).any(-1)
-    if objective.options["level"] == "group":
-        counted = counted.view(batch.groups, -1).any(1, keepdim=True).expand(-1, batch.group_size).flatten()
+        rows["prepared"] = prepare(variant, rows, logps, draw)
+    whole_groups = objective.options["level"] == "group"
+    counted = counted_rows(variant, batch, rows)
     metrics.trained_tokens += int(rows["mask"][counted].sum())
-    micros = list(micro_batches(batch, counted.nonzero()[:, 0], micro_tokens, objective.options["level"] == "group"))
+    micros = list(micro_batches(batch, counted.nonzero()[:, 0], micro_tokens, whole_groups))
     total = None
     for micro in micros:
         if not variant.aggregator.options["split_invariant"]:
-            weights[micro] = variant.aggregator(rows["mask"][micro], **_limit(variant, batch)) / len(micros)
+            weights[micro] = step_weights(variant, batch, rows["mask"][micro]) / len(micros)
         wants_entropy = variant.entropy_coef != 0 or "entropy" in objective.parameters
         logps, entropy = forward(policy, batch, micro, temperature=temperature, entropy=wants_entropy)
         tensors = rows.at(micro)
-        tensors["logps"] = logps
         if entropy is not None:
             tensors["entropy"] = entropy
-        if prepared is not None:
-            tensors["prepared"] = prepared[micro]
-        tensors.setdefault("old_logps", logps.detach())
-        # where() after the objective would keep a NaN or an overflow at a masked token out of the loss, not out of the
-        # gradient (0 * inf): so nothing from outside the mask goes in
-        inside = tensors["mask"]
-        tensors = {n: torch.where(inside, x, 0.0) if x.ndim == 2 and x.is_floating_point() else x
-                   for n, x in tensors.items()}  # fmt: skip
-        loss = (weights[micro] * torch.where(tensors["mask"], _token_loss(variant, tensors, batch, metrics), 0.0)).sum()
+        losses, info = token_loss(variant, tensors, logps, batch.group_size)
+        # in the log-probs' precision: weights of float64 would make the whole backward pass so
+        loss = (weights[micro].to(logps.dtype) * losses).sum()
         backward(loss)
         total = float(loss.detach()) + (total or 0.0)
+        if metrics.steps > 0:
+            info.pop("sampler_mismatch", None)  # after the first update it would measure that update
+        _count(metrics, tensors["mask"], info)
     return total
-
-
-def _token_loss(variant: Variant, tensors: dict[str, Tensor], batch: Batch, metrics: UpdateMetrics) -> Tensor:
-    """Objective, times the correction's factors, plus KL, minus the entropy bonus: [b, T]."""
-    objective, mask = variant.objective, tensors["mask"]
-    logps = tensors["logps"]
-    is_group = objective.options["level"] == "group"
-    asked = {name: tensors[name] for name in objective.parameters}
-    if is_group:
-        asked = {name: x.view(-1, batch.group_size, *x.shape[1:]) for name, x in asked.items()}
-    result = objective(**asked)
-    result = result if isinstance(result, TokenLoss) else TokenLoss(result)
-    check_shape(objective, result.loss, asked["logps"].shape)
-    loss = result.loss.view(logps.shape)
-    _count(metrics, mask, {name: x.reshape(mask.shape) for name, x in result.info.items()})
-    if variant.correction is not None:
-        behaviour = tensors["behaviour_logps"]
-        factors = variant.correction(tensors["old_logps"], behaviour, mask).detach()
-        check_shape(variant.correction, factors, mask.shape)
-        _count(metrics, mask, {"correction": factors})
-        loss = loss * factors
-    if _kl_in_loss(variant):
-        divergence = _kl(variant, logps, tensors["ref_logps"], tensors["old_logps"])
-        _count(metrics, mask, {"kl": divergence.detach()})
-        loss = loss + variant.kl_coef * divergence
-    if variant.entropy_coef:
-        loss = loss - variant.entropy_coef * tensors["entropy"]
-    if "behaviour_logps" in tensors and metrics.steps == 0:
-        _count(metrics, mask, {"sampler_mismatch": (logps.detach() - tensors["behaviour_logps"]).abs()})
-    return loss
 
 
 def _count(metrics: UpdateMetrics, mask: Tensor, info: Mapping[str, Tensor]) -> None:
@@ -240,41 +170,6 @@ def _count(metrics: UpdateMetrics, mask: Tensor, info: Mapping[str, Tensor]) -> 
     for name, values in info.items():
         metrics.add(name, float(values.detach()[mask].float().sum()))
         metrics.add(f"{name}/tokens", int(mask.sum()))
-
-
-def _kl_in_loss(variant: Variant) -> bool:
-    return variant.uses_kl and variant.kl_place == "loss"
-
-
-def _kl(variant: Variant, logps: Tensor, ref_logps: Tensor, old_logps: Tensor) -> Tensor:
-    assert variant.kl is not None
-    extra = {"old_logps": old_logps} if variant.kl.takes("old_logps") else {}
-    result: Tensor = variant.kl(logps, ref_logps, **extra)
-    check_shape(variant.kl, result, logps.shape)
-    return result
-
-
-def _limit(variant: Variant, batch: Batch) -> dict[str, int]:
-    return {"max_tokens": batch.max_tokens} if variant.aggregator.takes("max_tokens") else {}
-
-
-class RowTensors(dict[str, Tensor]):
-    """A minibatch's tensors as rows: [B, T], and [B] for `lengths`, `truncated`, `rewards`."""
-
-    @classmethod
-    def of(cls, batch: Batch, advantages: Tensor) -> "RowTensors":
-        """All filled fields that an objective may ask for."""
-        names = ("mask", "behaviour_logps", "old_logps", "ref_logps", "values", "sum_squared_probs", "lengths",
-                 "truncated", "rewards")  # fmt: skip
-        filled = {name: getattr(batch, name) for name in names}
-        return cls(
-            {name: x.flatten(0, 1) for name, x in filled.items() if x is not None},
-            advantages=advantages.flatten(0, 1),
-        )
-
-    def at(self, rows: Tensor) -> dict[str, Tensor]:
-        """These rows of every tensor."""
-        return {name: x[rows] for name, x in self.items()}
 
 
 def forward(

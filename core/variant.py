@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
-from core.contracts import Function, check_defaults, check_signature
+from core.contracts import NOTHING, Decorator, Function, check_defaults, check_signature
 from core.errors import GrpoLabError
 from core.registry import Part, as_part, register
 
@@ -102,19 +102,29 @@ class Variant:
         return "\n".join([self.name or "variant", *(f"  {axis:<{width}}  {text}" for axis, text in card.items())])
 
 
-def variant(function: Callable[..., Variant]) -> Part:
+@overload
+def variant(function: Callable[..., Variant], /) -> Part: ...
+@overload
+def variant(*, published: Mapping[str, str] = NOTHING) -> Decorator: ...
+def variant(
+    function: Callable[..., Variant] | None = None, /, *, published: Mapping[str, str] = NOTHING
+) -> Part | Decorator:
     """Register a variant: a function of keyword-only hyper-parameters that composes parts into a `Variant`.
 
     Every part that a reader may want to ablate is a parameter, so that gin reaches it: `dapo.aggregator = @token_mean`.
+    `published` says which defaults are the paper's own value, and where it stands there.
     """
 
-    check_signature("variant", function, [()])
-    check_defaults("variant", function)
+    def add(function: Callable[..., Variant]) -> Part:
+        check_signature("variant", function, [()])
+        check_defaults("variant", function)
 
-    def build(**hyper: Any) -> Variant:
-        return replace(function(**hyper), name=function.__name__)
+        def build(**hyper: Any) -> Variant:
+            return replace(function(**hyper), name=function.__name__)
 
-    return register("variant", _like(build, function))
+        return register("variant", _like(build, function), published=published)
+
+    return add(function) if function is not None else add
 
 
 def _like(build: Function, function: Function) -> Function:

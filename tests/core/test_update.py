@@ -18,7 +18,8 @@ from core.policy import Policy
 from core.recipe import Recipe
 from core.registry import config
 from core.rollout import Run
-from core.update import UpdateMetrics, accumulate_gradients, compute_advantages, compute_logps, kl_in_reward, update
+from core.loss import compute_advantages, kl_in_reward
+from core.update import UpdateMetrics, accumulate_gradients, compute_logps, update
 from estimators.advantages.group import group_mean, group_mean_std, leave_one_out
 from estimators.aggregators import seq_mean_token_mean, token_mean
 from estimators.kl import k1, k3

@@ -13,7 +13,8 @@ from core import VARIANTS, Batch, GrpoLabError, Variant
 from core.policy import Policy
 from core.registry import config
 from core.rollout import filter_groups, shape
-from core.update import UpdateMetrics, accumulate_gradients, compute_advantages, compute_logps, kl_in_reward
+from core.loss import compute_advantages, kl_in_reward
+from core.update import UpdateMetrics, accumulate_gradients, compute_logps
 
 MakeBatch: TypeAlias = Callable[..., Batch]
 Loss: TypeAlias = Callable[[Batch, Tensor], float]
