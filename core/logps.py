@@ -93,3 +93,15 @@ def token_logps(
     """
     logps, entropies = _TokenLogps.apply(hidden, weight, bias, tokens, temperature, entropy)  # type: ignore[no-untyped-call]
     return logps, entropies if entropy else None
+
+
+@torch.no_grad()
+def sum_squared_probs(hidden: Tensor, weight: Tensor, *, bias: Tensor | None, temperature: float) -> Tensor:
+    """sum_v pi_v^2 of softmax((hidden @ weight.T + bias) / temperature), float32 [N], without gradient.
+
+    `hidden` [N, h], `weight` [V, h]. One chunk of logits is held at a time.
+    """
+    out = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
+    for rows in _chunks(len(hidden), len(weight)):
+        out[rows] = torch.softmax(_logits(hidden[rows], weight, bias, temperature), -1).square().sum(-1)
+    return out

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from core.contracts import setting
 from core.errors import GrpoLabError
-from core.logps import token_logps
+from core.logps import sum_squared_probs, token_logps
 from core.packing import ATTENTION, Layout, Packed
 from core.problems import Problem
 
@@ -106,6 +106,37 @@ class Policy:
 
         Response i continues `prompts[owner[i]]`; each prompt is computed once.
         """
+        predicting, valid = self._predicting(prompts, responses, owner, width)
+        logps, entropies = token_logps(
+            predicting, self._head_weight, torch.cat(list(responses)),
+            bias=self._head_bias, temperature=temperature, entropy=entropy,
+        )  # fmt: skip
+        padded = [
+            None if flat is None else flat.new_zeros(valid.shape).masked_scatter(valid, flat)
+            for flat in (logps, entropies)
+        ]
+        assert padded[0] is not None
+        return padded[0], padded[1]
+
+    @torch.no_grad()
+    def sum_squared_probs(
+        self,
+        prompts: Sequence[Tensor],
+        responses: Sequence[Tensor],
+        owner: Sequence[int],
+        *,
+        width: int,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        """Sum over the vocabulary of the squared probabilities at every token: float32 [R, width], 0 past the end."""
+        predicting, valid = self._predicting(prompts, responses, owner, width)
+        flat = sum_squared_probs(predicting, self._head_weight, bias=self._head_bias, temperature=temperature)
+        return flat.new_zeros(valid.shape).masked_scatter(valid, flat)
+
+    def _predicting(
+        self, prompts: Sequence[Tensor], responses: Sequence[Tensor], owner: Sequence[int], width: int
+    ) -> tuple[Tensor, Tensor]:
+        """Hidden states [N, h] that predict the N tokens of all responses in order, and their places in [R, width]."""
         # the last token of a response predicts nothing that is asked for
         packed = Packed(prompts, [r[:-1] for r in responses], owner)
         hidden = self.hidden(packed.input_ids, packed.positions, packed)
@@ -116,16 +147,7 @@ class Policy:
         sources = (packed.response_start[:, None] + column - 1).where(
             column > 0, packed.prompt_end[list(owner)][:, None]
         )
-        logps, entropies = token_logps(
-            torch.nn.functional.embedding(sources[valid], hidden), self._head_weight, torch.cat(list(responses)),
-            bias=self._head_bias, temperature=temperature, entropy=entropy,
-        )  # fmt: skip
-        padded = [
-            None if flat is None else flat.new_zeros(valid.shape).masked_scatter(valid, flat)
-            for flat in (logps, entropies)
-        ]
-        assert padded[0] is not None
-        return padded[0], padded[1]
+        return torch.nn.functional.embedding(sources[valid], hidden), valid
 
 
 def load_policy(settings: PolicySettings, device: torch.device | str = "cpu") -> Policy:

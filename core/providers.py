@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from core.errors import GrpoLabError
 from core.policy import Policy
 from core.rollout import Run, sample, shape_rewards
 from core.scoring import score
-from core.update import compute_logps
+from core.update import compute_logps, compute_sum_squared_probs
 
 Fill: TypeAlias = Callable[[Batch], Tensor]
 
@@ -31,6 +31,8 @@ def fill(batch: Batch, providers: dict[str, Fill]) -> Batch:
     for field, make in providers.items():
         values = make(batch)
         batch = batch.having(**{field: values})
+        if field == "token_rewards":
+            batch = batch.having(rewards=batch.rewards + values.where(batch.response_mask, 0.0).sum(-1))
         broken = values.isnan()
         if not broken.any():
             continue
@@ -58,12 +60,57 @@ def greedy(run: Run) -> Fill:
     return fill_greedy
 
 
+class Reference:
+    """A frozen copy of the policy that is brought nearer to it every so many steps, or never."""
+
+    def __init__(self, run: Run, every: int | None, share: float) -> None:
+        self._run, self._every, self._share = run, every, share
+        self._synced = 0
+        self._frozen = Policy(copy.deepcopy(run.policy.model).requires_grad_(False), run.policy.tokenizer)
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Log-probabilities [P, G, T] under the reference."""
+        # before the step that follows every `every` steps: its rollout is the policy's own
+        due = (batch.step - 1) // self._every if self._every else 0
+        if due > self._synced:
+            self._synced = due
+            for ours, theirs in zip(self._frozen.model.parameters(), self._run.policy.model.parameters(), strict=True):
+                ours.data.lerp_(theirs.data, self._share)
+        recipe = self._run.recipe
+        return compute_logps(self._frozen, batch, temperature=recipe.temperature, micro_tokens=recipe.micro_tokens)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The weights, where they can change, and how often they have."""
+        return {"synced": self._synced, "weights": self._frozen.model.state_dict()} if self._every else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        if self._every:
+            self._synced = state["synced"]
+            self._frozen.model.load_state_dict(state["weights"])
+
+
 @provider(fills="ref_logps", cost="a second copy of the weights and one forward pass per response")
-def reference(run: Run) -> Fill:
-    """Log-probabilities under the policy as it was before the first step, frozen."""
-    frozen = Policy(copy.deepcopy(run.policy.model).requires_grad_(False), run.policy.tokenizer)
+def reference(run: Run, *, every: int | None = None, share: float = 1.0) -> Reference:
+    """Log-probabilities under the policy as it was before the first step, frozen.
 
-    def fill_reference(batch: Batch) -> Tensor:
-        return compute_logps(frozen, batch, temperature=run.recipe.temperature, micro_tokens=run.recipe.micro_tokens)
+        ref <- share * pi + (1 - share) * ref   after every `every` steps
 
-    return fill_reference
+    R1 replaces it by the policy every 400 steps (`every = 400`); TRL's `sync_ref_model` mixes 0.6 in every 512 steps.
+    """
+    if (every is not None and every < 1) or not 0 < share <= 1:
+        raise GrpoLabError(f"reference.every = {every}, reference.share = {share}: need every >= 1 and 0 < share <= 1")
+    return Reference(run, every, share)
+
+
+@provider(fills="sum_squared_probs", cost="one more forward pass per response")
+def squared_probs(run: Run) -> Fill:
+    """The sum over the vocabulary of the squared probabilities of the present policy, at every token."""
+
+    def fill_squared_probs(batch: Batch) -> Tensor:
+        recipe = run.recipe
+        return compute_sum_squared_probs(
+            run.policy, batch, temperature=recipe.temperature, micro_tokens=recipe.micro_tokens
+        )
+
+    return fill_squared_probs

@@ -41,6 +41,16 @@ def compute_logps(policy: Policy, batch: Batch, *, temperature: float, micro_tok
     return out.view(batch.response_mask.shape)
 
 
+@torch.no_grad()
+def compute_sum_squared_probs(policy: Policy, batch: Batch, *, temperature: float, micro_tokens: int) -> Tensor:
+    """Sum of squared next-token probabilities [P, G, T] at every token of the responses, without gradient."""
+    out = torch.zeros(batch.response_mask.shape, device=policy.device).flatten(0, 1)
+    for rows in micro_batches(batch, torch.arange(len(out)), micro_tokens):
+        texts = _texts(batch, rows)
+        out[rows] = policy.sum_squared_probs(*texts, width=out.shape[1], temperature=temperature)
+    return out.view(batch.response_mask.shape)
+
+
 @dataclass
 class UpdateMetrics:
     """Averages over the optimizer steps of a rollout; sums over counted tokens where a quantity is per token."""
@@ -176,15 +186,20 @@ def forward(
     policy: Policy, batch: Batch, rows: Tensor, *, temperature: float, entropy: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Log-probabilities [b, T] of these rows, and entropies if asked; each prompt among them is computed once."""
+    width = batch.response_mask.shape[-1]
+    return policy.logps(*_texts(batch, rows), width=width, temperature=temperature, entropy=entropy)
+
+
+def _texts(batch: Batch, rows: Tensor) -> tuple[list[Tensor], list[Tensor], list[int]]:
+    """The prompts of these rows, each once, the responses, and which prompt each response continues; as token ids."""
     tokens, mask = batch.rows("response_tokens"), batch.rows("response_mask")
     prompt_of = (rows // batch.group_size).tolist()
     local = {p: i for i, p in enumerate(dict.fromkeys(prompt_of))}
-    return policy.logps(
+    return (
         [batch.prompt_tokens[p] for p in local],
         [tokens[row][mask[row]] for row in rows.tolist()],
         [local[p] for p in prompt_of],
-        width=mask.shape[-1], temperature=temperature, entropy=entropy,
-    )  # fmt: skip
+    )
 
 
 def micro_batches(batch: Batch, rows: Tensor, micro_tokens: int, whole_groups: bool = False) -> Iterator[Tensor]:

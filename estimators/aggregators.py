@@ -1,8 +1,8 @@
-"""Loss aggregators: how much each token counts, as weights [B, T] over ALL rows of one optimizer step.
+"""Loss aggregators: how much each token counts, as weights [B, T], float64, over ALL rows of one optimizer step.
 
-`N` tokens of the step, `n_i` tokens of row i, `R` rows (rows without a counted token included, so that masking a
-response takes its loss away and nothing else). The loss is `sum(weights * token_loss)`. Weights are 0 where the mask
-is; a step whose mask is empty gets weights of 0, not NaN.
+`N` tokens of the step, `n_i` tokens of row i, `R` rows. With `count_empty` (the default) R includes rows without a
+counted token, so that masking a response takes its loss away and nothing else. The loss is
+`sum(weights * token_loss)`. Weights are 0 where the mask is; a step whose mask is empty gets weights of 0, not NaN.
 """
 
 from torch import Tensor
@@ -16,36 +16,64 @@ def token_mean(mask: Tensor) -> Tensor:
 
     [B, T]. Long responses weigh more. Source: DAPO (Yu et al. 2025, arXiv:2503.14476, equation 8).
     """
-    m = mask.float()
+    m = mask.double()
     return m / m.sum().clamp(min=1)
 
 
-@aggregator(axes={"aggregation": "mean over rows of their token mean"})
-def seq_mean_token_mean(mask: Tensor) -> Tensor:
+@aggregator(split_invariant=False, axes={"aggregation": "mean over the tokens of each micro-batch, then over these"})
+def token_mean_local(mask: Tensor) -> Tensor:
+    """Every token counts the same within its micro-batch: w_it = 1 / N_micro, and micro-batches are averaged.
+
+    [B, T]. Tokens of a micro-batch with short responses weigh more, and the gradient depends on how the step was split:
+    here to show what that does. Source: TRL's `bnpo`; a mistake that several trainers have made and mended.
+    """
+    m = mask.double()
+    return m / m.sum().clamp(min=1)
+
+
+@aggregator(axes={"aggregation": "sum over all tokens of the step"})
+def token_sum(mask: Tensor) -> Tensor:
+    """Every token counts fully: w_it = 1.
+
+    [B, T]. The gradient grows with the batch. Source: verl's `token-sum`.
+    """
+    return mask.double()
+
+
+def _rows(m: Tensor, count_empty: bool) -> Tensor:
+    """How many rows a mean over rows counts, at least 1."""
+    counted = m.new_tensor(m.shape[0]) if count_empty else m.any(-1).sum()
+    return counted.clamp(min=1)
+
+
+@aggregator(axes={"aggregation": "mean over rows of their token mean", "empty rows counted": "{count_empty}"})
+def seq_mean_token_mean(mask: Tensor, *, count_empty: bool = True) -> Tensor:
     """Every response counts the same, whatever its length: w_it = 1 / (R * n_i).
 
     [B, T]. A token of a long response weighs less. Source: GRPO (Shao et al. 2024, arXiv:2402.03300, equation 3).
     """
-    m = mask.float()
-    return m / m.sum(-1, keepdim=True).clamp(min=1) / m.shape[0]
+    m = mask.double()
+    return m / m.sum(-1, keepdim=True).clamp(min=1) / _rows(m, count_empty)
 
 
-@aggregator(axes={"aggregation": "mean over rows of their token sum"})
-def seq_mean_token_sum(mask: Tensor) -> Tensor:
+@aggregator(axes={"aggregation": "mean over rows of their token sum", "empty rows counted": "{count_empty}"})
+def seq_mean_token_sum(mask: Tensor, *, count_empty: bool = True) -> Tensor:
     """The log-probability of the whole response, averaged over rows: w_it = 1 / R.
 
     [B, T]. The policy gradient of the response as one action. Source: RLOO (Ahmadian et al. 2024, arXiv:2402.14740).
     """
-    m = mask.float()
-    return m / m.shape[0]
+    m = mask.double()
+    return m / _rows(m, count_empty)
 
 
-@aggregator(axes={"aggregation": "mean over rows of their token sum / max_tokens"})
-def seq_mean_token_sum_norm(mask: Tensor, *, max_tokens: int) -> Tensor:
+@aggregator(
+    axes={"aggregation": "mean over rows of their token sum / max_tokens", "empty rows counted": "{count_empty}"}
+)
+def seq_mean_token_sum_norm(mask: Tensor, *, max_tokens: int, count_empty: bool = True) -> Tensor:
     """The token sum over a constant, the generation limit: w_it = 1 / (R * max_tokens).
 
     [B, T]. No token's weight depends on any length that was sampled, nor on padding. Source: Dr. GRPO (Liu et al. 2025,
     arXiv:2503.20783, section 3.2).
     """
-    m = mask.float()
-    return m / (m.shape[0] * max_tokens)
+    m = mask.double()
+    return m / (_rows(m, count_empty) * max_tokens)

@@ -1,6 +1,9 @@
-"""Estimators of KL(policy || reference) from samples of the policy, [B, T], in nats.
+"""Estimators of KL(policy || reference) from samples of the policy, [B, T], in nats, and what controls their weight.
 
-Source of the names: Schulman 2020, "Approximating KL divergence" (joschu.net/blog/kl-approx.html).
+As a value under samples of the policy, k1 and k3 are unbiased, k2 is not. As a loss on fixed samples it is their
+gradient that matters: only k2, the forms with its gradient, and those times the ratio push towards the reference by the
+gradient of KL(pi || ref). Source of the names: Schulman 2020, "Approximating KL divergence"
+(joschu.net/blog/kl-approx.html).
 """
 
 import torch
@@ -36,3 +39,79 @@ def k3(logps: Tensor, ref_logps: Tensor) -> Tensor:
     """
     log_ratio = ref_logps - logps
     return torch.expm1(log_ratio) - log_ratio
+
+
+@kl(published={"max_log_ratio": "verl", "max_value": "verl"})
+def k3_bounded(logps: Tensor, ref_logps: Tensor, *, max_log_ratio: float = 20.0, max_value: float = 10.0) -> Tensor:
+    """k3 with a bounded log-ratio and a bounded value: no gradient beyond either.
+
+        min(exp(-k) - 1 + k, max_value),   k = clip(k1, -max_log_ratio, max_log_ratio)
+
+    [B, T]. A token that the reference finds 10 nats likelier is no longer pulled back. Source: verl's `low_var_kl`.
+    """
+    log_ratio = (ref_logps - logps).clamp(-max_log_ratio, max_log_ratio)
+    return (torch.expm1(log_ratio) - log_ratio).clamp(max=max_value)
+
+
+@kl
+def k_abs(logps: Tensor, ref_logps: Tensor) -> Tensor:
+    """The size of the log-ratio: |k1|.
+
+    [B, T]. Neither its value nor its gradient is that of a KL. Source: verl's `abs`.
+    """
+    return (logps - ref_logps).abs()
+
+
+def _with_gradient_of_k2(value: Tensor, logps: Tensor, ref_logps: Tensor) -> Tensor:
+    surrogate = (logps - ref_logps).square() / 2
+    return value.detach() + surrogate - surrogate.detach()
+
+
+@kl
+def k1_plus(logps: Tensor, ref_logps: Tensor) -> Tensor:
+    """The value of k1 with the gradient of k2.
+
+    [B, T]. Unbiased in both: what is logged is KL(pi || ref), what is followed its gradient. Source: verl's `k1+`.
+    """
+    return _with_gradient_of_k2(k1.function(logps, ref_logps), logps, ref_logps)
+
+
+@kl
+def k3_plus(logps: Tensor, ref_logps: Tensor) -> Tensor:
+    """The value of k3 with the gradient of k2.
+
+    [B, T]. Unbiased in both, and the logged value is never negative. Source: verl's `k3+`.
+    """
+    return _with_gradient_of_k2(k3.function(logps, ref_logps), logps, ref_logps)
+
+
+@kl
+def k1_ratio(logps: Tensor, ref_logps: Tensor, old_logps: Tensor) -> Tensor:
+    """The log-ratio, weighted by the probability ratio to the policy that sampled: q * k1.
+
+    [B, T]. q = pi / old, with gradient: unbiased in value and gradient, off-policy as well.
+    """
+    return torch.exp(logps - old_logps) * (logps - ref_logps)
+
+
+@kl
+def k3_ratio(logps: Tensor, ref_logps: Tensor, old_logps: Tensor) -> Tensor:
+    """k3, weighted by the probability ratio to the policy that sampled: q * k3.
+
+    [B, T]. q = pi / old, with gradient: the value is that of k3, the expected gradient that of KL(pi || ref),
+    off-policy as well. Source: DeepSeek-V3.2 (2025, arXiv:2512.02556); TRL's `use_bias_correction_kl`, on by default.
+    """
+    value: Tensor = k3.function(logps, ref_logps)
+    return torch.exp(logps - old_logps) * value
+
+
+def adapted_coefficient(coefficient: float, kl: float, *, target: float, horizon: float, samples: int) -> float:
+    """The next KL coefficient of a controller that holds the divergence near a target.
+
+        coefficient * (1 + clip(kl / target - 1, -0.2, 0.2) * samples / horizon)
+
+    `kl` and `target` in nats; unchanged where they are equal. Source: Ziegler et al. 2019 (arXiv:1909.08593, section
+    2.2).
+    """
+    error = min(max(kl / target - 1, -0.2), 0.2)
+    return coefficient * (1 + error * samples / horizon)

@@ -99,6 +99,8 @@ def make_batch() -> MakeBatch:
             truncated=torch.zeros(groups, samples, dtype=torch.bool), old_logps=noise() - 2, ref_logps=noise() - 2,
             behaviour_logps=noise() - 2, values=noise(), sum_squared_probs=noise().square() / 9,
             greedy_rewards=torch.randn(groups, generator=draw),
+            reward_parts=torch.stack([rewards / 2, rewards / 2], -1), reward_names=("one", "other"),
+            reward_weights=(1.0, 1.0), step_ends=response_mask & (torch.rand(shape, generator=draw) < 0.5),
         )  # fmt: skip
 
     return make

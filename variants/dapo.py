@@ -15,7 +15,7 @@ from core import Part, Variant, variant
 from estimators.advantages.group import group_mean_std
 from estimators.aggregators import token_mean
 from estimators.filters import nonuniform
-from estimators.objectives import clip
+from estimators.objectives.token import clip
 from estimators.shaping import soft_overlong
 
 

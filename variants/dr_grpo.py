@@ -10,7 +10,7 @@ place of the response's length (which makes a long wrong response cheap).
 from core import Part, Variant, variant
 from estimators.advantages.group import group_mean
 from estimators.aggregators import seq_mean_token_sum_norm
-from estimators.objectives import clip
+from estimators.objectives.token import clip
 
 
 @variant

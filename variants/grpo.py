@@ -11,7 +11,7 @@ from core import Part, Variant, variant
 from estimators.advantages.group import group_mean_std
 from estimators.aggregators import seq_mean_token_mean
 from estimators.kl import k3
-from estimators.objectives import clip
+from estimators.objectives.token import clip
 
 
 @variant

@@ -8,7 +8,7 @@ What a variant gains over this is what its baseline buys.
 from core import Part, Variant, variant
 from estimators.advantages.group import no_baseline
 from estimators.aggregators import seq_mean_token_sum
-from estimators.objectives import policy_gradient
+from estimators.objectives.token import policy_gradient
 
 
 @variant

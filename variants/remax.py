@@ -11,7 +11,7 @@ from core import Part, Variant, variant
 from estimators.advantages.greedy import greedy_baseline
 from estimators.aggregators import token_mean
 from estimators.kl import k1
-from estimators.objectives import policy_gradient
+from estimators.objectives.token import policy_gradient
 
 
 @variant

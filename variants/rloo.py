@@ -11,7 +11,7 @@ from core import Part, Variant, variant
 from estimators.advantages.group import leave_one_out
 from estimators.aggregators import seq_mean_token_sum
 from estimators.kl import k1
-from estimators.objectives import policy_gradient
+from estimators.objectives.token import policy_gradient
 
 
 @variant

@@ -1,5 +1,18 @@
 """Advantage estimators: a reward's credit, relative to a baseline."""
 
-from estimators.advantages import greedy, group
+from estimators.advantages import (
+    batch,
+    critic,
+    examples,
+    greedy,
+    group,
+    running,
+    several_rewards,
+    steps,
+    then_kl,
+    token,
+)
 
-__all__ = ["greedy", "group"]
+__all__ = [
+    "batch", "critic", "examples", "greedy", "group", "running", "several_rewards", "steps", "then_kl", "token",
+]  # fmt: skip

@@ -9,7 +9,7 @@ from core.contracts import check_shape
 from core.rollout import filter_groups
 from estimators.advantages.group import group_mean
 from estimators.aggregators import token_mean
-from estimators.objectives import clip
+from estimators.objectives.token import clip
 
 
 def part_of(kind: str, function: object) -> Part:

@@ -36,7 +36,7 @@ from core import (
 from core.registry import as_part, bindings_in_force, bindings_used, config, config_text, refuse_unused
 from estimators.advantages.group import group_mean, group_mean_std
 from estimators.aggregators import token_mean
-from estimators.objectives import clip
+from estimators.objectives.token import clip
 
 pytestmark = pytest.mark.usefixtures("fresh_registry")
 
@@ -85,7 +85,7 @@ def test_duplicate_names_are_refused_with_both_places() -> None:
 
 
 def test_unknown_names_list_the_near_ones() -> None:
-    with pytest.raises(GrpoLabError, match=r"unknown variant 'gropo': did you mean grpo .*known: dapo, "):
+    with pytest.raises(GrpoLabError, match=r"unknown variant 'gropo': did you mean grpo .*known: cispo, "):
         VARIANTS["gropo"]
     with pytest.raises(GrpoLabError, match="unknown objective 'zzz': known: "):
         OBJECTIVES["zzz"]

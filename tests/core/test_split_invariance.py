@@ -20,14 +20,16 @@ from core.update import UpdateMetrics, accumulate_gradients, compute_logps, micr
 from estimators.advantages.group import group_mean_std
 from estimators.aggregators import seq_mean_token_mean, seq_mean_token_sum, seq_mean_token_sum_norm, token_mean
 from estimators.kl import k3
-from estimators.objectives import clip, policy_gradient
+from estimators.objectives.token import clip, policy_gradient
 
 Gradients: TypeAlias = dict[str, Tensor]
 MakeBatch: TypeAlias = Callable[..., Batch]
 
 TOLERANCE = 2e-6
 MICRO_TOKENS = (1, 14, 24, 40)
-PAIRS = [(o, a) for o in OBJECTIVES.values() for a in AGGREGATORS.values() if a.options["split_invariant"]]
+SPLITTABLE = [a for a in AGGREGATORS.values() if a.options["split_invariant"]]
+# every objective and every aggregator once: the loss is their product, token by token
+PAIRS = [*((o, seq_mean_token_mean) for o in OBJECTIVES.values()), *((clip, a) for a in SPLITTABLE)]
 every_pair = pytest.mark.parametrize(("objective", "aggregator"), PAIRS, ids=[f"{o.name}-{a.name}" for o, a in PAIRS])
 
 
@@ -458,7 +460,12 @@ def test_every_advantage_estimator_feeds_the_same_step(policy: Policy, make_batc
     from core.loss import compute_advantages
 
     batch, _ = sampled(policy, make_batch)
+    token_rewards = batch.require("values") / 10
+    with_token_rewards = batch.having(
+        token_rewards=token_rewards, rewards=batch.rewards + token_rewards.where(batch.response_mask, 0.0).sum(-1)
+    )
     for part in ADVANTAGES.values():
+        batch = with_token_rewards
         make_state = part.options["state"]
         variant = Variant(advantage=part, objective=clip, aggregator=token_mean)
         advantages, _ = compute_advantages(variant, batch, make_state() if make_state else None)

@@ -13,17 +13,17 @@ from torch import Tensor
 
 import core.train  # noqa: F401 - registers settings, tasks and the generator
 from core import SETTINGS, Batch, GrpoLabError, TokenLoss, Variant, advantage, objective
+from core.loss import compute_advantages, kl_in_reward
 from core.optimizer import Optimizer
 from core.policy import Policy
 from core.recipe import Recipe
 from core.registry import config
 from core.rollout import Run
-from core.loss import compute_advantages, kl_in_reward
 from core.update import UpdateMetrics, accumulate_gradients, compute_logps, update
 from estimators.advantages.group import group_mean, group_mean_std, leave_one_out
 from estimators.aggregators import seq_mean_token_mean, token_mean
 from estimators.kl import k1, k3
-from estimators.objectives import clip, policy_gradient
+from estimators.objectives.token import clip, policy_gradient
 
 MakeBatch: TypeAlias = Callable[..., Batch]
 pytestmark = pytest.mark.usefixtures("fresh_registry")

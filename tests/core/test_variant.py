@@ -12,7 +12,7 @@ from estimators.advantages.group import group_mean, group_mean_std
 from estimators.aggregators import token_mean
 from estimators.filters import nonuniform
 from estimators.kl import k1, k3
-from estimators.objectives import clip, policy_gradient
+from estimators.objectives.token import clip, policy_gradient
 from estimators.shaping import soft_overlong
 
 
@@ -85,7 +85,7 @@ def test_the_card_says_what_is_in_force() -> None:
         "clip": "1 - 0.2 to 1 + 0.28",
         "aggregation": "mean over all tokens of the step",
         "KL": "k1() in the reward, coefficient 0.05",
-        "correction": "token_truncated(cap=2.0)",
+        "correction": "token_truncated(cap=2.0, floor=0.0)",
         "filter": "nonuniform(), at most 4 rounds",
         "shaping": "soft_overlong(buffer=0.2, penalty=0.5)",
         "truncated responses": "mask",

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from core import ADVANTAGES, Batch, GrpoLabError, Part
 from estimators.advantages.greedy import greedy_baseline
-from estimators.advantages.group import group_mean, group_mean_std, leave_one_out, no_baseline, reward_to_go
+from estimators.advantages.group import group_mean, group_mean_std, leave_one_out, no_baseline
+from estimators.advantages.returns import reward_to_go
 
 CENTRED = (group_mean, group_mean_std, leave_one_out)
 finite = st.floats(-100, 100, allow_nan=False, width=32)
@@ -264,9 +265,11 @@ def filled(P: int = 3, G: int = 4, T: int = 5, seed: int = 0) -> Batch:
     fields: dict[str, Any] = {
         name: torch.randn(P, G, T, generator=draw) for name in ("old_logps", "ref_logps", "behaviour_logps")
     }
+    token_rewards = torch.randn(P, G, T, generator=draw).where(mask, 0.0)
     return Batch.of(
         rewards, mask, torch.randn(P, generator=draw), torch.randn(P, G, T, generator=draw),
-        reward_parts=rewards[..., None],
+        reward_parts=rewards[..., None], token_rewards=token_rewards,
+        step_ends=mask & (torch.rand(P, G, T, generator=draw) < 0.5),
         sum_squared_probs=torch.rand(P, G, T, generator=draw), correct=rewards > 0,
         kl_rewards=torch.randn(P, G, T, generator=draw).where(mask, 0.0),
         **fields,

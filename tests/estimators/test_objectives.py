@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from core import AGGREGATORS, OBJECTIVES, Batch, Part, TokenLoss
+from core import AGGREGATORS, OBJECTIVES, Batch, Part, TokenLoss, Variant
+from core.loss import RowTensors, prepare
 from estimators.advantages.group import group_mean, group_mean_std
 from estimators.aggregators import seq_mean_token_mean, token_mean
-from estimators.objectives import clip, policy_gradient
+from estimators.objectives.token import clip, policy_gradient
 
 every_objective = pytest.mark.parametrize("part", OBJECTIVES.values(), ids=list(OBJECTIVES))
 rows = st.integers(0, 1000)
@@ -166,7 +167,8 @@ def inputs(part: Part, seed: int = 0, P: int = 3, G: int = 2, T: int = 5) -> tup
         "truncated": torch.zeros(P * G, dtype=torch.bool), "rewards": torch.randn(P * G, generator=draw),
     }  # fmt: skip
     if part.options["prepare"]:
-        filled["prepared"] = part.options["prepare"](logps, filled["advantages"], mask, draw)
+        variant = Variant(advantage=group_mean, objective=part, aggregator=token_mean)
+        filled["prepared"] = prepare(variant, RowTensors(filled), logps, draw)
     asked = {name: filled[name] for name in part.parameters}
     if part.options["level"] == "group":
         asked = {name: x.view(P, G, *x.shape[1:]) for name, x in asked.items()}

@@ -1,0 +1,62 @@
+"""Advantages from a critic's values: generalised advantage estimation."""
+
+import torch
+from torch import Tensor
+
+from core import Batch, advantage
+from estimators.advantages.batch import VERL, WHITENED, whiten
+from estimators.advantages.returns import token_rewards_with_outcome
+
+
+def _gae(batch: Batch, gamma: float, lam: float) -> Tensor:
+    """A_t = delta_t + gamma lam A_{t+1} over counted tokens, float64 [P, G, T]; holes hand on what comes after them."""
+    x, values, steps = token_rewards_with_outcome(batch), batch.require("values").double(), batch.mask
+    next_value = torch.zeros_like(x[..., 0])
+    running = torch.zeros_like(next_value)
+    advantages = []
+    for t in reversed(range(x.shape[-1])):
+        counted = steps[..., t]
+        delta = x[..., t] + gamma * next_value - values[..., t]
+        # a reward that lies in a hole belongs to the tokens before it
+        running = torch.where(counted, delta + gamma * lam * running, x[..., t] + running)
+        next_value = torch.where(counted, values[..., t], next_value)
+        advantages.append(running)
+    return torch.stack(advantages[::-1], -1)
+
+
+@advantage(
+    needs=("values",),
+    min_group=1,
+    axes={"baseline": "a critic's value", "std": "none",
+          "credit": "temporal differences, discount {gamma:g}, lambda {lam:g}"},
+    published={"gamma": "verl", "lam": "verl"},
+)  # fmt: skip
+def gae(batch: Batch, *, gamma: float = 1.0, lam: float = 1.0) -> Tensor:
+    """Generalised advantage estimation.
+
+        A_t = delta_t + gamma lam A_{t+1},   delta_t = x_t + gamma V_{t+1} - V_t,   V = 0 after the last counted token
+
+    Returns [P, G, T]. With gamma = lam = 1 it is the reward to go minus the value. Source: Schulman et al. 2016
+    (arXiv:1506.02438, equation 16).
+    """
+    return _gae(batch, gamma, lam).to(batch.rewards)
+
+
+@advantage(
+    needs=("values",),
+    min_group=1,
+    scope="batch",
+    axes={"baseline": "a critic's value, then the mean over all tokens of the batch", "std": WHITENED,
+          "credit": "temporal differences, discount {gamma:g}, lambda {lam:g}"},
+    published={**VERL, "gamma": "verl", "lam": "verl"},
+)  # fmt: skip
+def whitened_gae(
+    batch: Batch, *, gamma: float = 1.0, lam: float = 1.0, correction: int = 1, eps: float = 1e-8, floor: float = 0.0
+) -> Tensor:
+    """Generalised advantage estimates, whitened over all counted tokens of the batch, as PPO uses them.
+
+        A_it = (a_it - mean(a)) / sqrt(max(var(a), floor) + eps),   a = gae
+
+    Returns [P, G, T]. Source: verl's and OpenRLHF's `gae`.
+    """
+    return whiten(_gae(batch, gamma, lam), batch.mask, correction=correction, eps=eps, floor=floor).to(batch.rewards)

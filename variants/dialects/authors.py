@@ -1,0 +1,26 @@
+"""Authors' code where it differs from their paper."""
+
+from core import Part, Variant, variant
+from estimators.advantages.greedy import discounted_greedy_baseline
+from estimators.aggregators import token_mean_local
+from estimators.kl import k1
+from estimators.objectives.token import policy_gradient
+
+
+@variant(published={"kl_coef": "ReMax, authors' scripts"})
+def remax_authors(
+    *,
+    advantage: Part = discounted_greedy_baseline,
+    objective: Part = policy_gradient,
+    aggregator: Part = token_mean_local,
+    kl: Part = k1,
+    kl_coef: float = 0.05,
+) -> Variant:
+    """ReMax in its authors' code: discounted, clipped, each token paying its own KL only, a mean per micro-batch.
+
+    A_it = -kl_coef k1_it + 0.99^(n_i - t + 1) clip(o_i - r_greedy, -5, 5)
+    loss = -(1/N of the micro-batch) sum_i sum_t A_it log pi(y_it)
+    """
+    return Variant(
+        advantage=advantage, objective=objective, aggregator=aggregator, kl=kl, kl_coef=kl_coef, kl_place="reward"
+    )
