@@ -175,11 +175,12 @@ def _prepare_takes(function: Function, prepare: Function) -> tuple[tuple[str, ..
     names = tuple(p.name for p in parameters if p.kind is not p.KEYWORD_ONLY)
     hyper = frozenset(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
     there = {p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}
-    wrong = [n for n in names if n not in (*ROW_TENSORS, "generator") or n == "prepared"] + sorted(hyper - there)
+    allowed = [n for n in ROW_TENSORS if n not in ("prepared", "entropy")] + ["generator"]
+    wrong = [n for n in names if n not in allowed] + sorted(hyper - there)
     if wrong:
         raise GrpoLabError(
             f"{_where('objective', function)}: `prepare` asks for {', '.join(wrong)}; it may take "
-            f"{', '.join(ROW_TENSORS[:-1])} and generator, and after a bare * hyper-parameters of the objective"
+            f"{', '.join(allowed)}, and after a bare * hyper-parameters of the objective"
         )
     return names, hyper
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from string import Formatter
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -140,9 +141,14 @@ class Part:
         return self.function(*args, **values)
 
     def describe(self) -> dict[str, str]:
-        """Axis by axis, what the part does with its present hyper-parameters."""
+        """Axis by axis, what the part does with its present hyper-parameters; a changed one is never left unsaid."""
         values = {name: setting.value for name, setting in self.settings().items()}
-        return {axis: template.format(**values) for axis, template in self.axes.items()}
+        card = {axis: template.format(**values) for axis, template in self.axes.items()}
+        named = {name for template in self.axes.values() for _, name, _, _ in Formatter().parse(template)}
+        unsaid = [f"{n} = {v!r}" for n, v in values.items() if n not in named and v != self.defaults[n]]
+        if unsaid and card:
+            card[next(iter(card))] += f" ({', '.join(unsaid)})"
+        return card
 
     def _key(self) -> tuple[Any, ...]:
         return (

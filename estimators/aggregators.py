@@ -46,7 +46,7 @@ def _rows(m: Tensor, count_empty: bool) -> Tensor:
     return counted.clamp(min=1)
 
 
-@aggregator(axes={"aggregation": "mean over rows of their token mean", "empty rows counted": "{count_empty}"})
+@aggregator(axes={"aggregation": "mean over rows of their token mean"})
 def seq_mean_token_mean(mask: Tensor, *, count_empty: bool = True) -> Tensor:
     """Every response counts the same, whatever its length: w_it = 1 / (R * n_i).
 
@@ -56,7 +56,7 @@ def seq_mean_token_mean(mask: Tensor, *, count_empty: bool = True) -> Tensor:
     return m / m.sum(-1, keepdim=True).clamp(min=1) / _rows(m, count_empty)
 
 
-@aggregator(axes={"aggregation": "mean over rows of their token sum", "empty rows counted": "{count_empty}"})
+@aggregator(axes={"aggregation": "mean over rows of their token sum"})
 def seq_mean_token_sum(mask: Tensor, *, count_empty: bool = True) -> Tensor:
     """The log-probability of the whole response, averaged over rows: w_it = 1 / R.
 
@@ -66,9 +66,7 @@ def seq_mean_token_sum(mask: Tensor, *, count_empty: bool = True) -> Tensor:
     return m / _rows(m, count_empty)
 
 
-@aggregator(
-    axes={"aggregation": "mean over rows of their token sum / max_tokens", "empty rows counted": "{count_empty}"}
-)
+@aggregator(axes={"aggregation": "mean over rows of their token sum / max_tokens"})
 def seq_mean_token_sum_norm(mask: Tensor, *, max_tokens: int, count_empty: bool = True) -> Tensor:
     """The token sum over a constant, the generation limit: w_it = 1 / (R * max_tokens).
 

@@ -1,17 +1,19 @@
 """The command line: `grpolab COMMAND`."""
 
 import argparse
+import importlib
 import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from core.errors import GrpoLabError, near
+from experiments.check.command import add_options as check_options
 
 OUT = "runs"
 
@@ -41,6 +43,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+def late(module: str, name: str) -> Callable[[argparse.Namespace], int]:
+    """A command whose module is imported when it runs: importing torch takes seconds."""
+
+    def run(options: argparse.Namespace) -> int:
+        code: int = getattr(importlib.import_module(f"experiments.{module}"), name)(options)
+        return code
+
+    return run
+
+
 def make_parser() -> argparse.ArgumentParser:
     """All commands with their options."""
     parser = argparse.ArgumentParser(
@@ -61,10 +73,13 @@ def make_parser() -> argparse.ArgumentParser:
 
     listed = command("list", run_list, "List every registered part by kind.")
     listed.add_argument("kind", nargs="?", help="one kind, e.g. variants")
-    described = command("describe", run_describe, "Show a part, or a variant's axis card.")
+    described = command("describe", late("describe", "run_describe"), "Formula, source, axis card and parameters.")
     described.add_argument("name")
     described.add_argument("--diff", metavar="OTHER", help="show only the axes on which two variants differ")
     configurable(described)
+
+    checked = command("check", late("check.command", "run_check"), "Check parts against the contract of their kind.")
+    check_options(checked)
 
     trained = command("train", run_train, "Train one run.")
     configurable(trained)
@@ -96,21 +111,6 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def find_config(name: str) -> str:
-    """A gin file as given, or the shipped one of that name."""
-    from experiments.study import CONFIGS
-
-    if Path(name).is_file():
-        return name
-    shipped = CONFIGS / (name if name.endswith(".gin") else f"{name}.gin")
-    if shipped.is_file():
-        return str(shipped)
-    known = [path.stem for path in CONFIGS.glob("*.gin")]
-    raise GrpoLabError(
-        f"config file not found: {name} (looked in {Path.cwd()} and among the shipped; {near(Path(name).stem, known)})"
-    )
-
-
 def parse_seeds(text: str) -> tuple[int, ...]:
     """`8` means seeds 0 to 7; `0,1,5` means these."""
     try:
@@ -138,50 +138,13 @@ def run_list(options: argparse.Namespace) -> int:
     return 0
 
 
-def run_describe(options: argparse.Namespace) -> int:
-    """`grpolab describe`."""
-    import inspect
-
-    from core import VARIANTS
-    from core.registry import REGISTRIES, bindings_in_force, bindings_used, config, refuse_unused
-    from experiments.study import CONFIGS
-
-    found = {name: part for registry in REGISTRIES.values() for name, part in registry.items()}
-    for name in filter(None, (options.name, options.diff)):
-        if name not in found:
-            raise GrpoLabError(f"unknown part '{name}': {near(name, found)}")
-    part = found[options.name]
-    with config([find_config(file) for file in options.config], options.bind, include_from=[CONFIGS]):
-        if options.diff:
-            if not {options.name, options.diff} <= VARIANTS.keys():
-                raise GrpoLabError("--diff compares two variants")
-            one, other = (VARIANTS[name]().card() for name in (options.name, options.diff))
-            width = max(map(len, one.keys() | other.keys()))
-            for axis in dict.fromkeys([*one, *other]):
-                if one.get(axis) != other.get(axis):
-                    ours, theirs = one.get(axis, "-"), other.get(axis, "-")
-                    print(f"{axis:<{width}}  {options.name}: {ours}  |  {options.diff}: {theirs}")
-            return 0
-        print(f"{part.kind} {part.name}  ({part.place})\n")
-        print(inspect.cleandoc(part.function.__doc__ or ""))
-        if part.kind == "variant":
-            variant = part()
-            print(f"\n{variant}")
-            if not options.config:
-                parts = [p.resolved() for p in variant.parts]
-                refuse_unused(bindings_in_force(), bindings_used(), parts, [part.name])
-        for name, setting in part.settings().items():
-            print(f"  {part.name}.{name} = {setting.value!r}  ({setting.source})")
-    return 0
-
-
 def run_train(options: argparse.Namespace) -> int:
     """`grpolab train`."""
     import core.registry as registry
     from core.policy import locate
     from experiments.launch import Job, launch
     from experiments.progress import Progress
-    from experiments.study import CONFIGS, Arm, build
+    from experiments.study import CONFIGS, Arm, build, find_config
 
     files = [find_config(file) for file in options.config or ["embedded"]]
     with registry.config(files, options.bind, include_from=[CONFIGS]):
@@ -207,7 +170,7 @@ def run_compare(options: argparse.Namespace) -> int:
     """`grpolab compare`."""
     from experiments.launch import Job, launch
     from experiments.progress import Progress
-    from experiments.study import facts, prepare_study
+    from experiments.study import facts, find_config, prepare_study
 
     if not options.config and not options.bind:
         raise GrpoLabError("compare needs a study: -c FILE.gin (try: grpolab compare -c demo)")
@@ -227,6 +190,8 @@ def run_compare(options: argparse.Namespace) -> int:
         f"{folder}: {len(study.settings.arms)} arms x {len(study.seeds)} seeds x {steps} steps",
         highlight=False,
     )
+    for warning in study.confounded():
+        console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False)
     if options.dry_run:
         for label, recipe in study.recipes.items():
             console.print(f"\n[bold]{label}[/]\n{recipe.variant}", highlight=False)

@@ -146,6 +146,19 @@ class Study:
         costs = "; ".join(str(part.options["cost"]) for part in recipe.providers)
         return {**recipe.variant.card(), "extra cost": costs or "none"}
 
+    def confounded(self) -> list[str]:
+        """A sentence for every arm that differs from the baseline on more than one axis of the maths."""
+        base, sentences = self.recipes[self.settings.baseline].variant.card(), []
+        for label, recipe in self.recipes.items():
+            card = recipe.variant.card()
+            axes = [axis for axis in dict.fromkeys([*base, *card]) if base.get(axis) != card.get(axis)]
+            if len(axes) > 1:
+                sentences.append(
+                    f"'{label}' and '{self.settings.baseline}' differ on {len(axes)} axes ({', '.join(axes)}): a "
+                    "verdict is about all of them together"
+                )
+        return sentences
+
     def varies(self, label: str) -> list[str]:
         """Which hashes of a run may differ from the baseline's at a seed, because the arm binds what they come from."""
         ours, base = self.bound[label], self.bound[self.settings.baseline]
@@ -175,6 +188,19 @@ class Study:
                 for arm in self.settings.arms
             },
         })  # fmt: skip
+
+
+def find_config(name: str) -> str:
+    """A gin file as given, or the shipped one of that name."""
+    if Path(name).is_file():
+        return name
+    shipped = CONFIGS / (name if name.endswith(".gin") else f"{name}.gin")
+    if shipped.is_file():
+        return str(shipped)
+    known = [path.stem for path in CONFIGS.glob("*.gin")]
+    raise GrpoLabError(
+        f"config file not found: {name} (looked in {Path.cwd()} and among the shipped; {near(Path(name).stem, known)})"
+    )
 
 
 def prepare_study(files: Sequence[str], bindings: Sequence[str], seeds: Sequence[int]) -> Study:

@@ -19,7 +19,13 @@ from estimators.objectives.token import clip
 from estimators.shaping import soft_overlong
 
 
-@variant
+@variant(
+    published={
+        "eps_low": "DAPO, section 4.1",
+        "eps_high": "DAPO, section 4.1",
+        "filter_rounds": "DAPO, released recipe",
+    }
+)
 def dapo(
     *,
     advantage: Part = group_mean_std,

@@ -1,6 +1,5 @@
 """Several reward functions, each standardised by itself before they are added up."""
 
-import torch
 from torch import Tensor
 
 from core import Batch, advantage
@@ -33,9 +32,10 @@ def per_reward_std(batch: Batch, *, eps: float = 1e-4, correction: int = 1) -> T
     GDPO (2026, arXiv:2601.05242), in TRL's form, over responses.
     """
     total = _standardised_sum(batch, eps, correction)
-    if total.amax() == total.amin():
-        return torch.zeros_like(batch.rewards)
-    return ((total - total.mean()) / (total.std(correction=correction) + eps)).to(batch.rewards)
+    scaled = (total - total.mean()) / (total.std(correction=correction) + eps)
+    # the mean is 0 but for rounding, which a group without spread must not see
+    silent = (total.amax(1, keepdim=True) == 0) & (total.amin(1, keepdim=True) == 0)
+    return scaled.masked_fill(silent, 0.0).to(batch.rewards)
 
 
 @advantage(

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from core import TokenLoss, objective
-from estimators.objectives.token import PPO_CLIP, clipped_surrogate
+from estimators.objectives.token import PPO_CLIP, clipped_surrogate, ratio_of
 
 ENTROPY = "Cui et al. 2025, section 4"
 
@@ -24,7 +24,7 @@ def _draw_tokens_to_stop(
     *, eps_low: float, eps_high: float, share: float, cov_low: float, cov_high: float,
 ) -> Tensor:  # fmt: skip
     """A random `share` of all tokens, among those not clipped whose covariance lies between the bounds; [B, T] bool."""
-    clipped = clipped_surrogate(torch.exp(logps - old_logps), advantages, eps_low, eps_high).info["clip_fraction"]
+    clipped = clipped_surrogate(ratio_of(logps - old_logps), advantages, eps_low, eps_high).info["clip_fraction"]
     cov = covariance(logps, advantages, mask)
     eligible = (mask & ~clipped & (cov > cov_low) & (cov < cov_high)).flatten().nonzero()[:, 0]
     number = max(int(share * int(mask.sum())), 1)
@@ -61,7 +61,7 @@ def cov_clip(
     [B, T]. max(1, share * N) tokens of the step are drawn, once per optimizer step, among unclipped ones with cov_low <
     cov < cov_high. Source: Clip-Cov (Cui et al. 2025, arXiv:2505.22617, equations 9 and 10).
     """
-    plain = clipped_surrogate(torch.exp(logps - old_logps), advantages, eps_low, eps_high)
+    plain = clipped_surrogate(ratio_of(logps - old_logps), advantages, eps_low, eps_high)
     return TokenLoss(plain.loss.masked_fill(prepared, 0.0), {**plain.info, "stopped": prepared})
 
 
@@ -97,7 +97,7 @@ def cov_kl(
     2025, arXiv:2505.22617, equation 11).
     """
     d = logps - old_logps
-    ratio = torch.exp(d)
+    ratio = ratio_of(d)
     penalty = kl_coef * d.abs()
     loss = -ratio * advantages + torch.where(prepared, penalty, 0.0)
     return TokenLoss(loss, {"ratio": ratio.detach(), "penalised": prepared})

@@ -4,13 +4,14 @@ import torch
 from torch import Tensor
 
 from core import TokenLoss, objective
+from estimators.objectives.token import ratio_of
 
 DPPO = {"ratio_cap": "DPPO, section 5.4"}
 
 
 def _truncated_weight(logps: Tensor, old_logps: Tensor, advantages: Tensor, keep: Tensor, cap: float) -> TokenLoss:
     """-A * sg[min(q, cap)] * log pi on the tokens kept."""
-    ratio = torch.exp(logps - old_logps).detach()
+    ratio = ratio_of(logps - old_logps).detach()
     loss = -advantages * ratio.clamp(max=cap) * logps
     return TokenLoss(loss.masked_fill(~keep, 0.0), {"clip_fraction": ~keep, "ratio": ratio})
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from core import TokenLoss, objective
-from estimators.objectives.token import clipped_surrogate
+from estimators.objectives.token import clipped_surrogate, ratio_of
 
 GSPO_CLIP = {"eps_low": "GSPO, section 5.1", "eps_high": "GSPO, section 5.1"}
 GSPO_AXES = {"clip": "1 - {eps_low:g} to 1 + {eps_high:g}"}
@@ -43,7 +43,7 @@ def gspo_clip(
     [B, T], constant over a response whose advantage is. A response is clipped whole. The bounds are far narrower than a
     token ratio's, because s is a mean. Source: GSPO (Zheng et al. 2025, arXiv:2507.18071, equations 5 to 7).
     """
-    ratio = torch.exp(row_mean(logps - old_logps, mask)).expand_as(logps)
+    ratio = ratio_of(row_mean(logps - old_logps, mask)).expand_as(logps)
     return clipped_surrogate(ratio, advantages, eps_low, eps_high)
 
 
@@ -69,7 +69,7 @@ def gspo_token_clip(
     al. 2025, arXiv:2507.18071, equations 13 and 14).
     """
     log_ratio = row_mean(logps - old_logps, mask).detach() + logps - logps.detach()
-    return clipped_surrogate(torch.exp(log_ratio), advantages, eps_low, eps_high)
+    return clipped_surrogate(ratio_of(log_ratio), advantages, eps_low, eps_high)
 
 
 @objective(
@@ -93,7 +93,7 @@ def sequence_clip(
     [B, T]; under `seq_mean_token_sum` the mean over rows of the response's surrogate. The product leaves the bounds
     after a few updates when responses are long. Source: TRL's RLOOTrainer.
     """
-    ratio = torch.exp(row_sum(logps - old_logps, mask)).expand_as(logps)
+    ratio = ratio_of(row_sum(logps - old_logps, mask)).expand_as(logps)
     surrogate = clipped_surrogate(ratio, advantages, eps_low, eps_high)
     return TokenLoss(surrogate.loss / mask.sum(-1, keepdim=True).clamp(min=1), surrogate.info)
 
@@ -123,7 +123,7 @@ def geo_mean_clip(
     d = logps - old_logps
     sign = advantages.sign()
     clipped = sign * torch.minimum(sign * d, sign * d.clamp(-eps_low, eps_high))
-    ratio = torch.exp(row_mean(clipped, mask)).expand_as(logps)
+    ratio = ratio_of(row_mean(clipped, mask)).expand_as(logps)
     loss = -row_mean(advantages, mask) * ratio
     return TokenLoss(loss, {"clip_fraction": (clipped != d) & (sign != 0), "ratio": ratio.detach()})
 

@@ -1,9 +1,14 @@
 """Objectives on the ratio of each token by itself."""
 
+from typing import Final
+
 import torch
 from torch import Tensor
 
 from core import TokenLoss, objective
+
+LARGEST_LOG_RATIO: Final = 80.0
+"""e^80 is the order of float32's largest numbers."""
 
 PPO_CLIP = {"eps_low": "PPO, section 6.1", "eps_high": "PPO, section 6.1"}
 
@@ -18,6 +23,11 @@ def policy_gradient(logps: Tensor, advantages: Tensor) -> Tensor:
     samples of the present policy: one update per rollout. Source: REINFORCE (Williams 1992).
     """
     return -advantages * logps
+
+
+def ratio_of(log_ratio: Tensor) -> Tensor:
+    """exp(d), without gradient from d = 80 up: an infinite ratio makes the gradient of the branch not taken NaN."""
+    return torch.exp(log_ratio.clamp(max=LARGEST_LOG_RATIO))
 
 
 def clipped_surrogate(ratio: Tensor, advantages: Tensor, eps_low: float, eps_high: float) -> TokenLoss:
@@ -47,7 +57,7 @@ def clip(
     clipped. Logs `clip_fraction`, `clip_low`, `clip_high` (share of tokens without gradient) and `ratio`. Source: PPO
     (Schulman et al. 2017, arXiv:1707.06347, equation 7); separate bounds: DAPO (Yu et al. 2025, arXiv:2503.14476).
     """
-    return clipped_surrogate(torch.exp(logps - old_logps), advantages, eps_low, eps_high)
+    return clipped_surrogate(ratio_of(logps - old_logps), advantages, eps_low, eps_high)
 
 
 @objective(
@@ -71,7 +81,7 @@ def dual_clip(
     [B, T]. `ratio_cap` > 1; differs from `clip` only where A < 0 and q > ratio_cap: there the gradient is 0. Source: Ye
     et al. 2020 (arXiv:1912.09729); always on in verl.
     """
-    plain = clipped_surrogate(torch.exp(logps - old_logps), advantages, eps_low, eps_high)
+    plain = clipped_surrogate(ratio_of(logps - old_logps), advantages, eps_low, eps_high)
     capped = (advantages < 0) & (plain.info["ratio"] > ratio_cap)
     loss = torch.where(capped, -ratio_cap * advantages, plain.loss)
     return TokenLoss(loss, {**plain.info, "clip_fraction": plain.info["clip_fraction"] | capped, "clip_cap": capped})
@@ -98,7 +108,7 @@ def capped_clip(
     [B, T]. Equal to `dual_clip` with the same cap when ratio_cap >= 1 + eps_high. Source: INTELLECT-2 (Prime Intellect
     2025, arXiv:2505.07291, section 3.4); TRL's `delta`.
     """
-    ratio = torch.exp(logps - old_logps)
+    ratio = ratio_of(logps - old_logps)
     loss = -torch.minimum(ratio.clamp(max=ratio_cap) * advantages, ratio.clamp(1 - eps_low, 1 + eps_high) * advantages)
     with torch.no_grad():
         info = clipped_surrogate(ratio, advantages, eps_low, eps_high).info
@@ -129,7 +139,7 @@ def off_policy_masked_clip(
 
     [B, T]. The paper gives no threshold. Source: DeepSeek-V3.2 (2025, arXiv:2512.02556, off-policy sequence masking).
     """
-    plain = clipped_surrogate(torch.exp(logps - old_logps), advantages, eps_low, eps_high)
+    plain = clipped_surrogate(ratio_of(logps - old_logps), advantages, eps_low, eps_high)
     gap = torch.where(mask, behaviour_logps - logps.detach(), 0.0).sum(-1, keepdim=True)
     stale = (advantages < 0) & (gap / mask.sum(-1, keepdim=True).clamp(min=1) > threshold)
     return TokenLoss(plain.loss.masked_fill(stale, 0.0), {**plain.info, "dropped": stale})
@@ -150,7 +160,7 @@ def cispo_clip(
     [B, T]. eps_low >= 1 is no lower bound. Logs `clip_fraction` (share of tokens whose weight is bounded) and `ratio`.
     Source: CISPO (MiniMax-M1, 2025, arXiv:2506.13585, equations 4 and 5).
     """
-    ratio = torch.exp(logps - old_logps).detach()
+    ratio = ratio_of(logps - old_logps).detach()
     weight = ratio.clamp(1 - eps_low, 1 + eps_high)
     return TokenLoss(-weight * advantages * logps, {"clip_fraction": weight != ratio, "ratio": ratio})
 
@@ -175,7 +185,7 @@ def sapo_gate(
     [B, T]. At q = 1 the gate is 2 / tau with slope 1, so that the on-policy gradient is REINFORCE's; it is at most
     4 / tau. Source: SAPO (Gao et al. 2025, arXiv:2511.20347).
     """
-    ratio = torch.exp(logps - old_logps)
+    ratio = ratio_of(logps - old_logps)
     # in the advantages' precision: a bare number would be rounded to float32
     tau = torch.where(advantages > 0, advantages.new_tensor(tau_positive), advantages.new_tensor(tau_negative))
     gate = torch.sigmoid(tau * (ratio - 1)) * 4 / tau

@@ -110,30 +110,3 @@ def test_weights_are_zero_exactly_outside_the_mask_and_positive_inside(part: Par
     assert torch.equal(weights > 0, mask)
     assert torch.equal(weights.ne(0), mask)
     assert not weights.requires_grad
-
-
-@every_aggregator
-def test_a_step_without_a_counted_token_has_weight_zero_not_nan(part: Part) -> None:
-    assert weigh(part, torch.zeros(3, 4, dtype=torch.bool)).eq(0).all()
-
-
-@every_aggregator
-@given(mask=masks, extra=st.integers(1, 5))
-def test_padding_columns_change_no_weight(part: Part, mask: Tensor, extra: int) -> None:
-    wide = weigh(part, torch.nn.functional.pad(mask, (0, extra)))
-    assert torch.equal(wide[:, : mask.shape[1]], weigh(part, mask))
-    assert wide[:, mask.shape[1] :].eq(0).all()
-
-
-@every_aggregator
-@given(mask=masks, data=st.data())
-def test_permuting_rows_permutes_weights(part: Part, mask: Tensor, data: st.DataObject) -> None:
-    order = torch.tensor(data.draw(st.permutations(range(len(mask)))))
-    torch.testing.assert_close(weigh(part, mask[order]), weigh(part, mask)[order])
-
-
-@every_aggregator
-def test_the_mask_is_left_alone(part: Part) -> None:
-    mask = HOLES.clone()
-    weigh(part, mask)
-    assert torch.equal(mask, HOLES)

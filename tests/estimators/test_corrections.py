@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from core import CORRECTIONS, Part
+from core import CORRECTIONS
 from estimators.corrections import token_truncated
 
 every_correction = pytest.mark.parametrize("part", CORRECTIONS.values(), ids=list(CORRECTIONS))
@@ -41,29 +41,3 @@ def test_never_above_the_cap_and_importance_sampling_without_it(seed: int, cap: 
     assert token_truncated(old, behaviour, mask, cap=cap)[mask].max() <= cap
     unbounded = token_truncated(old, behaviour, mask, cap=math.inf)
     torch.testing.assert_close(unbounded[mask], torch.exp(old - behaviour)[mask])
-
-
-@every_correction
-def test_sampler_and_trainer_agreeing_gives_ones(part: Part) -> None:
-    old, _, mask = rows()
-    assert torch.equal(part(old, old.clone(), mask), torch.ones(4, 6))
-
-
-@every_correction
-def test_what_lies_outside_the_mask_changes_nothing(part: Part) -> None:
-    old, behaviour, mask = rows()
-    expected = part(old, behaviour, mask)
-    assert expected.shape == mask.shape
-    for junk in (math.nan, math.inf, -math.inf):
-        found = part(old.where(mask, junk), behaviour.where(mask, junk), mask)
-        assert torch.equal(found.where(mask, 1.0), expected.where(mask, 1.0))
-        assert found.isfinite().all()
-        one_sided = part(old, behaviour.where(mask, junk), mask)
-        assert one_sided.isfinite().all()
-
-
-@every_correction
-def test_permuting_rows_permutes_factors(part: Part) -> None:
-    old, behaviour, mask = rows()
-    order = torch.tensor([2, 0, 3, 1])
-    assert torch.equal(part(old[order], behaviour[order], mask[order]), part(old, behaviour, mask)[order])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from core import FILTERS, Batch, GrpoLabError, Part
+from core import FILTERS, Batch, GrpoLabError
 from estimators.filters import nonuniform
 
 every_filter = pytest.mark.parametrize("part", FILTERS.values(), ids=list(FILTERS))
@@ -26,14 +26,3 @@ def test_reads_the_verdict_and_not_the_reward() -> None:
 def test_a_batch_without_verdicts_is_an_error() -> None:
     with pytest.raises(GrpoLabError, match="correct was not filled"):
         nonuniform(Batch.of([[1.0, 0.0]]))
-
-
-@every_filter
-def test_one_verdict_per_group_whatever_the_order(part: Part) -> None:
-    draw = torch.Generator().manual_seed(0)
-    batch = Batch.of(torch.randn(4, 3, generator=draw), correct=CORRECT, truncated=~CORRECT)
-    keep = part(batch)
-    assert keep.shape == (4,)
-    assert keep.dtype == torch.bool
-    order = torch.tensor([3, 1, 0, 2])
-    assert torch.equal(part(batch.select(order)), keep[order])

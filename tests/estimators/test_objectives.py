@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from core import AGGREGATORS, OBJECTIVES, Batch, Part, TokenLoss, Variant
-from core.loss import RowTensors, prepare
+from core import AGGREGATORS, OBJECTIVES, Batch, Part, TokenLoss
 from estimators.advantages.group import group_mean, group_mean_std
 from estimators.aggregators import seq_mean_token_mean, token_mean
 from estimators.objectives.token import clip, policy_gradient
@@ -148,95 +147,3 @@ def test_on_policy_value_is_zero_for_centred_advantages_and_row_means() -> None:
         assert (seq_mean_token_mean(mask) * loss).sum().abs() < 1e-6
         # a mean over tokens weighs long responses more, so there it is not zero
         assert (token_mean(mask) * loss).sum().abs() > 1e-3
-
-
-# the contract
-
-
-def inputs(part: Part, seed: int = 0, P: int = 3, G: int = 2, T: int = 5) -> tuple[dict[str, Tensor], Tensor]:
-    """What the part asks for, filled at random, and the mask; [P, G, ...] for parts that see whole groups."""
-    draw = torch.Generator().manual_seed(seed)
-    mask = torch.rand(P * G, T, generator=draw) < 0.7
-    mask[:, 0] = True
-    logps = torch.randn(P * G, T, generator=draw) - 3
-    filled = {name: torch.randn(P * G, T, generator=draw) - 3 for name in ("old_logps", "behaviour_logps", "ref_logps")}
-    filled |= {
-        "logps": logps, "mask": mask, "advantages": torch.randn(P * G, T, generator=draw),
-        "values": torch.randn(P * G, T, generator=draw), "sum_squared_probs": torch.rand(P * G, T, generator=draw),
-        "entropy": torch.rand(P * G, T, generator=draw), "lengths": mask.sum(-1),
-        "truncated": torch.zeros(P * G, dtype=torch.bool), "rewards": torch.randn(P * G, generator=draw),
-    }  # fmt: skip
-    if part.options["prepare"]:
-        variant = Variant(advantage=group_mean, objective=part, aggregator=token_mean)
-        filled["prepared"] = prepare(variant, RowTensors(filled), logps, draw)
-    asked = {name: filled[name] for name in part.parameters}
-    if part.options["level"] == "group":
-        asked = {name: x.view(P, G, *x.shape[1:]) for name, x in asked.items()}
-    return asked, mask
-
-
-def masked_loss(part: Part, asked: dict[str, Tensor], mask: Tensor) -> Tensor:
-    """Token losses with everything outside the mask left out, as the core does it."""
-    result = part(**asked)
-    loss: Tensor = (result.loss if isinstance(result, TokenLoss) else result).reshape(mask.shape)
-    return torch.where(mask, loss, 0.0)
-
-
-@every_objective
-def test_token_loss_has_the_shape_of_its_rows(part: Part) -> None:
-    asked, _ = inputs(part)
-    result = part(**asked)
-    loss = result.loss if isinstance(result, TokenLoss) else result
-    assert loss.shape == asked["logps"].shape
-    info = result.info if isinstance(result, TokenLoss) else {}
-    assert all(values.shape == asked["logps"].shape for values in info.values())
-
-
-@every_objective
-def test_the_gradient_reaches_the_policy(part: Part) -> None:
-    asked, mask = inputs(part)
-    asked["logps"] = asked["logps"].requires_grad_()
-    assert gradient(masked_loss(part, asked, mask).sum(), asked["logps"]).ne(0).any()
-
-
-@every_objective
-@given(seed=rows, data=st.data())
-def test_permuting_rows_permutes_losses(part: Part, seed: int, data: st.DataObject) -> None:
-    asked, mask = inputs(part, seed)
-    if part.options["prepare"] or part.options["level"] == "group":
-        return
-    order = torch.tensor(data.draw(st.permutations(range(len(mask)))))
-    shuffled = {name: x[order] for name, x in asked.items()}
-    torch.testing.assert_close(masked_loss(part, shuffled, mask[order]), masked_loss(part, asked, mask)[order])
-
-
-@every_objective
-def test_a_row_without_advantage_has_no_loss_where_declared(part: Part) -> None:
-    if not part.options["zero_at_zero_advantage"]:
-        pytest.skip("not declared")
-    asked, mask = inputs(part)
-    asked["advantages"] = torch.zeros_like(asked["advantages"])
-    asked["logps"] = asked["logps"].requires_grad_()
-    loss = masked_loss(part, asked, mask)
-    assert loss.eq(0).all()
-    assert gradient(loss.sum(), asked["logps"]).eq(0).all()
-
-
-@every_objective
-@pytest.mark.parametrize("junk", [math.nan, math.inf, -math.inf])
-def test_whatever_lies_outside_the_mask_changes_no_counted_token(part: Part, junk: float) -> None:
-    def losses(value: float | None) -> tuple[Tensor, Tensor]:
-        asked, mask = inputs(part)
-        logps = asked["logps"].requires_grad_()
-        if value is not None:
-            asked = {
-                name: torch.where(mask.view(x.shape), x, value)
-                if x.is_floating_point() and x.shape == logps.shape and name not in ("logps", "prepared")
-                else x
-                for name, x in asked.items()
-            }
-        loss = masked_loss(part, asked, mask)
-        return loss, gradient(loss.sum(), logps).where(mask.view(logps.shape), 0.0)
-
-    for found, expected in zip(losses(junk), losses(None), strict=True):
-        assert torch.equal(found, expected)

@@ -54,9 +54,6 @@ def test_is_added_to_the_reward() -> None:
     torch.testing.assert_close(shaped, torch.tensor([[0.5, 0.0], [0.0, -1.5]]))
 
 
-# the contract
-
-
 def responses(P: int, G: int) -> tuple[Tensor, Tensor, Tensor]:
     draw = torch.Generator().manual_seed(0)
     lengths = torch.randint(1, 11, (P, G), generator=draw)
@@ -72,19 +69,3 @@ def test_groups_and_greedy_responses_alike(part: Part) -> None:
     assert shaped.dtype == torch.float32
     greedy = part(rewards[:, 0], lengths[:, 0], truncated[:, 0], max_tokens=10)
     assert torch.equal(greedy, shaped[:, 0])
-
-
-@every_shaping
-def test_permuting_samples_and_groups_permutes_rewards(part: Part) -> None:
-    rewards, lengths, truncated = responses(3, 4)
-    shaped = part(rewards, lengths, truncated, max_tokens=10)
-    order = (torch.tensor([2, 0, 1])[:, None], torch.tensor([3, 1, 0, 2]))
-    assert torch.equal(part(rewards[order], lengths[order], truncated[order], max_tokens=10), shaped[order])
-
-
-@every_shaping
-def test_rewards_are_left_alone(part: Part) -> None:
-    rewards, lengths, truncated = responses(3, 4)
-    before = rewards.clone()
-    part(rewards, lengths, truncated, max_tokens=10)
-    assert torch.equal(rewards, before)

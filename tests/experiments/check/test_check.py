@@ -603,6 +603,46 @@ def test_outcomes_are_the_same_every_time_and_do_not_depend_on_global_seeds() ->
         torch.set_rng_state(state)
 
 
+# parts of an unusual form that keep their contract
+
+
+def by_numpy(batch: Batch) -> Tensor:
+    """Outside torch, which refuses what has a gradient."""
+    rewards = batch.rewards.double().numpy()
+    centred = torch.from_numpy(rewards - rewards.mean(1, keepdims=True))
+    return centred.masked_fill(batch.no_spread[:, None], 0.0).float()
+
+
+def centred_in_its_group(logps: Tensor, advantages: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
+    """Whole groups at a time, [P, G, T], less for long responses."""
+    tokens = mask.sum((1, 2), keepdim=True).clamp(min=1)
+    mean = torch.where(mask, advantages, 0.0).sum((1, 2), keepdim=True) / tokens
+    return -(advantages - mean) * logps / lengths.clamp(min=1)[..., None]
+
+
+def asks_for_everything(
+    logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor, behaviour_logps: Tensor, ref_logps: Tensor,
+    values: Tensor, sum_squared_probs: Tensor, entropy: Tensor, lengths: Tensor, truncated: Tensor, rewards: Tensor,
+) -> TokenLoss:  # fmt: skip
+    """Every tensor there is."""
+    by_token = behaviour_logps + ref_logps + values + sum_squared_probs + entropy + old_logps + mask
+    by_row = (rewards + lengths + truncated)[:, None]
+    return TokenLoss(-advantages * logps * (1 + (by_token * by_row).square()), {"sum": by_token})
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        part_of("advantage", by_numpy),
+        part_of("objective", centred_in_its_group, level="group"),
+        part_of("objective", asks_for_everything, zero_at_zero_advantage=True),
+    ],
+    ids=lambda part: part.name,
+)
+def test_nothing_is_held_against_a_sound_part(part: Part) -> None:
+    assert not [(c.name, o.reason) for c, o in examine(part).failures]
+
+
 # properties, on parts of which they are known
 
 
@@ -640,6 +680,7 @@ SIGN, ZERO = "flipping the sign of the rewards flips the advantages", "sums to z
         (ADVANTAGES["group_mean"], "sums to zero over tokens", "does not hold", "48 tokens"),
         (ADVANTAGES["group_mean"], "no spread, no advantage", "holds", ""),
         (ADVANTAGES["no_baseline"], "no spread, no advantage", "does not hold", "an advantage of 8"),
+        (no_epsilon, "no spread, no advantage", "does not hold", "an advantage of inf"),
         (ADVANTAGES["no_baseline"], "no spread, not nearly 0", "does not apply", "anyway"),
         (part_of("advantage", flat, scope="batch"), "reads the whole batch, as declared", "does not hold", "group"),
         (part_of("advantage", mean_of_all.function, scope="batch"), "reads the whole batch, as declared", "holds", ""),

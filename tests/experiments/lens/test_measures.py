@@ -35,7 +35,7 @@ def test_squares_are_those_of_different_batches_by_hand() -> None:
 def test_an_unbiased_estimator_shows_no_bias_whatever_its_noise_and_errors_hold() -> None:
     draw = np.random.default_rng(0)
     true = np.array([1.0, 0.0, 0.0, 0.0, 0.0, 0.0])
-    off = {"scale": [], "direction_bias_squared": [], "bias_squared": []}
+    off: dict[str, list[float]] = {"scale": [], "direction_bias_squared": [], "bias_squared": []}
     for _ in range(200):
         found = estimates(sums(true + 3 * draw.normal(size=(200, 6)), true, 50), 1.0)
         off["scale"].append((found["scale"].value - 1) / found["scale"].error)

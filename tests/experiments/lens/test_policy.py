@@ -7,7 +7,7 @@ from experiments.lens.policy import DIFFICULTIES, END, Responses, TabularPolicy,
 
 BANDIT = TabularPolicy(
     Responses.all(2, 1),
-    logits=torch.tensor([[[0.0, 3.0]]], dtype=torch.float64).log().nan_to_num(neginf=0.0),
+    logits=torch.tensor([[[1.0, 3.0]]], dtype=torch.float64).log(),
     reference=torch.zeros(1, 1, 2, dtype=torch.float64),
     rewards=torch.tensor([[0.0, 1.0]], dtype=torch.float64),
 )
@@ -29,7 +29,7 @@ def test_the_bandit_by_hand() -> None:
     # d p / d logits = p (1 - p) (-1, 1)
     torch.testing.assert_close(BANDIT.true_gradient, torch.tensor([[[-3 / 16, 3 / 16]]], dtype=torch.float64))
     assert BANDIT.greedy.tolist() == [1]
-    assert BANDIT.sum_squared_probs[0, 0, 0].item() == 10 / 16
+    torch.testing.assert_close(BANDIT.sum_squared_probs, torch.full((1, 2, 1), 10 / 16, dtype=torch.float64))
 
 
 def test_probabilities_sum_to_one_and_difficulties_are_as_asked() -> None:

@@ -16,7 +16,7 @@ from experiments.lens.sampled import Measurement, measure, one_step, sample_grou
 from experiments.lens.step import token_constant
 
 TWO = make_policy((0.1, 0.8), vocabulary=2, max_tokens=2)
-NAMES = ["reinforce", "rloo", "dr_grpo", "grpo", "remax", "dapo", "reinforce_pp_baseline", "opo", "gpg"]
+NAMES = ["reinforce", "rloo", "dr_grpo", "grpo", "remax", "dapo", "reinforce_pp_baseline", "opo", "gspo"]
 
 
 def sampled(
@@ -69,7 +69,7 @@ def test_a_filter_pays_for_what_it_throws_away_and_remax_for_its_greedy_response
         reference=torch.zeros(1, 1, 2, dtype=torch.float64),
         rewards=torch.zeros(1, 2, dtype=torch.float64),
     )
-    size = {"groups": 3, "group_size": 2, "seed": 0, "index": 0, "state": None}
+    size: dict[str, Any] = {"groups": 3, "group_size": 2, "seed": 0, "index": 0, "state": None}
     step, tokens, _ = one_step(hopeless, named_variant("dapo"), **size)
     assert step is None
     assert tokens == 10 * 3 * 2  # ten rounds
@@ -91,14 +91,14 @@ def test_weights_show_the_length_bias() -> None:
 
 
 def test_weights_by_difficulty_show_the_division_by_the_std() -> None:
-    policy = make_policy((0.1, 0.5, 0.9))
+    policy = make_policy((0.05, 0.5, 0.95))
     plain, scaled = (
-        [each["relative_scale"] for each in sampled(name, policy, group_size=8, rollouts=48).by_prompt]
+        [each["relative_scale"] for each in sampled(name, policy, group_size=8, rollouts=48, batches=800).by_prompt]
         for name in ("leave_one_out", "group_mean_std")
     )
     assert all(agree(scale, 1) for scale in plain)
     for end in (0, 2):
-        assert scaled[end].value - scaled[1].value > 3 * (scaled[end].error + scaled[1].error)
+        assert scaled[end].value - scaled[1].value > 2 * (scaled[end].error + scaled[1].error)
 
 
 @pytest.mark.usefixtures("fresh_registry")
@@ -124,7 +124,8 @@ def test_terms_beside_the_reward_show_as_bias() -> None:
     assert agree(sampled(plain, TWO, group_size=4, rollouts=16).numbers["bias_squared"], 0)
     for variant in (penalised, bonus):
         _, moments = expected_gradient(TWO, variant, groups=1, group_size=2)
-        found = sampled(variant, TWO, group_size=2, rollouts=2).numbers
+        # the expectation does not depend on the number of groups, so many of them make it sharp
+        found = sampled(variant, TWO, group_size=2, rollouts=40).numbers
         assert moments.numbers(1.0)["bias_squared"] > 0.001
         assert agree(found["bias_squared"], moments.numbers(1.0)["bias_squared"])
 

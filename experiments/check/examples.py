@@ -1,0 +1,203 @@
+"""Random batches with every field that a part may ask for, and the same batch in other clothes."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
+from functools import cache
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from core import Batch
+from core.contracts import FILLED_FIELDS
+from core.problems import Problem
+
+WEIGHTS: Final = (1.0, 0.5)
+"""Of the two reward functions."""
+LONGEST: Final = 6
+LIMIT: Final = 9
+"""The generation limit of most examples, in tokens."""
+
+EVERY_BATCH_LACKS: Final = (*FILLED_FIELDS, "old_logps", "kl_rewards")
+"""Fields that are filled only where something asks for them, or a variant's KL penalty puts them there."""
+
+
+def make_batch(
+    groups: int,
+    samples: int,
+    *,
+    seed: int = 0,
+    binary: bool = False,
+    spread: bool = True,
+    steps: bool = False,
+    kl: bool = False,
+    holes: bool = False,
+    one_token: bool = False,
+    counted: bool = True,
+    limit: int = LIMIT,
+) -> Batch:
+    """A batch of ragged responses to `groups` prompts, with `samples` each, a copy of one's own.
+
+    Rewards are continuous or `binary`; the second group has no `spread`, or none has. `steps` gives rewards to steps of
+    the response, `kl` takes a penalty off every token; both are part of `rewards`. With `holes` some tokens are not
+    counted, and in the first group the last response has none at all; with `counted=False` no response has any.
+    """
+    return copy(_make(groups, samples, seed, binary, spread, steps, kl, holes, one_token, counted, limit))
+
+
+@cache
+def _make(
+    P: int, G: int, seed: int, binary: bool, spread: bool, steps: bool, kl: bool, holes: bool, one_token: bool,
+    counted: bool, limit: int,
+) -> Batch:  # fmt: skip
+    draw = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(1, LONGEST + 1, (P, G), generator=draw)
+    lengths[0, 0], lengths[-1, -1] = LONGEST, LONGEST if P * G == 1 else 1
+    if one_token:
+        lengths = torch.ones_like(lengths)
+    response = torch.arange(int(lengths.max())) < lengths[..., None]
+    shape = response.shape
+    mask = response.clone()
+    if holes:
+        mask &= torch.rand(shape, generator=draw) < 0.7
+        mask[0, 0, 0], mask[0, -1] = True, G == 1
+
+    def logps() -> Tensor:
+        return torch.where(response, -0.05 - 3 * torch.rand(shape, generator=draw), 0.0)
+
+    def noise() -> Tensor:
+        return torch.where(response, torch.randn(shape, generator=draw), 0.0)
+
+    if binary:
+        parts = torch.stack([(torch.rand(P, G, generator=draw) < 0.5).float(), torch.zeros(P, G)], -1)
+        parts[0, 0, 0], parts[0, -1, 0] = 1.0, 0.0
+    else:
+        parts = torch.randn(P, G, 2, generator=draw)
+        parts[0, 0, 0], parts[0, -1, 0] = 1.5, -1.0
+    for p in range(P) if not spread else range(1, min(P, 2)):
+        # 0.7 is no float32 number: the mean of a few of them is off by an ulp
+        parts[p] = torch.tensor([1.0, 0.0] if binary else [0.7, 0.0])
+    rewards = (parts * torch.tensor(WEIGHTS)).sum(-1)
+    old, ref = logps(), logps()
+    ends = response & (torch.rand(shape, generator=draw) < 0.4)
+    ends |= torch.arange(shape[-1]) == lengths[..., None] - 1
+    token_rewards = torch.where(ends, noise(), 0.0)
+    penalties = torch.where(response, -0.1 * (old - ref), 0.0)
+    rewards = rewards + (token_rewards.sum(-1) if steps else 0.0) + (penalties.sum(-1) if kl else 0.0)
+    return Batch(
+        rewards=rewards, response_mask=response, mask=mask if counted else torch.zeros_like(mask),
+        prompt_ids=10 + torch.arange(P), max_tokens=limit, step=1,
+        reward_parts=parts, reward_names=("first", "second"), reward_weights=WEIGHTS, correct=parts[..., 0] > 0.7,
+        truncated=lengths == limit, kl_rewards=penalties if kl else None, kl_coef=0.1 if kl else 0.0,
+        token_rewards=token_rewards if steps else None, step_ends=ends if steps else None,
+        behaviour_logps=torch.where(response, old + 0.1 * noise(), 0.0).clamp(max=0), old_logps=old, ref_logps=ref,
+        values=noise(), sum_squared_probs=_between(old.exp().square(), draw), greedy_rewards=parts[:, 0, 0].flip(0) / 2,
+        policy_version=torch.zeros(P, G, dtype=torch.long),
+        problems=tuple(Problem(f"{p} + 1 = ", str(p + 1), 10 + p) for p in range(P)),
+        prompt_tokens=tuple(torch.tensor([p + 1, 11, 2, 12]) for p in range(P)),
+        response_tokens=torch.where(response, torch.randint(1, 15, shape, generator=draw), 0),
+        behaviour_entropy=noise().abs(),
+    )  # fmt: skip
+
+
+def _between(least: Tensor, draw: torch.Generator) -> Tensor:
+    """A sum of squared probabilities, of which `least` is one."""
+    return least + (1 - least.sqrt()).square() * torch.rand(least.shape, generator=draw)
+
+
+def examples(least: int = 2, *, steps: bool = False) -> Iterator[Batch]:
+    """One batch of each sort, of groups from `least` samples up; with `steps` all have rewards of steps."""
+    yield make_batch(1, least, seed=1, steps=steps)
+    yield make_batch(3, max(least, 4), seed=2, holes=True, steps=steps)
+    yield make_batch(2, max(least, 7), seed=3, binary=True, holes=True, steps=steps)
+    yield make_batch(4, least + 1, seed=4, kl=True, steps=steps, limit=LONGEST)
+    yield make_batch(3, max(least, 3), seed=5, steps=True, kl=True, holes=True)
+    yield make_batch(2, max(least, 3), seed=6, spread=False, steps=steps)
+    yield make_batch(2, max(least, 4), seed=7, counted=False, steps=steps)
+    yield make_batch(2, max(least, 5), seed=8, one_token=True, steps=steps)
+
+
+def tensors(batch: Batch) -> dict[str, Tensor]:
+    """Every field of a batch that is a tensor, by name."""
+    found = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    return {name: value for name, value in found.items() if isinstance(value, Tensor)}
+
+
+def per_token(batch: Batch) -> dict[str, Tensor]:
+    """Every field [P, G, T] of a batch, by name."""
+    return {n: x for n, x in tensors(batch).items() if x.shape == batch.mask.shape and n != "reward_parts"}
+
+
+def mapped(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+    """A copy in which every tensor is changed."""
+    return batch.having(**{name: change(value) for name, value in tensors(batch).items()})
+
+
+def copy(batch: Batch) -> Batch:
+    """A copy that shares no memory."""
+    return mapped(batch, torch.clone)
+
+
+def shuffled_samples(batch: Batch, order: Tensor) -> Batch:
+    """Samples of each group in another order [P, G]."""
+    grouped = {n: x for n, x in tensors(batch).items() if x.shape[:2] == batch.rewards.shape}
+    every = torch.arange(batch.groups)[:, None]
+    return batch.having(**{name: value[every, order] for name, value in grouped.items()})
+
+
+def orders(batch: Batch, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """A random order of the groups [P], and one of the samples of each [P, G]."""
+    draw = torch.Generator().manual_seed(seed)
+    P, G = batch.rewards.shape
+    return torch.randperm(P, generator=draw), torch.stack([torch.randperm(G, generator=draw) for _ in range(P)])
+
+
+def padded(batch: Batch, columns: int) -> Batch:
+    """More columns at the end, which hold no token of any response."""
+    return batch.having(
+        **{name: torch.nn.functional.pad(value, (0, columns)) for name, value in per_token(batch).items()}
+    )
+
+
+def with_junk(batch: Batch, junk: float) -> Batch:
+    """`junk` in every field [P, G, T] where there is no token of the response."""
+    floating = {name: value for name, value in per_token(batch).items() if value.is_floating_point()}
+    return batch.having(**{name: torch.where(batch.response_mask, x, junk) for name, x in floating.items()})
+
+
+def affine(batch: Batch, scale: float, shift: float) -> Batch:
+    """Rewards times `scale` plus `shift`, and with them everything that is measured in rewards."""
+    assert batch.token_rewards is None
+    assert batch.kl_rewards is None
+    changed = {n: scale * x + shift for n, x in tensors(batch).items() if n in ("rewards", "greedy_rewards", "values")}
+    changed["reward_parts"] = scale * batch.require("reward_parts") + shift / sum(batch.reward_weights)
+    return batch.having(**changed)
+
+
+def with_equal_rewards(batch: Batch, levels: Sequence[float]) -> Batch:
+    """The first groups' rewards all equal to one level each, the greedy response's too; other groups as they were."""
+    changed = {n: tensors(batch)[n].clone() for n in ("rewards", "greedy_rewards", "reward_parts", "correct")}
+    for p, level in enumerate(levels):
+        changed["rewards"][p] = changed["greedy_rewards"][p] = level
+        changed["reward_parts"][p] = torch.tensor([level, 0.0])
+        changed["correct"][p] = level >= 1
+    return batch.having(**changed)
+
+
+def with_other_groups(batch: Batch, other: Batch, kept: int) -> Batch:
+    """Group `kept` of one batch among the groups of another."""
+    mixed = {}
+    for name, value in tensors(batch).items():
+        mixed[name] = getattr(other, name).clone()
+        mixed[name][kept] = value[kept]
+    return batch.having(**mixed | {"prompt_ids": batch.prompt_ids})
+
+
+def without(batch: Batch, names: Sequence[str]) -> Batch:
+    """A batch in which these fields were not filled."""
+    return batch.having(**dict.fromkeys(names))
+
+
+def rewards_of(batch: Batch, group: int = 0) -> str:
+    """A group's rewards, for a message."""
+    return "rewards " + " ".join(f"{reward:.4g}" for reward in batch.rewards[group].tolist())

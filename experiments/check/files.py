@@ -1,0 +1,89 @@
+"""Which parts are meant: a user's files, imported, and names."""
+
+import importlib
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from core import GrpoLabError, Part
+from core.errors import near
+from core.registry import REGISTRIES
+
+
+def registered() -> dict[str, Part]:
+    """Every part of every kind, by name."""
+    return {name: part for registry in REGISTRIES.values() for name, part in registry.items()}
+
+
+def is_file(target: str) -> bool:
+    """Whether a file is meant rather than a name."""
+    return target.endswith(".py") or "/" in target
+
+
+def find_parts(targets: Sequence[str]) -> list[Part]:
+    """The parts that files and names stand for: those named, else those of the files, else every one there is."""
+    names = [target for target in targets if not is_file(target)]
+    of_files = [part for target in targets if is_file(target) for part in parts_of(Path(target))]
+    known = registered()
+    for name in names:
+        if name not in known:
+            raise GrpoLabError(f"unknown part '{name}': {near(name, known)}")
+    found = [known[name] for name in names] or of_files or list(known.values())
+    return list(dict.fromkeys(found))
+
+
+def parts_of(file: Path) -> list[Part]:
+    """What a file registers; it is imported unless it has been."""
+    if not file.is_file():
+        raise GrpoLabError(f"file not found: {file} (looked from {Path.cwd()})")
+    before = registered().keys()
+    if not any(_is(module, file) for module in list(sys.modules.values())):
+        _import(file)
+    found = [part for name, part in registered().items() if name not in before or _defines(file, part)]
+    if not found:
+        raise GrpoLabError(
+            f"{file} registers no part; put a decorator over a function of it, e.g. @advantage from core, and see "
+            "CONTRIBUTING.md for the signature of each kind"
+        )
+    return found
+
+
+def _import(file: Path) -> None:
+    """Import a file by its name, its folder on the path, as a gin file would."""
+    folder = str(file.resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
+    importlib.invalidate_caches()
+    try:
+        module = importlib.import_module(file.stem)
+    except GrpoLabError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever a user's file does
+        raise GrpoLabError(
+            f"{file} cannot be imported: {type(error).__name__}: {error} ({', '.join(_lines(error, file))}); mend it "
+            "and check again"
+        ) from error
+    if not _is(module, file):
+        raise GrpoLabError(
+            f"{file}: the name '{file.stem}' is taken by the module at {getattr(module, '__file__', 'no file')}; "
+            "rename the file"
+        )
+
+
+def _lines(error: BaseException, file: Path) -> Iterator[str]:
+    """Where in the file it went wrong."""
+    if isinstance(error, SyntaxError):
+        yield f"line {error.lineno}"
+        return
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == file.resolve()]
+    yield f"line {frames[-1].lineno}" if frames else "on import"
+
+
+def _is(module: object, file: Path) -> bool:
+    path = getattr(module, "__file__", None)
+    return isinstance(path, str) and Path(path).name == file.name and Path(path).resolve() == file.resolve()
+
+
+def _defines(file: Path, part: Part) -> bool:
+    return Path(part.place.rpartition(":")[0]).resolve() == file.resolve()

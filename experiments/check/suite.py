@@ -1,0 +1,62 @@
+"""All checks by kind of part, and a part with what they found."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+from core import Part
+from experiments.check import (
+    advantages,
+    aggregators,
+    corrections,
+    filters,
+    kls,
+    objectives,
+    rewards,
+    shapings,
+    variants,
+)
+from experiments.check.checks import Check, Outcome
+
+CHECKS: Final[Mapping[str, tuple[Check, ...]]] = MappingProxyType({
+    family.CHECKS.kind: tuple(family.CHECKS)
+    for family in (advantages, objectives, aggregators, kls, corrections, filters, shapings, variants, rewards)
+})  # fmt: skip
+"""Kind of part to its checks. Other kinds need a model or a machine, and there is nothing to check about them here."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """A part, and the outcome of every check of its kind."""
+
+    part: Part
+    outcomes: tuple[tuple[Check, Outcome], ...]
+
+    @property
+    def failures(self) -> tuple[tuple[Check, Outcome], ...]:
+        """What must hold and does not."""
+        return tuple((c, o) for c, o in self.outcomes if c.must and o.state == "does not hold")
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain data."""
+        return {
+            "part": self.part.name, "kind": self.part.kind, "place": self.part.place,
+            "checks": [
+                {"name": check.name, "must": check.must, "outcome": outcome.state, "reason": outcome.reason,
+                 "remedy": check.remedy if check.must and outcome.state == "does not hold" else ""}
+                for check, outcome in self.outcomes
+            ],
+        }  # fmt: skip
+
+
+def examine(part: Part) -> Findings:
+    """Put a part through every check of its kind.
+
+    Where the first one fails, others that fail with it say nothing of their own: they are left for the next time.
+    """
+    found = [(check, check(part)) for check in CHECKS.get(part.kind, ())]
+    if found and found[0][1].state == "does not hold":
+        later = Outcome("does not apply", f"'{found[0][0].name}' comes first")
+        found[1:] = [(check, later if outcome.state == "does not hold" else outcome) for check, outcome in found[1:]]
+    return Findings(part, tuple(found))

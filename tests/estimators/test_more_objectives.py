@@ -1,0 +1,512 @@
+"""The catalogue of objectives beyond PPO's clip: numbers by hand, and the identities that tie them to it."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from core import Part, TokenLoss
+from core.loss import RowTensors, prepare
+from core.variant import Variant
+from estimators.advantages.group import group_mean
+from estimators.aggregators import seq_mean_token_mean, seq_mean_token_sum, token_mean
+from estimators.objectives.covariance import cov_clip, cov_kl
+from estimators.objectives.divergence import dppo_kl_mask, dppo_tv_mask
+from estimators.objectives.sequence import geo_mean_clip, gspo_clip, gspo_token_clip, sequence_clip, vespo_weight
+from estimators.objectives.token import (
+    capped_clip,
+    cispo_clip,
+    clip,
+    dro_quadratic,
+    dual_clip,
+    off_policy_masked_clip,
+    policy_gradient,
+    sapo_gate,
+)
+
+seeds = st.integers(0, 1000)
+eps = st.floats(0.01, 0.9)
+
+
+def tensor(*values: float) -> Tensor:
+    return torch.tensor([values], dtype=torch.float64)
+
+
+def loss_of(part: Part, *args: Tensor, **hyper: Any) -> Tensor:
+    result = part(*args, **hyper)
+    loss: Tensor = result.loss if isinstance(result, TokenLoss) else result
+    return loss
+
+
+def info_of(part: Part, *args: Tensor, **hyper: Any) -> dict[str, Tensor]:
+    return dict(part(*args, **hyper).info)
+
+
+def value_and_gradient(part: Part, rows: "Rows", weights: Tensor, *more: Tensor, **hyper: Any) -> tuple[Tensor, Tensor]:
+    """The weighted sum of a part's losses, and its gradient in the log-probs."""
+    logps = rows.logps.clone().requires_grad_()
+    tensors = {"logps": logps, "old_logps": rows.old, "advantages": rows.advantages, "mask": rows.mask}
+    asked = [tensors[name] for name in part.parameters if name in tensors]
+    loss = (weights * torch.where(rows.mask, loss_of(part, *asked, *more, **hyper), 0.0)).sum()
+    return loss.detach(), torch.autograd.grad(loss, logps)[0]
+
+
+class Rows:
+    """Log-probs, old log-probs, advantages and a mask with holes, float64; 0 outside the mask, as the core hands in."""
+
+    def __init__(self, seed: int, *, by_token: bool = False, spread: float = 0.5, B: int = 5, T: int = 6) -> None:
+        draw = torch.Generator().manual_seed(seed)
+        self.mask = torch.rand(B, T, generator=draw) < 0.7
+        self.mask[:, 0] = True
+
+        def noise(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=draw, dtype=torch.float64)
+
+        self.logps = (noise(B, T) - 3).where(self.mask, 0.0)
+        self.old = (self.logps + spread * noise(B, T)).where(self.mask, 0.0)
+        self.advantages = noise(B, T) if by_token else noise(B, 1).expand(B, T).clone()
+        self.n = self.mask.sum(1, keepdim=True)
+
+
+def close(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> None:
+    """Value and gradient."""
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+# dual clip and two-sided clip
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "loss", "slope"),
+    [
+        (4.0, -2.0, 6.0, 0.0),  # capped at 3 |A|
+        (2.5, -2.0, 5.0, 5.0),  # below the cap: pushed down
+        (0.5, -2.0, 1.6, 0.0),  # clipped from below
+        (4.0, 2.0, -2.4, 0.0),  # a good token: PPO's clip, no cap
+        (0.5, 2.0, -1.0, -1.0),
+    ],
+)
+def test_dual_clip_by_hand(ratio: float, advantage: float, loss: float, slope: float) -> None:
+    logps = tensor(math.log(ratio)).requires_grad_()
+    found = loss_of(dual_clip, logps, tensor(0.0), tensor(advantage))
+    assert found.item() == pytest.approx(loss)
+    assert torch.autograd.grad(found.sum(), logps)[0].item() == pytest.approx(slope)
+
+
+def test_dual_clip_counts_what_the_cap_stops() -> None:
+    info = info_of(dual_clip, tensor(math.log(4), math.log(4), 0.0), tensor(0, 0, 0), tensor(-1, 1, -1))
+    assert info["clip_cap"].tolist() == [[True, False, False]]
+    assert info["clip_fraction"].tolist() == [[True, True, False]]
+
+
+@given(seeds, eps, eps)
+def test_dual_clip_without_a_cap_is_clip_and_differs_only_beyond_it(seed: int, low: float, high: float) -> None:
+    rows = Rows(seed, by_token=True, spread=1.5)
+    bounds = {"eps_low": low, "eps_high": high}
+    plain = loss_of(clip, rows.logps, rows.old, rows.advantages, **bounds)
+    assert torch.equal(loss_of(dual_clip, rows.logps, rows.old, rows.advantages, **bounds, ratio_cap=math.inf), plain)
+    capped = loss_of(dual_clip, rows.logps, rows.old, rows.advantages, **bounds, ratio_cap=1.5)
+    beyond = (rows.advantages < 0) & (torch.exp(rows.logps - rows.old) > 1.5)
+    assert torch.equal(capped != plain, beyond)
+    assert (capped <= plain).all()
+
+
+@given(seeds, eps, eps, st.floats(0, 3))
+def test_two_sided_clip_is_dual_clip_with_the_same_cap(seed: int, low: float, high: float, more: float) -> None:
+    rows = Rows(seed, by_token=True, spread=1.5)
+    weights = token_mean(rows.mask)
+    hyper = {"eps_low": low, "eps_high": high, "ratio_cap": 1 + high + more + 1e-6}
+    close(
+        value_and_gradient(capped_clip, rows, weights, **hyper), value_and_gradient(dual_clip, rows, weights, **hyper)
+    )
+    assert torch.equal(
+        info_of(capped_clip, rows.logps, rows.old, rows.advantages, **hyper)["clip_fraction"],
+        info_of(dual_clip, rows.logps, rows.old, rows.advantages, **hyper)["clip_fraction"],
+    )
+
+
+def test_two_sided_clip_by_hand() -> None:
+    """A cap of 1.1, below 1 + eps_high, bounds good tokens too: that is where it is no dual clip."""
+    hyper = {"ratio_cap": 1.1}
+    assert loss_of(capped_clip, tensor(math.log(1.5)), tensor(0), tensor(2), **hyper).item() == pytest.approx(-2.2)
+    assert loss_of(capped_clip, tensor(math.log(6.0)), tensor(0), tensor(-2)).item() == pytest.approx(8)
+
+
+# off-policy rows
+
+
+def test_a_bad_row_that_the_policy_has_left_is_dropped() -> None:
+    mask = torch.tensor([[True, True, False]]).expand(3, 3)
+    logps = torch.tensor([[-2.0, -2.0, 0]] * 3, dtype=torch.float64)
+    behaviour = torch.tensor([[-1.0, -2.0, 50], [-1.0, -2.0, 50], [-1.2, -2.0, 50]], dtype=torch.float64)
+    advantages = torch.tensor([[-1.0], [1.0], [-1.0]], dtype=torch.float64).expand(3, 3)
+    # mean gaps: 0.5, 0.5 and 0.4
+    found = loss_of(off_policy_masked_clip, logps, logps, advantages, mask, behaviour, threshold=0.45)
+    assert found[:, 0].tolist() == [0, -1, 1]
+    at_the_threshold = loss_of(off_policy_masked_clip, logps, logps, advantages, mask, behaviour)
+    assert at_the_threshold[0, 0].item() == 1
+    info = info_of(off_policy_masked_clip, logps, logps, advantages, mask, behaviour, threshold=0.45)
+    assert info["dropped"][:, 0].tolist() == [True, False, False]
+
+
+@given(seeds, eps, eps)
+def test_without_a_threshold_it_is_clip(seed: int, low: float, high: float) -> None:
+    rows = Rows(seed)
+    bounds = {"eps_low": low, "eps_high": high}
+    found = loss_of(
+        off_policy_masked_clip, rows.logps, rows.old, rows.advantages, rows.mask, rows.old, threshold=math.inf, **bounds
+    )
+    assert torch.equal(found, loss_of(clip, rows.logps, rows.old, rows.advantages, **bounds))
+
+
+# cispo, sapo, dro
+
+
+def test_cispo_by_hand() -> None:
+    logps = tensor(-1.0, -2.0, -3.0).requires_grad_()
+    old = tensor(-1.0 - math.log(8), -2.0, -3.0 + math.log(4))  # ratios 8, 1, 1/4
+    found = loss_of(cispo_clip, logps, old, tensor(1.0, 1.0, -2.0), eps_low=0.5, eps_high=1.0)
+    assert found[0].tolist() == pytest.approx([2, 2, 0.5 * 2 * -3])
+    # every token keeps a gradient: minus weight times advantage
+    assert torch.autograd.grad(found.sum(), logps)[0][0].tolist() == pytest.approx([-2, -1, 1])
+    info = info_of(cispo_clip, logps.detach(), old, tensor(1.0, 1.0, -2.0))
+    assert info["clip_fraction"].tolist() == [[True, False, False]]  # at most 5, no lower bound
+
+
+@given(seeds)
+def test_cispo_without_bounds_is_importance_sampling(seed: int) -> None:
+    rows = Rows(seed, by_token=True)
+    weights = token_mean(rows.mask)
+    found = value_and_gradient(cispo_clip, rows, weights, eps_low=1.0, eps_high=math.inf)[1]
+    q = torch.exp(rows.logps - rows.old)
+    torch.testing.assert_close(found, weights * -q * rows.advantages)
+    bounded = value_and_gradient(cispo_clip, rows, weights, eps_low=0.5, eps_high=0.1)[1]
+    assert bounded[rows.mask].ne(0).all()
+
+
+def test_sapo_by_hand() -> None:
+    logps = tensor(0.0, 0.0, math.log(2)).requires_grad_()
+    found = loss_of(sapo_gate, logps, tensor(0, 0, 0), tensor(1.0, -1.0, 1.0))
+    gate = 4 / (1 + math.exp(-1))
+    assert found[0].tolist() == pytest.approx([-2, 2 / 1.05, -gate])
+    # slope 1 at q = 1 whatever the temperature; at q = 2: q * 4 * s * (1 - s)
+    s = 1 / (1 + math.exp(-1))
+    assert torch.autograd.grad(found.sum(), logps)[0][0].tolist() == pytest.approx([-1, 1, -2 * 4 * s * (1 - s)])
+    other = loss_of(
+        sapo_gate, logps.detach(), tensor(0, 0, 0), tensor(1.0, -1.0, 1.0), tau_positive=2.0, tau_negative=4.0
+    )
+    assert other[0].tolist() == pytest.approx([-1, 0.5, -2 / (1 + math.exp(-2))])
+
+
+@given(seeds, st.floats(0.2, 5))
+def test_sapos_gate_is_bounded(seed: int, tau: float) -> None:
+    rows = Rows(seed, by_token=True, spread=3)
+    assume(rows.advantages.ne(0).all())
+    found = loss_of(sapo_gate, rows.logps, rows.old, rows.advantages, tau_positive=tau, tau_negative=tau)
+    gates = -found / rows.advantages
+    assert (gates >= 0).all()
+    assert (gates <= 4 / tau + 1e-12).all()
+
+
+def test_dro_by_hand() -> None:
+    logps = tensor(-1.0, -1.0).requires_grad_()
+    found = loss_of(dro_quadratic, logps, tensor(-3.0, -1.0), tensor(2.0, 0.0), beta=0.5)
+    assert found[0].tolist() == [2 + 0.25 * 4, 0]
+    assert torch.autograd.grad(found.sum(), logps)[0][0].tolist() == [-2 + 0.5 * 2, 0]
+    assert loss_of(dro_quadratic, logps, tensor(-3.0, -1.0), tensor(0.0, 0.0))[0, 0].item() == 2  # beta is 1
+
+
+# one ratio per response
+
+
+def test_gspo_by_hand() -> None:
+    # d = 0.2, 0.4 and a hole: s = exp(0.3)
+    mask = torch.tensor([[True, False, True]])
+    logps = tensor(0.2, 9.0, 0.4).requires_grad_()
+    found = loss_of(gspo_clip, logps, tensor(0, 0, 0), tensor(2, 2, 2), mask, eps_low=0.5, eps_high=0.5)
+    assert found[0, 0].item() == pytest.approx(-2 * math.exp(0.3))
+    slopes = torch.autograd.grad(torch.where(mask, found, 0.0).sum(), logps)[0]
+    # two tokens, each with a half of each token's gradient
+    assert slopes[0].tolist() == pytest.approx([-2 * math.exp(0.3), 0, -2 * math.exp(0.3)])
+    clipped = loss_of(gspo_clip, logps, tensor(0, 0, 0), tensor(2, 2, 2), mask)
+    assert clipped[0, 0].item() == pytest.approx(-2 * (1 + 4e-4))
+    low = loss_of(gspo_clip, -logps, tensor(0, 0, 0), tensor(-2, -2, -2), mask)
+    assert low[0, 0].item() == pytest.approx(2 * (1 - 3e-4))
+    assert info_of(gspo_clip, -logps, tensor(0, 0, 0), tensor(-2, -2, -2), mask)["clip_low"].all()
+
+
+@given(seeds, eps, eps)
+def test_both_forms_of_gspo_agree_for_one_advantage_a_row(seed: int, low: float, high: float) -> None:
+    rows = Rows(seed)
+    for aggregator in (token_mean, seq_mean_token_mean, seq_mean_token_sum):
+        weights, bounds = aggregator(rows.mask), {"eps_low": low, "eps_high": high}
+        close(
+            value_and_gradient(gspo_token_clip, rows, weights, **bounds),
+            value_and_gradient(gspo_clip, rows, weights, **bounds),
+        )
+
+
+def test_the_token_form_of_gspo_keeps_each_tokens_own_advantage() -> None:
+    rows = Rows(3, by_token=True, spread=0.0)
+    weights = token_mean(rows.mask)
+    token = value_and_gradient(gspo_token_clip, rows, weights)[1]
+    torch.testing.assert_close(token, -weights * rows.advantages)
+    whole = value_and_gradient(gspo_clip, rows, weights)[1]
+    assert not torch.allclose(whole, token)
+
+
+def test_default_bounds_of_the_token_form() -> None:
+    mask = torch.ones(1, 1, dtype=torch.bool)
+    for d, advantage, expected in ((0.1, 1.0, -(1 + 4e-4)), (-0.1, -1.0, 1 - 3e-4)):
+        assert loss_of(gspo_token_clip, tensor(d), tensor(0), tensor(advantage), mask).item() == pytest.approx(expected)
+
+
+@given(seeds, eps, eps)
+def test_one_token_responses_make_gspo_clip(seed: int, low: float, high: float) -> None:
+    rows = Rows(seed)
+    rows.mask = torch.zeros_like(rows.mask)
+    rows.mask[:, 1] = True
+    weights, bounds = token_mean(rows.mask), {"eps_low": low, "eps_high": high}
+    expected = value_and_gradient(clip, rows, weights, **bounds)
+    for part in (gspo_clip, gspo_token_clip, sequence_clip):
+        close(value_and_gradient(part, rows, weights, **bounds), expected)
+
+
+def test_sequence_ratio_by_hand() -> None:
+    mask = torch.tensor([[True, True]])
+    logps = tensor(math.log(2), math.log(3)).requires_grad_()
+    found = loss_of(sequence_clip, logps, tensor(0, 0), tensor(-1, -1), mask)
+    assert found.sum().item() == pytest.approx(6)  # the product, once per response
+    assert torch.autograd.grad(found.sum(), logps)[0][0].tolist() == pytest.approx([6, 6])
+    assert loss_of(sequence_clip, logps, tensor(0, 0), tensor(1, 1), mask).sum().item() == pytest.approx(-1.2)
+    assert loss_of(sequence_clip, -logps, tensor(0, 0), tensor(-1, -1), mask).sum().item() == pytest.approx(0.8)
+
+
+def test_geometric_mean_by_hand() -> None:
+    # A > 0: log-ratios 1, -1 become 0.4 and -1: exp(-0.3); A < 0: 1 and -0.4: exp(0.3)
+    mask = torch.tensor([[True, True, False]])
+    logps = tensor(1.0, -1.0, 7.0).requires_grad_()
+    good = loss_of(geo_mean_clip, logps, tensor(0, 0, 0), tensor(2, 2, 2), mask)
+    assert good[0, 0].item() == pytest.approx(-2 * math.exp(-0.3))
+    bad = loss_of(geo_mean_clip, logps, tensor(0, 0, 0), tensor(-2, -2, -2), mask)
+    assert bad[0, 0].item() == pytest.approx(2 * math.exp(0.3))
+    slopes = torch.autograd.grad(good[0, 0], logps)[0]
+    assert slopes[0].tolist() == pytest.approx([0, -math.exp(-0.3), 0])  # the clipped token has none
+    info = info_of(geo_mean_clip, logps, tensor(0, 0, 0), tensor(2, 2, 2), mask)
+    assert info["clip_fraction"].tolist() == [[True, False, True]]
+    narrow = loss_of(geo_mean_clip, logps, tensor(0, 0, 0), tensor(2, 2, 2), mask, eps_high=0.2)
+    assert narrow[0, 0].item() == pytest.approx(-2 * math.exp(-0.4))
+    low = loss_of(geo_mean_clip, logps, tensor(0, 0, 0), tensor(-2, -2, -2), mask, eps_low=0.2)
+    assert low[0, 0].item() == pytest.approx(2 * math.exp(0.4))
+
+
+@given(seeds)
+def test_wide_gmpo_is_wide_gspo(seed: int) -> None:
+    rows = Rows(seed)
+    weights, wide = seq_mean_token_mean(rows.mask), {"eps_low": 1e6, "eps_high": 1e6}
+    close(
+        value_and_gradient(geo_mean_clip, rows, weights, **wide), value_and_gradient(gspo_clip, rows, weights, **wide)
+    )
+
+
+@given(seeds, eps, eps)
+def test_luspo_is_gspos_row_loss_times_its_length(seed: int, low: float, high: float) -> None:
+    rows = Rows(seed)
+    row_loss = loss_of(gspo_clip, rows.logps, rows.old, rows.advantages, rows.mask, eps_low=low, eps_high=high)[:, :1]
+    expected = (row_loss * rows.n).mean()
+    found = value_and_gradient(gspo_clip, rows, seq_mean_token_sum(rows.mask), eps_low=low, eps_high=high)[0]
+    torch.testing.assert_close(found, expected)
+
+
+def test_vespo_by_hand() -> None:
+    # w = 2 * 1.5 = 3 on counted tokens
+    mask = torch.tensor([[True, True, False]])
+    logps = tensor(math.log(2) - 3, math.log(1.5) - 3, 5.0).requires_grad_()
+    old = tensor(-3.0, -3.0, 0.0)
+    phi = math.exp(3) * 3**2 * math.exp(-3 * 3)
+    found = loss_of(vespo_weight, logps, old, tensor(2, 2, 2), mask)
+    assert found[0, 0].item() == pytest.approx(-phi * 2 * (math.log(2) - 3))
+    assert torch.autograd.grad(found[0, 1], logps)[0][0].tolist() == pytest.approx([0, -2 * phi, 0])
+    bad = info_of(vespo_weight, logps, old, tensor(-2, -2, -2), mask)["weight"]
+    assert bad[0, 0].item() == pytest.approx(math.exp(2) * 3**3 * math.exp(-2 * 3))
+    zero = info_of(vespo_weight, logps, old, tensor(0, 0, 0), mask)["weight"]
+    assert zero[0, 0].item() == pytest.approx(phi)  # 0 counts as positive
+    assert info_of(vespo_weight, old, old, tensor(1, -1, 1), mask)["weight"][0].tolist() == pytest.approx([1, 1, 1])
+    other = info_of(
+        vespo_weight, logps, old, tensor(1, -1, 1), mask, k_positive=1.0, lambda_positive=0.5, k_negative=0.5,
+        lambda_negative=0.25,
+    )["weight"]  # fmt: skip
+    assert other[0, 0].item() == pytest.approx(math.exp(0.5) * 3 * math.exp(-1.5))
+    assert other[0, 1].item() == pytest.approx(math.exp(0.25) * math.sqrt(3) * math.exp(-0.75))
+
+
+def test_vespos_bounds() -> None:
+    mask = torch.ones(1, 2, dtype=torch.bool)
+
+    def ratio(first: float, second: float, **bounds: float) -> float:
+        return info_of(vespo_weight, tensor(first, second), tensor(0, 0), tensor(1, 1), mask, **bounds)["ratio"][
+            0, 0
+        ].item()
+
+    assert ratio(50.0, -19.0) == pytest.approx(math.exp(20 - 19))  # each token's log-ratio is bounded first
+    assert ratio(-50.0, -50.0) == pytest.approx(1e-8)
+    assert ratio(15.0, 15.0) == pytest.approx(math.exp(20))
+    assert ratio(3.0, 3.0, max_log_weight=2.0) == pytest.approx(math.exp(2))
+    assert ratio(-3.0, -3.0, min_weight=0.5) == pytest.approx(0.5)
+    assert ratio(3.0, 0.0, max_token_log_ratio=1.0) == pytest.approx(math.exp(1))
+    overflow = info_of(vespo_weight, tensor(100.0, 100.0), tensor(0, 0), tensor(1, 1), mask)["weight"]
+    assert overflow.eq(0).all()
+
+
+# covariance
+
+
+def prepared_by(part: Part, rows: Rows, seed: int = 0, **hyper: Any) -> Tensor:
+    """What the core hands to the objective: chosen once per step."""
+    variant = Variant(advantage=group_mean, objective=part.using(**hyper), aggregator=token_mean)
+    tensors = RowTensors(old_logps=rows.old, advantages=rows.advantages, mask=rows.mask)
+    return prepare(variant, tensors, rows.logps, torch.Generator().manual_seed(seed))
+
+
+def covariances(rows: Rows) -> Tensor:
+    """By hand: products of deviations over counted tokens."""
+    A, lp = rows.advantages[rows.mask], rows.logps[rows.mask]
+    return (rows.advantages - A.mean()) * (rows.logps - lp.mean())
+
+
+@given(seeds)
+def test_clip_cov_stops_unclipped_tokens_of_moderate_covariance(seed: int) -> None:
+    rows = Rows(seed, by_token=True)
+    bounds: dict[str, Any] = {"cov_low": 0.2, "cov_high": 1.5, "eps_low": 0.3, "eps_high": 0.4}
+    stopped = prepared_by(cov_clip, rows, share=1.0, **bounds)
+    q, cov = torch.exp(rows.logps - rows.old), covariances(rows)
+    clipped = ((rows.advantages > 0) & (q > 1.4)) | ((rows.advantages < 0) & (q < 0.7))
+    expected = rows.mask & ~clipped & (cov > 0.2) & (cov < 1.5)
+    assert torch.equal(stopped, expected)  # a share of all of them
+    few = prepared_by(cov_clip, rows, share=0.1, **bounds)
+    assert int(few.sum()) == min(max(int(0.1 * int(rows.mask.sum())), 1), int(expected.sum()))
+    assert (expected | ~few).all()
+
+
+def test_clip_cov_draws_at_random_with_the_key_it_is_given() -> None:
+    rows = Rows(0, by_token=True, B=20)
+    drawn = [prepared_by(cov_clip, rows, seed=s, share=0.05, cov_low=0.0, cov_high=9.0) for s in (1, 1, 2)]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+def test_clip_cov_takes_the_drawn_tokens_out_of_the_loss() -> None:
+    rows = Rows(1, by_token=True)
+    stopped = torch.zeros_like(rows.mask)
+    stopped[0, 0] = True
+    found = loss_of(cov_clip, rows.logps, rows.old, rows.advantages, stopped, eps_low=0.1, eps_high=0.3)
+    plain = loss_of(clip, rows.logps, rows.old, rows.advantages, eps_low=0.1, eps_high=0.3)
+    assert found[0, 0].item() == 0
+    assert torch.equal(found[~stopped], plain[~stopped])
+    assert cov_clip.defaults == {"eps_low": 0.2, "eps_high": 0.2, "share": 2e-4, "cov_low": 1.0, "cov_high": 5.0}
+
+
+@given(seeds, st.sampled_from([0.01, 0.2, 0.5]))
+def test_kl_cov_chooses_the_largest_covariances(seed: int, share: float) -> None:
+    rows = Rows(seed, by_token=True)
+    chosen = prepared_by(cov_kl, rows, share=share)
+    number = max(1, int(int(rows.mask.sum()) * share))
+    assert int(chosen.sum()) == number
+    cov = covariances(rows)
+    assert not chosen[~rows.mask].any()
+    assert cov[chosen].min() >= cov[rows.mask & ~chosen].max()
+
+
+def test_kl_cov_by_hand() -> None:
+    logps = tensor(math.log(2), math.log(0.5)).requires_grad_()
+    found = loss_of(cov_kl, logps, tensor(0, 0), tensor(3, 3), torch.tensor([[False, True]]), kl_coef=0.5)
+    assert found[0].tolist() == pytest.approx([-6, -1.5 + 0.5 * math.log(2)])
+    assert torch.autograd.grad(found.sum(), logps)[0][0].tolist() == pytest.approx([-6, -1.5 - 0.5])
+    assert cov_kl.defaults == {"share": 2e-4, "kl_coef": 1.0}
+
+
+def test_a_step_without_tokens_chooses_none() -> None:
+    rows = Rows(0)
+    rows.mask = torch.zeros_like(rows.mask)
+    assert not prepared_by(cov_kl, rows).any()
+    assert not prepared_by(cov_clip, rows).any()
+
+
+# distances of probabilities
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "advantage", "kept"),
+    [
+        (0.5, 0.31, 1.0, True),  # moved up by 0.19
+        (0.5, 0.29, 1.0, False),  # by 0.21
+        (0.5, 0.29, -1.0, True),  # up, though it is bad: pulled back
+        (0.3, 0.49, -1.0, True),
+        (0.3, 0.51, -1.0, False),
+        (0.3, 0.51, 1.0, True),
+        (0.02, 0.001, 1.0, True),  # a ratio of 20, and hardly any probability
+    ],
+)
+def test_total_variation_by_hand(new: float, old: float, advantage: float, kept: bool) -> None:
+    logps = tensor(math.log(new)).requires_grad_()
+    found = loss_of(dppo_tv_mask, logps, tensor(math.log(old)), tensor(advantage))
+    slope = torch.autograd.grad(found.sum(), logps)[0].item()
+    assert slope == pytest.approx(-advantage * min(new / old, 20) if kept else 0)
+    assert found.item() == pytest.approx(slope * math.log(new))
+
+
+def test_thresholds_of_total_variation_have_a_side_each() -> None:
+    logps, old = tensor(math.log(0.5), math.log(0.5)), tensor(math.log(0.4), math.log(0.6))
+    kept = {(0.05, 0.3): [False, False], (0.3, 0.05): [True, True], (0.3, 0.3): [False, False]}
+    for (low, high), stopped in kept.items():
+        info = info_of(dppo_tv_mask, logps, old, tensor(1.0, -1.0), threshold_low=low, threshold_high=high)
+        expected = [high < 0.1, low < 0.1]
+        assert info["clip_fraction"][0].tolist() == expected, (low, high, stopped)
+    capped = loss_of(dppo_tv_mask, tensor(math.log(0.5)), tensor(math.log(0.4)), tensor(1.0), ratio_cap=1.1)
+    assert capped.item() == pytest.approx(-1.1 * math.log(0.5))
+
+
+@pytest.mark.parametrize(
+    ("advantage", "low", "high", "kept"),
+    [(1.0, 0.0, 0.03, True), (1.0, 9.0, 0.01, False), (-1.0, 0.01, 0.0, True), (0.0, 0.0, 0.0, True)],
+)
+def test_binary_kl_by_hand(advantage: float, low: float, high: float, kept: bool) -> None:
+    """From 0.4 to 0.5: KL = 0.4 log(0.8) + 0.6 log(1.2) = 0.0201; upwards, so only a good token can be stopped."""
+    found = info_of(
+        dppo_kl_mask, tensor(math.log(0.5)), tensor(math.log(0.4)), tensor(advantage), threshold_low=low,
+        threshold_high=high,
+    )  # fmt: skip
+    assert found["clip_fraction"].item() is not kept
+    down = info_of(
+        dppo_kl_mask, tensor(math.log(0.4)), tensor(math.log(0.5)), tensor(-advantage), threshold_low=high,
+        threshold_high=low,
+    )  # fmt: skip
+    # the other way: 0.5 log(1.25) + 0.5 log(0.5 / 0.6) = 0.0204
+    assert down["clip_fraction"].item() is (not kept if advantage > 0 else high < 0.0204 if advantage == 0 else False)
+
+
+def test_binary_kl_weighs_like_truncated_importance_sampling() -> None:
+    found = loss_of(dppo_kl_mask, tensor(math.log(0.5)), tensor(math.log(0.4)), tensor(2.0))
+    assert found.item() == pytest.approx(-2 * 1.25 * math.log(0.5))
+    capped = loss_of(dppo_kl_mask, tensor(math.log(0.5)), tensor(math.log(0.4)), tensor(2.0), ratio_cap=1.1)
+    assert capped.item() == pytest.approx(-2 * 1.1 * math.log(0.5))
+    sure = info_of(dppo_kl_mask, tensor(0.0), tensor(math.log(0.4)), tensor(2.0), threshold_high=11.0)
+    # at probability 1 the log's argument is kept from 0: 0.4 log 0.4 + 0.6 log(0.6 / 1e-8) = 10.4
+    assert not sure["clip_fraction"].item()
+    assert info_of(dppo_kl_mask, tensor(0.0), tensor(math.log(0.4)), tensor(2.0), threshold_high=10.0)[
+        "clip_fraction"
+    ].item()
+
+
+@given(seeds)
+def test_on_policy_nothing_is_stopped(seed: int) -> None:
+    rows = Rows(seed, by_token=True, spread=0.0)
+    weights = token_mean(rows.mask)
+    expected = value_and_gradient(policy_gradient, rows, weights)
+    for part in (dppo_tv_mask, dppo_kl_mask):
+        close(value_and_gradient(part, rows, weights, threshold_low=0.0, threshold_high=0.0), expected)
