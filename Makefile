@@ -3,12 +3,13 @@ PYTHON ?= python3
 SEEDS ?= 5
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test real clean
+.PHONY: help demo test real conformance clean
 
 help:
 	@echo "make demo   compare five variants on 5 identical seeds, ending with verdicts and a report (a few minutes)"
 	@echo "make test   lint, types and tests"
 	@echo "make real   GRPO against RLOO on a real 135M-parameter model, on CPU (long)"
+	@echo "make conformance   every part and variant beside TRL's, verl's and OpenRLHF's own code; writes docs/fidelity.md"
 
 # torch is named first and alone, so that an index or a wheel folder of CPU builds is taken as it is
 .venv/installed: pyproject.toml
@@ -36,5 +37,18 @@ test: .venv/installed
 real: .venv/installed-real
 	$(BIN)/grpolab compare -c smollm2 --seeds $(SEEDS)
 
+# an environment of its own: the references come without their engines and trackers, and pin what ours does not
+CONFORMANCE := experiments/conformance
+.venv-conformance/installed: pyproject.toml $(CONFORMANCE)/requirements.txt $(CONFORMANCE)/references.txt
+	$(PYTHON) -m venv .venv-conformance
+	.venv-conformance/bin/python -m pip install --quiet --quiet --upgrade pip
+	.venv-conformance/bin/python -m pip install --quiet --quiet 'torch>=2.9,<2.14'
+	.venv-conformance/bin/python -m pip install --quiet --quiet --editable . -r $(CONFORMANCE)/requirements.txt
+	.venv-conformance/bin/python -m pip install --quiet --quiet --no-deps -r $(CONFORMANCE)/references.txt
+	@touch $@
+
+conformance: .venv-conformance/installed
+	.venv-conformance/bin/python -m experiments.conformance
+
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv .venv-conformance build *.egg-info

@@ -17,12 +17,15 @@ from core.variant import Variant
 
 
 def kl_in_reward(variant: Variant, batch: Batch) -> Batch:
-    """Take the KL penalty off the reward, token by token, where the variant places it there."""
+    """Take the KL penalty off the reward, token by token, where the variant places it there.
+
+    Only tokens that count are charged: the policy did not write what stands in a hole.
+    """
     if not (variant.uses_kl and variant.kl_place == "reward"):
         return batch
     old = batch.require("old_logps")
     penalty = -variant.kl_coef * _kl(variant, old, batch.require("ref_logps"), old)
-    penalty = torch.where(batch.response_mask, penalty, 0.0)
+    penalty = torch.where(batch.mask, penalty, 0.0)
     return batch.having(kl_rewards=penalty, kl_coef=variant.kl_coef, rewards=batch.rewards + penalty.sum(-1))
 
 

@@ -201,7 +201,7 @@ def step_record(step: int, rollout: Rollout, batch: Batch | None, metrics: Updat
 
 def _mean_kl(batch: Batch) -> float | None:
     """Mean over tokens of the divergence whose penalty was taken off the reward, in nats."""
-    return mean(batch.require("kl_rewards")[batch.response_mask] / -batch.kl_coef)
+    return mean(batch.require("kl_rewards")[batch.mask] / -batch.kl_coef)
 
 
 def rollout_record(run: Run, batch: Batch, advantages: torch.Tensor) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from torch import Tensor
 from core import shaping
 
 
-@shaping
+@shaping(published={"buffer": "DAPO, section 4.1: 4,096 of 20,480 tokens"})
 def soft_overlong(
     rewards: Tensor,
     lengths: Tensor,
@@ -24,4 +24,5 @@ def soft_overlong(
     2025, arXiv:2503.14476, equation 13).
     """
     C = buffer * max_tokens
-    return rewards + penalty * (((max_tokens - C) - lengths) / C).clamp(-1, 0)
+    # in the rewards' precision: integers divided by a number would be float32
+    return rewards + penalty * (((max_tokens - C) - lengths.to(rewards)) / C).clamp(-1, 0)

@@ -13,7 +13,9 @@ from typing import Any
 from rich.console import Console
 
 from core.errors import GrpoLabError, near
-from experiments.check.command import add_options as check_options
+from experiments.check.command import add_options as add_check_options
+from experiments.lens.command import add_options as add_lens_options
+from experiments.options import add_config_options
 
 OUT = "runs"
 
@@ -39,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        goes_on = "; the same command goes on from here" if options.run in (run_train, run_compare) else ""
+        print(f"stopped{goes_on}", file=sys.stderr)
         return 130
 
 
@@ -65,30 +68,27 @@ def make_parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    def configurable(added: argparse.ArgumentParser) -> None:
-        added.add_argument("-c", "--config", action="append", default=[], metavar="FILE.gin",
-                           help="gin file; repeatable; a name alone is looked for among the shipped ones")  # fmt: skip
-        added.add_argument("-b", "--bind", action="append", default=[], metavar="'NAME = VALUE'",
-                           help="gin binding, wins over files; repeatable")  # fmt: skip
-
     listed = command("list", run_list, "List every registered part by kind.")
     listed.add_argument("kind", nargs="?", help="one kind, e.g. variants")
     described = command("describe", late("describe", "run_describe"), "Formula, source, axis card and parameters.")
     described.add_argument("name")
     described.add_argument("--diff", metavar="OTHER", help="show only the axes on which two variants differ")
-    configurable(described)
+    add_config_options(described)
 
     checked = command("check", late("check.command", "run_check"), "Check parts against the contract of their kind.")
-    check_options(checked)
+    add_check_options(checked)
+
+    looked = command("lens", late("lens.command", "run_lens"), "Measure the gradient itself: bias, variance, cost.")
+    add_lens_options(looked)
 
     trained = command("train", run_train, "Train one run.")
-    configurable(trained)
+    add_config_options(trained)
     trained.add_argument("--seed", type=int, default=0)
     trained.add_argument("--out", default=OUT, metavar="FOLDER", help=f"default: {OUT}")
     trained.add_argument("--name", default="train", help="the run's folder in FOLDER (default: train)")
 
     compared = command("compare", run_compare, "Run arms x seeds and end with the verdicts.")
-    configurable(compared)
+    add_config_options(compared)
     compared.add_argument("--seeds", default="5", metavar="N|LIST", help="8, or 0,1,2 (default: 5)")
     compared.add_argument("--workers", type=int, default=None, help="processes (default: one per CPU core)")
     compared.add_argument("--out", default=OUT, metavar="FOLDER", help=f"default: {OUT}")

@@ -36,7 +36,7 @@ def _value(value: object) -> str:
 def _source(part: Part, name: str, setting: Setting, variant: str = "") -> str:
     """In words: the paper, the default, the reader's own binding, or the variant."""
     if setting.source == "published":
-        return f"paper: {part.published[name]}"
+        return f"published: {part.published[name]}"
     if setting.source == "variant":
         reached = f"{variant}.{name}" if name in VARIANTS[variant].defaults else f"variants/{variant}"
         return f"set by {reached}"

@@ -49,6 +49,6 @@ def discounted_return(batch: Batch, gamma: float) -> Tensor:
     running = torch.zeros_like(x[..., 0])
     returns = []
     for t in reversed(range(x.shape[-1])):
-        running = x[..., t] + torch.where(steps[..., t], gamma, 1.0) * running
+        running = x[..., t] + torch.where(steps[..., t], gamma * running, running)
         returns.append(running)
     return torch.stack(returns[::-1], -1)

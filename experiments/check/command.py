@@ -4,6 +4,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from experiments.options import add_config_options
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -18,10 +20,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "targets", nargs="*", metavar="FILE.py|NAME",
         help="files of your own, whose parts are checked, and names of parts, then only these (default: every part)",
     )  # fmt: skip
-    parser.add_argument("-c", "--config", action="append", default=[], metavar="FILE.gin",
-                        help="check parts as this gin file sets them; repeatable")  # fmt: skip
-    parser.add_argument("-b", "--bind", action="append", default=[], metavar="'NAME = VALUE'",
-                        help="check parts with this hyper-parameter; repeatable")  # fmt: skip
+    add_config_options(parser)
     parser.add_argument("--json", action="store_true", help="print every outcome as JSON")
 
 

@@ -119,7 +119,7 @@ def curves_figure(
     `curves` maps an arm to the `(x, y)` of its finished runs; `unfinished` ones are dotted, end in a
     cross and enter no mean.
     """
-    with _settings(name):
+    with svg_settings(name):
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
         axes.margins(x=0.015)
@@ -155,7 +155,7 @@ def differences_figure(
 ) -> str:
     """Paired differences as SVG: a dot per seed, joined to the mean with its 95 % interval; ±Δ is shaded."""
     comparisons = [each for each in analysis.comparisons if each.baseline == analysis.baseline and each.n]
-    with _settings(name):
+    with svg_settings(name):
         figure = Figure(figsize=(width, 0.75 + 0.82 * len(comparisons)), layout="constrained")
         axes = figure.subplots()
         axes.grid(visible=True, axis="x")
@@ -261,7 +261,7 @@ def _short(text: str, width: int) -> str:
 
 
 @contextmanager
-def _settings(name: str) -> Iterator[None]:
+def svg_settings(name: str) -> Iterator[None]:
     """These figures' settings, whatever the reader's own are; the salt makes the ids in the SVG repeatable."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()

@@ -197,11 +197,13 @@ def test_kl_in_the_reward_by_hand() -> None:
     assert batch.rewards[0].tolist() == pytest.approx([1.05, 0.1])
 
 
-def test_kl_counts_on_every_token_of_the_response_whatever_the_loss_mask() -> None:
+def test_kl_is_charged_for_counted_tokens_only() -> None:
+    """What stands in a hole is not the policy's, and a response taken out of the loss is taken out whole."""
     batch = kl_batch()
-    holes = batch.having(mask=torch.zeros_like(batch.mask))
-    variant = variant_of(kl=k1, kl_coef=0.1, kl_place="reward")
-    assert torch.equal(kl_in_reward(variant, holes).rewards, kl_in_reward(variant, batch).rewards)
+    mask = torch.tensor([[[True, False], [False, False]]])
+    paid = kl_in_reward(variant_of(kl=k1, kl_coef=0.1, kl_place="reward"), batch.having(mask=mask))
+    assert paid.require("kl_rewards").flatten().tolist() == pytest.approx([-0.05, 0, 0, 0])
+    assert paid.rewards[0].tolist() == pytest.approx([0.95, 0])
 
 
 @pytest.mark.parametrize("more", [{}, {"kl": k1, "kl_place": "reward"}, {"kl": k3, "kl_coef": 0.1}])

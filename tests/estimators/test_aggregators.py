@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core import AGGREGATORS, Part
-from estimators.aggregators import seq_mean_token_mean, seq_mean_token_sum, seq_mean_token_sum_norm, token_mean
+from estimators.aggregators import (
+    seq_mean_token_mean,
+    seq_mean_token_sum,
+    seq_mean_token_sum_norm,
+    token_mean,
+    token_mean_local,
+    token_sum,
+)
 
 every_aggregator = pytest.mark.parametrize("part", AGGREGATORS.values(), ids=list(AGGREGATORS))
 masks = st.tuples(st.integers(1, 6), st.integers(1, 8), st.integers(0, 10_000)).map(
@@ -32,6 +39,8 @@ def weigh(part: Part, mask: Tensor, max_tokens: int = 10) -> Tensor:
         (seq_mean_token_mean, 1 / 9, 1 / 3),
         (seq_mean_token_sum, 1 / 3, 1 / 3),
         (seq_mean_token_sum_norm, 1 / 30, 1 / 30),
+        (token_mean_local, 1 / 4, 1 / 4),
+        (token_sum, 1, 1),
     ],
     ids=lambda value: value.name if isinstance(value, Part) else "",
 )
@@ -39,6 +48,19 @@ def test_weights_by_hand(part: Part, long: float, short: float) -> None:
     """The row without a token gets no weight, and still counts as a row."""
     expected = [[long, 0, long, long], [0, short, 0, 0], [0, 0, 0, 0]]
     torch.testing.assert_close(weigh(part, HOLES), torch.tensor(expected, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("part", "long", "short"),
+    [(seq_mean_token_mean, 1 / 6, 1 / 2), (seq_mean_token_sum, 1 / 2, 1 / 2), (seq_mean_token_sum_norm, 0.05, 0.05)],
+    ids=lambda value: value.name if isinstance(value, Part) else "",
+)
+def test_without_empty_rows_by_hand(part: Part, long: float, short: float) -> None:
+    """Then only two of the three rows count."""
+    extra: dict[str, Any] = {"max_tokens": 10} if part.takes("max_tokens") else {}
+    expected = torch.tensor([[long, 0, long, long], [0, short, 0, 0], [0, 0, 0, 0]], dtype=torch.float64)
+    torch.testing.assert_close(part(HOLES, count_empty=False, **extra), expected)
+    assert part(torch.zeros_like(HOLES), count_empty=False, **extra).eq(0).all()
 
 
 @given(masks, st.integers(0, 100))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core import KLS, Part
-from estimators.kl import k1, k2, k3
+from estimators.kl import adapted_coefficient, k1, k1_plus, k1_ratio, k2, k3, k3_bounded, k3_plus, k3_ratio, k_abs
 
 every_kl = pytest.mark.parametrize("part", KLS.values(), ids=list(KLS))
 ratios = st.floats(-3, 3)
@@ -93,3 +93,73 @@ def test_shape_and_gradient_to_the_policy(part: Part) -> None:
     values = divergence(part, logps, torch.randn(3, 4))
     assert values.shape == (3, 4)
     assert torch.autograd.grad(values.sum(), logps)[0].ne(0).all()
+
+
+# forms with another gradient, bounds, and control
+
+
+def test_the_plus_forms_have_their_own_value_and_the_gradient_of_k2() -> None:
+    ref = torch.randn(2, 3, dtype=torch.float64)
+    logps = torch.randn(2, 3, dtype=torch.float64).requires_grad_()
+    expected = torch.autograd.grad(k2(logps, ref).sum(), logps)[0]
+    for part, value in ((k1_plus, k1), (k3_plus, k3)):
+        found = part(logps, ref)
+        torch.testing.assert_close(found, value(logps, ref))
+        torch.testing.assert_close(torch.autograd.grad(found.sum(), logps)[0], expected)
+
+
+OLD = torch.tensor([0.0, 0.3, -0.5, 0.8], dtype=torch.float64).log_softmax(0)
+
+
+@pytest.mark.parametrize("part", [k1_ratio, k3_ratio], ids=lambda part: part.name)
+def test_times_the_ratio_both_are_unbiased_for_samples_of_any_policy(part: Part) -> None:
+    """Enumerated: the samples are the old policy's, the divergence is the present one's."""
+    theta = THETA.clone().requires_grad_()
+    log_pi = theta.log_softmax(0)
+    loss = (OLD.exp() * part(log_pi, REF, OLD)).sum()
+    true = (log_pi.exp() * (log_pi - REF)).sum()
+    assert loss.item() == pytest.approx(true.item())
+    torch.testing.assert_close(torch.autograd.grad(loss, theta)[0], kl_gradient("pi || ref"))
+
+
+@pytest.mark.parametrize("part", [k2, k1_plus, k3_plus], ids=lambda part: part.name)
+def test_on_policy_these_follow_the_divergence(part: Part) -> None:
+    torch.testing.assert_close(expected_gradient(part), kl_gradient("pi || ref"))
+
+
+def test_the_ratio_by_hand() -> None:
+    args = tensor(math.log(0.5)), tensor(math.log(0.25)), tensor(math.log(0.125))
+    assert k1_ratio(*args).item() == pytest.approx(4 * math.log(2))
+    assert k3_ratio(*args).item() == pytest.approx(4 * (0.5 - 1 + math.log(2)))
+
+
+def test_bounds_by_hand() -> None:
+    ref = tensor(0.0, 3.0, 30.0, -30.0)
+    logps = tensor(0.0, 0.0, 0.0, 0.0).requires_grad_()
+    found = k3_bounded(logps, ref)
+    # e^3 - 1 - 3 = 16.1 is over 10; -30 counts as -20: e^-20 - 1 + 20 = 19, over 10 as well
+    assert found[0].tolist() == [0, 10, 10, 10]
+    wide = k3_bounded(logps, ref, max_value=math.inf)
+    assert wide[0, 1].item() == pytest.approx(math.exp(3) - 4)
+    assert wide[0, 2].item() == pytest.approx(math.exp(20) - 21)
+    assert wide[0, 3].item() == pytest.approx(math.exp(-20) + 19)
+    assert torch.autograd.grad(wide.sum(), logps)[0][0, 2:].tolist() == [0, 0]
+    assert k3_bounded(logps, ref, max_log_ratio=2.0)[0, 1].item() == pytest.approx(math.exp(2) - 3)
+
+
+def test_size_of_the_log_ratio() -> None:
+    assert k_abs(tensor(1.0, 2.0), tensor(2.0, 0.0)).tolist() == [[1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("kl", "expected"),
+    [
+        (6.0, 0.1),  # on target: unchanged
+        (6.6, 0.1 * (1 + 0.1 * 256 / 10_000)),
+        (60.0, 0.1 * (1 + 0.2 * 256 / 10_000)),  # an error of at most a fifth
+        (0.0, 0.1 * (1 - 0.2 * 256 / 10_000)),
+    ],
+)
+def test_the_adapted_coefficient(kl: float, expected: float) -> None:
+    found = adapted_coefficient(0.1, kl, target=6.0, horizon=10_000, samples=256)
+    assert found == pytest.approx(expected, rel=1e-12)

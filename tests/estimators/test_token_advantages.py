@@ -50,6 +50,12 @@ def test_discounted_returns_by_hand() -> None:
     assert discounted_return(paying, 0.5)[0, 0].tolist() == [-1.5, -1, 0]
 
 
+def test_the_discount_keeps_its_digits() -> None:
+    """0.9 in float32 is off by 2e-8: as a number between tensors it must not be rounded."""
+    found = discounted_return(Batch.of(torch.ones(1, 1, dtype=torch.float64), ONES), 0.9)
+    assert found[0, 0, 0].item() == pytest.approx(0.81, rel=1e-15)
+
+
 def test_a_hole_costs_no_discount_and_its_reward_is_not_lost() -> None:
     mask = torch.tensor([[[True, False, True]]])
     batch = Batch.of(torch.tensor([[1 + 5.0]]), mask, response_mask=ONES, token_rewards=tokens(0, 5, 0))

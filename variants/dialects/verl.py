@@ -36,7 +36,7 @@ def grpo_verl(
     return Variant(advantage=advantage, objective=objective, aggregator=aggregator, kl=kl, kl_coef=kl_coef)
 
 
-@variant(published={"eps_high": "DAPO, section 3.1", "ratio_cap": "verl's DAPO recipe"})
+@variant(published={"eps_high": "DAPO, section 4.1", "ratio_cap": "verl's DAPO recipe"})
 def dapo_verl(
     *,
     advantage: Part = group_mean_std,

@@ -660,6 +660,12 @@ def flat(batch: Batch) -> Tensor:
     return quiet_mean(batch)
 
 
+def unguarded(logps: Tensor, old_logps: Tensor, advantages: Tensor) -> Tensor:
+    """The gradient of the branch not taken is 0 times infinity."""
+    ratio = torch.exp(logps - old_logps)
+    return -torch.minimum(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages)
+
+
 SCALING, SHIFT = "scaling the rewards", "adding a constant to the rewards changes nothing"
 SIGN, ZERO = "flipping the sign of the rewards flips the advantages", "sums to zero over a group"
 
@@ -692,7 +698,9 @@ SIGN, ZERO = "flipping the sign of the rewards flips the advantages", "sums to z
          "does not hold", "could be declared"),
         (part_of("objective", with_a_penalty.function), "has a loss without advantage, as declared", "holds", ""),
         (OBJECTIVES["policy_gradient"], "finite however far the policy has moved", "holds", ""),
-        (OBJECTIVES["clip"], "finite however far the policy has moved", "does not hold", "log-ratio of \\+100"),
+        (OBJECTIVES["clip"], "finite however far the policy has moved", "holds", ""),
+        (part_of("objective", unguarded), "finite however far the policy has moved", "does not hold",
+         "log-ratio of \\+100"),
         (AGGREGATORS["token_mean"], "every token counts the same", "holds", ""),
         (AGGREGATORS["token_mean"], "every row counts the same", "does not hold", "4 3 tokens"),
         (AGGREGATORS["token_mean"], "a row without a counted token still counts as a row", "does not hold", ""),

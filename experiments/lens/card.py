@@ -1,0 +1,207 @@
+"""What the lens found, as tables for a terminal and as JSON."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from core import Variant
+from core.recipe import Recipe
+from experiments.lens.exact import Exact
+from experiments.lens.measures import BUDGET, Estimate
+from experiments.lens.on_model import OnModel
+from experiments.lens.sampled import Measurement
+from experiments.lens.step import token_constant
+
+NOTHING = "–"
+
+
+def exact_tables(found: Exact) -> list[Table | str]:
+    """The cards, by group size, by difficulty, by length, and what is to be known about them."""
+    main = found.main(found.variants[0].name)
+    bias = _table(
+        f"expected gradient against the true one: groups of {found.group_size}, {main.rollouts} responses a batch, "
+        f"{found.batches} batches",
+        ["", "scale", "factor", "bias", "direction bias", "cosine"],
+        "scale: the best c in E[g] = c * true. factor: c times the constant that the aggregator divides a response's "
+        "token sum by, if any; bias: relative, at that constant. direction bias: relative, after the best scale. "
+        "± one standard error; < where noise covers it",
+    )
+    noise = _table(
+        f"noise for {BUDGET} sampled tokens",
+        ["", "variance", "mse", "signal to noise", "tokens a batch"],
+        "variance and mean squared error: of g / c, relative to |true|². signal to noise: |E[g]|² over the variance of "
+        "g. Tokens of greedy responses and of groups thrown away are counted",
+    )
+    for variant in found.variants:
+        n = found.main(variant.name).numbers
+        bias.add_row(
+            variant.name, _text(n["scale"]), _text(n.get("factor")), _root(n.get("bias_squared")),
+            _root(n["direction_bias_squared"]), _text(n["cosine"]),
+        )  # fmt: skip
+        noise.add_row(
+            variant.name, _text(n["variance"]), _text(n["mse"]), _text(n["snr"], 2), f"{n['tokens'].value:.0f}"
+        )
+    tables: list[Table | str] = [bias, noise]
+    for title, quantity, square in (
+        (f"variance for {BUDGET} sampled tokens, by group size", "variance", False),
+        ("direction bias, by group size", "direction_bias_squared", True),
+    ):
+        table = _table(title, ["", *(f"G = {size}" for size in found.sizes)])
+        for name, measured in found.measured.items():
+            numbers = [measured[size].numbers[quantity] if size in measured else None for size in found.sizes]
+            table.add_row(name, *(_root(n) if square else _text(n) for n in numbers))
+        if len(found.sizes) > 1:
+            tables.append(table)
+    table = _table(
+        "scale of a prompt's own gradient over that of the whole, by the prompt's success probability",
+        ["", *(f"{p:.2g}" for p in found.policy.success.tolist())],
+    )
+    for name in found.measured:
+        table.add_row(name, *(_text(each["relative_scale"], 2) for each in found.main(name).by_prompt))
+    tables.append(table)
+    table = _table(
+        "weight of a token by the length of its response, relative to the mean token of its prompt and verdict",
+        ["", "", "1 token", *(f"{t} tokens" for t in range(2, found.policy.responses.max_tokens + 1))],
+    )
+    for name in found.measured:
+        for verdict, weights in found.main(name).weights.items():
+            table.add_row(name if verdict == "wrong" else "", verdict, *(_text(weight, 2) for weight in weights))
+    return [*tables, table, *remarks(found)]
+
+
+def remarks(found: Exact) -> list[str]:
+    """What is to be known about these numbers."""
+    texts = [
+        "The true gradient is that of the plain expected reward, averaged over prompts. Sampling is on-policy, as in "
+        "the first update of a rollout: no clip acts."
+    ]
+    for variant in found.variants:
+        terms = beside_reward(variant)
+        if terms:
+            texts.append(f"{variant.name} optimises more than the reward: {', '.join(terms)}. It counts as bias here.")
+    return [*texts, *found.notes]
+
+
+def beside_reward(variant: Variant) -> list[str]:
+    """What a variant optimises beside the expected reward, in words."""
+    terms = [f"KL in the {variant.kl_place}, {variant.kl_coef:g}"] if variant.uses_kl else []
+    terms += [f"shaping by {part.name}" for part in variant.shaping]
+    terms += [f"rewards clipped at {variant.reward_clip:g}"] if variant.reward_clip is not None else []
+    terms += [f"entropy, {variant.entropy_coef:g}"] if variant.entropy_coef else []
+    return terms
+
+
+def exact_to_json(found: Exact) -> dict[str, Any]:
+    """Everything measured, with errors."""
+    policy = found.policy
+    success = policy.success.tolist()
+    variants = {}
+    for variant in found.variants:
+        measured = found.measured[variant.name]
+        main = found.main(variant.name)
+        variants[variant.name] = {
+            "card": dict(variant.card()),
+            "token_constant": token_constant(variant.aggregator, policy.responses.max_tokens),
+            "beside_reward": beside_reward(variant),
+            "by_group_size": {str(size): _measured(each) for size, each in measured.items()},
+            "by_prompt": [
+                {"success": p, **_numbers(numbers)} for p, numbers in zip(success, main.by_prompt, strict=True)
+            ],
+            "weights_by_length": {
+                verdict: [weight.to_json() for weight in weights] for verdict, weights in main.weights.items()
+            },
+        }
+    return {
+        "form": "exact", "group_size": found.group_size, "batches": found.batches, "seed": found.seed,
+        "budget_tokens": BUDGET,
+        "policy": {
+            "success": success, "responses": policy.probabilities.shape[1],
+            "vocabulary": policy.responses.vocabulary, "max_tokens": policy.responses.max_tokens,
+        },
+        "variants": variants, "remarks": remarks(found),
+    }  # fmt: skip
+
+
+def _measured(each: Measurement) -> dict[str, Any]:
+    return {"rollouts": each.rollouts, **_numbers(each.numbers)}
+
+
+def _numbers(numbers: Mapping[str, Estimate]) -> dict[str, Any]:
+    """Estimates as JSON; each estimated square also as its root, with an interval of two errors either way."""
+    shown: dict[str, Any] = {name: estimate.to_json() for name, estimate in numbers.items()}
+    for name, square in numbers.items():
+        if name.endswith("_squared"):
+            bounds = {"value": 0.0, "low": -2.0, "high": 2.0}
+            roots = {at: math.sqrt(max(0.0, square.value + k * square.error)) for at, k in bounds.items()}
+            finite = all(math.isfinite(root) for root in roots.values())
+            shown[name.removesuffix("_squared")] = roots if finite else None
+    return shown
+
+
+def model_tables(found: Sequence[OnModel], shown: Mapping[str, Any]) -> list[Table | str]:
+    """Agreement between variants on one pool, and how much of each gradient is noise."""
+    noise = _table(
+        f"gradients on {shown['model']}: one pool of {shown['prompts']} prompts x {shown['group_size']} responses, "
+        f"accuracy {shown['accuracy']:.3f}",
+        ["", "groups", "tokens", "norm", "split-half cosine", "variance"],
+        "groups: trained on; tokens: sampled; split-half cosine: between two halves of the pool; variance: of the "
+        "pool's gradient over its squared expectation, at the bare pool's number of tokens. ± spread over halvings of "
+        "this pool",
+    )
+    cosines = _table("cosine between gradients on the whole pool", ["", *(each.variant for each in found)])
+    for each in found:
+        noise.add_row(
+            each.variant, str(each.groups), str(each.tokens), f"{each.norm:.3g}", _text(each.split_cosine),
+            _text(each.variance),
+        )  # fmt: skip
+        cosines.add_row(each.variant, *(_text(Estimate(cosine)) for cosine in each.cosines.values()))
+    return [noise, cosines]
+
+
+def model_to_json(found: Sequence[OnModel], recipe: Recipe, model: str, accuracy: float, seed: int) -> dict[str, Any]:
+    """Everything measured on a model."""
+    return {
+        "form": "model", "model": model, "prompts": recipe.prompts, "group_size": recipe.group_size, "seed": seed,
+        "accuracy": accuracy,
+        "variants": {
+            each.variant: {
+                "groups": each.groups, "tokens": each.tokens, "norm": each.norm, "cosines": dict(each.cosines),
+                "split_cosine": each.split_cosine.to_json(), "variance": each.variance.to_json(),
+            }
+            for each in found
+        },
+    }  # fmt: skip
+
+
+def _table(title: str, columns: Sequence[str], caption: str = "") -> Table:
+    """A table for a terminal of 80 columns: a long name is folded before a number is cut."""
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0 if len(columns) > 7 else 1, 0, 0), title=Text(title),
+        title_justify="left", title_style="bold", caption=Text(caption) if caption else None, caption_justify="left",
+    )  # fmt: skip
+    table.add_column(columns[0], overflow="fold", min_width=6)
+    for column in columns[1:]:
+        table.add_column(column, justify="right" if column else "left", no_wrap=True)
+    return table
+
+
+def _text(estimate: Estimate | None, digits: int = 3) -> str:
+    if estimate is None or not math.isfinite(estimate.value):
+        return NOTHING
+    # without the leading zero: the tables are for 80 columns
+    error = f"±{estimate.error:.{digits}f}".replace("±0.", "±.") if estimate.error > 0 else ""
+    return f"{estimate.value:.{digits}f}{error}".replace("-", "−")
+
+
+def _root(square: Estimate | None) -> str:
+    """The root of an estimated square: with its error, or only a bound where noise covers it."""
+    if square is None or not math.isfinite(square.value):
+        return NOTHING
+    if square.value > 2 * square.error:
+        root = math.sqrt(square.value)
+        return _text(Estimate(root, square.error / (2 * root)))
+    return f"< {math.sqrt(max(0.0, square.value + 2 * square.error)):.3f}"

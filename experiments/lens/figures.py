@@ -1,0 +1,116 @@
+"""Pictures of what the lens found, each one SVG file."""
+
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from experiments.lens.exact import Exact
+from experiments.lens.measures import BUDGET, Estimate
+from experiments.lens.on_model import OnModel
+from experiments.report.figures import INK, MUTED, Style, arm_styles, svg_settings
+
+
+def exact_figure(found: Exact) -> str:
+    """Difficulty, length, variance and bias of each variant, four panels."""
+    styles = arm_styles(list(found.measured), "")
+    with svg_settings("lens-exact"):
+        figure = Figure(figsize=(10.4, 7.6), layout="constrained", facecolor="white")
+        (by_difficulty, by_length), (variance, bias) = figure.subplots(2, 2)
+        success = found.policy.success.tolist()
+        place = [math.log(p / (1 - p)) for p in success]
+        lengths = range(1, found.policy.responses.max_tokens + 1)
+        for index, (name, style) in enumerate(styles.items()):
+            main, measured = found.main(name), found.measured[name]
+            # side by side, or error bars would hide each other
+            shift = (index - (len(styles) - 1) / 2) / max(4, len(styles))
+            scales = [each["relative_scale"] for each in main.by_prompt]
+            _errors(by_difficulty, [x + 0.3 * shift for x in place], scales, style)
+            _errors(by_length, [t + 0.3 * shift for t in lengths], main.weights["wrong"], style)
+            sizes = [size * 2 ** (0.3 * shift) for size in measured]
+            _errors(variance, sizes, [each.numbers["variance"] for each in measured.values()], style)
+            _errors(bias, sizes, [_root(each.numbers["direction_bias_squared"]) for each in measured.values()], style)
+        _name(by_difficulty, f"Difficulty: scale of a prompt's own gradient (G = {found.group_size})",
+              "success probability of the prompt", "relative to the whole gradient's")  # fmt: skip
+        _name(by_length, f"Length: weight of a token of a wrong response (G = {found.group_size})",
+              "tokens of the response", "relative to the mean such token")  # fmt: skip
+        _name(variance, f"Variance for {BUDGET} sampled tokens", "group size", "relative to |true gradient|²")
+        _name(bias, "Bias that no scale repairs", "group size", "relative to |true gradient|")
+        by_difficulty.set_xticks(place, [f"{p:.2g}" for p in success])
+        by_length.set_xticks(list(lengths))
+        for axes in (by_difficulty, by_length):
+            axes.axhline(1, color=MUTED, linewidth=0.8, zorder=1)
+        variance.set_yscale("log")
+        variance.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        variance.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        for axes in (variance, bias):
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_locator(FixedLocator(found.sizes))
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        bias.set_ylim(bottom=0)
+        handles = [by_difficulty.plot([], [], color=s.colour, marker=s.marker, linestyle=s.dash)[0]
+                   for s in styles.values()]  # fmt: skip
+        figure.legend(handles, list(styles), loc="outside lower center", ncols=min(6, len(styles)), frameon=False)
+        return _svg(figure)
+
+
+def model_figure(found: Sequence[OnModel]) -> str:
+    """Cosines between variants, and how well two halves of the pool agree."""
+    names = [each.variant for each in found]
+    side = 2.2 + 0.5 * len(names)
+    with svg_settings("lens-model"):
+        figure = Figure(figsize=(2.1 * side, side), layout="constrained", facecolor="white")
+        matrix, halves = figure.subplots(1, 2)
+        cosines = np.array([[each.cosines[name] for name in names] for each in found])
+        matrix.imshow(cosines, cmap="RdBu", vmin=-1, vmax=1)
+        matrix.grid(visible=False)
+        for (row, column), cosine in np.ndenumerate(cosines):
+            colour = "white" if abs(cosine) > 0.6 else INK
+            matrix.text(column, row, f"{cosine:.2f}", ha="center", va="center", color=colour, fontsize=8)
+        matrix.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+        matrix.set_yticks(range(len(names)), names)
+        _name(matrix, "Cosine between gradients on one pool", "", "")
+        for index, (each, style) in enumerate(zip(found, arm_styles(names, "").values(), strict=True)):
+            _errors(halves, [index], [each.split_cosine], style)
+        halves.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+        halves.set_xlim(-0.6, len(names) - 0.4)
+        halves.set_ylim(bottom=min(0.0, halves.get_ylim()[0]))
+        _name(halves, "Cosine between the gradients on two halves of the pool", "", "")
+        return _svg(figure)
+
+
+def _errors(axes: Axes, x: Sequence[float], estimates: Sequence[Estimate], style: Style) -> None:
+    """Points with one standard error, joined; what was not found is left out."""
+    there = [(at, e) for at, e in zip(x, estimates, strict=True) if math.isfinite(e.value)]
+    values, errors = [e.value for _, e in there], [e.error if math.isfinite(e.error) else 0.0 for _, e in there]
+    axes.errorbar(
+        [at for at, _ in there], values, yerr=errors, color=style.colour, marker=style.marker, linestyle=style.dash,
+        linewidth=1.4, elinewidth=0.9, markersize=4.8, markeredgecolor="white", markeredgewidth=0.6, zorder=3,
+    )  # fmt: skip
+
+
+def _root(square: Estimate) -> Estimate:
+    """The root of an estimated square; of one below 0, 0."""
+    root = math.sqrt(max(0.0, square.value))
+    # two errors above, taken as a root and halved: near 0 the root's own error has no meaning
+    return Estimate(root, (math.sqrt(max(0.0, square.value + 2 * square.error)) - root) / 2)
+
+
+def _name(axes: Axes, title: str, x_label: str, y_label: str) -> None:
+    axes.set_title(title, loc="left", fontsize=9.5, color=INK, pad=8)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    canvas: Any = FigureCanvasSVG(figure)
+    canvas.print_svg(buffer, metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()

@@ -1,0 +1,184 @@
+"""One step of a variant on the enumerable policy: from drawn responses to the derivatives of its loss.
+
+The same phases as in training (shape, filter, fill, KL in the reward, advantages, loss), by the core's own functions,
+with the policy's exact tables where training computes or samples.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from core import Batch, Variant
+from core.contracts import FILLED_FIELDS, check_shape
+from core.errors import GrpoLabError
+from core.loss import RowTensors, compute_advantages, kl_in_reward, prepare, step_weights, token_loss
+from core.registry import Part
+from core.rollout import shape, shape_rewards
+from experiments.lens.policy import TabularPolicy
+
+FILLS: Final[dict[str, Callable[[TabularPolicy], Tensor]]] = {
+    "ref_logps": lambda policy: policy.reference_logps,
+    "values": lambda policy: policy.values,
+    "sum_squared_probs": lambda policy: policy.sum_squared_probs,
+    "token_rewards": lambda policy: policy.progress,
+    "step_ends": lambda policy: policy.responses.mask.expand(policy.prompts, -1, -1),
+}
+"""Batch fields that a part may ask for, as tables [N, K, T]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """Groups of responses: prompt [P] and response [P, G] by their index in the policy's tables."""
+
+    prompts: Tensor
+    responses: Tensor
+
+    def select(self, keep: Tensor) -> "Draw":
+        """The groups at indices `keep`, in that order."""
+        return Draw(self.prompts[keep], self.responses[keep])
+
+    @staticmethod
+    def concat(parts: list["Draw"]) -> "Draw":
+        """Groups of several draws one after the other."""
+        return Draw(torch.cat([d.prompts for d in parts]), torch.cat([d.responses for d in parts]))
+
+
+@dataclass(frozen=True, eq=False)
+class Derivatives:
+    """Derivatives of a step's loss by the log-probability and the entropy of each sampled token, [P, G, T] each."""
+
+    draw: Draw
+    by_logp: Tensor
+    by_entropy: Tensor
+
+
+def check_variant(variant: Variant, group_size: int) -> None:
+    """Raise `GrpoLabError` where a variant cannot be measured with groups of this size, or on tables at all."""
+    least = variant.advantage.options["min_group"]
+    if group_size < least:
+        raise GrpoLabError(
+            f"--group-size {group_size}, but advantage '{variant.advantage.name}' of '{variant.name}' is defined from "
+            f"{least} samples per prompt up; raise --group-size"
+        )
+    missing = variant.needs.intersection(FILLED_FIELDS) - FILLS.keys() - {"greedy_rewards"}
+    if missing:
+        raise GrpoLabError(
+            f"'{variant.name}' needs {', '.join(sorted(missing))}, which the enumerable policy does not have; measure "
+            "it on a model: --model"
+        )
+
+
+def make_batch(policy: TabularPolicy, draw: Draw, step: int) -> Batch:
+    """The batch as it is born, from the policy's tables."""
+    responses, prompts = draw.responses, draw.prompts[:, None]
+    rewards = policy.rewards[prompts, responses]
+    mask = policy.responses.mask[responses]
+    return Batch(
+        rewards=rewards,
+        response_mask=mask,
+        mask=mask,
+        prompt_ids=draw.prompts,
+        max_tokens=policy.responses.max_tokens,
+        step=step,
+        reward_parts=rewards[..., None],
+        reward_names=("verdict",),
+        reward_weights=(1.0,),
+        correct=rewards > 0,
+        truncated=policy.responses.truncated[responses],
+        behaviour_logps=policy.logps[prompts, responses],
+        behaviour_entropy=policy.entropy[prompts, responses],
+        old_logps=policy.logps[prompts, responses],
+        policy_version=torch.zeros_like(responses),
+        response_tokens=policy.responses.tokens[responses],
+    )
+
+
+def usable_groups(policy: TabularPolicy, variant: Variant, draw: Draw, step: int) -> tuple[Batch, Tensor]:
+    """Shaped and filtered, and which of the drawn groups [P] were kept."""
+    batch = shape(variant, make_batch(policy, draw, step))
+    if variant.filter is None:
+        return batch, torch.arange(batch.groups)
+    keep = variant.filter(batch)
+    check_shape(variant.filter, keep, (batch.groups,))
+    kept = keep.bool().nonzero()[:, 0]
+    return batch.select(kept), kept
+
+
+def fill(policy: TabularPolicy, variant: Variant, draw: Draw, batch: Batch) -> Batch:
+    """The fields that the variant's parts ask for, exactly."""
+    needed = variant.needs
+    filled = {
+        name: table(policy)[draw.prompts[:, None], draw.responses] for name, table in FILLS.items() if name in needed
+    }
+    if "greedy_rewards" in needed:
+        greedy, table = policy.greedy[draw.prompts], policy.responses
+        filled["greedy_rewards"] = shape_rewards(
+            variant, policy.rewards[draw.prompts, greedy], table.lengths[greedy], table.truncated[greedy],
+            batch.max_tokens,
+        )  # fmt: skip
+    return batch.having(**filled) if filled else batch
+
+
+def differentiate(
+    policy: TabularPolicy, variant: Variant, draw: Draw, batch: Batch, state: Any, generator: torch.Generator
+) -> tuple[Derivatives, Any]:
+    """Derivatives of the step's loss on a shaped and filtered batch, and the estimator's new state."""
+    batch = kl_in_reward(variant, fill(policy, variant, draw, batch))
+    advantages, state = compute_advantages(variant, batch, state)
+    rows = RowTensors.of(batch, advantages)
+    logps = batch.rows("old_logps").clone().requires_grad_()
+    entropy = policy.entropy[draw.prompts[:, None], draw.responses].flatten(0, 1).requires_grad_()
+    if variant.entropy_coef or "entropy" in variant.objective.parameters:
+        rows["entropy"] = entropy
+    if variant.objective.options["prepare"]:
+        rows["prepared"] = prepare(variant, rows, logps.detach(), generator)
+    losses, _ = token_loss(variant, rows, logps, batch.group_size)
+    loss = (step_weights(variant, batch, rows["mask"]) * losses).sum()
+    by_logp, by_entropy = torch.autograd.grad(loss, (logps, entropy), allow_unused=True, materialize_grads=True)
+    shape = batch.response_mask.shape
+    return Derivatives(draw, by_logp.view(shape), by_entropy.view(shape)), state
+
+
+def first_state(variant: Variant) -> Any:
+    """The state that a running estimator starts in; None for any other."""
+    make_state = variant.advantage.options["state"]
+    return make_state() if make_state else None
+
+
+def extra_tokens(policy: TabularPolicy, variant: Variant, draw: Draw) -> int:
+    """Tokens sampled for the groups of a batch beside their responses: the greedy ones, if asked for."""
+    if "greedy_rewards" not in variant.needs:
+        return 0
+    return int(policy.responses.lengths[policy.greedy[draw.prompts]].sum())
+
+
+def gradients(policy: TabularPolicy, steps: Sequence[Derivatives | None]) -> Tensor:
+    """Every step's direction of ascent in the logits, [steps, N * S * V]; 0 for a step without groups."""
+    taken = [(owner, step) for owner, step in enumerate(steps) if step is not None]
+    if not taken:
+        return torch.zeros(len(steps), policy.logits.numel(), dtype=torch.float64)
+    G = taken[0][1].draw.responses.shape[1]
+    owner = torch.cat([torch.full((step.draw.responses.numel(),), index) for index, step in taken])
+    prompts = torch.cat([step.draw.prompts.repeat_interleave(G) for _, step in taken])
+    responses = torch.cat([step.draw.responses.flatten() for _, step in taken])
+    by_logp = torch.cat([step.by_logp.flatten(0, 1) for _, step in taken])
+    by_entropy = torch.cat([step.by_entropy.flatten(0, 1) for _, step in taken])
+    return -policy.gradients(prompts, responses, by_logp, by_entropy, owner, len(steps)).flatten(1)
+
+
+def token_constant(aggregator: Part, max_tokens: int) -> float | None:
+    """What the aggregator divides the mean over responses of their token sum by, where that is a constant; else None.
+
+    w_it = 1 / (R * constant) for every token of every mask, found by asking it on ragged masks of different sizes.
+    """
+    limit = {"max_tokens": max_tokens} if aggregator.takes("max_tokens") else {}
+    found = []
+    for lengths in ([1, 2, max_tokens], [max_tokens, 1], [2, 2, 1, 1, max_tokens]):
+        mask = torch.arange(max_tokens) < torch.tensor(lengths)[:, None]
+        found.append((aggregator(mask, **limit).double() * len(lengths))[mask])
+    weights = torch.cat(found)
+    same = torch.allclose(weights, weights[0].expand_as(weights), rtol=1e-5) and weights[0] > 0
+    return float(1 / weights[0]) if same else None
