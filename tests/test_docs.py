@@ -1,8 +1,8 @@
 """The generated pages say what the code says."""
 
-from experiments.catalogue import FIGURES, PAGE, page
 from core import ADVANTAGES, AGGREGATORS, CORRECTIONS, FILTERS, KLS, OBJECTIVES, SHAPINGS, VARIANTS
 from core.store import read_json
+from experiments.catalogue import FIGURES, PAGE, page
 
 
 def test_the_page_of_variants_is_the_registrys() -> None:
