@@ -2,6 +2,10 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Final
+
+MOST_LISTED: Final = 60
+"""Names that an error message spells out."""
 
 
 class GrpoLabError(Exception):
@@ -12,8 +16,10 @@ class GrpoLabError(Exception):
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """A hint for a misspelt name: the near ones first, then all that is known."""
+    """A hint for a misspelt name: the near ones, then all that is known unless that is too much to read."""
     names = sorted(known)
     close = get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
+    if close and len(names) > MOST_LISTED:
+        return f"{hint}(grpolab list shows all {len(names)})"
     return f"{hint}known: {', '.join(names) if names else 'none'}"

@@ -146,7 +146,7 @@ def outcome_of(mutant: Mutant, text: str) -> int:
     importlib.machinery.SourceFileLoader.get_code = get_code  # type: ignore[method-assign, assignment]
     import pytest
 
-    first = next(files for start, files in FIRST.items() if mutant.path.startswith(start))
+    first = next((files for start, files in FIRST.items() if mutant.path.startswith(start)), [])
     ordered = [*(f"tests/estimators/{name}.py" for name in first), *TESTS]
     # plain asserts: modules that the parent imported cannot be rewritten, and only the outcome is wanted
     options = ["-x", "-q", "--no-header", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:xdist"]

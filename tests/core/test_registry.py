@@ -184,6 +184,16 @@ def prepared_without_prepare(logps: Tensor, prepared: Tensor) -> Tensor:
     return logps * prepared
 
 
+def prepares_with_share(logps: Tensor, *, share: float) -> Tensor:
+    """Wants a hyper-parameter that the objective has not."""
+    return logps
+
+
+def plain_variant() -> Variant:
+    """Fine by itself."""
+    return Variant(advantage=group_mean, objective=clip, aggregator=token_mean)
+
+
 def plain_objective(logps: Tensor) -> Tensor:
     """Fine by itself."""
     return logps
@@ -221,6 +231,15 @@ REFUSED: list[tuple[str, Callable[..., Any], Callable[..., Any], str]] = [
     ("objective positional", objective, eps_is_positional, r"after a bare \*"),
     ("objective prepared", objective, prepared_without_prepare, "go together"),
     ("objective prepare", objective(prepare=lambda *_: None), plain_objective, "go together"),
+    (
+        "prepare tensor",
+        objective(prepare=lambda entropy: entropy),
+        prepared_without_prepare,
+        "asks for entropy; it may",
+    ),
+    ("prepare hyper", objective(prepare=prepares_with_share), prepared_without_prepare, "`prepare` asks for share"),
+    ("published", advantage(published={"eps": "a paper"}), plain_advantage, "publishes what it has no hyper-parameter"),
+    ("published variant", variant(published={"eps": "a paper"}), plain_variant, "publishes what it has no"),
     ("kl swapped", kl, swapped, r"must take \(logps, ref_logps\) or \(logps, ref_logps, old_logps\)"),
     ("correction", correction, two_of_three, r"must take \(old_logps, behaviour_logps, mask\)"),
     ("filter", filter, wrong_name, r"must take \(batch\)"),
@@ -270,6 +289,25 @@ def test_everything_that_the_contract_allows_is_taken() -> None:
     assert allowed_kl.takes("old_logps")
     assert allowed_aggregator.defaults == {"share": 0.5}
     assert allowed_aggregator.options == {"split_invariant": True}
+
+
+def test_a_card_leaves_no_changed_hyper_parameter_unsaid() -> None:
+    from estimators.aggregators import seq_mean_token_mean
+    from estimators.objectives.divergence import dppo_kl_mask
+
+    assert "eps" not in dppo_kl_mask.describe()["ratio"]
+    assert dppo_kl_mask.using(eps=0.5).describe()["ratio"].endswith(" (eps = 0.5)")
+    assert seq_mean_token_mean.using(count_empty=False).describe() == {
+        "aggregation": "mean over rows of their token mean (count_empty = False)"
+    }
+
+
+def test_where_values_come_from() -> None:
+    assert clip.settings()["eps_low"] == registry.Setting(0.2, "published")
+    assert clip.using(eps_low=0.2).settings()["eps_low"].source == "variant"
+    with config(bindings=["clip.eps_low = 0.3"]):
+        assert clip.settings()["eps_low"] == registry.Setting(0.3, "binding")
+        assert clip.settings()["eps_high"].source == "published"
 
 
 def test_parts_of_another_kind_are_refused() -> None:

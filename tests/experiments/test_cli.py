@@ -153,7 +153,7 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path: Path) -> No
         (["compare", "-c", "dmeo"], r"config file not found: dmeo.*did you mean demo"),
         (["compare"], "compare needs a study"),
         (["compare", "-c", "demo", "--seeds", "x"], "--seeds x: give a number"),
-        (["compare", "-c", "demo", "-b", "compare.variants = [@gpro]"], "did you mean grpo"),
+        (["compare", "-c", "demo", "-b", "compare.variants = [@gpro]"], "did you mean .*grpo.*grpolab list shows all"),
         (["compare", "-c", "demo", "-b", "train.stesp = 3"], "did you mean steps"),
         (["compare", "-c", "demo", "--out", "/proc/nowhere"], r"cannot write /proc/nowhere.*--out"),
         (["describe", "grop"], "unknown part 'grop': did you mean grpo"),
@@ -162,6 +162,11 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path: Path) -> No
         (["analyze", "/nowhere"], "/nowhere"),
         (["train", "-b", "rloo.aggregator = @token_mean"], "'rloo' is not used here, but grpo"),
         (["train", "-b", "policy.model = './nope'"], "there is no such folder"),
+        (["train", "-b", "train.variant = @grpo_process()"], "'step_ends', which no provider fills; register one"),
+        (["check", "nope.py"], "nope.py"),
+        (["check", "grop"], "did you mean grpo"),
+        (["lens", "rlo"], "unknown variant or advantage 'rlo': did you mean rloo"),
+        (["lens", "rloo", "--group-size", "1"], "rloo"),
     ],
 )
 def test_mistakes_are_one_readable_message(
@@ -186,10 +191,51 @@ def test_list_and_describe_show_what_is_registered(capsys: pytest.CaptureFixture
     assert main(["describe", "dapo", "-b", "dapo.eps_high = 0.4"]) == 0
     shown = capsys.readouterr().out
     assert "1 - 0.2 to 1 + 0.4" in shown
-    assert "dapo.eps_high = 0.4  (binding)" in shown
+    assert "arXiv:2503.14476" in shown
+    assert "A_i  = (r_i - mean(r)) / (std(r) + eps)" in shown
+    found = {
+        line.split()[0]: line.split("(")[-1].rstrip(")") for line in shown.splitlines() if " = " in line and "." in line
+    }
+    assert found["dapo.eps_high"] == "your binding"
+    assert found["dapo.eps_low"] == "published: DAPO, section 4.1"
+    assert found["clip.eps_high"] == "set by dapo.eps_high"
+    assert found["group_mean_std.eps"] == "default"
     assert main(["describe", "dr_grpo", "--diff", "grpo"]) == 0
-    axes = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()]
-    assert axes == ["std", "aggregation"]
+    axes = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert axes == ["dr_grpo", "std", "aggregation"]
+    assert main(["describe", "gspo_clip", "-b", "gspo_clip.eps_low = 0.1"]) == 0
+    shown = capsys.readouterr().out
+    assert "s_i = exp(mean_t d_it)" in shown
+    assert re.search(r"gspo_clip.eps_low +=.* 0.1 +\(your binding\)", shown)
+
+
+def test_compare_warns_of_arms_that_differ_on_several_axes(capsys: pytest.CaptureFixture[str]) -> None:
+    arms = "compare.arms = {'grpo': [], 'one': 'grpo.advantage = @group_mean', 'two': 'train.variant = @dr_grpo()'}"
+    assert main(["compare", "-c", "embedded", "-b", arms, "--dry-run"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "'two' and 'grpo' differ on 2 axes (std, aggregation): a verdict is about all of them together" in shown
+    assert "'one'" not in shown
+
+
+def test_check_and_lens_take_a_file_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "own_estimators_for_cli.py"
+    file.write_text(
+        "from core import advantage\n\n\n@advantage\ndef own_mean_for_cli(batch):\n"
+        '    """Reward minus the mean of its group."""\n'
+        "    return batch.rewards - batch.rewards.mean(1, keepdim=True)\n"
+    )
+    own = [sys.executable, "-m", "experiments.cli"]
+    checked = subprocess.run([*own, "check", str(file)], capture_output=True, text=True, check=False)
+    assert checked.returncode == 1  # float32: seven times 0.7 is not exactly its mean
+    assert "no spread, not nearly 0" in checked.stdout
+    assert "Batch.no_spread" in " ".join(checked.stdout.split())
+    looked = subprocess.run(
+        [*own, "lens", str(file), "--batches", "100", "--group-sizes", "2", "--json", "--out", str(tmp_path / "lens")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    numbers = json.loads(looked.stdout)["variants"]["own_mean_for_cli"]["by_group_size"]["8"]
+    assert numbers["factor"]["value"] == pytest.approx(7 / 8, abs=5 * numbers["factor"]["error"])
+    assert list((tmp_path / "lens").glob("*.svg"))
 
 
 def test_seeds_are_a_number_or_a_list() -> None:
