@@ -3,13 +3,14 @@ PYTHON ?= python3
 SEEDS ?= 5
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test real conformance clean
+.PHONY: help demo test real conformance mutations clean
 
 help:
-	@echo "make demo   compare five variants on 5 identical seeds, ending with verdicts and a report (a few minutes)"
-	@echo "make test   lint, types and tests"
-	@echo "make real   GRPO against RLOO on a real 135M-parameter model, on CPU (long)"
-	@echo "make conformance   every part and variant beside TRL's, verl's and OpenRLHF's own code; writes docs/fidelity.md"
+	@echo "make demo         compare five variants on 5 identical seeds, ending with verdicts and a report (a few minutes)"
+	@echo "make test         lint, types and tests"
+	@echo "make real         GRPO against RLOO on a real 135M-parameter model, on CPU (long)"
+	@echo "make mutations    break every formula in every small way; writes docs/mutations.md (an hour)"
+	@echo "make conformance  every part and variant beside TRL's, verl's and OpenRLHF's own code; writes docs/fidelity.md"
 
 # torch is named first and alone, so that an index or a wheel folder of CPU builds is taken as it is
 .venv/installed: pyproject.toml
@@ -49,6 +50,13 @@ CONFORMANCE := experiments/conformance
 
 conformance: .venv-conformance/installed
 	.venv-conformance/bin/python -m experiments.conformance
+
+.venv/installed-mutations: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable '.[mutations]'
+	@touch $@
+
+mutations: .venv/installed-mutations
+	$(BIN)/python tests/mutations.py
 
 clean:
 	rm -rf .venv .venv-conformance build *.egg-info
