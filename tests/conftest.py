@@ -1,5 +1,6 @@
 """What every test shares: one thread, repeatable examples, a tiny model, and the embedded one."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
@@ -20,7 +21,8 @@ import_parts()
 settings.register_profile(
     "bench", deadline=None, derandomize=True, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.load_profile("bench")
+settings.register_profile("quick", settings.get_profile("bench"), max_examples=6)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "bench"))
 
 MakeBatch: TypeAlias = Callable[..., Batch]
 """`(groups=3, samples=4, holes=False, seed=0)` to a batch of ragged responses with real token ids."""

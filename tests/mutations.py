@@ -18,7 +18,7 @@ import sys
 import time
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import CodeType
@@ -154,8 +154,10 @@ def outcome_of(mutant: Mutant, text: str) -> int:
     os._exit(min(int(code), 9))
 
 
-def run(found: Sequence[tuple[Mutant, str]], workers: int) -> dict[Mutant, str]:
-    """Killed, survived or timed out, for every mutant."""
+def run(
+    found: Sequence[tuple[Mutant, str]], workers: int, save: Callable[[dict[Mutant, str]], None]
+) -> dict[Mutant, str]:
+    """`killed` or `survived` for every mutant; `save` is told now and then what is known."""
     from rich.progress import Progress
 
     outcomes: dict[Mutant, str] = {}
@@ -178,6 +180,8 @@ def run(found: Sequence[tuple[Mutant, str]], workers: int) -> dict[Mutant, str]:
                 else:
                     continue
                 del alive[child]
+                if len(outcomes) % 20 == 0:
+                    save(outcomes)
                 left = sum(o == "survived" for o in outcomes.values())
                 bar.update(task, advance=1, description=f"mutants, {left} survive")
             time.sleep(0.02)
@@ -207,6 +211,12 @@ def page(outcomes: dict[Mutant, str], reasons: dict[str, str]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def save(file: Path, outcomes: dict[Mutant, str]) -> None:
+    """Write outcomes as JSON, for `--again`."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps([{"mutant": asdict(m), "outcome": o} for m, o in outcomes.items()], indent=1))
+
+
 def main() -> int:
     """Mutate, test, and write the page; 1 if a survivor is not explained."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -217,6 +227,7 @@ def main() -> int:
     options = parser.parse_args()
     sys.path.insert(0, str(ROOT))
     os.chdir(ROOT)
+    os.environ["HYPOTHESIS_PROFILE"] = "quick"
     preload()
     before: dict[Mutant, str] = {}
     if options.again:
@@ -229,15 +240,14 @@ def main() -> int:
         known = {mutant.key for mutant in before}
         found += [pair for file in files for pair in mutants(file) if pair[0].key not in known]
     intact = Mutant(str(files[0].relative_to(ROOT)), 0, "none", "", "")
-    if run([(intact, files[0].read_text())], 1)[intact] != "survived":
+    if run([(intact, files[0].read_text())], 1, lambda _: None)[intact] != "survived":
         print("the tests fail on the code as it is: mend them first")
         return 2
-    outcomes = run(found, options.workers)
+    outcomes = run(found, options.workers, lambda known: save(options.out, known))
     here = {pair[0].key for file in files for pair in mutants(file)}
     fresh = {mutant.key for mutant in outcomes}
     outcomes |= {m: o for m, o in before.items() if m.key in here and m.key not in fresh}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps([{"mutant": asdict(m), "outcome": o} for m, o in outcomes.items()], indent=1))
+    save(options.out, outcomes)
     reasons = tomllib.loads(REASONS.read_text())["equivalent"] if REASONS.is_file() else {}
     left = [m for m, o in outcomes.items() if o == "survived"]
     for mutant in left:
