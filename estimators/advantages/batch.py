@@ -19,14 +19,12 @@ def whiten(values: Tensor, mask: Tensor, *, correction: int, eps: float, floor: 
     Statistics are per token: a long response counts as often as it has tokens. No counted token, or a single one, gives
     0, and so do values that are all equal.
     """
-    x, m = values.double(), mask.double()
-    N = m.sum()
-    mean = torch.where(mask, x, 0.0).sum() / N.clamp(min=1)
-    deviations = torch.where(mask, x - mean, 0.0)
-    if N <= 1 or x[mask].amax() == x[mask].amin():
+    x = values.double()
+    counted = x[mask]
+    if not len(counted) or counted.amax() == counted.amin():
         return torch.zeros_like(x)
-    variance = deviations.square().sum() / (N - correction)
-    return deviations / (variance.clamp(min=floor) + eps).sqrt()
+    deviations = torch.where(mask, x - counted.mean(), 0.0)
+    return deviations / (counted.var(correction=correction).clamp(min=floor) + eps).sqrt()
 
 
 @advantage(

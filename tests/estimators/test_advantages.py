@@ -83,6 +83,24 @@ def test_reward_to_go_adds_up_several_kinds_of_token_rewards() -> None:
     close(reward_to_go(batch), torch.tensor([[[28.0, 19.0]]]))
 
 
+ALONE = (
+    "no_baseline", "greedy_baseline", "discounted_greedy_baseline", "running_baseline", "whitened_return", "gae",
+    "whitened_gae",
+)  # fmt: skip
+BATCH_WIDE = (
+    "group_mean_batch_std", "leave_one_out_batch_std", "group_mean_spread_scaled", "group_mean_nonzero_scaled",
+    "whitened_return", "whitened_group_mean", "whitened_gae", "per_reward_std", "per_reward_std_whitened",
+    "shrunk_mean",
+)  # fmt: skip
+
+
+def test_what_is_defined_for_a_single_sample_and_what_reads_the_batch() -> None:
+    shipped = {name: part.options for name, part in ADVANTAGES.items() if "estimators/advantages" in part.place}
+    assert {name for name, options in shipped.items() if options["min_group"] == 1} == set(ALONE)
+    assert {options["min_group"] for options in shipped.values()} == {1, 2}
+    assert {name for name, options in shipped.items() if options["scope"] == "batch"} == set(BATCH_WIDE)
+
+
 # identities
 
 

@@ -172,6 +172,11 @@ def test_whitening_by_hand() -> None:
     torch.testing.assert_close(whiten(values, mask, correction=1, eps=2.0, floor=23.0), expected / 5)
 
 
+def test_two_tokens_are_enough_to_whiten() -> None:
+    values, mask = torch.tensor([[[1.0, 3.0]]]), torch.ones(1, 1, 2, dtype=torch.bool)
+    assert whiten(values, mask, correction=0, eps=0.0).tolist() == [[[-1, 1]]]
+
+
 def test_whitening_of_one_token_of_none_and_of_equal_values_is_zero() -> None:
     mask = torch.tensor([[[True, False]]])
     values = torch.tensor([[[3.0, 5.0]]])

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoTokenizer
 
 from core import GrpoLabError, reward
+from core.policy import EMBEDDED
 from core.problems import Problem
 from core.registry import REGISTRIES, config, config_text
 from core.train import Interrupted
@@ -19,6 +21,7 @@ from experiments.study import CONFIGS, Arm
 
 import_parts()
 quiet_libraries()
+EMBEDDED_TOKENIZER = AutoTokenizer.from_pretrained(EMBEDDED)
 
 SMALL = (
     "train.steps = 4", "train.prompts = 4", "train.group_size = 4", "train.checkpoint_every = 2",
@@ -134,14 +137,66 @@ def stop_after(step: int) -> Callable[[Mapping[str, Any]], None]:
     return watch
 
 
-@pytest.mark.parametrize("variant", ["grpo", "dapo"])
-def test_an_interrupted_run_goes_on_bit_identically(tmp_path: Path, variant: str) -> None:
-    bindings = (f"train.variant = @{variant}()",)
+@pytest.mark.parametrize(
+    "bindings",
+    [
+        ("train.variant = @grpo()",),
+        ("train.variant = @dapo()",),
+        ("grpo.advantage = @running_baseline",),  # carries state
+        ("grpo.kl_coef = 0.5", "reference.every = 2", "reference.share = 0.6"),  # so does a renewed reference
+    ],
+    ids=["grpo", "dapo", "running_baseline", "reference"],
+)
+def test_an_interrupted_run_goes_on_bit_identically(tmp_path: Path, bindings: tuple[str, ...]) -> None:
     whole = run(tmp_path / "whole", *bindings)
     with pytest.raises(Interrupted):
         run_job(job(tmp_path / "cut", *bindings), stop_after(3))
     assert manifest(tmp_path / "cut")["status"] == "interrupted"
     assert_same_run(whole, run(tmp_path / "cut", *bindings))
+
+
+def test_steps_can_be_rewarded_by_providers_of_ones_own(tmp_path: Path, fresh_registry: None) -> None:
+    """Process supervision on the embedded task: every partial sum is a step, and a right one scores a half."""
+    from core import Batch, provider
+
+    digits = EMBEDDED_TOKENIZER("0123456789")["input_ids"]
+    assert digits == list(range(digits[0], digits[0] + 10))
+    semicolon = int(EMBEDDED_TOKENIZER(";")["input_ids"][0])
+
+    @provider(fills="step_ends", cost="none")
+    def partial_sums(run: Any) -> Callable[[Batch], torch.Tensor]:
+        """Every semicolon ends a step."""
+        return lambda batch: batch.require("response_tokens") == semicolon
+
+    @provider(fills="token_rewards", cost="none")
+    def right_partial_sums(run: Any) -> Callable[[Batch], torch.Tensor]:
+        """A half for a semicolon after 4+8=2, say, and nothing after 4+8=3."""
+
+        def score(batch: Batch) -> torch.Tensor:
+            tokens = batch.require("response_tokens")
+            digit = tokens - digits[0]
+            right = (digit[..., :-5] + digit[..., 2:-3]) % 10 == digit[..., 4:-1]
+            return torch.nn.functional.pad((right & (tokens[..., 5:] == semicolon)).float() / 2, (5, 0))
+
+        return score
+
+    folder = run(tmp_path / "run", "train.variant = @grpo_process()")
+    assert manifest(folder)["status"] == "finished"
+    assert manifest(folder)["hashes"]["final_weights"] != manifest(folder)["hashes"]["initial_weights"]
+    stored = json.loads((folder / "rollouts" / "step=000001.json").read_text())
+    rewards = {response["reward"] for group in stored for response in group["responses"]}
+    assert any(reward % 1 == 0.5 or reward > 1 for reward in rewards), "no step was rewarded"
+
+
+@pytest.mark.parametrize(
+    "name", ["gdpo", "optimal_token", "kl_cov", "clip_cov", "reinforce_pp", "remax_authors", "gpg"]
+)
+def test_methods_with_needs_of_their_own_train(tmp_path: Path, name: str) -> None:
+    """Several rewards, squared probabilities, a choice per step, token credit, local means, filters of rounds."""
+    folder = run(tmp_path / "run", f"train.variant = @{name}()", "train.epochs = 2", "train.minibatches = 2")
+    assert manifest(folder)["status"] == "finished"
+    assert manifest(folder)["hashes"]["final_weights"] != manifest(folder)["hashes"]["initial_weights"]
+    assert all(line["loss"] is not None for line in lines(folder) if line["groups"])
 
 
 def test_a_killed_run_is_replayed_from_its_checkpoint(tmp_path: Path) -> None:
