@@ -47,3 +47,13 @@ def enough_spread(batch: Batch, *, share: float = 0.6) -> Tensor:
     """
     spread = ~batch.no_spread
     return spread | (spread.double().mean() >= share)
+
+
+@filter
+def none_truncated(batch: Batch) -> Tensor:
+    """Groups none of whose responses was cut at the generation limit.
+
+    [P]. A group is kept or dropped whole, since statistics are over complete groups; to keep a cut response in the
+    statistics and out of the loss, use `truncated="mask"` in the variant.
+    """
+    return ~batch.require("truncated").any(1)

@@ -76,6 +76,7 @@ ABSENT: Final[Mapping[str, tuple[Reference, ...]]] = MappingProxyType({
     "has_spread": ONLY_VERL,
     "mean_inside": ONLY_OPENRLHF,
     "enough_spread": ALL,
+    "none_truncated": ALL,
     # variants
     "reinforce": ONLY_VERL,
     "remax": ONLY_VERL,

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from core import Batch, GrpoLabError
-from estimators.filters import enough_spread, has_spread, mean_inside, nonuniform
+from estimators.filters import enough_spread, has_spread, mean_inside, none_truncated, nonuniform
 
 CORRECT = torch.tensor([[True, False, False], [False, False, False], [True, True, True], [True, True, False]])
 
@@ -50,3 +50,11 @@ def test_sampling_goes_on_only_below_the_share() -> None:
     one_in_two = Batch.of(torch.tensor([[0.0, 1.0], [1.0, 1.0]]))
     assert enough_spread(one_in_two).tolist() == [True, False]
     assert enough_spread(one_in_two, share=0.5).tolist() == [True, True]
+    three_in_four = Batch.of(torch.tensor([[0.0, 1.0], [1.0, 1.0], [0.0, 1.0], [1.0, 0.0]]))
+    assert enough_spread(three_in_four).all()  # the default share is 0.6
+
+
+def test_groups_with_a_cut_response_are_dropped_whole() -> None:
+    truncated = torch.tensor([[False, False], [True, False], [True, True]])
+    batch = Batch.of(torch.zeros(3, 2), truncated=truncated)
+    assert none_truncated(batch).tolist() == [True, False, False]
