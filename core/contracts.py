@@ -8,8 +8,9 @@
 Positional parameters are what the core hands in; keyword-only parameters with defaults are hyper-parameters, reachable
 from gin as `median_baseline.name = value`.
 
-Every decorator takes two optional descriptions. `axes` says what the part decides, axis by axis, as format strings over
-its hyper-parameters. `published` says which defaults are a paper's own value, and where it stands there.
+Every decorator takes three optional descriptions. `axes` says what the part decides, axis by axis, as format strings
+over its hyper-parameters. `published` says which defaults are the value that a paper or a library's code gives, and
+which. `limits` says between which numbers a hyper-parameter must lie; names that the part lacks are passed over.
 """
 
 import inspect
@@ -26,6 +27,8 @@ from core.registry import Part, register
 Function: TypeAlias = Callable[..., Any]
 Decorator: TypeAlias = Callable[[Function], Part]
 NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+Limits: TypeAlias = Mapping[str, tuple[float, float]]
+NO_LIMITS: Final[Limits] = MappingProxyType({})
 
 FILLED_FIELDS: Final = ("greedy_rewards", "ref_logps", "values", "sum_squared_probs", "token_rewards", "step_ends")
 """Batch fields that a provider fills when a part asks for them, beside `old_logps`, which the core fills."""
@@ -72,6 +75,12 @@ def check_defaults(kind: str, function: Function, supplied: Collection[str] = ()
             raise GrpoLabError(f"{_where(kind, function)}: hyper-parameter '{p.name}' needs a default")
 
 
+def _check_choice(kind: str, function: Function, option: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Refuse an option that is none of its choices."""
+    if value not in allowed:
+        raise GrpoLabError(f"{_where(kind, function)}: {option}={value!r} must be one of {', '.join(allowed)}")
+
+
 @overload
 def advantage(function: Function, /) -> Part: ...
 @overload
@@ -83,6 +92,7 @@ def advantage(
     state: Callable[[], Any] | None = None,
     axes: Mapping[str, str] = NOTHING,
     published: Mapping[str, str] = NOTHING,
+    limits: Limits = NO_LIMITS,
 ) -> Decorator: ...
 def advantage(
     function: Function | None = None,
@@ -94,6 +104,7 @@ def advantage(
     state: Callable[[], Any] | None = None,
     axes: Mapping[str, str] = NOTHING,
     published: Mapping[str, str] = NOTHING,
+    limits: Limits = NO_LIMITS,
 ) -> Part | Decorator:
     """Register an advantage estimator: `(batch, *, hyper) -> [P, G]` or `[P, G, T]`, no gradient.
 
@@ -105,14 +116,21 @@ def advantage(
     def add(function: Function) -> Part:
         check_signature("advantage", function, [("batch", "state")] if state else [("batch",)])
         check_defaults("advantage", function)
-        unknown = set(needs) - {*FILLED_FIELDS, "old_logps", "behaviour_logps", "reward_parts", "correct"}
+        _check_choice("advantage", function, "scope", scope, ("group", "batch"))
+        if not isinstance(needs, tuple) or min_group < 1:
+            raise GrpoLabError(
+                f"{_where('advantage', function)}: needs={needs!r} must be a tuple of field names, e.g. "
+                f'("greedy_rewards",), and min_group={min_group} at least 1'
+            )
+        allowed = (*FILLED_FIELDS, "old_logps", "behaviour_logps", "reward_parts", "correct")
+        unknown = set(needs) - set(allowed)
         if unknown:
             raise GrpoLabError(
                 f"advantage '{function.__name__}' needs {', '.join(sorted(unknown))}, which no batch has; "
-                f"it may need: {', '.join(FILLED_FIELDS)}"
+                f"it may need: {', '.join(allowed)}"
             )
         options = {"needs": needs, "min_group": min_group, "scope": scope, "state": state}
-        return register("advantage", function, options=options, axes=axes, published=published)
+        return register("advantage", function, options=options, axes=axes, published=published, limits=limits)
 
     return add(function) if function is not None else add
 
@@ -127,6 +145,7 @@ def objective(
     zero_at_zero_advantage: bool = False,
     axes: Mapping[str, str] = NOTHING,
     published: Mapping[str, str] = NOTHING,
+    limits: Limits = NO_LIMITS,
 ) -> Decorator: ...
 def objective(
     function: Function | None = None,
@@ -137,6 +156,7 @@ def objective(
     zero_at_zero_advantage: bool = False,
     axes: Mapping[str, str] = NOTHING,
     published: Mapping[str, str] = NOTHING,
+    limits: Limits = NO_LIMITS,
 ) -> Part | Decorator:
     """Register a policy objective: tensors asked for by name, `(logps, old_logps, advantages, mask, *, hyper)`.
 
@@ -160,11 +180,12 @@ def objective(
         if (prepare is not None) != ("prepared" in names):
             raise GrpoLabError(f"objective '{function.__name__}': `prepare` and the parameter `prepared` go together")
         check_defaults("objective", function)
+        _check_choice("objective", function, "level", level, ("row", "group"))
         options = {
             "level": level, "prepare": prepare, "zero_at_zero_advantage": zero_at_zero_advantage,
             "prepare_takes": _prepare_takes(function, prepare) if prepare else None,
         }  # fmt: skip
-        return register("objective", function, options=options, axes=axes, published=published)
+        return register("objective", function, options=options, axes=axes, published=published, limits=limits)
 
     return add(function) if function is not None else add
 
@@ -189,7 +210,11 @@ def _prepare_takes(function: Function, prepare: Function) -> tuple[tuple[str, ..
 def aggregator(function: Function, /) -> Part: ...
 @overload
 def aggregator(
-    *, split_invariant: bool = True, axes: Mapping[str, str] = NOTHING, published: Mapping[str, str] = NOTHING
+    *,
+    split_invariant: bool = True,
+    axes: Mapping[str, str] = NOTHING,
+    published: Mapping[str, str] = NOTHING,
+    limits: Limits = NO_LIMITS,
 ) -> Decorator: ...
 def aggregator(
     function: Function | None = None,
@@ -198,6 +223,7 @@ def aggregator(
     split_invariant: bool = True,
     axes: Mapping[str, str] = NOTHING,
     published: Mapping[str, str] = NOTHING,
+    limits: Limits = NO_LIMITS,
 ) -> Part | Decorator:
     """Register a loss aggregator: `(mask, *, max_tokens, hyper) -> weights [B, T]`.
 
@@ -211,7 +237,13 @@ def aggregator(
         check_defaults("aggregator", function, ("max_tokens",))
         options = {"split_invariant": split_invariant}
         return register(
-            "aggregator", function, options=options, axes=axes, published=published, supplied=("max_tokens",)
+            "aggregator",
+            function,
+            options=options,
+            axes=axes,
+            published=published,
+            limits=limits,
+            supplied=("max_tokens",),
         )
 
     return add(function) if function is not None else add
@@ -230,7 +262,9 @@ class PlainDecorator(Protocol):
     @overload
     def __call__(self, function: Function, /) -> Part: ...
     @overload
-    def __call__(self, *, axes: Mapping[str, str] = NOTHING, published: Mapping[str, str] = NOTHING) -> Decorator: ...
+    def __call__(
+        self, *, axes: Mapping[str, str] = NOTHING, published: Mapping[str, str] = NOTHING, limits: Limits = NO_LIMITS
+    ) -> Decorator: ...
 
 
 def _plain(kind: str, positional: Collection[tuple[str, ...]], supplied: tuple[str, ...], doc: str) -> PlainDecorator:
@@ -241,11 +275,12 @@ def _plain(kind: str, positional: Collection[tuple[str, ...]], supplied: tuple[s
         *,
         axes: Mapping[str, str] = NOTHING,
         published: Mapping[str, str] = NOTHING,
+        limits: Limits = NO_LIMITS,
     ) -> Part | Decorator:
         def add(function: Function) -> Part:
             check_signature(kind, function, positional)
             check_defaults(kind, function, supplied)
-            return register(kind, function, axes=axes, published=published, supplied=supplied)
+            return register(kind, function, axes=axes, published=published, limits=limits, supplied=supplied)
 
         return add(function) if function is not None else add
 
@@ -298,7 +333,12 @@ setting = _plain(
 
 
 def provider(
-    *, fills: str, cost: str, axes: Mapping[str, str] = NOTHING, published: Mapping[str, str] = NOTHING
+    *,
+    fills: str,
+    cost: str,
+    axes: Mapping[str, str] = NOTHING,
+    published: Mapping[str, str] = NOTHING,
+    limits: Limits = NO_LIMITS,
 ) -> Decorator:
     """Register a provider: `(run, *, hyper)`, called once at the start, returns a function from batch to one field.
 
@@ -314,6 +354,8 @@ def provider(
                 f"provider '{function.__name__}' fills '{fills}', which is no field that a part can ask for; "
                 f"those are: {', '.join(FILLED_FIELDS)}"
             )
-        return register("provider", function, options={"fills": fills, "cost": cost}, axes=axes, published=published)
+        return register(
+            "provider", function, options={"fills": fills, "cost": cost}, axes=axes, published=published, limits=limits
+        )
 
     return add

@@ -20,6 +20,6 @@ def near(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
-    if close and len(names) > MOST_LISTED:
+    if len(names) > MOST_LISTED:
         return f"{hint}(grpolab list shows all {len(names)})"
     return f"{hint}known: {', '.join(names) if names else 'none'}"

@@ -26,18 +26,19 @@ def make_providers(run: Run) -> dict[str, Fill]:
 def fill(batch: Batch, providers: dict[str, Fill]) -> Batch:
     """Fill every field asked for.
 
-    Groups whose one value [P] is NaN, because a grader failed, are dropped whole. NaN per token is an error.
+    Groups whose one value [P] is NaN, because a grader failed, are dropped whole. NaN per token, or anything
+    infinite, is an error.
     """
     for field, make in providers.items():
         values = make(batch)
         batch = batch.having(**{field: values})
         if field == "token_rewards":
             batch = batch.having(rewards=batch.rewards + values.where(batch.response_mask, 0.0).sum(-1))
+        if values.isinf().any() or (values.ndim > 1 and values.isnan().any()):
+            raise GrpoLabError(f"the provider of '{field}' gave NaN or infinite values at step {batch.step}")
         broken = values.isnan()
         if not broken.any():
             continue
-        if values.ndim > 1:
-            raise GrpoLabError(f"the provider of '{field}' gave NaN at step {batch.step}")
         batch = batch.select((~broken).nonzero()[:, 0])
     return batch
 

@@ -52,7 +52,9 @@ class Part:
     axes: Mapping[str, str] = field(default_factory=dict)
     """What this part decides, by axis: a format string over its hyper-parameters."""
     published: Mapping[str, str] = field(default_factory=dict)
-    """Hyper-parameters whose default is a paper's own value, and where it stands there."""
+    """Hyper-parameters whose default is the value of a paper or of a library's code, and of which."""
+    limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Between which numbers a hyper-parameter must lie, both included."""
     set_values: Mapping[str, Any] = field(default_factory=dict)
     supplied: frozenset[str] = frozenset()
     """Keyword arguments that the core fills in, so not hyper-parameters."""
@@ -110,7 +112,16 @@ class Part:
                     _USED.add((self.selector, name))
                     found[name] = Setting(_unwrap(value), "binding")
         found |= {name: Setting(value, "variant") for name, value in self.set_values.items()}
+        for name in self.limits.keys() & found.keys():
+            self._check_limits(name, found[name].value)
         return found
+
+    def _check_limits(self, name: str, value: Any) -> None:
+        low, high = self.limits[name]
+        if not isinstance(value, int | float) or not low <= value <= high:
+            above = "above 0" if 0 < low < 1e-300 else f"at least {low:g}"
+            most = f" and at most {high:g}" if high < float("inf") else ""
+            raise GrpoLabError(f"{self.name}.{name} = {value!r}: must be a number {above}{most}")
 
     def using(self, **values: Any) -> "Part":
         """The same part with these hyper-parameters set, e.g. by a variant; they then win over a gin binding."""
@@ -118,8 +129,8 @@ class Part:
         if unknown:
             raise GrpoLabError(
                 f"{self.kind} '{self.name}' ({self.place}) has no hyper-parameter "
-                f"{', '.join(sorted(unknown))}; it has: {', '.join(self.defaults) or 'none'}. What sets them needs a "
-                f"{self.kind} that has them, or another variant"
+                f"{', '.join(sorted(unknown))}; it has: {', '.join(self.defaults) or 'none'}. What sets them needs "
+                f"an {self.kind} that has them, or another variant"
             )
         return replace(self, set_values={**self.set_values, **values})
 
@@ -409,8 +420,8 @@ def refuse_unused(
             owners = [v for v in variants if parameter in VARIANTS[v].defaults]
             right = " or ".join(f"'{v}.{parameter}'" for v in owners)
             message += f": the variant sets it itself; bind {right or 'it where the variant is defined'} instead"
-        elif selector.startswith("variants."):
-            message += f": '{owner}' is not used here, but {', '.join(variants) or 'no variant'}; bind that one"
+        elif selector.startswith("variants.") and variants:
+            message += f": '{owner}' is not used here, but {', '.join(variants)}; bind that one"
         else:
             in_use = sorted({p.name for p in parts if p.kind + "s" == selector.split(".")[0]})
             message += f": '{owner}' is not used here" + (f", but {', '.join(in_use)}" if in_use else "")

@@ -1,5 +1,6 @@
 """A method as a value: the parts of the maths that together make a published algorithm, and its axis card."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, overload
@@ -47,7 +48,14 @@ class Variant:
             if getattr(self, name) not in allowed:
                 raise GrpoLabError(f"{where}: {name} must be one of {allowed}, not {getattr(self, name)!r}")
         if self.kl_coef < 0 or (self.kl_coef > 0 and self.kl is None):
-            raise GrpoLabError(f"{where}: kl_coef={self.kl_coef} needs kl = @k1, @k2 or @k3, and must not be negative")
+            raise GrpoLabError(
+                f"{where}: kl_coef={self.kl_coef} must not be negative, and above 0 needs a kl, e.g. @k3"
+            )
+        if not math.isfinite(self.entropy_coef) or (self.reward_clip is not None and not self.reward_clip > 0):
+            raise GrpoLabError(
+                f"{where}: entropy_coef={self.entropy_coef} must be finite, and reward_clip={self.reward_clip} above 0 "
+                "or None"
+            )
         if self.filter_rounds < 1:
             raise GrpoLabError(f"{where}: filter_rounds must be at least 1, not {self.filter_rounds}")
 
@@ -65,7 +73,9 @@ class Variant:
     @property
     def needs(self) -> frozenset[str]:
         """Batch fields that must be filled before the update."""
+        prepared_from = self.objective.options["prepare_takes"]
         asked = set(self.advantage.options["needs"]) | set(self.objective.parameters)
+        asked |= set(prepared_from[0]) if prepared_from else set()
         if self.uses_kl:
             asked |= {"ref_logps"}
         if self.correction is not None:
@@ -96,10 +106,26 @@ class Variant:
         card["reward clip"] = f"{self.reward_clip:g}" if self.reward_clip is not None else "none"
         return card
 
+    def changes(self, other: "Variant") -> list[str]:
+        """What was exchanged between two variants, part by part, with the axes that this changed."""
+        changed = []
+        for name in ("advantage", "objective", "aggregator"):
+            axes = differences(getattr(other, name).describe(), getattr(self, name).describe())
+            if getattr(other, name) != getattr(self, name) or axes:
+                changed.append(f"{name}: {', '.join(axes)}" if axes else name)
+        described = {axis for part in (self, other) for p in part.parts for axis in p.describe()}
+        return changed + [axis for axis in differences(other.card(), self.card()) if axis not in described]
+
     def __str__(self) -> str:
         card = self.card()
         width = max(map(len, card))
         return "\n".join([self.name or "variant", *(f"  {axis:<{width}}  {text}" for axis, text in card.items())])
+
+
+def differences(one: Mapping[str, str], other: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """The axes on which two cards differ, with what each says."""
+    axes = dict.fromkeys([*one, *other])
+    return {a: (one.get(a, "-"), other.get(a, "-")) for a in axes if one.get(a) != other.get(a)}
 
 
 @overload
@@ -120,7 +146,10 @@ def variant(
         check_defaults("variant", function)
 
         def build(**hyper: Any) -> Variant:
-            return replace(function(**hyper), name=function.__name__)
+            try:
+                return replace(function(**hyper), name=function.__name__)
+            except GrpoLabError as error:
+                raise GrpoLabError(f"variant '{function.__name__}': {str(error).removeprefix('Variant: ')}") from error
 
         return register("variant", _like(build, function), published=published)
 

@@ -9,19 +9,20 @@ import torch
 from torch import Tensor
 
 from core import correction
-
-TIS = "Yao et al. 2025, truncated importance sampling"
+from estimators.limits import LIMITS
 
 
 def _log_ratio(old_logps: Tensor, behaviour_logps: Tensor, mask: Tensor) -> Tensor:
-    return torch.where(mask, old_logps - behaviour_logps, 0.0)
+    """log w, 0 outside the mask and where the sampler gave no log-probability (NaN): no correction there."""
+    difference = old_logps - behaviour_logps
+    return torch.where(mask & ~difference.isnan(), difference, 0.0)
 
 
 def _within(weights: Tensor, low: float, high: float) -> Tensor:
     return (weights >= low) & (weights <= high)
 
 
-@correction(axes={"correction": "token ratio, within {floor:g} to {cap:g}"}, published={"cap": "verl"})
+@correction(limits=LIMITS, axes={"correction": "token ratio, within {floor:g} to {cap:g}"}, published={"cap": "verl"})
 def token_truncated(
     old_logps: Tensor, behaviour_logps: Tensor, mask: Tensor, *, cap: float = 2.0, floor: float = 0.0
 ) -> Tensor:
@@ -33,7 +34,9 @@ def token_truncated(
     return torch.exp(_log_ratio(old_logps, behaviour_logps, mask)).clamp(floor, cap)
 
 
-@correction(axes={"correction": "response ratio, within {floor:g} to {cap:g}"}, published={"cap": "verl"})
+@correction(
+    limits=LIMITS, axes={"correction": "response ratio, within {floor:g} to {cap:g}"}, published={"cap": "verl"}
+)
 def sequence_truncated(
     old_logps: Tensor, behaviour_logps: Tensor, mask: Tensor, *, cap: float = 2.0, floor: float = 0.0
 ) -> Tensor:

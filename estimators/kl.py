@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from core import kl
+from estimators.limits import LIMITS
+from estimators.ratios import ratio_of
 
 
 @kl
@@ -41,13 +43,14 @@ def k3(logps: Tensor, ref_logps: Tensor) -> Tensor:
     return torch.expm1(log_ratio) - log_ratio
 
 
-@kl(published={"max_log_ratio": "verl", "max_value": "verl"})
+@kl(limits=LIMITS, published={"max_log_ratio": "verl", "max_value": "verl"})
 def k3_bounded(logps: Tensor, ref_logps: Tensor, *, max_log_ratio: float = 20.0, max_value: float = 10.0) -> Tensor:
     """k3 with a bounded log-ratio and a bounded value: no gradient beyond either.
 
         min(exp(-k) - 1 + k, max_value),   k = clip(k1, -max_log_ratio, max_log_ratio)
 
-    [B, T]. A token that the reference finds 10 nats likelier is no longer pulled back. Source: verl's `low_var_kl`.
+    [B, T]. No gradient where the reference finds a token more than 2.6 nats likelier, or 11 nats less likely. Source:
+    verl's `low_var_kl`.
     """
     log_ratio = (ref_logps - logps).clamp(-max_log_ratio, max_log_ratio)
     return (torch.expm1(log_ratio) - log_ratio).clamp(max=max_value)
@@ -91,7 +94,7 @@ def k1_ratio(logps: Tensor, ref_logps: Tensor, old_logps: Tensor) -> Tensor:
 
     [B, T]. q = pi / old, with gradient: unbiased in value and gradient, off-policy as well.
     """
-    return torch.exp(logps - old_logps) * (logps - ref_logps)
+    return ratio_of(logps - old_logps) * (logps - ref_logps)
 
 
 @kl
@@ -102,7 +105,7 @@ def k3_ratio(logps: Tensor, ref_logps: Tensor, old_logps: Tensor) -> Tensor:
     off-policy as well. Source: DeepSeek-V3.2 (2025, arXiv:2512.02556); TRL's `use_bias_correction_kl`, on by default.
     """
     value: Tensor = k3.function(logps, ref_logps)
-    return torch.exp(logps - old_logps) * value
+    return ratio_of(logps - old_logps) * value
 
 
 def adapted_coefficient(coefficient: float, kl: float, *, target: float, horizon: float, samples: int) -> float:

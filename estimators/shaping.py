@@ -3,9 +3,10 @@
 from torch import Tensor
 
 from core import shaping
+from estimators.limits import LIMITS
 
 
-@shaping(published={"buffer": "DAPO, section 4.1: 4,096 of 20,480 tokens"})
+@shaping(limits=LIMITS, published={"buffer": "DAPO, section 4.1: 4,096 of 20,480 tokens"})
 def soft_overlong(
     rewards: Tensor,
     lengths: Tensor,

@@ -3,11 +3,12 @@
 import argparse
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from core import VARIANTS, GrpoLabError, Part, Variant
 from core.errors import near
 from core.registry import REGISTRIES, Setting, bindings_in_force, bindings_used, config, refuse_unused
+from core.variant import differences
 from experiments.study import CONFIGS, find_config
 
 
@@ -38,22 +39,15 @@ def _source(part: Part, name: str, setting: Setting, variant: str = "") -> str:
     if setting.source == "published":
         return f"published: {part.published[name]}"
     if setting.source == "variant":
-        reached = f"{variant}.{name}" if name in VARIANTS[variant].defaults else f"variants/{variant}"
+        reached = f"{variant}.{name}" if name in VARIANTS[variant].defaults else variant
         return f"set by {reached}"
     return "your binding" if setting.source == "binding" else "default"
 
 
-def differences(one: Mapping[str, str], other: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """The axes on which two cards differ, with what each says."""
-    axes = dict.fromkeys([*one, *other])
-    return {a: (one.get(a, "-"), other.get(a, "-")) for a in axes if one.get(a) != other.get(a)}
-
-
 def run_describe(options: argparse.Namespace) -> int:
     """`grpolab describe`."""
-    found = {name: part for registry in REGISTRIES.values() for name, part in registry.items()}
     with config([find_config(file) for file in options.config], options.bind, include_from=[CONFIGS]):
-        found |= {name: part for registry in REGISTRIES.values() for name, part in registry.items()}  # a file's own
+        found = {name: part for registry in REGISTRIES.values() for name, part in registry.items()}
         for name in filter(None, (options.name, options.diff)):
             if name not in found:
                 raise GrpoLabError(f"unknown part '{name}': {near(name, found)}")
@@ -61,24 +55,36 @@ def run_describe(options: argparse.Namespace) -> int:
         if options.diff:
             if not {options.name, options.diff} <= VARIANTS.keys():
                 raise GrpoLabError("--diff compares two variants")
-            rows = differences(*(VARIANTS[name]().card() for name in (options.name, options.diff)))
-            _table([("", options.name, options.diff), *((axis, *texts) for axis, texts in rows.items())])
-            return 0
-        print(f"{part.kind} {part.name}  ({part.place})\n\n{documentation(part)}\n")
-        if part.kind == "variant":
-            variant: Variant = part()
-            print(f"{variant}\n")
-            if not options.config:
-                parts = [p.resolved() for p in variant.parts]
-                refuse_unused(bindings_in_force(), bindings_used(), parts, [part.name])
-        elif part.axes:
-            _table([(axis, text) for axis, text in part.describe().items()])
-            print()
-        _table([(name, f"= {value}", f"({source})") for name, value, source in parameters(part)])
+            variants: list[Variant] = [VARIANTS[name]() for name in (options.name, options.diff)]
+            rows = differences(*map(_card_with_idle_kl, variants))
+            table = [("", options.name, options.diff), *((axis, *texts) for axis, texts in rows.items())]
+            used, names = [p for v in variants for p in v.parts], [options.name, options.diff]
+        else:
+            variants = [part()] if part.kind == "variant" else []
+            table = [(name, f"= {value}", f"({source})") for name, value, source in parameters(part)]
+            used, names = [p for v in variants for p in v.parts] or [part], [v.name for v in variants]
+        resolved = [p.resolved() for p in used]
+        if not options.config:  # a whole study's file binds more than parts
+            refuse_unused(bindings_in_force(), bindings_used(), resolved, names)
+        if not options.diff:
+            print(f"{part.kind} {part.name}  ({part.place})\n\n{documentation(part)}\n")
+            if variants:
+                print(f"{variants[0]}\n")
+            elif part.axes:
+                _table(list(part.describe().items()))
+                print()
+        _table(table)
     return 0
 
 
-def _table(rows: list[tuple[str, ...]]) -> None:
+def _card_with_idle_kl(variant: Variant) -> Mapping[str, str]:
+    """The axis card, with the KL estimator named that waits for a coefficient."""
+    if variant.kl is None or variant.uses_kl:
+        return variant.card()
+    return {**variant.card(), "KL": f"none; {variant.kl!r} in the {variant.kl_place} from kl_coef > 0 up"}
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> None:
     """Columns as wide as their widest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

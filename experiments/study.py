@@ -15,7 +15,7 @@ from typing import Any, Final
 import torch
 
 import core.registry as registry
-from core import SETTINGS, GrpoLabError, Part, setting
+from core import SETTINGS, GrpoLabError, Part, Variant, setting
 from core.errors import near
 from core.evaluation import suites_at
 from core.policy import locate
@@ -147,15 +147,18 @@ class Study:
         return {**recipe.variant.card(), "extra cost": costs or "none"}
 
     def confounded(self) -> list[str]:
-        """A sentence for every arm that differs from the baseline on more than one axis of the maths."""
-        base, sentences = self.recipes[self.settings.baseline].variant.card(), []
+        """A sentence for every arm that differs from the baseline in more than one respect."""
+        base, sentences = self.settings.baseline, []
         for label, recipe in self.recipes.items():
-            card = recipe.variant.card()
-            axes = [axis for axis in dict.fromkeys([*base, *card]) if base.get(axis) != card.get(axis)]
-            if len(axes) > 1:
+            changes = recipe.variant.changes(self.recipes[base].variant)
+            ours, theirs = (_beside_the_maths(self.bound[x], self.recipes[x].variant) for x in (label, base))
+            changes += sorted(
+                f"{k[0].split('.')[-1]}.{k[1]}" for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k)
+            )
+            if len(changes) > 1:
                 sentences.append(
-                    f"'{label}' and '{self.settings.baseline}' differ on {len(axes)} axes ({', '.join(axes)}): a "
-                    "verdict is about all of them together"
+                    f"'{label}' and '{base}' differ in {len(changes)} respects ({'; '.join(changes)}): a verdict is "
+                    "about all of them together"
                 )
         return sentences
 
@@ -267,8 +270,7 @@ def _refuse_twins(recipes: Mapping[str, Recipe], bound: Mapping[str, Mapping[tup
     seen: dict[Any, str] = {}
     for label, recipe in recipes.items():
         variant = recipe.variant
-        maths = {part.selector for part in variant.parts} | {f"variants.{variant.name}"}
-        rest = {k: v for k, v in bound[label].items() if k[0] not in maths and k != ("settings.train", "variant")}
+        rest = _beside_the_maths(bound[label], variant)
         shown = (*map(repr, (variant.advantage, variant.objective, variant.aggregator)), *variant.card().items())
         key = (shown, tuple(sorted(rest.items())))
         if key in seen:
@@ -277,6 +279,12 @@ def _refuse_twins(recipes: Mapping[str, Recipe], bound: Mapping[str, Mapping[tup
                 "no effect there (a KL estimator at a coefficient of 0, say)"
             )
         seen[key] = label
+
+
+def _beside_the_maths(bound: Mapping[tuple[str, str], str], variant: Variant) -> dict[tuple[str, str], str]:
+    """An arm's bindings but for those of the variant and its parts."""
+    maths = {part.selector for part in variant.parts} | {f"variants.{variant.name}"}
+    return {k: v for k, v in bound.items() if k[0] not in maths and k != ("settings.train", "variant")}
 
 
 def _feeds(selector: str, parameter: str) -> tuple[str, ...]:

@@ -34,7 +34,11 @@ IGNORED: Final = ("RemoveDecorator", "ExceptionReplacer")
 OPPOSITE: Final = {"Add": "Sub", "Sub": "Add", "Mul": "Div", "Div": "Mul", "Pow": "Mul", "BitAnd": "BitOr",
                    "BitOr": "BitAnd"}  # fmt: skip
 """Of an arithmetic operator's replacements the one nearest to it; most others are refused by tensors."""
-TESTS: Final = ("tests/estimators", "tests/variants", "tests/experiments/check/test_every_part.py")
+BOUNDARY: Final = {"Gt": ("GtE", "LtE"), "GtE": ("Gt", "Lt"), "Lt": ("LtE", "GtE"), "LtE": ("Lt", "Gt"),
+                   "Eq": ("NotEq",), "NotEq": ("Eq",), "Is": ("IsNot",), "IsNot": ("Is",)}  # fmt: skip
+"""Of a comparison's replacements the one at its boundary and its opposite."""
+TESTS: Final = ("tests/estimators/test_identities.py", "tests/variants")
+CONTRACTS: Final = "tests/experiments/check/test_every_part.py"
 FIRST: Final = {
     "estimators/objectives": ["test_more_objectives", "test_objectives", "test_identities"],
     "estimators/advantages/group": ["test_advantages", "test_batch_advantages"],
@@ -87,6 +91,8 @@ def _cosmic_ray(source: str) -> Iterator[tuple[str, str]]:
         if family == "ReplaceBinaryOperator" and OPPOSITE.get(old) != new:
             continue
         if family == "ReplaceUnaryOperator" and old != "Delete":
+            continue
+        if family == "ReplaceComparisonOperator" and new not in BOUNDARY.get(old, ()):
             continue
         operator = operator_class()
         places = sum(1 for node in ast_nodes(get_ast(source)) for _ in operator.mutation_positions(node))
@@ -152,9 +158,11 @@ def outcome_of(mutant: Mutant, text: str) -> int:
     first = next((files for start, files in FIRST.items() if mutant.path.startswith(start)), [])
     # plain asserts: modules that the parent imported cannot be rewritten, and only the outcome is wanted
     options = ["-x", "-q", "--no-header", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    kind = mutant.path.split("/")[1].removesuffix(".py").rstrip("s")
+    stages = ([f"tests/estimators/{name}.py" for name in first], [*TESTS], ["-k", f"{kind}-", CONTRACTS])
     code = 0
-    for tests in ([f"tests/estimators/{name}.py" for name in first], TESTS):
-        code = code or int(pytest.main([*options, *tests]))
+    for stage in stages:
+        code = code or int(pytest.main([*options, *stage]))
     os._exit(min(code, 9))
 
 

@@ -17,11 +17,7 @@ from estimators.objectives.token import cispo_clip
 from estimators.shaping import soft_overlong
 
 
-@variant(published={
-    "eps_low": "CISPO: no lower bound in effect",
-    "eps_high": "ScaleRL and TRL: weight at most 5",
-    "filter_rounds": "as DAPO",
-})  # fmt: skip
+@variant(published={"filter_rounds": "as DAPO"})
 def cispo(
     *,
     advantage: Part = group_mean_std,
@@ -30,13 +26,11 @@ def cispo(
     filter: Part | None = nonuniform,
     filter_rounds: int = 10,
     shaping: Sequence[Part] = (soft_overlong,),
-    eps_low: float = 1.0,
-    eps_high: float = 4.0,
 ) -> Variant:
     """REINFORCE with clipped importance weights on group-standardised rewards."""
     return Variant(
         advantage=advantage,
-        objective=objective.using(eps_low=eps_low, eps_high=eps_high),
+        objective=objective,
         aggregator=aggregator,
         filter=filter,
         filter_rounds=filter_rounds,

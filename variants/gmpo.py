@@ -11,19 +11,13 @@ from estimators.advantages.group import group_mean_std
 from estimators.aggregators import seq_mean_token_mean
 from estimators.objectives.sequence import geo_mean_clip
 
-GMPO = "GMPO, section 4"
 
-
-@variant(published={"eps_low": GMPO, "eps_high": GMPO})
+@variant
 def gmpo(
     *,
     advantage: Part = group_mean_std,
     objective: Part = geo_mean_clip,
     aggregator: Part = seq_mean_token_mean,
-    eps_low: float = 0.4,
-    eps_high: float = 0.4,
 ) -> Variant:
     """GRPO on the geometric mean of clipped token ratios."""
-    return Variant(
-        advantage=advantage, objective=objective.using(eps_low=eps_low, eps_high=eps_high), aggregator=aggregator
-    )
+    return Variant(advantage=advantage, objective=objective, aggregator=aggregator)

@@ -12,19 +12,13 @@ from estimators.advantages.group import group_mean_std
 from estimators.aggregators import seq_mean_token_mean
 from estimators.objectives.sequence import gspo_clip
 
-GSPO = "GSPO, section 5.1"
 
-
-@variant(published={"eps_low": GSPO, "eps_high": GSPO})
+@variant
 def gspo(
     *,
     advantage: Part = group_mean_std,
     objective: Part = gspo_clip,
     aggregator: Part = seq_mean_token_mean,
-    eps_low: float = 3e-4,
-    eps_high: float = 4e-4,
 ) -> Variant:
     """GRPO with one length-normalised ratio per response."""
-    return Variant(
-        advantage=advantage, objective=objective.using(eps_low=eps_low, eps_high=eps_high), aggregator=aggregator
-    )
+    return Variant(advantage=advantage, objective=objective, aggregator=aggregator)

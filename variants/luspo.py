@@ -13,16 +13,12 @@ from estimators.aggregators import seq_mean_token_sum
 from estimators.objectives.sequence import gspo_clip
 
 
-@variant(published={"eps_low": "as GSPO", "eps_high": "as GSPO"})
+@variant
 def luspo(
     *,
     advantage: Part = group_mean_std,
     objective: Part = gspo_clip,
     aggregator: Part = seq_mean_token_sum,
-    eps_low: float = 3e-4,
-    eps_high: float = 4e-4,
 ) -> Variant:
     """GSPO with each response weighted by its length."""
-    return Variant(
-        advantage=advantage, objective=objective.using(eps_low=eps_low, eps_high=eps_high), aggregator=aggregator
-    )
+    return Variant(advantage=advantage, objective=objective, aggregator=aggregator)

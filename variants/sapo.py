@@ -12,18 +12,16 @@ from estimators.aggregators import seq_mean_token_mean
 from estimators.objectives.token import sapo_gate
 
 
-@variant(published={"tau_positive": "SAPO", "tau_negative": "SAPO"})
+@variant
 def sapo(
     *,
     advantage: Part = group_mean_std,
     objective: Part = sapo_gate,
     aggregator: Part = seq_mean_token_mean,
-    tau_positive: float = 1.0,
-    tau_negative: float = 1.05,
 ) -> Variant:
     """GRPO with a soft gate in place of the clip."""
     return Variant(
         advantage=advantage,
-        objective=objective.using(tau_positive=tau_positive, tau_negative=tau_negative),
+        objective=objective,
         aggregator=aggregator,
     )

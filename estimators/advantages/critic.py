@@ -5,26 +5,27 @@ from torch import Tensor
 
 from core import Batch, advantage
 from estimators.advantages.batch import VERL, WHITENED, whiten
-from estimators.advantages.returns import token_rewards_with_outcome
+from estimators.advantages.returns import earned_rewards
+from estimators.limits import LIMITS
 
 
 def _gae(batch: Batch, gamma: float, lam: float) -> Tensor:
     """A_t = delta_t + gamma lam A_{t+1} over counted tokens, float64 [P, G, T]; holes hand on what comes after them."""
-    x, values, steps = token_rewards_with_outcome(batch), batch.require("values").double(), batch.mask
+    x, values, steps = earned_rewards(batch), batch.require("values").double(), batch.mask
     next_value = torch.zeros_like(x[..., 0])
     running = torch.zeros_like(next_value)
     advantages = []
     for t in reversed(range(x.shape[-1])):
         counted = steps[..., t]
         delta = x[..., t] + gamma * next_value - values[..., t]
-        # a reward that lies in a hole belongs to the tokens before it
-        running = torch.where(counted, delta + gamma * lam * running, x[..., t] + running)
+        running = torch.where(counted, delta + gamma * lam * running, running)
         next_value = torch.where(counted, values[..., t], next_value)
         advantages.append(running)
     return torch.stack(advantages[::-1], -1)
 
 
 @advantage(
+    limits=LIMITS,
     needs=("values",),
     min_group=1,
     axes={"baseline": "a critic's value", "std": "none",
@@ -43,6 +44,7 @@ def gae(batch: Batch, *, gamma: float = 1.0, lam: float = 1.0) -> Tensor:
 
 
 @advantage(
+    limits=LIMITS,
     needs=("values",),
     min_group=1,
     scope="batch",

@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from core import Batch, advantage
+from estimators.limits import LIMITS
 
 
 @advantage(axes={"baseline": "group median", "std": "none"})
@@ -11,12 +12,14 @@ def group_median(batch: Batch) -> Tensor:
 
         A_i = r_i - median(r)
 
-    Returns [P, G]; 0 in a group without spread. With binary rewards the minority alone learns.
+    Returns [P, G]; 0 in a group without spread. With binary rewards and an odd number of samples only the minority
+    learns.
     """
     return batch.rewards - batch.rewards.quantile(0.5, dim=1, keepdim=True)
 
 
 @advantage(
+    limits=LIMITS,
     scope="batch",
     axes={"baseline": "mean of the other samples, shrunk to the other prompts by {strength:g}", "std": "none"},
 )

@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from core import Batch, advantage
+from estimators.limits import LIMITS
 
 
 def centred(batch: Batch) -> Tensor:
@@ -29,8 +30,9 @@ def group_mean(batch: Batch) -> Tensor:
 
 
 @advantage(
+    limits=LIMITS,
     axes={"baseline": "group mean", "std": "group, ddof {correction}, + {eps:g}"},
-    published={"correction": "every public implementation; the paper says only std"},
+    published={"correction": "TRL, verl, OpenRLHF; the paper says only std"},
 )
 def group_mean_std(batch: Batch, *, eps: float = 1e-6, correction: int = 1) -> Tensor:
     """Reward standardised within its group.
@@ -38,7 +40,7 @@ def group_mean_std(batch: Batch, *, eps: float = 1e-6, correction: int = 1) -> T
         A_i = (r_i - mean(r)) / (std(r) + eps)
 
     Returns [P, G]; sums to 0 over each group; 0 in a group without spread. `correction` is the ddof of the std: the
-    paper says only "std", and every public implementation takes 1. Source: GRPO (Shao et al. 2024, arXiv:2402.03300,
+    paper says only "std"; TRL, verl and OpenRLHF take 1, others 0. Source: GRPO (Shao et al. 2024, arXiv:2402.03300,
     section 4.1.2, outcome supervision).
     """
     std = batch.rewards.double().std(1, correction=correction, keepdim=True)
@@ -60,6 +62,7 @@ def leave_one_out(batch: Batch) -> Tensor:
 
 
 @advantage(
+    limits=LIMITS,
     scope="batch",
     axes={"baseline": "group mean", "std": "raw rewards of the batch, ddof {correction}, + {eps:g}"},
     published={"eps": "TRL", "correction": "TRL"},
@@ -78,6 +81,7 @@ def group_mean_batch_std(batch: Batch, *, eps: float = 1e-4, correction: int = 1
 
 
 @advantage(
+    limits=LIMITS,
     scope="batch",
     axes={"baseline": "mean of the other samples", "std": "advantages of the batch, ddof {correction}, + {eps:g}"},
     published={"eps": "TRL", "correction": "TRL"},
@@ -112,6 +116,7 @@ def length_weighted_mean(batch: Batch) -> Tensor:
 
 
 @advantage(
+    limits=LIMITS,
     scope="batch",
     axes={"baseline": "group mean", "std": "none, x samples / samples in groups with spread, / {scale:g}"},
     published={"scale": "GPG, F = 1"},
@@ -124,11 +129,13 @@ def group_mean_spread_scaled(batch: Batch, *, scale: float = 1.0) -> Tensor:
     Returns [P, G]; sums to 0 over each group; 0 in a group without spread. Source: GPG (Chu et al. 2025,
     arXiv:2504.02546, alpha; F is `scale`).
     """
-    kept = (~batch.no_spread).sum().clamp(min=1)
+    # float64: a count divided by a number would be float32
+    kept = (~batch.no_spread).sum().clamp(min=1).double()
     return (centred(batch) * (batch.groups / kept) / scale).to(batch.rewards)
 
 
 @advantage(
+    limits=LIMITS,
     scope="batch",
     axes={"baseline": "group mean", "std": "none, x samples / samples with a reward other than 0, / {scale:g}"},
     published={"scale": "verl, f_norm = 1"},
@@ -141,8 +148,22 @@ def group_mean_nonzero_scaled(batch: Batch, *, scale: float = 1.0) -> Tensor:
     Returns [P, G]; sums to 0 over each group. With rewards of 0 and 1, alpha is 1 / accuracy: the weaker the model, the
     larger every update; with -1 and 1 it is 1. Source: verl's `gpg` estimator.
     """
-    alpha = batch.rewards.numel() / batch.rewards.count_nonzero().clamp(min=1)
+    alpha = batch.rewards.numel() / batch.rewards.count_nonzero().clamp(min=1).double()
     return (centred(batch) * alpha / scale).to(batch.rewards)
+
+
+@advantage(limits=LIMITS, axes={"baseline": "group mean", "std": "none, / (group mean + {eps:g})"})
+def group_mean_relative(batch: Batch, *, eps: float = 1e-6) -> Tensor:
+    """Reward relative to the mean of its group.
+
+        A_i = (r_i - mean(r)) / (mean(r) + eps)
+
+    Returns [P, G]; sums to 0 over each group; 0 in a group without spread. For rewards that are never negative: a hard
+    question weighs by one over its success rate, as if the log of the success rate were maximised (the form of
+    maximum-likelihood objectives such as MaxRL).
+    """
+    mean = batch.rewards.double().mean(1, keepdim=True)
+    return (centred(batch) / (mean + eps)).masked_fill(batch.no_spread[:, None], 0.0).to(batch.rewards)
 
 
 def _lead_of_the_best(batch: Batch) -> Tensor:
@@ -165,6 +186,7 @@ def best_minus_second(batch: Batch) -> Tensor:
 
 
 @advantage(
+    limits=LIMITS,
     axes={"baseline": "second best of the group, for the best only", "std": "group, ddof {correction}, + {eps:g}"},
     published={"eps": "verl", "correction": "verl"},
 )

@@ -33,22 +33,28 @@ def reward_to_go(batch: Batch) -> Tensor:
     return total if terms is None else total - (terms.cumsum(-1) - terms)
 
 
-def token_rewards_with_outcome(batch: Batch) -> Tensor:
-    """x_t, [P, G, T], float64: per-token terms, and the outcome on each response's last token."""
+def earned_rewards(batch: Batch) -> Tensor:
+    """x_t, [P, G, T], float64: what each counted token earns, 0 elsewhere.
+
+    Its per-token terms, with those of a hole that follows it, and on the last counted token the outcome.
+    """
     terms = token_terms(batch)
-    x = torch.zeros(batch.response_mask.shape, dtype=torch.float64, device=batch.rewards.device)
-    if terms is not None:
-        x = x + terms
-    last = (batch.lengths - 1).clamp(min=0)[..., None]
-    return x.scatter_add(-1, last, outcome(batch)[..., None])
+    waiting = outcome(batch)
+    earned = []
+    for t in reversed(range(batch.mask.shape[-1])):
+        if terms is not None:
+            waiting = waiting + terms[..., t]
+        earned.append(torch.where(batch.mask[..., t], waiting, 0.0))
+        waiting = torch.where(batch.mask[..., t], 0.0, waiting)
+    return torch.stack(earned[::-1], -1)
 
 
 def discounted_return(batch: Batch, gamma: float) -> Tensor:
-    """Discounted reward to go, [P, G, T], float64: R_t = x_t + gamma * R_{t+1}; holes of the mask cost no discount."""
-    x, steps = token_rewards_with_outcome(batch), batch.mask
+    """Discounted reward to go, [P, G, T], float64: R_t = x_t + gamma * R_{t+1} from counted token to counted token."""
+    x = earned_rewards(batch)
     running = torch.zeros_like(x[..., 0])
     returns = []
     for t in reversed(range(x.shape[-1])):
-        running = x[..., t] + torch.where(steps[..., t], gamma * running, running)
+        running = torch.where(batch.mask[..., t], x[..., t] + gamma * running, running)
         returns.append(running)
     return torch.stack(returns[::-1], -1)

@@ -4,9 +4,11 @@ import torch
 from torch import Tensor
 
 from core import Batch, advantage
+from estimators.limits import LIMITS
 
 
 @advantage(
+    limits=LIMITS,
     needs=("token_rewards", "step_ends"),
     axes={"baseline": "mean of the group's step rewards", "std": "steps of the group, ddof {correction}, + {eps:g}",
           "credit": "sum over the steps that end at or after the token"},

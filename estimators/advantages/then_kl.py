@@ -3,8 +3,10 @@
 from torch import Tensor
 
 from core import Batch, Part, advantage
+from estimators.advantages.batch import WHITENED, whiten
 from estimators.advantages.group import group_mean, group_mean_std, leave_one_out
 from estimators.advantages.returns import outcome, token_terms
+from estimators.limits import LIMITS
 
 CREDIT = "outcome clipped to +-{reward_clip:g} once centred, KL to go without a baseline"
 OPENRLHF = {"reward_clip": "OpenRLHF, --reward.clip_range"}
@@ -20,7 +22,9 @@ def _then_kl(batch: Batch, estimator: Part, reward_clip: float, **hyper: float) 
 
 
 @advantage(
-    axes={"baseline": "mean of the other samples' outcomes", "std": "none", "credit": CREDIT}, published=OPENRLHF
+    limits=LIMITS,
+    axes={"baseline": "mean of the other samples' outcomes", "std": "none", "credit": CREDIT},
+    published=OPENRLHF,
 )
 def leave_one_out_then_kl(batch: Batch, *, reward_clip: float = 10.0) -> Tensor:
     """Leave-one-out on the outcome alone, clipped; then the KL penalty to go.
@@ -32,7 +36,9 @@ def leave_one_out_then_kl(batch: Batch, *, reward_clip: float = 10.0) -> Tensor:
     return _then_kl(batch, leave_one_out, reward_clip)
 
 
-@advantage(axes={"baseline": "group mean of the outcomes", "std": "none", "credit": CREDIT}, published=OPENRLHF)
+@advantage(
+    limits=LIMITS, axes={"baseline": "group mean of the outcomes", "std": "none", "credit": CREDIT}, published=OPENRLHF
+)
 def group_mean_then_kl(batch: Batch, *, reward_clip: float = 10.0) -> Tensor:
     """Centred outcome, clipped; then the KL penalty to go.
 
@@ -44,6 +50,7 @@ def group_mean_then_kl(batch: Batch, *, reward_clip: float = 10.0) -> Tensor:
 
 
 @advantage(
+    limits=LIMITS,
     axes={"baseline": "group mean of the outcomes", "std": "group, ddof {correction}, + {eps:g}", "credit": CREDIT},
     published={**OPENRLHF, "eps": "OpenRLHF", "correction": "OpenRLHF"},
 )
@@ -57,3 +64,24 @@ def group_mean_std_then_kl(
     Returns [P, G], or [P, G, T] with a KL penalty in the reward. Source: OpenRLHF's `group_norm`.
     """
     return _then_kl(batch, group_mean_std, reward_clip, eps=eps, correction=correction)
+
+
+@advantage(
+    limits=LIMITS,
+    scope="batch",
+    axes={"baseline": "group mean of the outcomes, then the mean over all tokens of the batch", "std": WHITENED,
+          "credit": CREDIT},
+    published={**OPENRLHF, "correction": "OpenRLHF", "eps": "OpenRLHF", "floor": "OpenRLHF"},
+)  # fmt: skip
+def whitened_group_mean_then_kl(
+    batch: Batch, *, correction: int = 0, eps: float = 0.0, floor: float = 1e-8, reward_clip: float = 10.0
+) -> Tensor:
+    """Centred outcome, clipped, with the KL penalty to go, whitened over all counted tokens of the batch.
+
+        A_it = (a_it - mean(a)) / sqrt(max(var(a), floor) + eps),   a = group_mean_then_kl
+
+    Returns [P, G, T]. A group without spread gets -mean/std, not 0. Source: OpenRLHF's `reinforce_baseline`.
+    """
+    credit = _then_kl(batch, group_mean, reward_clip).double()
+    credit = credit if credit.ndim == 3 else credit[..., None].expand(batch.mask.shape)
+    return whiten(credit, batch.mask, correction=correction, eps=eps, floor=floor).to(batch.rewards)

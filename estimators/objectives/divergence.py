@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from core import TokenLoss, objective
-from estimators.objectives.token import ratio_of
+from estimators.limits import LIMITS
+from estimators.ratios import ratio_of
 
 DPPO = {"ratio_cap": "DPPO, section 5.4"}
 
@@ -17,6 +18,7 @@ def _truncated_weight(logps: Tensor, old_logps: Tensor, advantages: Tensor, keep
 
 
 @objective(
+    limits=LIMITS,
     zero_at_zero_advantage=True,
     axes={"ratio": "token, as a weight without gradient, at most {ratio_cap:g}",
           "clip": "probability moved by {threshold_low:g} down (A <= 0) or {threshold_high:g} up (A > 0)"},
@@ -46,6 +48,7 @@ def dppo_tv_mask(
 
 
 @objective(
+    limits=LIMITS,
     zero_at_zero_advantage=True,
     axes={"ratio": "token, as a weight without gradient, at most {ratio_cap:g}",
           "clip": "binary KL from the old policy over {threshold_low:g} (A <= 0) or {threshold_high:g} (A > 0)"},

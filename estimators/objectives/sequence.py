@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from core import TokenLoss, objective
-from estimators.objectives.token import clipped_surrogate, ratio_of
+from estimators.limits import LIMITS
+from estimators.objectives.token import clipped_surrogate
+from estimators.ratios import ratio_of
 
 GSPO_CLIP = {"eps_low": "GSPO, section 5.1", "eps_high": "GSPO, section 5.1"}
 GSPO_AXES = {"clip": "1 - {eps_low:g} to 1 + {eps_high:g}"}
@@ -23,6 +25,7 @@ def row_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 @objective(
+    limits=LIMITS,
     zero_at_zero_advantage=True,
     axes={"ratio": "response, geometric mean over its tokens", **GSPO_AXES},
     published=GSPO_CLIP,
@@ -48,6 +51,7 @@ def gspo_clip(
 
 
 @objective(
+    limits=LIMITS,
     zero_at_zero_advantage=True,
     axes={"ratio": "response, geometric mean over its tokens, gradient by token", **GSPO_AXES},
     published=GSPO_CLIP,
@@ -68,11 +72,13 @@ def gspo_token_clip(
     [B, T]. Equal to `gspo_clip` in value and gradient when A is constant over a response. Source: GSPO-token (Zheng et
     al. 2025, arXiv:2507.18071, equations 13 and 14).
     """
-    log_ratio = row_mean(logps - old_logps, mask).detach() + logps - logps.detach()
+    # in this order: a sum with the mean first would round it away against bounds of 1e-4
+    log_ratio = row_mean(logps - old_logps, mask).detach() + (logps - logps.detach())
     return clipped_surrogate(ratio_of(log_ratio), advantages, eps_low, eps_high)
 
 
 @objective(
+    limits=LIMITS,
     zero_at_zero_advantage=True,
     axes={"ratio": "response, product over its tokens", "clip": "1 - {eps_low:g} to 1 + {eps_high:g}"},
     published={"eps_low": "TRL", "eps_high": "TRL"},
@@ -99,6 +105,7 @@ def sequence_clip(
 
 
 @objective(
+    limits=LIMITS,
     zero_at_zero_advantage=True,
     axes={"ratio": "response, geometric mean over its clipped tokens",
           "clip": "log-ratio of each token within -{eps_low:g} to {eps_high:g}"},
@@ -129,6 +136,7 @@ def geo_mean_clip(
 
 
 @objective(
+    limits=LIMITS,
     zero_at_zero_advantage=True,
     axes={"ratio": "response, product over its tokens, as a weight without gradient",
           "clip": "gamma-shaped weight, k and lambda {k_positive:g}, {lambda_positive:g} for A >= 0, "

@@ -1,14 +1,11 @@
 """Objectives on the ratio of each token by itself."""
 
-from typing import Final
-
 import torch
 from torch import Tensor
 
 from core import TokenLoss, objective
-
-LARGEST_LOG_RATIO: Final = 80.0
-"""e^80 is the order of float32's largest numbers."""
+from estimators.limits import LIMITS
+from estimators.ratios import ratio_of
 
 PPO_CLIP = {"eps_low": "PPO, section 6.1", "eps_high": "PPO, section 6.1"}
 
@@ -25,11 +22,6 @@ def policy_gradient(logps: Tensor, advantages: Tensor) -> Tensor:
     return -advantages * logps
 
 
-def ratio_of(log_ratio: Tensor) -> Tensor:
-    """exp(d), without gradient from d = 80 up: an infinite ratio makes the gradient of the branch not taken NaN."""
-    return torch.exp(log_ratio.clamp(max=LARGEST_LOG_RATIO))
-
-
 def clipped_surrogate(ratio: Tensor, advantages: Tensor, eps_low: float, eps_high: float) -> TokenLoss:
     """PPO's surrogate -min(q A, clip(q) A) on any ratio, with what is logged of it."""
     clipped = ratio.clamp(1 - eps_low, 1 + eps_high)
@@ -42,6 +34,7 @@ def clipped_surrogate(ratio: Tensor, advantages: Tensor, eps_low: float, eps_hig
 
 
 @objective(
+    limits=LIMITS,
     zero_at_zero_advantage=True,
     axes={"ratio": "token", "clip": "1 - {eps_low:g} to 1 + {eps_high:g}"},
     published=PPO_CLIP,
@@ -61,6 +54,7 @@ def clip(
 
 
 @objective(
+    limits=LIMITS,
     zero_at_zero_advantage=True,
     axes={"ratio": "token", "clip": "1 - {eps_low:g} to 1 + {eps_high:g}, loss of A < 0 at most {ratio_cap:g} |A|"},
     published={**PPO_CLIP, "ratio_cap": "Ye et al. 2020, section 4.3; verl"},
@@ -88,6 +82,7 @@ def dual_clip(
 
 
 @objective(
+    limits=LIMITS,
     zero_at_zero_advantage=True,
     axes={"ratio": "token, at most {ratio_cap:g}", "clip": "1 - {eps_low:g} to 1 + {eps_high:g}"},
     published=PPO_CLIP,
@@ -117,6 +112,7 @@ def capped_clip(
 
 
 @objective(
+    limits=LIMITS,
     zero_at_zero_advantage=True,
     axes={"ratio": "token", "clip": "1 - {eps_low:g} to 1 + {eps_high:g}; rows with A < 0 and mean log-ratio of "
           "sampler to policy over {threshold:g} dropped"},
@@ -146,6 +142,7 @@ def off_policy_masked_clip(
 
 
 @objective(
+    limits=LIMITS,
     zero_at_zero_advantage=True,
     axes={"ratio": "token, as a weight without gradient", "clip": "weight within 1 - {eps_low:g} to 1 + {eps_high:g}"},
     published={"eps_low": "CISPO: no lower bound in effect", "eps_high": "ScaleRL and TRL: weight at most 5"},
@@ -166,6 +163,7 @@ def cispo_clip(
 
 
 @objective(
+    limits=LIMITS,
     zero_at_zero_advantage=True,
     axes={"ratio": "token", "clip": "soft gate, temperature {tau_positive:g} for A > 0, else {tau_negative:g}"},
     published={"tau_positive": "SAPO", "tau_negative": "SAPO"},
@@ -192,7 +190,7 @@ def sapo_gate(
     return TokenLoss(-gate * advantages, {"ratio": ratio.detach()})
 
 
-@objective(axes={"ratio": "none, log-ratio penalised", "clip": "penalty {beta:g}/2 x squared log-ratio"})
+@objective(limits=LIMITS, axes={"ratio": "none, log-ratio penalised", "clip": "penalty {beta:g}/2 x squared log-ratio"})
 def dro_quadratic(logps: Tensor, old_logps: Tensor, advantages: Tensor, *, beta: float = 1.0) -> Tensor:
     """REINFORCE with a quadratic penalty on the log-ratio in place of a clip.
 

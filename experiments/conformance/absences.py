@@ -31,6 +31,7 @@ ABSENT: Final[Mapping[str, tuple[Reference, ...]]] = MappingProxyType({
     "per_reward_std": ("OpenRLHF",),
     "per_reward_std_whitened": ONLY_VERL,
     "process_mean_std": ALL,
+    "group_mean_relative": ALL,
     "whitened_return": ("TRL",),
     "whitened_group_mean": ("TRL",),
     "gae": ("TRL",),

@@ -16,7 +16,7 @@ from core import ADVANTAGES, AGGREGATORS, CORRECTIONS, KLS, OBJECTIVES, SHAPINGS
 from experiments.conformance import openrlhf_reference as openrlhf
 from experiments.conformance import trl_reference as trl
 from experiments.conformance import verl_reference as verl
-from experiments.conformance.cases import CLOSE, EXTREME, HOLES, PLAIN, SEVERAL
+from experiments.conformance.cases import EXTREME, HOLES, PLAIN, SEVERAL
 from experiments.conformance.comparison import FLOAT32, Comparison, Reference, Settings, whole
 from experiments.conformance.parts import verdicts
 
@@ -58,7 +58,7 @@ DIALECTS = (
     Dialect("rloo", "OpenRLHF", "rloo_openrlhf", "PPO's clip by token; KL to go, which no baseline touches."),
     Dialect("reinforce_pp", "OpenRLHF", "reinforce_pp_openrlhf", "Population variance, bounded below."),
     Dialect("reinforce_pp_baseline", "OpenRLHF", "reinforce_pp_baseline_openrlhf",
-            "Population variance, bounded below."),
+            "KL by token, outside the baseline; population variance, bounded below."),
     Dialect("group_mean_spread_scaled", "verl", "group_mean_nonzero_scaled", "Another scale: see gpg."),
     Dialect("k3", "verl", "k3_bounded", "The log-ratio is bounded at 20 and the value at 10."),
     Dialect("k3", "OpenRLHF", "k3_bounded", "The value is bounded at 10."),
@@ -133,6 +133,7 @@ def with_trl() -> list[Comparison]:
               _grpo("grpo", beta=KL, epsilon_low=10.0, epsilon_high=10.0, of_args=plain_k3), **std, kl_coef=KL),
         whole("dr_grpo", "TRL", "scale_rewards='none', loss_type='dr_grpo'", _grpo("dr_grpo", scale_rewards="none"),
               flavours=ALL),
+        whole("dr_grpo_trl", "TRL", "loss_type='dr_grpo'", _grpo("dr_grpo"), flavours=ALL),
         whole("dapo", "TRL", "epsilon_high=0.28, get_soft_overlong_punishment",
               _with_trl_overlong(_grpo("dapo", **higher)), **std, filter=None, shaping=overlong, note=no_filter),
         whole("rloo_trl", "TRL", "RLOOTrainer", _rloo, kl_coef=KL, flavours=[PLAIN]),
@@ -316,7 +317,6 @@ def with_openrlhf() -> list[Comparison]:
         whole("rloo_openrlhf", "OpenRLHF", "rloo, k1 in the reward", _openrlhf("rloo", reward_kl=KL), **penalised),
         whole("reinforce_pp_openrlhf", "OpenRLHF", "reinforce, k1 in the reward", _openrlhf("reinforce", reward_kl=KL),
               **penalised),
-        whole("reinforce_pp_baseline_openrlhf", "OpenRLHF", "reinforce_baseline, k2 in the loss",
-              _openrlhf("reinforce_baseline", kl_coef=KL, kl_estimator="k2"), kl_coef=KL, tolerance=FLOAT32,
-              flavours=[CLOSE], note="Its KL and its statistics are in float32; KL values are clamped at 10."),
+        whole("reinforce_pp_baseline_openrlhf", "OpenRLHF", "reinforce_baseline, k1 in the reward",
+              _openrlhf("reinforce_baseline", reward_kl=KL), **penalised),
     ]  # fmt: skip

@@ -44,6 +44,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run_lens(options: argparse.Namespace) -> int:
     """`grpolab lens`."""
     options.names = wanted(options.names)
+    for name in ("rollouts", "batches", "prompts"):
+        if getattr(options, name) < 1:
+            raise GrpoLabError(f"--{name} {getattr(options, name)}: must be at least 1")
     console = Console(stderr=options.json)
     return _on_model(options, console) if options.model else _exact(options, console)
 

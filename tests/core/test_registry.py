@@ -223,6 +223,10 @@ REFUSED: list[tuple[str, Callable[..., Any], Callable[..., Any], str]] = [
     ("advantage no default", advantage, no_default, "'scale' needs a default"),
     ("advantage lambda", advantage, lambda batch: batch.rewards, "write it as a def, not a lambda"),
     ("advantage needs", advantage(needs=("critic",)), plain_advantage, "needs critic, which no batch has"),
+    ("advantage needs no tuple", advantage(needs="greedy_rewards"), plain_advantage, "must be a tuple"),  # type: ignore[call-overload]
+    ("advantage scope", advantage(scope="grup"), plain_advantage, "scope='grup' must be one of group, batch"),  # type: ignore[call-overload]
+    ("advantage min_group", advantage(min_group=0), plain_advantage, "min_group=0 at least 1"),
+    ("objective level", objective(level="rows"), plain_objective, "level='rows' must be one of row, group"),  # type: ignore[call-overload]
     ("advantage state", advantage(state=dict), plain_advantage, r"must take \(batch, state\)"),
     ("aggregator wrong name", aggregator, wrong_mask, r"must take \(mask\)"),
     ("aggregator positional", aggregator, mask_and_limit, r"must take \(mask\)"),

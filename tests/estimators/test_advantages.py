@@ -13,7 +13,13 @@ from torch import Tensor
 
 from core import ADVANTAGES, Batch, GrpoLabError, Part
 from estimators.advantages.greedy import greedy_baseline
-from estimators.advantages.group import group_mean, group_mean_std, leave_one_out, no_baseline
+from estimators.advantages.group import (
+    group_mean,
+    group_mean_std,
+    leave_one_out,
+    length_weighted_mean,
+    no_baseline,
+)
 from estimators.advantages.returns import reward_to_go
 
 CENTRED = (group_mean, group_mean_std, leave_one_out)
@@ -89,8 +95,8 @@ ALONE = (
 )  # fmt: skip
 BATCH_WIDE = (
     "group_mean_batch_std", "leave_one_out_batch_std", "group_mean_spread_scaled", "group_mean_nonzero_scaled",
-    "whitened_return", "whitened_group_mean", "whitened_gae", "per_reward_std", "per_reward_std_whitened",
-    "shrunk_mean",
+    "whitened_return", "whitened_group_mean", "whitened_group_mean_then_kl", "whitened_gae", "per_reward_std",
+    "per_reward_std_whitened", "shrunk_mean",
 )  # fmt: skip
 
 
@@ -187,6 +193,17 @@ def test_two_samples(one: float, two: float) -> None:
     close(group_mean_std(batch, eps=0.0, correction=0), [[sign, -sign]], 1e-6)
     close(leave_one_out(batch), [[one - two, two - one]], 1e-9)
     close(group_mean(batch), [[(one - two) / 2, (two - one) / 2]], 1e-9)
+
+
+@given(groups, st.floats(0.1, 10), st.floats(-10, 10))
+def test_opo_and_remax_are_shift_invariant_and_of_degree_1(rewards: list[list[float]], a: float, b: float) -> None:
+    """ReMax where the greedy reward is mapped too; OPO whatever the lengths."""
+    lengths = [[1 + (3 * i + j) % 4 for j in range(len(group))] for i, group in enumerate(rewards)]
+    greedy = [sum(group) / 3 for group in rewards]
+    batch = batch_of(rewards, lengths=lengths, greedy_rewards=greedy)
+    mapped = batch.having(rewards=a * batch.rewards + b, greedy_rewards=a * batch.require("greedy_rewards") + b)
+    for part in (length_weighted_mean, greedy_baseline):
+        torch.testing.assert_close(part(mapped), a * part(batch), rtol=1e-9, atol=1e-9)
 
 
 @given(groups)

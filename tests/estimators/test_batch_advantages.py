@@ -18,6 +18,7 @@ from estimators.advantages.group import (
     group_mean,
     group_mean_batch_std,
     group_mean_nonzero_scaled,
+    group_mean_relative,
     group_mean_spread_scaled,
     leave_one_out,
     leave_one_out_batch_std,
@@ -136,6 +137,17 @@ def test_gpg_in_verl_counts_rewards_that_are_not_zero() -> None:
 def test_gpg_without_groups_to_skip_is_dr_grpos_advantage(seed: int) -> None:
     batch = random_batch(seed)
     torch.testing.assert_close(group_mean_spread_scaled(batch), group_mean(batch))
+
+
+# relative to the mean
+
+
+def test_relative_to_the_mean_by_hand() -> None:
+    batch = Batch.of(doubles([1, 0, 0, 0], [0, 0, 0, 0], [3, 1, 3, 1]))
+    expected = doubles([3, -1, -1, -1], [0, 0, 0, 0], [0.5, -0.5, 0.5, -0.5])
+    torch.testing.assert_close(group_mean_relative(batch, eps=0.0), expected)
+    torch.testing.assert_close(group_mean_relative(batch, eps=0.25)[0], doubles([1.5, -0.5, -0.5, -0.5])[0])
+    assert group_mean_relative(batch)[0, 0].item() == pytest.approx(0.75 / (0.25 + 1e-6), rel=1e-12)
 
 
 # pass@k

@@ -101,3 +101,11 @@ def test_a_responses_weight_is_the_product_of_its_tokens_weights(seed: int) -> N
     torch.testing.assert_close(sequence_masked(old, behaviour, mask, high=math.inf), whole)
     torch.testing.assert_close(token_masked(old, behaviour, mask, high=math.inf), token)
     torch.testing.assert_close(geometric_mean_masked(old, behaviour, mask, low=0.0, high=math.inf), token)
+
+
+def test_a_token_that_the_sampler_could_not_score_is_not_corrected() -> None:
+    assert factors(token_truncated, [1.5, math.nan]) == pytest.approx([1.5, 1])
+    assert factors(token_masked, [1.5, math.nan]) == pytest.approx([1.5, 1])
+    assert factors(sequence_truncated, [1.5, math.nan]) == pytest.approx([1.5, 1.5])
+    assert factors(sequence_masked, [1.5, math.nan]) == pytest.approx([1.5, 1.5])
+    assert factors(geometric_mean_masked, [1.5, math.nan]) == pytest.approx([1.5, 1])

@@ -9,13 +9,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core import Batch
-from estimators.advantages.batch import whiten, whitened_return
+from estimators.advantages.batch import whiten, whitened_group_mean, whitened_return
 from estimators.advantages.critic import gae, whitened_gae
 from estimators.advantages.greedy import discounted_greedy_baseline
 from estimators.advantages.group import group_mean, group_mean_std, leave_one_out
 from estimators.advantages.returns import discounted_return, outcome, reward_to_go
 from estimators.advantages.steps import process_mean_std
-from estimators.advantages.then_kl import group_mean_std_then_kl, group_mean_then_kl, leave_one_out_then_kl
+from estimators.advantages.then_kl import (
+    group_mean_std_then_kl,
+    group_mean_then_kl,
+    leave_one_out_then_kl,
+    whitened_group_mean_then_kl,
+)
 from estimators.advantages.token import optimal_token_baseline
 
 seeds = st.integers(0, 1000)
@@ -59,15 +64,23 @@ def test_the_discount_keeps_its_digits() -> None:
 def test_a_hole_costs_no_discount_and_its_reward_is_not_lost() -> None:
     mask = torch.tensor([[[True, False, True]]])
     batch = Batch.of(torch.tensor([[1 + 5.0]]), mask, response_mask=ONES, token_rewards=tokens(0, 5, 0))
-    # at the last token 1; over the hole 1 + 5; at the first token half of that
-    assert discounted_return(batch, 0.5)[0, 0].tolist() == [3, 6, 1]
+    # the first token earns the 5 that follows it, and half of what comes later
+    assert discounted_return(batch, 0.5)[0, 0, [0, 2]].tolist() == [5.5, 1]
+
+
+def test_a_hole_at_the_end_takes_nothing_from_the_outcome() -> None:
+    mask = torch.tensor([[[True, True, False]]])
+    batch = Batch.of([[1.0]], mask, response_mask=ONES, values=tokens(0.0, 0.0, 9.0))
+    assert discounted_return(batch, 0.9)[0, 0, :2].tolist() == pytest.approx([0.9, 1])
+    assert gae(batch, lam=0.0)[0, 0, :2].tolist() == [0, 1]
+    assert gae(batch, lam=0.5)[0, 0, :2].tolist() == [0.5, 1]
 
 
 @given(seeds, st.booleans())
 def test_without_discount_it_is_the_reward_to_go(seed: int, holes: bool) -> None:
     batch = random_batch(seed, holes=holes)
     found, expected = discounted_return(batch, 1.0), reward_to_go(batch)
-    torch.testing.assert_close(found[batch.response_mask], expected[batch.response_mask])
+    torch.testing.assert_close(found[batch.mask], expected[batch.mask])
     torch.testing.assert_close(expected[..., 0], batch.rewards)
     torch.testing.assert_close(outcome(batch), batch.rewards - batch.require("kl_rewards").sum(-1))
 
@@ -228,6 +241,22 @@ def test_baseline_first_then_kl() -> None:
     standard = 15 / (math.sqrt(450) + 1e-9)
     assert group_mean_std_then_kl(batch)[0, 0].tolist() == pytest.approx([standard - 3, standard - 2])
     assert group_mean_std_then_kl(batch, eps=0.0, correction=0)[0, 0].tolist() == pytest.approx([1 - 3, 1 - 2])
+
+
+@given(seeds)
+def test_whitened_with_the_kl_to_go(seed: int) -> None:
+    batch = random_batch(seed)
+    a = group_mean_then_kl(batch, reward_clip=0.8)
+    found = whitened_group_mean_then_kl(batch, reward_clip=0.8)
+    torch.testing.assert_close(found, whiten(a, batch.mask, correction=0, eps=0.0, floor=1e-8))
+    without = Batch.of(batch.rewards, batch.mask)
+    plain = whitened_group_mean_then_kl(without, correction=1, eps=0.5, floor=0.0, reward_clip=99.0)
+    torch.testing.assert_close(plain, whitened_group_mean(without, correction=1, eps=0.5))
+    tenth = whitened_group_mean_then_kl(without.having(rewards=20 * batch.rewards))
+    torch.testing.assert_close(
+        tenth, whiten((20 * group_mean(without)).clamp(-10, 10)[..., None].expand(a.shape), batch.mask, correction=0,
+                      eps=0.0, floor=1e-8)
+    )  # fmt: skip
 
 
 @given(seeds)

@@ -167,6 +167,14 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path: Path) -> No
         (["check", "grop"], "did you mean grpo"),
         (["lens", "rlo"], "unknown variant or advantage 'rlo': did you mean rloo"),
         (["lens", "rloo", "--group-size", "1"], "rloo"),
+        (["lens", "rloo", "--rollouts", "0"], "--rollouts 0: must be at least 1"),
+        (["describe", "grpo", "-b", "clip.eps_low = -0.5"], "clip.eps_low = -0.5: must be a number at least 0"),
+        (["describe", "cispo_clip", "-b", "cispo_clip.eps_high = 'x'"], "cispo_clip.eps_high = 'x': must be a number"),
+        (["describe", "grpo", "-b", "group_mean_std.correction = 9"], "must be a number at least 0 and at most 1"),
+        (["train", "-b", "train.variant = @dapo()", "-b", "soft_overlong.buffer = 0"], "must be a number above 0"),
+        (["describe", "grpo", "-b", "grpo.kl_coef = -1.0"], "variant 'grpo': kl_coef=-1.0 must not be negative"),
+        (["describe", "grpo", "--diff", "dapo", "-b", "rloo.kl_coef = 1.0"], "'rloo.kl_coef' had no effect"),
+        (["describe", "clip", "-b", "gspo.advantage = @group_mean"], "'gspo' is not used here"),
     ],
 )
 def test_mistakes_are_one_readable_message(
@@ -202,19 +210,24 @@ def test_list_and_describe_show_what_is_registered(capsys: pytest.CaptureFixture
     assert found["group_mean_std.eps"] == "default"
     assert main(["describe", "dr_grpo", "--diff", "grpo"]) == 0
     axes = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert axes == ["dr_grpo", "std", "aggregation"]
+    assert axes == ["dr_grpo", "std", "aggregation", "KL"]
     assert main(["describe", "gspo_clip", "-b", "gspo_clip.eps_low = 0.1"]) == 0
     shown = capsys.readouterr().out
     assert "s_i = exp(mean_t d_it)" in shown
     assert re.search(r"gspo_clip.eps_low +=.* 0.1 +\(your binding\)", shown)
 
 
-def test_compare_warns_of_arms_that_differ_on_several_axes(capsys: pytest.CaptureFixture[str]) -> None:
-    arms = "compare.arms = {'grpo': [], 'one': 'grpo.advantage = @group_mean', 'two': 'train.variant = @dr_grpo()'}"
+def test_compare_warns_of_arms_that_differ_in_several_respects(capsys: pytest.CaptureFixture[str]) -> None:
+    arms = (
+        "compare.arms = {'grpo': [], 'one': 'grpo.advantage = @group_mean', 'two': 'train.variant = @dr_grpo()', "
+        "'three': ['clip.eps_high = 0.3', 'train.group_size = 4'], 'four': 'grpo.objective = @policy_gradient'}"
+    )
     assert main(["compare", "-c", "embedded", "-b", arms, "--dry-run"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "'two' and 'grpo' differ on 2 axes (std, aggregation): a verdict is about all of them together" in shown
+    assert "'two' and 'grpo' differ in 2 respects (advantage: std; aggregator: aggregation): a verdict is" in shown
+    assert "'three' and 'grpo' differ in 2 respects (objective: clip; train.group_size): a verdict is" in shown
     assert "'one'" not in shown
+    assert "'four'" not in shown
 
 
 def test_check_and_lens_take_a_file_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -308,19 +308,35 @@ def test_dapo_takes_its_own_clip_range(tiny: Policy, sampled: tuple[Batch, Tenso
 # the contract
 
 
-BASELINE_FROM_ELSEWHERE = ("reinforce", "remax", "remax_verl", "remax_authors", "optimal_token")
-"""Variants in which a group without spread does teach something."""
+BASELINE_FROM_ELSEWHERE = (
+    "reinforce", "remax", "remax_verl", "remax_authors", "optimal_token", "reinforce_pp", "reinforce_pp_baseline",
+    "reinforce_pp_openrlhf", "reinforce_pp_baseline_openrlhf", "gdpo_verl",
+)  # fmt: skip
+"""Variants in which a group without spread does teach something: its baseline, or the whitening's, is not its own."""
 
 
 @pytest.mark.parametrize("name", [n for n in VARIANTS if n not in BASELINE_FROM_ELSEWHERE])
 def test_a_group_without_spread_teaches_nothing_where_the_baseline_is_its_own(name: str) -> None:
     """0.7 is the trap: in float32 the mean of equal numbers is off by an ulp, and so is their std."""
     for size in (2, 5, 7, 32):
-        rewards = torch.full((1, size), 0.7)
-        batch = Batch.of(rewards, greedy_rewards=[0.7], reward_parts=rewards[..., None])
+        rewards = torch.stack([torch.full((size,), 0.7), torch.arange(float(size))])
+        lengths = torch.ones(2, size, dtype=torch.long)
+        lengths[1, 0] = 3
+        batch = Batch.of(rewards, lengths=lengths, greedy_rewards=[0.7, 0.7], reward_parts=rewards[..., None])
         if name == "grpo_process":
-            batch = batch.having(token_rewards=rewards[..., None], step_ends=torch.ones(1, size, 1, dtype=torch.bool))
-        assert torch.equal(advantages_of(name, batch)[..., 0], torch.zeros(1, size))
+            first = torch.zeros(2, size, 3)
+            first[..., 0] = rewards
+            batch = batch.having(token_rewards=first, step_ends=torch.arange(3).expand(2, size, 3) == 0)
+        found = advantages_of(name, batch)
+        assert torch.equal(found[0, :, 0], torch.zeros(size))
+        assert found[1, :, 0].ne(0).any()
+
+
+@pytest.mark.parametrize("name", [n for n in BASELINE_FROM_ELSEWHERE if n != "optimal_token"])
+def test_in_these_it_does(name: str) -> None:
+    rewards = torch.tensor([[0.7, 0.7], [0.0, 1.0]])
+    batch = Batch.of(rewards, lengths=[[1, 1], [1, 3]], greedy_rewards=[0.0, 0.0], reward_parts=rewards[..., None])
+    assert advantages_of(name, batch)[0, :, 0].ne(0).all()
 
 
 @pytest.mark.parametrize("name", VARIANTS)

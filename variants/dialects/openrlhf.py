@@ -5,10 +5,15 @@ centred reward by token, so that no baseline touches it.
 """
 
 from core import Part, Variant, variant
-from estimators.advantages.batch import whitened_group_mean, whitened_return
-from estimators.advantages.then_kl import group_mean_std_then_kl, group_mean_then_kl, leave_one_out_then_kl
+from estimators.advantages.batch import whitened_return
+from estimators.advantages.then_kl import (
+    group_mean_std_then_kl,
+    group_mean_then_kl,
+    leave_one_out_then_kl,
+    whitened_group_mean_then_kl,
+)
 from estimators.aggregators import token_mean
-from estimators.kl import k1, k2
+from estimators.kl import k1
 from estimators.objectives.token import clip
 
 KL = {"kl_coef": "OpenRLHF, --algo.kl.init_coef"}
@@ -94,23 +99,20 @@ def reinforce_pp_openrlhf(
     )
 
 
-@variant
+@variant(published=KL)
 def reinforce_pp_baseline_openrlhf(
     *,
-    advantage: Part = whitened_group_mean,
+    advantage: Part = whitened_group_mean_then_kl,
     objective: Part = clip,
     aggregator: Part = token_mean,
-    kl: Part = k2,
-    kl_coef: float = 0.0,
+    kl: Part = k1,
+    kl_coef: float = 0.01,
 ) -> Variant:
-    """REINFORCE++-baseline in OpenRLHF (`reinforce_baseline`): population variance in the whitening; k2 in the loss.
+    """REINFORCE++-baseline in OpenRLHF (`reinforce_baseline`): KL outside the baseline, then whitened with it.
 
-    A_it = (c_i - mean(c)) / sqrt(max(var_0(c), 1e-8)),   c_i = r_i - mean(r),   loss = 1/N sum_i sum_t clip loss
+    a_it = o_i - mean(o) - kl_coef sum_{u >= t} k1_iu,   A_it = (a_it - mean(a)) / sqrt(max(var_0(a), 1e-8))
+    loss = 1/N sum_i sum_t clip loss
     """
     return Variant(
-        advantage=advantage.using(**WHITEN) if advantage is whitened_group_mean else advantage,
-        objective=objective,
-        aggregator=aggregator,
-        kl=kl,
-        kl_coef=kl_coef,
+        advantage=advantage, objective=objective, aggregator=aggregator, kl=kl, kl_coef=kl_coef, kl_place="reward"
     )

@@ -2,7 +2,7 @@
 
 from core import Part, Variant, variant
 from estimators.advantages.group import group_mean_std, leave_one_out
-from estimators.aggregators import seq_mean_token_sum, token_mean
+from estimators.aggregators import seq_mean_token_sum, seq_mean_token_sum_norm, token_mean
 from estimators.kl import k1, k3_ratio
 from estimators.objectives.sequence import gspo_clip, sequence_clip
 from estimators.objectives.token import cispo_clip, clip
@@ -28,6 +28,22 @@ def grpo_trl(
     return Variant(
         advantage=advantage.using(eps=eps), objective=objective, aggregator=aggregator, kl=kl, kl_coef=kl_coef
     )
+
+
+@variant(published=STD)
+def dr_grpo_trl(
+    *,
+    advantage: Part = group_mean_std,
+    objective: Part = clip,
+    aggregator: Part = seq_mean_token_sum_norm,
+    eps: float = 1e-4,
+) -> Variant:
+    """Dr. GRPO in TRL with `loss_type="dr_grpo"` alone: the constant denominator, but still the division by the std.
+
+    A_i  = (r_i - mean(r)) / (std(r) + 1e-4)
+    loss = -1/(R * max_tokens) sum_i sum_t min(q_it A_i, clip(q_it, 0.8, 1.2) A_i)
+    """
+    return Variant(advantage=advantage.using(eps=eps), objective=objective, aggregator=aggregator)
 
 
 @variant(published={"kl_coef": "TRL: beta"})
