@@ -23,6 +23,7 @@ ABSENT: Final[Mapping[str, tuple[Reference, ...]]] = MappingProxyType({
     "leave_one_out_then_kl": ONLY_OPENRLHF,
     "group_mean_then_kl": ONLY_OPENRLHF,
     "group_mean_std_then_kl": ONLY_OPENRLHF,
+    "whitened_group_mean_then_kl": ONLY_OPENRLHF,
     "length_weighted_mean": ONLY_VERL,
     "group_mean_spread_scaled": ONLY_VERL,
     "group_mean_nonzero_scaled": ONLY_VERL,

@@ -66,6 +66,13 @@ def _head(versions: Mapping[str, str]) -> Iterator[str]:
         "**-**: a dialect of another library."
     )
     yield ""
+    yield (
+        "verl's `vanilla` loss is always dual-clipped, with a cap of 3, and its default aggregation is the token mean, "
+        "whatever the estimator: rows called equal set the cap out of reach and name the aggregation, also where no "
+        "dialect is listed (`reinforce_pp`, `reinforce_pp_baseline`, `grpo_passk`, `optimal_token`, `dr_grpo`, "
+        "`grpo_r1`)."
+    )
+    yield ""
 
 
 def _matrix(matrix: Matrix) -> Iterator[str]:

@@ -42,6 +42,7 @@ DIALECTS = (
     Dialect("grpo", "TRL", "grpo_trl", "One mean over all tokens, eps of 1e-4, k3 times the ratio if KL is on."),
     Dialect("gspo", "TRL", "gspo_trl", "The default aggregation weighs responses by their length."),
     Dialect("cispo", "TRL", "cispo_trl", "Eps of 1e-4; dynamic sampling is not there, the length punishment is apart."),
+    Dialect("dr_grpo", "TRL", "dr_grpo_trl", "The loss type alone still divides by the std."),
     Dialect("rloo", "TRL", "rloo_trl", "PPO's clip on the ratio of whole responses in place of the log-probability."),
     Dialect("grpo", "verl", "grpo_verl", "Dual clip with a cap of 3, one mean over all tokens, k3 bounded."),
     Dialect("dapo", "verl", "dapo_verl", "Dual clip with a cap of 10."),
