@@ -76,7 +76,7 @@ def mutants(path: Path) -> Iterator[tuple[Mutant, str]]:
     source = path.read_text()
     seen = {source}
     for kind, text in [*_cosmic_ray(source), *_tensors(source)]:
-        if text not in seen:
+        if text not in seen and "/, " not in _named(path, kind, source, text).after:
             seen.add(text)
             yield _named(path, kind, source, text), text
 

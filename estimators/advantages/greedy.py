@@ -43,6 +43,6 @@ def discounted_greedy_baseline(batch: Batch, *, gamma: float = 0.99, clip: float
     """
     difference = (outcome(batch) - batch.require("greedy_rewards")[:, None]).clamp(-clip, clip)
     left = batch.lengths[..., None] - torch.arange(batch.response_mask.shape[-1], device=batch.rewards.device)
-    discounted = difference[..., None] * gamma ** left.clamp(min=0).to(difference)
+    discounted = difference[..., None] * gamma ** left.to(difference)
     terms = token_terms(batch)
     return (discounted if terms is None else discounted + terms).to(batch.rewards)

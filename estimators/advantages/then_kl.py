@@ -13,12 +13,12 @@ OPENRLHF = {"reward_clip": "OpenRLHF, --reward.clip_range"}
 
 
 def _then_kl(batch: Batch, estimator: Part, reward_clip: float, **hyper: float) -> Tensor:
-    """clip(estimator(outcomes)) + sum_{u >= t} x_u with x the per-token terms: [P, G], or [P, G, T] with any."""
+    """clip(estimator(outcomes)) + sum_{u >= t} x_u, x the per-token terms: float64 [P, G], or [P, G, T] with any."""
     centred: Tensor = estimator.function(batch.having(rewards=outcome(batch)), **hyper).clamp(-reward_clip, reward_clip)
     terms = token_terms(batch)
     if terms is not None:
         centred = centred[..., None] + terms.flip(-1).cumsum(-1).flip(-1)
-    return centred.to(batch.rewards)
+    return centred
 
 
 @advantage(
@@ -33,7 +33,7 @@ def leave_one_out_then_kl(batch: Batch, *, reward_clip: float = 10.0) -> Tensor:
 
     Returns [P, G], or [P, G, T] with a KL penalty in the reward. Source: OpenRLHF's `rloo`.
     """
-    return _then_kl(batch, leave_one_out, reward_clip)
+    return _then_kl(batch, leave_one_out, reward_clip).to(batch.rewards)
 
 
 @advantage(
@@ -46,7 +46,7 @@ def group_mean_then_kl(batch: Batch, *, reward_clip: float = 10.0) -> Tensor:
 
     Returns [P, G], or [P, G, T] with a KL penalty in the reward. Source: OpenRLHF's `dr_grpo`.
     """
-    return _then_kl(batch, group_mean, reward_clip)
+    return _then_kl(batch, group_mean, reward_clip).to(batch.rewards)
 
 
 @advantage(
@@ -63,7 +63,7 @@ def group_mean_std_then_kl(
 
     Returns [P, G], or [P, G, T] with a KL penalty in the reward. Source: OpenRLHF's `group_norm`.
     """
-    return _then_kl(batch, group_mean_std, reward_clip, eps=eps, correction=correction)
+    return _then_kl(batch, group_mean_std, reward_clip, eps=eps, correction=correction).to(batch.rewards)
 
 
 @advantage(
@@ -82,6 +82,6 @@ def whitened_group_mean_then_kl(
 
     Returns [P, G, T]. A group without spread gets -mean/std, not 0. Source: OpenRLHF's `reinforce_baseline`.
     """
-    credit = _then_kl(batch, group_mean, reward_clip).double()
+    credit = _then_kl(batch, group_mean, reward_clip)
     credit = credit if credit.ndim == 3 else credit[..., None].expand(batch.mask.shape)
     return whiten(credit, batch.mask, correction=correction, eps=eps, floor=floor).to(batch.rewards)

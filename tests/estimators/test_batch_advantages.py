@@ -95,6 +95,9 @@ def test_length_weighted_mean_counts_the_tokens_that_count() -> None:
     mask = torch.tensor([[[True, False, True], [True, True, True]]])
     batch = Batch.of(doubles([1, 0]), mask, response_mask=torch.ones(1, 2, 3, dtype=torch.bool))
     torch.testing.assert_close(length_weighted_mean(batch), doubles([3 / 5, -2 / 5]))
+    single = torch.zeros_like(mask)
+    single[0, 0, 0] = True
+    assert length_weighted_mean(batch.having(mask=single)).tolist() == [[0, -1]]
     empty = batch.having(mask=torch.zeros_like(mask))
     assert length_weighted_mean(empty).tolist() == [[1, 0]]
 
@@ -128,6 +131,7 @@ def test_gpg_in_verl_counts_rewards_that_are_not_zero() -> None:
     batch = Batch.of(doubles([1, 0], [1, 1], [0, 0], [0, 0]))
     torch.testing.assert_close(group_mean_nonzero_scaled(batch)[0], doubles([4 / 3, -4 / 3])[0])
     torch.testing.assert_close(group_mean_nonzero_scaled(batch, scale=2.0)[0], doubles([2 / 3, -2 / 3])[0])
+    assert group_mean_nonzero_scaled(Batch.of(doubles([1, 0], [0, 0])))[0].tolist() == [2, -2]
     signed = Batch.of(2 * batch.rewards - 1)
     assert group_mean_nonzero_scaled(signed)[0].tolist() == [1, -1]
     assert group_mean_nonzero_scaled(Batch.of(doubles([0, 0]))).tolist() == [[0, 0]]

@@ -278,5 +278,7 @@ def test_remax_as_its_authors_have_it() -> None:
     assert found[0, 1, 0].item() == 0
     assert discounted_greedy_baseline(batch)[0, 0, 1].item() == pytest.approx(-0.2 + 0.99 * 5)
     assert discounted_greedy_baseline(batch, gamma=1.0, clip=2.0)[0, 0, 0].item() == pytest.approx(1.9)
+    exact = discounted_greedy_baseline(batch.having(kl_rewards=None, rewards=batch.rewards + 0.3), gamma=0.9)
+    assert exact[0, 0, 0].item() == pytest.approx(5 * 0.81, rel=1e-14)  # a power of integers would be float32
     plain = Batch.of(batch.rewards, lengths=batch.lengths, greedy_rewards=[1.0])
     assert discounted_greedy_baseline(plain, gamma=1.0)[0, 0].tolist() == pytest.approx([5, 5])

@@ -1,0 +1,145 @@
+"""Default values of every hyper-parameter, checked one by one against their papers and libraries; and precision."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from core import (
+    ADVANTAGES,
+    AGGREGATORS,
+    CORRECTIONS,
+    FILTERS,
+    KLS,
+    OBJECTIVES,
+    SHAPINGS,
+    Batch,
+    Part,
+    TokenLoss,
+)
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "group_mean_std": {"eps": 1e-06, "correction": 1},
+    "group_mean_batch_std": {"eps": 0.0001, "correction": 1},
+    "leave_one_out_batch_std": {"eps": 0.0001, "correction": 1},
+    "group_mean_spread_scaled": {"scale": 1.0},
+    "group_mean_nonzero_scaled": {"scale": 1.0},
+    "group_mean_relative": {"eps": 1e-06},
+    "best_minus_second_std": {"eps": 1e-06, "correction": 1},
+    "whitened_return": {"gamma": 1.0, "correction": 1, "eps": 1e-08, "floor": 0.0},
+    "whitened_group_mean": {"correction": 1, "eps": 1e-08, "floor": 0.0},
+    "gae": {"gamma": 1.0, "lam": 1.0},
+    "whitened_gae": {"gamma": 1.0, "lam": 1.0, "correction": 1, "eps": 1e-08, "floor": 0.0},
+    "shrunk_mean": {"strength": 1.0},
+    "discounted_greedy_baseline": {"gamma": 0.99, "clip": 5.0},
+    "running_baseline": {"decay": 0.9},
+    "per_reward_std": {"eps": 0.0001, "correction": 1},
+    "per_reward_std_whitened": {"eps": 1e-06, "correction": 1, "whiten_eps": 1e-08},
+    "process_mean_std": {"eps": 1e-06, "correction": 1},
+    "leave_one_out_then_kl": {"reward_clip": 10.0},
+    "group_mean_then_kl": {"reward_clip": 10.0},
+    "group_mean_std_then_kl": {"eps": 1e-09, "correction": 1, "reward_clip": 10.0},
+    "whitened_group_mean_then_kl": {"correction": 0, "eps": 0.0, "floor": 1e-08, "reward_clip": 10.0},
+    "optimal_token_baseline": {"eps": 1e-08},
+    "clip": {"eps_low": 0.2, "eps_high": 0.2},
+    "dual_clip": {"eps_low": 0.2, "eps_high": 0.2, "ratio_cap": 3.0},
+    "capped_clip": {"eps_low": 0.2, "eps_high": 0.2, "ratio_cap": 4.0},
+    "off_policy_masked_clip": {"eps_low": 0.2, "eps_high": 0.2, "threshold": 0.5},
+    "cispo_clip": {"eps_low": 1.0, "eps_high": 4.0},
+    "sapo_gate": {"tau_positive": 1.0, "tau_negative": 1.05},
+    "dro_quadratic": {"beta": 1.0},
+    "cov_clip": {"eps_low": 0.2, "eps_high": 0.2, "share": 0.0002, "cov_low": 1.0, "cov_high": 5.0},
+    "cov_kl": {"share": 0.0002, "kl_coef": 1.0},
+    "dppo_tv_mask": {"threshold_low": 0.2, "threshold_high": 0.2, "ratio_cap": 20.0},
+    "dppo_kl_mask": {"threshold_low": 0.2, "threshold_high": 0.2, "ratio_cap": 20.0, "eps": 1e-08},
+    "gspo_clip": {"eps_low": 0.0003, "eps_high": 0.0004},
+    "gspo_token_clip": {"eps_low": 0.0003, "eps_high": 0.0004},
+    "sequence_clip": {"eps_low": 0.2, "eps_high": 0.2},
+    "geo_mean_clip": {"eps_low": 0.4, "eps_high": 0.4},
+    "vespo_weight": {
+        "k_positive": 2.0,
+        "lambda_positive": 3.0,
+        "k_negative": 3.0,
+        "lambda_negative": 2.0,
+        "max_token_log_ratio": 20.0,
+        "min_weight": 1e-08,
+        "max_log_weight": 20.0,
+    },
+    "seq_mean_token_mean": {"count_empty": True},
+    "seq_mean_token_sum": {"count_empty": True},
+    "seq_mean_token_sum_norm": {"count_empty": True},
+    "k3_bounded": {"max_log_ratio": 20.0, "max_value": 10.0},
+    "token_truncated": {"cap": 2.0, "floor": 0.0},
+    "sequence_truncated": {"cap": 2.0, "floor": 0.0},
+    "token_masked": {"low": 0.0, "high": 3.0},
+    "sequence_masked": {"low": 0.0, "high": 3.0},
+    "geometric_mean_masked": {"low": 0.5, "high": 5.0},
+    "mean_inside": {"low": 0.0, "high": 1.0},
+    "enough_spread": {"share": 0.6},
+    "soft_overlong": {"buffer": 0.2, "penalty": 0.5},
+}
+
+
+def shipped() -> dict[str, Part]:
+    registries = (ADVANTAGES, OBJECTIVES, AGGREGATORS, KLS, CORRECTIONS, FILTERS, SHAPINGS)
+    return {name: part for registry in registries for name, part in registry.items() if "/estimators/" in part.place}
+
+
+def test_defaults() -> None:
+    assert {name: part.defaults for name, part in shipped().items() if part.defaults} == DEFAULTS
+
+
+def rollout(dtype: torch.dtype, G: int = 5) -> Batch:
+    """The same numbers in either precision: all are exact in float32."""
+    draw = torch.Generator().manual_seed(0)
+    lengths = torch.randint(1, 6, (3, G), generator=draw)
+    mask = torch.arange(5) < lengths[..., None]
+
+    def numbers(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=draw).to(dtype)
+
+    tokens = numbers(3, G, 5).where(mask, 0.0)
+    kl = numbers(3, G, 5).where(mask, 0.0)
+    rewards = numbers(3, G)
+    return Batch.of(
+        rewards, mask, values=numbers(3, G, 5), greedy_rewards=rewards[:, 0] / 2, token_rewards=tokens, kl_rewards=kl,
+        step_ends=mask, old_logps=-numbers(3, G, 5).abs(),
+        sum_squared_probs=numbers(3, G, 5).sigmoid().float().to(dtype),
+        reward_parts=torch.stack([rewards, 2 * rewards.square().float().to(dtype)], -1),
+    )  # fmt: skip
+
+
+ROUNDED = ("no_baseline", "greedy_baseline", "group_median", "optimal_token_baseline")
+"""Computed in the rewards' own precision, or from numbers that the two rollouts do not share to the last digit."""
+
+
+@pytest.mark.parametrize("name", [n for n, p in ADVANTAGES.items() if "/estimators/" in p.place])
+def test_statistics_are_taken_in_float64_and_returned_in_the_rewards_precision(name: str) -> None:
+    part = ADVANTAGES[name]
+
+    def run(batch: Batch) -> Tensor:
+        make_state = part.options["state"]
+        result = part(batch, make_state())[0] if make_state else part(batch)
+        assert isinstance(result, Tensor)
+        return result
+
+    single, double = run(rollout(torch.float32)), run(rollout(torch.float64))
+    assert single.dtype == torch.float32
+    assert double.dtype == torch.float64
+    if name not in ROUNDED:
+        mask = rollout(torch.float32).mask
+        valid = mask if single.ndim == 3 else mask.any(-1)
+        assert torch.equal(single[valid], double.float()[valid])
+
+
+@pytest.mark.parametrize("name", [n for n, p in OBJECTIVES.items() if "/estimators/" in p.place])
+def test_objectives_keep_the_precision_they_are_given(name: str) -> None:
+    part = OBJECTIVES[name]
+    for dtype in (torch.float32, torch.float64):
+        numbers = torch.randn(4, 6, 5, dtype=dtype, generator=torch.Generator().manual_seed(0)) / 3
+        tensors = dict(zip(("logps", "old_logps", "behaviour_logps", "advantages"), (*(numbers[:3] - 2), numbers[3]),
+                           strict=True))  # fmt: skip
+        tensors |= {"mask": torch.ones(6, 5, dtype=torch.bool), "prepared": torch.zeros(6, 5, dtype=torch.bool)}
+        result = part(**{asked: tensors[asked] for asked in part.parameters})
+        assert (result.loss if isinstance(result, TokenLoss) else result).dtype == dtype
