@@ -14,6 +14,7 @@ import ast
 import importlib.machinery
 import json
 import os
+import re
 import sys
 import time
 import tomllib
@@ -204,7 +205,14 @@ def run(
     return outcomes
 
 
-def page(outcomes: dict[Mutant, str], reasons: dict[str, str]) -> str:
+def reasons_for(survivors: Sequence[Mutant]) -> dict[Mutant, str]:
+    """Why survivors change nothing: the first entry of mutations.toml whose pattern is found in the mutant's key."""
+    entries = tomllib.loads(REASONS.read_text())["equivalent"]
+    found = {m: next((e["why"] for e in entries if re.search(e["pattern"], m.key)), None) for m in survivors}
+    return {mutant: why for mutant, why in found.items() if why}
+
+
+def page(outcomes: dict[Mutant, str], reasons: dict[Mutant, str]) -> str:
     """docs/mutations.md."""
     total, survivors = Counter(m.path for m in outcomes), [m for m, o in outcomes.items() if o == "survived"]
     left = Counter(m.path for m in survivors)
@@ -222,7 +230,7 @@ def page(outcomes: dict[Mutant, str], reasons: dict[str, str]) -> str:
     for path in sorted(left):
         lines += [f"## {path}", ""]
         for mutant in sorted((m for m in survivors if m.path == path), key=lambda m: m.line):
-            reason = reasons.get(mutant.key, "**unexplained**")
+            reason = reasons.get(mutant, "**unexplained**")
             lines += [f"- line {mutant.line}, {mutant.kind}: `{mutant.before}` becomes `{mutant.after}`. {reason}", ""]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -264,15 +272,15 @@ def main() -> int:
     fresh = {mutant.key for mutant in outcomes}
     outcomes |= {m: o for m, o in before.items() if m.key in here and m.key not in fresh}
     save(options.out, outcomes)
-    reasons = tomllib.loads(REASONS.read_text())["equivalent"] if REASONS.is_file() else {}
     left = [m for m, o in outcomes.items() if o == "survived"]
+    reasons = reasons_for(left)
     for mutant in left:
-        if mutant.key not in reasons:
+        if mutant not in reasons:
             print(f"{mutant.path}:{mutant.line} {mutant.kind}\n  - {mutant.before}\n  + {mutant.after}")
-    print(f"{len(outcomes)} mutants, {len(left)} survive, {sum(m.key not in reasons for m in left)} unexplained")
+    print(f"{len(outcomes)} mutants, {len(left)} survive, {len(left) - len(reasons)} unexplained")
     if not options.only:
         PAGE.write_text(page(outcomes, reasons))
-    return int(any(mutant.key not in reasons for mutant in left))
+    return int(len(reasons) < len(left))
 
 
 def preload() -> None:

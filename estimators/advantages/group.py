@@ -89,14 +89,14 @@ def group_mean_batch_std(batch: Batch, *, eps: float = 1e-4, correction: int = 1
 def leave_one_out_batch_std(batch: Batch, *, eps: float = 1e-4, correction: int = 1) -> Tensor:
     """The leave-one-out advantage, standardised over the batch.
 
-        A_i = (a_i - mean(a)) / (std(a) + eps),   a = leave-one-out advantages of all groups
+        A_i = a_i / (std(a) + eps),   a = leave-one-out advantages of all groups, whose mean is 0
 
     Returns [P, G]; sums to 0 over each group; 0 in a group without spread. Source: TRL's `normalize_advantages`.
     """
     G = batch.group_size
     loo = centred(batch) * (G / (G - 1))
-    # the mean is 0 but for rounding, which a group without spread must not see
-    scaled = (loo - loo.mean()) / (loo.std(correction=correction) + eps)
+    # their mean is 0: nothing to centre
+    scaled = loo / (loo.std(correction=correction) + eps)
     return scaled.masked_fill(batch.no_spread[:, None], 0.0).to(batch.rewards)
 
 

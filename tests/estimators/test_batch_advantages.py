@@ -74,6 +74,12 @@ def test_leave_one_out_batch_std_by_hand() -> None:
     torch.testing.assert_close(leave_one_out_batch_std(batch), doubles([1, -1], [0, 0]) / (math.sqrt(2 / 3) + 1e-4))
 
 
+def test_leave_one_out_batch_std_of_larger_groups() -> None:
+    # leave-one-out of (1, 0, 0): 1, -1/2, -1/2; variance 3/4 with ddof 1
+    found = leave_one_out_batch_std(Batch.of(doubles([1, 0, 0])), eps=0.5)
+    torch.testing.assert_close(found, doubles([1, -0.5, -0.5]) / (math.sqrt(0.75) + 0.5))
+
+
 @given(ragged)
 def test_leave_one_out_batch_std_has_variance_one(seed: int) -> None:
     found = leave_one_out_batch_std(random_batch(seed), eps=0.0, correction=0)
@@ -102,6 +108,16 @@ def test_length_weighted_mean_counts_the_tokens_that_count() -> None:
     assert length_weighted_mean(empty).tolist() == [[1, 0]]
 
 
+def test_equal_rewards_are_exactly_zero_whatever_their_lengths() -> None:
+    """Weighted by lengths the mean of equal rewards is off by an ulp for some of these."""
+    off = 0
+    for last in range(1, 60):
+        rewards, lengths = torch.full((1, 3), 0.1, dtype=torch.float64), torch.tensor([[1, 7, last]])
+        assert length_weighted_mean(Batch.of(rewards, lengths=lengths)).eq(0).all()
+        off += bool((lengths * rewards).sum() / lengths.sum() != 0.1)
+    assert off
+
+
 @given(ragged)
 def test_length_weighted_advantages_balance(seed: int) -> None:
     batch = random_batch(seed)
@@ -123,6 +139,11 @@ def test_gpg_scales_up_what_groups_without_spread_take_away() -> None:
     batch = Batch.of(doubles([1, 0], [1, 1], [0, 0], [0, 0]))
     assert group_mean_spread_scaled(batch).tolist() == [[2, -2], [0, 0], [0, 0], [0, 0]]
     assert group_mean_spread_scaled(batch, scale=4.0)[0].tolist() == [0.5, -0.5]
+    three_of_four = Batch.of(doubles([1, 0], [1, 0], [1, 0], [1, 1]))
+    assert group_mean_spread_scaled(three_of_four)[0, 0].item() == pytest.approx(2 / 3, rel=1e-14)
+    assert group_mean_nonzero_scaled(Batch.of(doubles([1, 0], [1, 0], [1, 0])))[0, 0].item() == 1
+    seven = group_mean_nonzero_scaled(Batch.of(doubles([1, 1, 0, 1, 1, 1, 1, 1])))
+    assert seven[0, 0].item() == pytest.approx(8 / 7 / 8, rel=1e-14)
     none = Batch.of(doubles([1, 1], [0, 0]))
     assert group_mean_spread_scaled(none).eq(0).all()
 

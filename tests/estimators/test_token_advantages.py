@@ -13,7 +13,7 @@ from estimators.advantages.batch import whiten, whitened_group_mean, whitened_re
 from estimators.advantages.critic import gae, whitened_gae
 from estimators.advantages.greedy import discounted_greedy_baseline
 from estimators.advantages.group import group_mean, group_mean_std, leave_one_out
-from estimators.advantages.returns import discounted_return, outcome, reward_to_go
+from estimators.advantages.returns import discounted_return, earned_rewards, outcome, reward_to_go
 from estimators.advantages.steps import process_mean_std
 from estimators.advantages.then_kl import (
     group_mean_std_then_kl,
@@ -66,6 +66,13 @@ def test_a_hole_costs_no_discount_and_its_reward_is_not_lost() -> None:
     batch = Batch.of(torch.tensor([[1 + 5.0]]), mask, response_mask=ONES, token_rewards=tokens(0, 5, 0))
     # the first token earns the 5 that follows it, and half of what comes later
     assert discounted_return(batch, 0.5)[0, 0, [0, 2]].tolist() == [5.5, 1]
+
+
+def test_only_counted_tokens_earn() -> None:
+    mask = torch.tensor([[[True, False, True]], [[True, False, False]]])
+    batch = Batch.of([[1.0 + 7], [2.0]], mask, response_mask=torch.ones_like(mask), token_rewards=torch.cat([
+        tokens(0, 3, 4), tokens(0, 0, 0)]))  # fmt: skip
+    assert earned_rewards(batch)[:, 0].tolist() == [[3, 0, 5], [2, 0, 0]]
 
 
 def test_a_hole_at_the_end_takes_nothing_from_the_outcome() -> None:
