@@ -318,6 +318,8 @@ def test_the_running_baseline_is_that_of_earlier_steps() -> None:
     assert state == {7: 0.5, 8: 1.0, EVERY: 0.75}  # the old state is left alone
     new, _ = running_baseline(batch.having(prompt_ids=torch.tensor([1, 2])), state)
     assert new.tolist() == [[0.25, -0.75], [0.25, 0.25]]  # unseen prompts: the mean over all
+    _, first_prompt = running_baseline(batch.having(prompt_ids=torch.tensor([0, 1])), {})
+    assert first_prompt == {0: 0.5, 1: 1.0, EVERY: 0.75}  # no prompt is called EVERY
     _, quick = running_baseline(batch.having(rewards=doubles([1, 1], [0, 0])), state, decay=0.0)
     assert quick[7] == 1.0
 
