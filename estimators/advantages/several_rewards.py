@@ -28,16 +28,15 @@ def _standardised_sum(batch: Batch, eps: float, correction: int) -> Tensor:
 def per_reward_std(batch: Batch, *, eps: float = 1e-4, correction: int = 1) -> Tensor:
     """Every reward standardised within its group, weighted and added up, then standardised over the batch.
 
-        s_i = sum_k w_k (r_ki - mean(r_k)) / (std(r_k) + eps),   A_i = (s_i - mean(s)) / (std(s) + eps)
+        s_i = sum_k w_k (r_ki - mean(r_k)) / (std(r_k) + eps),   A_i = s_i / (std(s) + eps),   as mean(s) = 0
 
     Returns [P, G]. Reads the reward functions' own values: shaping and a KL penalty in the reward do not enter. Source:
     GDPO (2026, arXiv:2601.05242), in TRL's form, over responses.
     """
     total = _standardised_sum(batch, eps, correction)
-    scaled = (total - total.mean()) / (total.std(correction=correction) + eps)
-    # the mean is 0 but for rounding, which a group without spread must not see
-    silent = (total.amax(1, keepdim=True) == 0) & (total.amin(1, keepdim=True) == 0)
-    return scaled.masked_fill(silent, 0.0).to(batch.rewards)
+    # the mean of what is centred in every group is 0: nothing to centre
+    scaled = total / (total.std(correction=correction) + eps)
+    return scaled.masked_fill(total == 0, 0.0).to(batch.rewards)
 
 
 @advantage(

@@ -25,12 +25,13 @@ def process_mean_std(batch: Batch, *, eps: float = 1e-6, correction: int = 1) ->
     """
     ends = batch.require("step_ends") & batch.response_mask
     x = torch.where(ends, batch.require("token_rewards").double(), 0.0)
-    n = ends.sum((1, 2)).double()
-    mean = x.sum((1, 2)) / n.clamp(min=1)
+    n = ends.sum((1, 2))
+    mean = x.sum((1, 2)) / n
     deviations = torch.where(ends, x - mean[:, None, None], 0.0)
-    variance = deviations.square().sum((1, 2)) / (n - correction).clamp(min=1)
+    variance = deviations.square().sum((1, 2)) / (n - correction)
     highest = x.masked_fill(~ends, -torch.inf).amax((1, 2))
     lowest = x.masked_fill(~ends, torch.inf).amin((1, 2))
     no_spread = (highest <= lowest)[:, None, None]
+    # also where there are too few steps for a mean or a variance: NaN until here
     scaled = (deviations / (variance.sqrt() + eps)[:, None, None]).masked_fill(no_spread, 0.0)
     return scaled.flip(-1).cumsum(-1).flip(-1).to(batch.rewards)

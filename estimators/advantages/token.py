@@ -28,7 +28,7 @@ def optimal_token_baseline(batch: Batch, *, eps: float = 1e-8) -> Tensor:
     energy = 1 - 2 * batch.require("old_logps").double().exp() + batch.require("sum_squared_probs").double()
     W = torch.where(mask, energy, 0.0).cumsum(-1)
     W = torch.where(mask, W, 0.0)
-    returns = torch.where(mask, reward_to_go(batch), 0.0)
+    returns = reward_to_go(batch)
     baseline = (returns * W).sum(1, keepdim=True) / (W.sum(1, keepdim=True) + eps)
     alone = mask.sum(1, keepdim=True) < 2
     return (returns - baseline.masked_fill(alone, 0.0)).to(batch.rewards)

@@ -63,6 +63,11 @@ def test_without_empty_rows_by_hand(part: Part, long: float, short: float) -> No
     assert part(torch.zeros_like(HOLES), count_empty=False, **extra).eq(0).all()
 
 
+def test_only_the_local_mean_depends_on_the_split() -> None:
+    depends = {name for name, part in AGGREGATORS.items() if not part.options["split_invariant"]}
+    assert depends == {"token_mean_local"}
+
+
 @given(masks, st.integers(0, 100))
 def test_weighted_sums_equal_plain_loops(mask: Tensor, seed: int) -> None:
     loss = torch.randn(mask.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

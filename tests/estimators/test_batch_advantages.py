@@ -290,6 +290,27 @@ def test_over_tokens_a_long_response_counts_more() -> None:
     assert found[0, 0, 0].item() == pytest.approx(-4 / 3 / scale)
 
 
+def test_a_reward_without_spread_adds_nothing() -> None:
+    parts = torch.tensor([[[2.0, 0.7], [0.0, 0.7], [0.0, 0.7]]], dtype=torch.float64)
+    batch = Batch.of(parts.sum(-1), reward_parts=parts)
+    alone = Batch.of(parts[..., 0], reward_parts=parts[..., :1])
+    for correction in (0, 1):
+        found = per_reward_std(batch, eps=0.0, correction=correction)
+        torch.testing.assert_close(found, per_reward_std(alone, eps=0.0, correction=correction))
+        # one group of one reward: standardised twice is standardised once
+        expected = doubles([2, -1, -1]) / math.sqrt(6 / (3 - correction))
+        torch.testing.assert_close(found, expected)
+    # with eps the first standard deviation shows: values 2, -1, -1 over (std + 1) and then over their own std
+    std = math.sqrt(8 / 9)
+    inner = doubles([4 / 3, -2 / 3, -2 / 3]) / (std + 1)
+    torch.testing.assert_close(
+        per_reward_std(batch, eps=1.0, correction=0), inner / (math.sqrt(float(inner.square().mean())) + 1)
+    )
+    mixed = per_reward_std(batch, eps=1.0, correction=1)
+    inner = doubles([4 / 3, -2 / 3, -2 / 3]) / (math.sqrt(4 / 3) + 1)
+    torch.testing.assert_close(mixed, inner / (float(inner.std()) + 1))
+
+
 def test_without_weights_each_reward_counts_once() -> None:
     batch = two_rewards()
     plain = batch.having(reward_weights=())
@@ -316,6 +337,10 @@ def test_the_running_baseline_is_that_of_earlier_steps() -> None:
     assert again.tolist() == [[0.5, 0.5], [-1, -1]]
     assert later == pytest.approx({7: 0.9 * 0.5 + 0.1, 8: 0.9, EVERY: 0.9 * 0.75 + 0.05})
     assert state == {7: 0.5, 8: 1.0, EVERY: 0.75}  # the old state is left alone
+    tenth, _ = running_baseline(batch, {7: 0.1, 8: 0.1})
+    assert tenth[0, 0].item() == 1 - 0.1
+    _, thirds = running_baseline(Batch.of(torch.tensor([[1.0, 0.0, 0.0]])), {})
+    assert thirds[0] == pytest.approx(1 / 3, rel=1e-12)
     new, _ = running_baseline(batch.having(prompt_ids=torch.tensor([1, 2])), state)
     assert new.tolist() == [[0.25, -0.75], [0.25, 0.25]]  # unseen prompts: the mean over all
     _, first_prompt = running_baseline(batch.having(prompt_ids=torch.tensor([0, 1])), {})

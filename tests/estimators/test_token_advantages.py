@@ -180,6 +180,14 @@ def test_steps_that_all_score_the_same_teach_nothing() -> None:
     assert process_mean_std(batch, eps=0.0).eq(0).all()
     none = batch.having(step_ends=~ends)
     assert process_mean_std(none).eq(0).all()
+    # steps of 0.7 among tokens that end none: what lies between them is no score
+    wide = torch.tensor([[[0.0, 0.7], [0.7, 0.0]]])
+    sparse = Batch.of(wide.sum(-1), lengths=[[2, 2]], token_rewards=wide, step_ends=wide > 0)
+    assert process_mean_std(sparse, eps=0.0).eq(0).all()
+    below = sparse.having(token_rewards=torch.where(wide > 0, -wide, 0.0))
+    assert process_mean_std(below, eps=0.0).eq(0).all()
+    single = sparse.having(step_ends=torch.tensor([[[False, True], [False, False]]]))
+    assert process_mean_std(single).eq(0).all()
 
 
 def test_an_end_outside_the_response_is_none() -> None:
