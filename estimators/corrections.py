@@ -87,5 +87,5 @@ def geometric_mean_masked(
     level.
     """
     log_ratio = _log_ratio(old_logps, behaviour_logps, mask)
-    mean = torch.exp(log_ratio.sum(-1, keepdim=True) / mask.sum(-1, keepdim=True).clamp(min=1))
+    mean = torch.exp(log_ratio.sum(-1, keepdim=True) / mask.sum(-1, keepdim=True))
     return torch.where(_within(mean, low, high) | ~mask, torch.exp(log_ratio), 0.0)

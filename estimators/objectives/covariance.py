@@ -13,10 +13,9 @@ ENTROPY = "Cui et al. 2025, section 4"
 
 def covariance(logps: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
     """(A - mean A) * (log pi - mean log pi) over all counted tokens of the step, [B, T]."""
-    n = mask.sum().clamp(min=1)
 
     def deviations(x: Tensor) -> Tensor:
-        return x - torch.where(mask, x, 0.0).sum() / n
+        return x - torch.where(mask, x, 0.0).sum() / mask.sum()
 
     return deviations(advantages) * deviations(logps)
 
@@ -29,7 +28,7 @@ def _draw_tokens_to_stop(
     clipped = clipped_surrogate(ratio_of(logps - old_logps), advantages, eps_low, eps_high).info["clip_fraction"]
     cov = covariance(logps, advantages, mask)
     eligible = (mask & ~clipped & (cov > cov_low) & (cov < cov_high)).flatten().nonzero()[:, 0]
-    number = max(int(share * int(mask.sum())), 1)
+    number = max(1, int(share * int(mask.sum())))
     drawn = torch.randperm(len(eligible), generator=generator)[:number].to(eligible.device)
     stopped = torch.zeros_like(mask).flatten()
     stopped[eligible[drawn]] = True

@@ -79,6 +79,7 @@ def test_whole_responses_by_hand() -> None:
 def test_masked_tokens_by_hand() -> None:
     assert factors(token_masked, [0.1, 1.0, 2.9, 3.1, 9.0], [True] * 4 + [False]) == pytest.approx([0.1, 1, 2.9, 0, 1])
     assert factors(token_masked, [0.1, 1.0, 2.9], low=0.5, high=2.0) == pytest.approx([0, 1, 0])
+    assert factors(token_masked, [1.0], low=1.0) == factors(token_masked, [1.0], high=1.0) == [1]  # bounds included
 
 
 def test_rows_judged_by_their_geometric_mean() -> None:
@@ -89,6 +90,9 @@ def test_rows_judged_by_their_geometric_mean() -> None:
     assert factors(geometric_mean_masked, [0.3, 0.7]) == [0, 0]  # mean 0.46, below the default of 0.5
     assert factors(geometric_mean_masked, [0.4, 0.7]) == pytest.approx([0.4, 0.7])  # 0.53
     assert factors(geometric_mean_masked, [5.0, 5.1]) == [0, 0]
+    assert factors(geometric_mean_masked, [4.9, 4.9]) == pytest.approx([4.9, 4.9])
+    assert factors(geometric_mean_masked, [6.0]) == [0]
+    assert factors(geometric_mean_masked, [6.0, 6.0], [False, False]) == [1, 1]
 
 
 @given(st.integers(0, 100))

@@ -41,6 +41,8 @@ def test_means_strictly_inside() -> None:
     assert mean_inside(Batch.of(rewards)).tolist() == [False, True, False, True]
     assert mean_inside(Batch.of(rewards), low=0.5, high=1.1).tolist() == [False, False, True, False]
     assert mean_inside(Batch.of(rewards), low=-1.0, high=0.5).tolist() == [True, False, False, False]
+    # in float32 this mean would be 1, and not inside
+    assert mean_inside(Batch.of(torch.tensor([[1.0, 1.0, 1.0 - 2**-24]]))).item()
     # the mean of seven times 0.7 is off by an ulp, and must not pass a strict bound at 0.7
     sevenths = Batch.of(torch.full((1, 7), 0.7))
     assert not mean_inside(sevenths, high=float(torch.tensor(0.7))).item()

@@ -14,7 +14,7 @@ from core.loss import RowTensors, prepare
 from core.variant import Variant
 from estimators.advantages.group import group_mean
 from estimators.aggregators import seq_mean_token_mean, seq_mean_token_sum, token_mean
-from estimators.objectives.covariance import cov_clip, cov_kl
+from estimators.objectives.covariance import cov_clip, cov_kl, covariance
 from estimators.objectives.divergence import dppo_kl_mask, dppo_tv_mask
 from estimators.objectives.sequence import geo_mean_clip, gspo_clip, gspo_token_clip, sequence_clip, vespo_weight
 from estimators.objectives.token import (
@@ -388,6 +388,8 @@ def test_clip_cov_stops_unclipped_tokens_of_moderate_covariance(seed: int) -> No
     clipped = ((rows.advantages > 0) & (q > 1.4)) | ((rows.advantages < 0) & (q < 0.7))
     expected = rows.mask & ~clipped & (cov > 0.2) & (cov < 1.5)
     assert torch.equal(stopped, expected)  # a share of all of them
+    one = prepared_by(cov_clip, rows, share=1e-6, **bounds)
+    assert int(one.sum()) == min(1, int(expected.sum()))  # never less than one
     few = prepared_by(cov_clip, rows, share=0.1, **bounds)
     assert int(few.sum()) == min(max(int(0.1 * int(rows.mask.sum())), 1), int(expected.sum()))
     assert (expected | ~few).all()
@@ -428,6 +430,13 @@ def test_kl_cov_by_hand() -> None:
     assert found[0].tolist() == pytest.approx([-6, -1.5 + 0.5 * math.log(2)])
     assert torch.autograd.grad(found.sum(), logps)[0][0].tolist() == pytest.approx([-6, -1.5 - 0.5])
     assert cov_kl.defaults == {"share": 2e-4, "kl_coef": 1.0}
+
+
+def test_covariance_of_one_and_two_tokens() -> None:
+    logps, advantages = tensor(-1.0, -3.0, 9.0), tensor(2.0, 1.0, 9.0)
+    one, two = torch.tensor([[True, False, False]]), torch.tensor([[True, True, False]])
+    assert covariance(logps, advantages, one)[0, 0].item() == 0
+    assert covariance(logps, advantages, two)[0, :2].tolist() == [0.5, 0.5]
 
 
 def test_a_step_without_tokens_chooses_none() -> None:
