@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from core import Part, TokenLoss
+from core import OBJECTIVES, Part, TokenLoss
 from core.loss import RowTensors, prepare
 from core.variant import Variant
 from estimators.advantages.group import group_mean
@@ -299,6 +299,9 @@ def test_geometric_mean_by_hand() -> None:
     assert slopes[0].tolist() == pytest.approx([0, -math.exp(-0.3), 0])  # the clipped token has none
     info = info_of(geo_mean_clip, logps, tensor(0, 0, 0), tensor(2, 2, 2), mask)
     assert info["clip_fraction"].tolist() == [[True, False, True]]
+    info = info_of(geo_mean_clip, logps, tensor(0, 0, 0), tensor(-2, -2, -2), mask)
+    assert info["clip_fraction"].tolist() == [[False, True, False]]
+    assert not info_of(geo_mean_clip, logps, tensor(0, 0, 0), tensor(0, 0, 0), mask)["clip_fraction"].any()
     narrow = loss_of(geo_mean_clip, logps, tensor(0, 0, 0), tensor(2, 2, 2), mask, eps_high=0.2)
     assert narrow[0, 0].item() == pytest.approx(-2 * math.exp(-0.4))
     low = loss_of(geo_mean_clip, logps, tensor(0, 0, 0), tensor(-2, -2, -2), mask, eps_low=0.2)
@@ -395,6 +398,22 @@ def test_clip_cov_stops_unclipped_tokens_of_moderate_covariance(seed: int) -> No
     assert (expected | ~few).all()
 
 
+def test_clip_covs_bounds_are_strict() -> None:
+    rows = Rows(0, B=1, T=2)
+    rows.mask = torch.ones(1, 2, dtype=torch.bool)
+    rows.logps = rows.old = tensor(-1.0, -3.0)
+    rows.advantages = tensor(2.0, 1.0)  # both covariances are 0.5
+    assert prepared_by(cov_clip, rows, share=1.0, cov_low=0.4, cov_high=0.6).all()
+    assert not prepared_by(cov_clip, rows, share=1.0, cov_low=0.5, cov_high=0.6).any()
+    assert not prepared_by(cov_clip, rows, share=1.0, cov_low=0.4, cov_high=0.5).any()
+
+
+def test_which_objectives_have_no_loss_without_advantage() -> None:
+    shipped = [p for p in OBJECTIVES.values() if "estimators/objectives" in p.place]
+    pulled = {p.name for p in shipped if not p.options["zero_at_zero_advantage"]}
+    assert pulled == {"dro_quadratic", "cov_kl"}
+
+
 def test_clip_cov_draws_at_random_with_the_key_it_is_given() -> None:
     rows = Rows(0, by_token=True, B=20)
     drawn = [prepared_by(cov_clip, rows, seed=s, share=0.05, cov_low=0.0, cov_high=9.0) for s in (1, 1, 2)]
@@ -426,7 +445,8 @@ def test_kl_cov_chooses_the_largest_covariances(seed: int, share: float) -> None
 
 def test_kl_cov_by_hand() -> None:
     logps = tensor(math.log(2), math.log(0.5)).requires_grad_()
-    found = loss_of(cov_kl, logps, tensor(0, 0), tensor(3, 3), torch.tensor([[False, True]]), kl_coef=0.5)
+    shifted, old = logps - 1, tensor(-1, -1)  # only the difference counts
+    found = loss_of(cov_kl, shifted, old, tensor(3, 3), torch.tensor([[False, True]]), kl_coef=0.5)
     assert found[0].tolist() == pytest.approx([-6, -1.5 + 0.5 * math.log(2)])
     assert torch.autograd.grad(found.sum(), logps)[0][0].tolist() == pytest.approx([-6, -1.5 - 0.5])
     assert cov_kl.defaults == {"share": 2e-4, "kl_coef": 1.0}
@@ -458,6 +478,8 @@ def test_a_step_without_tokens_chooses_none() -> None:
         (0.3, 0.49, -1.0, True),
         (0.3, 0.51, -1.0, False),
         (0.3, 0.51, 1.0, True),
+        (0.3, 0.51, -0.5, False),
+        (0.5, 0.29, -0.5, True),
         (0.02, 0.001, 1.0, True),  # a ratio of 20, and hardly any probability
     ],
 )
@@ -510,6 +532,18 @@ def test_binary_kl_weighs_like_truncated_importance_sampling() -> None:
     assert info_of(dppo_kl_mask, tensor(0.0), tensor(math.log(0.4)), tensor(2.0), threshold_high=10.0)[
         "clip_fraction"
     ].item()
+
+
+def test_at_an_advantage_of_0_the_lower_side_counts() -> None:
+    down = info_of(dppo_tv_mask, tensor(math.log(0.3)), tensor(math.log(0.51)), tensor(0.0))
+    assert down["clip_fraction"].item()
+
+
+def test_binary_kl_from_a_sure_token() -> None:
+    """From probability 1 to a half: log 2, and nothing from the others, whose probability was 0."""
+    for threshold, stopped in ((0.7, False), (0.69, True)):
+        found = info_of(dppo_kl_mask, tensor(math.log(0.5)), tensor(0.0), tensor(-1.0), threshold_low=threshold)
+        assert found["clip_fraction"].item() is stopped
 
 
 @given(seeds)
