@@ -227,7 +227,7 @@ def page(outcomes: dict[Mutant, str], reasons: dict[Mutant, str], waiting: Count
         "cosmic-ray's operators (numbers, comparisons, signs, arithmetic, booleans), and for tensors a forgotten "
         "`torch.where`, a call left out, a keyword argument dropped.", "",
         f"**{len(outcomes)} mutants run, {len(outcomes) - len(survivors)} noticed, {len(survivors)} survive.** "
-        "Why these change nothing that a test could see; `unexplained` ones are still open, and some files not run yet:", "",
+        "Why these change nothing that a test could see; `unexplained` ones are open:", "",
         "| file | run | noticed | survive | not run yet |", "|---|---|---|---|---|", *rows, "",
     ]  # fmt: skip
     for path in sorted(left):
