@@ -20,7 +20,7 @@ import time
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import CodeType
 from typing import Any, Final
@@ -65,21 +65,25 @@ class Mutant:
     kind: str
     before: str
     after: str
+    place: int = 1
+    """Where the same text changes in the same way more than once: the how-manieth this is."""
 
     @property
     def key(self) -> str:
         """What names it in mutations.toml, whatever its line number."""
-        return f"{self.path}: {self.before} -> {self.after}"
+        return f"{self.path}: {self.before} -> {self.after}" + (f" (place {self.place})" if self.place > 1 else "")
 
 
 def mutants(path: Path) -> Iterator[tuple[Mutant, str]]:
     """Every mutant of a file, with its whole source; each different text once."""
     source = path.read_text()
-    seen = {source}
+    seen, places = {source}, Counter[str]()
     for kind, text in [*_cosmic_ray(source), *_tensors(source)]:
-        if text not in seen and "/, " not in _named(path, kind, source, text).after:
+        mutant = _named(path, kind, source, text)
+        if text not in seen and "/, " not in mutant.after:
             seen.add(text)
-            yield _named(path, kind, source, text), text
+            places[mutant.key] += 1
+            yield replace(mutant, place=places[mutant.key]), text
 
 
 def _cosmic_ray(source: str) -> Iterator[tuple[str, str]]:

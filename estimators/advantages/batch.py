@@ -13,18 +13,17 @@ VERL = {"correction": "verl", "eps": "verl"}
 
 
 def whiten(values: Tensor, mask: Tensor, *, correction: int, eps: float, floor: float = 0.0) -> Tensor:
-    """Values [P, G, T] with mean 0 and variance 1 over all counted tokens; float64.
+    """Values [P, G, T], float64, brought to mean 0 and variance 1 over all counted tokens.
 
         (x - mean) / sqrt(max(var, floor) + eps)
 
     Statistics are per token: a long response counts as often as it has tokens. No counted token, or a single one, gives
     0, and so do values that are all equal.
     """
-    x = values.double()
-    counted = x[mask]
+    counted = values[mask]
     if not len(counted) or counted.amax() == counted.amin():
-        return torch.zeros_like(x)
-    deviations = torch.where(mask, x - counted.mean(), 0.0)
+        return torch.zeros_like(values)
+    deviations = torch.where(mask, values - counted.mean(), 0.0)
     return deviations / (counted.var(correction=correction).clamp(min=floor) + eps).sqrt()
 
 

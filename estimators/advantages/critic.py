@@ -11,7 +11,7 @@ from estimators.limits import LIMITS
 
 def _gae(batch: Batch, gamma: float, lam: float) -> Tensor:
     """A_t = delta_t + gamma lam A_{t+1} over counted tokens, float64 [P, G, T]; holes hand on what comes after them."""
-    x, values, steps = earned_rewards(batch), batch.require("values").double(), batch.mask
+    x, values, steps = earned_rewards(batch), batch.require("values"), batch.mask
     next_value = torch.zeros_like(x[..., 0])
     running = torch.zeros_like(next_value)
     advantages = []

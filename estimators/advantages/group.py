@@ -110,7 +110,7 @@ def length_weighted_mean(batch: Batch) -> Tensor:
     equal. The baseline of least variance if gradient norms grow with length. Source: OPO (Hao et al. 2025,
     arXiv:2505.23585).
     """
-    rewards, n = batch.rewards.double(), batch.mask.sum(-1).double()
+    rewards, n = batch.rewards.double(), batch.mask.sum(-1)
     baseline = (n * rewards).sum(1, keepdim=True) / n.sum(1, keepdim=True).clamp(min=1)
     return (rewards - baseline).masked_fill(batch.no_spread[:, None], 0.0).to(batch.rewards)
 

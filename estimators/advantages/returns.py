@@ -16,8 +16,8 @@ def token_terms(batch: Batch) -> Tensor | None:
 
 def outcome(batch: Batch) -> Tensor:
     """The part of the reward that belongs to the response as a whole, float64 [P, G]: without the per-token terms."""
-    terms = token_terms(batch)
-    return batch.rewards.double() if terms is None else batch.rewards.double() - terms.sum(-1)
+    rewards, terms = batch.rewards.double(), token_terms(batch)
+    return rewards if terms is None else rewards - terms.sum(-1)
 
 
 def reward_to_go(batch: Batch) -> Tensor:

@@ -25,7 +25,7 @@ def optimal_token_baseline(batch: Batch, *, eps: float = 1e-8) -> Tensor:
     its reward where the baseline is 0. Source: verl's `optimal_token_baseline`.
     """
     mask = batch.mask
-    energy = 1 - 2 * batch.require("old_logps").double().exp() + batch.require("sum_squared_probs").double()
+    energy = 1 - 2 * batch.require("old_logps").double().exp() + batch.require("sum_squared_probs")
     W = torch.where(mask, energy, 0.0).cumsum(-1)
     W = torch.where(mask, W, 0.0)
     returns = reward_to_go(batch)

@@ -136,7 +136,7 @@ def off_policy_masked_clip(
     [B, T]. The paper gives no threshold. Source: DeepSeek-V3.2 (2025, arXiv:2512.02556, off-policy sequence masking).
     """
     plain = clipped_surrogate(ratio_of(logps - old_logps), advantages, eps_low, eps_high)
-    gap = torch.where(mask, behaviour_logps - logps.detach(), 0.0).sum(-1, keepdim=True)
+    gap = torch.where(mask, behaviour_logps - logps, 0.0).sum(-1, keepdim=True)
     stale = (advantages < 0) & (gap / mask.sum(-1, keepdim=True).clamp(min=1) > threshold)
     return TokenLoss(plain.loss.masked_fill(stale, 0.0), {**plain.info, "dropped": stale})
 

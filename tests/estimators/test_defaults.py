@@ -90,22 +90,22 @@ def test_defaults() -> None:
     assert {name: part.defaults for name, part in shipped().items() if part.defaults} == DEFAULTS
 
 
-def rollout(dtype: torch.dtype, G: int = 5) -> Batch:
+def rollout(dtype: torch.dtype, P: int, token_terms: bool) -> Batch:
     """The same numbers in either precision: all are exact in float32."""
-    draw = torch.Generator().manual_seed(0)
-    lengths = torch.randint(1, 6, (3, G), generator=draw)
+    G, draw = 5, torch.Generator().manual_seed(0)
+    lengths = torch.randint(1, 6, (P, G), generator=draw)
     mask = torch.arange(5) < lengths[..., None]
 
     def numbers(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=draw).to(dtype)
 
-    tokens = numbers(3, G, 5).where(mask, 0.0)
-    kl = numbers(3, G, 5).where(mask, 0.0)
-    rewards = numbers(3, G)
+    tokens = numbers(P, G, 5).where(mask, 0.0)
+    kl = numbers(P, G, 5).where(mask, 0.0)
+    rewards = numbers(P, G)
+    terms = {"token_rewards": tokens, "kl_rewards": kl} if token_terms else {}
     return Batch.of(
-        rewards, mask, values=numbers(3, G, 5), greedy_rewards=rewards[:, 0] / 2, token_rewards=tokens, kl_rewards=kl,
-        step_ends=mask, old_logps=-numbers(3, G, 5).abs(),
-        sum_squared_probs=numbers(3, G, 5).float().sigmoid().to(dtype),
+        rewards, mask, **terms, values=numbers(P, G, 5), greedy_rewards=rewards[:, 0] / 2, step_ends=mask, old_logps=-numbers(P, G, 5).abs(),
+        sum_squared_probs=numbers(P, G, 5).float().sigmoid().to(dtype),
         reward_parts=torch.stack([rewards, 2 * rewards.float().square().to(dtype)], -1),
     )  # fmt: skip
 
@@ -114,9 +114,14 @@ ROUNDED = ("no_baseline", "greedy_baseline", "group_median")
 """One subtraction, or none, in the rewards' own precision."""
 
 
+@pytest.mark.parametrize(("P", "token_terms"), [(24, True), (24, False), (1, True)])
 @pytest.mark.parametrize("name", [n for n, p in ADVANTAGES.items() if "/estimators/" in p.place])
-def test_statistics_are_taken_in_float64_and_returned_in_the_rewards_precision(name: str) -> None:
+def test_statistics_are_taken_in_float64_and_returned_in_the_rewards_precision(
+    name: str, P: int, token_terms: bool
+) -> None:
     part = ADVANTAGES[name]
+    if "token_rewards" in part.options["needs"] and not token_terms:
+        return
 
     def run(batch: Batch) -> Tensor:
         make_state = part.options["state"]
@@ -124,12 +129,12 @@ def test_statistics_are_taken_in_float64_and_returned_in_the_rewards_precision(n
         assert isinstance(result, Tensor)
         return result
 
-    single, double = run(rollout(torch.float32)), run(rollout(torch.float64))
+    batch, same = (rollout(dtype, P, token_terms) for dtype in (torch.float32, torch.float64))
+    single, double = run(batch), run(same)
     assert single.dtype == torch.float32
     assert double.dtype == torch.float64
     if name not in ROUNDED:
-        mask = rollout(torch.float32).mask
-        valid = mask if single.ndim == 3 else mask.any(-1)
+        valid = batch.mask if single.ndim == 3 else batch.mask.any(-1)
         assert torch.equal(single[valid], double.float()[valid])
 
 

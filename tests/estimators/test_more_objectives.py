@@ -27,6 +27,7 @@ from estimators.objectives.token import (
     policy_gradient,
     sapo_gate,
 )
+from estimators.ratios import ratio_of
 
 seeds = st.integers(0, 1000)
 eps = st.floats(0.01, 0.9)
@@ -137,7 +138,42 @@ def test_two_sided_clip_by_hand() -> None:
     assert loss_of(capped_clip, tensor(math.log(6.0)), tensor(0), tensor(-2)).item() == pytest.approx(8)
 
 
+@pytest.mark.parametrize("part", [dual_clip, capped_clip])
+def test_a_cap_stops_bad_tokens_beyond_it_alone(part: Part) -> None:
+    """At the cap itself, and where the advantage is 0 or good, nothing is stopped."""
+    log_ratio = tensor(1.25)
+    cap = torch.exp(log_ratio).item()
+    for advantage, ratio_cap, stopped in ((-1, cap, False), (-1, cap - 0.01, True), (0, 2, False), (0.5, 2, False)):
+        info = info_of(part, log_ratio, tensor(0), tensor(advantage), ratio_cap=ratio_cap)
+        assert info["clip_cap"].item() is stopped, (advantage, ratio_cap)
+
+
+@pytest.mark.parametrize("log_ratio", [0.25, -0.25])
+def test_clip_counts_tokens_beyond_its_bounds_alone(log_ratio: float) -> None:
+    """At the bound itself, and where the advantage is 0, the gradient is not clipped."""
+    eps = abs(torch.exp(tensor(log_ratio)).item() - 1)  # exact: the ratio is between 1/2 and 2
+    good = math.copysign(1.0, log_ratio)
+    for advantage, bound, clipped in ((good, eps, False), (good, eps - 0.01, True), (0, 0.01, False)):
+        info = info_of(clip, tensor(log_ratio), tensor(0), tensor(advantage), eps_low=bound, eps_high=bound)
+        assert info["clip_fraction"].item() is clipped, (advantage, bound)
+
+
+def test_ratios_are_bounded_at_e_to_the_eighty() -> None:
+    log_ratios = tensor(79.5, 80.5, 500.0).requires_grad_()
+    ratios = ratio_of(log_ratios)
+    assert ratios[0].tolist() == pytest.approx([math.exp(79.5), math.exp(80), math.exp(80)])
+    assert torch.autograd.grad(ratios.sum(), log_ratios)[0][0].tolist() == pytest.approx([math.exp(79.5), 0, 0])
+
+
 # off-policy rows
+
+
+def test_a_row_is_dropped_only_when_its_advantage_is_negative_whatever_its_length() -> None:
+    mask = torch.tensor([[True, False, False]]).expand(4, 3)
+    logps, behaviour = torch.zeros(4, 3, dtype=torch.float64) - 2.0, torch.zeros(4, 3, dtype=torch.float64) - 1.4
+    advantages = torch.tensor([[-1.0], [-0.0], [0.5], [1.0]], dtype=torch.float64).expand(4, 3)
+    info = info_of(off_policy_masked_clip, logps, logps, advantages, mask, behaviour)  # gap 0.6, one token
+    assert info["dropped"][:, 0].tolist() == [True, False, False, False]
 
 
 def test_a_bad_row_that_the_policy_has_left_is_dropped() -> None:
@@ -201,6 +237,8 @@ def test_sapo_by_hand() -> None:
         sapo_gate, logps.detach(), tensor(0, 0, 0), tensor(1.0, -1.0, 1.0), tau_positive=2.0, tau_negative=4.0
     )
     assert other[0].tolist() == pytest.approx([-1, 0.5, -2 / (1 + math.exp(-2))])
+    weak = loss_of(sapo_gate, tensor(0), tensor(0), tensor(-0.5), tau_positive=2.0, tau_negative=4.0)
+    assert weak.item() == pytest.approx(0.25)  # the sign chooses the temperature, however small the advantage
 
 
 @given(seeds, st.floats(0.2, 5))
