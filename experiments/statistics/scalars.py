@@ -1,11 +1,30 @@
-"""Reduce a curve to the one number that is compared, and several numbers to a robust centre."""
+"""Reduce a curve to the one number that is compared, and several numbers to a robust centre.
 
+A curve is budget [n], strictly increasing, and values [n], one evaluation each. Every scalar looks at the
+evaluations at or before the common budget B only, and raises ValueError for lengths that differ, a budget that
+does not increase, and no evaluation at or before B. Non-finite values there mean a failed run: `collapsed` says
+so, all others raise ValueError.
+"""
+
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from experiments.statistics.samples import sample
+from experiments.statistics.budgets import SLACK, evaluations, value_at
+from experiments.statistics.samples import ROUNDING, Array, check_level, sample
+
+_WINDOW = 3  # evaluations in a running mean
+
+
+@dataclass(frozen=True)
+class TimeTo:
+    """Budget at which a threshold was reached; where it was not, `time` is the common budget (right-censored)."""
+
+    time: float
+    reached: bool
 
 
 def final(budget: Sequence[float], values: Sequence[float], common_budget: float) -> float:
@@ -15,26 +34,83 @@ def final(budget: Sequence[float], values: Sequence[float], common_budget: float
 
     The evaluation before training (budget 0) counts; with fewer than k evaluations all are used. There is no
     "best checkpoint": picking the largest of noisy evaluations rewards noise.
-
-    Args: budget [n], strictly increasing; values [n]; both in the order of the evaluations.
-    Raises ValueError: lengths differ, budget not increasing, nothing at or before the common budget, or a
-    non-finite value there.
     """
-    if len(budget) != len(values):
-        raise ValueError(f"final: {len(budget)} budgets for {len(values)} values; give one budget per evaluation")
-    spent = np.asarray(budget, dtype=np.float64)
-    if not np.isfinite(spent).all() or (np.diff(spent) <= 0).any():
-        raise ValueError("final: budgets must be finite and strictly increasing; sort, and drop repeated evaluations")
-    n = int(np.searchsorted(spent, common_budget, side="right"))
-    if n == 0:
-        first = f"the first is at {spent[0]:g}" if len(spent) else "the curve is empty"
-        raise ValueError(f"final: no evaluation at or before the common budget {common_budget:g}; {first}")
-    used = np.asarray(values[:n], dtype=np.float64)
-    if not np.isfinite(used).all():
-        where = int(np.flatnonzero(~np.isfinite(used))[0])
-        raise ValueError(f"final: the evaluation at budget {spent[where]:g} is {used[where]}; treat the run as failed")
-    k = max(3, -(-n // 10))  # integer arithmetic: 0.1 * 30 exceeds 3 in floats
+    _, used = _finite(budget, values, common_budget, "final")
+    k = max(3, -(-used.size // 10))  # integer arithmetic: 0.1 * 30 exceeds 3 in floats
     return float(used[-k:].mean())
+
+
+def auc(budget: Sequence[float], values: Sequence[float], common_budget: float) -> float:
+    """Mean height of the curve over the budget, in the unit of `values`: trapezoids from 0 to B, over B.
+
+        1/B ∫_0^B v(b) db,   v linear between evaluations
+
+    ValueError unless the first evaluation is at 0 and the last at or beyond B (within 1e-9 of it), B > 0.
+    """
+    check_level("auc: common_budget", common_budget, high=math.inf)
+    spent, used = _finite(budget, values, common_budget, "auc")
+    _check_start(spent, "auc")
+    x = np.append(spent, common_budget)
+    y = np.append(used, value_at(budget, values, common_budget))
+    return float(np.trapezoid(y, x)) / common_budget
+
+
+def time_to(
+    budget: Sequence[float],
+    values: Sequence[float],
+    common_budget: float,
+    threshold: float,
+    higher_is_better: bool = True,
+) -> TimeTo:
+    """First budget at which the running mean reaches `threshold`; not reached: right-censored at B.
+
+    The running mean is over an evaluation and the two before it; the first is itself and the second the mean of
+    two, so a run that starts at the threshold has the time of its first evaluation. ValueError where the
+    threshold is not reached and the curve ends before B: such a run was not watched until B.
+    """
+    spent, used = _finite(budget, values, common_budget, "time_to")
+    means, goal = (_running_mean(used), threshold) if higher_is_better else (-_running_mean(used), -threshold)
+    reached = np.flatnonzero(means >= goal - ROUNDING * max(np.abs(used).max(), abs(goal)))
+    if reached.size:
+        return TimeTo(float(spent[reached[0]]), True)
+    if budget[-1] < common_budget - SLACK * abs(common_budget):
+        raise ValueError(
+            f"time_to: not reached by the last evaluation at {budget[-1]:g}, and nothing is known from there to the "
+            f"common budget {common_budget:g}; compare at a budget that every run reaches"
+        )
+    return TimeTo(float(common_budget), False)
+
+
+def collapsed(
+    budget: Sequence[float],
+    values: Sequence[float],
+    common_budget: float,
+    margin: float,
+    higher_is_better: bool = True,
+) -> bool:
+    """Whether the run lost what it had learned: a non-finite value, or worse than the start after a real gain.
+
+    The latter: the running mean (as in `time_to`) falls below the score at budget 0 after having exceeded it by
+    `margin` or more. ValueError unless margin > 0 and the first evaluation is at 0.
+    """
+    check_level("collapsed: margin", margin, high=math.inf)
+    spent, used = _within(budget, values, common_budget, "collapsed")
+    if not np.isfinite(used).all():
+        return True
+    _check_start(spent, "collapsed")
+    gains = (_running_mean(used) - used[0]) * (1 if higher_is_better else -1)
+    rounding = ROUNDING * np.abs(used).max()
+    has_gained = np.logical_or.accumulate(gains >= margin - rounding)
+    return bool((has_gained & (gains < -rounding)).any())
+
+
+def drawdown(
+    budget: Sequence[float], values: Sequence[float], common_budget: float, higher_is_better: bool = True
+) -> float:
+    """Largest fall from a peak to any later evaluation, in the unit of `values`; 0 for a curve that never falls."""
+    _, used = _finite(budget, values, common_budget, "drawdown")
+    height = used if higher_is_better else -used
+    return float((np.maximum.accumulate(height) - height).max())
 
 
 def interquartile_mean(x: ArrayLike) -> float:
@@ -45,3 +121,31 @@ def interquartile_mean(x: ArrayLike) -> float:
     ordered = np.sort(sample(x, what="interquartile_mean"))
     cut = ordered.size // 4
     return float(ordered[cut : ordered.size - cut].mean())
+
+
+def _within(budget: Sequence[float], values: Sequence[float], common_budget: float, what: str) -> tuple[Array, Array]:
+    """Budgets and values of the evaluations at or before the common budget, at least one."""
+    spent, scores = evaluations(budget, values, what)
+    n = int(np.searchsorted(spent, common_budget, side="right"))
+    if n == 0:
+        raise ValueError(
+            f"{what}: no evaluation at or before the common budget {common_budget:g}; the first is at {spent[0]:g}"
+        )
+    return spent[:n], scores[:n]
+
+
+def _finite(budget: Sequence[float], values: Sequence[float], common_budget: float, what: str) -> tuple[Array, Array]:
+    spent, used = _within(budget, values, common_budget, what)
+    if not np.isfinite(used).all():
+        where = int(np.flatnonzero(~np.isfinite(used))[0])
+        raise ValueError(f"{what}: the evaluation at budget {spent[where]:g} is {used[where]}; treat the run as failed")
+    return spent, used
+
+
+def _check_start(spent: Array, what: str) -> None:
+    if spent[0] != 0:
+        raise ValueError(f"{what}: the first evaluation is at {spent[0]:g}, not 0; evaluate before training as well")
+
+
+def _running_mean(values: Array) -> Array:
+    return np.array([values[max(0, i + 1 - _WINDOW) : i + 1].mean() for i in range(values.size)])

@@ -102,9 +102,10 @@ def rollout(dtype: torch.dtype, P: int, token_terms: bool) -> Batch:
     tokens = numbers(P, G, 5).where(mask, 0.0)
     kl = numbers(P, G, 5).where(mask, 0.0)
     rewards = numbers(P, G)
-    terms = {"token_rewards": tokens, "kl_rewards": kl} if token_terms else {}
+    terms = (tokens, kl) if token_terms else (None, None)
     return Batch.of(
-        rewards, mask, **terms, values=numbers(P, G, 5), greedy_rewards=rewards[:, 0] / 2, step_ends=mask, old_logps=-numbers(P, G, 5).abs(),
+        rewards, mask, token_rewards=terms[0], kl_rewards=terms[1], values=numbers(P, G, 5),
+        greedy_rewards=rewards[:, 0] / 2, step_ends=mask, old_logps=-numbers(P, G, 5).abs(),
         sum_squared_probs=numbers(P, G, 5).float().sigmoid().to(dtype),
         reward_parts=torch.stack([rewards, 2 * rewards.float().square().to(dtype)], -1),
     )  # fmt: skip
