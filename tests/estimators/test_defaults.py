@@ -18,6 +18,7 @@ from core import (
     Part,
     TokenLoss,
 )
+from estimators.advantages.returns import discounted_return, earned_rewards, outcome, reward_to_go
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "group_mean_std": {"eps": 1e-06, "correction": 1},
@@ -149,3 +150,10 @@ def test_objectives_keep_the_precision_they_are_given(name: str) -> None:
         tensors |= {"mask": torch.ones(6, 5, dtype=torch.bool), "prepared": torch.zeros(6, 5, dtype=torch.bool)}
         result = part(**{asked: tensors[asked] for asked in part.parameters})
         assert (result.loss if isinstance(result, TokenLoss) else result).dtype == dtype
+
+
+@pytest.mark.parametrize("token_terms", [True, False])
+def test_returns_are_in_float64(token_terms: bool) -> None:
+    batch = rollout(torch.float32, 2, token_terms)
+    for returns in (reward_to_go(batch), earned_rewards(batch), outcome(batch), discounted_return(batch, 0.9)):
+        assert returns.dtype == torch.float64
