@@ -8,7 +8,7 @@ process may have left torn.
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import GrpoLabError, near
-from experiments.statistics import Analysis, analyze, final
+from experiments.statistics import SCALARS, Analysis, Curve, Judgement, Plan, Trajectory, judge, scores
+from experiments.statistics.judgement import Status
 
 STATUSES = ("finished", "running", "interrupted", "failed")
-AXES = {"steps": "step", "sampled_tokens": "total_sampled_tokens"}
-SCALARS: Mapping[str, Callable[[list[float], list[float], float], float]] = {"final": final}
+AXES = ("steps", "sampled_tokens", "seconds")
+"""What a budget may be counted in. Seconds are those of training: evaluations are not part of the method."""
 
 _DECLARED = ("metric", "budget", "baseline", "seeds")
 _DEFAULTS = {
@@ -33,6 +34,8 @@ _DEFAULTS = {
     "margin": 0.01,
     "margin_declared": False,
     "failures": "intersect",
+    "floor": 0.0,
+    "threshold": None,
 }
 _SEED_FOLDER = re.compile(r"seed=(\d+)")
 _STEP_FILE = re.compile(r"step=(\d+)\.json")
@@ -71,6 +74,36 @@ class Run:
         """The manifest's hash of `prompts`, `initial_weights` or `first_rollout`; empty before the run finished."""
         hashes = self.manifest.get("hashes")
         return str(hashes.get(key) or "") if isinstance(hashes, Mapping) else ""
+
+    @property
+    def outcome(self) -> Status:
+        """What became of it, as the statistics take it: a run that the machine lost is not the method's failure."""
+        if self.status == "finished":
+            return "finished"
+        if self.status == "failed":
+            return "lost" if self.manifest.get("failure") == "infrastructure" else "failed"
+        return "pending"
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Those of `AXES` that the run recorded; seconds are missing from tables made before they were kept."""
+        timed = all("seconds" in row for row in self.metrics)
+        return AXES if timed else tuple(axis for axis in AXES if axis != "seconds")
+
+    def spent(self, row: Mapping[str, Any], axis: str) -> float:
+        """What had been spent when a row of metrics or an evaluation was recorded."""
+        if axis == "seconds":
+            return self._seconds[min(int(row["step"]), len(self._seconds) - 1)]
+        return float(row["step"] if axis == "steps" else row["total_sampled_tokens"])
+
+    @cached_property
+    def _seconds(self) -> list[float]:
+        """Seconds of training up to each step, from step 0 on."""
+        steps = [
+            sum(seconds for phase, seconds in (row.get("seconds") or {}).items() if phase != "evaluate")
+            for row in self.metrics
+        ]
+        return [0.0, *np.cumsum(steps).tolist()]
 
     @property
     def steps(self) -> int:
@@ -148,11 +181,11 @@ class Study:
         """A run's values of `key` over `axis`, both `[N]`; a value that was not measured is NaN.
 
         `split/name` reads the evaluations (step 0 included), any other name the training metrics; `axis` is
-        `steps` (rollout steps) or `sampled_tokens` (all tokens sampled in training so far). A run that is not
-        on disk gives two empty arrays; a key that no run of the study has is a StudyError.
+        `steps` (rollout steps), `sampled_tokens` (all tokens sampled in training so far) or `seconds` (of training so
+        far). A run that is not on disk gives two empty arrays; a key that no run of the study has is a StudyError.
         """
         if axis not in AXES:
-            raise StudyError(f"no axis {axis!r}: curves are drawn over {' or '.join(AXES)}")
+            raise StudyError(f"no axis {axis!r}: curves are drawn over {', '.join(AXES[:-1])} or {AXES[-1]}")
         if arm not in self.arms:
             raise StudyError(f"no arm {arm!r} in study {self.name}; {near(arm, self.arms)}")
         if self.runs and key not in self.keys:
@@ -163,9 +196,9 @@ class Study:
         split, _, name = key.rpartition("/")
         if split in self._splits:
             evaluations = [row for row in run.evals if row["split"] == split]
-            points = [(row[AXES[axis]], _numbers(row["summary"]).get(name)) for row in evaluations]
+            points = [(run.spent(row, axis), _numbers(row["summary"]).get(name)) for row in evaluations]
         else:
-            points = [(row[AXES[axis]], _numbers(row).get(key)) for row in run.metrics]
+            points = [(run.spent(row, axis), _numbers(row).get(key)) for row in run.metrics]
         table = np.array([(x, math.nan if y is None else y) for x, y in points], dtype=np.float64).reshape(-1, 2)
         return table[:, 0], table[:, 1]
 
@@ -174,71 +207,89 @@ class Study:
 
         NaN when `key` was never measured; points at which it was not measured are left out.
         """
-        x, y = self.curve(run.arm, run.seed, key, str(self.declaration["axis"]))
+        plan = self.plan
+        x, y = self.curve(run.arm, run.seed, key, plan.axis)
         measured = ~np.isnan(y) & (x <= float(self.declaration["budget"]))
         if not measured.any():
             return math.nan
-        reduce = SCALARS[str(self.declaration["scalar"])]
-        return float(reduce(x[measured].tolist(), y[measured].tolist(), float(self.declaration["budget"])))
+        return SCALARS[plan.scalar](x[measured].tolist(), y[measured].tolist(), float(self.declaration["budget"]))
 
-    def scores(self) -> dict[str, dict[int, float]]:
-        """`{arm: {seed: score}}` of the finished runs: the declared metric, scalar and budget.
+    @cached_property
+    def plan(self) -> Plan:
+        """What was declared, as the statistics take it."""
+        d = self.declaration
+        return Plan(
+            metric=str(d["metric"]), baseline=self.baseline, seeds=self.seeds, axis=str(d["axis"]),
+            budget=float(d["budget"]), scalar=str(d["scalar"]), family=d["family"], alpha=float(d["alpha"]),
+            margin=float(d["margin"]), failures=d["failures"], floor=float(d["floor"]), threshold=d["threshold"],
+        )  # fmt: skip
 
-        Arms and seeds come in declared order; an arm without a finished run maps to an empty dict. A finished
-        run with an evaluation that lacks the declared metric is a StudyError: leaving a point out would move
+    @cached_property
+    def trajectories(self) -> tuple[Trajectory, ...]:
+        """The runs on disk, in declared order, as the statistics take them.
+
+        A finished run with an evaluation that lacks the declared metric is a StudyError: leaving a point out would move
         its score.
         """
-        metric = str(self.declaration["metric"])
-        scores: dict[str, dict[int, float]] = {}
-        for arm in self.arms:
-            scores[arm] = {}
-            for run in self._finished(arm):
-                _, y = self.curve(arm, run.seed, metric, str(self.declaration["axis"]))
-                if not len(y) or not np.isfinite(y).all():
-                    steps = [row["step"] for row in run.evals if f"{row['split']}/" == metric[: len(row["split"]) + 1]]
-                    where = f"at step {steps[int(np.argmin(np.isfinite(y)))]}" if len(y) else "at all"
-                    raise StudyError(
-                        f"{run.path}: finished, but without {metric!r}, the declared metric, {where}; "
-                        "remove the folder and run this seed again"
-                    )
-                try:
-                    scores[arm][run.seed] = self.scalar(run, metric)
-                except ValueError as error:
-                    raise StudyError(f"{run.path}: {error}") from None
-        return scores
+        suite = self.plan.metric.split("/")[0]
+        metrics = [key for key in self.keys if key.startswith(f"{suite}/")]
+        found = []
+        for run in self.runs:
+            if run.finished:
+                self._require_metric(run)
+            curves = {}
+            for key in metrics:
+                spent = {axis: self.curve(run.arm, run.seed, key, axis)[0].tolist() for axis in run.axes}
+                if spent["steps"]:
+                    curves[key] = Curve(spent, self.curve(run.arm, run.seed, key)[1].tolist())
+            found.append(Trajectory(run.arm, run.seed, run.outcome, curves, str(run.manifest.get("error") or "")))
+        return tuple(found)
 
-    def analyze(self) -> Analysis | None:
-        """Judge the finished runs as declared; None when there is nothing to compare.
+    def scores(self) -> dict[str, dict[int, float]]:
+        """`{arm: {seed: score}}` as declared: metric, scalar, budget and failure policy; arms and seeds in order."""
+        plan = self.plan
+        try:
+            table = scores(plan, self.trajectories, plan.axis, plan.budget, plan.failures)
+        except ValueError as error:
+            raise StudyError(f"{self.path}: {error}") from None
+        return {arm: table.get(arm, {}) for arm in self.arms}
 
-        Arms without a finished run are left out, and seeds that some arm lacks are left out of every arm: the notes of
-        the analysis say both. Raises StudyError for runs that are no pair: other prompts, initial weights or first
+    def judge(self) -> Judgement | None:
+        """Judge the runs as declared; None when there is nothing to compare.
+
+        Runs that are not finished yet are left out with their seeds, and failed ones are handled as declared: the notes
+        of the analysis say both. Raises StudyError for runs that are no pair: other prompts, initial weights or first
         rollouts than the baseline's at the same seed, though the arm does not vary what they come from.
         """
-        scores = self.scores()
-        compared = {arm: seeds for arm, seeds in scores.items() if seeds}
-        if self.baseline not in compared or len(compared) < 2:
+        try:
+            judgement = judge(self.plan, self.trajectories)
+        except ValueError as error:
+            raise StudyError(f"{self.path}: {error}") from None
+        if judgement is None:
             return None
-        if not set.intersection(*(set(seeds) for seeds in compared.values())):
-            return None
-        declared = self.declaration
-        analysis = analyze(
-            compared,
-            baseline=self.baseline,
-            metric=str(declared["metric"]),
-            alpha=float(declared["alpha"]),
-            margin=float(declared["margin"]),
-            family=declared["family"],
-        )
-        notes = [f"{arm} has no finished run: it is compared with nothing." for arm in scores if arm not in compared]
-        if len(analysis.seeds) < len(self.seeds):
-            notes.append(
-                f"Interim: {len(analysis.seeds)} of the {len(self.seeds)} declared seeds are finished in every arm. A "
-                "verdict at this point is provisional, and stopping here because of it would invalidate the test."
-            )
+        notes = [f"{arm} has no run yet." for arm in self.arms if not any(run.arm == arm for run in self.runs)]
         for key, words in PAIRED_BY.items():
             for arm, seeds in self.unlike(key).items():
                 notes.append(self._note_unlike(arm, seeds, key, words))
-        return replace(analysis, notes=(*notes, *analysis.notes))
+        analysis = replace(judgement.analysis, notes=(*notes, *judgement.analysis.notes))
+        return replace(judgement, analysis=analysis)
+
+    def analyze(self) -> Analysis | None:
+        """The verdicts of `judge` alone."""
+        judgement = self.judge()
+        return judgement.analysis if judgement else None
+
+    def _require_metric(self, run: Run) -> None:
+        metric = self.plan.metric
+        _, y = self.curve(run.arm, run.seed, metric)
+        if len(y) and np.isfinite(y).all():
+            return
+        steps = [row["step"] for row in run.evals if f"{row['split']}/" == metric[: len(row["split"]) + 1]]
+        where = f"at step {steps[int(np.argmin(np.isfinite(y)))]}" if len(y) else "at all"
+        raise StudyError(
+            f"{run.path}: finished, but without {metric!r}, the declared metric, {where}; "
+            "remove the folder and run this seed again"
+        )
 
     def _note_unlike(self, arm: str, seeds: list[int], key: str, words: str) -> str:
         """What to say of an arm that is unlike the baseline; raises StudyError if nothing accounts for it."""
@@ -284,10 +335,6 @@ class Study:
     @cached_property
     def _splits(self) -> frozenset[str]:
         return frozenset(evaluation["split"] for run in self.runs for evaluation in run.evals)
-
-    def _finished(self, arm: str) -> list[Run]:
-        runs = (self.run(arm, seed) for seed in self.seeds)
-        return [run for run in runs if run is not None and run.finished]
 
 
 def load_study(path: Path | str) -> Study:

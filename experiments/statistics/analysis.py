@@ -43,6 +43,7 @@ def analyze(
     *,
     baseline: str,
     metric: str = "final",
+    axis: str = "",
     alpha: float = 0.05,
     margin: float = 0.01,
     family: Family = "baseline",
@@ -55,7 +56,8 @@ def analyze(
     when TOST with Holm gives p <= alpha for `margin`, the smallest difference of interest in the metric's unit,
     else `inconclusive`. It is `untestable` below 3 seeds and where all differences agree. The family is every
     arm against the baseline, m = V - 1, or all pairs, m = V(V - 1)/2. Seeds that some arm lacks leave every
-    arm, and a note says so. `seed` starts the generator of the random flips; all comparisons share the flips.
+    arm, and a note says so. `axis` names what was equal when the scores were taken (steps, sampled tokens). `seed`
+    starts the generator of the random flips; all comparisons share the flips.
 
     Raises ValueError: fewer than 2 arms, unknown baseline or family, non-finite score, no shared seed, alpha
     outside (0, 0.5), margin <= 0.
@@ -67,7 +69,7 @@ def analyze(
     pairs = [(arm, baseline) for arm in others]
     if family == "all":
         pairs += [(arm, reference) for reference, arm in combinations(others, 2)]
-    rule = Rule(metric, alpha, margin, higher_is_better, n=len(seeds), m=len(pairs))
+    rule = Rule(metric, axis, alpha, margin, higher_is_better, n=len(seeds), m=len(pairs))
 
     comparisons = _decide([_measure(pair, table, rule, seed) for pair in pairs], _columns(pairs, table), rule, seed)
     small_n = small_n_note(rule, comparisons)
@@ -76,6 +78,7 @@ def analyze(
         notes += comparison_notes(comparison)
     return Analysis(
         metric=metric,
+        axis=axis,
         baseline=baseline,
         alpha=alpha,
         margin=margin,

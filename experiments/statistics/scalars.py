@@ -68,6 +68,7 @@ def time_to(
     two, so a run that starts at the threshold has the time of its first evaluation. ValueError where the
     threshold is not reached and the curve ends before B: such a run was not watched until B.
     """
+    check_level("time_to: threshold", threshold, low=-math.inf, high=math.inf)
     spent, used = _finite(budget, values, common_budget, "time_to")
     means, goal = (_running_mean(used), threshold) if higher_is_better else (-_running_mean(used), -threshold)
     reached = np.flatnonzero(means >= goal - ROUNDING * max(np.abs(used).max(), abs(goal)))
@@ -125,6 +126,7 @@ def interquartile_mean(x: ArrayLike) -> float:
 
 def _within(budget: Sequence[float], values: Sequence[float], common_budget: float, what: str) -> tuple[Array, Array]:
     """Budgets and values of the evaluations at or before the common budget, at least one."""
+    check_level(f"{what}: common_budget", common_budget, low=-math.inf, high=math.inf)
     spent, scores = evaluations(budget, values, what)
     n = int(np.searchsorted(spent, common_budget, side="right"))
     if n == 0:

@@ -83,6 +83,8 @@ class Analysis:
     """Every comparison of one family on one metric, what was declared before, and what to know (`notes`)."""
 
     metric: str
+    axis: str
+    """Budgets were equal in these: `steps`, `sampled_tokens`, ...; empty where nothing is known of them."""
     baseline: str
     alpha: float
     margin: float
@@ -95,16 +97,19 @@ class Analysis:
 
     def to_json(self) -> dict[str, Any]:
         """Return dicts and lists ready for JSON: finite floats, None for undefined, p to 4 digits, never 0."""
-        plain: dict[str, Any] = _plain(dataclasses.asdict(self))
+        plain: dict[str, Any] = to_plain(self)
         return plain
 
 
-def _plain(value: Any, key: str = "") -> Any:
+def to_plain(value: Any, key: str = "") -> Any:
+    """A record as dicts and lists ready for JSON: finite floats, None for undefined, p to 4 digits and never 0."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_plain(getattr(value, field.name), field.name) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
-        return {name: _plain(item, name) for name, item in value.items()}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and key.startswith(("p_", "adjusted_p")):
+        return {name: to_plain(item, name) for name, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [to_plain(item) for item in value]
+    if isinstance(value, float) and (key in ("p", "q") or key.startswith(("p_", "adjusted_p"))):
         return float(f"{value:.4g}")
     if isinstance(value, float) and not math.isfinite(value):
         return None

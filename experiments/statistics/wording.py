@@ -22,11 +22,17 @@ class Rule:
     """What is fixed before the differences are looked at: n seeds, m comparisons, and what was declared."""
 
     metric: str
+    axis: str
     alpha: float
     margin: float
     higher_is_better: bool
     n: int
     m: int
+
+    @property
+    def measured(self) -> str:
+        """The metric, and at equal what the arms are compared."""
+        return f"{self.metric} at equal {self.axis.replace('_', ' ')}" if self.axis else self.metric
 
     @property
     def family_alpha(self) -> float:
@@ -44,7 +50,7 @@ class Rule:
 
 def sentence(c: Comparison, rule: Rule) -> str:
     """The verdict of one comparison with the numbers it rests on."""
-    head = f"{c.arm} vs {c.baseline} on {rule.metric}: {c.verdict}"
+    head = f"{c.arm} vs {c.baseline} on {rule.measured}: {c.verdict}"
     if c.verdict == "untestable":
         return f"{head} ({_why_untestable(c)}); mean difference {c.mean_difference:+.3g}, descriptive only."
     assert c.interval is not None

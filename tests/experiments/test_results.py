@@ -142,7 +142,7 @@ def test_the_analysis_names_arms_it_left_out_and_refuses_pairs_that_are_none(fol
     (folder / "study.json").write_text(json.dumps(record))
     analysis = load_study(folder).analyze()
     assert analysis is not None
-    assert analysis.notes[0] == "rloo has no finished run: it is compared with nothing."
+    assert analysis.notes[0] == "rloo has no run yet."
     assert analysis.notes[1].startswith("dapo varies what its prompts come from, so at seed 1")
 
 
@@ -228,7 +228,7 @@ def test_unknown_names_get_the_near_ones(folder: Path) -> None:
         study.curve("grpo", 0, "test/acuracy")
     with pytest.raises(StudyError, match="did you mean dapo"):
         study.curve("dap", 0, "reward")
-    with pytest.raises(StudyError, match="steps or sampled_tokens"):
+    with pytest.raises(StudyError, match="steps, sampled_tokens or seconds"):
         study.curve("grpo", 0, "reward", axis="hours")
 
 
@@ -242,7 +242,7 @@ def test_broken_json_is_named_with_its_line(folder: Path) -> None:
     ("change", "told"),
     [
         ({"baseline": "gpro"}, "did you mean grpo"),
-        ({"axis": "hours"}, "'hours' is not one of steps, sampled_tokens"),
+        ({"axis": "hours"}, "'hours' is not one of steps, sampled_tokens, seconds"),
         ({"scalar": "best"}, "'best' is not one of final"),
         ({"metric": None}, "no 'metric'"),
     ],

@@ -1,8 +1,12 @@
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from experiments.statistics import final, interquartile_mean
+from experiments.statistics.scalars import TimeTo, auc, collapsed, drawdown, final, interquartile_mean, time_to
+
+runs = st.lists(st.integers(0, 30).map(lambda k: k / 30), min_size=2, max_size=12)
 
 
 def test_final_averages_the_last_three_of_a_short_curve() -> None:
@@ -50,3 +54,173 @@ def test_interquartile_mean_cuts_a_quarter_at_each_end() -> None:
     assert interquartile_mean([9, 0, 3]) == pytest.approx(4)  # none cut
     assert interquartile_mean([100, 1, 2, 3, -50]) == pytest.approx(2)  # one at each end
     assert interquartile_mean([8, 7, 6, 5, 4, 3, 2, 100]) == pytest.approx(5.5)  # two at each end
+
+
+def test_auc_by_hand() -> None:
+    # trapezoids 0..10: 2, 10..30: 12, in all 14 over a budget of 30
+    assert auc([0, 10, 30], [0.0, 0.4, 0.8], 30) == pytest.approx(14 / 30)
+    # up to 20 the value is 0.6: 2 + 5 = 7 over 20
+    assert auc([0, 10, 30], [0.0, 0.4, 0.8], 20) == pytest.approx(7 / 20)
+    assert auc([0, 10, 30], [0.0, 0.4, 0.8], 5) == pytest.approx(0.1)
+
+
+def test_auc_of_a_flat_curve_is_its_height_and_ignores_what_lies_beyond() -> None:
+    assert auc([0, 3, 10, 20], [0.7, 0.7, 0.7, math.nan], 10) == pytest.approx(0.7)
+
+
+def test_auc_takes_a_curve_that_ends_at_the_budget_up_to_rounding() -> None:
+    assert auc([0, 10], [0.0, 1.0], 10 + 1e-9) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("budget", "values", "B", "message"),
+    [
+        ([0, 10], [0.0, 1.0], 11, "budget 11 lies outside the curve, which runs from 0 to 10"),
+        ([1, 10], [0.0, 1.0], 10, "auc: the first evaluation is at 1, not 0"),
+        ([0, 10], [0.0, math.inf], 10, "auc: the evaluation at budget 10 is inf"),
+        ([0, 10], [0.0, math.nan], 5, "next to budget 5 is not finite"),
+        ([0, 10], [0.0, 1.0], 0, "auc: common_budget = 0"),
+        ([0, 10], [0.0, 1.0], math.nan, "auc: common_budget = nan"),
+    ],
+)
+def test_auc_refuses_what_it_would_have_to_guess(
+    budget: list[float], values: list[float], B: float, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        auc(budget, values, B)
+
+
+@given(runs, st.integers(-5, 5))
+def test_auc_shifts_and_scales_with_the_curve(values: list[float], shift: int) -> None:
+    budget = range(0, 10 * len(values), 10)
+    area = auc(budget, values, budget[-1])
+    assert min(values) - 1e-12 <= area <= max(values) + 1e-12
+    assert auc(budget, [2 * v + shift for v in values], budget[-1]) == pytest.approx(2 * area + shift)
+    assert auc([3 * b for b in budget], values, 3 * budget[-1]) == pytest.approx(area)
+
+
+def test_running_mean_starts_with_the_mean_of_what_there_is() -> None:
+    # running means: 0.1, (0.1 + 0.5) / 2 = 0.3, (0.1 + 0.5 + 0.9) / 3 = 0.5, (0.5 + 0.9 + 0.4) / 3 = 0.6
+    budget, values = [0, 10, 20, 30], [0.1, 0.5, 0.9, 0.4]
+    for threshold, time in [(0.1, 0), (0.11, 10), (0.3, 10), (0.31, 20), (0.5, 20), (0.51, 30), (0.6, 30)]:
+        assert time_to(budget, values, 30, threshold) == TimeTo(time, True)
+    assert time_to(budget, values, 30, 0.61) == TimeTo(30, False)
+
+
+def test_time_to_counts_only_what_lies_within_the_budget() -> None:
+    budget, values = [0, 10, 20, 30], [0.0, 0.0, 0.9, math.nan]
+    assert time_to(budget, values, 20, 0.3) == TimeTo(20, True)
+    assert time_to(budget, values, 19, 0.3) == TimeTo(19, False)  # censored at B, not at the last evaluation
+
+
+def test_time_to_of_a_metric_that_should_fall() -> None:
+    budget, values = [0, 10, 20, 30], [9.0, 5.0, 4.0, 3.0]  # running means 9, 7, 6, 4
+    assert time_to(budget, values, 30, 6.0, higher_is_better=False) == TimeTo(20, True)
+    assert time_to(budget, values, 30, 3.9, higher_is_better=False) == TimeTo(30, False)
+
+
+def test_time_to_is_not_held_up_by_rounding() -> None:
+    assert (0.7 + 0.7 + 0.7) / 3 < 0.7
+    assert time_to([0, 1, 2, 3, 4], [0.5, 0.5, 0.7, 0.7, 0.7], 4, 0.7) == TimeTo(4, True)
+    assert time_to([0, 1, 2], [-0.3, -0.3, -0.3], 2, 0.0) == TimeTo(2, False)
+    assert time_to([0, 1, 2], [-0.3, 0.1, 0.2], 2, 0.0) == TimeTo(2, True)
+    assert time_to([0, 1, 2, 3], [5.0, -0.3, 0.1, 0.2], 3, 0.0, higher_is_better=False) == TimeTo(3, True)
+
+
+def test_time_to_is_not_censored_where_nobody_looked() -> None:
+    assert time_to([0, 10, 20], [0.0, 0.9, 0.9], 50, 0.4) == TimeTo(10, True)
+    with pytest.raises(ValueError, match="by the last evaluation at 20, and nothing is known from there to the common"):
+        time_to([0, 10, 20], [0.0, 0.0, 0.0], 50, 0.4)
+    assert time_to([0, 10, 20], [0.0, 0.0, 0.0], 20 + 1e-9, 0.4).reached is False
+
+
+@given(runs, st.integers(0, 30))
+def test_time_to_is_the_first_crossing_of_the_plain_definition(values: list[float], thirtieths: int) -> None:
+    windows = [[round(30 * v) for v in values[max(0, i - 2) : i + 1]] for i in range(len(values))]
+    hits = [i for i, window in enumerate(windows) if sum(window) >= thirtieths * len(window)]
+    expected = TimeTo(hits[0], True) if hits else TimeTo(len(values) - 1, False)
+    assert time_to(range(len(values)), values, len(values) - 1, thirtieths / 30) == expected
+
+
+def test_collapse_by_hand() -> None:
+    budget = range(6)
+    # running means 0.3, 0.45, 0.5, 0.5, 0.3, 0.1: gained 0.2, then fell below 0.3 at the last one only
+    values = [0.3, 0.6, 0.6, 0.3, 0.0, 0.0]
+    assert collapsed(budget, values, 5, margin=0.1)
+    assert collapsed(budget, values, 5, margin=0.2)
+    assert not collapsed(budget, values, 5, margin=0.21)  # never gained that much
+    assert not collapsed(budget, values, 4, margin=0.1)  # at the start's level is not below it
+    assert not collapsed(budget, [0.7, 0.9, 0.9, 0.7, 0.7, 0.7], 5, margin=0.1)  # nor is it when rounding says so
+    assert not collapsed(budget, [0.3, 0.1, 0.0, 0.0, 0.0, 0.0], 5, margin=0.1)  # bad throughout
+    assert not collapsed(budget, [0.3, 0.1, 0.0, 0.6, 0.6, 0.6], 5, margin=0.1)  # fell first, gained later
+
+
+def test_collapse_of_a_metric_that_should_fall() -> None:
+    values = [-v for v in (0.3, 0.6, 0.6, 0.3, 0.0, 0.0)]
+    assert collapsed(range(6), values, 5, margin=0.2, higher_is_better=False)
+    assert not collapsed(range(6), values, 5, margin=0.2)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_non_finite_value_within_the_budget_is_a_collapse(value: float) -> None:
+    assert collapsed([0, 10, 20], [0.1, value, 0.3], 20, margin=0.1)
+    assert not collapsed([0, 10, 20], [0.1, 0.2, value], 19, margin=0.1)
+    assert collapsed([0, 10], [value, value], 10, margin=0.1)
+
+
+@given(runs)
+def test_a_curve_that_only_rises_never_collapses(values: list[float]) -> None:
+    assert not collapsed(range(len(values)), sorted(values), len(values), margin=0.01)
+
+
+def test_collapse_needs_a_start_and_a_margin() -> None:
+    with pytest.raises(ValueError, match="collapsed: the first evaluation is at 5, not 0"):
+        collapsed([5, 10], [0.1, 0.2], 10, margin=0.1)
+    with pytest.raises(ValueError, match="collapsed: margin = 0"):
+        collapsed([0, 10], [0.1, 0.2], 10, margin=0)
+
+
+def test_drawdown_by_hand() -> None:
+    budget, values = range(6), [0.2, 0.5, 0.3, 0.9, 0.6, 0.7]
+    assert drawdown(budget, values, 5) == pytest.approx(0.3)
+    assert drawdown(budget, values, 2) == pytest.approx(0.2)
+    assert drawdown(budget, values, 1) == 0
+    assert drawdown(budget, values, 5, higher_is_better=False) == pytest.approx(0.7)  # from 0.2 up to 0.9
+
+
+@given(runs, st.booleans())
+def test_drawdown_is_the_worst_pair_in_order(values: list[float], higher_is_better: bool) -> None:
+    sign = 1 if higher_is_better else -1
+    worst = max(sign * (a - b) for i, a in enumerate(values) for b in values[i:])
+    assert drawdown(range(len(values)), values, len(values), higher_is_better) == pytest.approx(worst, abs=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("budget", "values", "message"),
+    [
+        ([0, 10], [0.1], "2 budgets for 1 values"),
+        ([0, 10, 10], [0.1, 0.2, 0.3], "strictly increasing"),
+        ([100, 200], [0.1, 0.2], "no evaluation at or before the common budget 50"),
+        ([], [], "the curve is empty"),
+    ],
+)
+def test_every_scalar_refuses_bad_curves_by_name(budget: list[float], values: list[float], message: str) -> None:
+    with pytest.raises(ValueError, match=f"auc: .*{message}"):
+        auc(budget, values, 50)
+    with pytest.raises(ValueError, match=f"time_to: .*{message}"):
+        time_to(budget, values, 50, 0.5)
+    with pytest.raises(ValueError, match=f"collapsed: .*{message}"):
+        collapsed(budget, values, 50, 0.1)
+    with pytest.raises(ValueError, match=f"drawdown: .*{message}"):
+        drawdown(budget, values, 50)
+
+
+def test_non_finite_evaluations_and_settings_are_refused() -> None:
+    with pytest.raises(ValueError, match="drawdown: the evaluation at budget 10 is nan; treat the run as failed"):
+        drawdown([0, 10], [0.1, math.nan], 50)
+    with pytest.raises(ValueError, match="time_to: the evaluation at budget 10 is nan"):
+        time_to([0, 10], [0.9, math.nan], 50, 0.5)
+    with pytest.raises(ValueError, match="time_to: threshold = nan"):
+        time_to([0, 10], [0.9, 0.9], 10, math.nan)
+    with pytest.raises(ValueError, match="final: common_budget = nan"):
+        final([0, 10], [0.9, 0.9], math.nan)

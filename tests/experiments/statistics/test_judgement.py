@@ -1,0 +1,227 @@
+"""A study judged as planned: failures, budgets and axes, by numbers that can be redone by hand."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experiments.statistics import Curve, Judgement, Plan, Trajectory, judge, scores
+
+PLAN = Plan(metric="accuracy", baseline="base", seeds=(0, 1, 2, 3, 4), budget=4, margin=0.02)
+
+
+def run(arm: str, seed: int, score: float, *, status: Any = "finished", tokens: float = 100.0) -> Trajectory:
+    """Evaluations at steps 0 to 4: 0.2 before training, then `score`; `tokens` per step."""
+    steps = [0.0, 1.0, 2.0, 3.0, 4.0]
+    curve = Curve({"steps": steps, "sampled_tokens": [tokens * s for s in steps]}, [0.2, *[score] * 4])
+    return Trajectory(arm, seed, status, {"accuracy": curve}, cause="" if status == "finished" else "nan")
+
+
+def study(base: Sequence[float], arm: Sequence[float], **of_arm: Any) -> list[Trajectory]:
+    return [
+        *(run("base", seed, score) for seed, score in enumerate(base)),
+        *(run("arm", seed, score, **of_arm) for seed, score in enumerate(arm)),
+    ]
+
+
+def judged(plan: Plan, runs: Sequence[Trajectory]) -> Judgement:
+    judgement = judge(plan, runs)
+    assert judgement is not None
+    return judgement
+
+
+BASE = [0.50, 0.52, 0.54, 0.56, 0.58]
+BETTER = [0.60, 0.61, 0.65, 0.66, 0.69]  # d = .10, .09, .11, .10, .11
+
+
+def test_the_verdict_is_that_of_the_scores() -> None:
+    judgement = judged(PLAN, study(BASE, BETTER))
+    comparison = judgement.analysis.comparisons[0]
+    assert comparison.verdict == "better"
+    assert comparison.mean_difference == pytest.approx(0.102)
+    assert comparison.sentence.startswith("arm vs base on accuracy at equal steps: better")
+    assert judgement.warnings == ()
+    assert [each.finished for each in judgement.outcomes] == [5, 5]
+    assert judgement.policies["worst"] == judgement.policies["intersect"]
+
+
+def test_a_failed_run_keeps_the_worse_of_its_first_score_and_the_floor() -> None:
+    runs = [*study(BASE, BETTER[:4]), run("arm", 4, 0.69, status="failed")]
+    plan = dataclasses.replace(PLAN, floor=0.3)
+    assert scores(plan, runs, "steps", 4, "worst")["arm"][4] == 0.2
+    assert scores(dataclasses.replace(plan, floor=0.1), runs, "steps", 4, "worst")["arm"][4] == 0.1
+    assert scores(plan, runs, "steps", 4, "intersect")["arm"] == pytest.approx(dict(enumerate(BETTER[:4])))
+    without_a_score = [*runs[:-1], Trajectory("arm", 4, "failed")]
+    assert scores(plan, without_a_score, "steps", 4, "worst")["arm"][4] == 0.3
+    upside_down = dataclasses.replace(plan, higher_is_better=False)
+    assert scores(upside_down, runs, "steps", 4, "worst")["arm"][4] == 0.3
+
+
+def test_a_verdict_that_hangs_on_failures_says_so_first() -> None:
+    judgement = judged(PLAN, [*study(BASE, BETTER[:4]), run("arm", 4, 0.69, status="failed")])
+    worst, intersect = (judgement.policies[policy] for policy in ("worst", "intersect"))
+    assert worst is not None
+    assert intersect is not None
+    assert (worst.comparisons[0].verdict, worst.comparisons[0].n) == ("inconclusive", 5)
+    assert (intersect.comparisons[0].verdict, intersect.comparisons[0].n) == ("better", 4)
+    assert judgement.warnings[0].startswith("Depends on failure handling: arm vs base is inconclusive with")
+    arm = judgement.outcomes[1]
+    assert (arm.failed, arm.imputed, arm.causes) == (1, 1, ("nan",))
+    assert arm.failure_rate == pytest.approx((0.00505, 0.71642), abs=1e-4)  # Clopper-Pearson, 1 of 5
+    assert any("arm: 1 of 5 runs failed (kept with their declared score)" in note for note in judgement.analysis.notes)
+
+
+def test_what_the_machine_lost_leaves_its_seed_out_of_every_arm() -> None:
+    judgement = judged(PLAN, [*study(BASE, BETTER[:4]), run("arm", 4, 0.69, status="lost")])
+    assert judgement.analysis.seeds == (0, 1, 2, 3)
+    assert judgement.policies["worst"] == judgement.policies["intersect"]
+    assert judgement.outcomes[1].lost == 1
+    assert any(note.startswith("1 of 5 seeds removed from every arm (seed 4)") for note in judgement.analysis.notes)
+    assert not any(note.startswith("Interim") for note in judgement.analysis.notes)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_run_that_goes_on_makes_the_analysis_interim(there: bool) -> None:
+    going_on = [run("arm", 4, 0.69, status="pending")] if there else []
+    judgement = judged(PLAN, [*study(BASE, BETTER[:4]), *going_on])
+    assert judgement.analysis.seeds == (0, 1, 2, 3)
+    assert judgement.outcomes[1].pending == 1
+    assert judgement.analysis.notes[0].startswith("Interim: 4 of the 5 declared seeds")
+
+
+def test_an_arm_that_fails_everywhere_is_judged_all_the_same() -> None:
+    failed = [run("arm", seed, 0.9, status="failed") for seed in PLAN.seeds]
+    judgement = judged(PLAN, [*study(BASE, []), *failed])
+    assert judgement.analysis.comparisons[0].verdict == "worse"
+    assert judgement.policies["intersect"] is None
+    assert "without the failed runs nothing is left" in judgement.warnings[0]
+
+
+def test_a_collapse_is_counted_and_a_clean_record_is_put_in_proportion() -> None:
+    fallen = Curve({"steps": [0, 1, 2, 3, 4]}, [0.2, 0.6, 0.0, 0.0, 0.0])
+    runs = [*study(BASE, BETTER[:4]), Trajectory("arm", 4, "finished", {"accuracy": fallen})]
+    judgement = judged(PLAN, runs)
+    assert judgement.outcomes[1].collapsed == 1
+    assert any("No failure in 5 seeds is compatible with a failure rate of up to 45 %" in note
+               for note in judgement.analysis.notes)  # fmt: skip
+
+
+def test_a_verdict_that_hangs_on_the_budget_axis_says_so_first() -> None:
+    """The arm spends twice the tokens: at the baseline's budget it has made two steps, and was not yet better."""
+    steps = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    runs = [
+        Trajectory(arm, seed, "finished", {"accuracy": Curve(
+            {"steps": steps, "sampled_tokens": [spent * s for s in steps]},
+            [0.2, 0.2, 0.2, low + 0.02 * seed, *[score] * 3])})
+        for arm, spent, scores_, low in (("base", 100, BASE, 0.4), ("arm", 200, BETTER, 0.2))
+        for seed, score in enumerate(scores_)
+    ]  # fmt: skip
+    judgement = judged(dataclasses.replace(PLAN, budget=6), runs)
+    tokens = judgement.axes["sampled_tokens"]
+    assert tokens is not None
+    assert judgement.analysis.comparisons[0].verdict == "better"
+    assert tokens.axis == "sampled_tokens"
+    assert tokens.comparisons[0].verdict == "worse"
+    assert judgement.warnings == (
+        "Depends on the budget: arm vs base is better (+0.102) at equal steps, worse (-0.327) at equal sampled tokens.",
+    )
+
+
+def test_without_a_declared_budget_the_least_that_was_spent_counts() -> None:
+    short = Curve({"steps": [0, 1, 2, 3]}, [0.2, 0.3, 0.4, 0.5])
+    runs = [
+        run("base", 0, 0.5),
+        Trajectory("arm", 0, "finished", {"accuracy": short}),
+        Trajectory("arm", 1, "failed", {"accuracy": Curve({"steps": [0]}, [0.2])}),  # shortens nobody
+    ]
+    plan = dataclasses.replace(PLAN, budget=None)
+    assert scores(plan, runs, "steps", None, "worst")["arm"] == {0: pytest.approx(0.4), 1: 0.0}
+    assert scores(plan, runs, "steps", None, "worst")["base"][0] == pytest.approx(0.5)
+
+
+def test_what_was_not_declared_is_exploratory_and_corrected_as_one_family() -> None:
+    length = [Curve({"steps": [0, 1, 2, 3, 4]}, [8.0, *[10.0 + seed % 2 + extra] * 4])
+              for extra in (0, 1) for seed in range(5)]  # fmt: skip
+    runs = [
+        dataclasses.replace(each, curves={**each.curves, "length": curve})
+        for each, curve in zip(study(BASE, BETTER), length, strict=True)
+    ]
+    runs[9] = dataclasses.replace(
+        runs[9], curves={**runs[9].curves, "length": Curve({"steps": [0, 1, 2, 3, 4]}, [8.0, *[13.0] * 4])}
+    )
+    plan = dataclasses.replace(PLAN, threshold=0.6)
+    found = {each.quantity: each for each in judged(plan, runs).exploratory}
+    assert set(found) == {"accuracy, auc", "length, final"}  # drawdown is 0 everywhere, and no seed tells times apart
+    assert found["length, final"].mean_difference == pytest.approx(1.4)
+    p = {name: each.p for name, each in found.items()}
+    assert found["accuracy, auc"].q == pytest.approx(min(2 * min(p.values()), max(p.values())))
+    assert all(each.q >= each.p for each in found.values())
+
+
+def test_time_to_a_threshold_is_censored_at_the_budget_and_ranked() -> None:
+    rising = [Curve({"steps": [0, 1, 2, 3, 4]}, [0.2, *[0.9 if s >= after else 0.2 for s in range(1, 5)]])
+              for after in (1, 2, 1, 3, 2)]  # fmt: skip
+    runs = [*study(BASE, []), *(Trajectory("arm", s, "finished", {"accuracy": c}) for s, c in enumerate(rising))]
+    found = {each.quantity: each for each in judged(dataclasses.replace(PLAN, threshold=0.6), runs).exploratory}
+    row = found["steps to accuracy 0.6"]
+    assert row.test == "Wilcoxon signed rank, exact"
+    assert row.interval is None
+    assert row.p == pytest.approx(0.125)  # one difference is 0, four are negative: 2 / 2^4
+
+
+@pytest.mark.parametrize(
+    ("plan", "runs", "told"),
+    [
+        (PLAN, [*study(BASE, BETTER), run("arm", 0, 0.5)], "arm 'arm', seed 0 is there twice"),
+        (PLAN, [*study(BASE, BETTER), run("arm", 7, 0.5)], "has seed 7, which the plan does not know"),
+        (dataclasses.replace(PLAN, metric="reward"), study(BASE, BETTER), "has no 'reward'; it has accuracy"),
+        (dataclasses.replace(PLAN, scalar="best"), study(BASE, BETTER), "unknown scalar 'best'; choose one of final"),
+        (dataclasses.replace(PLAN, failures="drop"), study(BASE, BETTER), "unknown failure policy 'drop'"),
+        (dataclasses.replace(PLAN, axis="hours"), study(BASE, BETTER), "has no 'hours'; it has steps, sampled_tokens"),
+    ],
+)  # fmt: skip
+def test_refused(plan: Plan, runs: list[Trajectory], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        judge(plan, runs)
+
+
+def test_without_a_pair_there_is_no_judgement() -> None:
+    assert judge(PLAN, study(BASE, [])) is None
+    assert judge(PLAN, [run("base", 0, 0.5), run("arm", 1, 0.5)]) is None
+
+
+def test_json_has_everything_and_is_valid() -> None:
+    plain = json.loads(json.dumps(judged(PLAN, study(BASE, BETTER)).to_json(), allow_nan=False))
+    assert plain["comparisons"][0]["verdict"] == "better"
+    assert plain["axes"]["sampled_tokens"]["arm vs base"]["n"] == 5
+    assert plain["outcomes"][0]["arm"] == "base"
+    assert plain["coupling"]["arm vs base"]["correlation"] > 0.9
+    assert plain["plan"]["failures"] == "worst"
+
+
+@given(st.permutations(range(10)))
+def test_the_order_of_runs_does_not_matter_within_an_arm(order: list[int]) -> None:
+    runs = study(BASE, BETTER)
+    shuffled = sorted((runs[place] for place in order), key=lambda r: r.arm != "base")
+    assert judged(PLAN, shuffled) == judged(PLAN, runs)
+
+
+@given(st.sets(st.tuples(st.sampled_from(["base", "arm"]), st.integers(0, 4)), max_size=4), st.data())
+def test_no_run_leaves_silently(missing: set[tuple[str, int]], data: st.DataObject) -> None:
+    """Whatever becomes of runs: planned = finished + failed + lost + pending, and a smaller n has a note."""
+    status = {key: data.draw(st.sampled_from(["failed", "lost", "pending", None])) for key in sorted(missing)}
+    runs: list[Trajectory] = []
+    for each in study(BASE, BETTER):
+        outcome: Any = status.get((each.arm, each.seed), "finished")
+        runs += [] if outcome is None else [dataclasses.replace(each, status=outcome)]
+    judgement = judge(PLAN, runs)
+    if judgement is None:
+        return
+    for row in judgement.outcomes:
+        assert row.planned == row.finished + row.failed + row.lost + row.pending == 5
+    if len(judgement.analysis.seeds) < 5:
+        assert any(note.startswith("Interim") or "removed from every arm" in note for note in judgement.analysis.notes)
