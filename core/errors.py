@@ -15,6 +15,10 @@ class GrpoLabError(Exception):
     """
 
 
+class MachineError(GrpoLabError):
+    """A run that ended for a reason outside its method: a full disk, a folder that vanished. Run that seed again."""
+
+
 def near(name: str, known: Iterable[str]) -> str:
     """A hint for a misspelt name: the near ones, then all that is known unless that is too much to read."""
     names = sorted(known)

@@ -13,15 +13,15 @@ from core.rollout import Run, Sampled, sample
 from core.scoring import MOST_FAILED, Scores, score
 
 
-def suites_at(recipe: Recipe, step: int) -> tuple[str, ...]:
+def suites_at(recipe: Recipe, step: int, *, last: bool = False) -> tuple[str, ...]:
     """The test suites due at a step: the primary one regularly, the others at the first and last step only."""
     suites = recipe.task.suites if recipe.evaluation.split is None else (recipe.evaluation.split,)
-    if step in (0, recipe.steps):
+    if last or step in (0, recipe.steps):
         return suites
     return suites[:1] if step % recipe.evaluation.every == 0 else ()
 
 
-def evaluate(run: Run, step: int) -> list[dict[str, Any]]:
+def evaluate(run: Run, step: int, *, last: bool = False) -> list[dict[str, Any]]:
     """One record per test suite that is due: a summary, and every question with its responses.
 
     Questions are those of the evaluation's own seed, the same for all seeds and arms; sampling noise is keyed by the
@@ -30,7 +30,7 @@ def evaluate(run: Run, step: int) -> list[dict[str, Any]]:
     settings, task = run.recipe.evaluation, run.recipe.task
     counted = run.sampled_tokens
     records = []
-    for place, split in enumerate(suites_at(run.recipe, step)):
+    for place, split in enumerate(suites_at(run.recipe, step, last=last)):
         problems = [task.problem(split, settings.seed, i) for i in range(settings.questions)]
         noise_key = key(run.seed, "eval", step, place)
         drawn = sample(run, problems, samples=settings.samples, noise_key=noise_key, temperature=settings.temperature)

@@ -59,6 +59,7 @@ class Recipe:
     optimizer: OptimizerSettings
     evaluation: EvaluationSettings
     steps: int
+    token_budget: int | None
     prompts: int
     group_size: int
     max_tokens: int
@@ -92,6 +93,7 @@ def train(
     rewards: Sequence[Any] | None = None,
     reward_weights: Sequence[float] | None = None,
     steps: int = 40,
+    token_budget: int | None = None,
     prompts: int = 16,
     group_size: int = 8,
     max_tokens: int = 56,
@@ -109,7 +111,8 @@ def train(
     then passes over them `epochs` times in `minibatches` updates. `micro_tokens`: tokens per forward and backward
     pass, which bounds memory and changes the last bits only. `threads`: CPU threads, part of the recipe because they
     change the last bits. `rewards` replaces the task's own. `stored_groups`: groups per step whose responses are kept
-    on disk.
+    on disk. `token_budget`: a run ends with the step in which it has sampled so many tokens in training (discarded
+    groups and greedy responses count), at the latest after `steps`; learning-rate schedules go by `steps`.
     """
     chosen = tuple(as_part(r, "reward", "train.rewards") for r in rewards) if rewards is not None else task.rewards
     weights = tuple(float(w) for w in reward_weights) if reward_weights is not None else (1.0,) * len(chosen)
@@ -123,6 +126,7 @@ def train(
         "steps": steps, "prompts": prompts, "group_size": group_size, "max_tokens": max_tokens, "epochs": epochs,
         "minibatches": minibatches, "micro_tokens": micro_tokens, "threads": threads,
         "checkpoint_every": checkpoint_every,
+        **({} if token_budget is None else {"token_budget": token_budget}),
     }  # fmt: skip
     for name, value in positive.items():
         if value < 1:
@@ -143,8 +147,8 @@ def train(
         variant=variant.resolved(), task=task, policy=policy(), generator=generator,
         rewards=tuple(part.resolved() for part in chosen), reward_weights=weights,
         optimizer=adamw(), evaluation=evaluation(),
-        steps=steps, prompts=prompts, group_size=group_size, max_tokens=max_tokens, temperature=temperature,
-        epochs=epochs, minibatches=minibatches, micro_tokens=micro_tokens, threads=threads,
+        steps=steps, token_budget=token_budget, prompts=prompts, group_size=group_size, max_tokens=max_tokens,
+        temperature=temperature, epochs=epochs, minibatches=minibatches, micro_tokens=micro_tokens, threads=threads,
         checkpoint_every=checkpoint_every, stored_groups=stored_groups, providers=_providers(variant),
     )  # fmt: skip
 

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core.errors import GrpoLabError
+from core.errors import GrpoLabError, MachineError
 from core.policy import Policy
 
 
@@ -38,7 +38,7 @@ def write_text(path: Path, text: str) -> None:
     except OSError as error:
         with suppress(OSError):
             unfinished.unlink()
-        raise GrpoLabError(
+        raise MachineError(
             f"cannot write {path}: {error.strerror or error}; choose another folder with --out"
         ) from error
 
@@ -95,7 +95,7 @@ class RunStore:
             self.folder.mkdir(parents=True, exist_ok=True)
             file = (self.folder / ".lock").open("w")
         except OSError as error:
-            raise GrpoLabError(
+            raise MachineError(
                 f"cannot write to {self.folder}: {error.strerror}; choose another folder with --out"
             ) from error
         with file:
@@ -107,7 +107,7 @@ class RunStore:
                     break
                 except BlockingIOError:
                     if time.monotonic() > deadline:
-                        raise GrpoLabError(f"another process is running {self.folder}; wait for it or end it") from None
+                        raise MachineError(f"another process is running {self.folder}; wait for it or end it") from None
                     time.sleep(0.2)
             self.manifest = self._read_manifest()
             yield
@@ -140,7 +140,7 @@ class RunStore:
                 os.fsync(file.fileno())
         except OSError as error:
             path = self.folder / "metrics.jsonl"
-            raise GrpoLabError(f"cannot write {path}: {error.strerror}; the run can be resumed") from error
+            raise MachineError(f"cannot write {path}: {error.strerror}; the run can be resumed") from error
 
     def write_evaluation(self, record: Mapping[str, Any]) -> None:
         """Store one suite's evaluation."""
@@ -172,7 +172,7 @@ class RunStore:
         except (OSError, RuntimeError) as error:
             with suppress(OSError):
                 (folder / "state.tmp").unlink()
-            raise GrpoLabError(f"cannot write a checkpoint to {folder}: {error}") from error
+            raise MachineError(f"cannot write a checkpoint to {folder}: {error}") from error
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         """The last state, or None. It is a pickle of our own making: do not resume a folder from somebody else."""
@@ -191,7 +191,7 @@ class RunStore:
             policy.tokenizer.save_pretrained(final)
         except (OSError, RuntimeError) as error:  # safetensors reports a full disk as the latter
             shutil.rmtree(final, ignore_errors=True)
-            raise GrpoLabError(f"cannot write the model to {final}: {error}; the run can be resumed") from error
+            raise MachineError(f"cannot write the model to {final}: {error}; the run can be resumed") from error
         # first marked, then swapped: killed in between, the run counts as finished and keeps its state
         self.update_manifest(status="finished", **fields)
         shutil.rmtree(self.folder / "checkpoint", ignore_errors=True)

@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 
 from core.batch import Batch
-from core.errors import GrpoLabError
+from core.errors import GrpoLabError, MachineError
 from core.evaluation import evaluate, mean
 from core.loss import compute_advantages, kl_in_reward
 from core.optimizer import Optimizer
@@ -45,7 +45,7 @@ def run(recipe: Recipe, seed: int, store: RunStore, *, facts: Mapping[str, Any],
         if store.is_finished:
             return
         store.refuse_other(facts["identity"])
-        store.update_manifest(status="running", seed=seed, error=None, **facts)
+        store.update_manifest(status="running", seed=seed, error=None, failure=None, **facts)
         try:
             _train(recipe, seed, store, watch)
         except Interrupted:
@@ -53,7 +53,9 @@ def run(recipe: Recipe, seed: int, store: RunStore, *, facts: Mapping[str, Any],
             raise
         except BaseException as error:
             with suppress(GrpoLabError):  # a full disk, say: the first error is the one to show
-                store.update_manifest(status="failed", error=f"{type(error).__name__}: {error}")
+                # what is not known to be the machine's doing counts against the method
+                failure = "infrastructure" if isinstance(error, OSError | MachineError) else "algorithmic"
+                store.update_manifest(status="failed", error=f"{type(error).__name__}: {error}", failure=failure)
             raise
 
 
@@ -136,8 +138,10 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch) -> None:
         }
         if batch is not None and advantages is not None and recipe.stored_groups:
             store.write_rollout(step, rollout_record(current, batch, advantages))
+        spent = recipe.token_budget is not None and current.sampled_tokens >= recipe.token_budget
+        last = step == recipe.steps or spent
         with clock("evaluate"):
-            evaluations = evaluate(current, step)
+            evaluations = evaluate(current, step, last=last)
         for evaluation in evaluations:
             store.write_evaluation(evaluation)
         record["evaluation"] = {e["split"]: e["summary"]["accuracy"] for e in evaluations}
@@ -148,7 +152,7 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch) -> None:
             watch(record | {"steps": recipe.steps})
         except Interrupted as stop:
             interrupted = stop
-        if step == recipe.steps:
+        if last:
             break  # done: asked to stop or not
         if interrupted or step % recipe.checkpoint_every == 0:
             store.save_checkpoint({
@@ -163,7 +167,7 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch) -> None:
 
     seconds = seconds_before + time.perf_counter() - started
     final_weights = hash_weights(policy.model)
-    store.finish(policy, steps=recipe.steps, seconds=seconds, hashes={**hashes, "final_weights": final_weights})
+    store.finish(policy, steps=step, seconds=seconds, hashes={**hashes, "final_weights": final_weights})
 
 
 def step_record(step: int, rollout: Rollout, batch: Batch | None, metrics: UpdateMetrics) -> dict[str, Any]:

@@ -158,7 +158,9 @@ def _listen(worker: _Worker, waiting: list[Job], failures: dict[tuple[str, int],
         worker.process.join()
         code = worker.process.exitcode
         kind, content = "failed", f"its process died (exit code {code}; -9 is often a lack of memory)"
-        job.store.update_manifest(status="failed", error=content)
+        # a terminated process is the machine's doing; a killed one may have grown too large, so the method's
+        failure = "infrastructure" if code == -signal.SIGTERM else "algorithmic"
+        job.store.update_manifest(status="failed", error=content, failure=failure)
     if kind == "step":
         progress.step(job.arm.label, job.seed, content)
         return

@@ -18,6 +18,7 @@ from itertools import combinations
 
 import numpy as np
 
+from experiments.statistics.coupling import correlation
 from experiments.statistics.effects import hedges_j, probability_of_improvement, win_rate
 from experiments.statistics.multiplicity import holm, max_t
 from experiments.statistics.paired import paired_t, tost, wilcoxon_exact
@@ -167,7 +168,7 @@ def _measure(pair: tuple[str, str], table: Mapping[str, Array], rule: Rule, seed
         n=n,
         mean_difference=mean,
         sd_difference=sd,
-        correlation=_correlation(x, y),
+        correlation=correlation(x, y),
         interval=interval,
         simultaneous_interval=paired_t(d, 1 - rule.family_alpha)[1] if testable else None,
         flip_interval=_flip_interval(d, rule.alpha, seed) if testable else None,
@@ -228,12 +229,6 @@ def _verdict(c: Comparison, p: float, p_equivalence: float, rule: Rule) -> tuple
     if p_equivalence <= rule.alpha:
         return "equivalent", "model-based"  # TOST is a t test at any n
     return "inconclusive", label
-
-
-def _correlation(x: Array, y: Array) -> float | None:
-    if x.size < T_SEEDS or is_constant(x) or is_constant(y):
-        return None
-    return float(np.corrcoef(x, y)[0, 1])
 
 
 def _d_av(mean: float, x: Array, y: Array) -> float | None:

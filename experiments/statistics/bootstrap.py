@@ -17,8 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from experiments.statistics.paired import Interval
-from experiments.statistics.samples import TIE, Array, check_level, differences, is_constant, sample
+from experiments.statistics.samples import TIE, Array, Interval, check_level, differences, is_constant, sample
 from experiments.statistics.scalars import interquartile_mean
 
 LEAST_SEEDS = 5  # fewer have too few distinct resamples to say anything

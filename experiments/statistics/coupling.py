@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from experiments.statistics.paired import Interval
-from experiments.statistics.samples import TIE, Array, check_level, differences, is_constant, sample
+from experiments.statistics.samples import TIE, Array, Interval, check_level, differences, is_constant, sample
 
 
 @dataclass(frozen=True)
@@ -49,14 +48,14 @@ def coupling(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Coupling:
     if x.size != y.size:
         raise ValueError(f"coupling: {x.size} scores against {y.size}; give both arms on the same seeds, in one order")
     check_level("level", level)
-    correlation = _correlation(x, y)
+    r = correlation(x, y)
     paired = _variance(differences(x, y)) / x.size
     unpaired = (_variance(x) + _variance(y)) / x.size
     ratio = paired / unpaired if unpaired else None
     return Coupling(
         n=x.size,
-        correlation=correlation,
-        correlation_interval=_fisher_interval(correlation, x.size, level),
+        correlation=r,
+        correlation_interval=_fisher_interval(r, x.size, level),
         variance_paired=paired,
         variance_unpaired=unpaired,
         ratio=ratio,
@@ -68,7 +67,8 @@ def _variance(x: Array) -> float:
     return 0.0 if is_constant(x) else float(x.var(ddof=1))
 
 
-def _correlation(x: Array, y: Array) -> float | None:
+def correlation(x: Array, y: Array) -> float | None:
+    """Pearson's r of scores x and y [n]; None below 3 seeds, and where an arm has no spread."""
     if x.size < 3 or is_constant(x) or is_constant(y):
         return None
     return float(np.corrcoef(x, y)[0, 1])

@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from experiments.statistics.paired import Interval
-from experiments.statistics.samples import Array, check_level, differences
+from experiments.statistics.samples import Array, Interval, check_level, differences
 
 
 def benjamini_hochberg(p: ArrayLike) -> Array:

@@ -19,9 +19,9 @@ from experiments.statistics.analysis import analyze
 from experiments.statistics.coupling import Coupling, coupling
 from experiments.statistics.exploratory import benjamini_hochberg, binomial_interval, collapse_rate_upper
 from experiments.statistics.paired import paired_t, wilcoxon_exact
-from experiments.statistics.samples import differences, is_constant
+from experiments.statistics.samples import Interval, differences, is_constant
 from experiments.statistics.scalars import auc, collapsed, drawdown, final, time_to
-from experiments.statistics.verdict import Analysis, Comparison, Family, Interval, to_plain
+from experiments.statistics.verdict import Analysis, Comparison, Family, to_plain
 from experiments.statistics.wording import T_SEEDS
 
 Policy: TypeAlias = Literal["worst", "intersect"]

@@ -10,9 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from experiments.statistics.samples import TIE, Array, check_level, is_constant, sample
-
-Interval = tuple[float, float]
+from experiments.statistics.samples import TIE, Array, Interval, check_level, is_constant, sample
 
 TINY = float(np.finfo(np.float64).tiny)  # a p-value is never reported as 0
 

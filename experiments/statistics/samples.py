@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array: TypeAlias = NDArray[np.float64]
+Interval: TypeAlias = tuple[float, float]
 
 # Scores such as accuracies tie exactly on paper but not in floats: 0.3 - 0.2 != 0.2 - 0.1. Relative to the
 # largest difference, a gap below TIE is a tie; relative to the two scores, one below ROUNDING is zero.

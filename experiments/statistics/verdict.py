@@ -5,10 +5,11 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from experiments.statistics.samples import Interval
+
 Family: TypeAlias = Literal["baseline", "all"]
 Verdict: TypeAlias = Literal["better", "worse", "equivalent", "inconclusive", "untestable"]
 Label: TypeAlias = Literal["model-based", "distribution-free", "descriptive"]
-Interval: TypeAlias = tuple[float, float]
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ def judged(plan: Plan, runs: Sequence[Trajectory]) -> Judgement:
     return judgement
 
 
+UNKNOWN: Any = "drop"
 BASE = [0.50, 0.52, 0.54, 0.56, 0.58]
 BETTER = [0.60, 0.61, 0.65, 0.66, 0.69]  # d = .10, .09, .11, .10, .11
 
@@ -180,7 +181,7 @@ def test_time_to_a_threshold_is_censored_at_the_budget_and_ranked() -> None:
         (PLAN, [*study(BASE, BETTER), run("arm", 7, 0.5)], "has seed 7, which the plan does not know"),
         (dataclasses.replace(PLAN, metric="reward"), study(BASE, BETTER), "has no 'reward'; it has accuracy"),
         (dataclasses.replace(PLAN, scalar="best"), study(BASE, BETTER), "unknown scalar 'best'; choose one of final"),
-        (dataclasses.replace(PLAN, failures="drop"), study(BASE, BETTER), "unknown failure policy 'drop'"),
+        (dataclasses.replace(PLAN, failures=UNKNOWN), study(BASE, BETTER), "unknown failure policy 'drop'"),
         (dataclasses.replace(PLAN, axis="hours"), study(BASE, BETTER), "has no 'hours'; it has steps, sampled_tokens"),
     ],
 )  # fmt: skip
