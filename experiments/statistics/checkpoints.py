@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from experiments.statistics.paired import TINY, Interval, paired_t
-from experiments.statistics.samples import Array, differences
+from experiments.statistics.paired import TINY, paired_t
+from experiments.statistics.samples import Array, Interval, differences
 
 CAVEAT = (
     'This answers "do these two checkpoints differ", never "do the two algorithms differ": '

@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from experiments.statistics.looks import Scores, Stop, check_rows
 from experiments.statistics.multiplicity import holm
 from experiments.statistics.paired import TINY
-from experiments.statistics.samples import Array, check_level, differences, is_constant, sample
-from experiments.statistics.verdict import Family, Interval, Verdict
+from experiments.statistics.samples import Array, Interval, check_level, differences, is_constant, sample
+from experiments.statistics.verdict import Family, Verdict
 from experiments.statistics.wording import T_SEEDS
 
 BETS = (0.5, 1.0, 2.0, 4.0)  # no single size of bet suits all effects, and none may be chosen by looking

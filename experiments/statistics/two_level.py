@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from experiments.statistics.paired import TINY, Interval
-from experiments.statistics.samples import TIE, Array, check_level, differences
+from experiments.statistics.paired import TINY
+from experiments.statistics.samples import TIE, Array, Interval, check_level, differences
 
 Doubled = Literal["seeds", "questions", "samples"]
 
