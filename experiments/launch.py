@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -108,26 +108,25 @@ class _Worker:
             self.pipe.send(job)
 
 
-def launch(jobs: Sequence[Job], workers: int, progress: Progress) -> dict[tuple[str, int], str]:
+def launch(
+    jobs: Sequence[Job], workers: int, progress: Progress, more: Callable[[], Sequence[Job]] = lambda: ()
+) -> dict[tuple[str, int], str]:
     """Run the jobs in order on `workers` processes; returns the failures, (arm, seed) to message.
 
+    `more` is asked for further jobs when all have ended, until it has none: a race decides by what has been run.
     Raises `KeyboardInterrupt` after a clean stop when Ctrl-C was pressed; pressed twice, workers are killed.
     """
     context = multiprocessing.get_context("spawn")
     waiting, failures = list(jobs), dict[tuple[str, int], str]()
     pool: list[_Worker] = []
     try:
-        for _ in range(min(workers, len(waiting))):
-            pool.append(_Worker(context))
-            pool[-1].give(waiting.pop(0))
-        while any(worker.job for worker in pool):
+        while waiting or any(worker.job for worker in pool):
+            _hand_out(waiting, pool, workers, context)
             for pipe in wait([worker.pipe for worker in pool if worker.job], timeout=0.5):
                 worker = next(w for w in pool if w.pipe is pipe)
-                _listen(worker, waiting, failures, progress)
-            for i, worker in enumerate(pool):
-                if worker.job is None and waiting and not worker.process.is_alive():
-                    pool[i] = _Worker(context)  # the one before died with its run
-                    pool[i].give(waiting.pop(0))
+                _listen(worker, failures, progress)
+            if not waiting and not any(worker.job for worker in pool):
+                waiting = list(more())
     except KeyboardInterrupt:
         progress.say("stopping at the end of the present steps (Ctrl-C again: at once) ...")
         for worker in pool:
@@ -148,7 +147,19 @@ def launch(jobs: Sequence[Job], workers: int, progress: Progress) -> dict[tuple[
     return failures
 
 
-def _listen(worker: _Worker, waiting: list[Job], failures: dict[tuple[str, int], str], progress: Progress) -> None:
+def _hand_out(waiting: list[Job], pool: list[_Worker], workers: int, context: Any) -> None:
+    """Give the next jobs to idle workers, to new ones in the place of those that died with their run, and to more."""
+    for i, worker in enumerate(pool):
+        if waiting and worker.job is None:
+            if not worker.process.is_alive():
+                pool[i] = worker = _Worker(context)
+            worker.give(waiting.pop(0))
+    while waiting and len(pool) < workers:
+        pool.append(_Worker(context))
+        pool[-1].give(waiting.pop(0))
+
+
+def _listen(worker: _Worker, failures: dict[tuple[str, int], str], progress: Progress) -> None:
     """Take one message of a worker: a step, or the end of its run."""
     job = worker.job
     assert job is not None
@@ -168,5 +179,3 @@ def _listen(worker: _Worker, waiting: list[Job], failures: dict[tuple[str, int],
     if kind == "failed":
         failures[job.arm.label, job.seed] = content
     worker.job = None
-    if waiting and worker.process.is_alive():
-        worker.give(waiting.pop(0))

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ from numpy.typing import NDArray
 
 from core.errors import GrpoLabError, near
 from experiments.statistics import SCALARS, Analysis, Curve, Judgement, Plan, Trajectory, judge, scores
-from experiments.statistics.judgement import Status
+from experiments.statistics.predictions import Prediction
+from experiments.statistics.runs import Status
+from experiments.statistics.scalars import last_evaluations
+from experiments.statistics.sequential import Sequential, where_it_stands
 
 STATUSES = ("finished", "running", "interrupted", "failed")
 AXES = ("steps", "sampled_tokens", "seconds")
@@ -36,6 +40,10 @@ _DEFAULTS = {
     "failures": "intersect",
     "floor": 0.0,
     "threshold": None,
+    "questions": "fixed",
+    "race": False,
+    "looks": (),
+    "claim": None,
 }
 _SEED_FOLDER = re.compile(r"seed=(\d+)")
 _STEP_FILE = re.compile(r"step=(\d+)\.json")
@@ -114,6 +122,18 @@ class Run:
     def sampled_tokens(self) -> int | None:
         """Tokens sampled in training so far, discarded groups and greedy baselines included."""
         return int(self.metrics[-1]["total_sampled_tokens"]) if self.metrics else None
+
+    def answers(self, split: str) -> NDArray[np.float64] | None:
+        """[Q, K]: right (1) or wrong (0), by question and sample, of all evaluations that `final` averages.
+
+        None where the evaluations do not tell, or not of the same questions.
+        """
+        tables = [row["correct"] for row in self.evals if row["split"] == split]
+        used = tables[-last_evaluations(len(tables)) :]
+        shapes = {(len(table), *{len(row) for row in table}) for table in used}
+        if len(shapes) != 1 or len(shapes.pop()) != 2:
+            return None
+        return np.concatenate([np.asarray(table, dtype=np.float64) for table in used], axis=1)
 
     def questions(self, split: str) -> list[dict[str, Any]]:
         """The questions of the last evaluation on `split`, with their responses; empty when there is none."""
@@ -222,11 +242,13 @@ class Study:
             metric=str(d["metric"]), baseline=self.baseline, seeds=self.seeds, axis=str(d["axis"]),
             budget=float(d["budget"]), scalar=str(d["scalar"]), family=d["family"], alpha=float(d["alpha"]),
             margin=float(d["margin"]), failures=d["failures"], floor=float(d["floor"]), threshold=d["threshold"],
+            questions=d["questions"], race=bool(d["race"]), looks=tuple((int(n), float(a)) for n, a in d["looks"]),
+            predictions=tuple(Prediction.parse(text) for text in (d["claim"] or {}).get("predictions", ())),
         )  # fmt: skip
 
     @cached_property
     def trajectories(self) -> tuple[Trajectory, ...]:
-        """The runs on disk, in declared order, as the statistics take them.
+        """All planned runs, in declared order, as the statistics take them.
 
         A finished run with an evaluation that lacks the declared metric is a StudyError: leaving a point out would move
         its score.
@@ -234,7 +256,11 @@ class Study:
         suite = self.plan.metric.split("/")[0]
         metrics = [key for key in self.keys if key.startswith(f"{suite}/")]
         found = []
-        for run in self.runs:
+        for arm, seed in product(self.arms, self.seeds):
+            run = self.run(arm, seed)
+            if run is None:
+                found.append(Trajectory(arm, seed, "pending"))
+                continue
             if run.finished:
                 self._require_metric(run)
             curves = {}
@@ -242,7 +268,8 @@ class Study:
                 spent = {axis: self.curve(run.arm, run.seed, key, axis)[0].tolist() for axis in run.axes}
                 if spent["steps"]:
                     curves[key] = Curve(spent, self.curve(run.arm, run.seed, key)[1].tolist())
-            found.append(Trajectory(run.arm, run.seed, run.outcome, curves, str(run.manifest.get("error") or "")))
+            cause = str(run.manifest.get("error") or "")
+            found.append(Trajectory(run.arm, run.seed, run.outcome, curves, cause, run.answers(suite)))
         return tuple(found)
 
     def scores(self) -> dict[str, dict[int, float]]:
@@ -267,12 +294,19 @@ class Study:
             raise StudyError(f"{self.path}: {error}") from None
         if judgement is None:
             return None
-        notes = [f"{arm} has no run yet." for arm in self.arms if not any(run.arm == arm for run in self.runs)]
+        notes = []
         for key, words in PAIRED_BY.items():
             for arm, seeds in self.unlike(key).items():
                 notes.append(self._note_unlike(arm, seeds, key, words))
         analysis = replace(judgement.analysis, notes=(*notes, *judgement.analysis.notes))
         return replace(judgement, analysis=analysis)
+
+    def sequential(self) -> Sequential:
+        """Which arms a race, or a study with looks, runs at which seeds next."""
+        try:
+            return where_it_stands(self.plan, self.scores())
+        except ValueError as error:
+            raise StudyError(f"{self.path}: {error}") from None
 
     def analyze(self) -> Analysis | None:
         """The verdicts of `judge` alone."""
@@ -437,6 +471,10 @@ def _read_evaluations(folder: Path, remedy: str) -> list[dict[str, Any]]:
         if evaluation["split"] in last:
             last[evaluation["split"]].pop("questions", None)
         last[evaluation["split"]] = evaluation
+        evaluation["correct"] = [
+            [bool(sample.get("correct")) for sample in question.get("samples", ())]
+            for question in evaluation.get("questions") or ()
+        ]
         evaluations.append(evaluation)
     return evaluations
 

@@ -7,10 +7,11 @@ a seed. The package needs numpy and scipy only and knows nothing of training, fi
 from experiments.statistics.analysis import analyze
 from experiments.statistics.coupling import Coupling
 from experiments.statistics.effects import friedman, hedges_j, probability_of_improvement, win_rate
-from experiments.statistics.judgement import SCALARS, Curve, Judgement, Plan, Trajectory, judge, scores
+from experiments.statistics.judgement import Judgement, judge
 from experiments.statistics.multiplicity import holm, max_t
 from experiments.statistics.paired import paired_t, tost, wilcoxon_exact
 from experiments.statistics.power import minimum_detectable_effect, power, seeds_needed
+from experiments.statistics.runs import SCALARS, Curve, Plan, Trajectory, scores
 from experiments.statistics.scalars import final, interquartile_mean
 from experiments.statistics.sign_flips import sign_flip_interval, sign_flip_p
 from experiments.statistics.verdict import Analysis, ArmSummary, Comparison

@@ -17,15 +17,18 @@ from difflib import SequenceMatcher
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special
 
 from experiments.statistics.coupling import correlation
 from experiments.statistics.effects import hedges_j, probability_of_improvement, win_rate
 from experiments.statistics.multiplicity import holm, max_t
-from experiments.statistics.paired import paired_t, tost, wilcoxon_exact
+from experiments.statistics.paired import TINY, paired_t, tost, wilcoxon_exact
 from experiments.statistics.power import minimum_detectable_effect
 from experiments.statistics.samples import Array, check_level, differences, is_constant
 from experiments.statistics.scalars import interquartile_mean
 from experiments.statistics.sign_flips import sign_flip_interval, sign_flip_p
+from experiments.statistics.two_level import crossed_t
 from experiments.statistics.verdict import Analysis, ArmSummary, Comparison, Family, Label, Verdict
 from experiments.statistics.wording import (
     FLIP_SEEDS,
@@ -49,6 +52,7 @@ def analyze(
     margin: float = 0.01,
     family: Family = "baseline",
     higher_is_better: bool = True,
+    cells: Mapping[str, Mapping[int, ArrayLike]] | None = None,
     seed: int = 0,
 ) -> Analysis:
     """Judge `scores`, {arm: {seed: score}}, by differences paired by seed; one verdict per comparison.
@@ -60,6 +64,9 @@ def analyze(
     arm, and a note says so. `axis` names what was equal when the scores were taken (steps, sampled tokens). `seed`
     starts the generator of the random flips; all comparisons share the flips.
 
+    `cells` makes the claim one about questions like these, not these questions: {arm: {seed: score of each question}},
+    whose means are `scores`. Seeds and questions are then both a sample, and `crossed_t` decides at any n.
+
     Raises ValueError: fewer than 2 arms, unknown baseline or family, non-finite score, no shared seed, alpha
     outside (0, 0.5), margin <= 0.
     """
@@ -70,9 +77,13 @@ def analyze(
     pairs = [(arm, baseline) for arm in others]
     if family == "all":
         pairs += [(arm, reference) for reference, arm in combinations(others, 2)]
-    rule = Rule(metric, axis, alpha, margin, higher_is_better, n=len(seeds), m=len(pairs))
+    rule = Rule(metric, axis, alpha, margin, higher_is_better, n=len(seeds), m=len(pairs), crossed=cells is not None)
 
-    comparisons = _decide([_measure(pair, table, rule, seed) for pair in pairs], _columns(pairs, table), rule, seed)
+    measured = [_measure(pair, table, rule, seed) for pair in pairs]
+    if cells is not None:
+        answers = {arm: np.array([cells[arm][s] for s in seeds], dtype=np.float64) for arm in table}
+        measured = [_over_questions(c, differences(answers[c.arm], answers[c.baseline]), rule) for c in measured]
+    comparisons = _decide(measured, _columns(pairs, table), rule, seed)
     small_n = small_n_note(rule, comparisons)
     notes += [small_n] if small_n else []
     for comparison in comparisons:
@@ -86,7 +97,7 @@ def analyze(
         family=family,
         higher_is_better=higher_is_better,
         seeds=seeds,
-        arms=tuple(_summary(arm, x) for arm, x in table.items()),
+        arms=tuple(summary(arm, x) for arm, x in table.items()),
         comparisons=tuple(comparisons),
         notes=tuple(notes),
     )
@@ -130,7 +141,9 @@ def _shared_seeds(scores: Mapping[str, Mapping[int, float]]) -> tuple[tuple[int,
     return shared, removal_notes(missing, len(planned))
 
 
-def _summary(arm: str, x: Array) -> ArmSummary:
+def summary(arm: str, scores: ArrayLike) -> ArmSummary:
+    """An arm's scores [n] in brief."""
+    x = np.asarray(scores, dtype=np.float64)
     return ArmSummary(
         arm=arm,
         n=x.size,
@@ -190,9 +203,24 @@ def _measure(pair: tuple[str, str], table: Mapping[str, Array], rule: Rule, seed
         equal_shift=n >= 2 and constant and mean != 0,
         verdict="untestable",
         label="descriptive",
+        test="",
         smaller_than_margin=False,
         sentence="",
     )
+
+
+def _over_questions(c: Comparison, cells: Array, rule: Rule) -> Comparison:
+    """The comparison with seeds and questions both random; cells [S, Q] are its differences."""
+    if c.interval is None:
+        return c
+    crossed = crossed_t(cells, 1 - rule.alpha)
+    p_equivalence = 1.0
+    if crossed.df is not None:
+        p_equivalence = float(special.stdtr(crossed.df, (abs(crossed.mean) - rule.margin) / crossed.standard_error))
+    return dataclasses.replace(
+        c, p_t=crossed.p, interval=crossed.interval, flip_interval=None, p_flip=None, p_wilcoxon=None,
+        simultaneous_interval=crossed_t(cells, 1 - rule.family_alpha).interval, p_equivalence=max(p_equivalence, TINY),
+    )  # fmt: skip
 
 
 def _decide(measured: Sequence[Comparison], columns: Array, rule: Rule, seed: int) -> list[Comparison]:
@@ -200,11 +228,11 @@ def _decide(measured: Sequence[Comparison], columns: Array, rule: Rule, seed: in
     if rule.n < T_SEEDS:
         return [dataclasses.replace(c, sentence=sentence(c, rule)) for c in measured]
     by_t = holm([c.p_t or 1.0 for c in measured]).tolist()
-    by_flips = max_t(columns, np.random.default_rng(seed)).tolist()
+    by_flips = max_t(columns, np.random.default_rng(seed)).tolist() if not rule.crossed else [None] * len(measured)
     equivalence = holm([c.p_equivalence or 1.0 for c in measured]).tolist()
     decided = []
     for c, p_t, p_flip, p_equivalence in zip(measured, by_t, by_flips, equivalence, strict=True):
-        primary = p_t if rule.n < FLIP_SEEDS else p_flip
+        primary = p_flip if rule.flips else p_t
         verdict, label = _verdict(c, primary, p_equivalence, rule)
         settled = dataclasses.replace(
             c,
@@ -214,6 +242,7 @@ def _decide(measured: Sequence[Comparison], columns: Array, rule: Rule, seed: in
             p_equivalence=p_equivalence,
             verdict=verdict,
             label=label,
+            test=rule.test if label != "descriptive" else "",
             smaller_than_margin=verdict in ("better", "worse") and p_equivalence <= rule.alpha,
         )
         decided.append(dataclasses.replace(settled, sentence=sentence(settled, rule)))
@@ -223,7 +252,7 @@ def _decide(measured: Sequence[Comparison], columns: Array, rule: Rule, seed: in
 def _verdict(c: Comparison, p: float, p_equivalence: float, rule: Rule) -> tuple[Verdict, Label]:
     if not c.sd_difference:
         return "untestable", "descriptive"
-    label: Label = "model-based" if rule.n < FLIP_SEEDS else "distribution-free"
+    label: Label = "distribution-free" if rule.flips else "model-based"
     if p <= rule.alpha:
         return ("better" if (c.mean_difference > 0) == rule.higher_is_better else "worse"), label
     if p_equivalence <= rule.alpha:

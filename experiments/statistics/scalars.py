@@ -36,8 +36,12 @@ def final(budget: Sequence[float], values: Sequence[float], common_budget: float
     "best checkpoint": picking the largest of noisy evaluations rewards noise.
     """
     _, used = _finite(budget, values, common_budget, "final")
-    k = max(3, -(-used.size // 10))  # integer arithmetic: 0.1 * 30 exceeds 3 in floats
-    return float(used[-k:].mean())
+    return float(used[-last_evaluations(used.size) :].mean())
+
+
+def last_evaluations(n: int) -> int:
+    """How many of n evaluations `final` averages."""
+    return max(3, -(-n // 10))  # integer arithmetic: 0.1 * 30 exceeds 3 in floats
 
 
 def auc(budget: Sequence[float], values: Sequence[float], common_budget: float) -> float:

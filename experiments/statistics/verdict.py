@@ -9,7 +9,7 @@ from experiments.statistics.samples import Interval
 
 Family: TypeAlias = Literal["baseline", "all"]
 Verdict: TypeAlias = Literal["better", "worse", "equivalent", "inconclusive", "untestable"]
-Label: TypeAlias = Literal["model-based", "distribution-free", "descriptive"]
+Label: TypeAlias = Literal["model-based", "distribution-free", "anytime", "descriptive"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class Comparison:
 
     `label` says what the verdict rests on: "model-based" needs normal differences, which cannot be checked at
     such n (equivalence is always of this kind); "distribution-free" holds whatever distribution the two arms
-    share, but does not cover arms with equal means and different shapes; "descriptive" is no test. `None`
+    share, but does not cover arms with equal means and different shapes; "anytime" holds whenever one stops, if
+    differences are symmetric about 0; "descriptive" is no test. `test` names what `adjusted_p` comes from. `None`
     stands for what is not defined: every p and interval below 3 seeds, ratios to a spread of zero.
     `equal_shift`: all differences are one non-zero number, which usually means that the seed is not applied.
     `smaller_than_margin`: better or worse, yet equivalent within the margin.
@@ -75,6 +76,7 @@ class Comparison:
     equal_shift: bool
     verdict: Verdict
     label: Label
+    test: str
     smaller_than_margin: bool
     sentence: str
 

@@ -28,11 +28,27 @@ class Rule:
     higher_is_better: bool
     n: int
     m: int
+    crossed: bool = False
+    """Whether questions are a sample as well: the t test over seeds and questions then decides at any n."""
 
     @property
     def measured(self) -> str:
         """The metric, and at equal what the arms are compared."""
         return f"{self.metric} at equal {self.axis.replace('_', ' ')}" if self.axis else self.metric
+
+    @property
+    def flips(self) -> bool:
+        """Whether sign flips decide, which n alone says."""
+        return self.n >= FLIP_SEEDS and not self.crossed
+
+    @property
+    def test(self) -> str:
+        """What the adjusted p comes from."""
+        if self.crossed:
+            return "t over seeds and questions, Holm"
+        if not self.flips:
+            return "paired t, Holm"
+        return "max-T over all joint sign flips" if self.n <= EXACT_SEEDS else "max-T over random joint sign flips"
 
     @property
     def family_alpha(self) -> float:
@@ -58,7 +74,7 @@ def sentence(c: Comparison, rule: Rule) -> str:
         f"mean difference {c.mean_difference:+.3g}, {_percent(1 - rule.alpha)} interval "
         f"[{c.interval[0]:+.3g}, {c.interval[1]:+.3g}], {c.n} seeds"
     )
-    test = f"adjusted p = {c.adjusted_p:.4g} ({_test(c.n)}, m = {rule.m})"
+    test = f"adjusted p = {c.adjusted_p:.4g} ({c.test}, m = {rule.m})"
     if c.verdict == "equivalent":
         return f"{head} within ±{rule.margin:g} ({c.label}); {observed}, TOST p = {c.p_equivalence:.4g}, {test}."
     if c.verdict == "inconclusive":
@@ -142,12 +158,6 @@ def _why_untestable(c: Comparison) -> str:
     if c.n < T_SEEDS:
         return f"{c.n} paired seed{'s' * (c.n > 1)}, a test takes {T_SEEDS}"
     return "identical shift on every seed" if c.equal_shift else "identical scores on every seed"
-
-
-def _test(n: int) -> str:
-    if n < FLIP_SEEDS:
-        return "paired t, Holm"
-    return "max-T over all joint sign flips" if n <= EXACT_SEEDS else "max-T over random joint sign flips"
 
 
 def _percent(fraction: float) -> str:

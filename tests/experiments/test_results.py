@@ -142,8 +142,8 @@ def test_the_analysis_names_arms_it_left_out_and_refuses_pairs_that_are_none(fol
     (folder / "study.json").write_text(json.dumps(record))
     analysis = load_study(folder).analyze()
     assert analysis is not None
-    assert analysis.notes[0] == "rloo has no run yet."
-    assert analysis.notes[1].startswith("dapo varies what its prompts come from, so at seed 1")
+    assert analysis.notes[1] == "rloo has no finished run: it is compared with nothing."
+    assert analysis.notes[0].startswith("dapo varies what its prompts come from, so at seed 1")
 
 
 @pytest.mark.parametrize(

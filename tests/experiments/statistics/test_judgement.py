@@ -2,14 +2,18 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.statistics import Curve, Judgement, Plan, Trajectory, judge, scores
+from experiments.statistics.predictions import Prediction
+from experiments.statistics.two_level import crossed_t
 
 PLAN = Plan(metric="accuracy", baseline="base", seeds=(0, 1, 2, 3, 4), budget=4, margin=0.02)
 
@@ -226,3 +230,116 @@ def test_no_run_leaves_silently(missing: set[tuple[str, int]], data: st.DataObje
         assert row.planned == row.finished + row.failed + row.lost + row.pending == 5
     if len(judgement.analysis.seeds) < 5:
         assert any(note.startswith("Interim") or "removed from every arm" in note for note in judgement.analysis.notes)
+
+
+# races and looks
+
+TEN = dataclasses.replace(PLAN, seeds=tuple(range(10)), race=True)
+
+
+def test_a_race_says_who_runs_next_and_gives_no_fixed_n_p() -> None:
+    base = [0.5 + 0.01 * (s % 3) for s in range(7)]
+    better = [score + 0.1 + 0.001 * (s % 2) for s, score in enumerate(base)]
+    judgement = judged(TEN, study(base, better))
+    assert judgement.sequential is not None
+    assert judgement.sequential.stop == "decided"
+    assert judgement.sequential.row == 6  # the seventh row was run, but counts no more: six nearly equal ones decide
+    comparison = judgement.analysis.comparisons[0]
+    assert (comparison.verdict, comparison.label, comparison.n) == ("better", "anytime", 6)
+    assert "anytime p = 0.0" in comparison.sentence
+    assert [getattr(comparison, p) for p in ("p_t", "p_flip", "p_wilcoxon", "p_equivalence", "flip_interval")] == [
+        None
+    ] * 5
+    assert comparison.adjusted_p == pytest.approx(1 / 20.12, rel=0.02)
+    assert (judgement.policies, judgement.axes, judgement.exploratory) == ({}, {}, ())
+    assert (
+        "6 of at most 10 seeds were run: it ended because every comparison was decided" in judgement.analysis.notes[-1]
+    )
+    text = json.dumps(judgement.to_json())
+    assert "paired t" not in text
+    assert "TOST" not in text
+
+
+def test_a_race_without_a_decision_goes_on() -> None:
+    judgement = judged(TEN, study(BASE, [0.4, 0.6, 0.5, 0.6, 0.5]))
+    assert judgement.sequential is not None
+    assert (judgement.sequential.stop, judgement.sequential.row) == (None, 5)
+    assert judgement.sequential.live == ("base", "arm")
+    assert judgement.analysis.comparisons[0].verdict == "inconclusive"
+
+
+def test_looks_take_the_first_that_decides() -> None:
+    plan = dataclasses.replace(PLAN, looks=((3, 0.02), (5, 0.03)))
+    judgement = judged(plan, study(BASE, BETTER))
+    assert judgement.sequential is not None
+    assert judgement.sequential.stop == "decided"
+    assert "Look 1 of 2, after 3 seeds, at level 0.02" in judgement.analysis.comparisons[0].sentence
+    assert judge(plan, study(BASE[:2], BETTER[:2])) is None  # no look is due
+
+
+# two levels of noise
+
+
+def with_answers(runs: Sequence[Trajectory], right: Any) -> list[Trajectory]:
+    """Every run answers 4 questions twice; `right(arm, seed)` is how many of the 8 answers are right, in order."""
+    return [
+        dataclasses.replace(each, answers=(np.arange(8) < right(each.arm, each.seed)).reshape(4, 2).astype(float))
+        for each in runs
+    ]
+
+
+def test_variance_is_split_where_answers_are_known() -> None:
+    found = judged(PLAN, with_answers(study(BASE, BETTER), lambda arm, seed: 4 + seed % 2 + 2 * (arm == "arm")))
+    split = found.variances["arm", "base"]
+    assert split.seed == pytest.approx(0)  # the same gain on every seed, on the same question
+    assert split.question > 0
+    assert judged(PLAN, study(BASE, BETTER)).variances == {}
+
+
+def test_a_claim_about_questions_like_these_is_judged_over_seeds_and_questions() -> None:
+    plan = dataclasses.replace(PLAN, questions="population")
+    runs = with_answers(study(BASE, BETTER), lambda arm, seed: 4 + seed % 2 + 2 * (arm == "arm"))
+    comparison = judged(plan, runs).analysis.comparisons[0]
+    assert comparison.test == "t over seeds and questions, Holm"
+    assert comparison.label == "model-based"
+    assert comparison.p_flip is None
+    # d by question, the same at every seed but for where the odd seeds' extra answer falls
+    answers = np.array([run.answers for run in runs], dtype=np.float64).mean(axis=2)
+    d = answers[5:] - answers[:5]
+    assert comparison.p_t == pytest.approx(crossed_t(d).p)
+    with pytest.raises(ValueError, match="arm 'base', seed 0 lacks the answers by question"):
+        judge(plan, study(BASE, BETTER))
+
+
+# predictions
+
+
+def test_what_was_predicted_is_judged_when_all_runs_have_ended() -> None:
+    plan = dataclasses.replace(PLAN, predictions=(Prediction.parse("arm > base on accuracy by 0.02"),))
+    judgement = judged(plan, study(BASE, BETTER))
+    assert judgement.claim is not None
+    assert judgement.claim.outcome == "supported"
+    assert judged(plan, study(BASE, BETTER[:4])).claim is None
+
+
+def test_a_prediction_on_another_metric_leaves_out_what_was_not_measured() -> None:
+    length = [Curve({"steps": [0, 1, 2, 3, 4]}, [math.nan, *[9.0 + seed % 2 + extra] * 4])
+              for extra in (0, 2) for seed in range(5)]  # fmt: skip
+    length[9] = Curve({"steps": [0, 1, 2, 3, 4]}, [math.nan, *[11.5] * 4])
+    runs = [
+        dataclasses.replace(each, curves={**each.curves, "length": curve})
+        for each, curve in zip(study(BASE, BETTER), length, strict=True)
+    ]
+    plan = dataclasses.replace(PLAN, predictions=(Prediction.parse("arm < base on length by 0.5"),))
+    claim = judged(plan, runs).claim
+    assert claim is not None
+    assert claim.outcome == "not supported"
+    assert claim.assessments[0].comparison.mean_difference == pytest.approx(2.1)
+
+
+def test_a_run_that_ended_before_the_declared_budget_is_named() -> None:
+    short = Curve({"steps": [0, 1, 2, 3], "sampled_tokens": [0, 100, 200, 300]}, [0.2, 0.5, 0.5, 0.5])
+    runs = [*study(BASE, BETTER[:4]), Trajectory("arm", 4, "finished", {"accuracy": short})]
+    notes = judged(PLAN, runs).analysis.notes
+    assert any("1 of 10 finished runs ended before the declared budget of 4 steps, the first (arm seed 4) at 3" in n
+               for n in notes)  # fmt: skip

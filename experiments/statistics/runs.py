@@ -1,0 +1,174 @@
+"""The runs of a study, as statistics sees them: what was planned, what became of each run, and its one number."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, Protocol, TypeAlias
+
+from experiments.statistics.predictions import Prediction
+from experiments.statistics.samples import Array
+from experiments.statistics.scalars import auc, final
+from experiments.statistics.verdict import Family
+
+Policy: TypeAlias = Literal["worst", "intersect"]
+Status: TypeAlias = Literal["finished", "failed", "lost", "pending"]
+Questions: TypeAlias = Literal["fixed", "population"]
+
+
+class Scalar(Protocol):
+    """Reduces a curve to one number."""
+
+    def __call__(self, budget: Sequence[float], values: Sequence[float], common_budget: float) -> float:
+        """`budget` and `values` [N]."""
+
+
+SCALARS: Final[Mapping[str, Scalar]] = {"final": final, "auc": auc}
+"""What a run may be judged by: its last evaluations, or the area under its curve."""
+POLICIES: Final[tuple[Policy, ...]] = ("worst", "intersect")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was declared before the first run; anything else is exploratory."""
+
+    metric: str
+    baseline: str
+    seeds: tuple[int, ...]
+    """In the order in which they are run."""
+    axis: str = "steps"
+    budget: float | None = None
+    """In units of the axis; None: the least that a finished run has spent (tables without a declaration)."""
+    scalar: str = "final"
+    family: Family = "baseline"
+    alpha: float = 0.05
+    margin: float = 0.01
+    """The smallest difference of interest, in the metric's unit."""
+    higher_is_better: bool = True
+    failures: Policy = "worst"
+    floor: float = 0.0
+    """The score of a failed run that was not even evaluated at step 0; a failed run never scores better than this."""
+    threshold: float | None = None
+    """For `time_to`: the score to be reached."""
+    questions: Questions = "fixed"
+    """What the claim is about: these questions, or questions like these, so that they are a sample as seeds are."""
+    race: bool = False
+    """Look after every seed, and stop when all is decided."""
+    looks: tuple[tuple[int, float], ...] = ()
+    """Looks after so many seeds, each at its own level."""
+    predictions: tuple[Prediction, ...] = ()
+
+    @property
+    def sequential(self) -> bool:
+        """Whether the study may end before its last seed."""
+        return self.race or bool(self.looks)
+
+    @property
+    def measured(self) -> str:
+        """The metric, and at equal what the arms are compared."""
+        return f"{self.metric} at equal {self.axis.replace('_', ' ')}"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One metric of one run, evaluation by evaluation."""
+
+    spent: Mapping[str, Sequence[float]]
+    """By axis, [N]: what had been spent at each evaluation."""
+    values: Sequence[float]
+
+    @property
+    def measured(self) -> "Curve":
+        """The evaluations at which there was something to measure."""
+        known = [place for place, value in enumerate(self.values) if math.isfinite(value)]
+        spent = {axis: [each[place] for place in known] for axis, each in self.spent.items()}
+        return Curve(spent, [self.values[place] for place in known])
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One planned run.
+
+    `finished`: it reached its budget. `failed`: of the method's own doing, or for an unknown cause. `lost`: the
+    machine's doing (a full disk, a lost worker), so the method is not to blame. `pending`: it has not come to its end.
+    """
+
+    arm: str
+    seed: int
+    status: Status
+    curves: Mapping[str, Curve] = field(default_factory=dict, repr=False)
+    cause: str = ""
+    answers: Array | None = field(default=None, repr=False, compare=False)
+    """[Q, K]: right or wrong, by question and sample, of the evaluations that `final` averages."""
+
+
+def check(plan: Plan, runs: Sequence[Trajectory]) -> None:
+    """ValueError for a plan that cannot be, and for runs that are none of its own."""
+    if plan.scalar not in SCALARS:
+        raise ValueError(f"judge: unknown scalar {plan.scalar!r}; choose one of {', '.join(SCALARS)}")
+    if plan.failures not in POLICIES:
+        raise ValueError(f"judge: unknown failure policy {plan.failures!r}; choose one of {', '.join(POLICIES)}")
+    if plan.race and plan.looks:
+        raise ValueError("judge: a study is raced or has looks, not both")
+    if plan.sequential and plan.failures != "worst":
+        raise ValueError("judge: a study that may end early takes failed runs at their declared score ('worst')")
+    if plan.questions == "population" and (plan.sequential or plan.scalar != "final"):
+        raise ValueError("judge: a claim about questions like these takes the scalar 'final' and all seeds")
+    seen: set[tuple[str, int]] = set()
+    for run in runs:
+        if (run.arm, run.seed) in seen:
+            raise ValueError(f"judge: arm {run.arm!r}, seed {run.seed} is there twice; a seed has one run in an arm")
+        seen.add((run.arm, run.seed))
+        if run.seed not in plan.seeds:
+            raise ValueError(f"judge: arm {run.arm!r} has seed {run.seed}, which the plan does not know")
+        if run.status == "finished" and plan.metric not in run.curves:
+            raise ValueError(
+                f"judge: arm {run.arm!r}, seed {run.seed} is finished but has no {plan.metric!r}; it has "
+                f"{', '.join(run.curves) or 'nothing'}"
+            )
+
+
+def scores(
+    plan: Plan, runs: Iterable[Trajectory], axis: str, budget: float | None, policy: Policy
+) -> dict[str, dict[int, float]]:
+    """One number a run, {arm: {seed: score}}: finished runs by their curve, failed ones as the policy has it.
+
+    `worst` gives a failed run the worse of its score before training and the declared floor: known before any later
+    seed is seen. `intersect` leaves its seed out of every arm, as both do with lost and pending runs.
+    """
+    runs = list(runs)
+    if budget is None:
+        budget = least_spent(plan, runs, axis)
+    table: dict[str, dict[int, float]] = {arm: {} for arm in arms_of(runs)}
+    for run in sorted(runs, key=lambda r: plan.seeds.index(r.seed)):
+        if run.status == "finished":
+            table[run.arm][run.seed] = _score(run, plan.metric, plan.scalar, axis, budget)
+        elif run.status == "failed" and policy == "worst":
+            table[run.arm][run.seed] = _imputed(plan, run)
+    return table
+
+
+def arms_of(runs: Iterable[Trajectory]) -> list[str]:
+    """The arms, in order of appearance."""
+    return list(dict.fromkeys(run.arm for run in runs))
+
+
+def least_spent(plan: Plan, runs: Iterable[Trajectory], axis: str) -> float:
+    """The budget that every finished run has: on an axis without a declared one."""
+    return min((run.curves[plan.metric].spent[axis][-1] for run in runs if run.status == "finished"), default=0.0)
+
+
+def _score(run: Trajectory, metric: str, scalar: str, axis: str, budget: float) -> float:
+    curve = run.curves[metric]
+    if axis not in curve.spent:
+        raise ValueError(f"judge: arm {run.arm!r}, seed {run.seed} has no {axis!r}; it has {', '.join(curve.spent)}")
+    try:
+        return SCALARS[scalar](curve.spent[axis], curve.values, budget)
+    except ValueError as error:
+        raise ValueError(f"arm {run.arm!r}, seed {run.seed}: {error}") from None
+
+
+def _imputed(plan: Plan, run: Trajectory) -> float:
+    curve = run.curves.get(plan.metric)
+    worse = min if plan.higher_is_better else max
+    before = [value for value in (curve.values[:1] if curve else ()) if math.isfinite(value)]
+    return worse([plan.floor, *before])

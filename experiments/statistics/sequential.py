@@ -1,0 +1,109 @@
+"""Studies that may end before their last seed: races and pre-declared looks, as verdicts like any other study's."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+from experiments.statistics.analysis import analyze, summary
+from experiments.statistics.looks import Looks, Stop
+from experiments.statistics.racing import RaceDecision, race
+from experiments.statistics.runs import Plan
+from experiments.statistics.samples import Interval
+from experiments.statistics.verdict import Analysis, Comparison
+
+
+@dataclass(frozen=True)
+class Sequential:
+    """How far a race or a study with looks has come.
+
+    `live` arms run at seeds number `row` (from 0) to `until` (not included) before anybody looks again, unless there is
+    a `stop`: every comparison is `decided`, all by equivalence (`equivalent`), or the `budget` of seeds is spent.
+    `dropped` is {arm: rows it had run when it left}.
+    """
+
+    live: tuple[str, ...]
+    row: int
+    until: int
+    dropped: Mapping[str, int]
+    stop: Stop | None
+
+
+def where_it_stands(plan: Plan, table: Mapping[str, Mapping[int, float]]) -> Sequential:
+    """Which arms to run at which seed next, from the scores {arm: {seed: score}} so far."""
+    return analyze_sequentially(plan, table)[0]
+
+
+def analyze_sequentially(plan: Plan, table: Mapping[str, Mapping[int, float]]) -> tuple[Sequential, Analysis | None]:
+    """Where a race or a study with looks stands, and its verdicts: none before the first whole row or look."""
+    return _raced(plan, table) if plan.race else _looked(plan, table)
+
+
+def _raced(plan: Plan, table: Mapping[str, Mapping[int, float]]) -> tuple[Sequential, Analysis | None]:
+    state = race(
+        table, seeds=plan.seeds, baseline=plan.baseline, metric=plan.measured, alpha=plan.alpha, margin=plan.margin,
+        family=plan.family, higher_is_better=plan.higher_is_better,
+    )  # fmt: skip
+    sequential = Sequential(state.live_arms, state.row, state.row + 1, state.dropped, state.stop)
+    if not state.row:
+        return sequential, None
+    rows = {arm: plan.seeds[: state.dropped.get(arm, state.row)] for arm in table}
+    run = {arm: {seed: table[arm][seed] for seed in seeds} for arm, seeds in rows.items()}
+    comparisons = tuple(_anytime(c, run, plan) for c in state.comparisons)
+    notes = (*state.notes, _progress(sequential, plan))
+    return sequential, Analysis(
+        metric=plan.metric, axis=plan.axis, baseline=plan.baseline, alpha=plan.alpha, margin=plan.margin,
+        family=plan.family, higher_is_better=plan.higher_is_better, seeds=plan.seeds[: state.row],
+        arms=tuple(summary(arm, list(scores.values())) for arm, scores in run.items()), comparisons=comparisons,
+        notes=notes,
+    )  # fmt: skip
+
+
+def _anytime(c: RaceDecision, run: Mapping[str, Mapping[int, float]], plan: Plan) -> Comparison:
+    """A race's comparison in the form of all others: effects as usual, and no fixed-n p or interval at all."""
+    seeds = plan.seeds[: c.n]
+    pair = {arm: {seed: run[arm][seed] for seed in seeds} for arm in (c.baseline, c.arm)}
+    plain = analyze(
+        pair, baseline=c.baseline, metric=plan.metric, alpha=plan.alpha, margin=plan.margin,
+        higher_is_better=plan.higher_is_better,
+    ).comparisons[0]  # fmt: skip
+    tested = c.verdict != "untestable"
+    return replace(
+        plain, interval=_bounded(c.interval), simultaneous_interval=_bounded(c.simultaneous_interval),
+        flip_interval=None, p_t=None, p_flip=None, p_wilcoxon=None, adjusted_p_t=None, adjusted_p_flip=None,
+        adjusted_p=c.adjusted_p_anytime if tested else None, p_equivalence=None, detectable=None, seeds_for_margin=None,
+        seeds_for_margin_high=None, verdict=c.verdict, label="anytime" if tested else "descriptive",
+        test="sign-flip betting, anytime" if tested else "", smaller_than_margin=c.smaller_than_margin,
+        sentence=c.sentence,
+    )  # fmt: skip
+
+
+def _bounded(interval: Interval | None) -> Interval | None:
+    return interval if interval is not None and all(abs(bound) < float("inf") for bound in interval) else None
+
+
+def _looked(plan: Plan, table: Mapping[str, Mapping[int, float]]) -> tuple[Sequential, Analysis | None]:
+    test = partial(
+        analyze, baseline=plan.baseline, metric=plan.metric, axis=plan.axis, margin=plan.margin, family=plan.family,
+        higher_is_better=plan.higher_is_better,
+    )  # fmt: skip
+    state = Looks(plan.looks, plan.alpha).decide(table, plan.seeds, lambda scores, level: test(scores, alpha=level))
+    sequential = Sequential(tuple(table), state.row, state.next_look or state.row, {}, state.stop)
+    if not state.analyses:
+        return sequential, None
+    last = state.analyses[-1]
+    settled = {
+        (d.comparison.arm, d.comparison.baseline): replace(d.comparison, sentence=d.sentence) for d in state.decided
+    }
+    comparisons = tuple(settled.get((c.arm, c.baseline), c) for c in last.comparisons)
+    looks = ", ".join(f"{level:g} after {n}" for n, level in plan.looks)
+    note = f"Looks declared before the study, with levels that sum to at most {plan.alpha:g}: {looks} seeds."
+    return sequential, replace(last, comparisons=comparisons, notes=(*last.notes, note, _progress(sequential, plan)))
+
+
+def _progress(state: Sequential, plan: Plan) -> str:
+    left = "; ".join(f"{arm} left after {row} seeds" for arm, row in state.dropped.items())
+    end = {
+        "decided": "it ended because every comparison was decided", "equivalent": "it ended because all are equivalent",
+        "budget": "it ran to its last seed", None: "it goes on",
+    }[state.stop]  # fmt: skip
+    return f"{state.row} of at most {len(plan.seeds)} seeds were run: {end}{'; ' * bool(left)}{left}."
