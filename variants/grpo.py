@@ -4,8 +4,8 @@
     loss = -1/R sum_i 1/n_i sum_t min(q_it A_i, clip(q_it, 1 - eps_low, 1 + eps_high) A_i) + kl_coef * KL
 
 The KL term is k3 to the reference policy, in the loss. Its coefficient is a setting of the experiment (0.04 in the
-paper, 0.001 in R1-Zero, 0 in most work since) and is 0 unless bound. With `kl_place` "reward" it is taken off the reward
-instead.
+paper, 0.001 in R1-Zero, 0 in most work since) and is 0 unless bound. With `kl_place` "reward" it is taken off the
+reward instead.
 """
 
 from typing import Literal
