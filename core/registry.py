@@ -395,6 +395,14 @@ def bindings_in_force() -> dict[tuple[str, str], Any]:
     }
 
 
+def referenced(value: Any) -> Part | None:
+    """The part that an unresolved gin reference names, called or not; None for any other value, a macro too."""
+    if not isinstance(value, gin.config.ConfigurableReference):
+        return None
+    found: Part | None = getattr(value.configurable.wrapped, "part", None)
+    return found
+
+
 def bindings_used() -> set[tuple[str, str]]:
     """(selector, parameter) pairs whose binding has reached a call since the config was parsed."""
     return set(_USED)

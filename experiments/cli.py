@@ -2,9 +2,7 @@
 
 import argparse
 import importlib
-import json
 import os
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +12,7 @@ from rich.console import Console
 
 from core.errors import GrpoLabError, near
 from experiments.check.command import add_options as add_check_options
+from experiments.foreign.command import add_options as add_table_options
 from experiments.lens.command import add_options as add_lens_options
 from experiments.options import add_config_options
 
@@ -41,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        goes_on = "; the same command goes on from here" if options.run in (run_train, run_compare) else ""
+        goes_on = "; the same command goes on from here" if options.resumable else ""
         print(f"stopped{goes_on}", file=sys.stderr)
         return 130
 
@@ -65,7 +64,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=text)
-        added.set_defaults(run=run)
+        added.set_defaults(run=run, resumable=False)
         return added
 
     listed = command("list", run_list, "List every registered part by kind.")
@@ -81,45 +80,54 @@ def make_parser() -> argparse.ArgumentParser:
     looked = command("lens", late("lens.command", "run_lens"), "Measure the gradient itself: bias, variance, cost.")
     add_lens_options(looked)
 
-    trained = command("train", run_train, "Train one run.")
+    trained = command("train", late("run", "run_train"), "Train one run.")
+    trained.set_defaults(resumable=True)
     add_config_options(trained)
     trained.add_argument("--seed", type=int, default=0)
     trained.add_argument("--out", default=OUT, metavar="FOLDER", help=f"default: {OUT}")
     trained.add_argument("--name", default="train", help="the run's folder in FOLDER (default: train)")
 
-    compared = command("compare", run_compare, "Run arms x seeds and end with the verdicts.")
-    add_config_options(compared)
-    compared.add_argument("--seeds", default="5", metavar="N|LIST", help="8, or 0,1,2 (default: 5)")
-    compared.add_argument("--workers", type=int, default=None, help="processes (default: one per CPU core)")
-    compared.add_argument("--out", default=OUT, metavar="FOLDER", help=f"default: {OUT}")
-    compared.add_argument("--dry-run", action="store_true", help="check everything, show the arms, run nothing")
-    compared.add_argument("--json", action="store_true", help="print the analysis as JSON")
-
-    for name, function, text in (
-        ("analyze", run_analyze, "Verdicts of a study that has been run."),
-        ("report", run_report, "Write a study's report, one HTML file."),
+    for name, text in (
+        ("compare", "Run arms x seeds and end with the verdicts."),
+        ("ablate", "Make arms of axes and a design (ablate.*), run them and end with the verdicts."),
+        ("tune", "Try learning rates for every arm of a study, on seeds and questions of their own."),
     ):
-        added = command(name, function, text)
-        added.add_argument("folder", help="the study's folder, e.g. runs/demo")
-        if name == "analyze":
-            added.add_argument("--json", action="store_true", help="print the analysis as JSON")
+        studied = command(name, late("run", f"run_{name}"), text)
+        studied.set_defaults(resumable=True)
+        add_config_options(studied)
+        if name == "tune":
+            studied.add_argument("--rates", default=None, metavar="LIST", help="1e-4,3e-4,1e-3 (default: tune.rates)")
+        seeds = ("3", "3") if name == "tune" else (None, "compare.seeds, or 5")
+        studied.add_argument("--seeds", default=seeds[0], metavar="N|LIST", help=f"8, or 0,1,2 (default: {seeds[1]})")
+        studied.add_argument("--workers", type=int, default=None, help="processes (default: one per CPU core)")
+        studied.add_argument("--out", default=OUT, metavar="FOLDER", help=f"default: {OUT}")
+        studied.add_argument("--dry-run", action="store_true",
+                             help="run no arm: check everything, show the arms, forecast cost and power")  # fmt: skip
+        studied.add_argument("--no-probe", action="store_true",
+                             help="with --dry-run: do not measure two steps of the baseline")  # fmt: skip
+        if name != "tune":
+            studied.add_argument("--race", action="store_true",
+                                 help="look after every seed and stop when all is decided (compare.race)")  # fmt: skip
+            studied.add_argument("--json", action="store_true", help="print the analysis as JSON")
+
+    analyzed = command("analyze", run_analyze, "Verdicts of a study that has been run, or of anybody's CSV files.")
+    analyzed.add_argument("paths", nargs="+", metavar="PATH", help="a study's folder, e.g. runs/demo, or CSV files")
+    analyzed.add_argument("--json", action="store_true", help="print the analysis as JSON")
+    add_table_options(analyzed)
+
+    reported = command("report", run_report, "Write a study's report, one HTML file.")
+    reported.add_argument("folder", help="the study's folder, e.g. runs/demo")
+
+    watched = command("watch", late("watch", "run_watch"), "Watch a study while it runs, here and as a local page.")
+    watched.add_argument("folder", help="the study's folder, e.g. runs/demo")
+    watched.add_argument("--port", type=int, default=0, help="of the page on 127.0.0.1 (default: any that is free)")
+    watched.add_argument("--once", action="store_true", help="print the present state and end")
 
     based = command("make-base", run_make_base, "Pretrain the embedded base model anew (minutes on one core).")
     based.add_argument("folder")
     based.add_argument("--seed", type=int, default=0)
     based.add_argument("--steps", type=int, default=3000)
     return parser
-
-
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """`8` means seeds 0 to 7; `0,1,5` means these."""
-    try:
-        seeds = tuple(int(part) for part in text.split(",")) if "," in text else tuple(range(int(text)))
-    except ValueError:
-        raise GrpoLabError(f"--seeds {text}: give a number of seeds (8) or a list (0,1,2)") from None
-    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
-        raise GrpoLabError(f"--seeds {text}: seeds must be at least one, different, and not negative")
-    return seeds
 
 
 def run_list(options: argparse.Namespace) -> int:
@@ -138,99 +146,19 @@ def run_list(options: argparse.Namespace) -> int:
     return 0
 
 
-def run_train(options: argparse.Namespace) -> int:
-    """`grpolab train`."""
-    import core.registry as registry
-    from core.policy import locate
-    from experiments.launch import Job, launch
-    from experiments.progress import Progress
-    from experiments.study import CONFIGS, Arm, build, find_config
-
-    files = [find_config(file) for file in options.config or ["embedded"]]
-    with registry.config(files, options.bind, include_from=[CONFIGS]):
-        recipe = build("train")
-        locate(recipe.policy.model)  # before anything is written
-        # a study's file may be trained from: what declares the study is not for this command
-        keys = [key for key in registry.bindings_in_force() if key[0] != "settings.compare"]
-        registry.refuse_unused(keys, registry.bindings_used(), recipe.parts, [recipe.variant.name])
-        text = registry.config_text()
-    text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("compare."))
-    folder = Path(options.out) / options.name / recipe.variant.name / f"seed={options.seed}"
-    job = Job(Arm(recipe.variant.name, ()), options.seed, text, str(folder))
-    console = Console()
-    with Progress(1, int(job.store.is_finished), recipe.steps, console) as progress:
-        failures = {} if job.store.is_finished else launch([job], 1, progress)
-    for message in failures.values():
-        raise GrpoLabError(message)
-    console.print(f"{folder}: finished; the trained model is in {folder / 'checkpoint'}", soft_wrap=True)
-    return 0
-
-
-def run_compare(options: argparse.Namespace) -> int:
-    """`grpolab compare`."""
-    from experiments.launch import Job, launch
-    from experiments.progress import Progress
-    from experiments.study import facts, find_config, prepare_study
-
-    if not options.config and not options.bind:
-        raise GrpoLabError("compare needs a study: -c FILE.gin (try: grpolab compare -c demo)")
-    workers = options.workers if options.workers is not None else os.cpu_count() or 1
-    if workers < 1:
-        raise GrpoLabError(f"--workers {workers}: must be at least 1")
-    study = prepare_study([find_config(file) for file in options.config], options.bind, parse_seeds(options.seeds))
-    folder = Path(options.out) / study.settings.name
-    console = Console(stderr=options.json)
-    steps = next(iter(study.recipes.values())).steps
-    jobs = [
-        Job(arm, seed, study.config, str(folder / arm.label / f"seed={seed}"))
-        for seed in study.seeds
-        for arm in study.settings.arms
-    ]
-    console.print(
-        f"{folder}: {len(study.settings.arms)} arms x {len(study.seeds)} seeds x {steps} steps",
-        highlight=False,
-    )
-    for warning in study.confounded():
-        console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False)
-    if options.dry_run:
-        for label, recipe in study.recipes.items():
-            console.print(f"\n[bold]{label}[/]\n{recipe.variant}", highlight=False)
-        return 0
-    study.declare(folder, "grpolab " + shlex.join(sys.argv[1:]))
-    for job in jobs:  # finished ones too: an edit in the middle would mix two estimators in one verdict
-        job.store.refuse_other(facts(study.config, job.arm, job.seed)["identity"])
-    left = [job for job in jobs if not job.store.is_finished]
-    with Progress(len(jobs), len(jobs) - len(left), steps, console) as progress:
-        failures = launch(left, workers, progress) if left else {}
-    for (arm, seed), message in failures.items():
-        console.print(f"\n{arm} seed {seed} failed: {message}", style="red", highlight=False, markup=False)
-    code = conclude(folder, console, as_json=options.json)
-    return 1 if failures else code
-
-
-def conclude(folder: Path, console: Console, *, as_json: bool = False) -> int:
-    """Verdict table, report and where it is."""
-    from experiments.report import verdict_table, write_report
-    from experiments.results import load_study
-
-    study = load_study(folder)
-    analysis = study.analyze()
-    if as_json:
-        print(json.dumps(analysis.to_json() if analysis else {}, indent=1))
-    elif analysis:
-        console.print(verdict_table(analysis, study))
-        for comparison in analysis.comparisons:
-            console.print(comparison.sentence, highlight=False, markup=False)
-        for note in analysis.notes:
-            console.print(f"note: {note}", highlight=False, markup=False)
-    path = write_report(study, analysis, folder / "report.html")
-    console.print(f"report: {path}", soft_wrap=True, highlight=False)
-    return 0
-
-
 def run_analyze(options: argparse.Namespace) -> int:
     """`grpolab analyze`."""
-    return conclude(Path(options.folder), Console(stderr=options.json), as_json=options.json)
+    from experiments.foreign.command import are_tables, given, run_tables
+
+    paths = [Path(path) for path in options.paths]
+    if are_tables(paths):
+        return run_tables(options)
+    if unused := given(options):
+        declared = ", ".join(name.replace("_", " ") for name in unused)
+        raise GrpoLabError(f"{paths[0]} is a study's folder, which declares its own {declared}: leave the options out")
+    from experiments.run import conclude
+
+    return conclude(paths[0], Console(stderr=options.json), as_json=options.json)
 
 
 def run_report(options: argparse.Namespace) -> int:

@@ -20,8 +20,9 @@ from core import GrpoLabError
 from core.registry import config
 from core.store import RunStore
 from core.train import Interrupted, run
+from experiments.declaration import Arm
 from experiments.progress import Progress
-from experiments.study import Arm, build, facts
+from experiments.study import build, facts
 
 
 @dataclass(frozen=True)

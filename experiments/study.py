@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -15,100 +15,24 @@ from typing import Any, Final
 import torch
 
 import core.registry as registry
-from core import SETTINGS, GrpoLabError, Part, Variant, setting
+from core import SETTINGS, GrpoLabError, Variant
 from core.errors import near
 from core.evaluation import suites_at
 from core.policy import locate
 from core.recipe import Recipe
-from core.registry import REGISTRIES, REQUIRED
+from core.registry import REGISTRIES
 from core.store import read_json, write_json
+from experiments.ablate.settings import Ablation, declared_ablation
+from experiments.declaration import Arm, StudySettings
+from experiments.tune.tuned import PARAMETER, tuned_rates
 
 CONFIGS: Final = Path(__file__).parent / "configs"
 LEAST_EVALUATIONS: Final = 3
 """After step 0: the final score is a mean over the last three evaluations or more, none of them of the base model."""
-METRICS: Final = ("accuracy", "lenient_accuracy", "greedy_accuracy", "pass_at_k")
+DECLARING: Final = ("compare", "ablate", "tune", "claim")
+"""Settings that declare a study; they are no part of a run's config or identity."""
 OURS: Final = ("core", "estimators", "variants", "experiments")
 LIBRARIES: Final = ("torch", "transformers", "accelerate", "numpy", "gin-config", "grpo-lab")
-
-
-@dataclass(frozen=True)
-class Arm:
-    """A label and the gin bindings that set it apart."""
-
-    label: str
-    bindings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class StudySettings:
-    """What is declared before the first run; anything that is not is exploratory."""
-
-    name: str
-    arms: tuple[Arm, ...]
-    baseline: str
-    metric: str
-    scalar: str
-    axis: str
-    family: str
-    alpha: float
-    margin: float
-    margin_declared: bool
-
-
-@setting
-def compare(
-    *,
-    name: str = "study",
-    variants: Sequence[Part] = (),
-    arms: Mapping[str, str | Sequence[str]] = REQUIRED,
-    baseline: str | None = None,
-    metric: str = "test/accuracy",
-    family: str = "baseline",
-    alpha: float = 0.05,
-    margin: float | None = None,
-) -> StudySettings:
-    """Declare a comparison: `variants` by reference, and `arms` as label to gin bindings.
-
-    `metric` is SUITE/SUMMARY of the evaluations, reduced to `final`: the mean of the last evaluations of a run.
-    `margin` is
-    the smallest effect of interest, in the metric's unit. `family` is `baseline` (every arm against it) or `all` pairs.
-    """
-    labelled: dict[str, tuple[str, ...]] = {part.name: (f"train.variant = @{part.name}()",) for part in variants}
-    for label, bindings in dict(arms).items():
-        if label in labelled:
-            raise GrpoLabError(f"compare: two arms are called '{label}'; labels must differ")
-        labelled[label] = (bindings,) if isinstance(bindings, str) else tuple(bindings)
-    for label in labelled:
-        _check_folder_name("compare: arm label", label)
-    if not labelled:
-        raise GrpoLabError(
-            "compare has no arms: bind compare.variants = [@grpo, @rloo] or compare.arms = {'label': 'binding'}"
-        )
-    base = baseline if baseline is not None else next(iter(labelled))
-    if base not in labelled:
-        raise GrpoLabError(f"compare.baseline = '{base}' is no arm: {near(base, labelled)}")
-    if "/" not in metric or metric.split("/")[1] not in METRICS:
-        raise GrpoLabError(f"compare.metric = '{metric}': must be SUITE/NAME with NAME one of {', '.join(METRICS)}")
-    if family not in ("baseline", "all"):
-        raise GrpoLabError(f"compare.family = '{family}': must be 'baseline' or 'all'")
-    if not 0 < alpha < 0.5 or (margin is not None and margin <= 0):
-        raise GrpoLabError("compare.alpha must be between 0 and 0.5, and compare.margin positive")
-    _check_folder_name("compare.name", name)
-    split = tuple(Arm(label, tuple(lines(b))) for label, b in labelled.items())
-    return StudySettings(
-        name=name, arms=split, baseline=base, metric=metric, scalar="final", axis="steps", family=family, alpha=alpha,
-        margin=0.01 if margin is None else margin, margin_declared=margin is not None,
-    )  # fmt: skip
-
-
-def _check_folder_name(what: str, name: str) -> None:
-    if not re.fullmatch(r"\w[\w.-]*", name):
-        raise GrpoLabError(f"{what} {name!r} names a folder: use letters, digits, '_', '-' and '.'")
-
-
-def lines(bindings: Sequence[str]) -> list[str]:
-    """Bindings one by one; a string may hold several, a line each."""
-    return [line.strip() for binding in bindings for line in binding.splitlines() if line.strip()]
 
 
 @dataclass(frozen=True)
@@ -122,18 +46,30 @@ class Study:
     recipes: Mapping[str, Recipe]
     bound: Mapping[str, Mapping[tuple[str, str], str]]
     """Every binding in force, by arm: (selector, parameter) to value, as text."""
+    ablation: Ablation | None = None
+    """What made the arms, where they were not written down one by one."""
 
     @property
     def declaration(self) -> dict[str, Any]:
         """What is hashed and shown in every report."""
         s, recipe = self.settings, next(iter(self.recipes.values()))
         return {
-            "metric": s.metric, "scalar": s.scalar, "axis": s.axis, "budget": recipe.steps, "baseline": s.baseline,
+            "metric": s.metric, "scalar": s.scalar, "axis": self.axis,
+            "budget": recipe.steps if self.axis == "steps" else recipe.token_budget, "baseline": s.baseline,
             "family": s.family, "alpha": s.alpha, "margin": s.margin, "margin_declared": s.margin_declared,
-            "failures": "intersect", "seeds": list(self.seeds),
+            "failures": s.failures, "floor": s.floor, "threshold": s.threshold, "seeds": list(self.seeds),
+            "questions": s.questions, "race": s.race, "looks": s.looks, "claim": asdict(s.claim) if s.claim else None,
+            **({"ablation": self.ablation.declaration} if self.ablation else {}),
+            **({"tuned": s.tuned} if s.tuned else {}),
             "arms": {arm.label: list(arm.bindings) for arm in s.arms},
             "config": self.config.splitlines(),
         }  # fmt: skip
+
+    @property
+    def axis(self) -> str:
+        """What the budget is counted in; bound, or what the runs are ended by."""
+        by_tokens = next(iter(self.recipes.values())).token_budget is not None
+        return self.settings.axis or ("sampled_tokens" if by_tokens else "steps")
 
     @property
     def hash(self) -> str:
@@ -149,12 +85,23 @@ class Study:
     def confounded(self) -> list[str]:
         """A sentence for every arm that differs from the baseline in more than one respect."""
         base, sentences = self.settings.baseline, []
-        for label, recipe in self.recipes.items():
-            changes = recipe.variant.changes(self.recipes[base].variant)
-            ours, theirs = (_beside_the_maths(self.bound[x], self.recipes[x].variant) for x in (label, base))
-            changes += sorted(
-                f"{k[0].split('.')[-1]}.{k[1]}" for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k)
+        joint = self.ablation.joint(base) if self.ablation else []
+        if joint:
+            sentences.append(
+                f"{len(joint)} of the other {len(self.recipes) - 1} arms differ from '{base}' on several axes, as the "
+                "design means it: each verdict is about all of these together"
             )
+        for label, recipe in self.recipes.items():
+            if label in joint:
+                continue
+            changes = recipe.variant.changes(self.recipes[base].variant)
+            variants = [self.recipes[x].variant for x in (label, base)]
+            ours, theirs = (_beside_the_maths(self.bound[x], *variants) for x in (label, base))
+            beside = {
+                f"{k[0].split('.')[-1]}.{k[1]}" for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k)
+            }
+            # what was tuned equally for both is part of the method, not a second respect
+            changes += sorted(beside - ({PARAMETER} if self.settings.tuned else set()))
             if len(changes) > 1:
                 sentences.append(
                     f"'{label}' and '{base}' differ in {len(changes)} respects ({'; '.join(changes)}): a verdict is "
@@ -190,6 +137,7 @@ class Study:
                             "varies": self.varies(arm.label)}
                 for arm in self.settings.arms
             },
+            **({"tuned": read_json(Path(self.settings.tuned))} if self.settings.tuned else {}),
         })  # fmt: skip
 
 
@@ -200,26 +148,36 @@ def find_config(name: str) -> str:
     shipped = CONFIGS / (name if name.endswith(".gin") else f"{name}.gin")
     if shipped.is_file():
         return str(shipped)
-    known = [path.stem for path in CONFIGS.glob("*.gin")]
-    raise GrpoLabError(
-        f"config file not found: {name} (looked in {Path.cwd()} and among the shipped; {near(Path(name).stem, known)})"
-    )
+    known = [str(path.relative_to(CONFIGS).with_suffix("")) for path in CONFIGS.rglob("*.gin")]
+    hint = near(name.removesuffix(".gin"), known)
+    raise GrpoLabError(f"config file not found: {name} (looked in {Path.cwd()} and among the shipped; {hint})")
 
 
-def prepare_study(files: Sequence[str], bindings: Sequence[str], seeds: Sequence[int]) -> Study:
+def prepare_study(files: Sequence[str], bindings: Sequence[str], seeds: Sequence[int] | None = None) -> Study:
     """Read a study from gin and build every arm once, so that every mistake shows before anything runs.
+
+    `seeds` replace those that the config declares.
 
     Raises `GrpoLabError` for unknown names, for bindings without effect (an arm's own in that arm, shared ones in all
     arms) and for recipes that cannot work.
     """
-    with registry.config(files, bindings, include_from=[CONFIGS]):
-        settings: StudySettings = build("compare") if _has_arms() else build("compare", arms={})
-        used = registry.bindings_used()
-        shared = set(registry.bindings_in_force())
-        # the run's own text: what declares the study must not change a run's identity
-        text = "".join(
-            line for line in registry.config_text().splitlines(keepends=True) if not line.startswith("compare.")
-        )
+    given = [] if seeds is None else [f"compare.seeds = {list(seeds)}"]
+    with registry.config(files, [*bindings, *given], include_from=[CONFIGS]):
+        ablation = declared_ablation()
+        settings: StudySettings = build("compare", **_arms(ablation))
+        # what a declaration refers to is not used by that alone
+        used = {key for key in registry.bindings_used() if key[0].removeprefix("settings.") in DECLARING}
+        shared = {key for key in registry.bindings_in_force() if key[0] != "settings.tune"}  # for another command
+        text = run_text()
+    if ablation:
+        with registry.config(text=text, bindings=ablation.shared):
+            shared |= set(registry.bindings_in_force())
+            text = run_text()
+    if settings.tuned:
+        arms = {arm.label: arm.bindings for arm in settings.arms}
+        rates = tuned_rates(settings.tuned, arms, text.splitlines(), settings.seeds)
+        tuned = tuple(Arm(label, (*own, f"{PARAMETER} = {rates[label]!r}")) for label, own in arms.items())
+        settings = replace(settings, arms=tuned)
     recipes: dict[str, Recipe] = {}
     bound: dict[str, Mapping[tuple[str, str], str]] = {}
     for arm in settings.arms:
@@ -238,13 +196,43 @@ def prepare_study(files: Sequence[str], bindings: Sequence[str], seeds: Sequence
     registry.refuse_unused(sorted(shared), used, parts, [r.variant.name for r in recipes.values()])
     _check(settings, recipes)
     _refuse_twins(recipes, bound)
-    return Study(settings, tuple(seeds), text, recipes, bound)
+    return Study(settings, settings.seeds, text, recipes, bound, ablation)
+
+
+def run_text() -> str:
+    """The present config as gin text, without what declares a study: that must not change a run's identity."""
+    mine = tuple(f"{name}." for name in DECLARING)
+    return "".join(line for line in registry.config_text().splitlines(keepends=True) if not line.startswith(mine))
+
+
+def _arms(ablation: Ablation | None) -> dict[str, Any]:
+    """The arms that `compare` is to take: those of an ablation, those it binds itself (nothing to add), or none."""
+    bound = {key[1]: value for key, value in registry.bindings_in_force().items() if key[0] == "settings.compare"}
+    if ablation is None:
+        return {} if "arms" in bound else {"arms": {}}
+    for name in ("arms", "variants"):
+        if bound.get(name):
+            raise GrpoLabError(
+                f"this config declares arms twice: by ablate.axes and by compare.{name}; remove one of them (from an "
+                f"included file: compare.{name} = {'{}' if name == 'arms' else '[]'})"
+            )
+    return {"arms": ablation.arms, "variants": ()}
 
 
 def _check(settings: StudySettings, recipes: Mapping[str, Recipe]) -> None:
     """Refuse what would show only after the runs: budgets, models, suites, too few evaluations, arms that are one."""
-    if len({recipe.steps for recipe in recipes.values()}) > 1:
-        raise GrpoLabError("the arms differ in train.steps: the budget must be the same for all")
+    for name in ("steps", "token_budget"):
+        if len({getattr(recipe, name) for recipe in recipes.values()}) > 1:
+            raise GrpoLabError(f"the arms differ in train.{name}: the budget must be the same for all")
+    bound = next(iter(recipes.values())).token_budget
+    if settings.axis == "sampled_tokens" and bound is None:
+        raise GrpoLabError(
+            "compare.axis = 'sampled_tokens' needs the budget that runs are to spend: bind train.token_budget"
+        )
+    if settings.axis == "steps" and bound is not None:
+        raise GrpoLabError(
+            "compare.axis = 'steps', but train.token_budget ends the runs at different steps: remove one of them"
+        )
     suite = settings.metric.split("/")[0]
     for label, recipe in recipes.items():
         locate(recipe.policy.model)
@@ -281,9 +269,9 @@ def _refuse_twins(recipes: Mapping[str, Recipe], bound: Mapping[str, Mapping[tup
         seen[key] = label
 
 
-def _beside_the_maths(bound: Mapping[tuple[str, str], str], variant: Variant) -> dict[tuple[str, str], str]:
-    """An arm's bindings but for those of the variant and its parts."""
-    maths = {part.selector for part in variant.parts} | {f"variants.{variant.name}"}
+def _beside_the_maths(bound: Mapping[tuple[str, str], str], *variants: Variant) -> dict[tuple[str, str], str]:
+    """An arm's bindings but for those of these variants and their parts."""
+    maths = {part.selector for v in variants for part in v.parts} | {f"variants.{v.name}" for v in variants}
     return {k: v for k, v in bound.items() if k[0] not in maths and k != ("settings.train", "variant")}
 
 
@@ -311,21 +299,21 @@ def build(name: str, **arguments: Any) -> Any:
         ) from error
 
 
-def _has_arms() -> bool:
-    return ("settings.compare", "arms") in registry.bindings_in_force()
+def operative(config: str, arm: Arm) -> str:
+    """The gin text that a run of this arm is made of."""
+    with registry.config(text=config, bindings=arm.bindings):
+        return registry.config_text()
 
 
 def facts(config: str, arm: Arm, seed: int) -> dict[str, Any]:
     """What a run's manifest says of where it came from; `identity` is what a resumed run must share."""
-    with registry.config(text=config, bindings=arm.bindings):
-        operative = registry.config_text()
     parts = [part for registry_ in REGISTRIES.values() for part in registry_.values()]
     sources = {p.function.__module__: p.source for p in parts if p.function.__module__.split(".")[0] not in OURS}
     versions = {name: version(name) for name in LIBRARIES}
     return {
         "arm": arm.label,
         "identity": {
-            "config": operative,
+            "config": operative(config, arm),
             "seed": seed,
             "source of your parts": sources,
             "library versions": versions,

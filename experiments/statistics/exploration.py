@@ -1,6 +1,5 @@
 """What was not declared: other scalars of the metric, and other metrics. No verdict follows from it."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -38,11 +37,12 @@ def explore(plan: Plan, runs: Sequence[Trajectory], budget: float) -> tuple[Expl
     def add(name: str, metric: str, reduce: Callable[[Sequence[float], Sequence[float]], float]) -> None:
         for run in done:
             curve = run.curves.get(metric)
-            pairs = zip(curve.spent[plan.axis], curve.values, strict=True) if curve else ()
-            known = [(x, y) for x, y in pairs if math.isfinite(y)]
-            if known:
+            if curve is None or plan.axis not in curve.spent:
+                continue
+            known = curve.measured
+            if known.values:
                 try:
-                    value = reduce(*map(list, zip(*known, strict=True)))
+                    value = reduce(known.spent[plan.axis], known.values)
                 except ValueError:  # measured too rarely for this scalar
                     continue
                 quantities.setdefault(name, {}).setdefault(run.arm, {})[run.seed] = value

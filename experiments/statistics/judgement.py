@@ -83,15 +83,16 @@ def judge(plan: Plan, runs: Sequence[Trajectory]) -> Judgement | None:
         table = scores(plan, runs, plan.axis, budget, plan.failures)
         sequential, analysis = analyze_sequentially(plan, table)
     else:
-        policies = {policy: _analysis(plan, runs, plan.axis, budget, policy) for policy in POLICIES}
-        analysis = policies[plan.failures]
+        analysis = _analysis(plan, runs, plan.axis, budget, plan.failures)
+        failed = any(run.status == "failed" for run in runs)
+        policies = {
+            policy: _analysis(plan, runs, plan.axis, budget, policy) if failed and policy != plan.failures else analysis
+            for policy in POLICIES
+        }
     if analysis is None:
         return None
     if not plan.sequential:
-        axes = {
-            axis: analysis if axis == plan.axis else _analysis(plan, runs, axis, None, plan.failures)
-            for axis in _axes(plan, runs)
-        }
+        axes = {axis: analysis if axis == plan.axis else _at_equal(axis, plan, runs) for axis in _axes(plan, runs)}
     found = tuple(outcomes(plan, runs, arm, budget, analysis) for arm in arms_of(runs))
     notes = [*([] if sequential else pending_notes(plan, runs, analysis)), *failure_notes(plan, found)]
     notes += [*_short_notes(plan, runs), *analysis.notes]
@@ -122,6 +123,14 @@ def _analysis(
         family=plan.family, higher_is_better=plan.higher_is_better,
         cells=_cells(runs, table) if plan.questions == "population" else None,
     )  # fmt: skip
+
+
+def _at_equal(axis: str, plan: Plan, runs: Sequence[Trajectory]) -> Analysis | None:
+    """The analysis at equal budgets on an axis that was not declared; None where the scalar is undefined on it."""
+    try:
+        return _analysis(plan, runs, axis, None, plan.failures)
+    except ValueError:
+        return None
 
 
 def _cells(runs: Sequence[Trajectory], table: Mapping[str, Mapping[int, float]]) -> dict[str, dict[int, Array]]:

@@ -85,11 +85,12 @@ def failure_notes(plan: Plan, found: Sequence[Outcomes]) -> list[str]:
                 f"{each.arm}: {each.failed} of {ended} runs failed ({how}) and {each.collapsed} collapsed; the "
                 f"95 % interval of the rate is {100 * low:.0f} % to {100 * high:.0f} %."
             )
-    clean = [each.finished for each in found if each.finished and not each.failed and not each.collapsed]
+    clean = {each.arm: each.finished for each in found if each.finished and not each.failed and not each.collapsed}
     if clean:
-        n = min(clean)
+        n = min(clean.values())
+        who = "in any arm" if len(clean) == len(found) else f"in {', '.join(clean)}"
         notes.append(
-            f"No failure in {n} seed{'s' * (n > 1)} is compatible with a failure rate of up to "
+            f"No failure {who}: {n} seed{'s' * (n > 1)} without one are compatible with a failure rate of up to "
             f"{100 * collapse_rate_upper(n):.0f} % (95 %): no test at this n sees a rare collapse."
         )
     return notes

@@ -169,5 +169,5 @@ def _list(seeds: Sequence[int]) -> str:
 
 
 def _range(values: Sequence[float]) -> str:
-    low, high = f"{min(values):.3g}", f"{max(values):.3g}"
+    low, high = (f"{v}" if isinstance(v, int) else f"{v:.3g}" for v in (min(values), max(values)))
     return low if low == high else f"{low} to {high}"

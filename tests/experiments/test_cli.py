@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from experiments.cli import main, parse_seeds
+from experiments.cli import main
+from experiments.run import parse_seeds
 from experiments.study import find_config
 
 SMALL = """

@@ -15,9 +15,10 @@ from core.policy import EMBEDDED
 from core.problems import Problem
 from core.registry import REGISTRIES, config, config_text
 from core.train import Interrupted
+from experiments.declaration import Arm
 from experiments.launch import Job, run_job
 from experiments.setup import import_parts, quiet_libraries
-from experiments.study import CONFIGS, Arm
+from experiments.study import CONFIGS
 
 import_parts()
 quiet_libraries()

@@ -5,7 +5,7 @@ R, the number of studies, is the caller's, so that the fast tests and a longer c
 
 import numpy as np
 
-from experiments.foreign import Question, judge_table, read_rows
+from experiments.foreign.tables import Question, judge_table, read_rows
 from experiments.statistics import Judgement
 
 SD = 0.02

@@ -111,7 +111,7 @@ def test_a_collapse_is_counted_and_a_clean_record_is_put_in_proportion() -> None
     runs = [*study(BASE, BETTER[:4]), Trajectory("arm", 4, "finished", {"accuracy": fallen})]
     judgement = judged(PLAN, runs)
     assert judgement.outcomes[1].collapsed == 1
-    assert any("No failure in 5 seeds is compatible with a failure rate of up to 45 %" in note
+    assert any("No failure in base: 5 seeds without one are compatible with a failure rate of up to 45 %" in note
                for note in judgement.analysis.notes)  # fmt: skip
 
 

@@ -1,0 +1,153 @@
+"""`grpolab analyze` on CSV files: the options, the verdicts and what they rest on."""
+
+import argparse
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    from experiments.report.tables import Unit
+    from experiments.statistics import Analysis, Judgement
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What is asked of a table; a study's folder declares all of it."""
+    group = parser.add_argument_group("tables", "CSV files, and folders of them; docs/tables.md shows the layouts")
+    group.add_argument("--baseline", metavar="ARM", help="the arm that the others are compared with; needed")
+    group.add_argument("--metric", metavar="NAME", help="what is compared (default: the only one there is)")
+    group.add_argument("--scalar", choices=("final", "auc"),
+                       help="a run's last evaluations, or the area under its curve (default: final)")  # fmt: skip
+    group.add_argument("--axis", metavar="NAME", help="what the budget is counted in (default: steps)")
+    group.add_argument("--budget", type=float, metavar="B",
+                       help="compare runs at B (default: the least that a finished run has spent)")  # fmt: skip
+    group.add_argument("--margin", type=float, metavar="D",
+                       help="smallest difference of interest, in the metric's unit (default: 0.01)")  # fmt: skip
+    group.add_argument("--alpha", type=float, metavar="A", help="level of the verdicts (default: 0.05)")
+    group.add_argument("--family", choices=("baseline", "all"),
+                       help="every arm against the baseline, or all pairs (default: baseline)")  # fmt: skip
+    group.add_argument("--lower-is-better", action="store_const", const=False, dest="higher_is_better",
+                       help="as with a loss")  # fmt: skip
+    group.add_argument("--failures", choices=("worst", "intersect"),
+                       help="failed runs keep a bad score, or leave with their seeds (default: worst)")  # fmt: skip
+    group.add_argument("--floor", type=float, metavar="F", help="the score of a failed run (default: 0)")
+    group.add_argument("--runs", metavar="REGEX",
+                       help="reads groups arm, seed and perhaps metric from a file's or run's name")  # fmt: skip
+
+
+def are_tables(paths: "Sequence[Path]") -> bool:
+    """Whether CSV files are meant rather than a study's folder."""
+    from experiments.foreign.sheets import csv_files
+
+    if len(paths) > 1 or paths[0].suffix.lower() == ".csv" or paths[0].is_file():
+        return True
+    return not (paths[0] / "study.json").exists() and next(csv_files(paths[0]), None) is not None
+
+
+def given(options: argparse.Namespace) -> dict[str, Any]:
+    """The options of a table that were given, by name."""
+    names = (
+        "baseline", "metric", "scalar", "axis", "budget", "margin", "alpha", "family", "higher_is_better", "failures",
+        "floor",
+    )  # fmt: skip
+    return {name: value for name in (*names, "runs") if (value := getattr(options, name)) is not None}
+
+
+def run_tables(options: argparse.Namespace) -> int:
+    """Read the tables, judge and print."""
+    from rich.console import Console
+
+    from experiments.foreign.sheets import TableError
+    from experiments.foreign.tables import Question, judge_table, read_tables
+
+    table = read_tables([Path(path) for path in options.paths], options.runs)
+    if options.baseline is None:
+        raise TableError(f"{table.source}: --baseline is needed; the arms are {', '.join(table.arms)}")
+    asked = given(options)
+    asked.pop("runs", None)
+    judgement = judge_table(table, Question(**asked))
+    if options.json:
+        print(json.dumps(judgement.to_json(), indent=1))
+    else:
+        show(judgement, table.source, Console())
+    return 0
+
+
+def show(judgement: "Judgement", title: str, console: "Console") -> None:
+    """The verdicts as a table and in words, then warnings and notes."""
+    analysis = judgement.analysis
+    console.print(verdicts(analysis, title))
+    for comparison in analysis.comparisons:
+        console.print(comparison.sentence, highlight=False, markup=False)
+    for warning in judgement.warnings:
+        console.print(warning, style="yellow", highlight=False, markup=False)
+    for note in analysis.notes:
+        console.print(f"note: {note}", highlight=False, markup=False)
+
+
+def verdicts(analysis: "Analysis", title: str) -> "RichTable":
+    """One row for each comparison, the means of both arms beside it."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    from experiments.report.tables import (
+        MARKS,
+        STYLES,
+        difference_text,
+        interval_of,
+        number_text,
+        p_text,
+        test_name,
+        value_text,
+        verdict_text,
+    )
+
+    measure = unit_of(analysis)
+    table = RichTable(
+        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title=f"{title}: {analysis.metric}",
+        title_justify="left", title_style="bold", caption_justify="left",
+    )  # fmt: skip
+    means = {each.arm: each.mean for each in analysis.arms}
+    table.add_column("arm", overflow="fold", max_width=20, min_width=6)
+    for column in ("n", "mean", f"difference, {100 * (1 - analysis.alpha):g} %", "adj. p", "g_z"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("verdict", min_width=14, overflow="fold")
+    table.add_row(
+        analysis.baseline,
+        str(len(analysis.seeds)),
+        value_text(means[analysis.baseline], measure),
+        "",
+        "",
+        "",
+        "baseline",
+    )
+    for each in analysis.comparisons:
+        low, high = interval_of(each)
+        interval = "" if low is None else f" [{difference_text(low, measure)}, {difference_text(high, measure)}]"
+        against = each.arm if each.baseline == analysis.baseline else f"{each.arm} vs {each.baseline}"
+        table.add_row(
+            against,
+            str(each.n),
+            value_text(means[each.arm], measure),
+            difference_text(each.mean_difference, measure) + interval,
+            p_text(each.adjusted_p) if test_name(each) else "–",
+            number_text(each.g_z, 2, signed=True),
+            Text(f"{MARKS[each.verdict]} {verdict_text(each)}", style=STYLES.get(each.verdict, "")),
+        )
+    tests = {test_name(each) for each in analysis.comparisons} - {""}
+    if tests:
+        table.caption = f"adj. p: {', '.join(sorted(tests))}. Differences are paired by seed."
+    return table
+
+
+def unit_of(analysis: "Analysis") -> "Unit":
+    """As measured, to a tenth of the smallest difference of interest: a table may hold shares or percent."""
+    from experiments.report.tables import Unit
+
+    return Unit(1.0, max(0, 1 - math.floor(math.log10(analysis.margin))), "", "")

@@ -1,0 +1,163 @@
+"""Commands that run: one run, or arms x seeds of a study, a race or a tuning, and what they end with."""
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+import core.registry as registry
+from core.errors import GrpoLabError
+from core.policy import locate
+from experiments.ablate.plan import show_plan
+from experiments.declaration import Arm, check_seeds
+from experiments.launch import Job, launch
+from experiments.progress import Progress
+from experiments.report import verdict_table, write_report
+from experiments.results import load_study
+from experiments.rows import Rows
+from experiments.study import CONFIGS, DECLARING, Study, build, facts, find_config, prepare_study, run_text
+from experiments.tune.command import conclude_tuning, declared_rates, tuning_of
+from experiments.tune.tuned import tuning_seeds
+
+
+def run_train(options: argparse.Namespace) -> int:
+    """`grpolab train`."""
+    files = [find_config(file) for file in options.config or ["embedded"]]
+    with registry.config(files, options.bind, include_from=[CONFIGS]):
+        recipe = build("train")
+        locate(recipe.policy.model)  # before anything is written
+        # a study's file may be trained from: what declares the study is not for this command
+        keys = [key for key in registry.bindings_in_force() if key[0].removeprefix("settings.") not in DECLARING]
+        registry.refuse_unused(keys, registry.bindings_used(), recipe.parts, [recipe.variant.name])
+        text = run_text()
+    folder = Path(options.out) / options.name / recipe.variant.name / f"seed={options.seed}"
+    job = Job(Arm(recipe.variant.name, ()), options.seed, text, str(folder))
+    console = Console()
+    with Progress(1, int(job.store.is_finished), recipe.steps, console) as progress:
+        failures = {} if job.store.is_finished else launch([job], 1, progress)
+    for message in failures.values():
+        raise GrpoLabError(message)
+    console.print(f"{folder}: finished; the trained model is in {folder / 'checkpoint'}", soft_wrap=True)
+    return 0
+
+
+def run_compare(options: argparse.Namespace) -> int:
+    """`grpolab compare`."""
+    if not options.config and not options.bind:
+        raise GrpoLabError("compare needs a study: -c FILE.gin (try: grpolab compare -c demo)")
+    return run_study(options)
+
+
+def run_ablate(options: argparse.Namespace) -> int:
+    """`grpolab ablate`."""
+    if not options.config and not options.bind:
+        raise GrpoLabError("ablate needs axes: -c FILE.gin (try: grpolab ablate -c ablate_dapo)")
+    return run_study(options, ablating=True)
+
+
+def run_study(options: argparse.Namespace, *, ablating: bool = False) -> int:
+    """Run the study of a config and judge it."""
+    seeds = parse_seeds(options.seeds) if options.seeds else None
+    race = ["compare.race = True"] if options.race else []
+    study = prepare_study([find_config(file) for file in options.config], [*options.bind, *race], seeds)
+    if ablating and study.ablation is None:
+        raise GrpoLabError(
+            "ablate needs axes: bind ablate.axes = {'dapo.eps_high': [0.28, 0.2]} (arms written down one by one are "
+            "for grpolab compare)"
+        )
+    console = Console(stderr=options.json)
+    return run_arms(study, options, console, lambda folder: conclude(folder, console, as_json=options.json))
+
+
+def run_tune(options: argparse.Namespace) -> int:
+    """`grpolab tune`."""
+    if not options.config and not options.bind:
+        raise GrpoLabError("tune needs a study: -c FILE.gin --rates 1e-4,3e-4,1e-3 (try: grpolab tune -c demo ...)")
+    files = [find_config(file) for file in options.config]
+    given = [] if options.rates is None else [f"tune.rates = [{options.rates}]"]
+    bindings = [*options.bind, *given, "compare.tuned = None"]  # what is being made cannot be read yet
+    rates = declared_rates(files, bindings)
+    study = prepare_study(files, bindings, [0])
+    tuning = tuning_of(study, rates, tuning_seeds(parse_seeds(options.seeds), options.seeds))
+    console = Console()
+    return run_arms(
+        tuning, options, console, lambda folder: conclude_tuning(study, tuning, rates, folder, console), judged=False
+    )
+
+
+def run_arms(
+    study: Study,
+    options: argparse.Namespace,
+    console: Console,
+    conclude: Callable[[Path], int],
+    *,
+    judged: bool = True,
+) -> int:
+    """Run arms x seeds and `conclude` on the study's folder, or show what that would be.
+
+    Without `judged` no verdicts will follow, so nothing is said that concerns them.
+    """
+    workers = options.workers if options.workers is not None else os.cpu_count() or 1
+    if workers < 1:
+        raise GrpoLabError(f"--workers {workers}: must be at least 1")
+    folder = Path(options.out) / study.settings.name
+    steps = next(iter(study.recipes.values())).steps
+    jobs = [
+        Job(arm, seed, study.config, str(folder / arm.label / f"seed={seed}"))
+        for seed in study.seeds
+        for arm in study.settings.arms
+    ]
+    console.print(
+        f"{folder}: {len(study.settings.arms)} arms x {len(study.seeds)} seeds x {steps} steps",
+        highlight=False,
+    )
+    for warning in study.confounded() if judged else ():
+        console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False)
+    if options.dry_run:
+        show_plan(study, Path(options.out), workers, console, measure=not options.no_probe, judged=judged)
+        return 0
+    study.declare(folder, "grpolab " + shlex.join(sys.argv[1:]))
+    for job in jobs:  # finished ones too: an edit in the middle would mix two estimators in one verdict
+        job.store.refuse_other(facts(study.config, job.arm, job.seed)["identity"])
+    left = [job for job in jobs if not job.store.is_finished]
+    rows = Rows(folder, jobs) if study.settings.may_end_early else None
+    with Progress(len(jobs), len(jobs) - len(left), steps, console) as progress:
+        if rows:
+            failures = launch(rows(), workers, progress, more=rows)
+        else:
+            failures = launch(left, workers, progress) if left else {}
+    for (arm, seed), message in failures.items():
+        console.print(f"\n{arm} seed {seed} failed: {message}", style="red", highlight=False, markup=False)
+    code = conclude(folder)
+    return 1 if failures else code
+
+
+def conclude(folder: Path, console: Console, *, as_json: bool = False) -> int:
+    """Verdict table, report and where it is."""
+    study = load_study(folder)
+    analysis = study.analyze()
+    if as_json:
+        print(json.dumps(analysis.to_json() if analysis else {}, indent=1))
+    elif analysis:
+        console.print(verdict_table(analysis, study))
+        for comparison in analysis.comparisons:
+            console.print(comparison.sentence, highlight=False, markup=False)
+        for note in analysis.notes:
+            console.print(f"note: {note}", highlight=False, markup=False)
+    path = write_report(study, analysis, folder / "report.html")
+    console.print(f"report: {path}", soft_wrap=True, highlight=False)
+    return 0
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """`8` means seeds 0 to 7; `0,1,5` means these."""
+    try:
+        given = [int(part) for part in text.split(",")] if "," in text else int(text)
+    except ValueError:
+        raise GrpoLabError(f"--seeds {text}: give a number of seeds (8) or a list (0,1,2)") from None
+    return check_seeds("--seeds", given)

@@ -1,0 +1,84 @@
+"""`grpolab tune`: the tuning of a study as a study of its own, and the file that it leaves for the comparison."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from core import GrpoLabError
+from core.registry import config
+from core.store import write_json
+from experiments.study import CONFIGS, Study, build, prepare_study
+from experiments.tune.tuned import PARAMETER, sensitivity
+
+SPLIT = "tune"
+
+
+def declared_rates(files: Sequence[str], bindings: Sequence[str]) -> tuple[float, ...]:
+    """`tune.rates` of a config."""
+    with config(files, bindings, include_from=[CONFIGS]):
+        rates: tuple[float, ...] = build("tune")
+        return rates
+
+
+def label_of(arm: str, rate: float) -> str:
+    """The arm of the tuning study that runs `arm` at `rate`."""
+    return f"{arm},rate={rate!r}"
+
+
+def tuning_of(study: Study, rates: Sequence[float], seeds: Sequence[int]) -> Study:
+    """Every arm of `study` at every rate, tested on the tuning questions; same recipe, budget, scalar and policies.
+
+    GrpoLabError when arms differ in the learning rate already.
+    """
+    rate_key = ("settings.adamw", PARAMETER.split(".")[1])
+    if len({bound.get(rate_key) for bound in study.bound.values()}) > 1:
+        raise GrpoLabError(f"the arms bind {PARAMETER} themselves: what is compared cannot be tuned as well")
+    if study.settings.metric.split("/")[0] == SPLIT:
+        raise GrpoLabError(
+            f"compare.metric = '{study.settings.metric}': rates are tuned on that split; compare on another"
+        )
+    arms = {
+        label_of(arm.label, rate): [*arm.bindings, f"{PARAMETER} = {rate!r}"]
+        for arm in study.settings.arms
+        for rate in rates
+    }
+    settings = study.settings
+    declared = {
+        "arms": arms, "name": f"{settings.name}-tune", "metric": f"{SPLIT}/{settings.metric.split('/')[1]}",
+        "scalar": settings.scalar, "axis": settings.axis, "failures": settings.failures, "floor": settings.floor,
+    }  # fmt: skip
+    lines = [f"compare.{name} = {value!r}" for name, value in declared.items()]
+    return prepare_study([], [study.config, f"evaluation.split = '{SPLIT}'", *lines], seeds)
+
+
+def conclude_tuning(study: Study, tuning: Study, rates: Sequence[float], folder: Path, console: Console) -> int:
+    """Choose, write `tuned.json` into the tuning study's folder, and show the whole table."""
+    from experiments.results import load_study
+
+    runs = {arm.label: {rate: label_of(arm.label, rate) for rate in rates} for arm in study.settings.arms}
+    found = sensitivity(load_study(folder).scores(), runs, tuning.seeds)
+    path = folder / "tuned.json"
+    write_json(path, {
+        "parameter": PARAMETER, "rates": list(rates), "seeds": list(tuning.seeds), "metric": tuning.settings.metric,
+        "study": tuning.hash, "arms": {arm.label: list(arm.bindings) for arm in study.settings.arms},
+        "config": study.config.splitlines(), **found,
+    })  # fmt: skip
+    table = Table("arm", *(f"{rate:g}" for rate in rates), title=f"{tuning.settings.metric} by {PARAMETER}")
+    for label in runs:
+        means = {rate: found["table"][label][repr(rate)]["mean"] for rate in rates}
+        cells = ["-" if mean is None else f"{mean:.3f}" for mean in means.values()]
+        marked = [
+            f"{cell} *" if rate == found["best"][label] else cell for rate, cell in zip(rates, cells, strict=True)
+        ]
+        table.add_row(label, *marked)
+    console.print(table)
+    for label in found["at_the_edge"]:
+        console.print(
+            f"warning: the best rate of '{label}' is the {'lowest' if found['best'][label] == rates[0] else 'highest'} "
+            "that was tried: a better one may lie beyond; widen tune.rates for all arms",
+            style="yellow", highlight=False, markup=False,
+        )  # fmt: skip
+    console.print(f"to compare at these rates: -b \"compare.tuned = '{path}'\"", soft_wrap=True, highlight=False)
+    return 0

@@ -1,0 +1,101 @@
+"""What tuning declares and what it found: rates in, the best rate of every arm out.
+
+tune.rates = [1e-4, 3e-4, 1e-3]                     # what `grpolab tune` tries, the same for every arm
+compare.tuned = 'runs/study-tune/tuned.json'        # what `grpolab compare` and `ablate` then take
+"""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from core import GrpoLabError, setting
+from core.errors import near
+from core.registry import REQUIRED
+from core.store import read_json
+
+FIRST_SEED: Final = 1000
+"""Seeds of tuning begin here, and those of a comparison that takes what was tuned end before."""
+PARAMETER: Final = "adamw.learning_rate"
+
+
+@setting
+def tune(*, rates: Sequence[float] = REQUIRED) -> tuple[float, ...]:
+    """The learning rates that every arm is tried at, in ascending order; two or more different positive numbers."""
+    numbers = [rate for rate in rates if isinstance(rate, int | float) and not isinstance(rate, bool)]
+    good = len(numbers) == len(rates) and all(0 < rate < math.inf for rate in numbers)
+    if not good or len(set(numbers)) != len(numbers) or len(numbers) < 2:
+        raise GrpoLabError(f"tune.rates = {rates!r}: give two or more different positive numbers, e.g. [1e-4, 3e-4]")
+    return tuple(sorted(map(float, numbers)))
+
+
+def tuning_seeds(seeds: Sequence[int], text: str) -> tuple[int, ...]:
+    """`--seeds N` as N seeds from FIRST_SEED up; a list stands as it is and may hold none below."""
+    if "," not in text:
+        return tuple(FIRST_SEED + seed for seed in seeds)
+    if min(seeds) < FIRST_SEED:
+        raise GrpoLabError(
+            f"--seeds {text}: seeds of tuning start at {FIRST_SEED}, so that no comparison has them; give their number"
+        )
+    return tuple(seeds)
+
+
+def sensitivity(
+    scores: Mapping[str, Mapping[int, float]], runs: Mapping[str, Mapping[float, str]], seeds: Sequence[int]
+) -> dict[str, Any]:
+    """Best rate and whole table by arm, from `scores[run][seed]` and `runs[arm][rate]`, the label of the run.
+
+    The best rate has the highest mean over all `seeds`, the lower rate among equals. A rate that lacks a seed has no
+    mean and cannot be best. `at_the_edge` lists arms whose best rate is the lowest or highest tried.
+    """
+    table: dict[str, dict[str, Any]] = {}
+    best: dict[str, float] = {}
+    for arm, by_rate in runs.items():
+        table[arm] = {}
+        means: dict[float, float] = {}
+        for rate, label in sorted(by_rate.items()):
+            found = {seed: scores.get(label, {})[seed] for seed in seeds if seed in scores.get(label, {})}
+            if len(found) == len(seeds):
+                means[rate] = statistics.fmean(found.values())
+            table[arm][repr(rate)] = {"mean": means.get(rate), "scores": {str(seed): x for seed, x in found.items()}}
+        if not means:
+            raise GrpoLabError(f"arm '{arm}' has no learning rate with all {len(seeds)} seeds: nothing can be chosen")
+        best[arm] = max(means, key=lambda rate: means[rate])
+    edges = [arm for arm, rate in best.items() if rate in (min(runs[arm]), max(runs[arm]))]
+    return {"best": best, "at_the_edge": edges, "table": table}
+
+
+def tuned_rates(
+    path: str, arms: Mapping[str, tuple[str, ...]], config: Sequence[str], seeds: Sequence[int]
+) -> dict[str, float]:
+    """The tuned rate of every arm; GrpoLabError unless these very arms were tuned, in this recipe, on other seeds."""
+    if not Path(path).is_file():
+        raise GrpoLabError(f"compare.tuned = {path!r}: there is no such file; grpolab tune writes it")
+    record = read_json(Path(path))
+    missing = [key for key in ("best", "arms", "config", "seeds") if key not in record]
+    if missing:
+        raise GrpoLabError(
+            f"compare.tuned = {path!r} has no '{missing[0]}': it is no tuned.json; grpolab tune writes it"
+        )
+    shared = sorted(set(seeds) & set(record["seeds"]))
+    if shared:
+        raise GrpoLabError(
+            f"compare.tuned = {path!r} was tuned on seed {shared[0]} too: verdicts on seeds that chose the rates "
+            f"favour the chosen; give --seeds below {FIRST_SEED}"
+        )
+    other = next((line for line in sorted(set(config) ^ set(record["config"]))), None)
+    if other is not None:
+        raise GrpoLabError(
+            f"compare.tuned = {path!r} is of another recipe (the line '{other}' is in one of them only): run grpolab "
+            "tune again with this one"
+        )
+    for label, bindings in arms.items():
+        if label not in record["best"]:
+            raise GrpoLabError(f"compare.tuned = {path!r} has no arm '{label}': {near(label, record['best'])}")
+        if list(bindings) != record["arms"].get(label):
+            raise GrpoLabError(
+                f"compare.tuned = {path!r}: arm '{label}' binds otherwise than when it was tuned "
+                f"({'; '.join(record['arms'].get(label, ())) or 'nothing'}); run grpolab tune again"
+            )
+    return {label: float(record["best"][label]) for label in arms}
