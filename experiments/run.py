@@ -140,13 +140,18 @@ def run_arms(
 def conclude(folder: Path, console: Console, *, as_json: bool = False) -> int:
     """Verdict table, report and where it is."""
     study = load_study(folder)
-    analysis = study.analyze()
+    judgement = study.judge()
+    analysis = judgement.analysis if judgement else None
     if as_json:
-        print(json.dumps(analysis.to_json() if analysis else {}, indent=1))
-    elif analysis:
+        print(json.dumps(judgement.to_json() if judgement else {}, indent=1))
+    elif judgement and analysis:
         console.print(verdict_table(analysis, study))
+        for warning in judgement.warnings:
+            console.print(warning, style="bold yellow", highlight=False, markup=False)
         for comparison in analysis.comparisons:
             console.print(comparison.sentence, highlight=False, markup=False)
+        for assessment in judgement.claim.assessments if judgement.claim else ():
+            console.print(f"predicted: {assessment.sentence}", highlight=False, markup=False)
         for note in analysis.notes:
             console.print(f"note: {note}", highlight=False, markup=False)
     path = write_report(study, analysis, folder / "report.html")

@@ -1,56 +1,77 @@
-"""Section of the report: learning curves."""
+"""Section of the report: learning curves over each recorded budget."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
 
-from experiments.report.figures import Curve, Style, curves_figure
-from experiments.report.markup import counted, legend
-from experiments.report.tables import (
-    Unit,
-    metric_name,
-    unit,
-)
-from experiments.results import Study
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from experiments.report.drawing import Scale, band, frame, line, mark, spanning, svg, thinned
+from experiments.report.figures import Style
+from experiments.report.markup import figure, legend, section
+from experiments.report.tables import PLAIN, Unit, axis_words, counted, metric_name, number_text, tick_text, unit
+from experiments.results import AXES, Study
+
+Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
+Panel = tuple[str, str, Unit]
+POINTS = 120  # drawn of a curve at most
+
+_LENGTHS = (("length", "all"), ("length_correct", "correct"), ("length_incorrect", "incorrect"))
 
 
 def curves_section(study: Study, styles: Mapping[str, Style]) -> str:
-    """Accuracy, lengths and entropy over the budget, a thin line a run and the mean with its band."""
-    split = str(study.declaration["metric"]).rpartition("/")[0]
-    metric = str(study.declaration["metric"])
-    measure, plain, name = unit(metric), Unit(1.0, 2, "", ""), metric_name(metric)
-    share = unit("accuracy")
-    wide, narrow = (5.2, 3.1), (3.42, 2.75)
-    others = [key for key in study.keys if key.endswith("/accuracy") and key not in (metric, f"{split}/accuracy")]
-    last = [
-        ("entropy", "Entropy of the policy in training", plain),
-        ("no_spread", "Groups whose rewards are all equal", share),
-        *((key, f"{metric_name(key).capitalize()}, not judged", share) for key in others),
-    ]
-    last = [panel for panel in last if panel[0] in study.keys]
-    panels: list[tuple[str, str, str, Unit, tuple[float, float]]] = [
-        (metric, "steps", name.capitalize(), measure, wide),
-        (metric, "sampled_tokens", f"{name.capitalize()} by sampled tokens", measure, wide),
-        (f"{split}/length", "steps", "Response length, all", plain, narrow),
-        (f"{split}/length_correct", "steps", "Response length, correct", plain, narrow),
-        (f"{split}/length_incorrect", "steps", "Response length, incorrect", plain, narrow),
-        *((key, "steps", title, scale, narrow if len(last) == 3 else wide) for key, title, scale in last),
-    ]
-    figures = []
-    for index, (key, axis, title, scale, size) in enumerate(panels):
-        if key not in study.keys:
-            continue
-        drawing = curves_figure(
-            _runs_curves(study, key, axis, finished=True),
-            styles,
-            unfinished=_runs_curves(study, key, axis, finished=False),
-            name=f"curve{index}",
-            title=title,
-            x_label={"steps": "rollout steps", "sampled_tokens": "tokens sampled in training"}[axis],
-            measure=scale,
-            size=size,
-        )
-        figures.append(f'<figure class="{"third" if size is narrow else "half"}">{drawing}</figure>')
-    if not figures:
+    """Accuracy, lengths, entropy and groups without spread, over steps, tokens and seconds: one block an axis."""
+    panels = [panel for panel in _panels(study) if panel[0] in study.keys]
+    axes = [axis for axis in AXES if all(axis in run.axes for run in study.runs)]
+    if not panels or not axes:
         return ""
+    axes.sort(key=lambda axis: axis != study.plan.axis)
+    blocks, cut = [], False
+    for axis in axes:
+        figures = []
+        for panel in panels:
+            curves, open_ones = (_runs_curves(study, panel[0], axis, finished=done) for done in (True, False))
+            if not any(np.isfinite(y).any() for runs in (*curves.values(), *open_ones.values()) for _, y in runs):
+                continue
+            cut |= any(len(x) > POINTS for runs in (*curves.values(), *open_ones.values()) for x, _ in runs)
+            drawing = curves_figure(curves, styles, unfinished=open_ones, axis=axis, title=panel[1], measure=panel[2])
+            figures.append(figure(drawing, escape(panel[1]), "main" if panel[0] == study.plan.metric else ""))
+        declared = " declared" if axis == study.plan.axis else ""
+        blocks.append(
+            f'<div class="on-axis on-{axis}{declared}"><h3>By {axis_words(axis)}</h3>'
+            f'<div class="panels">{"".join(figures)}</div></div>'
+        )
+    return section("Learning curves", legend(study, styles), _switch(axes), *blocks, about=_about(study, cut))
+
+
+def _panels(study: Study) -> list[Panel]:
+    """What is drawn: key, title and unit."""
+    metric = study.plan.metric
+    suite = metric.rpartition("/")[0]
+    others = [key for key in study.keys if key.endswith("/accuracy") and key not in (metric, f"{suite}/accuracy")]
+    return [
+        (metric, metric_name(metric).capitalize(), unit(metric)),
+        *((f"{suite}/{key}", f"Response length, {words}", PLAIN) for key, words in _LENGTHS),
+        ("no_spread", "Groups whose rewards are all equal", unit("no_spread")),
+        ("entropy", "Entropy of the policy in training", PLAIN),
+        *((key, f"{metric_name(key).capitalize()}, not judged", unit(key)) for key in others),
+    ]
+
+
+def _switch(axes: Sequence[str]) -> str:
+    """Which axis is shown, as radio buttons that need no script; on paper all are."""
+    if len(axes) < 2:
+        return ""
+    choices = "".join(
+        f'<input type="radio" name="axis" id="axis-{axis}"{" checked" if place == 0 else ""}>'
+        f'<label for="axis-{axis}">{axis_words(axis)}</label>'
+        for place, axis in enumerate(axes)
+    )
+    return f'<fieldset class="switch"><legend>Budget</legend>{choices}</fieldset>'
+
+
+def _about(study: Study, cut: bool) -> str:
     fewest = min((each.finished for each in study.counts().values() if each.finished), default=0)
     most = max(each.finished for each in study.counts().values())
     seeds = counted(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
@@ -61,15 +82,16 @@ def curves_section(study: Study, styles: Mapping[str, Style]) -> str:
             "paired difference: seeds shift all arms together, so arms may differ clearly although their bands "
             "overlap. "
         )
+        about += "It describes these runs only, for the study may end early. " if study.plan.sequential else ""
     else:
         about += "There is no band: an interval over seeds needs at least three. "
     if any(not run.finished for run in study.runs):
         about += "Dotted lines that end in a cross are runs that have not finished; they enter no mean. "
-    about += "Accuracy and lengths are measured on held-out questions with sampled responses, lengths in tokens."
-    return (
-        f'<section><h2>Learning curves</h2><p class="about">{about}</p>{legend(study, styles)}'
-        f'<div class="panels">{"".join(figures)}</div></section>'
+    about += (
+        "Accuracy and lengths are measured on held-out questions with sampled responses, lengths in tokens. A group "
+        "whose rewards are all equal says nothing about which response was better."
     )
+    return about + (f" Of longer curves {POINTS} points are drawn." if cut else "")
 
 
 def _runs_curves(study: Study, key: str, axis: str, *, finished: bool) -> dict[str, list[Curve]]:
@@ -78,3 +100,99 @@ def _runs_curves(study: Study, key: str, axis: str, *, finished: bool) -> dict[s
         for arm in study.arms
     }
     return {arm: runs for arm, runs in curves.items() if runs}
+
+
+def mean_and_band(
+    curves: Sequence[Curve], level: float = 0.95
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Mean over runs and half-width of its t interval, each `[N]`, at `x` `[N]`: returns `(x, mean, half)`.
+
+    Runs measured at different `x` are interpolated linearly onto all of them where every run has values,
+    never beyond. NaN values are left out point by point; the half-width is NaN where fewer than 3 runs have a
+    value.
+    """
+    curves = [(x, y) for x, y in curves if len(x)]
+    if not curves:
+        return np.empty(0), np.empty(0), np.empty(0)
+    first = curves[0][0]
+    if all(np.array_equal(x, first) for x, _ in curves):
+        grid, values = first, np.stack([y for _, y in curves])
+    else:
+        low, high = max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves)
+        grid = np.unique(np.concatenate([x for x, _ in curves]))
+        grid = grid[(grid >= low) & (grid <= high)]
+        values = np.stack([np.interp(grid, x, y) for x, y in curves])
+    n = (~np.isnan(values)).sum(axis=0)
+    mean = np.where(n > 0, np.nansum(values, axis=0) / np.maximum(n, 1), np.nan)
+    square = np.nansum((values - mean) ** 2, axis=0) / np.maximum(n - 1, 1)
+    half = stats.t.ppf(0.5 + level / 2, np.maximum(n - 1, 1)) * np.sqrt(square / np.maximum(n, 1))
+    return grid, mean, np.where(n >= 3, half, np.nan)
+
+
+def curves_figure(
+    curves: Mapping[str, Sequence[Curve]],
+    styles: Mapping[str, Style],
+    *,
+    unfinished: Mapping[str, Sequence[Curve]],
+    axis: str,
+    title: str,
+    measure: Unit,
+) -> str:
+    """Learning curves: a thin line per run, a bold mean per arm with its 95 % t interval over runs.
+
+    `curves` maps an arm to the `(x, y)` of its finished runs; `unfinished` ones are dotted, end in a
+    cross and enter no mean.
+    """
+    width, height = 440.0, 286.0
+    drawn = [curve for runs in (*curves.values(), *unfinished.values()) for curve in runs]
+    # from the runs alone: with few seeds a band can be wider than the picture
+    y = spanning([v * measure.scale for _, values in drawn for v in values.tolist()], height - 44, 12)
+    x = Scale(0.0, max((float(xs[-1]) for xs, _ in drawn if len(xs)), default=1.0) or 1.0, 50, width - 12)
+    within: Callable[[float], float] = lambda value: y(min(max(value, y.low), y.high))  # noqa: E731
+    y_text: Callable[[float], str] = lambda value: f"{tick_text(value)}{measure.value}"  # noqa: E731
+    parts = frame(x, y, _spent_words(axis), "", tick_text, y_text, whole=axis != "seconds")
+    runs_lines, means, told = [], [], []
+    for arm, style in styles.items():
+        for xs, ys in curves.get(arm, ()):
+            runs_lines.append(_run_line(x, y, thinned(xs, ys * measure.scale, POINTS), "run", style))
+        for xs, ys in unfinished.get(arm, ()):
+            points = thinned(xs, ys * measure.scale, POINTS)
+            runs_lines.append(_run_line(x, y, points, "open-run", style))
+            points = [point for point in points if np.isfinite(point[1])]
+            if points:
+                runs_lines.append(mark(x(points[-1][0]), y(points[-1][1]), Style(style.tone, "X", "-")))
+        grid, mean, half = mean_and_band(curves.get(arm, ()))
+        if not len(grid):
+            continue
+        kept = np.unique(np.linspace(0, len(grid) - 1, min(POINTS, len(grid))).round().astype(int))
+        at = [x(value) for value in grid[kept].tolist()]
+        low, high = (within_all(within, (mean + s * half)[kept] * measure.scale) for s in (-1, 1))
+        parts.append(band(at, low, high, style))
+        middle = [(a, y(v)) for a, v in zip(at, (mean[kept] * measure.scale).tolist(), strict=True)]
+        means.append(line(middle, "mean", style, dashed=True))
+        known = [point for point in middle if np.isfinite(point[1])]
+        means += [mark(*known[place], style) for place in _marked(len(known))]
+        if known:
+            last = float(mean[np.isfinite(mean)][-1]) * measure.scale
+            told.append(f"{arm} ends at {number_text(last, measure.digits)}{measure.value}")
+    label = f"{title} by {axis_words(axis)}: {'; '.join(told) or 'no finished run'}."
+    return svg([*parts, *runs_lines, *means], width, height, label)
+
+
+def within_all(within: Callable[[float], float], values: NDArray[np.float64]) -> list[float]:
+    """Where values lie, kept inside the picture."""
+    return [within(value) if np.isfinite(value) else value for value in values.tolist()]
+
+
+def _run_line(x: Scale, y: Scale, points: Sequence[tuple[float, float]], kind: str, style: Style) -> str:
+    return line([(x(a), y(b)) for a, b in points], kind, style)
+
+
+def _marked(n: int) -> list[int]:
+    """Places of a mean that carry the arm's marker: the last, and a few before it."""
+    step = max(1, -(-n // 5))
+    return list(range(n - 1, -1, -step))[:5]
+
+
+def _spent_words(axis: str) -> str:
+    return "tokens sampled in training" if axis == "sampled_tokens" else axis_words(axis)

@@ -1,71 +1,78 @@
 """One HTML file that says what a study asked, what it found, and what the finding rests on.
 
-The page is self-contained (figures are inline SVG, no script, nothing loaded from elsewhere) and depends on
-the study's files alone: the same files give the same bytes.
+The page is self-contained (figures are inline SVG, nothing is loaded from elsewhere) and depends on the study's files
+alone: the same files give the same bytes. Its script only sorts tables and opens what is folded before printing;
+without it everything is still there. A section that has nothing to show is left out.
 """
 
-import os
-from contextlib import suppress
 from html import escape
 from pathlib import Path
 
+from experiments.report.arms import cards_section, reproduction_section
+from experiments.report.coupling import coupling_section
 from experiments.report.curves import curves_section
 from experiments.report.details import details_section
+from experiments.report.differences import differences_section
+from experiments.report.distribution import distribution_section
+from experiments.report.exploratory import exploratory_section
 from experiments.report.figures import arm_styles
-from experiments.report.markup import listed
-from experiments.report.runs import cards_section, reproduction_section, responses_section, runs_section
+from experiments.report.files import write_whole
+from experiments.report.noise import noise_section
+from experiments.report.outcomes import outcomes_section
+from experiments.report.ranks import ranks_section
+from experiments.report.samples import samples_section
+from experiments.report.script import SCRIPT
+from experiments.report.sensitivity import sensitivity_section
 from experiments.report.style import CSS
-from experiments.report.tables import (
-    metric_name,
-)
-from experiments.report.verdicts import declared_section, differences_section, headline_section, verdicts_section
+from experiments.report.tables import listed, metric_name
+from experiments.report.verdicts import declared_section, headline_section, verdicts_section
 from experiments.results import Study, StudyError
-from experiments.statistics import Analysis
+from experiments.statistics import Analysis, Judgement
 
 
-def write_report(study: Study, analysis: Analysis | None, path: Path) -> Path:
-    """Write the study's report to `path` and return it; the file appears whole or not at all.
-
-    Without an analysis (one arm, or nothing to compare yet) the page describes the runs and gives no verdict.
-    """
+def write_report(study: Study, judgement: Judgement | Analysis | None, path: Path) -> Path:
+    """Write the study's report to `path` and return it; the file appears whole or not at all."""
+    judgement = study.judge() if isinstance(judgement, Analysis) else judgement  # until all callers have a judgement
     path = Path(path)
     if path.is_dir():
         raise StudyError(f"{path}: a folder, but the report is one file; give a name such as {path / 'report.html'}")
     # responses may hold lone surrogates, which UTF-8 cannot write
-    page = _page(study, analysis).encode("utf-8", errors="replace")
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(page)
-        draft.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            draft.unlink()
-        raise StudyError(f"cannot write {path}: {error.strerror or error}; the runs are as they were") from error
-    return path
+    return write_whole(path, render(study, judgement).encode("utf-8", errors="replace"))
 
 
-def _page(study: Study, analysis: Analysis | None) -> str:
+def render(study: Study, judgement: Judgement | None) -> str:
+    """The page as text.
+
+    Without a judgement (one arm, or nothing to compare yet) it describes the runs and gives no verdict.
+    """
     styles = arm_styles(list(study.arms), study.baseline)
     question = _question(study)
     sections = (
-        headline_section(study, analysis, question),
-        verdicts_section(study, analysis, styles),
-        declared_section(study, analysis),
+        headline_section(study, judgement, question),
+        verdicts_section(study, judgement),
+        sensitivity_section(judgement, styles),
+        declared_section(study, judgement),
         curves_section(study, styles),
-        differences_section(study, analysis, styles),
-        details_section(study, analysis),
+        differences_section(judgement, styles),
+        distribution_section(study, judgement, styles),
+        ranks_section(judgement, styles),
+        coupling_section(judgement, styles),
+        noise_section(judgement, styles),
+        outcomes_section(study, judgement),
+        samples_section(study, styles),
+        exploratory_section(judgement, styles),
+        details_section(judgement, styles),
         cards_section(study, styles),
-        responses_section(study, styles),
-        runs_section(study, styles),
         reproduction_section(study),
     )
     body = "\n".join(section for section in sections if section)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
         f"<title>{escape(study.name)}: {escape(question)}</title>\n<style>{CSS}</style>\n</head>\n"
-        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+        f'<body>\n<a class="skip" href="#content">Skip to the verdicts</a>\n<main id="content">\n{body}\n</main>\n'
+        f"<script>{SCRIPT}</script>\n</body>\n</html>\n"
     )
 
 
@@ -74,7 +81,7 @@ def _question(study: Study) -> str:
     stated = study.record.get("question") or study.declaration.get("question")
     if stated:
         return str(stated)
-    metric = metric_name(str(study.declaration["metric"]))
+    metric = metric_name(study.plan.metric)
     others = [arm for arm in study.arms if arm != study.baseline]
     if not others:
         return f"What {metric} does {study.baseline} reach?"

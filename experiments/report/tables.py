@@ -1,19 +1,24 @@
-"""The verdict table: the rows that the terminal and the report share, and how their numbers are written."""
+"""The verdict table: the rows that terminal and page share, and how numbers, units and verdicts are written."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from experiments.results import Study
-from experiments.statistics import Analysis, Comparison
-from experiments.statistics.wording import FLIP_SEEDS
+from experiments.statistics import Analysis, Comparison, Judgement
 
 MARKS = {"better": "▲", "worse": "▼", "equivalent": "≈", "inconclusive": "?", "untestable": "–"}
 STYLES = {"better": "bold blue", "worse": "bold red", "equivalent": "green"}
+AXIS_WORDS = {"steps": "rollout steps", "sampled_tokens": "sampled tokens", "seconds": "seconds of training"}
+POLICY_WORDS = {
+    "intersect": "a seed that is missing in one arm is left out of all",
+    "worst": "a run that fails of its own doing keeps a score declared before the study",
+}
 
 _NAMES = {
     "accuracy": "accuracy",
@@ -23,7 +28,7 @@ _NAMES = {
     "length": "response length",
     "truncated": "share of truncated responses",
 }
-_SHARES = ("accuracy", "lenient_accuracy", "greedy_accuracy", "pass_at_k", "truncated")
+_SHARES = ("accuracy", "lenient_accuracy", "greedy_accuracy", "pass_at_k", "truncated", "no_spread")
 
 
 @dataclass(frozen=True)
@@ -36,18 +41,7 @@ class Unit:
     difference: str  # of a difference: points
 
 
-@dataclass(frozen=True)
-class Row:
-    """One arm of the verdict table; what could not be computed is None."""
-
-    arm: str
-    finished: int
-    planned: int
-    seeds: tuple[int, ...]  # the seeds behind the numbers
-    mean: float | None
-    comparison: Comparison | None
-    sampled_tokens: float | None  # mean over runs, to the end of training
-    length: float | None  # tokens; the declared scalar of the held-out response length
+PLAIN = Unit(1.0, 2, "", "")
 
 
 def unit(metric: str) -> Unit:
@@ -64,96 +58,22 @@ def metric_name(metric: str) -> str:
     return f"held-out {words}" if split == "test" else f"{words} on {split}" if split else words
 
 
-def verdict_rows(study: Study, analysis: Analysis | None) -> list[Row]:
-    """One row for each arm, in declared order, with its comparison with the baseline if there is one."""
-    scores, counts = study.scores(), study.counts()
-    judged = analyzed_scores(analysis) if analysis is not None else {}
-    comparisons = against_baseline(analysis)
-    length = f"{str(study.declaration['metric']).rpartition('/')[0]}/length"
-    rows = []
-    for arm in study.arms:
-        used = judged.get(arm, scores[arm])
-        seeds = tuple(seed for seed in study.seeds if seed in used)
-        runs = [run for run in (study.run(arm, seed) for seed in seeds) if run is not None]
-        lengths = [study.scalar(run, length) for run in runs] if length in study.keys else []
-        rows.append(
-            Row(
-                arm=arm,
-                finished=counts[arm].finished,
-                planned=counts[arm].planned,
-                seeds=seeds,
-                mean=_mean([used[seed] for seed in seeds]),
-                comparison=comparisons.get(arm),
-                sampled_tokens=_mean([run.sampled_tokens for run in runs if run.sampled_tokens is not None]),
-                length=_mean([value for value in lengths if not math.isnan(value)]),
-            )
-        )
-    return rows
+def axis_words(axis: str) -> str:
+    """What a budget is counted in."""
+    return AXIS_WORDS.get(axis, axis.replace("_", " "))
 
 
-def analyzed_scores(analysis: Analysis) -> dict[str, dict[int, float]]:
-    """The scores behind an analysis, `{arm: {seed: score}}`: of the seeds that all arms share."""
-    return {each.arm: dict(zip(analysis.seeds, each.scores, strict=True)) for each in analysis.arms}
+def budget_text(study: Study) -> str:
+    """The declared budget in words."""
+    plan = study.plan
+    if plan.budget is None:
+        return f"the fewest {axis_words(plan.axis)} of a finished run"
+    return f"{plan.budget:,.0f} {axis_words(plan.axis)}".replace(",", "\u202f")
 
 
-def against_baseline(analysis: Analysis | None) -> dict[str, Comparison]:
-    """The comparisons with the baseline, by arm."""
-    if analysis is None:
-        return {}
-    return {each.arm: each for each in analysis.comparisons if each.baseline == analysis.baseline}
-
-
-def verdict_table(analysis: Analysis | None, study: Study) -> Table:
-    """The verdict table for a terminal of 80 columns; without an analysis, the means alone."""
-    measure = unit(str(study.declaration["metric"]))
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-        title=f"{study.name}: {metric_name(str(study.declaration['metric']))}",
-        title_justify="left",
-        title_style="bold",
-    )
-    table.add_column("arm", overflow="fold", max_width=20, min_width=6)
-    table.add_column("n", justify="right", no_wrap=True)
-    table.add_column("mean", justify="right", no_wrap=True)
-    if analysis is not None:
-        table.add_column(
-            f"{measure.difference or 'difference'}, {100 * (1 - analysis.alpha):g} %", justify="right", no_wrap=True
-        )
-        table.add_column("adj. p", justify="right", no_wrap=True)
-        table.add_column("g_z", justify="right", no_wrap=True)
-    table.add_column("tokens", justify="right", no_wrap=True)
-    if analysis is not None:
-        table.add_column("verdict", min_width=14, overflow="fold")
-    for row in verdict_rows(study, analysis):
-        cells: list[str | Text] = [
-            row.arm,
-            str(len(row.seeds)) if row.finished == row.planned else f"{len(row.seeds)}/{row.planned}",
-            value_text(row.mean, measure, suffix=False),
-        ]
-        each = row.comparison
-        if analysis is not None and each is not None:
-            low, high = interval_of(each)
-            interval = "" if low is None else f" [{difference_text(low, measure)}, {difference_text(high, measure)}]"
-            cells += [
-                difference_text(each.mean_difference, measure) + interval,
-                p_text(each.adjusted_p) if test_name(each) else "–",
-                number_text(each.g_z, 2, signed=True),
-            ]
-        elif analysis is not None:
-            cells += ["", "", ""]
-        cells += [thousands(row.sampled_tokens)]
-        if each is not None:
-            cells.append(Text(f"{MARKS[each.verdict]} {verdict_text(each)}", style=STYLES.get(each.verdict, "")))
-        elif analysis is not None:
-            cells.append("baseline" if row.arm == analysis.baseline else "no finished run")
-        table.add_row(*cells)
-    tests = {test_name(each) for each in analysis.comparisons} - {""} if analysis is not None else set()
-    if tests:
-        table.caption = f"adj. p: {', '.join(sorted(tests))}. Differences are paired by seed."
-        table.caption_justify = "left"
-    return table
+def level_text(analysis: Analysis | None) -> str:
+    """The confidence level, e.g. 95 %."""
+    return f"{100 * (1 - analysis.alpha):g}\u00a0%" if analysis is not None else ""
 
 
 def verdict_text(comparison: Comparison) -> str:
@@ -164,10 +84,8 @@ def verdict_text(comparison: Comparison) -> str:
 
 
 def test_name(comparison: Comparison) -> str:
-    """What the adjusted p comes from, which n alone decides; empty where there was no test."""
-    if comparison.label == "descriptive":
-        return ""
-    return "paired t, Holm" if comparison.n < FLIP_SEEDS else "sign flips, max-T"
+    """What the adjusted p comes from, which the plan and n decide; empty where there was no test."""
+    return "" if comparison.label == "descriptive" else comparison.test
 
 
 def interval_of(comparison: Comparison) -> tuple[float, float] | tuple[None, None]:
@@ -179,7 +97,7 @@ def value_text(value: float | None, measure: Unit, *, suffix: bool = True) -> st
     """A value of the metric in its unit: `66.1 %`."""
     if value is None or math.isnan(value):
         return "–"
-    return f"{value * measure.scale:.{measure.digits}f}{measure.value if suffix else ''}"
+    return number_text(value * measure.scale, measure.digits) + (measure.value if suffix else "")
 
 
 def difference_text(value: float | None, measure: Unit) -> str:
@@ -187,6 +105,16 @@ def difference_text(value: float | None, measure: Unit) -> str:
     if value is None or math.isnan(value):
         return "–"
     return number_text(value * measure.scale, measure.digits, signed=True)
+
+
+def interval_text(interval: tuple[float, float] | None, measure: Unit) -> str:
+    """An interval of a difference: `−1.0 to +9.0`."""
+    return " to ".join(difference_text(end, measure) for end in interval) if interval else "–"
+
+
+def margin_text(margin: float, measure: Unit) -> str:
+    """The smallest difference of interest, with its unit."""
+    return f"{difference_text(margin, measure).lstrip('+')} {measure.difference}".strip()
 
 
 def number_text(value: float | None, digits: int, *, signed: bool = False) -> str:
@@ -217,6 +145,162 @@ def thousands(value: float | None) -> str:
             scaled = value / size
             return f"{scaled:.{2 if scaled < 10 else 1 if scaled < 100 else 0}f} {letter}"
     return f"{value:.0f}"
+
+
+def tick_text(value: float) -> str:
+    """A round number under an axis: `50 k`."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:g} {letter}".replace("-", "−")
+    return f"{value:g}".replace("-", "−")
+
+
+def signed_tick(value: float) -> str:
+    """A round difference under an axis: `+5`."""
+    return "0" if abs(value) < 1e-12 else f"{value:+g}".replace("-", "−")
+
+
+def plain_text(value: Any) -> str:
+    """A declared value in words."""
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {plain_text(item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return str(value)
+
+
+def counted(number: int, word: str) -> str:
+    """A number with its noun."""
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names with an "and" before the last."""
+    return " and ".join((", ".join(names[:-1]), names[-1])) if len(names) > 1 else "".join(names)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One arm; what could not be computed is None."""
+
+    arm: str
+    finished: int
+    planned: int
+    seeds: tuple[int, ...]  # the seeds behind the numbers
+    scores: tuple[float, ...]
+    comparison: Comparison | None  # with the baseline
+    sampled_tokens: float | None  # mean over runs, to the end of training
+    length: float | None  # tokens; the declared scalar of the held-out response length, also by correctness
+    length_correct: float | None
+    length_incorrect: float | None
+
+    @property
+    def mean(self) -> float | None:
+        """Mean score over the seeds."""
+        return _mean(self.scores)
+
+
+def arm_rows(study: Study, judgement: Judgement | None) -> list[Row]:
+    """One row for each arm, in declared order, with its comparison with the baseline if there is one."""
+    scores, counts = study.scores(), study.counts()
+    judged = analyzed_scores(judgement.analysis) if judgement is not None else {}
+    compared = against_baseline(judgement)
+    suite = study.plan.metric.rpartition("/")[0]
+    rows = []
+    for arm in study.arms:
+        used = judged.get(arm, scores[arm])
+        seeds = tuple(seed for seed in study.seeds if seed in used)
+        runs = [run for run in (study.run(arm, seed) for seed in seeds) if run is not None]
+        lengths = []
+        for key in (f"{suite}/length", f"{suite}/length_correct", f"{suite}/length_incorrect"):
+            values = [study.scalar(run, key) for run in runs] if key in study.keys else []
+            lengths.append(_mean([value for value in values if not math.isnan(value)]))
+        rows.append(
+            Row(
+                arm,
+                counts[arm].finished,
+                counts[arm].planned,
+                seeds,
+                tuple(used[seed] for seed in seeds),
+                compared.get(arm),
+                _mean([run.sampled_tokens for run in runs if run.sampled_tokens is not None]),
+                *lengths,
+            )
+        )
+    return rows
+
+
+def analyzed_scores(analysis: Analysis) -> dict[str, dict[int, float]]:
+    """The scores behind an analysis, `{arm: {seed: score}}`; an arm that left a race early has only its first seeds."""
+    return {each.arm: dict(zip(analysis.seeds, each.scores, strict=False)) for each in analysis.arms}
+
+
+def common_scores(analysis: Analysis) -> dict[str, tuple[float, ...]]:
+    """The scores of the seeds that all arms have, in one order of seeds."""
+    n = min((each.n for each in analysis.arms), default=0)
+    return {each.arm: each.scores[:n] for each in analysis.arms}
+
+
+def against_baseline(judgement: Judgement | None) -> dict[str, Comparison]:
+    """The comparisons with the baseline, by arm."""
+    analysis = judgement.analysis if judgement is not None else None
+    return {each.arm: each for each in analysis.comparisons if each.baseline == analysis.baseline} if analysis else {}
+
+
+def verdict_table(judgement: Judgement | Analysis | None, study: Study) -> Table:
+    """The verdict table for a terminal of 80 columns; without a judgement, the means alone."""
+    judgement = study.judge() if isinstance(judgement, Analysis) else judgement  # until all callers have a judgement
+    metric = study.plan.metric
+    measure = unit(metric)
+    analysis = judgement.analysis if judgement is not None else None
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        title=f"{study.name}: {metric_name(metric)}",
+        title_justify="left",
+        title_style="bold",
+    )
+    table.add_column("arm", overflow="fold", max_width=20, min_width=6)
+    table.add_column("n", justify="right", no_wrap=True)
+    table.add_column("mean", justify="right", no_wrap=True)
+    if analysis is not None:
+        level = f"{100 * (1 - analysis.alpha):g} %"
+        table.add_column(f"{measure.difference or 'difference'}, {level}", justify="right", no_wrap=True)
+        table.add_column("adj. p", justify="right", no_wrap=True)
+        table.add_column("g_z", justify="right", no_wrap=True)
+    table.add_column("tokens", justify="right", no_wrap=True)
+    if analysis is not None:
+        table.add_column("verdict", min_width=14, overflow="fold")
+    for row in arm_rows(study, judgement):
+        cells: list[str | Text] = [
+            row.arm,
+            str(len(row.seeds)) if row.finished == row.planned else f"{len(row.seeds)}/{row.planned}",
+            value_text(row.mean, measure, suffix=False),
+        ]
+        each = row.comparison
+        if each is not None:
+            interval = ""
+            if each.interval is not None:
+                interval = f" [{', '.join(difference_text(end, measure) for end in each.interval)}]"
+            cells += [
+                difference_text(each.mean_difference, measure) + interval,
+                p_text(each.adjusted_p) if test_name(each) else "–",
+                number_text(each.g_z, 2, signed=True),
+            ]
+        elif analysis is not None:
+            cells += ["", "", ""]
+        cells += [thousands(row.sampled_tokens)]
+        if each is not None:
+            cells.append(Text(f"{MARKS[each.verdict]} {verdict_text(each)}", style=STYLES.get(each.verdict, "")))
+        elif analysis is not None:
+            cells.append("baseline" if row.arm == analysis.baseline else "no finished run")
+        table.add_row(*cells)
+    tests = {test_name(each) for each in analysis.comparisons} - {""} if analysis is not None else set()
+    if tests:
+        table.caption = f"adj. p: {', '.join(sorted(tests))}. Differences are paired by seed."
+        table.caption_justify = "left"
+    return table
 
 
 def _mean(values: Sequence[float]) -> float | None:

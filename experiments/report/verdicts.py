@@ -1,52 +1,48 @@
-"""Sections of the report: verdicts in words and as a table, what was declared, paired differences."""
+"""Head of the report and its first sections: verdicts in words, as tables and as a matrix, and what was declared."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
+from typing import Any
 
-from experiments.report.figures import Style, differences_figure
-from experiments.report.markup import (
-    arm_name,
-    badge,
-    breakable,
-    budget_text,
-    cell,
-    counted,
-    header_cell,
-    level_text,
-    plain_text,
-    signed_text,
-)
+from experiments.report.drawing import box, shortened, svg, text, width_of
+from experiments.report.exported import arm_grid, comparison_grid
+from experiments.report.grid import to_html
+from experiments.report.markup import badge, breakable, facts, figure, section
+from experiments.report.sensitivity import departures
 from experiments.report.tables import (
-    Row,
+    MARKS,
+    POLICY_WORDS,
     Unit,
+    axis_words,
+    budget_text,
+    counted,
     difference_text,
-    interval_of,
+    interval_text,
+    level_text,
+    margin_text,
     metric_name,
-    number_text,
-    p_text,
-    test_name,
-    thousands,
+    plain_text,
     unit,
-    value_text,
-    verdict_rows,
 )
 from experiments.results import Study
-from experiments.statistics import Analysis, Comparison
+from experiments.statistics import Comparison, Judgement
 
-_SCALARS = {"final": "final: the mean of the last evaluations up to the budget, never the best checkpoint"}
-_FAILURES = {
-    "intersect": "intersect: a seed that is missing in one arm is left out of all",
-    "worst": "worst: a run that fails of its own doing keeps a score declared before the study",
+_SCALARS = {
+    "final": "final: the mean of the last evaluations up to the budget, never the best checkpoint",
+    "auc": "auc: the mean height of the curve from before training to the budget",
 }
 _FAMILIES = {"baseline": "every other arm with the baseline", "all": "all pairs of arms"}
+_CLAIMS = {"supported": "better", "not supported": "worse", "underpowered": "inconclusive"}  # as badges look
 _SHOWN = (
-    *("metric", "scalar", "axis", "budget", "baseline", "family"),
-    *("alpha", "margin", "margin_declared", "failures", "seeds", "question", "arms", "config"),
+    *("metric", "scalar", "axis", "budget", "baseline", "family", "alpha", "margin", "margin_declared", "failures"),
+    *("floor", "threshold", "seeds", "question", "arms", "config", "questions", "race", "looks", "claim"),
 )
+FOLDED = 3  # warnings in full sight at most
+_OPPOSITE = {"better": "worse", "worse": "better"}
 
 
-def headline_section(study: Study, analysis: Analysis | None, question: str) -> str:
-    """The question, and every verdict in words."""
+def headline_section(study: Study, judgement: Judgement | None, question: str) -> str:
+    """The question, what was claimed, every verdict in words, and what stands beside them."""
     counts = study.counts()
     finished, planned = (sum(getattr(each, what) for each in counts.values()) for what in ("finished", "planned"))
     lede = (
@@ -55,45 +51,49 @@ def headline_section(study: Study, analysis: Analysis | None, question: str) -> 
     )
     parts = [
         f'<p class="eyebrow">Study {escape(study.name)}</p>',
-        f"<h1>{breakable(question)}</h1>",
+        f"<h1>{breakable(question).replace('-', '-&#8288;')}</h1>",
         f'<p class="lede">{lede}</p>',
+        _claim(study, judgement),
     ]
-    if analysis is not None and analysis.comparisons:
-        measure = unit(str(study.declaration["metric"]))
+    if judgement is not None and judgement.analysis.comparisons:
+        analysis = judgement.analysis
+        measure = unit(analysis.metric)
         items = (
             f"<li><div>{badge(each)}</div><div><p>{_in_short(each, measure, level_text(analysis))}</p>"
+            f"{_depends(judgement, each)}"
             f'<p class="detail">{escape(each.sentence)}</p></div></li>'
             for each in analysis.comparisons
         )
+        parts.append(_warnings(judgement))
         parts.append(f'<ul class="verdicts">{"".join(items)}</ul>')
     else:
         parts.append(f'<ul class="verdicts"><li><div><span class="badge none">no verdict</span></div>'
                      f"<p>{_no_verdict(study)}</p></li></ul>")  # fmt: skip
-    alerts = []
-    short = {arm: each for arm, each in counts.items() if each.finished < each.planned}
-    if short:
-        states = ("failed", "interrupted", "running", "missing")
-        words = {"missing": "not started"}
-        told = (
-            f"{escape(arm)} {each.finished} of {each.planned} ("
-            + ", ".join(f"{getattr(each, s)} {words.get(s, s)}" for s in states if getattr(each, s))
-            + ")"
-            for arm, each in short.items()
-        )
-        alerts.append(f"<p><strong>Not every planned run finished:</strong> {'; '.join(told)}.</p>")
-    if study.ignored:
-        alerts.append(f"<p>Left out, because the study does not plan them: {escape(', '.join(study.ignored))}.</p>")
-    if alerts:
-        parts.append(f'<div class="alert">{"".join(alerts)}</div>')
+    parts.append(_missing(study, judgement))
     return f"<header>{''.join(parts)}</header>"
+
+
+def _claim(study: Study, judgement: Judgement | None) -> str:
+    """What the study set out to show, and what became of it."""
+    claim = study.declaration.get("claim") or study.record.get("claim")
+    if not isinstance(claim, Mapping):
+        return ""
+    judged = judgement.claim if judgement is not None else None
+    verdict = judged.outcome if judged else str(claim.get("verdict") or "")
+    shown = f' <span class="badge {_CLAIMS.get(verdict, "none")}">{escape(verdict)}</span>' if verdict else ""
+    told = f"<p><strong>Claim</strong> {escape(plain_text(claim.get('question') or ''))}{shown}</p>"
+    if claim.get("source"):
+        told += f'<p class="detail">{escape(plain_text(claim["source"]))}</p>'
+    predicted = claim.get("predictions") or claim.get("prediction") or ()
+    lines = [each.sentence for each in judged.assessments] if judged else predicted
+    for line in [lines] if isinstance(lines, str) else lines:
+        told += f"<p><strong>Predicted</strong> {escape(str(line))}</p>"
+    return f'<div class="claim">{told}</div>'
 
 
 def _in_short(each: Comparison, measure: Unit, level: str) -> str:
     """A comparison in the reader's unit; the sentence of the analysis follows with all it rests on."""
-    low, high = interval_of(each)
-    interval = ""
-    if low is not None and high is not None:
-        interval = f", {level} interval {signed_text(low, measure)} to {signed_text(high, measure)}"
+    interval = f", {level} interval {interval_text(each.interval, measure)}" if each.interval else ""
     points = f" {measure.difference}" if measure.difference else ""
     return (
         f"<strong>{breakable(each.arm)}</strong> against {breakable(each.baseline)}: "
@@ -107,205 +107,166 @@ def _no_verdict(study: Study) -> str:
     return "No arm could be compared with the baseline yet: finished runs at common seeds are missing."
 
 
-def verdicts_section(study: Study, analysis: Analysis | None, styles: Mapping[str, Style]) -> str:
-    """The verdict table."""
-    metric = str(study.declaration["metric"])
-    measure = unit(metric)
-    rows = verdict_rows(study, analysis)
-    compared = analysis is not None and bool(analysis.comparisons)
-    points = f", {measure.difference}" if measure.difference else ""
-    level = level_text(analysis)
-    head = [header_cell("arm"), header_cell(f"mean {metric_name(metric)}", "n")]
-    if compared:
-        head += [
-            header_cell(f"difference to baseline{points}<small>{level} interval</small>", "n"),
-            f"<th>{_interval_head()}</th>",
-            header_cell("adjusted p", "n"),
-            header_cell("effect size <i>g</i><sub>z</sub>", "n"),
-            header_cell("win rate", "n"),
-        ]
-    head += [
-        header_cell("sampled tokens<small>per run</small>", "n"),
-        header_cell("mean length<small>tokens</small>", "n"),
-    ]
-    head += [header_cell("verdict")] if compared else []
-    extent = _extent(rows, analysis)
-    body = []
-    for row in rows:
-        seeds = counted(len(row.seeds), "seed")
-        cells = [
-            f'<th scope="row">{arm_name(row.arm, styles)}<small>{seeds}</small></th>',
-            cell(value_text(row.mean, measure)),
-        ]
-        each = row.comparison
-        if compared and each is not None and analysis is not None:
-            low, high = interval_of(each)
-            interval = ""
-            if low is not None and high is not None:
-                interval = f"<small>{signed_text(low, measure)} to {signed_text(high, measure)}</small>"
-            cells += [
-                cell(f"<strong>{difference_text(each.mean_difference, measure)}</strong>{interval}"),
-                f"<td>{_interval_svg(each, extent, analysis.margin, styles[each.arm], measure)}</td>",
-                cell(_p_cell(each)),
-                cell(number_text(each.g_z, 2, signed=True)),
-                cell(number_text(each.win_rate, 2)),
-            ]
-        elif compared:
-            cells += ["<td></td>"] * 5
-        cells += [cell(thousands(row.sampled_tokens)), cell(number_text(row.length, 1))]
-        if compared:
-            if each is not None:
-                shown = badge(each, with_label=True)
-            elif row.arm == study.baseline:
-                shown = '<span class="badge base">baseline</span>'
-            else:
-                shown = '<span class="badge none">no finished run</span>'
-            cells.append(f"<td>{shown}</td>")
-        body.append(f"<tr>{''.join(cells)}</tr>")
-    about = "Means and differences are over seeds; differences are paired by seed. " if compared else ""
-    if compared:
-        about += (
-            f"The interval is the unadjusted {level} interval; the verdict follows the adjusted p. "
-            "The win rate is the share of seeds on which the arm beats the baseline. "
+def _warnings(judgement: Judgement) -> str:
+    """What the verdicts hang on; a long list is folded, since every verdict it concerns is marked."""
+    told = "".join(f"<p>{escape(warning)}</p>" for warning in judgement.warnings)
+    if len(judgement.warnings) > FOLDED:
+        number = len(judgement.warnings)
+        told = (
+            f"<details><summary>{number} warnings: not every verdict below holds throughout</summary>{told}</details>"
         )
-    about += (
-        "Sampled tokens count all that training generates, discarded groups and extra greedy responses too; the mean "
-        "length is that of held-out responses."
-    )
-    return (
-        f'<section><h2>{"Verdicts" if compared else "Results"}</h2><p class="about">{about}</p><div class="scroll">'
-        f'<table class="verdict-table"><thead><tr>{"".join(head)}</tr></thead><tbody>{"".join(body)}</tbody></table>'
-        f"</div>{_pairs(analysis, measure)}</section>"
-    )
+    return f'<div class="alert strong" role="note">{told}</div>' if told else ""
 
 
-def _pairs(analysis: Analysis | None, measure: Unit) -> str:
-    """The comparisons that do not involve the baseline, when the family is all pairs."""
-    others = [each for each in analysis.comparisons if each.baseline != analysis.baseline] if analysis else []
-    if not others:
-        return ""
-    points = f", {measure.difference}" if measure.difference else ""
-    body = []
-    for each in others:
-        low, high = interval_of(each)
-        interval = ""
-        if low is not None and high is not None:
-            interval = f"<small>{signed_text(low, measure)} to {signed_text(high, measure)}</small>"
-        body.append(
-            f'<tr><th scope="row">{escape(each.arm)} − {escape(each.baseline)}</th>'
-            + cell(f"{difference_text(each.mean_difference, measure)}{interval}")
-            + cell(_p_cell(each))
-            + cell(number_text(each.g_z, 2, signed=True))
-            + cell(number_text(each.win_rate, 2))
-            + f"<td>{badge(each, with_label=True)}</td></tr>"
+def _depends(judgement: Judgement, each: Comparison) -> str:
+    found = departures(judgement, each)
+    return f'<p class="depends">Turns out otherwise: {escape("; ".join(found))}.</p>' if found else ""
+
+
+def _missing(study: Study, judgement: Judgement | None) -> str:
+    """Runs that are planned and not finished, and runs that are there and not planned.
+
+    Runs that a race or a look spared are not missed.
+    """
+    ended = judgement is not None and judgement.sequential is not None and judgement.sequential.stop is not None
+    counts = study.counts().items()
+    short = {arm: each for arm, each in counts if each.finished < each.planned - (each.missing if ended else 0)}
+    notes = judgement.analysis.notes if judgement is not None else ()
+    alerts = [f"<p>{escape(note)}</p>" for note in notes if note.startswith("Interim")]
+    if short:
+        states = ("failed", "interrupted", "running", "missing")
+        words = {"missing": "not started"}
+        told = (
+            f"{escape(arm)} {each.finished} of {each.planned} ("
+            + ", ".join(f"{getattr(each, s)} {words.get(s, s)}" for s in states if getattr(each, s))
+            + ")"
+            for arm, each in short.items()
         )
-    head = (
-        header_cell("pair") + header_cell(f"difference{points}<small>{level_text(analysis)} interval</small>", "n")
-        + header_cell("adjusted p", "n")
-        + header_cell("effect size <i>g</i><sub>z</sub>", "n") + header_cell("win rate", "n") + header_cell("verdict")
+        alerts.append(f"<p><strong>Not every planned run finished:</strong> {'; '.join(told)}.</p>")
+    if study.ignored:
+        alerts.append(f"<p>Left out, because the study does not plan them: {escape(', '.join(study.ignored))}.</p>")
+    return f'<div class="alert" role="note">{"".join(alerts)}</div>' if alerts else ""
+
+
+def verdicts_section(study: Study, judgement: Judgement | None) -> str:
+    """Comparisons and arms as tables, and the comparisons as a matrix."""
+    about = (
+        "Means are over seeds. Sampled tokens count all that training generates, discarded groups and extra greedy "
+        "responses too; lengths are those of held-out responses."
+    )
+    arms = to_html(arm_grid(study, judgement), "The arms", "arms")
+    if judgement is None or not judgement.analysis.comparisons:
+        return section("Results", arms, about=about)
+    analysis = judgement.analysis
+    told = (
+        f"Differences are paired by seed. The interval is {_interval_words(judgement)}; the verdict follows the "
+        "adjusted p. The win rate is the share of seeds on which the arm beats the other one, "
+        "<i>g</i><sub>z</sub> the mean difference over the sd of the differences, corrected for few seeds."
+    )
+    matrix = ""
+    if len(analysis.comparisons) > 1:
+        matrix = figure(_matrix(judgement), _matrix_title(judgement), "scroll matrix")
+    return section(
+        "Verdicts", to_html(comparison_grid(study, judgement), "Verdicts", "comparisons"), matrix,
+        f'<h3>The arms</h3><p class="about">{about}</p>', arms, about=told,
     )  # fmt: skip
-    return (
-        '<h3>The other pairs</h3><div class="scroll"><table>'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
-    )
 
 
-def _p_cell(each: Comparison) -> str:
-    """The adjusted p with its test; an equivalence rests on another p, which is then given too."""
-    if not test_name(each):
-        return "–<small>no test</small>"
-    cell = f"{escape(p_text(each.adjusted_p))}<small>{test_name(each)}</small>"
-    if each.verdict == "equivalent" or each.smaller_than_margin:
-        cell += f"<small>within ±Δ: {escape(p_text(each.p_equivalence))}</small>"
-    return cell
+def _interval_words(judgement: Judgement) -> str:
+    level = level_text(judgement.analysis)
+    return f"one at {level} that holds whenever one stops" if judgement.plan.race else f"the unadjusted {level} one"
 
 
-def _interval_head() -> str:
-    return '<small style="white-space:nowrap">interval; strip ±Δ</small>'
+def _matrix_title(judgement: Judgement) -> str:
+    family = judgement.analysis.family
+    rest = "" if family == "all" else "; no other pair was declared, so no other has a verdict"
+    return f"Row against column: {_FAMILIES[family]}{rest}"
 
 
-def _extent(rows: Sequence[Row], analysis: Analysis | None) -> float:
-    """The largest distance from zero that the small intervals of the table must show."""
-    found = [1.5 * analysis.margin] if analysis is not None else [1.0]
-    for row in rows:
-        if row.comparison is not None:
-            bounds = interval_of(row.comparison)
-            found += [abs(bound) for bound in (*bounds, row.comparison.mean_difference) if bound is not None]
-    return max(found)
+def _matrix(judgement: Judgement) -> str:
+    """Each arm (row) against each other (column), sign, verdict and difference."""
+    analysis = judgement.analysis
+    measure = unit(analysis.metric)
+    cells: dict[tuple[str, str], tuple[str, float]] = {}
+    for each in analysis.comparisons:
+        cells[each.arm, each.baseline] = each.verdict, each.mean_difference
+        if analysis.family == "all":
+            mirrored = _OPPOSITE.get(each.verdict, each.verdict)
+            cells[each.baseline, each.arm] = mirrored, -each.mean_difference
+    rows = [each.arm for each in analysis.arms if any(row == each.arm for row, _ in cells)]
+    heads = [each.arm for each in analysis.arms if any(head == each.arm for _, head in cells)]
+    left = 14 + max(width_of(shortened(arm, 22)) for arm in rows)
+    wide, high, top = 108.0, 46.0, 26.0
+    parts, told = [], []
+    for place, head in enumerate(heads):
+        parts.append(text(left + (place + 0.5) * wide, 17, shortened(head, 15), "name", "middle"))
+    for row, arm in enumerate(rows):
+        y = top + row * high
+        parts.append(text(left - 10, y + high / 2 + 4, shortened(arm, 22), "name", "end"))
+        for place, head in enumerate(heads):
+            verdict, difference = cells.get((arm, head), ("", 0.0))
+            x = left + place * wide
+            parts.append(box(x + 1.5, y + 1.5, wide - 3, high - 3, f"cell {verdict or 'blank'}"))
+            if verdict:
+                shown = difference_text(difference, measure)
+                parts.append(text(x + wide / 2, y + 20, f"{MARKS[verdict]} {verdict}", f"on {verdict}", "middle"))
+                parts.append(text(x + wide / 2, y + 36, shown, "label", "middle"))
+                told.append(f"{arm} against {head} {verdict} ({shown})")
+    size = left + wide * len(heads), top + high * len(rows)
+    drawing = svg(parts, *size, f"Verdict matrix: {'; '.join(told)}.")
+    return drawing.replace("<svg ", f'<svg style="max-width:{size[0]:.0f}px;min-width:{min(size[0], 620):.0f}px" ', 1)
 
 
-def _interval_svg(each: Comparison, extent: float, margin: float, style: Style, measure: Unit) -> str:
-    """A difference with its interval on a line whose middle is zero, one scale for all rows of the table."""
-    place: Callable[[float], str] = lambda value: f"{75 + 70 * value / extent:.1f}"  # noqa: E731
-    low, high = interval_of(each)
-    bar = ""
-    if low is not None and high is not None:
-        bar = f'<path d="M{place(low)} 13H{place(high)}" stroke="{style.colour}" stroke-width="2.4"/>'
-    label = f"{difference_text(each.mean_difference, measure)} {measure.difference}".strip()
-    return (
-        f'<svg class="interval" viewBox="0 0 150 26" role="img" aria-label="{escape(label)}">'
-        f'<rect x="{place(-margin)}" y="1" width="{140 * margin / extent:.1f}" height="24" fill="#eef1f4"/>'
-        f'<path d="M75 1V25" stroke="#8a939d" stroke-width="1"/>{bar}'
-        f'<circle cx="{place(each.mean_difference)}" cy="13" r="4.2" fill="{style.colour}" stroke="#fff"/></svg>'
-    )
-
-
-def declared_section(study: Study, analysis: Analysis | None) -> str:
+def declared_section(study: Study, judgement: Judgement | None) -> str:
     """What was declared before the first run, and what to keep in mind."""
-    declaration = study.declaration
-    measure = unit(str(declaration["metric"]))
-    margin = difference_text(float(declaration["margin"]), measure).lstrip("+")
-    margin += f" {measure.difference}" if measure.difference else ""
-    margin += "" if declaration["margin_declared"] else " (the default; nobody chose it for this study)"
-    facts = {
-        "Metric": f"{metric_name(str(declaration['metric']))} ({declaration['metric']})",
-        "One number per run": _SCALARS[str(declaration["scalar"])],
+    declaration, plan = study.declaration, study.plan
+    margin = margin_text(plan.margin, unit(plan.metric))
+    if not declaration.get("margin_declared", True):
+        margin += " (the default; nobody chose it for this study)"
+    pairs = {
+        "Metric": f"{metric_name(plan.metric)} ({plan.metric})",
+        "One number per run": _SCALARS.get(plan.scalar, plan.scalar),
         "Budget": f"{budget_text(study)} per run",
-        "Baseline": study.baseline,
-        "Comparisons": _FAMILIES.get(str(declaration["family"]), str(declaration["family"])),
-        "Error rate α": f"{declaration['alpha']:g}, two-sided, over all comparisons together",
+        "Baseline": plan.baseline,
+        "Comparisons": _FAMILIES[plan.family],
+        "Error rate α": f"{plan.alpha:g}, two-sided, over all comparisons together",
         "Smallest effect of interest Δ": margin,
-        "Seeds, in order": ", ".join(map(str, study.seeds)),
-        "Failed runs": _FAILURES.get(str(declaration["failures"]), str(declaration["failures"])),
+        "Seeds, in order": ", ".join(map(str, plan.seeds)),
+        "Failed runs": f"{plan.failures}: {POLICY_WORDS[plan.failures]}",
     }
-    facts |= {
+    if plan.failures == "worst":
+        pairs["Score of a failed run"] = f"{plan.floor:g}, or its score before training if that is worse"
+    if plan.threshold is not None:
+        pairs["Score to be reached"] = f"{plan.threshold:g}; {axis_words(plan.axis)} until then are exploratory"
+    pairs |= {
         key.replace("_", " ").capitalize(): plain_text(value) for key, value in declaration.items() if key not in _SHOWN
     }
+    if plan.questions == "population":
+        pairs["Questions"] = "a sample: the claim is about questions like these"
+    if plan.race:
+        pairs["Stopping"] = "a race: a look after every seed, until all is decided"
+    if plan.looks:
+        looks = ", ".join(f"after {n} seeds at {level:g}" for n, level in plan.looks)
+        pairs["Stopping"] = f"looks {looks}"
     if study.record.get("hash"):
-        facts["Hash of the declaration"] = str(study.record["hash"])[:16]
-    base = study.record.get("base")
-    described = base.get("description") if isinstance(base, Mapping) else base
-    if not described:  # then what the declared configuration says
-        found = (str(line) for line in declaration.get("config") or () if str(line).startswith("policy.model ="))
-        described = next(found, "")
+        pairs["Hash of the declaration"] = str(study.record["hash"])[:16]
     notes = [
-        f"All seeds share one base model{f' ({described})' if described else ''}. A seed changes the prompts and the "
+        f"All seeds share one base model{_base(study.record, declaration)}. A seed changes the prompts and the "
         "sampling, not the model that training starts from: every verdict here is conditional on this base."
     ]
-    notes += list(analysis.notes) if analysis is not None else []
-    items = "".join(f"<div><dt>{escape(key)}</dt><dd>{escape(value)}</dd></div>" for key, value in facts.items())
-    listed = "".join(f"<li>{escape(note)}</li>" for note in notes)
-    return (
-        "<section><h2>Declared before the first run</h2>"
-        f'<dl class="facts">{items}</dl><h3>To keep in mind</h3>'
-        f'<ul class="notes">{listed}</ul></section>'
-    )
+    notes += list(judgement.analysis.notes) if judgement is not None else []
+    items = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    return section(
+        "Declared before the first run", facts(pairs), f'<h3>To keep in mind</h3><ul class="notes">{items}</ul>',
+        about="Fixed before any result was seen. What was looked at beyond it is exploratory and has no verdict.",
+    )  # fmt: skip
 
 
-def differences_section(study: Study, analysis: Analysis | None, styles: Mapping[str, Style]) -> str:
-    """Paired differences, seed by seed, with the margin drawn."""
-    if analysis is None or not any(each.baseline == analysis.baseline and each.n for each in analysis.comparisons):
-        return ""
-    measure = unit(str(study.declaration["metric"]))
-    drawing = differences_figure(analysis, styles, name="differences", measure=measure)
-    margin = difference_text(analysis.margin, measure).lstrip("+")
-    margin += f" {measure.difference}" if measure.difference else ""
-    tested = any(each.interval for each in analysis.comparisons)
-    interval = f", drawn with its {level_text(analysis)} interval" if tested else ""
-    return (
-        "<section><h2>Paired differences, seed by seed</h2>"
-        f'<p class="about">Each circle is one seed: the arm’s score minus {escape(analysis.baseline)}’s at the same '
-        "seed, with the same prompts and the same sampling noise. The circles are joined to their mean"
-        f"{interval}. The shaded strip is ±Δ = ±{margin}: an arm counts as equivalent when its mean is shown "
-        f'to lie inside.</p><figure class="wide scroll">{drawing}</figure></section>'
-    )
+def _base(record: Mapping[str, Any], declaration: Mapping[str, Any]) -> str:
+    """The base model, as the record describes it or as the declared configuration names it."""
+    base = record.get("base")
+    described = base.get("description") if isinstance(base, Mapping) else base
+    if not described:
+        found = (str(line) for line in declaration.get("config") or () if str(line).startswith("policy.model ="))
+        described = next(found, "")
+    return f" ({described})" if described else ""

@@ -262,3 +262,24 @@ def test_a_config_of_ones_own_wins_over_a_shipped_one(tmp_path: Path, monkeypatc
     assert find_config("demo") == find_config("demo.gin") != "demo.gin"
     (tmp_path / "demo.gin").write_text("")
     assert find_config("demo.gin") == "demo.gin"
+
+
+def test_a_race_ends_when_all_is_decided_and_says_so_without_a_fixed_n_p(tmp_path: Path) -> None:
+    """An arm whose responses are cut after two tokens is wrong on every seed: six rows decide, four are never run."""
+    (tmp_path / "race.gin").write_text(
+        SMALL + "train.steps = 3\nevaluation.every = 1\ntrain.prompts = 2\ntrain.group_size = 2\n"
+        "compare.arms = {'grpo': [], 'short': 'train.max_tokens = 2'}\ncompare.seeds = 10\n"
+    )
+    raced = grpolab(tmp_path, "compare", "-c", "race.gin", "--race", "--json")
+    assert raced.returncode == 0, raced.stderr
+    analysis = json.loads(raced.stdout)
+    folders = sorted(path.name for path in (tmp_path / "runs" / "small" / "short").iterdir())
+    rows = analysis["sequential"]["row"]
+    assert analysis["sequential"]["stop"] == "decided"
+    assert folders == sorted(f"seed={seed}" for seed in range(rows))
+    assert 6 <= rows < 10
+    assert analysis["comparisons"][0]["verdict"] == "worse"
+    assert analysis["comparisons"][0]["p_t"] is None
+    assert "paired t" not in raced.stdout
+    again = grpolab(tmp_path, "compare", "-c", "race.gin", "--race", "--json")  # nothing is left to run
+    assert json.loads(again.stdout) == analysis

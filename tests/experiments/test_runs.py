@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from core import GrpoLabError, reward
+from core.errors import MachineError
 from core.policy import EMBEDDED
 from core.problems import Problem
 from core.registry import REGISTRIES, config, config_text
@@ -87,6 +88,41 @@ def test_a_run_leaves_what_it_promises(tmp_path: Path) -> None:
     correct = [sample["correct"] for q in evaluation["questions"] for sample in q["samples"]]
     assert evaluation["summary"]["accuracy"] == pytest.approx(sum(correct) / 12)
     assert lines(folder)[-1]["total_sampled_tokens"] == sum(line["sampled_tokens"] for line in lines(folder))
+
+
+def test_a_token_budget_ends_the_run_with_the_step_that_spends_it(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole")
+    budget = lines(whole)[1]["total_sampled_tokens"]
+    folder = run(tmp_path / "budget", f"train.token_budget = {budget}")
+    for ours, theirs in zip(lines(folder), lines(whole)[:2], strict=True):
+        assert ours | {"evaluation": {}} == theirs | {"evaluation": {}}
+    assert (manifest(folder)["status"], manifest(folder)["steps"]) == ("finished", 2)
+    # the last step is evaluated on every suite, as the last of `steps` is
+    assert (folder / "eval" / "test_long" / "step=000002.json").is_file()
+    assert [line["step"] for line in lines(run(tmp_path / "more", f"train.token_budget = {budget + 1}"))] == [1, 2, 3]
+
+
+def test_a_failed_run_says_whether_the_machine_or_the_method_failed(
+    tmp_path: Path, graders: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @reward
+    def never_finite(problem: Problem, response: str) -> float:
+        """NaN."""
+        return float("nan")
+
+    with pytest.raises(GrpoLabError):
+        run(tmp_path / "method", "train.rewards = [@never_finite]")
+    assert manifest(tmp_path / "method")["failure"] == "algorithmic"
+
+    def full(*_: Any) -> None:
+        raise MachineError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("core.store.RunStore.append_metrics", full)
+        with pytest.raises(MachineError):
+            run(tmp_path / "machine")
+    assert manifest(tmp_path / "machine")["failure"] == "infrastructure"
+    assert manifest(run(tmp_path / "machine"))["failure"] is None  # run again, it goes on
 
 
 def test_the_trained_model_can_be_trained_on(tmp_path: Path) -> None:

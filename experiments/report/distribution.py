@@ -1,0 +1,105 @@
+"""Section of the report: interquartile means and performance profiles, with intervals from one joint bootstrap."""
+
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from experiments.report.drawing import band, frame, line, mark, shortened, spanning, svg, text, width_of
+from experiments.report.figures import Style
+from experiments.report.markup import figure, legend, section
+from experiments.report.tables import Unit, common_scores, counted, level_text, metric_name, tick_text, unit, value_text
+from experiments.results import Study
+from experiments.statistics import Judgement
+from experiments.statistics.bootstrap import LEAST_SEEDS, TRUSTED_SEEDS, IqmEstimate, iqm_intervals, performance_profile
+
+
+def distribution_section(study: Study, judgement: Judgement | None, styles: Mapping[str, Style]) -> str:
+    """Beyond the mean: where the middle half of the runs lies, and how many runs reach which score."""
+    # an interval for a fixed number of seeds does not hold where the data decided when to stop
+    if judgement is None or judgement.plan.sequential or len(judgement.analysis.seeds) < 2:
+        return ""
+    analysis = judgement.analysis
+    scores = common_scores(analysis)
+    measure, level, n = unit(analysis.metric), level_text(analysis), len(scores[analysis.baseline])
+    estimates = iqm_intervals(scores, 1 - analysis.alpha, rng=_generator(study))
+    about = (
+        "The interquartile mean leaves out the best and the worst quarter of the runs; the profile shows for every "
+        "score the share of runs that reach it. "
+    )
+    if n < LEAST_SEEDS:
+        about += f"Below {LEAST_SEEDS} seeds there are too few distinct resamples for a bootstrap, so no intervals. "
+    else:
+        about += f"Intervals are {level} percentile bootstrap ones; whole seeds are drawn, the same for all arms. "
+        if n < TRUSTED_SEEDS:
+            about += f"<strong>Approximate</strong>: with {counted(n, 'seed')} they are too narrow. "
+    about += "No verdict rests on them."
+    rough = " (approximate)" if LEAST_SEEDS <= n < TRUSTED_SEEDS else ""
+    panels = figure(_iqm_figure(estimates, styles, measure, analysis.metric), f"Interquartile means{rough}")
+    panels += figure(_profile_figure(study, judgement, styles, measure), f"Share of runs that reach a score{rough}")
+    shown = legend(study, {arm: styles[arm] for arm in study.arms})
+    return section("Beyond the mean", shown, f'<div class="panels">{panels}</div>', about=about)
+
+
+def _generator(study: Study) -> np.random.Generator:
+    """The same study always has the same resamples."""
+    return np.random.default_rng(zlib.crc32(str(study.record.get("hash") or study.name).encode()))
+
+
+def _iqm_figure(estimates: Mapping[str, IqmEstimate], styles: Mapping[str, Style], measure: Unit, metric: str) -> str:
+    row, width = 34.0, 440.0
+    left, height = 20 + max(width_of(shortened(arm, 20)) for arm in estimates), 14 + 34.0 * len(estimates)
+    ends = [measure.scale * end for each in estimates.values() for end in (each.value, *(each.interval or ()))]
+    x = spanning(ends, left, width - 62, pad=0.08)
+    parts, told = [], []
+    for value in x.ticks(6):
+        parts += [line([(x(value), 4), (x(value), height)], "grid")]
+        parts += [text(x(value), height + 17, f"{tick_text(value)}{measure.value}", "tick", "middle")]
+    parts += [line([(left, height), (width - 62, height)], "axis")]
+    parts += [text((left + width - 62) / 2, height + 35, metric_name(metric), "label", "middle")]
+    for place, (arm, each) in enumerate(estimates.items()):
+        y = 20 + row * place
+        parts.append(text(left - 12, y + 4, shortened(arm, 20), "name", "end"))
+        if each.interval is not None:
+            parts.append(line([(x(measure.scale * end), y) for end in each.interval], "bar", styles[arm]))
+        parts.append(mark(x(measure.scale * each.value), y, styles[arm], size=1.25))
+        parts.append(text(width - 2, y + 4, value_text(each.value, measure), "label", "end"))
+        within = f" ({' to '.join(value_text(end, measure) for end in each.interval)})" if each.interval else ""
+        told.append(f"{arm} {value_text(each.value, measure)}{within}")
+    return svg(parts, width, height + 44, f"Interquartile means: {'; '.join(told)}.")
+
+
+def _profile_figure(study: Study, judgement: Judgement, styles: Mapping[str, Style], measure: Unit) -> str:
+    analysis = judgement.analysis
+    width, height = 440.0, 286.0
+    # a share changes only at a score, so between two of them nothing is left out
+    scores = common_scores(analysis)
+    thresholds = sorted({score for row in scores.values() for score in row})
+    profiles = performance_profile(scores, thresholds, 1 - analysis.alpha, rng=_generator(study))
+    x = spanning([measure.scale * value for value in thresholds], 50, width - 12, pad=0.05)
+    y = spanning([0.0, 100.0], height - 44, 12, pad=0.03)
+    label = metric_name(analysis.metric)
+    parts = frame(x, y, f"{label} of at least", "", lambda v: f"{tick_text(v)}{measure.value}", lambda v: f"{v:g} %")
+    # a score equal to the threshold reaches it: the share holds up to the threshold and falls behind it
+    steps = [x.low / measure.scale, *thresholds]
+    lines = []
+    for arm, profile in profiles.items():
+        stairs: dict[str, list[tuple[float, float]]] = {"share": [], "low": [], "high": []}
+        for place, _ in enumerate(thresholds):
+            for end in (steps[place], steps[place + 1]):
+                for name, points in stairs.items():
+                    points.append((x(measure.scale * end), y(100 * getattr(profile, name)[place])))
+        stairs["share"].append((stairs["share"][-1][0], y(0.0)))
+        if profile.n >= LEAST_SEEDS:
+            at, low = zip(*stairs["low"], strict=True)
+            parts.append(band(at, low, [b for _, b in stairs["high"]], styles[arm]))
+        lines.append(line(stairs["share"], "mean", styles[arm], dashed=True))
+        half = _median(scores[arm])
+        lines.append(mark(x(measure.scale * half), y(100 * profile.share[thresholds.index(half)]), styles[arm]))
+    told = "; ".join(f"half of the runs of {arm} reach {value_text(_median(scores[arm]), measure)}" for arm in profiles)
+    return svg([*parts, *lines], width, height, f"Performance profiles: {told}.")
+
+
+def _median(scores: tuple[float, ...]) -> float:
+    """The largest score that at least half of the runs reach."""
+    return sorted(scores, reverse=True)[-(-len(scores) // 2) - 1]

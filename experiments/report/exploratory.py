@@ -1,0 +1,55 @@
+"""Section of the report: what was looked at without having been declared."""
+
+from collections.abc import Mapping
+from html import escape
+
+from experiments.report.figures import Style
+from experiments.report.grid import Cell, Column, Grid, column, number, said, to_html
+from experiments.report.markup import arm_name, breakable, section
+from experiments.report.tables import Unit, difference_text, interval_text, level_text, p_text, unit
+from experiments.statistics import Judgement
+
+
+def exploratory_section(judgement: Judgement | None, styles: Mapping[str, Style]) -> str:
+    """Other numbers of the declared metric and other metrics, with false discovery rates and without verdicts."""
+    if judgement is None or not judgement.exploratory:
+        return ""
+    points = any(_unit(each.quantity).difference for each in judgement.exploratory)
+    columns = (
+        column("quantity", "quantity"),
+        column("arm", "arm"),
+        column("baseline", "against"),
+        column("n", "n", numeric=True),
+        column("difference", "difference", numeric=True, note="shares in points" if points else ""),
+        Column(("interval_low", "interval_high"), f"{level_text(judgement.analysis)} interval", numeric=True),
+        column("test", "test"),
+        column("p", "p", numeric=True),
+        column("q", "q", numeric=True),
+    )
+    rows = []
+    for each in judgement.exploratory:
+        measure = _unit(each.quantity)
+        rows.append(
+            (
+                said(each.quantity, breakable(each.quantity)),
+                said(each.arm, arm_name(each.arm, styles)),
+                said(each.baseline, breakable(each.baseline)),
+                number(each.n, str(each.n)),
+                number(measure.scale * each.mean_difference, difference_text(each.mean_difference, measure)),
+                Cell(interval_text(each.interval, measure), each.interval or (None, None)),
+                said(each.test),
+                number(each.p, p_text(each.p), escape(p_text(each.p))),
+                number(each.q, p_text(each.q), escape(p_text(each.q))),
+            )
+        )
+    about = (
+        "<strong>Exploratory</strong>: none of this was declared before the first run, so no verdict follows from it. "
+        "It may suggest what to declare next. q is the false discovery rate (Benjamini and Hochberg) over all rows."
+    )
+    table = to_html(Grid(columns, tuple(rows)), "Exploratory comparisons")
+    return section("Exploratory", f'<div class="exploratory">{table}</div>', about=about)
+
+
+def _unit(quantity: str) -> Unit:
+    """The unit of `split/name, scalar`; budgets (`steps to …`) are plain numbers."""
+    return unit("" if " to " in quantity else quantity.split(",")[0])

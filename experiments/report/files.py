@@ -1,0 +1,57 @@
+"""The report's tables as files, for a paper, a notebook or another program: the very rows of the page."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from experiments.report.exported import comparison_grid, seed_grid
+from experiments.report.grid import latex_text, to_csv, to_latex, to_markdown
+from experiments.report.tables import budget_text, margin_text, metric_name, unit
+from experiments.results import Study, StudyError
+from experiments.statistics import Judgement
+
+_SCORES = ("arm", "seed", "score", "status", "imputed")
+
+
+def write_tables(study: Study, judgement: Judgement | None, folder: Path) -> list[Path]:
+    """Write `verdicts.md`, `.tex` (booktabs) and `.csv`, and `scores.csv`, a line a planned run; return their paths.
+
+    CSV files hold plain numbers in the metric's own unit. Without a judgement there is `scores.csv` alone.
+    """
+    texts = {}
+    if judgement is not None:
+        grid, about = comparison_grid(study, judgement), _about(study, judgement)
+        listed = "".join(f"- {line}\n" for line in about)
+        texts["verdicts.md"] = f"# {study.name}\n\n{to_markdown(grid)}\n{listed}"
+        comments = "".join(f"% {line}\n" for line in map(latex_text, (study.name, *about)))
+        texts["verdicts.tex"] = f"{comments}% needs \\usepackage{{booktabs}}\n{to_latex(grid)}"
+        texts["verdicts.csv"] = to_csv(grid)
+    texts["scores.csv"] = to_csv(seed_grid(study), _SCORES)
+    return [write_whole(Path(folder) / name, text.encode()) for name, text in texts.items()]
+
+
+def write_whole(path: Path, content: bytes) -> Path:
+    """Write a file whole or not at all; a StudyError says why it could not be."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(content)
+        draft.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            draft.unlink()
+        raise StudyError(f"cannot write {path}: {error.strerror or error}; the runs are as they were") from error
+    return path
+
+
+def _about(study: Study, judgement: Judgement) -> list[str]:
+    """What the numbers are, and what must not be left out beside them."""
+    plan = judgement.plan
+    margin = margin_text(plan.margin, unit(plan.metric))
+    said = "" if study.declaration.get("margin_declared", True) else ", the default"
+    return [
+        f"{metric_name(plan.metric)} ({plan.metric}), {plan.scalar}, {budget_text(study)} per run, paired by seed",
+        f"alpha = {plan.alpha:g}, two-sided, over all comparisons together; Δ = {margin}{said}",
+        *judgement.warnings,
+        *judgement.analysis.notes,
+    ]

@@ -1,0 +1,52 @@
+"""Section of the report: how much of the noise of a difference is seeds, questions and samples."""
+
+from collections.abc import Mapping
+
+from experiments.report.figures import Style
+from experiments.report.grid import Grid, column, number, said, to_html
+from experiments.report.markup import pair_name, section
+from experiments.report.tables import number_text, unit
+from experiments.statistics import Judgement
+
+
+def noise_section(judgement: Judgement | None, styles: Mapping[str, Style]) -> str:
+    """Variance components of every comparison, and what doubling one number would buy."""
+    if judgement is None or not judgement.variances:
+        return ""
+    measure = unit(judgement.analysis.metric)
+    points = measure.difference
+    parts = {
+        "seed": "seeds",
+        "question": "questions",
+        "seed_question": "seeds × questions",
+        "sampling": "sampling",
+    }
+    doubled = next(iter(judgement.variances.values())).doubling()
+    columns = (
+        column("pair", "comparison"),
+        *(column(key, title, numeric=True, note="share of the variance") for key, title in parts.items()),
+        column("standard_error", "standard error", numeric=True, note=points),
+        *(column(f"with_{what}", f"twice the {what}", numeric=True, note=points) for what in doubled),
+    )
+    rows = []
+    for each in judgement.analysis.comparisons:
+        found = judgement.variances.get((each.arm, each.baseline))
+        if found is None:
+            continue
+        shares = {key: getattr(found, key) / found.total if found.total else None for key in parts}
+        after = found.doubling().values()
+        errors = [measure.scale * error for error in (found.standard_error, *(later for _, later in after))]
+        rows.append(
+            (
+                said(f"{each.arm} vs {each.baseline}", pair_name(each, styles)),
+                *(number(s, f"{100 * s:.0f} %" if s is not None else "–") for s in shares.values()),
+                *(number(error, number_text(error, measure.digits + 1)) for error in errors),
+            )
+        )
+    about = (
+        "The variance of the mean difference by where it comes from, estimated from the answers to single questions; "
+        "and the standard error that twice as many seeds, questions or samples a question would leave. A claim about "
+        "these very questions has no question term."
+    )
+    table = to_html(Grid(columns, tuple(rows)), "Variance components")
+    return section("Where the noise comes from", table, about=about) if rows else ""

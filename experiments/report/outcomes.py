@@ -1,0 +1,70 @@
+"""Section of the report: what became of every planned run."""
+
+from experiments.report.exported import seed_grid
+from experiments.report.figures import arm_styles
+from experiments.report.grid import Cell, Column, Grid, column, number, said, to_html
+from experiments.report.markup import arm_name, breakable, section
+from experiments.report.tables import POLICY_WORDS, listed
+from experiments.results import PAIRED_BY, Study
+from experiments.statistics import Judgement
+
+
+def outcomes_section(study: Study, judgement: Judgement | None) -> str:
+    """Counts by arm with the exact interval of the failure rate, and every run with its score."""
+    parts = []
+    if judgement is not None:
+        failures = judgement.plan.failures
+        about = (
+            "A run fails of the method’s own doing or for an unknown cause; it is lost when the machine is to blame. "
+            "Collapsed runs finished below the score they began with after having been better. The rate is that of "
+            f"failed and collapsed runs among those that ended, with its exact 95\u00a0% interval. As declared "
+            f"({failures}), {POLICY_WORDS[failures]}."
+        )
+        parts += [f'<p class="about">{about}</p>', to_html(_grid(study, judgement), "Outcomes"), "<h3>Every run</h3>"]
+    parts.append(to_html(seed_grid(study), "Every run", "runs"))
+    return section("Runs", *parts, about=_identity(study))
+
+
+def _grid(study: Study, judgement: Judgement) -> Grid:
+    styles = arm_styles(list(study.arms), study.baseline)
+    counts = ("planned", "finished", "failed", "lost", "pending", "imputed", "collapsed")
+    columns = (
+        column("arm", "arm"),
+        *(column(key, key, numeric=True) for key in counts),
+        Column(("rate", "rate_low", "rate_high"), "failure rate", numeric=True),
+        column("causes", "causes"),
+    )
+    rows = []
+    for each in judgement.outcomes:
+        ended = each.finished + each.failed
+        rate = (each.failed + each.collapsed) / ended if ended else None
+        words = "–"
+        if rate is not None and each.failure_rate is not None:
+            low, high = each.failure_rate
+            words = f"{100 * rate:.0f} % ({100 * low:.0f} to {100 * high:.0f} %)"
+        rows.append(
+            (
+                said(each.arm, arm_name(each.arm, styles)),
+                *(number(getattr(each, key), str(getattr(each, key))) for key in counts),
+                Cell(words, (rate, *(each.failure_rate or (None, None)))),
+                said("; ".join(each.causes), f'<small class="cause">{breakable("; ".join(each.causes))}</small>'),
+            )
+        )
+    return Grid(columns, tuple(rows))
+
+
+def _identity(study: Study) -> str:
+    """What the manifests' hashes say about the pairing with the baseline, in words."""
+    told = []
+    for key, words in PAIRED_BY.items():
+        unlike = study.unlike(key)
+        which = {
+            arm: "every seed" if len(seeds) == len(study.seeds) else f"seed {listed(list(map(str, seeds)))}"
+            for arm, seeds in unlike.items()
+        }
+        if unlike:
+            differing = listed([f"{breakable(arm)} ({seeds})" for arm, seeds in which.items()])
+            told.append(f"The {words} differ from the baseline’s in {differing}.")
+        elif len(study.arms) > 1 and any(run.hash(key) for run in study.runs if run.arm != study.baseline):
+            told.append(f"The {words} are the same in all arms, seed by seed.")
+    return " ".join(told)

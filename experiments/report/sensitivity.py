@@ -1,0 +1,81 @@
+"""Section of the report: whether the verdicts hold under the other failure policy and at the other equal budgets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+
+from experiments.report.figures import Style
+from experiments.report.grid import Cell, Grid, column, said, to_html
+from experiments.report.markup import badge, pair_name, section
+from experiments.report.tables import POLICY_WORDS, Unit, axis_words, difference_text, p_text, unit, verdict_text
+from experiments.statistics import Analysis, Comparison, Judgement
+
+
+def sensitivity_section(judgement: Judgement | None, styles: Mapping[str, Style]) -> str:
+    """One row a comparison, one column a way of looking at it; what departs from the declared verdict is marked."""
+    if judgement is None or not judgement.analysis.comparisons:
+        return ""
+    measure = unit(judgement.plan.metric)
+    ways = _ways(judgement)
+    if not ways:
+        return ""
+    heads = (column(each.title, each.title, note="declared" if each.declared else "") for each in ways)
+    columns = (column("pair", "comparison"), *heads)
+    rows = []
+    for each in judgement.analysis.comparisons:
+        cells = [said(f"{each.arm} vs {each.baseline}", pair_name(each, styles))]
+        cells += [_cell(each, _same_pair(way.analysis, each), measure) for way in ways]
+        rows.append(tuple(cells))
+    policies = "; ".join(f"<i>{policy}</i>: {escape(POLICY_WORDS[policy])}" for policy in judgement.policies)
+    about = (
+        f"The headline follows the declared columns. {policies}. At equal budgets on an axis every run is cut where "
+        "the cheapest finished run ends, unless the budget was declared on that axis. Seconds are comparable only "
+        "between runs of one machine. A verdict that is not the declared one has a bar at its side."
+    )
+    table = to_html(Grid(columns, tuple(rows)), "Verdicts by failure policy and axis")
+    return section("Does it hold?", table, about=about)
+
+
+def departures(judgement: Judgement, each: Comparison) -> list[str]:
+    """The ways of looking at a comparison in which its verdict is another one, or its difference has another sign."""
+    found = ((way.title, _same_pair(way.analysis, each)) for way in _ways(judgement) if not way.declared)
+    return [title for title, other in found if other is not None and _departs(each, other)]
+
+
+@dataclass(frozen=True)
+class _Way:
+    """Another way to look at the same runs."""
+
+    title: str
+    declared: bool
+    analysis: Analysis | None
+
+
+def _ways(judgement: Judgement) -> list[_Way]:
+    plan = judgement.plan
+    policies = (_Way(f"failures: {name}", name == plan.failures, each) for name, each in judgement.policies.items())
+    axes = (_Way(f"equal {axis_words(name)}", name == plan.axis, each) for name, each in judgement.axes.items())
+    return [*policies, *axes]
+
+
+def _departs(declared: Comparison, other: Comparison) -> bool:
+    return other.verdict != declared.verdict or other.mean_difference * declared.mean_difference < 0
+
+
+def _same_pair(analysis: Analysis | None, each: Comparison) -> Comparison | None:
+    found = analysis.comparisons if analysis is not None else ()
+    return next((c for c in found if (c.arm, c.baseline) == (each.arm, each.baseline)), None)
+
+
+def _cell(declared: Comparison, each: Comparison | None, measure: Unit) -> Cell:
+    if each is None:
+        return said("nothing left to compare")
+    numbers = f"{difference_text(each.mean_difference, measure)}, n = {each.n}, p {_stated(each.adjusted_p)}"
+    shown = f"{badge(each)}<small>{escape(numbers)}</small>"
+    marked = f'<div class="turned">{shown}</div>' if _departs(declared, each) else shown
+    return said(f"{verdict_text(each)}, {numbers}", marked)
+
+
+def _stated(p: float | None) -> str:
+    words = p_text(p)
+    return words if words.startswith(("<", "–")) else f"= {words}"

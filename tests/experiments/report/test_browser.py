@@ -1,0 +1,104 @@
+"""The page as a browser shows it. Skipped where there is no Chromium (`apt-get install chromium`)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from experiments.report import write_report
+from tests.experiments.report.chromium import CHROMIUM, Browser
+from tests.experiments.report.studies import judge, write_study
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path: apt-get install chromium")
+
+FINALS = {
+    "grpo": [0.50, 0.52, 0.54, 0.51, 0.55, 0.53, 0.50, 0.52],
+    "dapo_with_a_rather_long_name_eps_high=0.28": [0.54, 0.58, 0.56, 0.57, 0.61, 0.60, 0.55, 0.59],
+    "rloo": [0.53, 0.52, 0.51, 0.54, 0.50, 0.53, 0.56, 0.52],
+}
+BOXES = """[...document.querySelectorAll("svg.figure")].filter((each) => each.getClientRects().length)
+  .map((each) => each.getBoundingClientRect()).map(({width, height}) => [width, height])"""
+COLUMN = """[...document.querySelectorAll("table.comparisons tbody tr")].map((row) => row.cells[4].dataset.v)"""
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("browser")
+    study = write_study(folder / "three", FINALS, family="all", failures="worst", unfinished=[("rloo", 3, "failed")])
+    return write_report(study, judge(study), folder / "report.html")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+def test_every_figure_is_drawn_and_nothing_is_complained_about(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    boxes = browser.value(BOXES)
+    hidden = browser.value('document.querySelectorAll(".on-axis svg.figure").length') * 2 / 3
+    assert len(boxes) == browser.value('document.querySelectorAll("svg.figure").length') - hidden
+    assert all(width > 60 and height > 40 for width, height in boxes)
+    assert browser.problems == []
+
+
+def test_another_budget_shows_other_curves(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    shown = '[...document.querySelectorAll(".on-axis")].filter((each) => each.offsetHeight).map((e) => e.classList[1])'
+    assert browser.value(shown) == ["on-steps"]
+    browser.value('document.querySelector("label[for=axis-sampled_tokens]").click()')
+    assert browser.value(shown) == ["on-sampled_tokens"]
+
+
+def test_a_header_sorts_by_number_both_ways_and_says_so(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    before = [float(value) for value in browser.value(COLUMN)]
+    assert before != sorted(before)
+    for way in ("ascending", "descending"):
+        browser.value('document.querySelectorAll("table.comparisons th button")[4].click()')
+        assert [float(value) for value in browser.value(COLUMN)] == sorted(before, reverse=way == "descending")
+        heads = '[...document.querySelectorAll("table.comparisons thead th")].map((each) => each.ariaSort)'
+        assert browser.value(heads) == [way if place == 4 else "none" for place in range(10)]
+
+
+def test_the_keyboard_reaches_a_header_and_sees_it(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    first = "document.activeElement.className + document.activeElement.textContent"
+    browser.call("Input.dispatchKeyEvent", type="keyDown", key="Tab", windowsVirtualKeyCode=9)
+    assert browser.value(first) == "skipSkip to the verdicts"
+    browser.value('document.querySelector("table.comparisons th button").focus({focusVisible: true})')
+    assert browser.value("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    browser.call("Input.dispatchKeyEvent", type="keyDown", key="Enter", text="\r", windowsVirtualKeyCode=13)
+    assert browser.value('document.querySelector("table.comparisons th").ariaSort') == "ascending"
+
+
+def test_a_phone_need_not_scroll_sideways(browser: Browser, page: Path) -> None:
+    browser.open(page, width=390, height=844)
+    assert browser.value("document.documentElement.scrollWidth") == 390
+    outside = """[...document.querySelectorAll("body *")].filter((each) => !each.closest(".scroll, pre, .skip")
+      && each.getBoundingClientRect().right > 391).map((each) => each.outerHTML.slice(0, 80))"""
+    assert browser.value(outside) == []
+
+
+def test_paper_shows_what_is_folded_and_no_controls(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    browser.value('dispatchEvent(new Event("beforeprint"))')
+    assert browser.value('document.querySelectorAll("details:not([open])").length') == 0
+    assert browser.value('getComputedStyle(document.querySelector(".switch")).display') == "none"
+    main = '[...document.querySelectorAll(".on-axis .main")].filter((each) => each.offsetHeight).length'
+    assert browser.value(main) == 3
+    browser.call("Emulation.setEmulatedMedia", media="")
+    browser.value('dispatchEvent(new Event("afterprint"))')
+    assert browser.value('document.querySelectorAll("details[open]").length') == 0
+
+
+def test_a_dark_screen_gets_light_ink_in_figures_too(browser: Browser, page: Path) -> None:
+    scheme = {"name": "prefers-color-scheme", "value": "dark"}
+    browser.call("Emulation.setEmulatedMedia", features=[scheme])
+    browser.open(page)
+    paper = browser.value("getComputedStyle(document.body).backgroundColor")
+    ink = browser.value('getComputedStyle(document.querySelector("svg.figure text.name")).fill')
+    browser.call("Emulation.setEmulatedMedia", features=[])
+    assert (paper, ink) == ("rgb(20, 24, 29)", "rgb(230, 233, 237)")

@@ -1,0 +1,311 @@
+"""The page: what it says, in which order, that it holds everything it needs, and the same bytes twice."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.report import render, write_report
+from experiments.results import Run, Study, StudyError, load_study
+from experiments.statistics import Judgement
+from tests.experiments.report.pages import Page, read
+from tests.experiments.report.studies import FINALS, STEPS, judge, write_study
+
+
+@dataclass(frozen=True)
+class Made:
+    study: Study
+    judgement: Judgement
+    path: Path
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """The study of two arms and its report, in a folder that `write_report` had to make."""
+    folder = tmp_path_factory.mktemp("report")
+    study = write_study(folder / "pair")
+    return Made(study, judge(study), write_report(study, judge(study), folder / "deep" / "report.html"))
+
+
+def test_the_tables_hold_the_numbers_redone_by_hand(pair: Made) -> None:
+    page = read(pair.path)
+    _, dapo = page.table("Verdicts")
+    assert dapo == [
+        *("dapo", "grpo", "3", "56.0 % vs 52.0 %", "+4.0", " −1.0 to +9.0", "0.0742 paired t, Holm"),
+        *("+1.13", "1.00", "? inconclusivemodel-based"),
+    ]
+    _, grpo, dapo = page.table("The arms")
+    assert grpo == ["grpo baseline", "3", "52.0 %", "2.0", "52.0 %", "6.00 k", "10.0", "9.0"]
+    assert dapo == ["dapo", "3", "56.0 %", "2.0", "56.0 %", "12.0 k", "10.0", "9.0"]
+
+
+def test_sections_come_in_order_and_say_what_they_rest_on(pair: Made) -> None:
+    text = pair.path.read_text("utf-8")
+    assert read(pair.path).headings == [
+        "Verdicts",
+        "Does it hold?",
+        "Declared before the first run",
+        "Learning curves",
+        "Paired differences, seed by seed",
+        "Beyond the mean",
+        "What identical seeds bought",
+        "Runs",
+        "What they write",
+        "Exploratory",
+        "Every number",
+        "What the arms are",
+        "To do it again",
+    ]
+    assert "Does dapo change held-out accuracy compared with grpo?" in text
+    assert "every verdict here is conditional on this base" in text
+    assert "95\u00a0% t interval of that mean over seeds" in text
+    assert "grpolab compare grpo dapo --seeds 3" in text
+    assert "The first rollouts are the same in all arms, seed by seed." in text
+    assert "torch 2.9.0, on a processor" in text
+    plain = re.sub(r"&#x27;", "'", text).replace("&gt;", ">").replace("&lt;", "<")
+    for sentence in [*(each.sentence for each in pair.judgement.analysis.comparisons), *pair.judgement.analysis.notes]:
+        assert sentence in plain
+
+
+def test_a_verdict_that_turns_is_marked_at_the_head_and_in_the_table(pair: Made) -> None:
+    """At equal sampled tokens dapo is cut at its third step of six: at .55, .57 and .59 its finals are no more."""
+    page = read(pair.path)
+    head, row = page.table("Verdicts by failure policy and axis")
+    assert head == [
+        *("comparison", "failures: worst", "failures: intersect declared"),
+        *("equal rollout steps declared", "equal sampled tokens", "equal seconds of training"),
+    ]
+    analysis = pair.judgement.axes["sampled_tokens"]
+    assert analysis is not None
+    difference = 100 * analysis.comparisons[0].mean_difference
+    assert difference < 0
+    assert row[4].endswith(f"−{-difference:.1f}, n = 3, p = {analysis.comparisons[0].adjusted_p:.4f}")
+    text = pair.path.read_text("utf-8")
+    assert "Turns out otherwise: equal sampled tokens." in text
+    assert all(warning in text for warning in pair.judgement.warnings)
+    assert pair.judgement.warnings
+
+
+def test_cards_mark_the_axes_on_which_an_arm_differs(pair: Made) -> None:
+    text = pair.path.read_text("utf-8")
+    assert re.search(r'<tr class=differs><th scope="row">clip</th><td>\[0.2, 0.2\]</td><td class="other t1"', text)
+    assert '<tr><th scope="row">baseline</th><td>group mean</td><td>group mean</td></tr>' in text
+
+
+def test_the_same_group_shows_what_each_arm_made_of_it(pair: Made) -> None:
+    """At the first step all wrote the same; the second arm's advantages are twice the first's."""
+    first, last = [table for table in read(pair.path).tables if table[0][0] == "response"]
+    assert first[1:] == [
+        [">3", "+0.50 reward 1.00, 2×", "+1.00 reward 1.00, 2×"],
+        [">4", "−1.00 reward 0.00, 1×", "−2.00 reward 0.00, 1×"],
+    ]
+    assert last[2] == ["grpo wrote", "−1.00 reward 0.00, 1×", "–"]
+
+
+def test_groups_that_cannot_be_read_are_an_error_with_a_remedy(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "pair")
+    (tmp_path / "pair" / "dapo" / "seed=0" / "rollouts" / "step=000006.json").write_text('[{"prompt": "1"}]')
+    with pytest.raises(StudyError, match=r"step=000006\.json.*remove the file"):
+        render(study, None)
+
+
+def test_nothing_is_loaded_from_elsewhere(pair: Made) -> None:
+    page, text = read(pair.path), pair.path.read_text("utf-8")
+    assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
+    assert not re.search(r"https?://|@import|url\(", text)
+    assert not {"img", "link", "iframe", "object"} & set(page.tags)
+    assert page.tags.count("script") == 1
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_every_figure_says_in_words_what_it_shows(pair: Made) -> None:
+    figures = re.findall(r'<svg class="figure"[^>]*aria-label="([^"]*)"', pair.path.read_text("utf-8"))
+    assert len(figures) == pair.path.read_text("utf-8").count('class="figure"')
+    assert "Held-out accuracy by rollout steps: grpo ends at 53.0 %; dapo ends at 57.0 %." in figures
+    assert "Paired differences: dapo minus grpo +4.0, interval −1.0 to +9.0, inconclusive." in figures
+
+
+def test_what_a_model_wrote_is_text_never_markup_and_is_cut_where_it_is_long(tmp_path: Path) -> None:
+    response = '<script>alert("1")</script>\ud800 & <b>'
+    study = write_study(tmp_path / "pair", response=response + "7" * 1500)
+    text = write_report(study, judge(study), tmp_path / "report.html").read_text("utf-8")
+    assert text.count("<script") == 1
+    left = 1200 - len(response)
+    shown = f"&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;? &amp; &lt;b&gt;{'7' * left}"
+    assert f'{shown}<span class="cut"> … {1500 - left} more characters</span>' in text
+
+
+def test_two_calls_give_the_same_bytes(pair: Made, tmp_path: Path) -> None:
+    again = load_study(pair.study.path)
+    assert write_report(again, judge(again), tmp_path / "again.html").read_bytes() == pair.path.read_bytes()
+
+
+def test_a_report_appears_whole_or_not_at_all(pair: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("an earlier report")
+
+    def fail(self: Path, target: Path) -> Path:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(StudyError, match=r"cannot write .*disk full"):
+        write_report(pair.study, None, path)
+    assert path.read_text() == "an earlier report"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_no_report(pair: Made, tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"report\.html"):
+        write_report(pair.study, None, tmp_path)
+
+
+LONG = ("grpo_with_a_rather_long_name_and_eps_high_0.28", "dapo_without_dynamic_sampling_but_with_$5_and_$6<&>")
+EIGHT = {"grpo": [0.5 + 0.01 * s for s in range(8)], "dapo": [0.55 + 0.01 * s + 0.002 * (s % 3) for s in range(8)]}
+CLAIM = {"question": "Does it help?", "source": "a paper", "predictions": ["dapo > grpo on test/accuracy by 0.01"]}
+CASES: dict[str, tuple[dict[str, Any], Sequence[str], Sequence[str]]] = {
+    "one arm": (
+        {"finals": {"grpo": [0.5, 0.6]}},
+        ["no verdict", "What held-out accuracy does grpo reach?"],
+        ["Does it hold", "Exploratory", "Ranks"],
+    ),
+    "one seed": (
+        {"finals": {"grpo": [0.5], "dapo": [0.6]}, "margin_declared": False},
+        ["untestable", "There is no band", "nobody chose it for this study"],
+        ["The band is", "Beyond the mean", "What identical seeds bought"],
+    ),
+    "no entropy, tokens": (
+        {"entropy": False, "axis": "sampled_tokens", "budget": 6000},
+        ["Learning curves", "6\u202f000 sampled tokens per run"],
+        ["Entropy"],
+    ),
+    "no seconds, no groups": (
+        {"seconds": False, "rollouts": False},
+        ['id="axis-steps"'],
+        ['id="axis-seconds"', "In training"],
+    ),
+    "long names": ({"finals": dict(zip(LONG, FINALS.values(), strict=True))}, ["$5_<wbr>and"], ["<&>"]),
+    "no finished run": (
+        {
+            "finals": FINALS | {"rloo": [0.5, 0.5, 0.5]},
+            "unfinished": [("rloo", seed, "failed") for seed in range(3)],
+        },
+        ["rloo 0 of 3 (3 failed)", "rloo has no finished run", "the loss was nan", "Dotted lines"],
+        [],
+    ),
+    "imputed": (
+        {"finals": EIGHT, "unfinished": [("dapo", 2, "failed"), ("dapo", 5, "lost")], "failures": "worst"},
+        ["Depends on failure handling", "the disk is full", ">lost<", "with 7 seeds they are too narrow"],
+        [],
+    ),
+    "runs missing": (
+        {"finals": {"grpo": [0.5, 0.5, 0.6], "dapo": [0.6]}, "metric": "test/length"},
+        ["dapo 1 of 3 (2 not started)", "not started</span>", "held-out response length"],
+        [],
+    ),
+    "claim": (
+        {"finals": EIGHT, "claim": CLAIM},
+        ["Does it help?", "a paper", '<span class="badge better">supported</span>', "dapo higher than grpo on"],
+        ["{&#x27;question"],
+    ),
+    "race": (
+        {"finals": {arm: row + row[:2] for arm, row in EIGHT.items()}, "race": True, "failures": "worst"},
+        ["a race: a look after every seed", "sign-flip betting, anytime", "holds whenever one stops"],
+        ["Does it hold", "Exploratory", "Beyond the mean"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_studies_that_are_not_the_common_case(tmp_path: Path, case: str) -> None:
+    made, told, untold = CASES[case]
+    study = write_study(tmp_path / "study", **made)
+    path = write_report(study, study.judge(), tmp_path / "report.html")
+    text = path.read_text("utf-8")
+    read(path)
+    assert [words for words in told if words not in text] == []
+    assert [words for words in untold if words in text] == []
+    shown = "".join(re.findall(r">([^<]*)<", text))
+    assert "nan" not in re.sub("the loss was nan", "", shown).split()
+    assert not re.search(r'[\s"(]nan[\s")]', "".join(re.findall(r"<(?:path|g|rect|text)[^>]*>", text)))
+
+
+def test_ranks_join_what_the_declared_pairs_do_not_tell_apart(tmp_path: Path) -> None:
+    """grpo and rloo alternate, dapo is ahead on every seed: ranks 1, 2.5 and 2.5, and dapo stands alone."""
+    finals = {
+        "grpo": [0.50, 0.51] * 5,
+        "dapo": [0.60 + 0.001 * seed for seed in range(10)],
+        "rloo": [0.51, 0.50] * 5,
+    }
+    for family, joined in (("all", "Joined by bars: grpo and rloo."), ("baseline", "Joined by bars: rloo and grpo.")):
+        study = write_study(tmp_path / family, finals, family=family)
+        text = render(study, judge(study))
+        assert f"Mean ranks, the best first: dapo 1.00, grpo 2.50, rloo 2.50. {joined}" in text
+        assert ("so there are no cliques" in text) == (family == "baseline")
+
+
+def test_the_matrix_holds_every_declared_pair_both_ways(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "three", FINALS | {"rloo": [0.51, 0.5, 0.55]}, family="all")
+    text = render(study, judge(study))
+    (label,) = re.findall(r'aria-label="Verdict matrix: ([^"]*)"', text)
+    assert "dapo against grpo inconclusive (+4.0)" in label
+    assert "grpo against dapo inconclusive (−4.0)" in label
+    assert label.count(" against ") == 6
+    assert [row[:2] for row in Page(text).table("Verdicts")[1:]] == [
+        *(["dapo", "grpo"], ["rloo", "grpo"], ["rloo", "dapo"]),
+    ]
+
+
+def test_a_study_without_a_folder_has_a_page_without_holes(tmp_path: Path) -> None:
+    """Somebody's table of evaluations: no manifests, cards, prompts, hashes or training metrics."""
+    runs = tuple(
+        Run(arm, seed, "finished", tmp_path / "none", {}, [], [
+            {"step": step, "split": "test", "total_sampled_tokens": 100 * step, "correct": [],
+             "summary": {"accuracy": score + step / 100}}
+            for step in STEPS
+        ])
+        for arm, row in FINALS.items() for seed, score in enumerate(row)
+    )  # fmt: skip
+    declaration = load_study(write_study(tmp_path / "pair").path).declaration
+    study = Study(tmp_path / "table.csv", "table", declaration, {arm: {} for arm in FINALS}, runs, {})
+    page = Page(render(study, judge(study)))
+    assert page.headings == [
+        *("Verdicts", "Does it hold?", "Declared before the first run", "Learning curves"),
+        *("Paired differences, seed by seed", "Beyond the mean", "What identical seeds bought", "Runs"),
+        *("Exploratory", "Every number"),
+    ]
+
+
+def test_every_number_is_in_the_details(pair: Made) -> None:
+    (each,) = pair.judgement.analysis.comparisons
+    head, row = read(pair.path).table("Every number of the comparisons")
+    found = dict(zip(head, row, strict=True))
+    assert found["sd of differences"] == "2.0"
+    assert found["correlation of arms"] == f"{each.correlation:.2f}"
+    assert found["95\u00a0% interval"] == "−1.0 to +9.0"
+    assert found["Holm t"] == "0.0742"
+    assert found["d_z"] == "2.00"
+
+
+def test_coupling_is_the_variance_ratio_redone_by_hand(pair: Made) -> None:
+    """Both arms have sd .02 and d has sd .02: variances .0004 / 3 paired and .0008 / 3 unpaired, so 6 seeds."""
+    _, row = read(pair.path).table("Coupling")
+    assert row == ["dapo", "grpo", "3", "0.50", "–", "1.15", "1.63", "0.50", "6.0"]
+
+
+def test_exploratory_rows_are_marked_and_have_no_verdict(pair: Made) -> None:
+    head, *rows = read(pair.path).table("Exploratory comparisons")
+    assert head[-2:] == ["p", "q"]
+    assert len(rows) == len(pair.judgement.exploratory) > 0
+    assert not any(word in cell for row in rows for cell in row for word in ("better", "worse", "equivalent"))
+
+
+def test_the_declaration_is_shown_whole(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "pair", tuned="tuned.json", ablation={"design": "cumulative"})
+    text = render(study, judge(study))
+    assert "<dt>Tuned</dt><dd>tuned.json</dd>" in text
+    assert "<dt>Ablation</dt><dd>design: cumulative</dd>" in text
+    assert json.loads((tmp_path / "pair" / "study.json").read_text())["hash"][:16] in text

@@ -1,0 +1,141 @@
+"""The tables beside the page: in a terminal, and as Markdown, LaTeX and CSV with the very rows of the page."""
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from experiments.report import render, verdict_table, write_tables
+from experiments.report.grid import Cell, Column, Grid, column, latex_text, number, said, to_csv, to_latex, to_markdown
+from experiments.report.tables import number_text, p_text, thousands, unit
+from experiments.results import StudyError
+from tests.experiments.report.pages import Page
+from tests.experiments.report.studies import FINALS, judge, write_study
+
+LONG = ("grpo_with_a_rather_long_name_and_eps_high_0.28", "dapo_without_dynamic_sampling_but_with_$5_and_$6<&>")
+SMALL = Grid(
+    (column("arm", "arm"), Column(("low", "high"), "interval"), column("p", "p", numeric=True)),
+    (
+        (said("a_b"), Cell("−1 to 1", (-1.0, 1.0)), number(0.5, "0.50")),
+        (said("c|d"), Cell("–", (None, None)), number(None, "–")),
+    ),
+)
+
+
+@pytest.mark.parametrize("names", [("grpo", "dapo"), LONG])
+def test_the_terminal_table_fits_80_columns(tmp_path: Path, names: tuple[str, str]) -> None:
+    study = write_study(tmp_path / "pair", dict(zip(names, FINALS.values(), strict=True)))
+    console = Console(width=80, record=True, file=(tmp_path / "out").open("w"))
+    console.print(verdict_table(judge(study), study))
+    console.file.close()
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "inconclusive" in text
+    assert "+4.0 [−1.0," in text.replace("\n", " ")
+    assert "0.0742" in text
+    assert "paired t, Holm" in text
+
+
+def test_the_terminal_table_works_without_a_judgement(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "pair", {"grpo": [0.5, 0.6]})
+    console = Console(width=80, record=True, file=(tmp_path / "out").open("w"))
+    console.print(verdict_table(None, study))
+    console.file.close()
+    assert re.search(r"grpo +2 +55\.0 +6\.00 k", console.export_text())
+
+
+def test_one_grid_has_three_forms() -> None:
+    assert to_markdown(SMALL) == (
+        "| arm | interval | p |\n| --- | --- | ---: |\n| a_b | −1 to 1 | 0.50 |\n| c\\|d | – | – |\n"
+    )
+    assert to_latex(SMALL).splitlines() == [
+        r"\begin{tabular}{llr}",
+        r"  \toprule",
+        r"  arm & interval & p \\",
+        r"  \midrule",
+        r"  a\_b & $-$1 to 1 & 0.50 \\",
+        r"  c\textbar{}d & -- & -- \\",
+        r"  \bottomrule",
+        r"\end{tabular}",
+    ]
+    assert to_csv(SMALL) == "arm,low,high,p\na_b,-1.0,1.0,0.5\nc|d,,,\n"
+    assert to_csv(SMALL, ("arm", "p")) == "arm,p\na_b,0.5\nc|d,\n"
+
+
+def test_latex_escapes_what_it_would_obey() -> None:
+    assert latex_text("5 % of $x_1$ & {#}~^\\") == (
+        r"5 \% of \$x\_1\$ \& \{\#\}\textasciitilde{}\textasciicircum{}\textbackslash{}"
+    )
+    assert latex_text("±Δ ≈ ∞ < 3 ≥ 2") == r"$\pm$$\Delta$ $\approx$ $\infty$ $<$ 3 $\ge$ 2"
+
+
+def test_files_hold_the_rows_of_the_page(tmp_path: Path) -> None:
+    """At three finished seeds of dapo and one failed at its declared score, which is 0 because its start is higher."""
+    finals = {"grpo": [0.5, 0.52, 0.54, 0.5], "dapo": [0.54, 0.58, 0.56, 0.5]}
+    study = write_study(tmp_path / "pair", finals, unfinished=[("dapo", 3, "failed")], failures="worst")
+    judgement = judge(study)
+    paths = write_tables(study, judgement, tmp_path / "tables")
+    assert [path.name for path in paths] == ["verdicts.md", "verdicts.tex", "verdicts.csv", "scores.csv"]
+    page = Page(render(study, judgement))
+    markdown, tex = (path.read_text("utf-8") for path in paths[:2])
+    head, row = page.table("Verdicts")
+    (told,) = [line for line in markdown.splitlines() if line.startswith("| dapo")]
+    assert [cell.strip() for cell in told.strip("|").split("|")][:5] == row[:5]
+    assert all(title.split(" strip")[0] in markdown for title in head)
+    assert all(f"- {note}" in markdown for note in judgement.analysis.notes)
+    assert judgement.analysis.notes
+    assert r"95~\% interval" in tex
+    (record,) = csv.DictReader(paths[2].read_text().splitlines())
+    (each,) = judgement.analysis.comparisons
+    assert float(record["difference"]) == each.mean_difference
+    assert each.interval == (float(record["interval_low"]), float(record["interval_high"]))
+    assert (record["verdict"], record["rests_on"], record["seeds"]) == (each.verdict, "model-based", "4")
+    scores = list(csv.DictReader(paths[3].read_text().splitlines()))
+    assert list(scores[0]) == ["arm", "seed", "score", "status", "imputed"]
+    assert len(scores) == len(page.table("Every run")) - 1 == 8
+    assert scores[-1] == {"arm": "dapo", "seed": "3", "score": "0.0", "status": "failed", "imputed": "true"}
+    assert float(scores[5]["score"]) == pytest.approx(0.58)
+    assert page.table("Every run")[-1][:5] == ["dapo", "3", "0.0 %", "failed the loss was nan", "yes"]
+
+
+def test_the_same_study_gives_the_same_files(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "pair")
+    first, second = (write_tables(study, judge(study), tmp_path / name) for name in ("a", "b"))
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_without_a_judgement_there_are_the_scores_alone(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "one", {"grpo": [0.5, 0.6]})
+    (path,) = write_tables(study, None, tmp_path / "tables")
+    assert path.read_text().splitlines()[1:] == ["grpo,0,0.5,finished,false", "grpo,1,0.6,finished,false"]
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "pair")
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StudyError, match=r"cannot write .*verdicts\.md"):
+        write_tables(study, judge(study), tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("got", "text"),
+    [
+        (number_text(-0.01, 1, signed=True), "0.0"),
+        (number_text(-1.25, 1, signed=True), "−1.2"),
+        (number_text(None, 2), "–"),
+        (number_text(float("inf"), 2), "∞"),
+        (p_text(0.0), "< 0.0001"),
+        (p_text(0.01189), "0.0119"),
+        (p_text(0.3516), "0.35"),
+        (p_text(None), "–"),
+        (thousands(999), "999"),
+        (thousands(50_433), "50.4 k"),
+        (thousands(1_204_000), "1.20 M"),
+        (unit("test/accuracy").difference, "points"),
+        (unit("test/length").difference, ""),
+    ],
+)
+def test_numbers_are_written_for_readers(got: str, text: str) -> None:
+    assert got == text

@@ -1,0 +1,85 @@
+"""What a study declares: the test, the budget's axis, failure handling, races and predictions, and mistakes in them."""
+
+import pytest
+
+from core import GrpoLabError
+from experiments.declaration import Claim
+from experiments.setup import import_parts
+from experiments.study import CONFIGS, Study, prepare_study
+
+import_parts()
+TWO = "compare.variants = [@grpo, @rloo]"
+CLAIM = ("claim.question = 'Is it?'", "claim.source = 'me'")
+
+
+def study(*bindings: str) -> Study:
+    return prepare_study([str(CONFIGS / "embedded.gin")], [TWO, *bindings])
+
+
+def test_defaults() -> None:
+    expected = {
+        "scalar": "final", "axis": "steps", "budget": 40, "failures": "worst", "floor": 0.0, "threshold": None,
+        "questions": "fixed",
+    }  # fmt: skip
+    declared = study().declaration
+    assert {key: declared[key] for key in expected} == expected
+    assert declared["seeds"] == [0, 1, 2, 3, 4]
+    assert (declared["race"], declared["looks"], declared["claim"]) == (False, (), None)
+
+
+def test_a_token_budget_makes_tokens_the_axis() -> None:
+    declared = study("train.token_budget = 50000").declaration
+    assert (declared["axis"], declared["budget"]) == ("sampled_tokens", 50000)
+
+
+def test_everything_declared_is_hashed() -> None:
+    changes = (
+        "compare.scalar = 'auc'", "compare.failures = 'intersect'", "compare.floor = 0.1", "compare.threshold = 0.5",
+        "compare.questions = 'population'", "compare.seeds = 6", "train.token_budget = 50000", "compare.alpha = 0.1",
+        "compare.looks = ((5, 0.05),)",
+    )  # fmt: skip
+    assert len({study().hash, *(study(change).hash for change in changes)}) == len(changes) + 1
+
+
+def test_the_order_of_seeds_is_declared() -> None:
+    assert study("compare.seeds = [3, 1, 2]").seeds == (3, 1, 2)
+    assert prepare_study([str(CONFIGS / "embedded.gin")], [TWO, "compare.seeds = 9"], (0, 1)).seeds == (0, 1)
+
+
+def test_a_claim_is_declared() -> None:
+    text = "rloo > grpo on test/accuracy by 0.02"
+    made = study(*CLAIM, f"claim.predictions = ['{text}']")
+    assert made.settings.claim == Claim("Is it?", "me", (text,))
+    assert made.declaration["claim"] == {"question": "Is it?", "source": "me", "predictions": (text,)}
+
+
+@pytest.mark.parametrize(
+    ("bindings", "told"),
+    [
+        (["compare.scalar = 'best'"], "compare.scalar = 'best': must be 'final' or 'auc'"),
+        (["compare.failures = 'drop'"], "compare.failures = 'drop': must be 'worst' or 'intersect'"),
+        (["compare.family = 'each'"], "compare.family = 'each': must be 'baseline' or 'all'"),
+        (["compare.axis = 'seconds'"], "compare.axis = 'seconds': must be 'sampled_tokens' or 'steps'"),
+        (["compare.questions = 'all'"], "compare.questions = 'all': must be 'fixed' or 'population'"),
+        (["compare.questions = 'population'", "compare.scalar = 'auc'"], "takes compare.scalar = 'final'"),
+        (["compare.axis = 'sampled_tokens'"], "needs the budget that runs are to spend: bind train.token_budget"),
+        (["compare.axis = 'steps'", "train.token_budget = 9"], "ends the runs at different steps"),
+        (["train.token_budget = 0"], "train.token_budget = 0: must be at least 1"),
+        (["compare.seeds = 0"], "compare.seeds = 0: seeds must be at least one"),
+        (["compare.seeds = [1, 1]"], r"compare.seeds = \[1, 1\]: seeds must be at least one, different"),
+        (["compare.race = True"], "compare.race with 5 seeds: a race needs at least 10"),
+        (["compare.race = True", "compare.seeds = 10", "compare.looks = ((8, 0.05),)"], "raced or has looks, not both"),
+        (["compare.race = True", "compare.seeds = 10", "compare.failures = 'intersect'"], "takes failures = 'worst'"),
+        (["compare.looks = ((8, 0.05),)"], "the last look takes 8 seeds, but there are 5"),
+        (["compare.looks = ((4, 0.04), (5, 0.04))"], "sum to 0.08 > alpha"),
+        (["compare.looks = (3, 4)"], r"compare.looks = \(3, 4\)"),
+        ([*CLAIM, "claim.predictions = ['rloo beats grpo']"], "'rloo beats grpo' cannot be read"),
+        ([*CLAIM, "claim.predictions = 'rloo > grpo on test/accuracy by 1'"], "claim.predictions is a list"),
+        ([*CLAIM, "claim.predictions = ['rlo > grpo on test/accuracy by 1']"], "is about 'rlo', which is no arm"),
+        ([*CLAIM, "claim.predictions = ['rloo > grpo on test/acuracy by 1']"], "did you mean test/accuracy"),
+        ([*CLAIM], "claim.predictions is not set"),
+    ],
+)  # fmt: skip
+def test_mistakes(bindings: list[str], told: str) -> None:
+    with pytest.raises(GrpoLabError, match=told):
+        study(*bindings)
