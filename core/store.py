@@ -1,28 +1,47 @@
-"""A run on disk: nothing is half-written, and a killed run goes on from its last checkpoint.
+"""A run on disk: nothing is half-written, a killed run goes on from its last checkpoint, and damage is noticed.
 
-manifest.json              versions, hashes, status, the operative gin config
+manifest.json              versions, hashes, status, the operative gin config, a seal; at the end, `files`
 metrics.jsonl              one line a step; appended and synced
 eval/<suite>/step=000005.json   one file per evaluation and test suite
 rollouts/step=000005.json  a few groups' responses with rewards and advantages
 checkpoint/                state to go on from; after the last step, the model as transformers saves it
+.lock, .tmp-*              whose the folder is at present, and what a killed process left unfinished
+
+`files` are the fingerprints of the three kinds of results as they were written, not as they are found at the end: a
+checkpoint carries those up to its step, the manifest of a finished run all.
 """
 
 import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from core.errors import GrpoLabError, MachineError
 from core.policy import Policy
+
+PATIENCE: Final = 120.0
+"""Seconds to wait for another process that is writing to a run's folder."""
+
+REMEDY: Final = "remove the folder of this run, or give the same command again: it will run this seed again, and no other"
+"""What to do about a damaged run."""
+
+METRICS: Final = "metrics.jsonl"
+_STEP_FILE: Final = re.compile(r"step=(\d+)\.json")
+
+
+class DamagedError(MachineError):
+    """A file of a run is not as the run wrote it: the run has to be made again."""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -54,9 +73,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON whole or not at all."""
-    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+def write_json(path: Path, value: Any) -> str:
+    """Write JSON whole or not at all; returns the text."""
+    text = json.dumps(value, indent=1, allow_nan=False) + "\n"
+    write_text(path, text)
+    return text
 
 
 def hash_tensors(tensors: Iterable[Tensor]) -> str:
@@ -69,52 +90,145 @@ def hash_tensors(tensors: Iterable[Tensor]) -> str:
     return digest.hexdigest()
 
 
+class Fingerprint:
+    """Size and digest of a file, kept up as the file grows."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        self._size, self._digest = 0, hashlib.blake2b(digest_size=16)
+        self.add(data)
+
+    def add(self, data: bytes) -> None:
+        """Take in what was appended."""
+        self._size += len(data)
+        self._digest.update(data)
+
+    def __str__(self) -> str:
+        return f"{self._size}:{self._digest.hexdigest()}"
+
+
+def fingerprints(folder: Path, step: int | None = None) -> dict[str, Fingerprint]:
+    """The result files of the run in `folder` by their place in it; with `step`, as they were when it had ended."""
+    found: dict[str, Fingerprint] = {}
+    metrics = folder / METRICS
+    if metrics.is_file():
+        data = metrics.read_bytes() if step is None else b"".join(_whole_lines(metrics)[:step])
+        found[METRICS] = Fingerprint(data)
+    for file, written_at in _step_files(folder):
+        if step is None or written_at <= step:
+            found[str(file.relative_to(folder))] = Fingerprint(file.read_bytes())
+    return found
+
+
+def find_damage(folder: Path, recorded: Mapping[str, str], step: int | None = None) -> str | None:
+    """The first result file that is not as `recorded`, and what is the matter with it; None when all are."""
+    found = {name: str(fingerprint) for name, fingerprint in fingerprints(folder, step).items()}
+    for name in sorted({*recorded, *found}):
+        if name not in found:
+            return f"{folder / name}: missing"
+        if name not in recorded:
+            return f"{folder / name}: not written by this run"
+        if found[name] != recorded[name]:
+            sizes = [int(each[name].split(":")[0]) for each in (found, recorded)]
+            what = "altered, by its digest" if sizes[0] == sizes[1] else f"{sizes[0]} bytes where {sizes[1]} were written"
+            return f"{folder / name}: {what}"
+    return None
+
+
+def seal(record: Mapping[str, Any]) -> str:
+    """Digest of a record that keeps it as its own `seal`."""
+    content = {name: value for name, value in record.items() if name != "seal"}
+    return hashlib.blake2b(json.dumps(content).encode(), digest_size=8).hexdigest()
+
+
+def is_altered(record: Mapping[str, Any]) -> bool:
+    """Whether a record differs from what was sealed; those without a seal are older than seals."""
+    return "seal" in record and record["seal"] != seal(record)
+
+
+@contextmanager
+def lock(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
+    """Hold a run's folder for this process alone; raises when another has it for longer than `patience` seconds."""
+    # a worker whose parent was killed goes on to the end of its step before it notices
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file = (folder / ".lock").open("w")
+        except OSError as error:
+            raise MachineError(f"cannot write to {folder}: {error.strerror}; choose another folder with --out") from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                ours = os.path.samestat(os.fstat(file.fileno()), (folder / ".lock").stat())
+            except (BlockingIOError, FileNotFoundError):
+                ours = False
+            if ours:  # else the folder was set aside meanwhile, and what is locked is no longer in its place
+                yield
+                return
+        if time.monotonic() > deadline:
+            raise MachineError(f"another process is running {folder}; wait for it or end it")
+        time.sleep(0.2)
+
+
+def set_aside(folder: Path) -> Path:
+    """Rename the folder of a damaged run, to which `lock` must be held; returns the first free name."""
+    n = 1
+    while (aside := folder.with_name(f"{folder.name}.corrupt-{n}")).exists():
+        n += 1
+    try:
+        os.rename(folder, aside)
+    except OSError as error:
+        raise MachineError(f"cannot rename {folder}: {error.strerror}; {REMEDY}") from error
+    return aside
+
+
 class RunStore:
     """The folder of one run."""
-
-    patience = 120.0
-    """Seconds to wait for another process that is writing to the folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.manifest: dict[str, Any] = self._read_manifest()
+        self._files: dict[str, Fingerprint] = {}
 
     def _read_manifest(self) -> dict[str, Any]:
         path = self.folder / "manifest.json"
-        return read_json(path) if path.is_file() else {}
+        if not path.is_file():
+            return {}
+        manifest = read_json(path)
+        if is_altered(manifest):
+            raise DamagedError(f"{path}: altered, by its seal; {REMEDY}")
+        return manifest
 
     @property
     def is_finished(self) -> bool:
         """Whether the run has been completed."""
         return self.manifest.get("status") == "finished"
 
+    @property
+    def files(self) -> dict[str, str]:
+        """Fingerprints of what this process, and those it goes on from, have written."""
+        return {name: str(fingerprint) for name, fingerprint in sorted(self._files.items())}
+
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run's folder for this process alone; raises when another process is writing to it."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            file = (self.folder / ".lock").open("w")
-        except OSError as error:
-            raise MachineError(
-                f"cannot write to {self.folder}: {error.strerror}; choose another folder with --out"
-            ) from error
-        with file:
-            # a worker whose parent was killed goes on to the end of its step before it notices
-            deadline = time.monotonic() + self.patience
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise MachineError(f"another process is running {self.folder}; wait for it or end it") from None
-                    time.sleep(0.2)
+        """Hold the run's folder for this process alone, with the manifest as it is by then."""
+        with lock(self.folder):
             self.manifest = self._read_manifest()
             yield
+
+    def tidy(self) -> None:
+        """Clear away what a killed process left unfinished, and swap in the model of a run that finished."""
+        for file in [*self.folder.rglob(".tmp-*"), self.folder / "checkpoint" / "state.tmp"]:
+            file.unlink(missing_ok=True)
+        if self.is_finished and (self.folder / "checkpoint.tmp").is_dir():
+            self._swap_in_model()
+        shutil.rmtree(self.folder / "checkpoint.tmp", ignore_errors=True)
 
     def update_manifest(self, **fields: Any) -> None:
         """Set fields of the manifest and write it."""
         self.manifest |= fields
+        self.manifest = {name: value for name, value in self.manifest.items() if name != "seal"}
+        self.manifest["seal"] = seal(self.manifest)
         write_json(self.folder / "manifest.json", self.manifest)
 
     def refuse_other(self, identity: Mapping[str, Any]) -> None:
@@ -133,39 +247,50 @@ class RunStore:
 
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Append one step's line and sync it."""
+        line = json.dumps(record, allow_nan=False) + "\n"
+        path = self.folder / METRICS
         try:
-            with (self.folder / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps(record, allow_nan=False) + "\n")
+            with path.open("a") as file:
+                file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            path = self.folder / "metrics.jsonl"
             raise MachineError(f"cannot write {path}: {error.strerror}; the run can be resumed") from error
+        self._files.setdefault(METRICS, Fingerprint()).add(line.encode())
 
     def write_evaluation(self, record: Mapping[str, Any]) -> None:
         """Store one suite's evaluation."""
-        write_json(self.folder / "eval" / record["split"] / f"step={record['step']:06d}.json", record)
+        self._write_result(f"eval/{record['split']}/step={record['step']:06d}.json", record)
 
     def write_rollout(self, step: int, record: Any) -> None:
         """Store a sample of a step's responses."""
-        write_json(self.folder / "rollouts" / f"step={step:06d}.json", record)
+        self._write_result(f"rollouts/step={step:06d}.json", record)
 
-    def forget_after(self, step: int) -> None:
-        """Remove everything after `step`, so that it can be replayed."""
-        metrics = self.folder / "metrics.jsonl"
+    def _write_result(self, name: str, record: Any) -> None:
+        self._files[name] = Fingerprint(write_json(self.folder / name, record).encode())
+
+    def rewind(self, state: Mapping[str, Any] | None) -> None:
+        """Remove all results after the checkpoint `state`, or all when there is none, so that they can be replayed.
+
+        Raises `DamagedError` when those up to it are not as they were written.
+        """
+        step = 0 if state is None else state["step"]
+        if state is not None:
+            self._refuse_damaged(state)
+        metrics = self.folder / METRICS
         if metrics.is_file():
-            lines = [line for line in metrics.read_text().splitlines(keepends=True) if line.endswith("\n")]
-            write_text(metrics, "".join(lines[:step]))
-        for file in [*self.folder.glob("eval/*/step=*.json"), *self.folder.glob("rollouts/step=*.json")]:
-            if int(file.stem.removeprefix("step=")) > step:
+            write_text(metrics, b"".join(_whole_lines(metrics)[:step]).decode())
+        for file, written_at in _step_files(self.folder):
+            if state is None or written_at > step:
                 file.unlink()
+        self._files = fingerprints(self.folder)
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
         """Write the state to go on from, replacing the one before."""
         folder = self.folder / "checkpoint"
         try:
             folder.mkdir(exist_ok=True)
-            torch.save(dict(state), folder / "state.tmp")
+            torch.save({**state, "files": self.files}, folder / "state.tmp")
             with (folder / "state.tmp").open("rb") as file:
                 os.fsync(file.fileno())
             os.replace(folder / "state.tmp", folder / "state.pt")
@@ -174,13 +299,38 @@ class RunStore:
                 (folder / "state.tmp").unlink()
             raise MachineError(f"cannot write a checkpoint to {folder}: {error}") from error
 
-    def load_checkpoint(self) -> dict[str, Any] | None:
-        """The last state, or None. It is a pickle of our own making: do not resume a folder from somebody else."""
+    def load_checkpoint(self, *, mapped: bool = False) -> dict[str, Any] | None:
+        """The last state, or None; with `mapped` its tensors stay on disk until they are used.
+
+        It is a pickle of our own making: do not resume a folder from somebody else. Raises `DamagedError`.
+        """
         path = self.folder / "checkpoint" / "state.pt"
         if not path.is_file():
             return None
-        state: dict[str, Any] = torch.load(path, weights_only=False, map_location="cpu")
+        try:
+            # torch writes checksums and does not read them
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+            if damaged:
+                raise ValueError(f"the checksum of {damaged} is another")
+            state: dict[str, Any] = torch.load(path, weights_only=False, map_location="cpu", mmap=mapped)
+        except Exception as error:  # which one depends on the byte that is wrong
+            raise DamagedError(f"{path}: no checkpoint of ours ({error}); {REMEDY}") from error
         return state
+
+    def check_checkpoint(self, every: int) -> None:
+        """Raise `DamagedError` unless an unfinished run, which saves every so many steps, can go on to its result."""
+        state = self.load_checkpoint(mapped=True)
+        if state is not None:
+            self._refuse_damaged(state)
+            return
+        metrics = self.folder / METRICS
+        if metrics.is_file() and len(_whole_lines(metrics)) > every:
+            raise DamagedError(f"{self.folder / 'checkpoint' / 'state.pt'}: missing; {REMEDY}")
+
+    def _refuse_damaged(self, state: Mapping[str, Any]) -> None:
+        if "files" in state and (damage := find_damage(self.folder, state["files"], state["step"])):
+            raise DamagedError(f"{damage}; {REMEDY}")
 
     def finish(self, policy: Policy, **fields: Any) -> None:
         """Swap the state for the finished model, as transformers saves it, and mark the run finished."""
@@ -192,15 +342,29 @@ class RunStore:
         except (OSError, RuntimeError) as error:  # safetensors reports a full disk as the latter
             shutil.rmtree(final, ignore_errors=True)
             raise MachineError(f"cannot write the model to {final}: {error}; the run can be resumed") from error
-        # first marked, then swapped: killed in between, the run counts as finished and keeps its state
-        self.update_manifest(status="finished", **fields)
+        # first marked, then swapped: killed in between, the run counts as finished and `tidy` swaps
+        self.update_manifest(status="finished", files=self.files, **fields)
+        self._swap_in_model()
+
+    def _swap_in_model(self) -> None:
         shutil.rmtree(self.folder / "checkpoint", ignore_errors=True)
-        os.replace(final, self.folder / "checkpoint")
+        os.replace(self.folder / "checkpoint.tmp", self.folder / "checkpoint")
 
 
 def hash_weights(model: nn.Module) -> str:
     """A short digest of all weights."""
     return hash_tensors(parameter for _, parameter in sorted(model.named_parameters()))
+
+
+def _step_files(folder: Path) -> list[tuple[Path, int]]:
+    """Evaluations and rollouts, each with its step."""
+    files = [*folder.glob("eval/**/step=*.json"), *folder.glob("rollouts/step=*.json")]
+    return [(file, int(match[1])) for file in files if (match := _STEP_FILE.fullmatch(file.name))]
+
+
+def _whole_lines(file: Path) -> list[bytes]:
+    """The lines of a file, without a last one that a killed process left unfinished."""
+    return [line for line in file.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
 
 
 def _difference(before: Any, after: Any) -> str:

@@ -42,6 +42,7 @@ def run(recipe: Recipe, seed: int, store: RunStore, *, facts: Mapping[str, Any],
     fails or is interrupted says so in its manifest, and what it has written stays.
     """
     with store.locked():
+        store.tidy()
         if store.is_finished:
             return
         store.refuse_other(facts["identity"])
@@ -91,7 +92,7 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch) -> None:
         seconds_before, first_step = state["seconds"], state["step"] + 1
         if hashes["initial_weights"] != initial_weights:
             raise GrpoLabError(f"{store.folder} was started from other weights than {recipe.policy.model!r} has now")
-    store.forget_after(first_step - 1)
+    store.rewind(state)
     started = time.perf_counter()
 
     if state is None:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import GrpoLabError, near
+from core.store import REMEDY, find_damage, is_altered
 from experiments.statistics import SCALARS, Analysis, Curve, Judgement, Plan, Trajectory, judge, scores
 from experiments.statistics.predictions import Prediction
 from experiments.statistics.runs import Status
@@ -51,6 +52,10 @@ _STEP_FILE = re.compile(r"step=(\d+)\.json")
 
 class StudyError(GrpoLabError):
     """A study's folder that cannot be read; the message names the file, the line and the remedy."""
+
+
+class DamagedRunError(StudyError):
+    """A run whose files are not as it wrote them."""
 
 
 PAIRED_BY = {"prompts": "prompts", "initial_weights": "initial weights", "first_rollout": "first rollouts"}
@@ -394,7 +399,7 @@ def load_study(path: Path | str) -> Study:
     runs: list[Run] = []
     for arm in arms:
         for seed in declaration["seeds"]:
-            run = _read_run(path / arm / f"seed={seed}", arm, int(seed))
+            run = read_run(path / arm / f"seed={seed}", arm, int(seed))
             runs += [run] if run is not None else []
     return Study(
         path=path,
@@ -407,27 +412,41 @@ def load_study(path: Path | str) -> Study:
     )
 
 
+def read_run(folder: Path, arm: str, seed: int) -> Run | None:
+    """The run in `folder`, or None when it has not begun; raises DamagedRunError, and StudyError for another's run."""
+    try:
+        run = _read_run(folder, arm, seed)
+    except StudyError as error:
+        raise DamagedRunError(str(error)) from None
+    if run and (run.manifest.get("arm", arm), run.manifest.get("seed", seed)) != (arm, seed):
+        raise StudyError(
+            f"{folder / 'manifest.json'}: this is the manifest of arm {run.manifest.get('arm')!r}, seed "
+            f"{run.manifest.get('seed')!r}, in another run's folder; move it back, or remove the folder and run this "
+            "seed again"
+        )
+    return run
+
+
 def _read_run(folder: Path, arm: str, seed: int) -> Run | None:
-    """The run in `folder`, or None when it has not begun."""
     file = folder / "manifest.json"
     if not file.is_file():
         if any(folder.glob("metrics.jsonl")) or any(folder.glob("eval/**/step=*.json")):
-            raise StudyError(f"{folder}: results without a manifest.json; remove the folder and run this seed again")
+            raise StudyError(f"{folder}: results without a manifest.json; {REMEDY}")
         return None
-    remedy = f"remove {folder} and run this seed again"
-    manifest = _read(file, remedy)
+    manifest = _read(file, REMEDY)
     status = manifest.get("status")
     if status not in STATUSES:
-        raise StudyError(f"{file}: status {status!r} is not one of {', '.join(STATUSES)}; {remedy}")
-    if (manifest.get("arm", arm), manifest.get("seed", seed)) != (arm, seed):
-        raise StudyError(
-            f"{file}: this is the manifest of arm {manifest.get('arm')!r}, seed {manifest.get('seed')!r}, "
-            "in another run's folder; move it back, or remove the folder and run this seed again"
-        )
-    metrics = _read_lines(folder / "metrics.jsonl", torn_tail=status != "finished", remedy=remedy)
-    evals = _read_evaluations(folder / "eval", remedy)
-    if status == "finished" and not evals:
-        raise StudyError(f"{folder}: the run is finished but has no evaluation in eval/; {remedy}")
+        raise StudyError(f"{file}: status {status!r} is not one of {', '.join(STATUSES)}; {REMEDY}")
+    if is_altered(manifest):
+        raise StudyError(f"{file}: altered; {REMEDY}")
+    metrics = _read_lines(folder / "metrics.jsonl", torn_tail=status != "finished", remedy=REMEDY)
+    evals = _read_evaluations(folder / "eval", REMEDY)
+    if status == "finished":
+        if not evals:
+            raise StudyError(f"{folder}: the run is finished but has no evaluation in eval/; {REMEDY}")
+        # runs that are older than fingerprints have none
+        if damage := find_damage(folder, manifest["files"]) if "files" in manifest else None:
+            raise StudyError(f"{damage}; {REMEDY}")
     return Run(arm, seed, status, folder, manifest, metrics, evals)
 
 

@@ -23,6 +23,7 @@ from experiments.statistics.samples import Array
 from experiments.statistics.sequential import Sequential, analyze_sequentially
 from experiments.statistics.two_level import VarianceComponents, variance_components
 from experiments.statistics.verdict import Analysis, Comparison, to_plain
+from experiments.statistics.wording import MANY_REMOVED
 
 
 @dataclass(frozen=True)
@@ -118,11 +119,30 @@ def _analysis(
     table = {arm: row for arm, row in scores(plan, runs, axis, budget, policy).items() if row}
     if plan.baseline not in table or len(table) < 2 or not set.intersection(*map(set, table.values())):
         return None
-    return analyze(
+    analysis = analyze(
         table, baseline=plan.baseline, metric=plan.metric, axis=axis, alpha=plan.alpha, margin=plan.margin,
         family=plan.family, higher_is_better=plan.higher_is_better,
         cells=_cells(runs, table) if plan.questions == "population" else None,
     )  # fmt: skip
+    gone = {r.seed for r in runs if r.status == "lost" or (r.status == "failed" and policy == "intersect")}
+    return _unranked(analysis, len(gone), len(plan.seeds)) if len(gone) > MANY_REMOVED * len(plan.seeds) else analysis
+
+
+def _unranked(analysis: Analysis, removed: int, planned: int) -> Analysis:
+    """No arm is ranked when so many seeds are gone that those left may be the easy ones."""
+    why = (
+        f"untestable ({removed} of {planned} planned seeds were removed, more than {100 * MANY_REMOVED:.0f} %: arms are "
+        "not ranked before the missing runs are made up)"
+    )
+    comparisons = tuple(
+        replace(
+            c, verdict="untestable", label="descriptive", test="", adjusted_p=None, smaller_than_margin=False,
+            sentence=f"{c.arm} vs {c.baseline} on {analysis.metric}: {why}; mean difference {c.mean_difference:+.3g} over "
+            f"{c.n} seeds, descriptive only.",
+        )
+        for c in analysis.comparisons
+    )  # fmt: skip
+    return replace(analysis, comparisons=comparisons)
 
 
 def _at_equal(axis: str, plan: Plan, runs: Sequence[Trajectory]) -> Analysis | None:

@@ -89,6 +89,19 @@ def test_what_the_machine_lost_leaves_its_seed_out_of_every_arm() -> None:
     assert not any(note.startswith("Interim") for note in judgement.analysis.notes)
 
 
+def test_arms_are_not_ranked_when_more_than_a_fifth_of_the_seeds_is_gone() -> None:
+    lost = [run("arm", seed, 0.69, status="lost") for seed in (3, 4)]
+    judgement = judged(PLAN, [*study(BASE, BETTER[:3]), *lost])
+    comparison = judgement.analysis.comparisons[0]
+    assert (comparison.verdict, comparison.adjusted_p) == ("untestable", None)
+    assert "2 of 5 planned seeds were removed, more than 20 %" in comparison.sentence
+    failed = [dataclasses.replace(each, status="failed") for each in lost]
+    judgement = judged(PLAN, [*study(BASE, BETTER[:3]), *failed])
+    assert judgement.analysis.comparisons[0].verdict == "inconclusive"  # kept at their declared score
+    assert judgement.policies["intersect"] is not None
+    assert judgement.policies["intersect"].comparisons[0].verdict == "untestable"
+
+
 @pytest.mark.parametrize("there", [True, False])
 def test_a_run_that_goes_on_makes_the_analysis_interim(there: bool) -> None:
     going_on = [run("arm", 4, 0.69, status="pending")] if there else []
