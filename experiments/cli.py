@@ -115,7 +115,9 @@ def make_parser() -> argparse.ArgumentParser:
     analyzed.add_argument("--json", action="store_true", help="print the analysis as JSON")
     add_table_options(analyzed)
 
-    reported = command("report", run_report, "Write a study's report, one HTML file.")
+    reported = command(
+        "report", run_report, "Write a study's report, one HTML file, and its tables."
+    )
     reported.add_argument("folder", help="the study's folder, e.g. runs/demo")
 
     watched = command("watch", late("watch", "run_watch"), "Watch a study while it runs, here and as a local page.")
@@ -163,11 +165,17 @@ def run_analyze(options: argparse.Namespace) -> int:
 
 def run_report(options: argparse.Namespace) -> int:
     """`grpolab report`."""
-    from experiments.report import write_report
+    from experiments.report import write_report, write_tables
     from experiments.results import load_study
 
-    study = load_study(Path(options.folder))
-    print(write_report(study, study.analyze(), Path(options.folder) / "report.html"))
+    folder = Path(options.folder)
+    study = load_study(folder)
+    judgement = study.judge()
+    for path in (
+        *write_tables(study, judgement, folder / "tables"),
+        write_report(study, judgement, folder / "report.html"),
+    ):
+        print(path)
     return 0
 
 

@@ -17,7 +17,8 @@ from experiments.ablate.plan import show_plan
 from experiments.declaration import Arm, check_seeds
 from experiments.launch import Job, launch
 from experiments.progress import Progress
-from experiments.report import verdict_table, write_report
+from experiments.redo import set_damaged_aside
+from experiments.report import verdict_table, write_report, write_tables
 from experiments.results import load_study
 from experiments.rows import Rows
 from experiments.study import CONFIGS, DECLARING, Study, build, facts, find_config, prepare_study, run_text
@@ -38,6 +39,7 @@ def run_train(options: argparse.Namespace) -> int:
     folder = Path(options.out) / options.name / recipe.variant.name / f"seed={options.seed}"
     job = Job(Arm(recipe.variant.name, ()), options.seed, text, str(folder))
     console = Console()
+    set_damaged_aside([job], {job.arm.label: recipe}, console)
     with Progress(1, int(job.store.is_finished), recipe.steps, console) as progress:
         failures = {} if job.store.is_finished else launch([job], 1, progress)
     for message in failures.values():
@@ -122,6 +124,7 @@ def run_arms(
         show_plan(study, Path(options.out), workers, console, measure=not options.no_probe, judged=judged)
         return 0
     study.declare(folder, "grpolab " + shlex.join(sys.argv[1:]))
+    set_damaged_aside(jobs, study.recipes, console)
     for job in jobs:  # finished ones too: an edit in the middle would mix two estimators in one verdict
         job.store.refuse_other(facts(study.config, job.arm, job.seed)["identity"])
     left = [job for job in jobs if not job.store.is_finished]
@@ -145,7 +148,7 @@ def conclude(folder: Path, console: Console, *, as_json: bool = False) -> int:
     if as_json:
         print(json.dumps(judgement.to_json() if judgement else {}, indent=1))
     elif judgement and analysis:
-        console.print(verdict_table(analysis, study))
+        console.print(verdict_table(judgement, study))
         for warning in judgement.warnings:
             console.print(warning, style="bold yellow", highlight=False, markup=False)
         for comparison in analysis.comparisons:
@@ -154,7 +157,8 @@ def conclude(folder: Path, console: Console, *, as_json: bool = False) -> int:
             console.print(f"predicted: {assessment.sentence}", highlight=False, markup=False)
         for note in analysis.notes:
             console.print(f"note: {note}", highlight=False, markup=False)
-    path = write_report(study, analysis, folder / "report.html")
+    write_tables(study, judgement, folder / "tables")
+    path = write_report(study, judgement, folder / "report.html")
     console.print(f"report: {path}", soft_wrap=True, highlight=False)
     return 0
 

@@ -260,7 +260,7 @@ def _findings(view: View) -> Iterator[Table | Text]:
         return
     analysis = view.judgement.analysis
     interim = [note for note in analysis.notes if note.startswith("Interim")]
-    yield _means(analysis) if interim else verdict_table(analysis, view.study)
+    yield _means(analysis) if interim else verdict_table(view.judgement, view.study)
     for line in interim or [each.sentence for each in analysis.comparisons]:
         yield Text(line)
     for warning in () if interim else view.judgement.warnings:

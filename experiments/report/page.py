@@ -27,12 +27,11 @@ from experiments.report.style import CSS
 from experiments.report.tables import listed, metric_name
 from experiments.report.verdicts import declared_section, headline_section, verdicts_section
 from experiments.results import Study, StudyError
-from experiments.statistics import Analysis, Judgement
+from experiments.statistics import Judgement
 
 
-def write_report(study: Study, judgement: Judgement | Analysis | None, path: Path) -> Path:
+def write_report(study: Study, judgement: Judgement | None, path: Path) -> Path:
     """Write the study's report to `path` and return it; the file appears whole or not at all."""
-    judgement = study.judge() if isinstance(judgement, Analysis) else judgement  # until all callers have a judgement
     path = Path(path)
     if path.is_dir():
         raise StudyError(f"{path}: a folder, but the report is one file; give a name such as {path / 'report.html'}")

@@ -247,9 +247,8 @@ def against_baseline(judgement: Judgement | None) -> dict[str, Comparison]:
     return {each.arm: each for each in analysis.comparisons if each.baseline == analysis.baseline} if analysis else {}
 
 
-def verdict_table(judgement: Judgement | Analysis | None, study: Study) -> Table:
+def verdict_table(judgement: Judgement | None, study: Study) -> Table:
     """The verdict table for a terminal of 80 columns; without a judgement, the means alone."""
-    judgement = study.judge() if isinstance(judgement, Analysis) else judgement  # until all callers have a judgement
     metric = study.plan.metric
     measure = unit(metric)
     analysis = judgement.analysis if judgement is not None else None

@@ -18,7 +18,7 @@ from experiments.statistics.coupling import Coupling, coupling
 from experiments.statistics.exploration import Exploratory, explore
 from experiments.statistics.outcomes import Outcomes, failure_notes, outcomes, pending_notes
 from experiments.statistics.predictions import ClaimVerdict, assess
-from experiments.statistics.runs import POLICIES, Plan, Policy, Trajectory, arms_of, check, least_spent, scores
+from experiments.statistics.runs import CLOCK, POLICIES, Plan, Policy, Trajectory, arms_of, check, least_spent, scores
 from experiments.statistics.samples import Array
 from experiments.statistics.sequential import Sequential, analyze_sequentially
 from experiments.statistics.two_level import VarianceComponents, variance_components
@@ -131,14 +131,14 @@ def _analysis(
 def _unranked(analysis: Analysis, removed: int, planned: int) -> Analysis:
     """No arm is ranked when so many seeds are gone that those left may be the easy ones."""
     why = (
-        f"untestable ({removed} of {planned} planned seeds were removed, more than {100 * MANY_REMOVED:.0f} %: arms are "
-        "not ranked before the missing runs are made up)"
+        f"untestable ({removed} of {planned} planned seeds were removed, more than {100 * MANY_REMOVED:.0f} %: arms "
+        "are not ranked before the missing runs are made up)"
     )
     comparisons = tuple(
         replace(
             c, verdict="untestable", label="descriptive", test="", adjusted_p=None, smaller_than_margin=False,
-            sentence=f"{c.arm} vs {c.baseline} on {analysis.metric}: {why}; mean difference {c.mean_difference:+.3g} over "
-            f"{c.n} seeds, descriptive only.",
+            sentence=f"{c.arm} vs {c.baseline} on {analysis.metric}: {why}; mean difference {c.mean_difference:+.3g} "
+            f"over {c.n} seeds, descriptive only.",
         )
         for c in analysis.comparisons
     )  # fmt: skip
@@ -249,11 +249,14 @@ def _policy_warnings(policies: Mapping[str, Analysis | None]) -> list[str]:
 
 
 def _axis_warnings(declared: Analysis, axes: Mapping[str, Analysis | None], axis: str) -> list[str]:
-    """A change of sign or verdict between budget axes belongs beside the headline."""
+    """A change of sign or verdict between budget axes belongs beside the headline.
+
+    But for clocks: what else the machine did decides what was spent by them, so that two equal studies differ.
+    """
     found = []
     verdicts = {(c.arm, c.baseline): c for c in declared.comparisons}
     for name, analysis in axes.items():
-        for c in analysis.comparisons if analysis is not None and name != axis else ():
+        for c in analysis.comparisons if analysis is not None and name not in (axis, CLOCK) else ():
             ours = verdicts.get((c.arm, c.baseline))
             if ours is None or (ours.verdict == c.verdict and ours.mean_difference * c.mean_difference >= 0):
                 continue

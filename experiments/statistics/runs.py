@@ -24,6 +24,8 @@ class Scalar(Protocol):
 
 SCALARS: Final[Mapping[str, Scalar]] = {"final": final, "auc": auc}
 """What a run may be judged by: its last evaluations, or the area under its curve."""
+CLOCK: Final = "seconds"
+"""The axis that is measured by a clock."""
 POLICIES: Final[tuple[Policy, ...]] = ("worst", "intersect")
 
 
