@@ -1,8 +1,8 @@
 """Reads a study's folder: what was declared, what ran, and the one number each run is judged by.
 
-Nothing here trains, tests or draws. A file that cannot be read is an error that names the file, the line and
-the remedy; the one exception is the last line of `metrics.jsonl` of a run that did not finish, which a killed
-process may have left torn.
+Nothing here trains, tests, draws or repairs. A file that cannot be read, or is not as the run wrote it, is an error
+that names the file, the line and the remedy; the one exception is the last line of `metrics.jsonl` of a run that did
+not finish, which a killed process may have left torn.
 """
 
 import json
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import GrpoLabError, near
-from core.store import REMEDY, find_damage, is_altered
+from core.store import REMEDY, find_damage, is_altered, seal
 from experiments.statistics import SCALARS, Analysis, Curve, Judgement, Plan, Trajectory, judge, scores
 from experiments.statistics.predictions import Prediction
 from experiments.statistics.runs import Status
@@ -388,6 +388,8 @@ def load_study(path: Path | str) -> Study:
     record = _read(file, remedy)
     declaration = {**_DEFAULTS, **_entry(record, "declaration", dict, file, remedy)}
     arms = _entry(record, "arms", dict, file, remedy)
+    if "hash" in record and record["hash"] != seal(record["declaration"]):
+        raise StudyError(f"{file}: the declaration is not the one that was hashed before the first run; {remedy}")
     for key in _DECLARED:
         if key not in declaration:
             raise StudyError(f"{file}: the declaration has no {key!r}; {remedy}")
@@ -439,14 +441,12 @@ def _read_run(folder: Path, arm: str, seed: int) -> Run | None:
         raise StudyError(f"{file}: status {status!r} is not one of {', '.join(STATUSES)}; {REMEDY}")
     if is_altered(manifest):
         raise StudyError(f"{file}: altered; {REMEDY}")
+    if status == "finished" and "files" in manifest and (damage := find_damage(folder, manifest["files"])):
+        raise StudyError(f"{damage}; {REMEDY}")
     metrics = _read_lines(folder / "metrics.jsonl", torn_tail=status != "finished", remedy=REMEDY)
     evals = _read_evaluations(folder / "eval", REMEDY)
-    if status == "finished":
-        if not evals:
-            raise StudyError(f"{folder}: the run is finished but has no evaluation in eval/; {REMEDY}")
-        # runs that are older than fingerprints have none
-        if damage := find_damage(folder, manifest["files"]) if "files" in manifest else None:
-            raise StudyError(f"{damage}; {REMEDY}")
+    if status == "finished" and not evals:
+        raise StudyError(f"{folder}: the run is finished but has no evaluation in eval/; {REMEDY}")
     return Run(arm, seed, status, folder, manifest, metrics, evals)
 
 

@@ -30,7 +30,9 @@ def details_section(judgement: Judgement | None, styles: Mapping[str, Style]) ->
         "else is sensitivity. Intervals of the family hold together. "
         "P(improvement) compares all pairs of runs, unpaired; the win rate is paired."
     )
-    grid = Grid(_columns(level_text(analysis)), tuple(_row(each, measure, styles) for each in analysis.comparisons))
+    grid = Grid(
+        _columns(level_text(analysis)), tuple(_row(each, judgement, measure, styles) for each in analysis.comparisons)
+    )
     inside = to_html(grid, "Every number of the comparisons")
     inside += "" if judgement.plan.sequential else _friedman(analysis)
     return section("Every number", f"<details><summary>Comparisons in full</summary>{inside}</details>", about=about)
@@ -38,7 +40,8 @@ def details_section(judgement: Judgement | None, styles: Mapping[str, Style]) ->
 
 def _columns(level: str) -> tuple[Column, ...]:
     numbers = {"sd": "sd of differences", "correlation": "correlation of arms"}
-    intervals = {"interval": f"{level} interval", "family": f"{level} of the family", "flip": f"{level} by sign flips"}
+    intervals = {"interval": f"{level} interval", "family": f"{level} of the family", "flip": f"{level} by sign flips",
+                 "boott": f"{level} by bootstrap-t"}  # fmt: skip
     p = {
         "p_t": "p t", "p_flip": "p sign flip", "p_wilcoxon": "p Wilcoxon", "holm": "Holm t", "max_t": "max-T flip",
         "p_equivalence": "p equivalence",
@@ -53,8 +56,8 @@ def _columns(level: str) -> tuple[Column, ...]:
     )
 
 
-def _row(each: Comparison, measure: Unit, styles: Mapping[str, Style]) -> tuple[Cell, ...]:
-    intervals = (each.interval, each.simultaneous_interval, each.flip_interval)
+def _row(each: Comparison, judgement: Judgement, measure: Unit, styles: Mapping[str, Style]) -> tuple[Cell, ...]:
+    intervals = (each.interval, each.simultaneous_interval, each.flip_interval, judgement.bootstrap_t(each))
     probabilities = (
         *(each.p_t, each.p_flip, each.p_wilcoxon),
         *(each.adjusted_p_t, each.adjusted_p_flip, each.p_equivalence),

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from experiments.statistics.analysis import analyze
+from experiments.statistics.bootstrap import LEAST_SEEDS, bootstrap_t_interval
 from experiments.statistics.coupling import Coupling, coupling
 from experiments.statistics.exploration import Exploratory, explore
 from experiments.statistics.outcomes import Outcomes, failure_notes, outcomes, pending_notes
 from experiments.statistics.predictions import ClaimVerdict, assess
 from experiments.statistics.runs import CLOCK, POLICIES, Plan, Policy, Trajectory, arms_of, check, least_spent, scores
-from experiments.statistics.samples import Array
+from experiments.statistics.samples import Array, Interval, differences
 from experiments.statistics.sequential import Sequential, analyze_sequentially
 from experiments.statistics.two_level import VarianceComponents, variance_components
 from experiments.statistics.verdict import Analysis, Comparison, to_plain
@@ -53,6 +54,19 @@ class Judgement:
     warnings: tuple[str, ...]
     """What belongs beside the verdict: it hangs on how failures are handled, or on the axis."""
 
+    def bootstrap_t(self, comparison: Comparison) -> Interval | None:
+        """The bootstrap-t interval of a comparison, for differences that may be skewed; None below five seeds.
+
+        Wider than the t interval (1.3 times at five normal differences) and nearer to its level where they are skewed.
+        None as well where the study may end early, and where an end is infinite.
+        """
+        scores = {each.arm: each.scores for each in self.analysis.arms}
+        if self.sequential or comparison.n < LEAST_SEEDS:
+            return None
+        d = differences(*(np.array(scores[arm]) for arm in (comparison.arm, comparison.baseline)))
+        interval = bootstrap_t_interval(d, 1 - self.plan.alpha, rng=np.random.default_rng(0))
+        return interval if interval is not None and np.isfinite(interval).all() else None
+
     def to_json(self) -> dict[str, Any]:
         """The analysis as JSON, and beside it all else that was looked at."""
         return self.analysis.to_json() | {
@@ -63,6 +77,9 @@ class Judgement:
             "axes": _verdicts(self.axes),
             "outcomes": to_plain(self.outcomes),
             "coupling": {f"{arm} vs {base}": to_plain(c) for (arm, base), c in self.couplings.items()},
+            "bootstrap_t": {
+                f"{c.arm} vs {c.baseline}": to_plain(self.bootstrap_t(c)) for c in self.analysis.comparisons
+            },
             "variance": {f"{arm} vs {base}": to_plain(v) for (arm, base), v in self.variances.items()},
             "exploratory": to_plain(self.exploratory),
             "claim": to_plain(self.claim),

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from core.store import seal
 from experiments.results import Study, load_study
 from experiments.statistics import Judgement
 
@@ -52,7 +53,7 @@ def write_study(
     }
     whole = {
         "name": path.name,
-        "hash": "0123456789abcdef0123",
+        "hash": seal(declaration),
         "declaration": declaration,
         "command": "grpolab compare grpo dapo --seeds 3",
         "arms": {arm: {"bindings": [f"train.variant = @{arm}()"], "card": card} for arm, card in cards.items()},

@@ -245,6 +245,20 @@ def test_no_run_leaves_silently(missing: set[tuple[str, int]], data: st.DataObje
         assert any(note.startswith("Interim") or "removed from every arm" in note for note in judgement.analysis.notes)
 
 
+def test_the_bootstrap_t_interval_is_wider_than_t_and_takes_five_seeds() -> None:
+    judgement = judged(PLAN, study(BASE, BETTER))
+    comparison = judgement.analysis.comparisons[0]
+    interval = judgement.bootstrap_t(comparison)
+    assert interval is not None
+    assert comparison.interval is not None
+    assert interval[0] < comparison.mean_difference < interval[1]
+    assert interval[1] - interval[0] > comparison.interval[1] - comparison.interval[0]
+    assert interval == judgement.bootstrap_t(comparison)  # the same scores, the same interval
+    assert list(judgement.to_json()["bootstrap_t"]["arm vs base"]) == list(interval)
+    four = judged(dataclasses.replace(PLAN, seeds=(0, 1, 2, 3)), study(BASE[:4], BETTER[:4]))
+    assert four.bootstrap_t(four.analysis.comparisons[0]) is None
+
+
 # races and looks
 
 TEN = dataclasses.replace(PLAN, seeds=tuple(range(10)), race=True)
