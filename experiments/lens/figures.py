@@ -2,9 +2,11 @@
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -14,7 +16,32 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from experiments.lens.exact import Exact
 from experiments.lens.measures import BUDGET, Estimate
 from experiments.lens.on_model import OnModel
-from experiments.report.figures import INK, MUTED, Style, arm_styles, svg_settings
+from experiments.report.figures import INK, MUTED, RULE, Style, arm_styles
+
+_SETTINGS = {
+    "svg.fonttype": "none",  # text stays text: it takes the page's font, and can be searched and copied
+    "text.parse_math": False,  # an arm's name may hold a dollar sign
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "font.size": 9.0,
+    "text.color": INK,
+    "axes.edgecolor": "#aab2bb",
+    "axes.labelcolor": MUTED,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 3.0,
+    "ytick.major.size": 0.0,
+    "xtick.major.width": 0.7,
+    "lines.solid_capstyle": "round",
+}
 
 
 def exact_figure(found: Exact) -> str:
@@ -114,3 +141,13 @@ def _svg(figure: Figure) -> str:
     canvas: Any = FigureCanvasSVG(figure)
     canvas.print_svg(buffer, metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
+
+
+@contextmanager
+def svg_settings(name: str) -> Iterator[None]:
+    """Settings of a figure by matplotlib, whatever the reader's own are; the salt makes its ids repeatable."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        settings: Any = matplotlib.rcParams
+        settings.update(_SETTINGS | {"svg.hashsalt": name})
+        yield

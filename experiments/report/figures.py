@@ -1,11 +1,7 @@
-"""How an arm looks, in every figure alike; and matplotlib's settings for those figures that it draws."""
+"""How an arm looks, in every figure alike."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import matplotlib
 
 INK, MUTED, RULE = "#1d232b", "#5b6570", "#e3e6ea"
 # Okabe and Ito's palette, which colour-blind readers can tell apart, after the baseline's neutral ink; its yellow is
@@ -22,31 +18,6 @@ TONES = (
 )
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X", "p")
 _DASHES = ("-", (0, (5, 1.5)), (0, (2, 1.2)), (0, (5, 1.5, 1, 1.5)))
-
-_SETTINGS = {
-    "svg.fonttype": "none",  # text stays text: it takes the page's font, and can be searched and copied
-    "text.parse_math": False,  # an arm's name may hold a dollar sign
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "font.size": 9.0,
-    "text.color": INK,
-    "axes.edgecolor": "#aab2bb",
-    "axes.labelcolor": MUTED,
-    "axes.linewidth": 0.7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": RULE,
-    "grid.linewidth": 0.6,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.major.size": 3.0,
-    "ytick.major.size": 0.0,
-    "xtick.major.width": 0.7,
-    "lines.solid_capstyle": "round",
-}
 
 
 @dataclass(frozen=True)
@@ -70,13 +41,3 @@ def arm_styles(arms: Sequence[str], baseline: str) -> dict[str, Style]:
         tone = 1 + index % (len(TONES) - 1)
         styles[arm] = Style(tone, _MARKERS[tone], _DASHES[index % len(_DASHES)])
     return {arm: styles.get(arm, Style(0, _MARKERS[0], "-")) for arm in arms}
-
-
-@contextmanager
-def svg_settings(name: str) -> Iterator[None]:
-    """Settings of a figure by matplotlib, whatever the reader's own are; the salt makes its ids repeatable."""
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        settings: Any = matplotlib.rcParams
-        settings.update(_SETTINGS | {"svg.hashsalt": name})
-        yield
