@@ -115,9 +115,7 @@ def make_parser() -> argparse.ArgumentParser:
     analyzed.add_argument("--json", action="store_true", help="print the analysis as JSON")
     add_table_options(analyzed)
 
-    reported = command(
-        "report", run_report, "Write a study's report, one HTML file, and its tables."
-    )
+    reported = command("report", run_report, "Write a study's report, one HTML file, and its tables.")
     reported.add_argument("folder", help="the study's folder, e.g. runs/demo")
 
     watched = command("watch", late("watch", "run_watch"), "Watch a study while it runs, here and as a local page.")

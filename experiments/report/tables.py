@@ -255,7 +255,7 @@ def verdict_table(judgement: Judgement | None, study: Study) -> Table:
     table = Table(
         box=box.SIMPLE_HEAD,
         pad_edge=False,
-        padding=(0, 1, 0, 0),
+        padding=0,  # the box already puts a space between columns
         title=f"{study.name}: {metric_name(metric)}",
         title_justify="left",
         title_style="bold",

@@ -137,7 +137,7 @@ def _assess(
     interval = f", interval [{c.interval[0]:+.3g}, {c.interval[1]:+.3g}]" if c.interval else ""
     needed = (
         f"; {c.seeds_for_margin} seeds would detect the margin"
-        if outcome == "underpowered" and c.seeds_for_margin
+        if outcome == "underpowered" and c.seeds_for_margin and prediction.relation != "="
         else ""
     )
     sentence = (
