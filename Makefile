@@ -3,13 +3,14 @@ PYTHON ?= python3
 SEEDS ?= 5
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test real conformance mutations clean
+.PHONY: help demo test real conformance mutations calibrate clean
 
 help:
 	@echo "make demo         compare five variants on 5 identical seeds, ending with verdicts and a report (a few minutes)"
 	@echo "make test         lint, types and tests"
 	@echo "make real         GRPO against RLOO on a real 135M-parameter model, on CPU (long)"
 	@echo "make mutations    break every formula in every small way; writes docs/mutations.md (an hour)"
+	@echo "make calibrate    judge simulated studies and count wrong verdicts; writes docs/calibration.md (half an hour)"
 	@echo "make conformance  every part and variant beside TRL's, verl's and OpenRLHF's own code; writes docs/fidelity.md"
 
 # torch is named first and alone, so that an index or a wheel folder of CPU builds is taken as it is
@@ -57,6 +58,9 @@ conformance: .venv-conformance/installed
 
 mutations: .venv/installed-mutations
 	$(BIN)/python tests/mutations.py
+
+calibrate: .venv/installed
+	$(BIN)/python -m tests.calibrate
 
 clean:
 	rm -rf .venv .venv-conformance build *.egg-info

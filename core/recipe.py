@@ -111,8 +111,8 @@ def train(
     then passes over them `epochs` times in `minibatches` updates. `micro_tokens`: tokens per forward and backward
     pass, which bounds memory and changes the last bits only. `threads`: CPU threads, part of the recipe because they
     change the last bits. `rewards` replaces the task's own. `stored_groups`: groups per step whose responses are kept
-    on disk. `token_budget`: a run ends with the step in which it has sampled so many tokens in training (discarded
-    groups and greedy responses count), at the latest after `steps`; learning-rate schedules go by `steps`.
+    on disk. `token_budget`: a run ends before the step that would sample more tokens in training than this
+    (discarded groups and greedy responses count), at the latest after `steps`; learning-rate schedules go by `steps`.
     """
     chosen = tuple(as_part(r, "reward", "train.rewards") for r in rewards) if rewards is not None else task.rewards
     weights = tuple(float(w) for w in reward_weights) if reward_weights is not None else (1.0,) * len(chosen)

@@ -20,9 +20,9 @@ import shutil
 import time
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,7 @@ from core.policy import Policy
 PATIENCE: Final = 120.0
 """Seconds to wait for another process that is writing to a run's folder."""
 
-REMEDY: Final = "remove the folder of this run, or give the same command again: it will run this seed again, and no other"
+REMEDY: Final = "remove the folder of this run, or give the same command again: it will run this seed again, no other"
 """What to do about a damaged run."""
 
 METRICS: Final = "metrics.jsonl"
@@ -128,9 +128,8 @@ def find_damage(folder: Path, recorded: Mapping[str, str], step: int | None = No
         if name not in recorded:
             return f"{folder / name}: not written by this run"
         if found[name] != recorded[name]:
-            sizes = [int(each[name].split(":")[0]) for each in (found, recorded)]
-            what = "altered, by its digest" if sizes[0] == sizes[1] else f"{sizes[0]} bytes where {sizes[1]} were written"
-            return f"{folder / name}: {what}"
+            now, then = (each[name].split(":")[0] for each in (found, recorded))
+            return f"{folder / name}: " + ("altered" if now == then else f"{now} bytes where {then} were written")
     return None
 
 
@@ -152,22 +151,31 @@ def lock(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
     deadline = time.monotonic() + patience
     while True:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            file = (folder / ".lock").open("w")
+            if not folder.is_dir():
+                folder.mkdir(parents=True, exist_ok=True)
+            file = _open_locked(folder / ".lock")
         except OSError as error:
-            raise MachineError(f"cannot write to {folder}: {error.strerror}; choose another folder with --out") from error
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                ours = os.path.samestat(os.fstat(file.fileno()), (folder / ".lock").stat())
-            except (BlockingIOError, FileNotFoundError):
-                ours = False
-            if ours:  # else the folder was set aside meanwhile, and what is locked is no longer in its place
-                yield
-                return
+            raise MachineError(
+                f"cannot write to {folder}: {error.strerror}; choose another folder with --out"
+            ) from error
+        if file is not None:
+            break
         if time.monotonic() > deadline:
             raise MachineError(f"another process is running {folder}; wait for it or end it")
         time.sleep(0.2)
+    with file:
+        yield
+
+
+def _open_locked(path: Path) -> IO[str] | None:
+    """The file at `path`, locked; None when another process has it, or the folder was set aside meanwhile."""
+    with suppress(BlockingIOError, FileNotFoundError), ExitStack() as opened:
+        file = opened.enter_context(path.open("w"))
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            opened.pop_all()
+            return file
+    return None
 
 
 def set_aside(folder: Path) -> Path:
@@ -196,7 +204,7 @@ class RunStore:
             return {}
         manifest = read_json(path)
         if is_altered(manifest):
-            raise DamagedError(f"{path}: altered, by its seal; {REMEDY}")
+            raise DamagedError(f"{path}: altered; {REMEDY}")
         return manifest
 
     @property
@@ -342,7 +350,7 @@ class RunStore:
         except (OSError, RuntimeError) as error:  # safetensors reports a full disk as the latter
             shutil.rmtree(final, ignore_errors=True)
             raise MachineError(f"cannot write the model to {final}: {error}; the run can be resumed") from error
-        # first marked, then swapped: killed in between, the run counts as finished and `tidy` swaps
+        # first marked, then swapped: killed in between, the run is finished and `tidy` swaps
         self.update_manifest(status="finished", files=self.files, **fields)
         self._swap_in_model()
 

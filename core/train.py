@@ -104,6 +104,16 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch) -> None:
         with clock("sample"):
             sampled_before = current.sampled_tokens
             rollout = roll_out(current, step)
+        if recipe.token_budget is not None and current.sampled_tokens > recipe.token_budget:
+            # beyond the budget: thrown away untrained, so that no arm learns from more than was declared
+            current.sampled_tokens, step = sampled_before, step - 1
+            if step == 0:
+                raise GrpoLabError(
+                    f"train.token_budget = {recipe.token_budget} is less than the first step samples; raise it"
+                )
+            for evaluation in evaluate(current, step, last=True):
+                store.write_evaluation(evaluation)
+            break
         batch, metrics, ungraded = rollout.batch, UpdateMetrics({}), 0
         rate = recipe.optimizer.rate(step, recipe.steps)
         hashes["prompts"] = hash_tensors([torch.tensor(list(hashes["prompts"].encode())), *rollout.sampled.prompts])
@@ -139,10 +149,8 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch) -> None:
         }
         if batch is not None and advantages is not None and recipe.stored_groups:
             store.write_rollout(step, rollout_record(current, batch, advantages))
-        spent = recipe.token_budget is not None and current.sampled_tokens >= recipe.token_budget
-        last = step == recipe.steps or spent
         with clock("evaluate"):
-            evaluations = evaluate(current, step, last=last)
+            evaluations = evaluate(current, step)
         for evaluation in evaluations:
             store.write_evaluation(evaluation)
         record["evaluation"] = {e["split"]: e["summary"]["accuracy"] for e in evaluations}
@@ -153,7 +161,7 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch) -> None:
             watch(record | {"steps": recipe.steps})
         except Interrupted as stop:
             interrupted = stop
-        if last:
+        if step == recipe.steps:
             break  # done: asked to stop or not
         if interrupted or step % recipe.checkpoint_every == 0:
             store.save_checkpoint({
@@ -219,7 +227,8 @@ def rollout_record(run: Run, batch: Batch, advantages: torch.Tensor) -> list[dic
             "prompt": batch.problems[p].prompt,
             "answer": batch.problems[p].answer,
             "responses": [
-                {"text": text, "reward": float(batch.rewards[p, g]), "advantage": float(advantages[p, g, 0])}
+                {"text": text, "reward": float(batch.rewards[p, g]), "advantage": float(advantages[p, g, 0]),
+                 "length": int(mask[g].sum())}
                 for g, text in enumerate(texts)
             ],
         })  # fmt: skip

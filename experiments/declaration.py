@@ -1,5 +1,6 @@
 """What a study declares before its first run: arms, metric, test, failure handling, and what it predicts."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -138,8 +139,13 @@ def compare(
             "a study that may end before its last seed (compare.race, compare.looks) takes failures = 'worst', "
             "questions = 'fixed' and no claim"
         )
-    if questions == "population" and scalar != "final":
-        raise GrpoLabError("compare.questions = 'population' takes compare.scalar = 'final'")
+    if questions == "population" and (scalar != "final" or metric.split("/")[1] != "accuracy" or expected):
+        raise GrpoLabError(
+            "compare.questions = 'population' takes compare.scalar = 'final', a metric SUITE/accuracy, and no claim"
+        )
+    for parameter, number in (("floor", floor), ("threshold", 0.0 if threshold is None else threshold)):
+        if not isinstance(number, int | float) or not math.isfinite(number):
+            raise GrpoLabError(f"compare.{parameter} = {number!r}: must be a number")
     split = tuple(Arm(label, tuple(lines(b))) for label, b in labelled.items())
     return StudySettings(
         name=name, arms=split, baseline=base, metric=metric, scalar=scalar, axis=axis, family=family, alpha=alpha,
@@ -212,7 +218,11 @@ def check_sequential(seeds: Sequence[int], race: bool, looks: Sequence[tuple[int
     if looks:
         try:
             last = Looks(tuple((int(n), float(level)) for n, level in looks), alpha).looks[-1][0]
-        except (TypeError, ValueError) as error:
+        except TypeError:
+            raise GrpoLabError(
+                f"compare.looks = {looks!r}: give pairs (seeds, level), e.g. ((8, 0.01), (12, 0.015), (20, 0.025))"
+            ) from None
+        except ValueError as error:
             raise GrpoLabError(f"compare.looks = {looks!r}: {error}") from None
-        if last > len(seeds):
-            raise GrpoLabError(f"compare.looks: the last look takes {last} seeds, but there are {len(seeds)}")
+        if last != len(seeds):
+            raise GrpoLabError(f"compare.looks: the last look takes {last} seeds, but {len(seeds)} are declared")

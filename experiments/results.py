@@ -38,7 +38,7 @@ _DEFAULTS = {
     "alpha": 0.05,
     "margin": 0.01,
     "margin_declared": False,
-    "failures": "intersect",
+    "failures": "intersect",  # studies from before it was declared left failed runs out
     "floor": 0.0,
     "threshold": None,
     "questions": "fixed",
@@ -354,7 +354,7 @@ class Study:
         unlike: dict[str, list[int]] = {}
         for run in self.runs:
             other = self.run(self.baseline, run.seed)
-            if other is not None and run.hash(key) and other.hash(key) and run.hash(key) != other.hash(key):
+            if other is not None and not _alike(run, other, key):
                 unlike.setdefault(run.arm, []).append(run.seed)
         return unlike
 
@@ -374,6 +374,18 @@ class Study:
     @cached_property
     def _splits(self) -> frozenset[str]:
         return frozenset(evaluation["split"] for run in self.runs for evaluation in run.evals)
+
+
+def _alike(run: Run, other: Run, key: str) -> bool:
+    """Whether two runs share what a hash of their manifests is of, as far as both have come; True while unknown."""
+    ours, theirs = run.hash(key), other.hash(key)
+    if key == "prompts" and run.steps != other.steps:  # on a token budget runs end at different steps
+        last = min(run.steps, other.steps)
+        ours, theirs = (
+            next((str(row.get("prompts_hash", "")) for row in each.metrics if row["step"] == last), "")
+            for each in (run, other)
+        )
+    return not ours or not theirs or ours == theirs
 
 
 def load_study(path: Path | str) -> Study:

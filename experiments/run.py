@@ -82,7 +82,9 @@ def run_tune(options: argparse.Namespace) -> int:
         raise GrpoLabError("tune needs a study: -c FILE.gin --rates 1e-4,3e-4,1e-3 (try: grpolab tune -c demo ...)")
     files = [find_config(file) for file in options.config]
     given = [] if options.rates is None else [f"tune.rates = [{options.rates}]"]
-    bindings = [*options.bind, *given, "compare.tuned = None"]  # what is being made cannot be read yet
+    # what is being made cannot be read yet, and every rate takes all its seeds
+    without = ["compare.tuned = None", "compare.race = False", "compare.looks = ()"]
+    bindings = [*options.bind, *given, *without]
     rates = declared_rates(files, bindings)
     study = prepare_study(files, bindings, [0])
     tuning = tuning_of(study, rates, tuning_seeds(parse_seeds(options.seeds), options.seeds))

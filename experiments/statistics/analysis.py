@@ -53,6 +53,7 @@ def analyze(
     family: Family = "baseline",
     higher_is_better: bool = True,
     cells: Mapping[str, Mapping[int, ArrayLike]] | None = None,
+    planned: int | None = None,
     seed: int = 0,
 ) -> Analysis:
     """Judge `scores`, {arm: {seed: score}}, by differences paired by seed; one verdict per comparison.
@@ -67,6 +68,8 @@ def analyze(
     `cells` makes the claim one about questions like these, not these questions: {arm: {seed: score of each question}},
     whose means are `scores`. Seeds and questions are then both a sample, and `crossed_t` decides at any n.
 
+    `planned`: how many comparisons were declared, where not all can be made yet; p by t is adjusted for so many.
+
     Raises ValueError: fewer than 2 arms, unknown baseline or family, non-finite score, no shared seed, alpha
     outside (0, 0.5), margin <= 0.
     """
@@ -77,7 +80,8 @@ def analyze(
     pairs = [(arm, baseline) for arm in others]
     if family == "all":
         pairs += [(arm, reference) for reference, arm in combinations(others, 2)]
-    rule = Rule(metric, axis, alpha, margin, higher_is_better, n=len(seeds), m=len(pairs), crossed=cells is not None)
+    rule = Rule(metric, axis, alpha, margin, higher_is_better, n=len(seeds), m=max(len(pairs), planned or 0),
+                crossed=cells is not None)  # fmt: skip
 
     measured = [_measure(pair, table, rule, seed) for pair in pairs]
     if cells is not None:
@@ -220,6 +224,7 @@ def _over_questions(c: Comparison, cells: Array, rule: Rule) -> Comparison:
     return dataclasses.replace(
         c, p_t=crossed.p, interval=crossed.interval, flip_interval=None, p_flip=None, p_wilcoxon=None,
         simultaneous_interval=crossed_t(cells, 1 - rule.family_alpha).interval, p_equivalence=max(p_equivalence, TINY),
+        detectable=None, seeds_for_margin=None, seeds_for_margin_high=None,
     )  # fmt: skip
 
 
@@ -227,11 +232,12 @@ def _decide(measured: Sequence[Comparison], columns: Array, rule: Rule, seed: in
     """Adjust p over the family, then settle the verdict and its sentence."""
     if rule.n < T_SEEDS:
         return [dataclasses.replace(c, sentence=sentence(c, rule)) for c in measured]
-    by_t = holm([c.p_t or 1.0 for c in measured]).tolist()
+    not_made = [1.0] * (rule.m - len(measured))
+    by_t = holm([*(c.p_t or 1.0 for c in measured), *not_made]).tolist()
     by_flips = max_t(columns, np.random.default_rng(seed)).tolist() if not rule.crossed else [None] * len(measured)
-    equivalence = holm([c.p_equivalence or 1.0 for c in measured]).tolist()
+    equivalence = holm([*(c.p_equivalence or 1.0 for c in measured), *not_made]).tolist()
     decided = []
-    for c, p_t, p_flip, p_equivalence in zip(measured, by_t, by_flips, equivalence, strict=True):
+    for c, p_t, p_flip, p_equivalence in zip(measured, by_t, by_flips, equivalence, strict=False):
         primary = p_flip if rule.flips else p_t
         verdict, label = _verdict(c, primary, p_equivalence, rule)
         settled = dataclasses.replace(

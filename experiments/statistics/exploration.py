@@ -54,6 +54,9 @@ def explore(plan: Plan, runs: Sequence[Trajectory], budget: float) -> tuple[Expl
         level, up = plan.threshold, plan.higher_is_better
         name = f"{plan.axis.replace('_', ' ')} to {plan.metric} {level:g}"
         add(name, plan.metric, lambda x, y: time_to(x, y, budget, level, up).time)
+        for run in runs:  # a failed run never got there: censored at the budget like any other that did not
+            if run.status == "failed" and name in quantities:
+                quantities[name].setdefault(run.arm, {})[run.seed] = budget
     for metric in dict.fromkeys(metric for run in done for metric in run.curves if metric != plan.metric):
         add(f"{metric}, final", metric, lambda x, y: final(x, y, budget))
     rows = []

@@ -9,7 +9,7 @@ Nothing here knows where the runs come from: a study's folder, or anybody's tabl
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -21,10 +21,14 @@ from experiments.statistics.outcomes import Outcomes, failure_notes, outcomes, p
 from experiments.statistics.predictions import ClaimVerdict, assess
 from experiments.statistics.runs import CLOCK, POLICIES, Plan, Policy, Trajectory, arms_of, check, least_spent, scores
 from experiments.statistics.samples import Array, Interval, differences
+from experiments.statistics.scalars import last_evaluations
 from experiments.statistics.sequential import Sequential, analyze_sequentially
 from experiments.statistics.two_level import VarianceComponents, variance_components
 from experiments.statistics.verdict import Analysis, Comparison, to_plain
-from experiments.statistics.wording import MANY_REMOVED
+from experiments.statistics.wording import MANY_REMOVED, removal_notes
+
+SHORT: Final = 0.1
+"""Share of the budget that a run may leave unspent without a word: steps are not divisible."""
 
 
 @dataclass(frozen=True)
@@ -109,11 +113,15 @@ def judge(plan: Plan, runs: Sequence[Trajectory]) -> Judgement | None:
         }
     if analysis is None:
         return None
-    if not plan.sequential:
+    if plan.questions == "population":
+        axes = {plan.axis: analysis}  # answers by question are those at the declared budget
+    elif not plan.sequential:
         axes = {axis: analysis if axis == plan.axis else _at_equal(axis, plan, runs) for axis in _axes(plan, runs)}
     found = tuple(outcomes(plan, runs, arm, budget, analysis) for arm in arms_of(runs))
     notes = [*([] if sequential else pending_notes(plan, runs, analysis)), *failure_notes(plan, found)]
-    notes += [*_short_notes(plan, runs), *analysis.notes]
+    notes += [*([] if sequential else _removal_notes(plan, runs, plan.failures)), *_short_notes(plan, runs)]
+    claim, unassessed = _claim(plan, runs, budget)
+    notes += [*unassessed, *analysis.notes]
     pairs = [(c.arm, c.baseline) for c in analysis.comparisons]
     return Judgement(
         plan=plan,
@@ -125,7 +133,7 @@ def judge(plan: Plan, runs: Sequence[Trajectory]) -> Judgement | None:
         couplings=_couplings(analysis, pairs),
         variances=_variances(runs, analysis.seeds, pairs),
         exploratory=() if plan.sequential else explore(plan, runs, budget),
-        claim=_claim(plan, runs, budget),
+        claim=claim,
         warnings=(*_policy_warnings(policies), *_axis_warnings(analysis, axes, plan.axis)),
     )
 
@@ -134,15 +142,39 @@ def _analysis(
     plan: Plan, runs: Sequence[Trajectory], axis: str, budget: float | None, policy: Policy
 ) -> Analysis | None:
     table = {arm: row for arm, row in scores(plan, runs, axis, budget, policy).items() if row}
-    if plan.baseline not in table or len(table) < 2 or not set.intersection(*map(set, table.values())):
+    shared = set.intersection(*map(set, table.values())) if table else set()
+    if plan.baseline not in table or len(table) < 2 or not shared:
         return None
+    # what was removed is told from what became of the runs, not from which scores are missing
+    table = {arm: {seed: score for seed, score in row.items() if seed in shared} for arm, row in table.items()}
+    arms = len(arms_of(runs))
     analysis = analyze(
         table, baseline=plan.baseline, metric=plan.metric, axis=axis, alpha=plan.alpha, margin=plan.margin,
         family=plan.family, higher_is_better=plan.higher_is_better,
+        planned=arms - 1 if plan.family == "baseline" else arms * (arms - 1) // 2,
         cells=_cells(runs, table) if plan.questions == "population" else None,
     )  # fmt: skip
-    gone = {r.seed for r in runs if r.status == "lost" or (r.status == "failed" and policy == "intersect")}
-    return _unranked(analysis, len(gone), len(plan.seeds)) if len(gone) > MANY_REMOVED * len(plan.seeds) else analysis
+    gone = _removed(runs, policy)
+    return _unranked(analysis, len(gone), len(plan.seeds)) if _too_many(plan, gone) else analysis
+
+
+def _removed(runs: Sequence[Trajectory], policy: Policy) -> dict[int, list[str]]:
+    """Seeds that leave every arm, with the arms that lack them for good."""
+    gone: dict[int, list[str]] = {}
+    for run in runs:
+        if run.status == "lost" or (run.status == "failed" and policy == "intersect"):
+            gone.setdefault(run.seed, []).append(run.arm)
+    return gone
+
+
+def _too_many(plan: Plan, gone: Mapping[int, object]) -> bool:
+    return len(gone) > MANY_REMOVED * len(plan.seeds)
+
+
+def _removal_notes(plan: Plan, runs: Sequence[Trajectory], policy: Policy) -> list[str]:
+    gone = _removed(runs, policy)
+    missing = {arm: [seed for seed in plan.seeds if arm in gone.get(seed, ())] for arm in arms_of(runs)}
+    return removal_notes(missing, len(plan.seeds))
 
 
 def _unranked(analysis: Analysis, removed: int, planned: int) -> Analysis:
@@ -184,6 +216,12 @@ def _cells(runs: Sequence[Trajectory], table: Mapping[str, Mapping[int, float]])
                     "these needs; declare questions = 'fixed'"
                 )
             cells[arm][seed] = found.mean(axis=1)
+            mean = float(cells[arm][seed].mean())
+            if abs(mean - score) > 1e-6:
+                raise ValueError(
+                    f"judge: arm {arm!r}, seed {seed}: its answers by question have mean {mean:.6g}, but its score is "
+                    f"{score:.6g}; a claim about questions like these is about their mean"
+                )
     return cells
 
 
@@ -194,18 +232,29 @@ def _axes(plan: Plan, runs: Sequence[Trajectory]) -> list[str]:
 
 
 def _short_notes(plan: Plan, runs: Sequence[Trajectory]) -> list[str]:
-    """Finished runs that ended before the declared budget: they are judged by less."""
+    """Finished runs that ended well before the declared budget, or were evaluated too rarely for their score."""
+    done = [run for run in runs if run.status == "finished"]
     if plan.budget is None:
         return []
-    spent = [(run, run.curves[plan.metric].spent[plan.axis][-1]) for run in runs if run.status == "finished"]
-    short = [(run, last) for run, last in spent if last < plan.budget * (1 - 1e-9)]
-    if not short:
-        return []
-    run, least = min(short, key=lambda pair: pair[1])
-    return [
-        f"{len(short)} of {len(spent)} finished runs ended before the declared budget of {plan.budget:g} "
-        f"{plan.axis.replace('_', ' ')}, the first ({run.arm} seed {run.seed}) at {least:g}: they are judged by less."
-    ]
+    axis, notes = plan.axis.replace("_", " "), []
+    ends = [(run, run.curves[plan.metric].spent[plan.axis][-1]) for run in done]
+    short = [(run, last) for run, last in ends if last < plan.budget * (1 - SHORT)]
+    if short:
+        run, end = min(short, key=lambda pair: pair[1])
+        notes.append(
+            f"{len(short)} of {len(done)} finished runs ended more than {100 * SHORT:.0f} % before the declared budget "
+            f"of {plan.budget:g} {axis}, the first ({run.arm} seed {run.seed}) at {end:g}: they are judged by less."
+        )
+    least = last_evaluations(1)
+    spent = {(run.arm, run.seed): run.curves[plan.metric].spent[plan.axis] for run in done}
+    rare = [key for key, x in spent.items() if x[0] == 0 and sum(0 < each <= plan.budget for each in x) < least]
+    if rare and plan.scalar == "final":
+        notes.append(
+            f"{len(rare)} of {len(done)} finished runs were evaluated less than {least} times between the start and "
+            f"the budget, the first {rare[0][0]} seed {rare[0][1]}: their score has the untrained model in it; "
+            "evaluate more often."
+        )
+    return notes
 
 
 def _couplings(analysis: Analysis, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Coupling]:
@@ -233,21 +282,38 @@ def _variances(
     return found
 
 
-def _claim(plan: Plan, runs: Sequence[Trajectory], budget: float) -> ClaimVerdict | None:
-    """What came of the predictions, once no planned run is under way."""
+def _claim(plan: Plan, runs: Sequence[Trajectory], budget: float) -> tuple[ClaimVerdict | None, list[str]]:
+    """What came of the predictions, once no planned run is under way; or why nothing can be said of them."""
     planned = {(arm, seed) for arm in arms_of(runs) for seed in plan.seeds}
     ended = {(run.arm, run.seed) for run in runs if run.status != "pending"}
-    if not plan.predictions or planned != ended:
-        return None
+    if not plan.predictions:
+        return None, []
+    if planned != ended:
+        return None, ["What was predicted is judged when all planned runs have ended."]
+    if _too_many(plan, _removed(runs, plan.failures)):
+        return None, ["What was predicted is not judged before the runs that are missing are made up."]
 
     def scores_of(metric: str) -> Mapping[str, Mapping[int, float]]:
         if metric == plan.metric:
             return scores(plan, runs, plan.axis, budget, plan.failures)
-        # no score is declared for failed runs on other metrics, and a metric may be undefined at some evaluations
+        # no score is declared for failed runs on other metrics, and a metric may be undefined at some evaluations,
+        # or in a whole run (the length of wrong responses, where none is wrong)
         known = [replace(run, curves={metric: run.curves[metric].measured}) for run in runs if metric in run.curves]
-        return scores(replace(plan, metric=metric), known, plan.axis, budget, "intersect")
+        measured = [run for run in known if run.curves[metric].values]
+        left_out.update({(run.arm, run.seed) for run in runs} - {(run.arm, run.seed) for run in measured})
+        left_out.update((run.arm, run.seed) for run in measured if run.status == "failed")
+        return scores(replace(plan, metric=metric), measured, plan.axis, budget, "intersect")
 
-    return assess(plan.predictions, scores_of, plan.alpha)
+    left_out: set[tuple[str, int]] = set()
+    try:
+        claim = assess(plan.predictions, scores_of, plan.alpha)
+    except ValueError as error:
+        return None, [f"What was predicted cannot be judged: {error}."]
+    notes = [] if claim else ["What was predicted is not judged: a prediction has fewer than 3 seeds to go by."]
+    if left_out:
+        runs_left = ", ".join(f"{arm} seed {seed}" for arm, seed in sorted(left_out))
+        notes.append(f"Predictions on other metrics leave out the seeds of runs without a value: {runs_left}.")
+    return claim, notes
 
 
 def _policy_warnings(policies: Mapping[str, Analysis | None]) -> list[str]:
@@ -292,8 +358,8 @@ def _verdicts(of: Mapping[str, Analysis | None]) -> dict[str, Any]:
     }
 
 
-def _in_brief(comparison: Comparison) -> dict[str, Any]:
-    return {
+def _in_brief(comparison: Comparison) -> Any:
+    return to_plain({
         "verdict": comparison.verdict, "mean_difference": comparison.mean_difference, "n": comparison.n,
         "adjusted_p": comparison.adjusted_p,
-    }  # fmt: skip
+    })  # fmt: skip

@@ -22,7 +22,7 @@ _WORDS: Final[Mapping[Relation, str]] = {">": "higher than", "<": "lower than", 
 class Prediction:
     """`arm` is higher (>) or lower (<) than `baseline`, or within ±margin of it (=), on a metric.
 
-    `margin` is the smallest difference of interest, in the metric's unit: a smaller one does not support `>` or `<`.
+    `margin` is the smallest difference of interest, in the metric's unit: if shown to be smaller, no `>` or `<`.
     """
 
     arm: str

@@ -115,6 +115,8 @@ def check(plan: Plan, runs: Sequence[Trajectory]) -> None:
         raise ValueError("judge: a study that may end early takes failed runs at their declared score ('worst')")
     if plan.questions == "population" and (plan.sequential or plan.scalar != "final"):
         raise ValueError("judge: a claim about questions like these takes the scalar 'final' and all seeds")
+    if plan.predictions and (plan.sequential or plan.questions == "population"):
+        raise ValueError("judge: predictions take all seeds and these questions: no race, no looks, no population")
     seen: set[tuple[str, int]] = set()
     for run in runs:
         if (run.arm, run.seed) in seen:
@@ -122,7 +124,12 @@ def check(plan: Plan, runs: Sequence[Trajectory]) -> None:
         seen.add((run.arm, run.seed))
         if run.seed not in plan.seeds:
             raise ValueError(f"judge: arm {run.arm!r} has seed {run.seed}, which the plan does not know")
-        if run.status == "finished" and plan.metric not in run.curves:
+        curve = run.curves.get(plan.metric)
+        if run.status == "finished" and curve is not None and plan.axis not in curve.spent:
+            raise ValueError(
+                f"judge: arm {run.arm!r}, seed {run.seed} has no {plan.axis!r}; it has {', '.join(curve.spent)}"
+            )
+        if run.status == "finished" and curve is None:
             raise ValueError(
                 f"judge: arm {run.arm!r}, seed {run.seed} is finished but has no {plan.metric!r}; it has "
                 f"{', '.join(run.curves) or 'nothing'}"
@@ -161,8 +168,6 @@ def least_spent(plan: Plan, runs: Iterable[Trajectory], axis: str) -> float:
 
 def _score(run: Trajectory, metric: str, scalar: str, axis: str, budget: float) -> float:
     curve = run.curves[metric]
-    if axis not in curve.spent:
-        raise ValueError(f"judge: arm {run.arm!r}, seed {run.seed} has no {axis!r}; it has {', '.join(curve.spent)}")
     try:
         return SCALARS[scalar](curve.spent[axis], curve.values, budget)
     except ValueError as error:
@@ -172,5 +177,6 @@ def _score(run: Trajectory, metric: str, scalar: str, axis: str, budget: float) 
 def _imputed(plan: Plan, run: Trajectory) -> float:
     curve = run.curves.get(plan.metric)
     worse = min if plan.higher_is_better else max
-    before = [value for value in (curve.values[:1] if curve else ()) if math.isfinite(value)]
+    untrained = curve is not None and any(spent[0] == 0 for spent in curve.spent.values() if len(spent))
+    before = [value for value in (curve.values[:1] if curve and untrained else ()) if math.isfinite(value)]
     return worse([plan.floor, *before])

@@ -26,6 +26,8 @@ class Sequential:
     until: int
     dropped: Mapping[str, int]
     stop: Stop | None
+    decisions: tuple[RaceDecision, ...] = ()
+    """Of a race: the evidence E for every comparison, its anytime p, and intervals that may be unbounded."""
 
 
 def where_it_stands(plan: Plan, table: Mapping[str, Mapping[int, float]]) -> Sequential:
@@ -43,7 +45,9 @@ def _raced(plan: Plan, table: Mapping[str, Mapping[int, float]]) -> tuple[Sequen
         table, seeds=plan.seeds, baseline=plan.baseline, metric=plan.measured, alpha=plan.alpha, margin=plan.margin,
         family=plan.family, higher_is_better=plan.higher_is_better,
     )  # fmt: skip
-    sequential = Sequential(state.live_arms, state.row, state.row + 1, state.dropped, state.stop)
+    sequential = Sequential(
+        state.live_arms, state.row, state.row + 1, state.dropped, state.stop, state.comparisons
+    )  # fmt: skip
     if not state.row:
         return sequential, None
     rows = {arm: plan.seeds[: state.dropped.get(arm, state.row)] for arm in table}

@@ -77,6 +77,8 @@ def sentence(c: Comparison, rule: Rule) -> str:
     test = f"adjusted p = {c.adjusted_p:.4g} ({c.test}, m = {rule.m})"
     if c.verdict == "equivalent":
         return f"{head} within ±{rule.margin:g} ({c.label}); {observed}, TOST p = {c.p_equivalence:.4g}, {test}."
+    if c.verdict == "inconclusive" and rule.crossed:
+        return f"{head}; {observed}, {test}. The shares of the variance say what more seeds or questions would buy."
     if c.verdict == "inconclusive":
         return (
             f"{head}; {observed}, {test}. With {c.n} seeds, 80 % power at alpha = {rule.family_alpha:.3g} needs "
@@ -94,7 +96,7 @@ def small_n_note(rule: Rule, comparisons: Sequence[Comparison]) -> str | None:
     margin takes.
     """
     floor = 2 / 2**rule.n
-    sds = [c.sd_difference for c in comparisons if c.sd_difference]
+    sds = [c.sd_difference for c in comparisons if c.sd_difference and not rule.crossed]
     weak = any(power(rule.margin / sd, rule.n, rule.family_alpha) < POWER for sd in sds)
     if floor <= rule.alpha and not weak:
         return None

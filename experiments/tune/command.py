@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -11,6 +12,9 @@ from core.registry import config
 from core.store import write_json
 from experiments.study import CONFIGS, Study, build, prepare_study
 from experiments.tune.tuned import PARAMETER, sensitivity
+
+if TYPE_CHECKING:
+    from experiments.results import Study as StudyOnDisk
 
 SPLIT = "tune"
 
@@ -28,9 +32,10 @@ def label_of(arm: str, rate: float) -> str:
 
 
 def tuning_of(study: Study, rates: Sequence[float], seeds: Sequence[int]) -> Study:
-    """Every arm of `study` at every rate, tested on the tuning questions; same recipe, budget, scalar and policies.
+    """Every arm of `study` at every rate, tested on the tuning questions; same recipe, budget, scalar and floor.
 
-    GrpoLabError when arms differ in the learning rate already.
+    Failed runs count with their declared score whatever the comparison does with its own: without them an unstable
+    rate would be judged by its lucky seeds. GrpoLabError when arms differ in the learning rate already.
     """
     rate_key = ("settings.adamw", PARAMETER.split(".")[1])
     if len({bound.get(rate_key) for bound in study.bound.values()}) > 1:
@@ -47,18 +52,24 @@ def tuning_of(study: Study, rates: Sequence[float], seeds: Sequence[int]) -> Stu
     settings = study.settings
     declared = {
         "arms": arms, "name": f"{settings.name}-tune", "metric": f"{SPLIT}/{settings.metric.split('/')[1]}",
-        "scalar": settings.scalar, "axis": settings.axis, "failures": settings.failures, "floor": settings.floor,
+        "scalar": settings.scalar, "axis": settings.axis, "failures": "worst", "floor": settings.floor,
     }  # fmt: skip
     lines = [f"compare.{name} = {value!r}" for name, value in declared.items()]
     return prepare_study([], [study.config, f"evaluation.split = '{SPLIT}'", *lines], seeds)
 
 
 def conclude_tuning(study: Study, tuning: Study, rates: Sequence[float], folder: Path, console: Console) -> int:
-    """Choose, write `tuned.json` into the tuning study's folder, and show the whole table."""
+    """Choose, write `tuned.json` into the tuning study's folder, and show the whole table.
+
+    GrpoLabError while a run is pending or lost: its rate would be out of the running for no fault of its own.
+    """
     from experiments.results import load_study
 
+    made = load_study(folder)
+    refuse_missing(made)
     runs = {arm.label: {rate: label_of(arm.label, rate) for rate in rates} for arm in study.settings.arms}
-    found = sensitivity(load_study(folder).scores(), runs, tuning.seeds)
+    scores = made.scores()
+    found = sensitivity(scores, runs, tuning.seeds)
     path = folder / "tuned.json"
     write_json(path, {
         "parameter": PARAMETER, "rates": list(rates), "seeds": list(tuning.seeds), "metric": tuning.settings.metric,
@@ -67,13 +78,18 @@ def conclude_tuning(study: Study, tuning: Study, rates: Sequence[float], folder:
     })  # fmt: skip
     table = Table("arm", *(f"{rate:g}" for rate in rates), title=f"{tuning.settings.metric} by {PARAMETER}")
     for label in runs:
-        means = {rate: found["table"][label][repr(rate)]["mean"] for rate in rates}
-        cells = ["-" if mean is None else f"{mean:.3f}" for mean in means.values()]
+        cells = [f"{found['table'][label][repr(rate)]['mean']:.3f}" for rate in rates]
         marked = [
             f"{cell} *" if rate == found["best"][label] else cell for rate, cell in zip(rates, cells, strict=True)
         ]
         table.add_row(label, *marked)
     console.print(table)
+    for run in made.trajectories:
+        if run.status == "failed":
+            console.print(
+                f"{run.arm} seed {run.seed} failed of its own doing and counts as {scores[run.arm][run.seed]:g}",
+                style="yellow", highlight=False, markup=False,
+            )  # fmt: skip
     for label in found["at_the_edge"]:
         console.print(
             f"warning: the best rate of '{label}' is the {'lowest' if found['best'][label] == rates[0] else 'highest'} "
@@ -82,3 +98,14 @@ def conclude_tuning(study: Study, tuning: Study, rates: Sequence[float], folder:
         )  # fmt: skip
     console.print(f"to compare at these rates: -b \"compare.tuned = '{path}'\"", soft_wrap=True, highlight=False)
     return 0
+
+
+def refuse_missing(made: "StudyOnDisk") -> None:
+    """GrpoLabError that names the runs which have not come to their end, or which the machine lost."""
+    missing = [run for run in made.trajectories if run.status in ("pending", "lost")]
+    if missing:
+        told = (f"{run.arm} seed {run.seed} ({run.status}{f': {run.cause}' * bool(run.cause)})" for run in missing)
+        raise GrpoLabError(
+            f"{len(missing)} of {len(made.trajectories)} tuning runs are missing, so no rate is chosen and no "
+            f"tuned.json written: {'; '.join(told)}. Give the same command again: it makes up for them"
+        )

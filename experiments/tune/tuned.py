@@ -46,21 +46,15 @@ def sensitivity(
 ) -> dict[str, Any]:
     """Best rate and whole table by arm, from `scores[run][seed]` and `runs[arm][rate]`, the label of the run.
 
-    The best rate has the highest mean over all `seeds`, the lower rate among equals. A rate that lacks a seed has no
-    mean and cannot be best. `at_the_edge` lists arms whose best rate is the lowest or highest tried.
+    Every run has a score at every seed, a failed one its declared score. The best rate has the highest mean over
+    `seeds`, the lower rate among equals. `at_the_edge` lists arms whose best rate is the lowest or highest tried.
     """
     table: dict[str, dict[str, Any]] = {}
     best: dict[str, float] = {}
     for arm, by_rate in runs.items():
-        table[arm] = {}
-        means: dict[float, float] = {}
-        for rate, label in sorted(by_rate.items()):
-            found = {seed: scores.get(label, {})[seed] for seed in seeds if seed in scores.get(label, {})}
-            if len(found) == len(seeds):
-                means[rate] = statistics.fmean(found.values())
-            table[arm][repr(rate)] = {"mean": means.get(rate), "scores": {str(seed): x for seed, x in found.items()}}
-        if not means:
-            raise GrpoLabError(f"arm '{arm}' has no learning rate with all {len(seeds)} seeds: nothing can be chosen")
+        found = {rate: {str(seed): scores[label][seed] for seed in seeds} for rate, label in sorted(by_rate.items())}
+        means = {rate: statistics.fmean(row.values()) for rate, row in found.items()}
+        table[arm] = {repr(rate): {"mean": means[rate], "scores": row} for rate, row in found.items()}
         best[arm] = max(means, key=lambda rate: means[rate])
     edges = [arm for arm, rate in best.items() if rate in (min(runs[arm]), max(runs[arm]))]
     return {"best": best, "at_the_edge": edges, "table": table}

@@ -1,6 +1,10 @@
-"""A run on disk: nothing is half-written, and what was started by something else is refused."""
+"""A run on disk: nothing is half-written, damage is noticed, and what was started by something else is refused."""
 
+import hashlib
 import json
+import shutil
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +12,18 @@ import pytest
 import torch
 
 from core import GrpoLabError
-from core.store import RunStore, hash_tensors, hash_weights, write_json, write_text
+from core.store import (
+    DamagedError,
+    RunStore,
+    find_damage,
+    fingerprints,
+    hash_tensors,
+    hash_weights,
+    lock,
+    set_aside,
+    write_json,
+    write_text,
+)  # fmt: skip
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,27 +81,193 @@ def steps_in(folder: Path) -> dict[str, list[int]]:
     return {"metrics": metrics, **files}
 
 
-def test_steps_after_the_checkpoint_are_forgotten(tmp_path: Path) -> None:
+def test_steps_after_the_checkpoint_are_removed(tmp_path: Path) -> None:
     store = filled(tmp_path)
-    store.forget_after(3)
+    store.rewind({"step": 3})
     assert steps_in(tmp_path) == {
         "metrics": [1, 2, 3], "eval/test": [0, 2], "eval/test_long": [2], "rollouts": [1, 2, 3],
     }  # fmt: skip
-    store.forget_after(0)
-    assert steps_in(tmp_path) == {"metrics": [], "eval/test": [0], "eval/test_long": [], "rollouts": []}
+    assert store.files.keys() == {
+        "metrics.jsonl", "eval/test/step=000000.json", "eval/test/step=000002.json", "eval/test_long/step=000002.json",
+        "rollouts/step=000001.json", "rollouts/step=000002.json", "rollouts/step=000003.json",
+    }  # fmt: skip
+    store.rewind(None)
+    assert steps_in(tmp_path) == {"metrics": [], "eval/test": [], "eval/test_long": [], "rollouts": []}
 
 
-def test_a_line_that_a_killed_process_left_unfinished_is_forgotten(tmp_path: Path) -> None:
+def test_a_line_that_a_killed_process_left_unfinished_is_removed(tmp_path: Path) -> None:
     store = filled(tmp_path, 2)
+    files = store.files
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 3, "rew')
-    store.forget_after(5)
+    store.rewind({"step": 2, "files": files})
+    assert steps_in(tmp_path)["metrics"] == [1, 2]
+    assert store.files == files
+
+
+def test_rewinding_an_empty_folder_is_fine(tmp_path: Path) -> None:
+    RunStore(tmp_path).rewind(None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fingerprints_are_of_what_was_written(tmp_path: Path) -> None:
+    """Size and blake2b of the bytes on disk, for a file that grows too."""
+    store = filled(tmp_path, 2)
+    for name, fingerprint in store.files.items():
+        data = (tmp_path / name).read_bytes()
+        assert fingerprint == f"{len(data)}:{hashlib.blake2b(data, digest_size=16).hexdigest()}"
+    assert store.files == {name: str(fingerprint) for name, fingerprint in fingerprints(tmp_path).items()}
+    assert len(store.files) == 1 + 3 + 2  # metrics, evaluations, rollouts
+
+
+def damages(file: Path) -> Iterator[str]:
+    """Damage a file in every small way, one after the other; it is whole again after the last."""
+    data = file.read_bytes()
+    for place in range(len(data)):
+        file.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        yield f"{file.name}: bit flipped in byte {place}"
+    for length in range(0, len(data), 7):
+        file.write_bytes(data[:length])
+        yield f"{file.name}: cut after {length} bytes"
+    file.write_bytes(data + b"\n")
+    yield f"{file.name}: longer"
+    file.unlink()
+    yield f"{file.name}: missing"
+    file.write_bytes(data)
+
+
+def test_no_byte_of_a_result_can_change_unnoticed(tmp_path: Path) -> None:
+    store = filled(tmp_path, 2)
+    for name in store.files:
+        for how in damages(tmp_path / name):
+            told = find_damage(tmp_path, store.files)
+            assert told, how
+            assert told.startswith(f"{tmp_path / name}: "), how
+    assert find_damage(tmp_path, store.files) is None
+    shutil.copy(tmp_path / "rollouts" / "step=000001.json", tmp_path / "rollouts" / "step=000009.json")
+    assert find_damage(tmp_path, store.files) == f"{tmp_path}/rollouts/step=000009.json: not written by this run"
+
+
+def test_damage_is_told_apart(tmp_path: Path) -> None:
+    store = filled(tmp_path, 2)
+    file, size = tmp_path / "rollouts" / "step=000002.json", len("[]\n")
+    file.write_text("[]")
+    assert find_damage(tmp_path, store.files) == f"{file}: {size - 1} bytes where {size} were written"
+    file.write_text("{}\n")
+    assert find_damage(tmp_path, store.files) == f"{file}: altered"
+    file.unlink()
+    assert find_damage(tmp_path, store.files) == f"{file}: missing"
+
+
+def test_what_a_checkpoint_builds_on_must_be_as_it_was_written(tmp_path: Path) -> None:
+    store = filled(tmp_path, 2)
+    store.save_checkpoint({"step": 2})
+    for step in (3, 4):
+        store.append_metrics({"step": step, "reward": 9.0})
+    store.write_evaluation({"step": 4, "split": "test"})
+    (tmp_path / "eval" / "test" / "step=000004.json").write_text("after the checkpoint: will be written again")
+    store.check_checkpoint(every=2)
+    for name in store.files:
+        if name != "eval/test/step=000004.json":
+            data = (tmp_path / name).read_bytes()
+            (tmp_path / name).write_bytes(b"x" + data[1:])
+            with pytest.raises(DamagedError, match=rf"{name}: altered; remove the folder .*or give the same command"):
+                store.check_checkpoint(every=2)
+            with pytest.raises(DamagedError, match=f"{name}: altered"):
+                store.rewind(store.load_checkpoint())
+            (tmp_path / name).write_bytes(data)
+    store.rewind(store.load_checkpoint())
     assert steps_in(tmp_path)["metrics"] == [1, 2]
 
 
-def test_forgetting_in_an_empty_folder_is_fine(tmp_path: Path) -> None:
-    RunStore(tmp_path).forget_after(0)
-    assert list(tmp_path.iterdir()) == []
+def test_no_bit_of_a_checkpoint_can_change_unnoticed(tmp_path: Path) -> None:
+    """Each is refused, or makes no difference (a byte of the padding, say)."""
+    store = RunStore(tmp_path)
+    state = {"step": 1, "weights": torch.arange(4.0), "grader_log": {"failed": 3}}
+    store.save_checkpoint(state)
+    file = tmp_path / "checkpoint" / "state.pt"
+    data = file.read_bytes()
+    refused = 0
+    for place in range(0, len(data), 3):
+        file.write_bytes(data[:place] + bytes([data[place] ^ (1 << place % 8)]) + data[place + 1 :])
+        try:
+            found = store.load_checkpoint()
+        except DamagedError:
+            refused += 1
+        else:
+            assert found is not None
+            assert found.keys() == {*state, "files"}
+            assert torch.equal(found["weights"], torch.arange(4.0))
+            assert (found["step"], found["grader_log"], found["files"]) == (1, {"failed": 3}, {})
+    assert refused > 100
+    for length in (0, 1, len(data) // 2, len(data) - 1):
+        file.write_bytes(data[:length])
+        with pytest.raises(DamagedError, match=rf"{file}: no checkpoint of ours \(.*remove the folder"):
+            store.load_checkpoint()
+
+
+def test_a_checkpoint_that_must_have_been_is_missed(tmp_path: Path) -> None:
+    """Saved after every second step: two lines may be of a run that was killed before its first, three not."""
+    filled(tmp_path, 2).check_checkpoint(every=2)
+    filled(tmp_path, 1).check_checkpoint(every=3)
+    with pytest.raises(DamagedError, match=r"state\.pt: missing; remove the folder"):
+        RunStore(tmp_path).check_checkpoint(every=2)
+
+
+def test_no_byte_of_a_manifest_can_change_its_meaning_unnoticed(tmp_path: Path) -> None:
+    filled(tmp_path).update_manifest(status="finished", seconds=1.5)
+    file = tmp_path / "manifest.json"
+    before = {name: value for name, value in RunStore(tmp_path).manifest.items() if name != "seal"}
+    refused = 0
+    for how in damages(file):
+        try:
+            found = RunStore(tmp_path).manifest
+        except GrpoLabError:
+            refused += 1
+        else:
+            # white space, and the seal's own name
+            assert not found or {name: found[name] for name in before} == before, how
+    assert refused > file.stat().st_size / 2
+
+
+def test_a_manifest_that_is_older_than_seals_is_read(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"status": "finished"}')
+    assert RunStore(tmp_path).is_finished
+
+
+def test_a_damaged_run_is_set_aside_and_nothing_deleted(tmp_path: Path) -> None:
+    run = tmp_path / "seed=3"
+    for n in (1, 2):
+        filled(run)
+        with lock(run):
+            assert set_aside(run) == tmp_path / f"seed=3.corrupt-{n}"
+        assert not run.exists()
+        assert steps_in(tmp_path / f"seed=3.corrupt-{n}")["metrics"] == [1, 2, 3, 4, 5, 6]
+
+
+def test_what_a_killed_process_left_unfinished_is_cleared_away(tmp_path: Path) -> None:
+    store = filled(tmp_path, 2)
+    store.save_checkpoint({"step": 2})
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    for name in (".tmp-1-manifest.json", "eval/test/.tmp-1-step=000004.json", "checkpoint/state.tmp"):
+        (tmp_path / name).write_text("{")
+    (tmp_path / "checkpoint.tmp").mkdir()
+    (tmp_path / "checkpoint.tmp" / "config.json").write_text("{")
+    store.tidy()
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+    assert not (tmp_path / "checkpoint.tmp").exists()
+
+
+def test_the_model_of_a_run_that_was_killed_after_its_mark_is_swapped_in(tmp_path: Path) -> None:
+    store = filled(tmp_path, 2)
+    store.save_checkpoint({"step": 2})
+    (tmp_path / "checkpoint.tmp").mkdir()
+    (tmp_path / "checkpoint.tmp" / "model.safetensors").write_text("the model")
+    store.update_manifest(status="finished")
+    for _ in range(2):
+        RunStore(tmp_path).tidy()
+        assert [file.name for file in (tmp_path / "checkpoint").iterdir()] == ["model.safetensors"]
+        assert not (tmp_path / "checkpoint.tmp").exists()
 
 
 def test_what_something_else_started_is_refused_saying_what_differs(tmp_path: Path) -> None:
@@ -110,13 +291,33 @@ def test_a_new_folder_refuses_nothing(tmp_path: Path) -> None:
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     with (
-        RunStore(tmp_path / "run").locked(),
+        lock(tmp_path / "run"),
         pytest.raises(GrpoLabError, match="another process is running"),
-        RunStore(tmp_path / "run").locked(),
+        lock(tmp_path / "run", patience=0),
     ):
         pass
     with RunStore(tmp_path / "run").locked():
         pass
+
+
+def test_who_waits_for_a_folder_that_is_set_aside_waits_for_its_successor(tmp_path: Path) -> None:
+    """Its lock went with the folder: held, it would keep nobody out of the new one."""
+    run, got_in = tmp_path / "seed=0", threading.Event()
+
+    def wait() -> None:
+        with lock(run, patience=20):
+            got_in.set()
+
+    waiting = threading.Thread(target=wait)
+    with lock(run):
+        waiting.start()
+        set_aside(run)
+        successor = lock(run, patience=0)
+        successor.__enter__()
+    assert not got_in.wait(0.5)
+    successor.__exit__(None, None, None)
+    waiting.join(20)
+    assert got_in.is_set()
 
 
 def test_the_manifest_keeps_what_is_not_overwritten(tmp_path: Path) -> None:

@@ -286,3 +286,22 @@ def test_a_race_ends_when_all_is_decided_and_says_so_without_a_fixed_n_p(tmp_pat
     assert "paired t" not in raced.stdout
     again = grpolab(tmp_path, "compare", "-c", "race.gin", "--race", "--json")  # nothing is left to run
     assert json.loads(again.stdout) == analysis
+
+
+def test_arms_that_spend_a_token_budget_in_different_numbers_of_steps_are_a_pair(tmp_path: Path) -> None:
+    """Their prompts are compared as far as both have come; everything is judged within the budget."""
+    (tmp_path / "tokens.gin").write_text(
+        SMALL + "train.steps = 40\nevaluation.every = 1\ntrain.token_budget = 800\n"
+        "compare.arms = {'grpo': [], 'greedy': 'train.variant = @remax()'}\ncompare.seeds = 3\n"
+    )
+    found = grpolab(tmp_path, "compare", "-c", "tokens.gin", "--json")
+    assert found.returncode == 0, found.stderr
+    analysis = json.loads(found.stdout)
+    assert (analysis["axis"], analysis["plan"]["budget"]) == ("sampled_tokens", 800)
+    assert analysis["comparisons"][0]["n"] == 3
+    steps = {}
+    for file in sorted((tmp_path / "runs" / "small").glob("*/seed=*/metrics.jsonl")):
+        last = json.loads(file.read_text().splitlines()[-1])
+        assert last["total_sampled_tokens"] <= 800
+        steps[file.parts[-3], file.parts[-2]] = last["step"]
+    assert any(steps["grpo", f"seed={seed}"] > steps["greedy", f"seed={seed}"] for seed in range(3))

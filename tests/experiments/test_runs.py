@@ -90,16 +90,20 @@ def test_a_run_leaves_what_it_promises(tmp_path: Path) -> None:
     assert lines(folder)[-1]["total_sampled_tokens"] == sum(line["sampled_tokens"] for line in lines(folder))
 
 
-def test_a_token_budget_ends_the_run_with_the_step_that_spends_it(tmp_path: Path) -> None:
+def test_a_token_budget_ends_the_run_before_the_step_that_would_exceed_it(tmp_path: Path) -> None:
     whole = run(tmp_path / "whole")
     budget = lines(whole)[1]["total_sampled_tokens"]
-    folder = run(tmp_path / "budget", f"train.token_budget = {budget}")
-    for ours, theirs in zip(lines(folder), lines(whole)[:2], strict=True):
-        assert ours | {"evaluation": {}} == theirs | {"evaluation": {}}
-    assert (manifest(folder)["status"], manifest(folder)["steps"]) == ("finished", 2)
-    # the last step is evaluated on every suite, as the last of `steps` is
-    assert (folder / "eval" / "test_long" / "step=000002.json").is_file()
-    assert [line["step"] for line in lines(run(tmp_path / "more", f"train.token_budget = {budget + 1}"))] == [1, 2, 3]
+    for name, tokens, steps in (("exact", budget, 2), ("more", budget + 1, 2), ("less", budget - 1, 1)):
+        folder = run(tmp_path / name, f"train.token_budget = {tokens}")
+        for ours, theirs in zip(lines(folder), lines(whole)[:steps], strict=True):
+            assert ours | {"evaluation": {}} == theirs | {"evaluation": {}}
+        assert (manifest(folder)["status"], manifest(folder)["steps"]) == ("finished", steps)
+        # it ends with an evaluation of every suite, as after `steps`
+        closing = json.loads((folder / "eval" / "test" / f"step={steps:06d}.json").read_text())
+        assert closing["total_sampled_tokens"] == lines(folder)[-1]["total_sampled_tokens"] <= tokens
+        assert (folder / "eval" / "test_long" / f"step={steps:06d}.json").is_file()
+    with pytest.raises(GrpoLabError, match="token_budget = 5 is less than the first step samples"):
+        run(tmp_path / "none", "train.token_budget = 5")
 
 
 def test_a_failed_run_says_whether_the_machine_or_the_method_failed(

@@ -16,7 +16,7 @@ from experiments.statistics.checkpoints import compare_checkpoints
 from experiments.statistics.paired import paired_t
 from experiments.statistics.racing import RaceState, anytime_interval, log_e_process, race
 from experiments.statistics.two_level import crossed_t
-from experiments.statistics.verdict import Family
+from experiments.statistics.verdict import Analysis, Family
 
 Array = NDArray[np.float64]
 
@@ -27,9 +27,8 @@ def band(p: float, R: int) -> float:
     return 3 * math.sqrt(p * (1 - p) / R)
 
 
-def null_differences(kind: str, R: int, n: int, rng: np.random.Generator) -> Array:
-    """Differences [R, n] of arms that are exchangeable within a seed; "skewed" alone has mean 0 but no symmetry."""
-    shape = (R, n)
+def noise(kind: str, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Scores of runs; arms that all have them are exchangeable within a seed."""
     if kind == "normal":
         return rng.normal(size=shape)
     if kind == "t3":
@@ -37,16 +36,22 @@ def null_differences(kind: str, R: int, n: int, rng: np.random.Generator) -> Arr
     if kind == "cauchy":
         return rng.standard_cauchy(size=shape)
     if kind == "exponential":
-        return rng.exponential(size=shape) - rng.exponential(size=shape)
+        return rng.exponential(size=shape)
+    if kind == "lognormal":
+        return rng.lognormal(size=shape)
     if kind == "collapsing":  # one run in ten loses ten standard deviations
-        arms = rng.normal(size=(2, *shape)) - 10.0 * (rng.random((2, *shape)) < 0.1)
-        return np.asarray(arms[0] - arms[1])
+        return rng.normal(size=shape) - 10.0 * (rng.random(shape) < 0.1)
     if kind == "30 items":
-        items = rng.binomial(30, 0.6, (2, *shape))
-        return np.asarray((items[0] - items[1]) / 30)
-    if kind == "skewed":
-        return rng.exponential(size=shape) - 1
+        return rng.binomial(30, 0.6, shape) / 30
     raise ValueError(kind)
+
+
+def null_differences(kind: str, R: int, n: int, rng: np.random.Generator) -> Array:
+    """Differences [R, n] of arms that are exchangeable within a seed; "skewed" alone has mean 0 but no symmetry."""
+    if kind == "skewed":
+        return rng.exponential(size=(R, n)) - 1
+    x, y = noise(kind, rng, (2, R, n))
+    return np.asarray(x - y)
 
 
 def ever_rejected(d: Array, alpha: float = 0.05) -> NDArray[np.bool_]:
@@ -67,14 +72,18 @@ def race_power(d_z: float, R: int, seed: int = 0) -> tuple[float, float, float]:
     return float(ever[:, 9].mean()), float(ever[:, 19].mean()), float(20 - ever[:, :-1].sum(axis=1).mean())
 
 
-def peeking_t_rate(R: int, n: int, seed: int = 0) -> float:
-    """P(some paired t among those after 3, 4, ..., n seeds rejects at 0.05), with no true difference."""
-    d = np.random.default_rng(seed).normal(size=(R, n))
-    k = np.arange(1, n + 1)
+def peeked_t(d: Array) -> NDArray[np.bool_]:
+    """Whether some paired t among those after 3, 4, ..., n seeds rejects at 0.05, for each row of d [R, n]."""
+    k = np.arange(1, d.shape[1] + 1)
     mean = d.cumsum(axis=1) / k
     variance = ((d**2).cumsum(axis=1) / k - mean**2)[:, 2:] * (k / np.maximum(k - 1, 1))[2:]
     t = np.abs(mean[:, 2:]) / np.sqrt(variance / k[2:])
-    return float((t >= stats.t.isf(0.025, k[2:] - 1)).any(axis=1).mean())
+    return np.asarray((t >= stats.t.isf(0.025, k[2:] - 1)).any(axis=1))
+
+
+def peeking_t_rate(R: int, n: int, seed: int = 0) -> float:
+    """P(some paired t among those after 3, 4, ..., n seeds rejects at 0.05), with no true difference."""
+    return float(peeked_t(np.random.default_rng(seed).normal(size=(R, n))).mean())
 
 
 def interval_coverage(R: int, n: int, seed: int = 0) -> float:
@@ -94,11 +103,10 @@ def races(
         yield race(table, seeds=range(20), baseline="a0", family=family, margin=margin)
 
 
-def false_claims(state: RaceState, shifts: tuple[float, ...]) -> int:
-    """Claims of a race that are not so: a difference where there is none, or in the wrong direction."""
-    true = {f"a{k}": shift for k, shift in enumerate(shifts)}
-    gain = [(c.verdict, true[c.arm] - true[c.baseline]) for c in state.comparisons]
-    return sum((verdict == "better" and g <= 0) or (verdict == "worse" and g >= 0) for verdict, g in gain)
+def false_claims(found: RaceState | Analysis, shifts: tuple[float, ...]) -> bool:
+    """Whether a difference is claimed where there is none, or in the wrong direction; arm ak is better by shifts[k]."""
+    gains = [(c.verdict, shifts[int(c.arm[1:])] - shifts[int(c.baseline[1:])]) for c in found.comparisons]
+    return any((verdict == "better" and g <= 0) or (verdict == "worse" and g >= 0) for verdict, g in gains)
 
 
 @dataclass(frozen=True)

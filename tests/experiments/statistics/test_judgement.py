@@ -325,17 +325,37 @@ def test_variance_is_split_where_answers_are_known() -> None:
 
 def test_a_claim_about_questions_like_these_is_judged_over_seeds_and_questions() -> None:
     plan = dataclasses.replace(PLAN, questions="population")
-    runs = with_answers(study(BASE, BETTER), lambda arm, seed: 4 + seed % 2 + 2 * (arm == "arm"))
-    comparison = judged(plan, runs).analysis.comparisons[0]
+    base, arm = [0.5, 0.625, 0.5, 0.625, 0.5], [0.875, 0.875, 0.75, 0.875, 0.75]
+    runs = with_answers(study(base, arm), lambda name, seed: 4 + seed % 2 + (2 + (seed == 0)) * (name == "arm"))
+    judgement = judged(plan, runs)
+    comparison = judgement.analysis.comparisons[0]
     assert comparison.test == "t over seeds and questions, Holm"
     assert comparison.label == "model-based"
-    assert comparison.p_flip is None
-    # d by question, the same at every seed but for where the odd seeds' extra answer falls
+    assert (comparison.p_flip, comparison.detectable, comparison.seeds_for_margin) == (None, None, None)
     answers = np.array([run.answers for run in runs], dtype=np.float64).mean(axis=2)
     d = answers[5:] - answers[:5]
+    assert comparison.mean_difference == pytest.approx(d.mean())
     assert comparison.p_t == pytest.approx(crossed_t(d).p)
+    assert list(judgement.axes) == ["steps"]
     with pytest.raises(ValueError, match="arm 'base', seed 0 lacks the answers by question"):
         judge(plan, study(BASE, BETTER))
+    with pytest.raises(ValueError, match=r"have mean 0.5, but its score is 0.51"):
+        judge(plan, with_answers(study([0.51, *base[1:]], arm), lambda name, seed: 4 + seed % 2))
+
+
+def test_a_noisy_claim_about_questions_like_these_is_inconclusive_in_words() -> None:
+    rng = np.random.default_rng(0)
+    runs = []
+    for each in study(BASE, BASE):
+        drawn = (rng.random((6, 2)) < 0.5).astype(float)
+        runs.append(dataclasses.replace(run(each.arm, each.seed, float(drawn.mean())), answers=drawn))
+    comparison = judged(dataclasses.replace(PLAN, questions="population"), runs).analysis.comparisons[0]
+    answers = np.array([each.answers for each in runs], dtype=np.float64).mean(axis=2)
+    crossed = crossed_t(answers[5:] - answers[:5])
+    assert comparison.p_t == pytest.approx(crossed.p)
+    assert comparison.interval == pytest.approx(crossed.interval)
+    assert comparison.verdict == "inconclusive"
+    assert "shares of the variance say what more seeds or questions would buy" in comparison.sentence
 
 
 # predictions
@@ -368,5 +388,77 @@ def test_a_run_that_ended_before_the_declared_budget_is_named() -> None:
     short = Curve({"steps": [0, 1, 2, 3], "sampled_tokens": [0, 100, 200, 300]}, [0.2, 0.5, 0.5, 0.5])
     runs = [*study(BASE, BETTER[:4]), Trajectory("arm", 4, "finished", {"accuracy": short})]
     notes = judged(PLAN, runs).analysis.notes
-    assert any("1 of 10 finished runs ended before the declared budget of 4 steps, the first (arm seed 4) at 3" in n
-               for n in notes)  # fmt: skip
+    told = (
+        "1 of 10 finished runs ended more than 10 % before the declared budget of 4 steps, the first (arm seed 4) at 3"
+    )
+    assert any(told in note for note in notes)
+
+
+def test_a_claim_bows_to_the_rules_that_verdicts_bow_to() -> None:
+    plan = dataclasses.replace(PLAN, predictions=(Prediction.parse("arm > base on accuracy by 0.02"),))
+    lost = [run("arm", seed, 0.69, status="lost") for seed in (3, 4)]
+    judgement = judged(plan, [*study(BASE, BETTER[:3]), *lost])
+    assert judgement.claim is None
+    assert any("not judged before the runs that are missing are made up" in note for note in judgement.analysis.notes)
+    for change in ({"race": True, "seeds": tuple(range(10))}, {"questions": "population"}):
+        with pytest.raises(ValueError, match="predictions take all seeds and these questions"):
+            judge(dataclasses.replace(plan, **change), study(BASE, BETTER))
+
+
+def test_a_metric_without_a_value_in_a_run_costs_the_claim_that_seed_alone() -> None:
+    steps = {"steps": [0, 1, 2, 3, 4]}
+    nothing, something = Curve(steps, [math.nan] * 5), [Curve(steps, [5.0 + s % 2] * 5) for s in range(5)]
+    runs = [
+        dataclasses.replace(each, curves={**each.curves, "wrong": something[each.seed]})
+        for each in study(BASE, BETTER)
+    ]  # fmt: skip
+    runs[9] = dataclasses.replace(runs[9], curves={**runs[9].curves, "wrong": nothing})
+    plan = dataclasses.replace(PLAN, predictions=(Prediction.parse("arm = base on wrong by 0.5"),))
+    judgement = judged(plan, runs)
+    assert judgement.claim is not None
+    assert judgement.claim.assessments[0].comparison.n == 4
+    assert any("leave out the seeds of runs without a value: arm seed 4" in note for note in judgement.analysis.notes)
+    for place in range(5, 10):
+        runs[place] = dataclasses.replace(runs[place], curves={**runs[place].curves, "wrong": nothing})
+    judgement = judged(plan, runs)
+    assert judgement.claim is None
+    assert any("What was predicted cannot be judged: prediction" in note for note in judgement.analysis.notes)
+
+
+def test_a_seed_that_the_machine_lost_in_every_arm_is_told() -> None:
+    lost = [run(arm, 4, 0.6, status="lost") for arm in ("base", "arm")]
+    notes = judged(PLAN, [*study(BASE[:4], BETTER[:4]), *lost]).analysis.notes
+    assert any(
+        note.startswith("1 of 5 seeds removed from every arm (seed 4): base lacks seed 4; arm") for note in notes
+    )
+
+
+def test_seeds_that_are_pending_are_not_called_removed() -> None:
+    notes = judged(PLAN, study(BASE[:3], BETTER[:3])).analysis.notes
+    assert any(note.startswith("Interim: 3 of the 5") for note in notes)
+    assert not any("removed" in note for note in notes)
+
+
+def test_p_is_adjusted_for_the_comparisons_that_were_declared() -> None:
+    runs = [*study(BASE, BETTER), run("other", 0, 0.5, status="pending")]
+    comparison = judged(PLAN, runs).analysis.comparisons[0]
+    assert comparison.adjusted_p_t == pytest.approx(2 * (comparison.p_t or 0))
+    assert "m = 2" in comparison.sentence
+
+
+def test_failed_runs_never_reach_the_threshold() -> None:
+    rising = Curve({"steps": [0, 1, 2, 3, 4]}, [0.2, 0.9, 0.9, 0.9, 0.9])
+    quick = [Trajectory("arm", s, "finished", {"accuracy": rising}) for s in range(4)]
+    runs = [*study(BASE, []), *quick, run("arm", 4, 0.9, status="failed")]
+    found = {each.quantity: each for each in judged(dataclasses.replace(PLAN, threshold=0.6), runs).exploratory}
+    row = found["steps to accuracy 0.6"]
+    assert row.n == 5
+    # the running mean of (.2, .9) is .55, of (.2, .9, .9) .67: reached at step 2, but for the failed run, 2 - 4 = -2
+    assert row.mean_difference == pytest.approx(-1.6)
+
+
+def test_a_score_with_the_untrained_model_in_it_is_named() -> None:
+    rare = Curve({"steps": [0, 2, 4]}, [0.2, 0.5, 0.5])
+    runs = [*study(BASE, BETTER[:4]), Trajectory("arm", 4, "finished", {"accuracy": rare})]
+    assert any("1 of 10 finished runs were evaluated less than 3 times between the start and the budget, the first arm "
+               "seed 4" in note for note in judged(PLAN, runs).analysis.notes)  # fmt: skip

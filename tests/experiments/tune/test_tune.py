@@ -1,17 +1,19 @@
 """Equal tuning: rates and the best of them by hand, seeds and questions apart, and the comparison that follows."""
 
+import io
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from core import GrpoLabError
 from core.recipe import Recipe
 from experiments.cli import main
 from experiments.study import CONFIGS, Study, prepare_study
-from experiments.tune.command import tuning_of
+from experiments.tune.command import conclude_tuning, tuning_of
 from experiments.tune.tuned import sensitivity, tuned_rates, tuning_seeds
 
 EMBEDDED = str(CONFIGS / "embedded.gin")
@@ -35,20 +37,18 @@ def study(*bindings: str, seeds: tuple[int, ...] = (0, 1)) -> Study:
 
 
 def test_the_best_rate_by_hand() -> None:
-    """Means 0.5 and 0.6 for a; equal means for b, so the lower rate; one of c's rates lacks a seed."""
+    """Means 0.5 and 0.6 for a; equal means for b, so the lower rate; c's 0.2 failed once, at the floor of 0."""
     runs = {arm: {0.1: f"{arm}1", 0.2: f"{arm}2", 0.3: f"{arm}3"} for arm in "abc"}
     scores = {
         "a1": {7: 0.4, 8: 0.6}, "a2": {7: 0.5, 8: 0.7}, "a3": {7: 0.0, 8: 0.9},
         "b1": {7: 0.5, 8: 0.5}, "b2": {7: 0.4, 8: 0.6}, "b3": {7: 0.0, 8: 0.0},
-        "c1": {7: 0.1, 8: 0.1}, "c2": {7: 0.9}, "c3": {7: 0.2, 8: 0.2},
+        "c1": {7: 0.1, 8: 0.1}, "c2": {7: 0.9, 8: 0.0}, "c3": {7: 0.5, 8: 0.5},
     }  # fmt: skip
     found = sensitivity(scores, runs, [7, 8])
     assert found["best"] == {"a": 0.2, "b": 0.1, "c": 0.3}
     assert found["at_the_edge"] == ["b", "c"]
     assert found["table"]["a"]["0.2"] == {"mean": pytest.approx(0.6), "scores": {"7": 0.5, "8": 0.7}}
-    assert found["table"]["c"]["0.2"] == {"mean": None, "scores": {"7": 0.9}}
-    with pytest.raises(GrpoLabError, match="arm 'a' has no learning rate with all 2 seeds"):
-        sensitivity({}, runs, [7, 8])
+    assert found["table"]["c"]["0.2"] == {"mean": pytest.approx(0.45), "scores": {"7": 0.9, "8": 0.0}}
 
 
 def test_seeds_of_tuning_are_a_range_of_their_own() -> None:
@@ -74,6 +74,80 @@ def test_every_arm_is_tuned_alike_in_the_recipe_of_the_comparison() -> None:
     assert recipe.evaluation.split == "tune"
     assert recipe.variant == made.recipes["mine"].variant
     assert recipe.steps == made.recipes["mine"].steps
+
+
+@pytest.mark.parametrize("early", ["compare.race = True", "compare.looks = ((3, 0.01), (10, 0.04))"])
+def test_a_study_that_may_end_early_is_tuned_like_any_other(
+    early: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "early.gin").write_text(f"{TINY}\ncompare.seeds = 10\n{early}\n")
+    assert main(["tune", "-c", "early.gin", "--seeds", "2", "--dry-run", "--no-probe"]) == 0
+    assert "runs    4 arms x 2 seeds = 8" in capsys.readouterr().out
+
+
+RATES = (1e-4, 1e-3)
+ENDED = {"status": "finished"}
+FAILED = {"status": "failed", "failure": "algorithmic", "error": "the loss was nan"}
+LOST = {"status": "failed", "failure": "infrastructure", "error": "the disk is full"}
+
+
+def tuned(tmp_path: Path, odd: dict[str, Any] | None, *bindings: str) -> tuple[int, dict[str, Any], str]:
+    """Tune one arm at two rates and two seeds, all .5 at 1e-4 and .9 at 1e-3; the last run is as `odd` has it."""
+    made = study("compare.arms = {'grpo': []}", "compare.name = 'x'", *bindings)
+    tuning, folder = tuning_of(made, RATES, [1000, 1001]), tmp_path / "x-tune"
+    tuning.declare(folder, "grpolab tune -c x.gin")
+    for rate, score in zip(RATES, (0.5, 0.9), strict=True):
+        for seed in (1000, 1001):
+            state = odd if (rate, seed) == (1e-3, 1001) else ENDED
+            if state is not None:
+                write_run(folder, tuning, f"grpo,rate={rate!r}", seed, score, state)
+    console = Console(record=True, width=200, file=io.StringIO())
+    code = conclude_tuning(made, tuning, RATES, folder, console)
+    return code, json.loads((folder / "tuned.json").read_text()), console.export_text()
+
+
+def write_run(folder: Path, tuning: Study, label: str, seed: int, score: float, state: dict[str, Any]) -> None:
+    """A run as training leaves it, without the training."""
+    run = folder / label / f"seed={seed}"
+    (run / "eval" / "tune").mkdir(parents=True)
+    (run / "manifest.json").write_text(json.dumps({"arm": label, "seed": seed, **state}))
+    for step in (0, 30, 35, 40):
+        record = {"step": step, "split": "tune", "total_sampled_tokens": 10, "summary": {"accuracy": score}}
+        (run / "eval" / "tune" / f"step={step:06d}.json").write_text(json.dumps(record))
+
+
+def test_the_rate_with_the_highest_mean_is_written(tmp_path: Path) -> None:
+    code, record, _ = tuned(tmp_path, ENDED)
+    assert code == 0
+    assert record["best"] == {"grpo": 1e-3}
+    assert record["table"]["grpo"]["0.001"]["mean"] == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize(
+    ("odd", "told"),
+    [
+        (None, r"grpo,rate=0.001 seed 1001 \(pending\)"),
+        ({"status": "running"}, r"grpo,rate=0.001 seed 1001 \(pending\)"),
+        (LOST, r"grpo,rate=0.001 seed 1001 \(lost: the disk is full\)"),
+    ],
+)
+def test_no_rate_is_chosen_before_every_run_has_ended(
+    tmp_path: Path, odd: dict[str, Any] | None, told: str
+) -> None:
+    """With .9 at one seed of two, 1e-3 must not lose to .5 because the machine, or nobody yet, ran the other seed."""
+    with pytest.raises(GrpoLabError, match=f"1 of 4 tuning runs.*{told}.*the same command"):
+        tuned(tmp_path, odd)
+    assert not (tmp_path / "x-tune" / "tuned.json").exists()
+
+
+@pytest.mark.parametrize("policy", ["worst", "intersect"])
+def test_a_rate_at_which_a_run_fails_loses_by_its_floor(tmp_path: Path, policy: str) -> None:
+    """(.9 + 0) / 2 = .45 is below .5, whatever the comparison does with its own failures."""
+    _, record, shown = tuned(tmp_path, FAILED, f"compare.failures = '{policy}'")
+    assert record["best"] == {"grpo": 1e-4}
+    assert record["table"]["grpo"]["0.001"] == {"mean": pytest.approx(0.45), "scores": {"1000": 0.9, "1001": 0.0}}
+    assert "grpo,rate=0.001 seed 1001 failed of its own doing and counts as 0" in shown
 
 
 def test_tuning_and_test_questions_are_apart() -> None:
