@@ -2,12 +2,14 @@
 
     python -m experiments.claims runs          # after: grpolab compare -c claims/NAME, or grpolab ablate -c claims/NAME
 
-A claim whose study is not in the folder keeps what the page said before; nothing is left out because of its outcome.
+A claim whose study is not in the folder, or has not ended, keeps what the page said before; nothing is left out because
+of its outcome.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -31,15 +33,15 @@ the embedded model and task: a claim that is not supported here may hold for lar
 """
 
 
-def section(study: Study, judgement: Judgement | None) -> str:
+def section(study: Study, judgement: Judgement) -> str:
     """One claim: its question, its predictions with their outcome, and the measured differences."""
     claim = study.declaration["claim"]
     lines = [f"## {study.name}", "", claim["question"], "", f"Source: {claim['source']}.", ""]
-    if judgement is None or judgement.claim is None:
-        raise GrpoLabError(f"{study.path}: not all runs of this claim have ended; give the command that runs it again")
-    lines += [f"Outcome: {MARKS[judgement.claim.outcome]}.", ""]
-    lines += [f"- {each.sentence}" for each in judgement.claim.assessments]
-    lines += ["", "| arm | seeds | mean " + study.plan.metric + " | difference | 95 % interval | verdict |"]
+    outcome = judgement.claim
+    assert outcome is not None
+    lines += [f"Outcome: {MARKS[outcome.outcome]}.", ""]
+    lines += [f"- {each.sentence}" for each in outcome.assessments]
+    lines += ["", "| arm | seeds | mean " + study.plan.metric + " | difference | interval | verdict |"]
     lines += ["|---|---|---|---|---|---|"]
     compared = {c.arm: c for c in judgement.analysis.comparisons if c.baseline == study.baseline}
     for arm in judgement.analysis.arms:
@@ -51,9 +53,9 @@ def section(study: Study, judgement: Judgement | None) -> str:
             interval = "" if c.interval is None else f"{c.interval[0]:+.3f} to {c.interval[1]:+.3f}"
             row += [f"{c.mean_difference:+.3f}", interval, c.verdict]
         lines.append(f"| {' | '.join(row)} |")
+    lines += ["", f"Intervals are at {100 * (1 - judgement.plan.alpha):g} %."]
     minutes = sum(float(run.manifest.get("seconds") or 0) for run in study.runs) / 60
-    command = str(study.record.get("command", "")).split(" --out")[0]
-    lines += ["", f"`{command}`: {len(study.runs)} runs, {minutes:.0f} core-minutes. "
+    lines += ["", f"`{study.record['command']}`: {len(study.runs)} runs, {minutes:.0f} core-minutes. "
               f"[The whole report](claims/{study.name}.html)."]  # fmt: skip
     return "\n".join([*lines, *(f"\n{warning}" for warning in judgement.warnings)]) + "\n"
 
@@ -63,9 +65,9 @@ def write_page(folder: Path) -> Path:
     before = dict(part.split("\n", 1) for part in PAGE.read_text().split("\n## ")[1:]) if PAGE.is_file() else {}
     parts = []
     for file in sorted((CONFIGS / "claims").glob("*.gin")):
-        if (folder / file.stem / "study.json").is_file():
-            study = load_study(folder / file.stem)
-            judgement = study.judge()
+        study = _read(folder / file.stem) if (folder / file.stem / "study.json").is_file() else None
+        judgement = study.judge() if study else None
+        if study and judgement and judgement.claim:
             parts.append(section(study, judgement))
             write_report(study, judgement, DOCS / "claims" / f"{file.stem}.html")
         elif file.stem in before:
@@ -74,6 +76,13 @@ def write_page(folder: Path) -> Path:
             parts.append(f"## {file.stem}\n\nNot run yet.\n")
     PAGE.write_text("\n".join([HEAD, *parts]))
     return PAGE
+
+
+def _read(folder: Path) -> Study:
+    """The study, with the command that a reader would give: where its runs were put is nobody's business."""
+    study = load_study(folder)
+    command = str(study.record.get("command", "")).split(" --out")[0]
+    return replace(study, record={**study.record, "command": command})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,25 @@
+"""The page of claims names every shipped claim, and says of each what its study says."""
+
+from pathlib import Path
+
+from experiments.claims import PAGE, write_page
+from experiments.study import CONFIGS
+
+
+def test_the_page_names_every_shipped_claim_with_its_outcome() -> None:
+    text = PAGE.read_text()
+    claims = [path.stem for path in sorted((CONFIGS / "claims").glob("*.gin"))]
+    assert [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")] == claims
+    for part in text.split("\n## ")[1:]:
+        name = part.splitlines()[0]
+        assert "Outcome: " in part or "Not run yet." in part
+        assert ("Outcome: " in part) == (PAGE.parent / "claims" / f"{name}.html").is_file()
+
+
+def test_what_was_said_stays_where_there_is_no_study(tmp_path: Path) -> None:
+    before = PAGE.read_text()
+    try:
+        write_page(tmp_path)
+        assert PAGE.read_text() == before
+    finally:
+        PAGE.write_text(before)
