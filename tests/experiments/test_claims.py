@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from experiments.claims import PAGE, write_page
 from experiments.study import CONFIGS
 
@@ -16,10 +18,9 @@ def test_the_page_names_every_shipped_claim_with_its_outcome() -> None:
         assert ("Outcome: " in part) == (PAGE.parent / "claims" / f"{name}.html").is_file()
 
 
-def test_what_was_said_stays_where_there_is_no_study(tmp_path: Path) -> None:
-    before = PAGE.read_text()
-    try:
-        write_page(tmp_path)
-        assert PAGE.read_text() == before
-    finally:
-        PAGE.write_text(before)
+def test_what_was_said_stays_where_there_is_no_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / "claims.md"
+    copy.write_text(PAGE.read_text())
+    monkeypatch.setattr("experiments.claims.PAGE", copy)
+    write_page(tmp_path)
+    assert copy.read_text() == PAGE.read_text()
