@@ -19,6 +19,7 @@ from experiments.launch import Job, launch
 from experiments.progress import Progress
 from experiments.redo import set_damaged_aside
 from experiments.report import verdict_table, write_report, write_tables
+from experiments.report.tables import no_verdict
 from experiments.results import load_study
 from experiments.rows import Rows
 from experiments.study import CONFIGS, DECLARING, Study, build, facts, find_config, prepare_study, run_text
@@ -116,8 +117,9 @@ def run_arms(
         for seed in study.seeds
         for arm in study.settings.arms
     ]
+    most = "at most " if study.settings.may_end_early else ""
     console.print(
-        f"{folder}: {len(study.settings.arms)} arms x {len(study.seeds)} seeds x {steps} steps",
+        f"{folder}: {most}{len(study.settings.arms)} arms x {len(study.seeds)} seeds x {steps} steps",
         highlight=False,
     )
     for warning in study.confounded() if judged else ():
@@ -146,10 +148,12 @@ def conclude(folder: Path, console: Console, *, as_json: bool = False) -> int:
     """Verdict table, report and where it is."""
     study = load_study(folder)
     judgement = study.judge()
-    analysis = judgement.analysis if judgement else None
     if as_json:
         print(json.dumps(judgement.to_json() if judgement else {}, indent=1))
-    elif judgement and analysis:
+    if judgement is None:
+        console.print(no_verdict(study), highlight=False, markup=False)
+    elif not as_json:
+        analysis = judgement.analysis
         console.print(verdict_table(judgement, study))
         for warning in judgement.warnings:
             console.print(warning, style="bold yellow", highlight=False, markup=False)

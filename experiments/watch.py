@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from core.errors import GrpoLabError
-from experiments.report.tables import metric_name, number_text, unit, value_text, verdict_table
+from experiments.report.tables import metric_name, no_verdict, number_text, unit, value_text, verdict_table
 from experiments.results import Run, Study, load_study
 from experiments.statistics import Analysis, Judgement
 
@@ -256,7 +256,7 @@ def _cell(study: Study, run: Run | None) -> Text:
 def _findings(view: View) -> Iterator[Table | Text]:
     """Means until every seed is there, for who looks up verdicts early is tempted to stop early; then verdicts."""
     if view.judgement is None:
-        yield Text("No finished runs to compare yet.")
+        yield Text(no_verdict(view.study))
         return
     analysis = view.judgement.analysis
     interim = [note for note in analysis.notes if note.startswith("Interim")]

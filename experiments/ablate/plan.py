@@ -19,6 +19,7 @@ from experiments.ablate.forecast import (
     power_of,
     probe,
 )
+from experiments.statistics import minimum_detectable_effect
 from experiments.study import Study
 
 
@@ -56,7 +57,8 @@ def cost_lines(study: Study, out: Path, workers: int, measure: bool) -> Iterator
     if base not in paces and measure:
         yield f"(measuring {PROBE_STEPS} steps of '{base}'; --no-probe leaves it out)"
         paces[base] = probe(study)
-    yield f"runs    {len(recipes)} arms x {seeds} seeds = {runs}"
+    most = "at most " if study.settings.may_end_early else ""
+    yield f"runs    {most}{len(recipes)} arms x {seeds} seeds = {runs}"
     if base in paces:
         used = {label: paces.get(label, paces[base]) for label in recipes}
         seconds = seeds * sum(used[label].seconds(recipe) for label, recipe in recipes.items())
@@ -100,12 +102,15 @@ def _memory_lines(study: Study, paces: Mapping[str, Pace], at_once: int) -> Iter
 
 
 def power_lines(study: Study, out: Path) -> Iterator[str]:
-    """The smallest effect that the seeds detect, and the seeds that effects need."""
+    """The smallest effect that the seeds detect and the seeds that effects need; of looks, what each alone detects."""
     found = power_of(study)
     if found is None:
         yield "power   one arm: nothing is compared"
         return
     comparisons = "1 comparison" if found.comparisons == 1 else f"{found.comparisons} comparisons"
+    if study.settings.may_end_early:
+        yield from _early_power_lines(study, found, comparisons)
+        return
     level = f"{comparisons}, alpha {found.alpha:.3g} each, 80 % power"
     if found.detectable is None:
         yield f"power   {found.seeds} seeds decide nothing: a test takes 3 or more ({level})"
@@ -114,6 +119,19 @@ def power_lines(study: Study, out: Path) -> Iterator[str]:
     counts = ", ".join(f"{effect:g} sd: {n}" for effect, n in found.needed.items())
     yield f"        seeds needed for an effect of {counts}"
     yield from _spread_lines(study, out, found)
+
+
+def _early_power_lines(study: Study, found: Power, comparisons: str) -> Iterator[str]:
+    """That stopping early costs power, and what each look detects by itself."""
+    looks = study.settings.looks
+    why = f"alpha is split among {len(looks)} looks" if looks else "a race pays for looking after every seed"
+    yield f"power   less than that of {found.seeds} seeds with a single look at the end: {why}"
+    for n, alpha in looks:
+        effect = minimum_detectable_effect(n, alpha / found.comparisons)
+        yield (
+            f"        the look after {n} seeds, level {alpha:g}: {effect:.2f} sd of the paired difference "
+            f"({comparisons}, 80 % power)"
+        )
 
 
 def _spread_lines(study: Study, out: Path, found: Power) -> Iterator[str]:

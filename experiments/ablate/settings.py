@@ -184,7 +184,7 @@ def _find(key: object) -> tuple[Part, str]:
 
 
 def _check_value(key: str, part: Part, parameter: str, value: object) -> None:
-    """Refuse a reference where the default is a plain value, and a plain value where the default is a part."""
+    """Refuse a reference or a dictionary where a plain value belongs, and a plain value where a part does."""
     default, found = part.defaults[parameter], referenced(value)
     if isinstance(default, Part):
         # None is for the variant to judge: a filter may be left out, an advantage may not
@@ -193,6 +193,9 @@ def _check_value(key: str, part: Part, parameter: str, value: object) -> None:
                 f"ablate.axes: '{key}' takes a registered {default.kind}, such as @{default.name}, not {value!r}; one "
                 f"of: {', '.join('@' + name for name in REGISTRIES[default.kind])}"
             )
+    elif isinstance(value, Mapping) and not isinstance(default, Mapping):
+        such = f"a value such as {default!r}" if isinstance(default, bool | int | float | str) else "one value"
+        raise GrpoLabError(f"ablate.axes: '{key}' takes {such}, not {value!r}; write the values of the axis as a list")
     elif found is not None and isinstance(default, bool | int | float | str):
         raise GrpoLabError(
             f"ablate.axes: '{key}' takes a value such as {default!r}, not the {found.kind} {value!r}; write values "

@@ -7,7 +7,7 @@ from experiments.report.drawing import frame, line, mark, spanning, svg, text
 from experiments.report.figures import Style
 from experiments.report.grid import Cell, Column, Grid, column, number, said, to_html
 from experiments.report.markup import arm_name, breakable, figure, section
-from experiments.report.tables import Unit, analyzed_scores, level_text, number_text, tick_text, unit, value_text
+from experiments.report.tables import Unit, analyzed_scores, number_text, tick_text, unit, value_text
 from experiments.statistics import Coupling, Judgement
 
 
@@ -43,7 +43,7 @@ def _grid(judgement: Judgement, styles: Mapping[str, Style], measure: Unit) -> G
         column("baseline", "against"),
         column("n", "n", numeric=True),
         column("correlation", "correlation", numeric=True),
-        Column(("correlation_low", "correlation_high"), f"its {level_text(judgement.analysis)} interval", numeric=True),
+        Column(("correlation_low", "correlation_high"), "its 95\u00a0% interval", numeric=True),
         column("se_paired", f"standard error{points}", numeric=True, note="paired"),
         column("se_unpaired", "standard error", numeric=True, note="unpaired"),
         column("variance_ratio", "ratio of variances", numeric=True),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from html import escape
 
 from experiments.report.figures import Style
-from experiments.report.grid import Cell, Column, Grid, column, number, said, to_html
+from experiments.report.grid import Cell, Column, Grid, column, number, said, to_html, without_empty
 from experiments.report.markup import pair_name, section
 from experiments.report.tables import (
     Unit,
@@ -31,9 +31,9 @@ def details_section(judgement: Judgement | None, styles: Mapping[str, Style]) ->
         "P(improvement) compares all pairs of runs, unpaired; the win rate is paired."
     )
     grid = Grid(
-        _columns(level_text(analysis)), tuple(_row(each, judgement, measure, styles) for each in analysis.comparisons)
+        _columns(level_text(judgement)), tuple(_row(each, judgement, measure, styles) for each in analysis.comparisons)
     )
-    inside = to_html(grid, "Every number of the comparisons")
+    inside = to_html(without_empty(grid), "Every number of the comparisons")
     inside += "" if judgement.plan.sequential else _friedman(analysis)
     return section("Every number", f"<details><summary>Comparisons in full</summary>{inside}</details>", about=about)
 

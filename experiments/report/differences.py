@@ -8,7 +8,7 @@ from experiments.report.figures import Style
 from experiments.report.markup import figure, section
 from experiments.report.tables import (
     Unit,
-    analyzed_scores,
+    compared_scores,
     difference_text,
     interval_text,
     level_text,
@@ -30,7 +30,7 @@ def differences_section(judgement: Judgement | None, styles: Mapping[str, Style]
     measure = unit(analysis.metric)
     interval = ""
     if any(each.interval for each in analysis.comparisons):
-        interval = f", drawn with its {level_text(analysis)} interval (thick) and that of the whole family (thin)"
+        interval = f", drawn with its {level_text(judgement)} interval (thick) and that of the whole family (thin)"
     about = (
         "Each circle is one seed: the arm’s score minus the other arm’s at the same seed, with the same prompts and "
         f"the same sampling noise. The circles are joined to their mean{interval}. The shaded strip is "
@@ -44,8 +44,8 @@ def differences_section(judgement: Judgement | None, styles: Mapping[str, Style]
 def differences_figure(judgement: Judgement, styles: Mapping[str, Style], *, measure: Unit) -> str:
     """A circle per seed, joined to the mean with its intervals; ±Δ is shaded."""
     analysis = judgement.analysis
-    scores, scale = analyzed_scores(analysis), measure.scale
-    rows = [(each, _by_seed(each, scores, scale)) for each in analysis.comparisons]
+    scale = measure.scale
+    rows = [(each, _by_seed(judgement, each, scale)) for each in analysis.comparisons]
     margin = analysis.margin * scale
     names = [(shortened(each.arm), shortened(f"− {each.baseline}")) for each, _ in rows]
     left, width = 16 + max(width_of(words) for pair in names for words in pair), 960.0
@@ -75,9 +75,9 @@ def differences_figure(judgement: Judgement, styles: Mapping[str, Style], *, mea
     return svg(parts, width, height + 44, f"Paired differences: {'; '.join(told)}.")
 
 
-def _by_seed(each: Comparison, scores: Mapping[str, Mapping[int, float]], scale: float) -> dict[int, float]:
-    ours, theirs = scores[each.arm], scores[each.baseline]
-    return {seed: scale * (ours[seed] - theirs[seed]) for seed in ours if seed in theirs}
+def _by_seed(judgement: Judgement, each: Comparison, scale: float) -> dict[int, float]:
+    ours, theirs = compared_scores(judgement, each)
+    return {seed: scale * (ours[seed] - theirs[seed]) for seed in ours}
 
 
 def _row(

@@ -21,7 +21,7 @@ def distribution_section(study: Study, judgement: Judgement | None, styles: Mapp
         return ""
     analysis = judgement.analysis
     scores = common_scores(analysis)
-    measure, level, n = unit(analysis.metric), level_text(analysis), len(scores[analysis.baseline])
+    measure, level, n = unit(analysis.metric), level_text(judgement), len(scores[analysis.baseline])
     estimates = iqm_intervals(scores, 1 - analysis.alpha, rng=_generator(study))
     about = (
         "The interquartile mean leaves out the best and the worst quarter of the runs; the profile shows for every "

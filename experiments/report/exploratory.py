@@ -21,7 +21,7 @@ def exploratory_section(judgement: Judgement | None, styles: Mapping[str, Style]
         column("baseline", "against"),
         column("n", "n", numeric=True),
         column("difference", "difference", numeric=True, note="shares in points" if points else ""),
-        Column(("interval_low", "interval_high"), f"{level_text(judgement.analysis)} interval", numeric=True),
+        Column(("interval_low", "interval_high"), f"{level_text(judgement)} interval", numeric=True),
         column("test", "test"),
         column("p", "p", numeric=True),
         column("q", "q", numeric=True),

@@ -10,12 +10,15 @@ from experiments.report.grid import Cell, Column, Grid, column, number, said
 from experiments.report.markup import arm_name, badge, breakable
 from experiments.report.tables import (
     Unit,
+    alpha_of,
     arm_rows,
+    compared_means,
     difference_text,
     interval_text,
     level_text,
     metric_name,
     number_text,
+    own_level,
     p_text,
     test_name,
     thousands,
@@ -33,7 +36,6 @@ def comparison_grid(study: Study, judgement: Judgement) -> Grid:
     """Every comparison of the declared family with its verdict."""
     analysis = judgement.analysis
     measure, styles = unit(analysis.metric), arm_styles(list(study.arms), study.baseline)
-    means = {each.arm: each.mean for each in analysis.arms}
     points = f", {measure.difference}" if measure.difference else ""
     columns = (
         column("arm", "arm"),
@@ -41,7 +43,9 @@ def comparison_grid(study: Study, judgement: Judgement) -> Grid:
         column("seeds", "n", numeric=True),
         Column(("mean", "baseline_mean"), f"{metric_name(analysis.metric)}, means", numeric=True),
         column("difference", f"difference{points}", numeric=True),
-        Column(("interval_low", "interval_high"), f"{level_text(analysis)} interval", note="strip: ±Δ"),
+        Column(
+            ("interval_low", "interval_high", "interval_level"), f"{level_text(judgement)} interval", note="strip: ±Δ"
+        ),
         Column(("adjusted_p", "test", "p_equivalence"), "adjusted p", numeric=True),
         column("g_z", "g_z", numeric=True),
         column("win_rate", "win rate", numeric=True),
@@ -50,7 +54,8 @@ def comparison_grid(study: Study, judgement: Judgement) -> Grid:
     extent = _extent(analysis)
     rows = []
     for each in analysis.comparisons:
-        arm, base = means[each.arm], means[each.baseline]
+        arm, base = compared_means(judgement, each)
+        interval = interval_text(each.interval, measure) + own_level(judgement, each)
         drawn = _interval_svg(each, extent, analysis.margin, styles[each.arm], measure)
         rows.append(
             (
@@ -64,9 +69,9 @@ def comparison_grid(study: Study, judgement: Judgement) -> Grid:
                 ),
                 number(each.mean_difference, difference_text(each.mean_difference, measure)),
                 Cell(
-                    interval_text(each.interval, measure),
-                    each.interval or (None, None),
-                    f"{drawn}<small>{interval_text(each.interval, measure)}</small>",
+                    interval,
+                    (*each.interval, 1 - alpha_of(judgement, each)) if each.interval else (None, None, None),
+                    f"{drawn}<small>{interval}</small>",
                 ),
                 _p_cell(each),
                 number(each.g_z, number_text(each.g_z, 2, signed=True)),

@@ -53,6 +53,12 @@ def number(value: float | None, text: str, html: str = "") -> Cell:
     return Cell(text, (value if value is not None and math.isfinite(value) else None,), html)
 
 
+def without_empty(grid: Grid) -> Grid:
+    """The grid without columns that hold nothing in any row."""
+    kept = [k for k in range(len(grid.columns)) if any(v is not None for row in grid.rows for v in row[k].values)]
+    return Grid(tuple(grid.columns[k] for k in kept), tuple(tuple(row[k] for k in kept) for row in grid.rows))
+
+
 def to_html(grid: Grid, label: str, kind: str = "") -> str:
     """A table that scrolls by itself where it is too wide; the page's script makes its heads sort it."""
     head = "".join(

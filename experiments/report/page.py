@@ -25,6 +25,7 @@ from experiments.report.script import SCRIPT
 from experiments.report.sensitivity import sensitivity_section
 from experiments.report.style import CSS
 from experiments.report.tables import listed, metric_name
+from experiments.report.tuning import tuning_section
 from experiments.report.verdicts import declared_section, headline_section, verdicts_section
 from experiments.results import Study, StudyError
 from experiments.statistics import Judgement
@@ -51,6 +52,7 @@ def render(study: Study, judgement: Judgement | None) -> str:
         verdicts_section(study, judgement),
         sensitivity_section(judgement, styles),
         declared_section(study, judgement),
+        tuning_section(study, styles),
         curves_section(study, styles),
         differences_section(judgement, styles),
         distribution_section(study, judgement, styles),

@@ -7,7 +7,7 @@ import numpy as np
 from experiments.report.drawing import Scale, line, mark, shortened, svg, text, width_of
 from experiments.report.figures import Style
 from experiments.report.markup import figure, section
-from experiments.report.tables import common_scores, number_text, tick_text
+from experiments.report.tables import alpha_of, common_scores, number_text, tick_text
 from experiments.statistics import Judgement
 from experiments.statistics.exploratory import cliques, mean_ranks
 
@@ -23,7 +23,7 @@ def ranks_section(judgement: Judgement | None, styles: Mapping[str, Style]) -> s
     apart = {
         (each.arm, each.baseline)
         for each in analysis.comparisons
-        if each.adjusted_p is not None and each.adjusted_p <= analysis.alpha
+        if each.adjusted_p is not None and each.adjusted_p <= alpha_of(judgement, each)
     }
     about = f"Within each of {len(scores)} seeds the arms are ranked, the best first; shown are mean ranks. "
     if analysis.family == "all":

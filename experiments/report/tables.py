@@ -1,6 +1,7 @@
 """The verdict table: the rows that terminal and page share, and how numbers, units and verdicts are written."""
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -71,9 +72,22 @@ def budget_text(study: Study) -> str:
     return f"{plan.budget:,.0f} {axis_words(plan.axis)}".replace(",", "\u202f")
 
 
-def level_text(analysis: Analysis | None) -> str:
-    """The confidence level, e.g. 95 %."""
-    return f"{100 * (1 - analysis.alpha):g}\u00a0%" if analysis is not None else ""
+def alpha_of(judgement: Judgement, comparison: Comparison) -> float:
+    """The level at which a comparison was judged and its intervals hold: α, or that of the look it rests on."""
+    return dict(judgement.plan.looks).get(comparison.n, judgement.analysis.alpha)
+
+
+def level_text(judgement: Judgement, comparison: Comparison | None = None) -> str:
+    """The confidence level of a comparison, or of all of them: 95 %; looks may differ: 99 or 98 %."""
+    of = judgement.analysis.comparisons if comparison is None else [comparison]
+    alphas = dict.fromkeys(alpha_of(judgement, each) for each in of) or [judgement.analysis.alpha]
+    return f"{' or '.join(f'{100 * (1 - alpha):g}' for alpha in alphas)}\u00a0%"
+
+
+def own_level(judgement: Judgement, comparison: Comparison) -> str:
+    """What an interval's words add where not all of a study have one level: `, 99 %`."""
+    level = level_text(judgement, comparison)
+    return f", {level}" if level != level_text(judgement) and comparison.interval is not None else ""
 
 
 def verdict_text(comparison: Comparison) -> str:
@@ -235,6 +249,20 @@ def analyzed_scores(analysis: Analysis) -> dict[str, dict[int, float]]:
     return {each.arm: dict(zip(analysis.seeds, each.scores, strict=False)) for each in analysis.arms}
 
 
+def compared_scores(judgement: Judgement, comparison: Comparison) -> tuple[dict[int, float], dict[int, float]]:
+    """The scores of its two arms, by seed, that a comparison rests on: those of its first `n` seeds."""
+    scores = analyzed_scores(judgement.analysis)
+    ours, theirs = scores[comparison.arm], scores[comparison.baseline]
+    seeds = [seed for seed in judgement.plan.seeds if seed in ours and seed in theirs][: comparison.n]
+    return {seed: ours[seed] for seed in seeds}, {seed: theirs[seed] for seed in seeds}
+
+
+def compared_means(judgement: Judgement, comparison: Comparison) -> tuple[float, float]:
+    """The means whose difference a comparison is about."""
+    ours, theirs = compared_scores(judgement, comparison)
+    return statistics.fmean(ours.values()), statistics.fmean(theirs.values())
+
+
 def common_scores(analysis: Analysis) -> dict[str, tuple[float, ...]]:
     """The scores of the seeds that all arms have, in one order of seeds."""
     n = min((each.n for each in analysis.arms), default=0)
@@ -245,6 +273,19 @@ def against_baseline(judgement: Judgement | None) -> dict[str, Comparison]:
     """The comparisons with the baseline, by arm."""
     analysis = judgement.analysis if judgement is not None else None
     return {each.arm: each for each in analysis.comparisons if each.baseline == analysis.baseline} if analysis else {}
+
+
+def no_verdict(study: Study) -> str:
+    """Why nothing is compared: what every arm has finished, what is still needed, and the command that goes on."""
+    if len(study.arms) == 1:
+        return "The study has one arm, so nothing is compared."
+    plan, command = study.plan, study.record.get("command")
+    needed = f"a finished run of {study.baseline} and of another arm at the same seed"
+    if plan.sequential:
+        needed = f"the first {counted(plan.looks[0][0], 'seed') if plan.looks else 'seed'} in every arm"
+    done = ", ".join(f"{arm} {each.finished} of {each.planned}" for arm, each in study.counts().items())
+    goes_on = f" To go on: {command}" if command else ""
+    return f"Nothing to compare yet: that takes {needed}. Finished: {done}.{goes_on}"
 
 
 def verdict_table(judgement: Judgement | None, study: Study) -> Table:
@@ -263,8 +304,8 @@ def verdict_table(judgement: Judgement | None, study: Study) -> Table:
     table.add_column("arm", overflow="fold", max_width=20, min_width=6)
     table.add_column("n", justify="right", no_wrap=True)
     table.add_column("mean", justify="right", no_wrap=True)
-    if analysis is not None:
-        level = f"{100 * (1 - analysis.alpha):g} %"
+    if judgement is not None:
+        level = level_text(judgement).replace("\u00a0", " ")
         table.add_column(f"{measure.difference or 'difference'}, {level}", justify="right", no_wrap=True)
         table.add_column("adj. p", justify="right", no_wrap=True)
         table.add_column("g_z", justify="right", no_wrap=True)
@@ -272,12 +313,14 @@ def verdict_table(judgement: Judgement | None, study: Study) -> Table:
     if analysis is not None:
         table.add_column("verdict", min_width=14, overflow="fold")
     for row in arm_rows(study, judgement):
+        each, n, mean = row.comparison, len(row.seeds), row.mean
+        if judgement is not None and each is not None:
+            n, mean = each.n, compared_means(judgement, each)[0]
         cells: list[str | Text] = [
             row.arm,
-            str(len(row.seeds)) if row.finished == row.planned else f"{len(row.seeds)}/{row.planned}",
-            value_text(row.mean, measure, suffix=False),
+            str(n) if row.finished == row.planned else f"{n}/{row.planned}",
+            value_text(mean, measure, suffix=False),
         ]
-        each = row.comparison
         if each is not None:
             interval = ""
             if each.interval is not None:

@@ -21,6 +21,7 @@ from experiments.report.tables import (
     level_text,
     margin_text,
     metric_name,
+    no_verdict,
     plain_text,
     unit,
 )
@@ -59,7 +60,7 @@ def headline_section(study: Study, judgement: Judgement | None, question: str) -
         analysis = judgement.analysis
         measure = unit(analysis.metric)
         items = (
-            f"<li><div>{badge(each)}</div><div><p>{_in_short(each, measure, level_text(analysis))}</p>"
+            f"<li><div>{badge(each)}</div><div><p>{_in_short(each, measure, level_text(judgement, each))}</p>"
             f"{_depends(judgement, each)}"
             f'<p class="detail">{escape(each.sentence)}</p></div></li>'
             for each in analysis.comparisons
@@ -68,7 +69,7 @@ def headline_section(study: Study, judgement: Judgement | None, question: str) -
         parts.append(f'<ul class="verdicts">{"".join(items)}</ul>')
     else:
         parts.append(f'<ul class="verdicts"><li><div><span class="badge none">no verdict</span></div>'
-                     f"<p>{_no_verdict(study)}</p></li></ul>")  # fmt: skip
+                     f"<p>{escape(no_verdict(study))}</p></li></ul>")  # fmt: skip
     parts.append(_missing(study, judgement))
     return f"<header>{''.join(parts)}</header>"
 
@@ -99,12 +100,6 @@ def _in_short(each: Comparison, measure: Unit, level: str) -> str:
         f"<strong>{breakable(each.arm)}</strong> against {breakable(each.baseline)}: "
         f"<strong>{difference_text(each.mean_difference, measure)}{points}</strong>{interval}"
     )
-
-
-def _no_verdict(study: Study) -> str:
-    if len(study.arms) == 1:
-        return "The study has one arm, so nothing is compared."
-    return "No arm could be compared with the baseline yet: finished runs at common seeds are missing."
 
 
 def _warnings(judgement: Judgement) -> str:
@@ -173,8 +168,11 @@ def verdicts_section(study: Study, judgement: Judgement | None) -> str:
 
 
 def _interval_words(judgement: Judgement) -> str:
-    level = level_text(judgement.analysis)
-    return f"one at {level} that holds whenever one stops" if judgement.plan.race else f"the unadjusted {level} one"
+    level = level_text(judgement)
+    if judgement.plan.race:
+        return f"one at {level} that holds whenever one stops"
+    of_looks = ", at the level of the look that the comparison rests on" if judgement.plan.looks else ""
+    return f"the unadjusted {level} one{of_looks}"
 
 
 def _matrix_title(judgement: Judgement) -> str:

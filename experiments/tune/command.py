@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -10,11 +9,9 @@ from rich.table import Table
 from core import GrpoLabError
 from core.registry import config
 from core.store import write_json
+from experiments import results
 from experiments.study import CONFIGS, Study, build, prepare_study
 from experiments.tune.tuned import PARAMETER, sensitivity
-
-if TYPE_CHECKING:
-    from experiments.results import Study as StudyOnDisk
 
 SPLIT = "tune"
 
@@ -63,9 +60,7 @@ def conclude_tuning(study: Study, tuning: Study, rates: Sequence[float], folder:
 
     GrpoLabError while a run is pending or lost: its rate would be out of the running for no fault of its own.
     """
-    from experiments.results import load_study
-
-    made = load_study(folder)
+    made = results.load_study(folder)
     refuse_missing(made)
     runs = {arm.label: {rate: label_of(arm.label, rate) for rate in rates} for arm in study.settings.arms}
     scores = made.scores()
@@ -100,11 +95,12 @@ def conclude_tuning(study: Study, tuning: Study, rates: Sequence[float], folder:
     return 0
 
 
-def refuse_missing(made: "StudyOnDisk") -> None:
+def refuse_missing(made: results.Study) -> None:
     """GrpoLabError that names the runs which have not come to their end, or which the machine lost."""
     missing = [run for run in made.trajectories if run.status in ("pending", "lost")]
     if missing:
-        told = (f"{run.arm} seed {run.seed} ({run.status}{f': {run.cause}' * bool(run.cause)})" for run in missing)
+        causes = [": ".join([run.status, *run.cause.strip().splitlines()[-1:]]) for run in missing]
+        told = (f"{run.arm} seed {run.seed} ({cause})" for run, cause in zip(missing, causes, strict=True))
         raise GrpoLabError(
             f"{len(missing)} of {len(made.trajectories)} tuning runs are missing, so no rate is chosen and no "
             f"tuned.json written: {'; '.join(told)}. Give the same command again: it makes up for them"

@@ -1,9 +1,9 @@
 """A run on disk: nothing is half-written, damage is noticed, and what was started by something else is refused."""
 
+import fcntl
 import hashlib
 import json
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -300,24 +300,22 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
         pass
 
 
-def test_who_waits_for_a_folder_that_is_set_aside_waits_for_its_successor(tmp_path: Path) -> None:
-    """Its lock went with the folder: held, it would keep nobody out of the new one."""
-    run, got_in = tmp_path / "seed=0", threading.Event()
+def test_the_lock_of_a_folder_that_was_set_aside_meanwhile_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It went with the folder: held, it would keep nobody out of the new one."""
+    run, locked = tmp_path / "seed=0", fcntl.flock
 
-    def wait() -> None:
-        with lock(run, patience=20):
-            got_in.set()
+    def flock(file: Any, operation: int) -> None:
+        if not (tmp_path / "seed=0.corrupt-1").exists():
+            set_aside(run)
+        locked(file, operation)
 
-    waiting = threading.Thread(target=wait)
+    monkeypatch.setattr(fcntl, "flock", flock)
     with lock(run):
-        waiting.start()
-        set_aside(run)
-        successor = lock(run, patience=0)
-        successor.__enter__()
-    assert not got_in.wait(0.5)
-    successor.__exit__(None, None, None)
-    waiting.join(20)
-    assert got_in.is_set()
+        with pytest.raises(GrpoLabError, match="another process is running"), lock(run, patience=0):
+            pass
+        assert (tmp_path / "seed=0.corrupt-1" / ".lock").is_file()
 
 
 def test_the_manifest_keeps_what_is_not_overwritten(tmp_path: Path) -> None:

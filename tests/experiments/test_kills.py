@@ -63,6 +63,17 @@ def content(run: Path) -> dict[str, Any]:
     return found
 
 
+def verdicts(study: Path) -> str:
+    """All that `analyze --json` prints, were every step as long as any other: seconds are one of the axes."""
+    found = load_study(study)
+    for each in found.runs:
+        for row in each.metrics:
+            row["seconds"] = {"update": 1.0}
+    judgement = found.judge()
+    assert judgement is not None
+    return json.dumps(judgement.to_json(), indent=1)
+
+
 def in_a_child(work: Callable[[], None]) -> int:
     """Do `work` in a process of its own; the signal that ended it, or 0 when it ended by itself."""
     process = os.fork()
@@ -234,12 +245,6 @@ def untouched(run: Path) -> dict[Path, tuple[bytes, int]]:
     return {f: (f.read_bytes(), f.stat().st_mtime_ns) for f in run.rglob("*") if f.is_file() and f.name != ".lock"}
 
 
-def verdicts(study: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    capsys.readouterr()
-    assert main(["analyze", str(study), "--json"]) == 0
-    return capsys.readouterr().out
-
-
 def flip_digit(file: Path) -> None:
     """Another digit in a file's last number: valid JSON still, of another meaning."""
     text = file.read_text()
@@ -272,7 +277,7 @@ def test_a_damaged_finished_run_is_named_and_made_again_alone(
     kind: str, pair: Path, study_file: Path, made: list[tuple[str, int]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     name, damage, told = DAMAGE[kind]
-    before, table = {key: content(folder) for key, folder in folders(pair).items()}, verdicts(pair, capsys)
+    before, table = {key: content(folder) for key, folder in folders(pair).items()}, verdicts(pair)
     victim = folders(pair)["mean", 0]
     damage(victim / name)
     rest = {key: untouched(folder) for key, folder in folders(pair).items()}
@@ -295,7 +300,7 @@ def test_a_damaged_finished_run_is_named_and_made_again_alone(
     assert {key: content(folder) for key, folder in folders(pair).items()} == before
     for key in set(RUNS) - {("mean", 0)}:
         assert untouched(folders(pair)[key]) == rest[key]
-    assert verdicts(pair, capsys) == table
+    assert verdicts(pair) == table
     assert load_study(pair).ignored == ()
 
 
@@ -315,7 +320,7 @@ def test_a_damaged_unfinished_run_is_named_and_made_again_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     name, damage, told = UNFINISHED[kind]
-    before, table = {key: content(folder) for key, folder in folders(pair).items()}, verdicts(pair, capsys)
+    before, table = {key: content(folder) for key, folder in folders(pair).items()}, verdicts(pair)
     victim = folders(pair)["grpo", 1]
     command = ["compare", "-c", str(study_file), "--out", str(pair.parent)]
     shutil.rmtree(victim)
@@ -330,7 +335,23 @@ def test_a_damaged_unfinished_run_is_named_and_made_again_alone(
     assert re.search(rf"{victim}/{name}(, line \d+)?: {told}.*seed=1\.corrupt-1", capsys.readouterr().out)
     assert made == [("grpo", 1)]
     assert {key: content(folder) for key, folder in folders(pair).items()} == before
-    assert verdicts(pair, capsys) == table
+    assert verdicts(pair) == table
+
+
+def test_damage_during_a_run_is_not_taken_for_its_result(
+    pair: Path, study_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finished run vouches for what it wrote, not for what it finds at its end."""
+    victim = folders(pair)["grpo", 1]
+    shutil.rmtree(victim)
+
+    def rot(record: Mapping[str, Any]) -> None:
+        if record["step"] == 3:
+            flip_digit(victim / "eval" / "test" / "step=000001.json")
+
+    monkeypatch.setattr(sys.modules[__name__], "ignore", rot)
+    assert main(["compare", "-c", str(study_file), "--out", str(pair.parent)]) == 2
+    assert f"{victim}/eval/test/step=000001.json: altered" in capsys.readouterr().err
 
 
 def test_a_run_that_is_sound_goes_on_from_its_checkpoint(
@@ -373,12 +394,13 @@ def test_a_damaged_declaration_stays_an_error(
 def test_a_study_from_before_fingerprints_and_seals_is_read_as_ever(
     pair: Path, study_file: Path, made: list[tuple[str, int]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table = verdicts(pair, capsys)
+    table = verdicts(pair)
     for folder in folders(pair).values():
         manifest = json.loads((folder / "manifest.json").read_text())
         del manifest["files"], manifest["seal"]
         (folder / "manifest.json").write_text(json.dumps(manifest))
-    assert verdicts(pair, capsys) == table
+    assert verdicts(pair) == table
+    assert main(["analyze", str(pair)]) == 0
     assert main(["compare", "-c", str(study_file), "--out", str(pair.parent)]) == 0
     assert not made
 
@@ -405,19 +427,19 @@ def test_a_study_killed_at_random_instants_ends_like_one_that_was_not(tmp_path: 
     (tmp_path / "study.gin").write_text(STUDY)
 
     def grpolab(*arguments: str) -> subprocess.Popen[bytes]:
-        with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
+        with (tmp_path / "shown").open("w") as shown:
             return subprocess.Popen(
-                [sys.executable, "-m", "experiments.cli", *arguments],
-                cwd=tmp_path, stdout=out, stderr=err, start_new_session=True, env=os.environ | {"PYTHONSAFEPATH": "1"},
+                [sys.executable, "-m", "experiments.cli", *arguments], cwd=tmp_path, stdout=shown, stderr=shown,
+                start_new_session=True, env=os.environ | {"PYTHONSAFEPATH": "1"},
             )  # fmt: skip
 
-    def ended(process: subprocess.Popen[bytes]) -> str:
-        assert process.wait(timeout=600) == 0, (tmp_path / "err").read_text()
-        return (tmp_path / "out").read_text()
+    def ended(process: subprocess.Popen[bytes]) -> None:
+        assert process.wait(timeout=600) == 0, (tmp_path / "shown").read_text()
 
     def tables(study: Path) -> dict[str, Any]:
         found: dict[str, Any] = {str(f.parent.relative_to(study)): content(f.parent) for f in runs(study)}
-        return found | {"verdicts": ended(grpolab("analyze", str(study), "--json"))}
+        ended(grpolab("analyze", str(study), "--json"))
+        return found | {"verdicts": verdicts(study)}
 
     def runs(study: Path) -> list[Path]:
         return sorted(study.glob("*/seed=*/manifest.json"))

@@ -182,7 +182,7 @@ def test_the_screen_shows_every_run_and_no_verdict_before_the_end(folder: Path) 
     assert lines[3].split() == ["dapo", "‖", "0/6", "·"]
     assert lines[4].split() == ["–", "30.0", "%"]
     assert "reward, held-out accuracy" in text
-    assert "No finished runs to compare yet." in text
+    assert "Finished: grpo 1 of 2, dapo 0 of 2." in " ".join(text.split())
 
 
 def test_means_until_every_seed_is_there_then_verdicts(folder: Path) -> None:

@@ -92,6 +92,35 @@ def test_without_a_probe_nothing_runs_and_memory_is_an_estimate(
     assert "filter: nonuniform(), at most 10 rounds  (instead of none)" in shown
 
 
+def test_the_plan_of_a_study_that_may_end_early_has_no_power_of_a_fixed_number_of_seeds(
+    tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each look by itself: two comparisons halve its level, and the noncentral t has 80 % power at what is printed."""
+    command = ["ablate", "-c", "tiny.gin", "--dry-run", "--no-probe"]
+    assert main([*command, "--seeds", "10", "--race"]) == 0
+    shown = capsys.readouterr().out
+    assert "runs/tiny: at most 3 arms x 10 seeds x 3 steps" in shown
+    assert "runs    at most 3 arms x 10 seeds = 30\n" in shown
+    assert (
+        "power   less than that of 10 seeds with a single look at the end: a race pays for looking after every seed\n"
+        in shown
+    )
+    assert "seeds detect" not in shown
+    assert "seeds needed" not in shown
+    assert main([*command, "--seeds", "12", "-b", "compare.looks = ((8, 0.01), (12, 0.04))"]) == 0
+    shown = capsys.readouterr().out
+    assert "runs    at most 3 arms x 12 seeds = 36\n" in shown
+    assert "power   less than that of 12 seeds with a single look at the end: alpha is split among 2 looks\n" in shown
+    found = re.findall(r"look after (\d+) seeds, level ([\d.]+): ([\d.]+) sd of the paired difference", shown)
+    assert [(n, level) for n, level, _ in found] == [("8", "0.01"), ("12", "0.04")]
+    for n, level, effect in found:
+        critical = stats.t.ppf(1 - float(level) / 4, int(n) - 1)
+        power = stats.nct.sf(critical, int(n) - 1, float(effect) * math.sqrt(int(n)))
+        assert power == pytest.approx(0.8, abs=0.005)
+    assert main([*command, "--seeds", "10"]) == 0
+    assert "at most 3 arms" not in capsys.readouterr().out
+
+
 def test_an_ablation_is_the_comparison_of_its_arms(tiny: Path) -> None:
     """Runs of an axis's value are those of the same binding written down by hand."""
     ablated = prepare_study(["tiny.gin"], [], [0])

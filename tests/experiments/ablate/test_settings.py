@@ -95,6 +95,8 @@ def test_an_axis_may_choose_the_variant_and_compare_the_baseline() -> None:
         ("{'dapo.aggregator': [@token_mean, 0.3]}", [], "takes a registered aggregator, such as @token_mean, not 0.3"),
         ("{'dapo.aggregator': [@token_mean, @clip]}", [], "takes a registered aggregator.*not @clip"),
         ("{'dapo.aggregator': [@token_mean, None]}", [], "arm 'aggregator=none'.*must be a registered aggregator"),
+        ("{'chain_sums.max_terms': [4, {'a': 1}]}", [], r"^ablate.axes: 'chain_sums.max_terms' takes .* not {'a': 1}"),
+        ("{'adamw.learning_rate': [{'a': 1}, 1e-4]}", [], r"^ablate.axes: 'adamw.learning_rate' takes .*not {'a': 1}"),
         ("{'train.group_size': [8, 'four']}", [], "arm 'group_size=four': train cannot be built"),
         ("{'train.task': [@chain_sums(), @chain_sums]}", [], "arm 'task=chain_sums': train cannot be built"),
         ("{'dapo.eps_high': [0.2, -0.3]}", [], "arm 'eps_high=-0.3'.*clip.eps_high = -0.3: must be a number at least"),

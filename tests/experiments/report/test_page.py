@@ -303,6 +303,55 @@ def test_exploratory_rows_are_marked_and_have_no_verdict(pair: Made) -> None:
     assert not any(word in cell for row in rows for cell in row for word in ("better", "worse", "equivalent"))
 
 
+TUNED = {
+    "parameter": "adamw.learning_rate", "metric": "tune/accuracy", "rates": [1e-4, 3e-4, 1e-3], "seeds": [1000, 1001],
+    "best": {"grpo": 3e-4, "dapo": 1e-3, "not in this study": 1e-4}, "at_the_edge": ["dapo", "not in this study"],
+    "table": {
+        "grpo": {
+            "0.0001": {"mean": 0.4, "scores": {"1000": 0.3, "1001": 0.5}},
+            "0.0003": {"mean": 0.6, "scores": {"1000": 0.6, "1001": 0.6}},
+            "0.001": {"mean": 0.1, "scores": {"1000": 0.2, "1001": 0.0}},
+        },
+        "dapo": {
+            "0.0001": {"mean": 0.3, "scores": {"1000": 0.3, "1001": 0.3}},
+            "0.0003": {"mean": 0.5, "scores": {"1000": 0.5, "1001": 0.5}},
+            "0.001": {"mean": 0.7, "scores": {"1000": 0.6, "1001": 0.8}},
+        },
+    },
+}  # fmt: skip
+
+
+def test_a_tuned_study_shows_how_much_the_rate_matters(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "pair", record={"tuned": TUNED}, tuned="tuned.json")
+    text = render(study, judge(study))
+    page = Page(text)
+    assert page.headings[2:4] == ["Declared before the first run", "Tuning"]
+    assert page.table("Tuning") == [
+        ["arm", "best rate", "where it lies", "0.0001 mean", "0.0003 mean", "0.001 mean"],
+        ["grpo", "0.0003", "inside", "40.0 %", "60.0 %", "10.0 %"],
+        ["dapo", "0.001", "at the edge of what was tried", "30.0 %", "50.0 %", "70.0 %"],
+    ]
+    assert "other seeds and other questions than the comparison" in text
+    assert "a better one beyond it" in text
+    assert (
+        'aria-label="Mean accuracy on tune by learning rate: grpo is best at 0.0003 (60.0 %); dapo is best at 0.001 '
+        '(70.0 %)."' in text
+    )
+    assert text.count(", seed 1000: ") == 6
+    inside = {**TUNED, "at_the_edge": []}
+    assert "a better one beyond it" not in render(write_study(tmp_path / "inside", record={"tuned": inside}), None)
+
+
+def test_what_a_race_has_no_number_for_has_no_column(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "race", **CASES["race"][0])
+    head, row = Page(render(study, judge(study))).table("Every number of the comparisons")
+    assert head == [
+        *("comparison", "sd of differences", "correlation of arms"),
+        *("95\u00a0% interval", "95\u00a0% of the family", "d_z", "d_av", "P(improvement)"),
+    ]
+    assert "–" not in row
+
+
 def test_the_declaration_is_shown_whole(tmp_path: Path) -> None:
     study = write_study(tmp_path / "pair", tuned="tuned.json", ablation={"design": "cumulative"})
     text = render(study, judge(study))

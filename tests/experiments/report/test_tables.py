@@ -1,18 +1,24 @@
 """The tables beside the page: in a terminal, and as Markdown, LaTeX and CSV with the very rows of the page."""
 
 import csv
+import io
+import json
 import re
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from experiments.cli import main
 from experiments.report import render, verdict_table, write_tables
+from experiments.report.differences import differences_figure
+from experiments.report.figures import arm_styles
 from experiments.report.grid import Cell, Column, Grid, column, latex_text, number, said, to_csv, to_latex, to_markdown
-from experiments.report.tables import number_text, p_text, thousands, unit
-from experiments.results import StudyError
+from experiments.report.tables import no_verdict, number_text, p_text, thousands, unit
+from experiments.results import Study, StudyError
+from experiments.statistics import Judgement
 from tests.experiments.report.pages import Page
-from tests.experiments.report.studies import FINALS, judge, write_study
+from tests.experiments.report.studies import EARLY, FINALS, LOOKS, judge, write_study
 
 LONG = ("grpo_with_a_rather_long_name_and_eps_high_0.28", "dapo_without_dynamic_sampling_but_with_$5_and_$6<&>")
 SMALL = Grid(
@@ -24,13 +30,17 @@ SMALL = Grid(
 )
 
 
+def terminal(study: Study, judgement: Judgement | None) -> str:
+    """The terminal's table as text, 80 columns wide."""
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(verdict_table(judgement, study))
+    return console.export_text()
+
+
 @pytest.mark.parametrize("names", [("grpo", "dapo"), LONG])
 def test_the_terminal_table_fits_80_columns(tmp_path: Path, names: tuple[str, str]) -> None:
     study = write_study(tmp_path / "pair", dict(zip(names, FINALS.values(), strict=True)))
-    console = Console(width=80, record=True, file=(tmp_path / "out").open("w"))
-    console.print(verdict_table(judge(study), study))
-    console.file.close()
-    text = console.export_text()
+    text = terminal(study, judge(study))
     assert max(map(len, text.splitlines())) <= 80
     assert "inconclusive" in text
     assert "+4.0 [−1.0," in text.replace("\n", " ")
@@ -40,10 +50,7 @@ def test_the_terminal_table_fits_80_columns(tmp_path: Path, names: tuple[str, st
 
 def test_the_terminal_table_works_without_a_judgement(tmp_path: Path) -> None:
     study = write_study(tmp_path / "pair", {"grpo": [0.5, 0.6]})
-    console = Console(width=80, record=True, file=(tmp_path / "out").open("w"))
-    console.print(verdict_table(None, study))
-    console.file.close()
-    assert re.search(r"grpo +2 +55\.0 +6\.00 k", console.export_text())
+    assert re.search(r"grpo +2 +55\.0 +6\.00 k", terminal(study, None))
 
 
 def test_one_grid_has_three_forms() -> None:
@@ -100,6 +107,56 @@ def test_files_hold_the_rows_of_the_page(tmp_path: Path) -> None:
     assert page.table("Every run")[-1][:5] == ["dapo", "3", "0.0 %", "failed the loss was nan", "yes"]
 
 
+def test_a_comparison_settled_at_an_early_look_is_shown_as_it_was_then(tmp_path: Path) -> None:
+    """dapo at its first three of six seeds; rloo at all six, where grpo's mean is .525 and not .54."""
+    study = write_study(tmp_path / "looks", EARLY, **LOOKS)
+    judgement = judge(study)
+    dapo, rloo = judgement.analysis.comparisons
+    assert (dapo.n, dapo.verdict, rloo.n, rloo.verdict) == (3, "better", 6, "inconclusive")
+    text = render(study, judgement)
+    head, *rows = Page(text).table("Verdicts")
+    assert head[5].startswith("98 or 97\u00a0% interval")
+    assert rows[0][2:6] == ["3", "74.0 % vs 54.0 %", "+20.0", " +16.0 to +24.0, 98\u00a0%"]
+    assert rows[1][2:5] == ["6", "52.5 % vs 52.5 %", "0.0"]
+    assert rows[1][5].endswith(", 97\u00a0%")
+    assert ", 98\u00a0% interval +16.0 to +24.0" in text, "the headline"
+    write_tables(study, judgement, tmp_path / "tables")
+    first, second = csv.DictReader((tmp_path / "tables" / "verdicts.csv").read_text().splitlines())
+    assert [float(first[key]) for key in ("mean", "baseline_mean", "interval_level")] == pytest.approx(
+        [0.74, 0.54, 0.98]
+    )
+    assert float(second["interval_level"]) == pytest.approx(0.97)
+    shown = terminal(study, judgement)
+    assert max(map(len, shown.splitlines())) <= 80
+    assert re.search(r"dapo +3 +74\.0 +\+20\.0", shown)
+    assert re.search(r"rloo +6 +52\.5 +0\.0", shown)
+    assert "98 or 97 %" in shown
+    drawing = differences_figure(judgement, arm_styles(list(study.arms), study.baseline), measure=unit("test/accuracy"))
+    assert re.findall(r"<title>seed (\d): \+(?:20|21|19)<", drawing) == ["3", "5", "4"]
+    assert [drawing.count(f"<title>seed {seed}:") for seed in range(6)] == [1, 1, 1, 2, 2, 2]
+
+
+def test_an_arm_that_left_a_race_is_compared_at_the_seeds_it_ran(tmp_path: Path) -> None:
+    """dapo leaves after some of ten seeds; what it is compared with is the baseline at those, not at all ten."""
+    base = [0.4 + 0.01 * seed for seed in range(10)]
+    finals = {
+        "grpo": base,
+        "dapo": [x + 0.3 + 0.01 * (seed % 3 - 1) for seed, x in enumerate(base)],
+        "rloo": [x + 0.01 * (-1) ** seed for seed, x in enumerate(base)],
+    }
+    study = write_study(tmp_path / "race", finals, race=True, failures="worst")
+    judgement = judge(study)
+    each = judgement.analysis.comparisons[0]
+    assert each.n < judgement.analysis.comparisons[1].n == 10
+    mean = sum(base[: each.n]) / each.n
+    _, row, _ = Page(render(study, judgement)).table("Verdicts")
+    assert row[2:5] == [
+        str(each.n),
+        f"{100 * (mean + each.mean_difference):.1f} % vs {100 * mean:.1f} %",
+        f"+{100 * each.mean_difference:.1f}",
+    ]
+
+
 def test_the_same_study_gives_the_same_files(tmp_path: Path) -> None:
     study = write_study(tmp_path / "pair")
     first, second = (write_tables(study, judge(study), tmp_path / name) for name in ("a", "b"))
@@ -110,6 +167,34 @@ def test_without_a_judgement_there_are_the_scores_alone(tmp_path: Path) -> None:
     study = write_study(tmp_path / "one", {"grpo": [0.5, 0.6]})
     (path,) = write_tables(study, None, tmp_path / "tables")
     assert path.read_text().splitlines()[1:] == ["grpo,0,0.5,finished,false", "grpo,1,0.6,finished,false"]
+
+
+def test_without_a_verdict_the_reader_learns_what_is_missing(tmp_path: Path) -> None:
+    half = write_study(tmp_path / "half", {"grpo": [0.5, 0.6], "dapo": []})
+    told = (
+        "Nothing to compare yet: that takes a finished run of grpo and of another arm at the same seed. Finished: "
+        "grpo 2 of 2, dapo 0 of 2. To go on: grpolab compare grpo dapo --seeds 3"
+    )
+    assert half.judge() is None
+    assert no_verdict(half) == told
+    assert told in render(half, None)
+    looks = write_study(tmp_path / "looks", {arm: row[:4] for arm, row in EARLY.items()}, **LOOKS)
+    assert looks.judge() is None
+    assert "that takes the first 3 seeds in every arm. Finished: grpo 4 of 6," in no_verdict(looks)
+    assert (
+        no_verdict(write_study(tmp_path / "one", {"grpo": [0.5]})) == "The study has one arm, so nothing is compared."
+    )
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_a_command_on_an_unfinished_study_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], as_json: list[str]
+) -> None:
+    write_study(tmp_path / "half", {"grpo": [0.5, 0.6], "dapo": []})
+    assert main(["analyze", str(tmp_path / "half"), *as_json]) == 0
+    out, err = capsys.readouterr()
+    assert "Finished: grpo 2 of 2, dapo 0 of 2." in " ".join((err if as_json else out).split())
+    assert not as_json or json.loads(out) == {}
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:

@@ -132,9 +132,7 @@ def test_the_rate_with_the_highest_mean_is_written(tmp_path: Path) -> None:
         (LOST, r"grpo,rate=0.001 seed 1001 \(lost: the disk is full\)"),
     ],
 )
-def test_no_rate_is_chosen_before_every_run_has_ended(
-    tmp_path: Path, odd: dict[str, Any] | None, told: str
-) -> None:
+def test_no_rate_is_chosen_before_every_run_has_ended(tmp_path: Path, odd: dict[str, Any] | None, told: str) -> None:
     """With .9 at one seed of two, 1e-3 must not lose to .5 because the machine, or nobody yet, ran the other seed."""
     with pytest.raises(GrpoLabError, match=f"1 of 4 tuning runs.*{told}.*the same command"):
         tuned(tmp_path, odd)
