@@ -162,7 +162,7 @@ def test_the_file_of_an_ablation_can_be_trained_and_compared_from(
         jobs.extend(given)
         return {}
 
-    monkeypatch.setattr("experiments.launch.launch", launch)
+    monkeypatch.setattr("experiments.run.launch", launch)
     assert main(["train", "-c", "tiny.gin"]) == 0
     assert "train.group_size = 4" in jobs[0].config
     assert "ablate." not in jobs[0].config
