@@ -3,7 +3,7 @@ PYTHON ?= python3
 SEEDS ?= 5
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test real conformance mutations calibrate clean
+.PHONY: help demo test real conformance mutations calibrate kills clean
 
 help:
 	@echo "make demo         compare five variants on 5 identical seeds, ending with verdicts and a report (a few minutes)"
@@ -61,6 +61,9 @@ mutations: .venv/installed-mutations
 
 calibrate: .venv/installed
 	$(BIN)/python -m tests.calibrate
+
+kills: .venv/installed
+	GRPOLAB_KILLS=20 $(BIN)/pytest -s tests/experiments/test_kills.py -k random
 
 clean:
 	rm -rf .venv .venv-conformance build *.egg-info

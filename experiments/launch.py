@@ -172,7 +172,10 @@ def _listen(worker: _Worker, failures: dict[tuple[str, int], str], progress: Pro
         kind, content = "failed", f"its process died (exit code {code}; -9 is often a lack of memory)"
         # a terminated process is the machine's doing; a killed one may have grown too large, so the method's
         failure = "infrastructure" if code == -signal.SIGTERM else "algorithmic"
-        job.store.update_manifest(status="failed", error=content, failure=failure)
+        if job.store.is_finished:  # it died after its last word
+            kind, content = "finished", None
+        else:
+            job.store.update_manifest(status="failed", error=content, failure=failure)
     if kind == "step":
         progress.step(job.arm.label, job.seed, content)
         return

@@ -90,12 +90,13 @@ def chunk_of(task: tuple[int, int, int]) -> tuple[int, list[int]]:
     return place, SIMULATIONS[place].counts(chunk, R)
 
 
-def measured(only: str, processes: int) -> Iterator[Measured]:
-    """Every row of the simulations whose description contains `only`."""
+def measured(only: str, processes: int, most: int) -> Iterator[Measured]:
+    """Every row of the simulations whose description contains `only`, by at most so many studies each."""
     from rich.progress import Progress
 
     chosen = [place for place, each in enumerate(SIMULATIONS) if only in each.studied]
-    tasks = [(place, *chunk) for place in chosen for chunk in SIMULATIONS[place].chunks(SIMULATIONS[place].slow)]
+    size = {place: min(SIMULATIONS[place].slow, most) for place in chosen}
+    tasks = [(place, *chunk) for place in chosen for chunk in SIMULATIONS[place].chunks(size[place])]
     counts: dict[int, Counter[int]] = {place: Counter() for place in chosen}
     with Pool(processes) as pool, Progress() as bar:
         task = bar.add_task("chunks of studies", total=len(tasks))
@@ -105,7 +106,7 @@ def measured(only: str, processes: int) -> Iterator[Measured]:
     for place in chosen:
         simulation = SIMULATIONS[place]
         for k, row in enumerate(simulation.rows):
-            yield Measured(simulation.studied, row, simulation.slow, counts[place][k])
+            yield Measured(simulation.studied, row, size[place], counts[place][k])
 
 
 def main() -> int:
@@ -113,8 +114,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", metavar="TEXT", help="simulations so described; writes no page")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--most", type=int, default=sys.maxsize, metavar="R", help="studies a simulation (20,000)")
     options = parser.parse_args()
-    found = list(measured(options.only, options.processes))
+    found = list(measured(options.only, options.processes, options.most))
     if options.only:
         print("\n".join(line(each) for each in found))
     else:

@@ -12,7 +12,7 @@ from experiments.report.markup import arm_name, figure, legend, section
 from experiments.report.tables import Unit, counted, metric_name, tick_text, unit, value_text
 from experiments.results import Study
 
-_EDGES = {True: "at the edge of what was tried", False: "inside"}
+_EDGES = {True: "at the edge of what was tried", False: "inside what was tried"}
 
 
 def tuning_section(study: Study, styles: Mapping[str, Style]) -> str:
@@ -30,7 +30,7 @@ def tuning_section(study: Study, styles: Mapping[str, Style]) -> str:
     if any(arm in tuned["at_the_edge"] for arm in study.arms):
         about += " A best rate at the edge of what was tried may have a better one beyond it."
     table = to_html(_grid(study, tuned, styles, measure), "Tuning")
-    drawing = figure(_rates_figure(study, tuned, styles, measure), f"Mean {metric} by learning rate")
+    drawing = figure(_rates_figure(study, tuned, styles, measure), f"Mean {metric} by learning rate", "wide scroll")
     return section("Tuning", table, legend(study, styles), drawing, about=escape(about))
 
 
@@ -63,7 +63,7 @@ def _grid(study: Study, tuned: Mapping[str, Any], styles: Mapping[str, Style], m
 
 def _rates_figure(study: Study, tuned: Mapping[str, Any], styles: Mapping[str, Style], measure: Unit) -> str:
     """Means joined over rates on a logarithmic axis, every seed as a small ring, the best rate's mark enlarged."""
-    rates, table, width, height = tuned["rates"], tuned["table"], 640.0, 300.0
+    rates, table, width, height = tuned["rates"], tuned["table"], 960.0, 300.0
     values = [score for arm in study.arms for each in table[arm].values() for score in each["scores"].values()]
     x = spanning(map(math.log10, rates), 60, width - 16)
     y = spanning((measure.scale * value for value in values), height - 44, 12, pad=0.06)

@@ -328,7 +328,7 @@ def test_a_tuned_study_shows_how_much_the_rate_matters(tmp_path: Path) -> None:
     assert page.headings[2:4] == ["Declared before the first run", "Tuning"]
     assert page.table("Tuning") == [
         ["arm", "best rate", "where it lies", "0.0001 mean", "0.0003 mean", "0.001 mean"],
-        ["grpo", "0.0003", "inside", "40.0 %", "60.0 %", "10.0 %"],
+        ["grpo", "0.0003", "inside what was tried", "40.0 %", "60.0 %", "10.0 %"],
         ["dapo", "0.001", "at the edge of what was tried", "30.0 %", "50.0 %", "70.0 %"],
     ]
     assert "other seeds and other questions than the comparison" in text
