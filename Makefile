@@ -10,7 +10,7 @@ help:
 	@echo "make test         lint, types and tests"
 	@echo "make real         GRPO against RLOO on a real 135M-parameter model, on CPU (long)"
 	@echo "make mutations    break every formula in every small way; writes docs/mutations.md (an hour)"
-	@echo "make calibrate    judge simulated studies and count wrong verdicts; writes docs/calibration.md (half an hour)"
+	@echo "make calibrate    judge simulated studies and count wrong verdicts; writes docs/calibration.md (40 minutes)"
 	@echo "make conformance  every part and variant beside TRL's, verl's and OpenRLHF's own code; writes docs/fidelity.md"
 
 # torch is named first and alone, so that an index or a wheel folder of CPU builds is taken as it is

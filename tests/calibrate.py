@@ -114,10 +114,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", metavar="TEXT", help="simulations so described; writes no page")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--most", type=int, default=sys.maxsize, metavar="R", help="studies a simulation (20,000)")
+    parser.add_argument(
+        "--most", type=int, default=sys.maxsize, metavar="R", help="studies a simulation; writes no page"
+    )
     options = parser.parse_args()
     found = list(measured(options.only, options.processes, options.most))
-    if options.only:
+    if options.only or options.most < sys.maxsize:
         print("\n".join(line(each) for each in found))
     else:
         PAGE.write_text(page(found))
