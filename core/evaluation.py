@@ -50,6 +50,7 @@ def _record(run: Run, problems: Sequence[Problem], drawn: Sampled, greedy: Sampl
             "index": problem.index,
             "prompt": problem.prompt if isinstance(problem.prompt, str) else problem.prompt[-1]["content"],
             "answer": problem.answer,
+            **({"family": problem.family} if problem.family else {}),
             "greedy": _response(greedy, greedy_scores, p, 0),
             "samples": [_response(drawn, scores, p, k) for k in range(scores.correct.shape[1])],
         })  # fmt: skip

@@ -54,6 +54,9 @@ class Policy:
         self._head_bias: Tensor | None = getattr(head, "bias", None)
         self.context: int = model.config.max_position_embeddings
         self.end_tokens = _end_tokens(model, tokenizer)
+        # what scoring and training cost beside sampling: prompt and response tokens, each prompt once a pass
+        self.forward_tokens = 0
+        self.backward_tokens = 0
 
     @property
     def device(self) -> torch.device:
@@ -139,6 +142,8 @@ class Policy:
         """Hidden states [N, h] that predict the N tokens of all responses in order, and their places in [R, width]."""
         # the last token of a response predicts nothing that is asked for
         packed = Packed(prompts, [r[:-1] for r in responses], owner)
+        self.forward_tokens += packed.input_ids.numel()
+        self.backward_tokens += packed.input_ids.numel() * torch.is_grad_enabled()
         hidden = self.hidden(packed.input_ids, packed.positions, packed)
         lengths = torch.tensor([len(r) for r in responses], device=self.device)
         column = torch.arange(width, device=self.device)

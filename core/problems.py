@@ -14,13 +14,15 @@ class Problem:
     """One question with what a verifier needs to judge a response.
 
     `prompt` is plain text, or chat messages that the tokenizer's template turns into text. `index` is the problem's
-    place in the stream it was drawn from.
+    place in the stream it was drawn from. `family` names the template or source that related questions share, where
+    there are several.
     """
 
     prompt: str | Messages
     answer: str
     index: int
     data: Mapping[str, Any] = field(default_factory=dict)
+    family: str = ""
 
 
 @dataclass(frozen=True)

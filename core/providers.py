@@ -80,6 +80,11 @@ class Reference:
         recipe = self._run.recipe
         return compute_logps(self._frozen, batch, temperature=recipe.temperature, micro_tokens=recipe.micro_tokens)
 
+    @property
+    def forward_tokens(self) -> int:
+        """Tokens that went through the reference so far."""
+        return self._frozen.forward_tokens
+
     def state_dict(self) -> dict[str, Any]:
         """The weights, where they can change, and how often they have."""
         return {"synced": self._synced, "weights": self._frozen.model.state_dict()} if self._every else {}

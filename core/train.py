@@ -19,7 +19,7 @@ from core.errors import GrpoLabError, MachineError
 from core.evaluation import evaluate, mean
 from core.loss import compute_advantages, kl_in_reward
 from core.optimizer import Optimizer
-from core.policy import load_policy
+from core.policy import Policy, load_policy
 from core.providers import fill, make_providers
 from core.randomness import key
 from core.recipe import Recipe
@@ -102,7 +102,7 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch) -> None:
     for step in range(first_step, recipe.steps + 1):
         clock = Clock()
         with clock("sample"):
-            sampled_before = current.sampled_tokens
+            sampled_before, passed_before = current.sampled_tokens, passed_tokens(policy, providers)
             rollout = roll_out(current, step)
         if recipe.token_budget is not None and current.sampled_tokens > recipe.token_budget:
             # beyond the budget: thrown away untrained, so that no arm learns from more than was declared
@@ -139,7 +139,12 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch) -> None:
                     metrics = update(current, optimizer, batch, advantages, rate)
 
         record = step_record(step, rollout, batch, metrics)
+        forward, backward = (
+            now - then for now, then in zip(passed_tokens(policy, providers), passed_before, strict=True)
+        )
         record |= {
+            "forward_tokens": forward,
+            "backward_tokens": backward,
             "sampled_tokens": current.sampled_tokens - sampled_before,
             "total_sampled_tokens": current.sampled_tokens,
             "learning_rate": rate,
@@ -177,6 +182,13 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch) -> None:
     seconds = seconds_before + time.perf_counter() - started
     final_weights = hash_weights(policy.model)
     store.finish(policy, steps=step, seconds=seconds, hashes={**hashes, "final_weights": final_weights})
+
+
+def passed_tokens(policy: Policy, providers: Mapping[str, Any]) -> tuple[int, int]:
+    """Tokens that went forward, and backward, through the policy and its providers' models; sampling is apart."""
+    models = (policy, *providers.values())
+    forward, backward = (sum(getattr(m, f"{way}_tokens", 0) for m in models) for way in ("forward", "backward"))
+    return forward, backward
 
 
 def step_record(step: int, rollout: Rollout, batch: Batch | None, metrics: UpdateMetrics) -> dict[str, Any]:

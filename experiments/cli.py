@@ -111,7 +111,9 @@ def make_parser() -> argparse.ArgumentParser:
             studied.add_argument("--json", action="store_true", help="print the analysis as JSON")
 
     analyzed = command("analyze", run_analyze, "Verdicts of a study that has been run, or of anybody's CSV files.")
-    analyzed.add_argument("paths", nargs="+", metavar="PATH", help="a study's folder, e.g. runs/demo, or CSV files")
+    analyzed.add_argument(
+        "paths", nargs="+", metavar="PATH", help="a study's folder, e.g. runs/demo, CSV files, or two runs' folders"
+    )
     analyzed.add_argument("--json", action="store_true", help="print the analysis as JSON")
     add_table_options(analyzed)
 
@@ -148,9 +150,12 @@ def run_list(options: argparse.Namespace) -> int:
 
 def run_analyze(options: argparse.Namespace) -> int:
     """`grpolab analyze`."""
+    from experiments.checkpoints import are_runs, compare_runs
     from experiments.foreign.command import are_tables, given, run_tables
 
     paths = [Path(path) for path in options.paths]
+    if are_runs(paths):
+        return compare_runs(paths, as_json=options.json)
     if are_tables(paths):
         return run_tables(options)
     if unused := given(options):

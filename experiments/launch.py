@@ -164,6 +164,7 @@ def _listen(worker: _Worker, failures: dict[tuple[str, int], str], progress: Pro
     """Take one message of a worker: a step, or the end of its run."""
     job = worker.job
     assert job is not None
+    remedy = ""
     try:
         kind, content = worker.pipe.recv()
     except (EOFError, OSError):
@@ -172,6 +173,7 @@ def _listen(worker: _Worker, failures: dict[tuple[str, int], str], progress: Pro
         kind, content = "failed", f"its process died (exit code {code}; -9 is often a lack of memory)"
         # a terminated process is the machine's doing; a killed one may have grown too large, so the method's
         failure = "infrastructure" if code == -signal.SIGTERM else "algorithmic"
+        remedy = f"; if something else killed it, remove {job.store.folder} and give the command again"
         if job.store.is_finished:  # it died after its last word
             kind, content = "finished", None
         else:
@@ -181,5 +183,5 @@ def _listen(worker: _Worker, failures: dict[tuple[str, int], str], progress: Pro
         return
     progress.end(job.arm.label, job.seed, kind)
     if kind == "failed":
-        failures[job.arm.label, job.seed] = content
+        failures[job.arm.label, job.seed] = content + remedy
     worker.job = None

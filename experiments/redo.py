@@ -8,7 +8,7 @@ from rich.console import Console
 from core.recipe import Recipe
 from core.store import REMEDY, DamagedError, RunStore, lock, set_aside
 from experiments.launch import Job
-from experiments.results import DamagedRunError, read_run
+from experiments.stored_run import DamagedRunError, read_run
 
 
 def set_damaged_aside(jobs: Iterable[Job], recipes: Mapping[str, Recipe], console: Console) -> None:

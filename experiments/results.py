@@ -1,13 +1,9 @@
 """Reads a study's folder: what was declared, what ran, and the one number each run is judged by.
 
-Nothing here trains, tests, draws or repairs. A file that cannot be read, or is not as the run wrote it, is an error
-that names the file, the line and the remedy; the one exception is the last line of `metrics.jsonl` of a run that did
-not finish, which a killed process may have left torn.
+Nothing here trains, tests, draws or repairs.
 """
 
-import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,17 +14,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.errors import GrpoLabError, near
-from core.store import REMEDY, find_damage, is_altered, seal
+from core.errors import near
+from core.store import seal
 from experiments.statistics import SCALARS, Analysis, Curve, Judgement, Plan, Trajectory, judge, scores
 from experiments.statistics.predictions import Prediction
-from experiments.statistics.runs import Status
-from experiments.statistics.scalars import last_evaluations
 from experiments.statistics.sequential import Sequential, where_it_stands
-
-STATUSES = ("finished", "running", "interrupted", "failed")
-AXES = ("steps", "sampled_tokens", "seconds")
-"""What a budget may be counted in. Seconds are those of training: evaluations are not part of the method."""
+from experiments.stored_run import (
+    AXES,
+    SEED_FOLDER,
+    STATUSES,
+    Run,
+    StudyError,
+    entry,
+    numbers,
+    read_object,
+    read_run,
+)
 
 _DECLARED = ("metric", "budget", "baseline", "seeds")
 _DEFAULTS = {
@@ -46,104 +47,10 @@ _DEFAULTS = {
     "looks": (),
     "claim": None,
 }
-_SEED_FOLDER = re.compile(r"seed=(\d+)")
-_STEP_FILE = re.compile(r"step=(\d+)\.json")
-
-
-class StudyError(GrpoLabError):
-    """A study's folder that cannot be read; the message names the file, the line and the remedy."""
-
-
-class DamagedRunError(StudyError):
-    """A run whose files are not as it wrote them."""
 
 
 PAIRED_BY = {"prompts": "prompts", "initial_weights": "initial weights", "first_rollout": "first rollouts"}
 """Hashes of a manifest that two runs of a seed share unless their arms vary what they come from."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One arm at one seed, as found on disk.
-
-    `metrics` holds one dict per rollout step in order of steps; `evals` one dict per evaluation and split, of which
-    only the last keeps its `questions` (prompts and responses), because they are most of the bytes.
-    """
-
-    arm: str
-    seed: int
-    status: str  # one of STATUSES
-    path: Path
-    manifest: Mapping[str, Any] = field(repr=False)
-    metrics: list[dict[str, Any]] = field(repr=False)
-    evals: list[dict[str, Any]] = field(repr=False)
-
-    @property
-    def finished(self) -> bool:
-        """Whether the run reached its budget."""
-        return self.status == "finished"
-
-    def hash(self, key: str) -> str:
-        """The manifest's hash of `prompts`, `initial_weights` or `first_rollout`; empty before the run finished."""
-        hashes = self.manifest.get("hashes")
-        return str(hashes.get(key) or "") if isinstance(hashes, Mapping) else ""
-
-    @property
-    def outcome(self) -> Status:
-        """What became of it, as the statistics take it: a run that the machine lost is not the method's failure."""
-        if self.status == "finished":
-            return "finished"
-        if self.status == "failed":
-            return "lost" if self.manifest.get("failure") == "infrastructure" else "failed"
-        return "pending"
-
-    @property
-    def axes(self) -> tuple[str, ...]:
-        """Those of `AXES` that the run recorded; seconds are missing from tables made before they were kept."""
-        timed = all("seconds" in row for row in self.metrics)
-        return AXES if timed else tuple(axis for axis in AXES if axis != "seconds")
-
-    def spent(self, row: Mapping[str, Any], axis: str) -> float:
-        """What had been spent when a row of metrics or an evaluation was recorded."""
-        if axis == "seconds":
-            return self._seconds[min(int(row["step"]), len(self._seconds) - 1)]
-        return float(row["step"] if axis == "steps" else row["total_sampled_tokens"])
-
-    @cached_property
-    def _seconds(self) -> list[float]:
-        """Seconds of training up to each step, from step 0 on."""
-        steps = [
-            sum(seconds for phase, seconds in (row.get("seconds") or {}).items() if phase != "evaluate")
-            for row in self.metrics
-        ]
-        return [0.0, *np.cumsum(steps).tolist()]
-
-    @property
-    def steps(self) -> int:
-        """Rollout steps that were recorded."""
-        return int(self.metrics[-1]["step"]) if self.metrics else 0
-
-    @property
-    def sampled_tokens(self) -> int | None:
-        """Tokens sampled in training so far, discarded groups and greedy baselines included."""
-        return int(self.metrics[-1]["total_sampled_tokens"]) if self.metrics else None
-
-    def answers(self, split: str) -> NDArray[np.float64] | None:
-        """[Q, K]: right (1) or wrong (0), by question and sample, of all evaluations that `final` averages.
-
-        None where the evaluations do not tell, or not of the same questions.
-        """
-        tables = [row["correct"] for row in self.evals if row["split"] == split]
-        used = tables[-last_evaluations(len(tables)) :]
-        shapes = {(len(table), *{len(row) for row in table}) for table in used}
-        if len(shapes) != 1 or len(shapes.pop()) != 2:
-            return None
-        return np.concatenate([np.asarray(table, dtype=np.float64) for table in used], axis=1)
-
-    def questions(self, split: str) -> list[dict[str, Any]]:
-        """The questions of the last evaluation on `split`, with their responses; empty when there is none."""
-        last = next((evaluation for evaluation in reversed(self.evals) if evaluation["split"] == split), None)
-        return list(last.get("questions") or []) if last is not None else []
 
 
 @dataclass(frozen=True)
@@ -190,10 +97,10 @@ class Study:
         names: dict[str, None] = {}
         for run in self.runs:
             for row in run.metrics[:1] + run.metrics[-1:]:
-                names |= dict.fromkeys(_numbers(row))
+                names |= dict.fromkeys(numbers(row))
             for evaluation in run.evals:
                 split = evaluation["split"]
-                names |= dict.fromkeys(f"{split}/{key}" for key in _numbers(evaluation["summary"]))
+                names |= dict.fromkeys(f"{split}/{key}" for key in numbers(evaluation["summary"]))
         return tuple(name for name in names if name != "step")
 
     def run(self, arm: str, seed: int) -> Run | None:
@@ -221,9 +128,9 @@ class Study:
         split, _, name = key.rpartition("/")
         if split in self._splits:
             evaluations = [row for row in run.evals if row["split"] == split]
-            points = [(run.spent(row, axis), _numbers(row["summary"]).get(name)) for row in evaluations]
+            points = [(run.spent(row, axis), numbers(row["summary"]).get(name)) for row in evaluations]
         else:
-            points = [(run.spent(row, axis), _numbers(row).get(key)) for row in run.metrics]
+            points = [(run.spent(row, axis), numbers(row).get(key)) for row in run.metrics]
         table = np.array([(x, math.nan if y is None else y) for x, y in points], dtype=np.float64).reshape(-1, 2)
         return table[:, 0], table[:, 1]
 
@@ -274,7 +181,9 @@ class Study:
                 if spent["steps"]:
                     curves[key] = Curve(spent, self.curve(run.arm, run.seed, key)[1].tolist())
             cause = str(run.manifest.get("error") or "")
-            found.append(Trajectory(run.arm, run.seed, run.outcome, curves, cause, run.answers(suite)))
+            found.append(
+                Trajectory(run.arm, run.seed, run.outcome, curves, cause, run.answers(suite), run.families(suite))
+            )
         return tuple(found)
 
     def scores(self) -> dict[str, dict[int, float]]:
@@ -397,9 +306,9 @@ def load_study(path: Path | str) -> Study:
     if not file.is_file():
         raise StudyError(f"{path}: no study.json here, so this is not a study's folder{_studies_in(path)}")
     remedy = "the file is written once, before the first run; restore it, or start the study anew"
-    record = _read(file, remedy)
-    declaration = {**_DEFAULTS, **_entry(record, "declaration", dict, file, remedy)}
-    arms = _entry(record, "arms", dict, file, remedy)
+    record = read_object(file, remedy)
+    declaration = {**_DEFAULTS, **entry(record, "declaration", dict, file, remedy)}
+    arms = entry(record, "arms", dict, file, remedy)
     if "hash" in record and record["hash"] != seal(record["declaration"]):
         raise StudyError(f"{file}: the declaration is not the one that was hashed before the first run; {remedy}")
     for key in _DECLARED:
@@ -426,128 +335,13 @@ def load_study(path: Path | str) -> Study:
     )
 
 
-def read_run(folder: Path, arm: str, seed: int) -> Run | None:
-    """The run in `folder`, or None when it has not begun; raises DamagedRunError, and StudyError for another's run."""
-    try:
-        run = _read_run(folder, arm, seed)
-    except StudyError as error:
-        raise DamagedRunError(str(error)) from None
-    if run and (run.manifest.get("arm", arm), run.manifest.get("seed", seed)) != (arm, seed):
-        raise StudyError(
-            f"{folder / 'manifest.json'}: this is the manifest of arm {run.manifest.get('arm')!r}, seed "
-            f"{run.manifest.get('seed')!r}, in another run's folder; move it back, or remove the folder and run this "
-            "seed again"
-        )
-    return run
-
-
-def _read_run(folder: Path, arm: str, seed: int) -> Run | None:
-    file = folder / "manifest.json"
-    if not file.is_file():
-        if any(folder.glob("metrics.jsonl")) or any(folder.glob("eval/**/step=*.json")):
-            raise StudyError(f"{folder}: results without a manifest.json; {REMEDY}")
-        return None
-    manifest = _read(file, REMEDY)
-    status = manifest.get("status")
-    if status not in STATUSES:
-        raise StudyError(f"{file}: status {status!r} is not one of {', '.join(STATUSES)}; {REMEDY}")
-    if is_altered(manifest):
-        raise StudyError(f"{file}: altered; {REMEDY}")
-    if status == "finished" and "files" in manifest and (damage := find_damage(folder, manifest["files"])):
-        raise StudyError(f"{damage}; {REMEDY}")
-    metrics = _read_lines(folder / "metrics.jsonl", torn_tail=status != "finished", remedy=REMEDY)
-    evals = _read_evaluations(folder / "eval", REMEDY)
-    if status == "finished" and not evals:
-        raise StudyError(f"{folder}: the run is finished but has no evaluation in eval/; {REMEDY}")
-    return Run(arm, seed, status, folder, manifest, metrics, evals)
-
-
-def _read_lines(file: Path, *, torn_tail: bool, remedy: str) -> list[dict[str, Any]]:
-    """The rows of a metrics file, one per step; with `torn_tail` an unreadable last line is left out."""
-    if not file.is_file():
-        return []
-    lines = file.read_bytes().split(b"\n")
-    if lines[-1] == b"":
-        lines.pop()
-    rows: dict[int, dict[str, Any]] = {}
-    last = -1
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-            step = int(row["step"])
-            int(row["total_sampled_tokens"])
-        except (ValueError, TypeError, KeyError) as error:
-            if torn_tail and number == len(lines):
-                break
-            what = f"no {error}" if isinstance(error, KeyError) else str(error)
-            raise StudyError(f"{file}, line {number}: not a step's metrics ({what}); {remedy}") from None
-        # a resumed run replays the steps since its last checkpoint: what was written later stands
-        if step <= last:
-            rows = {earlier: kept for earlier, kept in rows.items() if earlier < step}
-        rows[step] = row
-        last = step
-    return list(rows.values())
-
-
-def _read_evaluations(folder: Path, remedy: str) -> list[dict[str, Any]]:
-    """The evaluations in order of steps, those of all splits together; the last of each keeps its questions."""
-    matches = ((_STEP_FILE.fullmatch(file.name), file) for file in folder.glob("**/step=*.json"))
-    files = sorted((int(match[1]), file) for match, file in matches if match)
-    evaluations: list[dict[str, Any]] = []
-    last: dict[str, dict[str, Any]] = {}
-    for _, file in files:
-        evaluation = _read(file, remedy)
-        for key, kind in (("step", int), ("split", str), ("total_sampled_tokens", int), ("summary", dict)):
-            _entry(evaluation, key, kind, file, remedy)
-        if evaluation["split"] in last:
-            last[evaluation["split"]].pop("questions", None)
-        last[evaluation["split"]] = evaluation
-        evaluation["correct"] = [
-            [bool(sample.get("correct")) for sample in question.get("samples", ())]
-            for question in evaluation.get("questions") or ()
-        ]
-        evaluations.append(evaluation)
-    return evaluations
-
-
-def _read(file: Path, remedy: str) -> dict[str, Any]:
-    """The JSON object in `file`."""
-    try:
-        value = json.loads(file.read_bytes())
-    except json.JSONDecodeError as error:
-        raise StudyError(f"{file}, line {error.lineno}: not valid JSON ({error.msg}); {remedy}") from None
-    except UnicodeDecodeError as error:
-        raise StudyError(f"{file}: not UTF-8 text ({error.reason}); {remedy}") from None
-    if not isinstance(value, dict):
-        raise StudyError(f"{file}: a JSON object was expected, not {type(value).__name__}; {remedy}")
-    return value
-
-
-def _entry(record: Mapping[str, Any], key: str, kind: type, file: Path, remedy: str) -> Any:
-    """`record[key]`, which must be there and be a `kind`."""
-    if not isinstance(record.get(key), kind):
-        raise StudyError(f"{file}: {key!r} is missing or not a {kind.__name__}; {remedy}")
-    return record[key]
-
-
-def _numbers(row: Mapping[str, Any], prefix: str = "") -> dict[str, float | None]:
-    """The numbers of a row by name, nested ones as `outer/inner`; what was not measured is None."""
-    numbers: dict[str, float | None] = {}
-    for key, value in row.items():
-        if isinstance(value, Mapping):
-            numbers |= _numbers(value, f"{prefix}{key}/")
-        elif value is None or isinstance(value, (int, float)):
-            numbers[prefix + key] = value
-    return numbers
-
-
 def _unplanned(path: Path, arms: Mapping[str, Any], seeds: list[int]) -> tuple[str, ...]:
     planned = {path / arm / f"seed={seed}" for arm in arms for seed in seeds}
     found = (manifest.parent for manifest in sorted(path.glob("*/seed=*/manifest.json")))
     return tuple(
         str(folder.relative_to(path))
         for folder in found
-        if folder not in planned and _SEED_FOLDER.fullmatch(folder.name)
+        if folder not in planned and SEED_FOLDER.fullmatch(folder.name)
     )
 
 

@@ -1,6 +1,5 @@
 """A study: arms x seeds under one recipe, declared before its first run."""
 
-import hashlib
 import json
 import platform
 import re
@@ -21,7 +20,7 @@ from core.evaluation import suites_at
 from core.policy import locate
 from core.recipe import Recipe
 from core.registry import REGISTRIES
-from core.store import read_json, write_json
+from core.store import read_json, seal, write_json
 from experiments.ablate.settings import Ablation, declared_ablation
 from experiments.declaration import Arm, StudySettings
 from experiments.tune.tuned import PARAMETER, tuned_rates
@@ -74,7 +73,7 @@ class Study:
     @property
     def hash(self) -> str:
         """Digest of the declaration."""
-        return hashlib.blake2b(json.dumps(self.declaration).encode(), digest_size=8).hexdigest()
+        return seal(self.declaration)
 
     def card(self, label: str) -> dict[str, str]:
         """The arm's axis card, and what its providers cost."""
@@ -119,12 +118,11 @@ class Study:
         """Write the study file before the first run; refuse a folder in which another study was declared."""
         path = folder / "study.json"
         if path.is_file():
-            before = read_json(path)
-            if before.get("hash") != self.hash:
-                now = json.loads(json.dumps(self.declaration))
-                changed = [k for k in now if before.get("declaration", {}).get(k) != now[k]]
+            before, now = read_json(path).get("declaration", {}), json.loads(json.dumps(self.declaration))
+            changed = [k for k in before.keys() | now.keys() if before.get(k) != now.get(k)]
+            if changed:
                 raise GrpoLabError(
-                    f"{folder} holds a study that was declared otherwise (different: {', '.join(changed)}). A "
+                    f"{folder} holds a study that was declared otherwise (different: {', '.join(sorted(changed))}). A "
                     "declaration is not changed once runs exist, seeds included: give another --out or compare.name, "
                     "or remove the folder"
                 )

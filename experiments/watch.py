@@ -24,8 +24,9 @@ from rich.text import Text
 
 from core.errors import GrpoLabError
 from experiments.report.tables import metric_name, no_verdict, number_text, unit, value_text, verdict_table
-from experiments.results import Run, Study, load_study
+from experiments.results import Study, load_study
 from experiments.statistics import Analysis, Judgement
+from experiments.stored_run import Run
 
 Render: TypeAlias = Callable[[Study, Judgement | None], str]
 

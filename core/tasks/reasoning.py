@@ -44,6 +44,8 @@ class ReasoningGym:
     turns: tuple[tuple[str, str], ...]
     rewards: tuple[Part, ...] = (verified,)
     suites: tuple[str, ...] = ("test",)
+    mixed: bool = False
+    """Whether questions come from several data sets (`composite`), which are then their families."""
 
     def problem(self, split: str, seed: int, index: int) -> Problem:
         """Problem `index` of the stream that `seed` picks; raises on an unknown split.
@@ -64,7 +66,9 @@ class ReasoningGym:
             attempt += 1
         messages = [{"role": role, "content": content} for role, content in (*self.turns, ("user", question))]
         score = lambda answer: self.dataset.score_answer(answer=answer, entry=entry)  # noqa: E731
-        return Problem(messages, str(entry["answer"]), index, {"score": score})
+        source = str(entry["metadata"]["source_dataset"])
+        # of one data set alone all questions would be one family, as if there were a single question
+        return Problem(messages, str(entry["answer"]), index, {"score": score}, source if self.mixed else "")
 
 
 def _digest(text: str) -> bytes:
@@ -75,15 +79,23 @@ def _digest(text: str) -> bytes:
 def reasoning_gym(
     *, dataset: str = REQUIRED, parameters: Mapping[str, Any] | None = None, turns: Sequence[tuple[str, str]] = ()
 ) -> ReasoningGym:
-    """Any generator of reasoning-gym: its name, its parameters, and (role, content) chat turns before each question."""
+    """Any generator of reasoning-gym: its name, its parameters, and (role, content) chat turns before each question.
+
+    `composite` mixes several: `parameters = {'datasets': [{'name': 'chain_sum', 'weight': 1, 'config': {}}, ...]}`.
+    """
     try:
         package = importlib.import_module("reasoning_gym")
     except ImportError as error:
         raise GrpoLabError(
             "the task reasoning_gym needs its package: make real, or pip install reasoning-gym"
         ) from error
+    given = dict(parameters or {})
     try:
-        made = package.create_dataset(dataset, seed=0, size=1, **dict(parameters or {}))
+        if dataset == "composite":
+            spec = importlib.import_module("reasoning_gym.composite").DatasetSpec
+            given["datasets"] = [spec(**each) for each in given.get("datasets", ())]
+        made = package.create_dataset(dataset, seed=0, size=1, **given)
     except (ValueError, TypeError, AssertionError) as error:
         raise GrpoLabError(f"reasoning_gym.dataset = {dataset!r} with {dict(parameters or {})}: {error}") from error
-    return ReasoningGym(made, tuple((str(role), str(content)) for role, content in turns))
+    shown = tuple((str(role), str(content)) for role, content in turns)
+    return ReasoningGym(made, shown, mixed=dataset == "composite")

@@ -29,6 +29,7 @@ from core.recipe import Recipe
 from core.store import read_json
 from experiments.statistics import minimum_detectable_effect, seeds_needed
 from experiments.statistics.wording import T_SEEDS
+from experiments.stored_run import SEED_FOLDER
 from experiments.study import Study, facts, operative
 
 PROBE_STEPS: Final = 2
@@ -98,6 +99,8 @@ def earlier_paces(study: Study, out: Path) -> dict[str, Pace]:
     hardware = facts(study.config, study.settings.arms[0], 0)["hardware"]
     found: dict[str, list[Pace]] = {}
     for file in sorted(out.glob("*/*/seed=*/manifest.json")):
+        if not SEED_FOLDER.fullmatch(file.parent.name):
+            continue  # a damaged run that was set aside
         with suppress(GrpoLabError):  # somebody else's broken file is not this study's concern
             manifest = read_json(file)
             label = texts.get(manifest.get("identity", {}).get("config", ""))

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import Console
-    from rich.table import Table as RichTable
+    from rich.table import Table
 
     from experiments.report.tables import Unit
     from experiments.statistics import Analysis, Judgement
@@ -81,7 +81,7 @@ def run_tables(options: argparse.Namespace) -> int:
 def show(judgement: "Judgement", title: str, console: "Console") -> None:
     """The verdicts as a table and in words, then warnings and notes."""
     analysis = judgement.analysis
-    console.print(verdicts(analysis, title))
+    console.print(verdicts(judgement, title))
     for comparison in analysis.comparisons:
         console.print(comparison.sentence, highlight=False, markup=False)
     for warning in judgement.warnings:
@@ -90,59 +90,30 @@ def show(judgement: "Judgement", title: str, console: "Console") -> None:
         console.print(f"note: {note}", highlight=False, markup=False)
 
 
-def verdicts(analysis: "Analysis", title: str) -> "RichTable":
+def verdicts(judgement: "Judgement", title: str) -> "Table":
     """One row for each comparison, the means of both arms beside it."""
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
     from experiments.report.tables import (
-        MARKS,
-        STYLES,
-        difference_text,
-        interval_of,
-        number_text,
-        p_text,
-        test_name,
+        compared_means,
+        comparison_cells,
+        level_text,
+        terminal_table,
+        tests_told,
         value_text,
-        verdict_text,
     )
 
-    measure = unit_of(analysis)
-    table = RichTable(
-        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title=f"{title}: {analysis.metric}",
-        title_justify="left", title_style="bold", caption_justify="left",
-    )  # fmt: skip
-    means = {each.arm: each.mean for each in analysis.arms}
+    analysis, measure = judgement.analysis, unit_of(judgement.analysis)
+    table = terminal_table(f"{title}: {analysis.metric}")
     table.add_column("arm", overflow="fold", max_width=20, min_width=6)
-    for column in ("n", "mean", f"difference, {100 * (1 - analysis.alpha):g} %", "adj. p", "g_z"):
+    for column in ("n", "mean", f"difference, {level_text(judgement)}".replace("\u00a0", " "), "adj. p", "g_z"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("verdict", min_width=14, overflow="fold")
-    table.add_row(
-        analysis.baseline,
-        str(len(analysis.seeds)),
-        value_text(means[analysis.baseline], measure),
-        "",
-        "",
-        "",
-        "baseline",
-    )
+    base = next(each for each in analysis.arms if each.arm == analysis.baseline)
+    table.add_row(base.arm, str(base.n), value_text(base.mean, measure), "", "", "", "baseline")
     for each in analysis.comparisons:
-        low, high = interval_of(each)
-        interval = "" if low is None else f" [{difference_text(low, measure)}, {difference_text(high, measure)}]"
         against = each.arm if each.baseline == analysis.baseline else f"{each.arm} vs {each.baseline}"
-        table.add_row(
-            against,
-            str(each.n),
-            value_text(means[each.arm], measure),
-            difference_text(each.mean_difference, measure) + interval,
-            p_text(each.adjusted_p) if test_name(each) else "–",
-            number_text(each.g_z, 2, signed=True),
-            Text(f"{MARKS[each.verdict]} {verdict_text(each)}", style=STYLES.get(each.verdict, "")),
-        )
-    tests = {test_name(each) for each in analysis.comparisons} - {""}
-    if tests:
-        table.caption = f"adj. p: {', '.join(sorted(tests))}. Differences are paired by seed."
+        mean = value_text(compared_means(judgement, each)[0], measure)
+        table.add_row(against, str(each.n), mean, *comparison_cells(each, measure))
+    table.caption = tests_told(analysis)
     return table
 
 

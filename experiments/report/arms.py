@@ -8,7 +8,8 @@ from experiments.report.figures import Style
 from experiments.report.grid import scrolling
 from experiments.report.markup import arm_name, section
 from experiments.report.tables import listed, plain_text
-from experiments.results import Run, Study
+from experiments.results import Study
+from experiments.stored_run import Run
 
 
 def cards_section(study: Study, styles: Mapping[str, Style]) -> str:

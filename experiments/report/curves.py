@@ -11,7 +11,8 @@ from experiments.report.drawing import Scale, band, frame, line, mark, spanning,
 from experiments.report.figures import Style
 from experiments.report.markup import figure, legend, section
 from experiments.report.tables import PLAIN, Unit, axis_words, counted, metric_name, number_text, tick_text, unit
-from experiments.results import AXES, Study
+from experiments.results import Study
+from experiments.stored_run import AXES
 
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 Panel = tuple[str, str, Unit]

@@ -2,16 +2,34 @@
 
 import zlib
 from collections.abc import Mapping
+from html import escape
 
 import numpy as np
 
 from experiments.report.drawing import band, frame, line, mark, shortened, spanning, svg, text, width_of
 from experiments.report.figures import Style
 from experiments.report.markup import figure, legend, section
-from experiments.report.tables import Unit, common_scores, counted, level_text, metric_name, tick_text, unit, value_text
+from experiments.report.tables import (
+    Unit,
+    common_scores,
+    counted,
+    difference_text,
+    level_text,
+    metric_name,
+    tick_text,
+    unit,
+    value_text,
+)
 from experiments.results import Study
 from experiments.statistics import Judgement
-from experiments.statistics.bootstrap import LEAST_SEEDS, TRUSTED_SEEDS, IqmEstimate, iqm_intervals, performance_profile
+from experiments.statistics.bootstrap import (
+    LEAST_SEEDS,
+    TRUSTED_SEEDS,
+    IqmEstimate,
+    iqm_differences,
+    iqm_intervals,
+    performance_profile,
+)
 
 
 def distribution_section(study: Study, judgement: Judgement | None, styles: Mapping[str, Style]) -> str:
@@ -35,10 +53,21 @@ def distribution_section(study: Study, judgement: Judgement | None, styles: Mapp
             about += f"<strong>Approximate</strong>: with {counted(n, 'seed')} they are too narrow. "
     about += "No verdict rests on them."
     rough = " (approximate)" if LEAST_SEEDS <= n < TRUSTED_SEEDS else ""
-    panels = figure(_iqm_figure(estimates, styles, measure, analysis.metric), f"Interquartile means{rough}")
+    against = iqm_differences(scores, analysis.baseline, 1 - analysis.alpha, rng=_generator(study))
+    told = "; ".join(_against(arm, each, measure) for arm, each in against.items())
+    panels = figure(
+        _iqm_figure(estimates, styles, measure, analysis.metric),
+        escape(f"Interquartile means{rough}. Less {analysis.baseline}'s: {told}", quote=False),
+    )
     panels += figure(_profile_figure(study, judgement, styles, measure), f"Share of runs that reach a score{rough}")
     shown = legend(study, {arm: styles[arm] for arm in study.arms})
     return section("Beyond the mean", shown, f'<div class="panels">{panels}</div>', about=about)
+
+
+def _against(arm: str, each: IqmEstimate, measure: Unit) -> str:
+    """An arm's interquartile mean less the baseline's, with its interval."""
+    within = each.interval and " to ".join(difference_text(end, measure) for end in each.interval)
+    return f"{arm} {difference_text(each.value, measure)}" + (f" ({within})" if within else "")
 
 
 def _generator(study: Study) -> np.random.Generator:

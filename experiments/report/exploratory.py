@@ -15,6 +15,7 @@ def exploratory_section(judgement: Judgement | None, styles: Mapping[str, Style]
     if judgement is None or not judgement.exploratory:
         return ""
     points = any(_unit(each.quantity).difference for each in judgement.exploratory)
+    timed = any(each.reached for each in judgement.exploratory)
     columns = (
         column("quantity", "quantity"),
         column("arm", "arm"),
@@ -22,6 +23,7 @@ def exploratory_section(judgement: Judgement | None, styles: Mapping[str, Style]
         column("n", "n", numeric=True),
         column("difference", "difference", numeric=True, note="shares in points" if points else ""),
         Column(("interval_low", "interval_high"), f"{level_text(judgement)} interval", numeric=True),
+        *([column("reached", "reached", note="arm / against")] if timed else []),
         column("test", "test"),
         column("p", "p", numeric=True),
         column("q", "q", numeric=True),
@@ -37,6 +39,7 @@ def exploratory_section(judgement: Judgement | None, styles: Mapping[str, Style]
                 number(each.n, str(each.n)),
                 number(measure.scale * each.mean_difference, difference_text(each.mean_difference, measure)),
                 Cell(interval_text(each.interval, measure), each.interval or (None, None)),
+                *([said(_shares(each.reached))] if timed else []),
                 said(each.test),
                 number(each.p, p_text(each.p), escape(p_text(each.p))),
                 number(each.q, p_text(each.q), escape(p_text(each.q))),
@@ -48,6 +51,11 @@ def exploratory_section(judgement: Judgement | None, styles: Mapping[str, Style]
     )
     table = to_html(Grid(columns, tuple(rows)), "Exploratory comparisons")
     return section("Exploratory", f'<div class="exploratory">{table}</div>', about=about)
+
+
+def _shares(reached: tuple[float, float] | None) -> str:
+    """Shares of the runs that reached the threshold within the budget."""
+    return "" if reached is None else " / ".join(f"{100 * share:.0f} %" for share in reached)
 
 
 def _unit(quantity: str) -> Unit:

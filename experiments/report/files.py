@@ -7,8 +7,9 @@ from pathlib import Path
 from experiments.report.exported import comparison_grid, seed_grid
 from experiments.report.grid import latex_text, to_csv, to_latex, to_markdown
 from experiments.report.tables import budget_text, margin_text, metric_name, unit
-from experiments.results import Study, StudyError
+from experiments.results import Study
 from experiments.statistics import Judgement
+from experiments.stored_run import StudyError
 
 _SCORES = ("arm", "seed", "score", "status", "imputed")
 

@@ -1,6 +1,7 @@
 """Section of the report: how much of the noise of a difference is seeds, questions and samples."""
 
 from collections.abc import Mapping
+from html import escape
 
 from experiments.report.figures import Style
 from experiments.report.grid import Grid, column, number, said, to_html
@@ -46,7 +47,13 @@ def noise_section(judgement: Judgement | None, styles: Mapping[str, Style]) -> s
     about = (
         "The variance of the mean difference by where it comes from, estimated from the answers to single questions; "
         "and the standard error that twice as many seeds, questions or samples a question would leave. A claim about "
-        "these very questions has no question term."
+        "these very questions has no question term. " + _advice(judgement)
     )
     table = to_html(Grid(columns, tuple(rows)), "Variance components")
     return section("Where the noise comes from", table, about=about) if rows else ""
+
+
+def _advice(judgement: Judgement) -> str:
+    """Where more samples a question would still help."""
+    found = [f"{arm} vs {base}: {each.advice}" for (arm, base), each in judgement.variances.items()]
+    return escape("; ".join(found)) + "."

@@ -27,8 +27,9 @@ from experiments.report.style import CSS
 from experiments.report.tables import listed, metric_name
 from experiments.report.tuning import tuning_section
 from experiments.report.verdicts import declared_section, headline_section, verdicts_section
-from experiments.results import Study, StudyError
+from experiments.results import Study
 from experiments.statistics import Judgement
+from experiments.stored_run import StudyError
 
 
 def write_report(study: Study, judgement: Judgement | None, path: Path) -> Path:

@@ -10,7 +10,8 @@ from experiments.report.figures import Style
 from experiments.report.grid import scrolling
 from experiments.report.markup import arm_name, section
 from experiments.report.tables import counted, number_text
-from experiments.results import Study, StudyError
+from experiments.results import Study
+from experiments.stored_run import StudyError
 
 LONGEST_RESPONSE = 1200  # characters; what is cut is said
 QUESTIONS = 4

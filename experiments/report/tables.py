@@ -288,19 +288,43 @@ def no_verdict(study: Study) -> str:
     return f"Nothing to compare yet: that takes {needed}. Finished: {done}.{goes_on}"
 
 
+def terminal_table(title: str) -> Table:
+    """An empty table for a terminal of 80 columns."""
+    return Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=0,  # the box already puts a space between columns
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        caption_justify="left",
+    )
+
+
+def comparison_cells(each: Comparison, measure: Unit) -> tuple[str, str, str, Text]:
+    """Difference with its interval, adjusted p, effect size and verdict."""
+    low, high = interval_of(each)
+    interval = "" if low is None else f" [{difference_text(low, measure)}, {difference_text(high, measure)}]"
+    return (
+        difference_text(each.mean_difference, measure) + interval,
+        p_text(each.adjusted_p) if test_name(each) else "–",
+        number_text(each.g_z, 2, signed=True),
+        Text(f"{MARKS[each.verdict]} {verdict_text(each)}", style=STYLES.get(each.verdict, "")),
+    )
+
+
+def tests_told(analysis: Analysis) -> str | None:
+    """What the adjusted p of a table come from, for its caption."""
+    tests = {test_name(each) for each in analysis.comparisons} - {""}
+    return f"adj. p: {', '.join(sorted(tests))}. Differences are paired by seed." if tests else None
+
+
 def verdict_table(judgement: Judgement | None, study: Study) -> Table:
     """The verdict table for a terminal of 80 columns; without a judgement, the means alone."""
     metric = study.plan.metric
     measure = unit(metric)
     analysis = judgement.analysis if judgement is not None else None
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=0,  # the box already puts a space between columns
-        title=f"{study.name}: {metric_name(metric)}",
-        title_justify="left",
-        title_style="bold",
-    )
+    table = terminal_table(f"{study.name}: {metric_name(metric)}")
     table.add_column("arm", overflow="fold", max_width=20, min_width=6)
     table.add_column("n", justify="right", no_wrap=True)
     table.add_column("mean", justify="right", no_wrap=True)
@@ -321,27 +345,16 @@ def verdict_table(judgement: Judgement | None, study: Study) -> Table:
             str(n) if row.finished == row.planned else f"{n}/{row.planned}",
             value_text(mean, measure, suffix=False),
         ]
+        tokens = thousands(row.sampled_tokens)
         if each is not None:
-            interval = ""
-            if each.interval is not None:
-                interval = f" [{', '.join(difference_text(end, measure) for end in each.interval)}]"
-            cells += [
-                difference_text(each.mean_difference, measure) + interval,
-                p_text(each.adjusted_p) if test_name(each) else "–",
-                number_text(each.g_z, 2, signed=True),
-            ]
+            *compared, verdict = comparison_cells(each, measure)
+            cells += [*compared, tokens, verdict]
         elif analysis is not None:
-            cells += ["", "", ""]
-        cells += [thousands(row.sampled_tokens)]
-        if each is not None:
-            cells.append(Text(f"{MARKS[each.verdict]} {verdict_text(each)}", style=STYLES.get(each.verdict, "")))
-        elif analysis is not None:
-            cells.append("baseline" if row.arm == analysis.baseline else "no finished run")
+            cells += ["", "", "", tokens, "baseline" if row.arm == analysis.baseline else "no finished run"]
+        else:
+            cells.append(tokens)
         table.add_row(*cells)
-    tests = {test_name(each) for each in analysis.comparisons} - {""} if analysis is not None else set()
-    if tests:
-        table.caption = f"adj. p: {', '.join(sorted(tests))}. Differences are paired by seed."
-        table.caption_justify = "left"
+    table.caption = tests_told(analysis) if analysis is not None else None
     return table
 
 

@@ -25,7 +25,7 @@ from experiments.statistics.effects import hedges_j, probability_of_improvement,
 from experiments.statistics.multiplicity import holm, max_t
 from experiments.statistics.paired import TINY, paired_t, tost, wilcoxon_exact
 from experiments.statistics.power import minimum_detectable_effect
-from experiments.statistics.samples import Array, check_level, differences, is_constant
+from experiments.statistics.samples import Array, check_level, differences, is_constant, mean_difference
 from experiments.statistics.scalars import interquartile_mean
 from experiments.statistics.sign_flips import sign_flip_interval, sign_flip_p
 from experiments.statistics.two_level import crossed_t
@@ -53,6 +53,7 @@ def analyze(
     family: Family = "baseline",
     higher_is_better: bool = True,
     cells: Mapping[str, Mapping[int, ArrayLike]] | None = None,
+    families: Sequence[str] | None = None,
     planned: int | None = None,
     seed: int = 0,
 ) -> Analysis:
@@ -66,7 +67,8 @@ def analyze(
     starts the generator of the random flips; all comparisons share the flips.
 
     `cells` makes the claim one about questions like these, not these questions: {arm: {seed: score of each question}},
-    whose means are `scores`. Seeds and questions are then both a sample, and `crossed_t` decides at any n.
+    whose means are `scores`. Seeds and questions are then both a sample, and `crossed_t` decides at any n. `families`
+    [Q] names the template or source of each question, where related ones are to count as one.
 
     `planned`: how many comparisons were declared, where not all can be made yet; p by t is adjusted for so many.
 
@@ -86,7 +88,14 @@ def analyze(
     measured = [_measure(pair, table, rule, seed) for pair in pairs]
     if cells is not None:
         answers = {arm: np.array([cells[arm][s] for s in seeds], dtype=np.float64) for arm in table}
-        measured = [_over_questions(c, differences(answers[c.arm], answers[c.baseline]), rule) for c in measured]
+        measured = [
+            _over_questions(c, differences(answers[c.arm], answers[c.baseline]), rule, families) for c in measured
+        ]
+        if families:
+            notes.append(
+                f"Questions come in {len(set(families))} families, which take their place in the test: differences are "
+                "means over families of the mean over a family's questions."
+            )
     comparisons = _decide(measured, _columns(pairs, table), rule, seed)
     small_n = small_n_note(rule, comparisons)
     notes += [small_n] if small_n else []
@@ -175,7 +184,7 @@ def _measure(pair: tuple[str, str], table: Mapping[str, Array], rule: Rule, seed
     testable = n >= T_SEEDS and not constant
     no_evidence = 1.0 if n >= T_SEEDS else None
 
-    mean = float(d.mean())
+    mean = mean_difference(d)
     sd = None if n < 2 else 0.0 if constant else float(d.std(ddof=1))
     d_z = mean / sd if sd else None
     p_t, interval = paired_t(d, 1 - rule.alpha) if testable else (no_evidence, None)
@@ -213,18 +222,20 @@ def _measure(pair: tuple[str, str], table: Mapping[str, Array], rule: Rule, seed
     )
 
 
-def _over_questions(c: Comparison, cells: Array, rule: Rule) -> Comparison:
+def _over_questions(c: Comparison, cells: Array, rule: Rule, families: Sequence[str] | None) -> Comparison:
     """The comparison with seeds and questions both random; cells [S, Q] are its differences."""
     if c.interval is None:
         return c
-    crossed = crossed_t(cells, 1 - rule.alpha)
+    crossed = crossed_t(cells, 1 - rule.alpha, families)
+    simultaneous = crossed_t(cells, 1 - rule.family_alpha, families).interval
+    mean = crossed.mean if families else c.mean_difference
     p_equivalence = 1.0
     if crossed.df is not None:
         p_equivalence = float(special.stdtr(crossed.df, (abs(crossed.mean) - rule.margin) / crossed.standard_error))
     return dataclasses.replace(
-        c, p_t=crossed.p, interval=crossed.interval, flip_interval=None, p_flip=None, p_wilcoxon=None,
-        simultaneous_interval=crossed_t(cells, 1 - rule.family_alpha).interval, p_equivalence=max(p_equivalence, TINY),
-        detectable=None, seeds_for_margin=None, seeds_for_margin_high=None,
+        c, mean_difference=mean, p_t=crossed.p, interval=crossed.interval, flip_interval=None, p_flip=None,
+        p_wilcoxon=None, simultaneous_interval=simultaneous, p_equivalence=max(p_equivalence, TINY), detectable=None,
+        seeds_for_margin=None, seeds_for_margin_high=None,
     )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ RESAMPLES = 10_000
 
 @dataclass(frozen=True)
 class IqmEstimate:
-    """Interquartile mean of n runs; `interval` is None below 5 seeds and where all scores agree."""
+    """Interquartile mean of n runs, or a difference of two; no `interval` below 5 seeds and where all scores agree."""
 
     n: int
     value: float
@@ -122,6 +122,38 @@ def iqm_intervals(
             interval = float(low), float(high)
         estimates[arm] = IqmEstimate(n, interquartile_mean(x), interval)
     return estimates
+
+
+def iqm_differences(
+    scores: Mapping[str, ArrayLike],
+    baseline: str,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    *,
+    rng: np.random.Generator,
+) -> dict[str, IqmEstimate]:
+    """IQM of each other arm less the IQM of `baseline`, with its percentile bootstrap interval.
+
+    Seeds are resampled as in `iqm_intervals`, the same for both arms, so that what a seed does to both cancels.
+    `interval` is None below 5 seeds and where the arms differ by the same on every seed. ValueError as
+    `iqm_intervals`, and for a baseline that is no arm.
+    """
+    table = _table(scores, "iqm_differences")
+    _check(level, resamples)
+    if baseline not in table:
+        raise ValueError(f"iqm_differences: unknown baseline {baseline!r}; the arms are {', '.join(table)}")
+    n = table[baseline].size
+    rows = _rows(n, resamples, rng)
+    drawn = {arm: np.sort(x[rows], axis=1)[:, n // 4 : n - n // 4].mean(axis=1) for arm, x in table.items()}
+    estimates = {}
+    for arm in table.keys() - {baseline}:
+        x, y = table[arm], table[baseline]
+        interval = None
+        if n >= LEAST_SEEDS and not is_constant(differences(x, y)):
+            low, high = _quantiles(drawn[arm] - drawn[baseline], level)
+            interval = float(low), float(high)
+        estimates[arm] = IqmEstimate(n, interquartile_mean(x) - interquartile_mean(y), interval)
+    return {arm: estimates[arm] for arm in table if arm != baseline}
 
 
 def performance_profile(

@@ -1,17 +1,21 @@
 """What was not declared: other scalars of the metric, and other metrics. No verdict follows from it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 
 from experiments.statistics.exploratory import benjamini_hochberg
 from experiments.statistics.paired import paired_t, wilcoxon_exact
 from experiments.statistics.runs import SCALARS, Plan, Trajectory
-from experiments.statistics.samples import Interval, differences, is_constant
+from experiments.statistics.samples import Interval, differences, is_constant, mean_difference
 from experiments.statistics.scalars import drawdown, final, time_to
 from experiments.statistics.wording import T_SEEDS
+
+Table: TypeAlias = dict[str, dict[int, float]]
 
 
 @dataclass(frozen=True)
@@ -27,49 +31,65 @@ class Exploratory:
     test: str
     p: float
     q: float
+    reached: tuple[float, float] | None = None
+    """Of the time to a threshold: the shares of the runs, arm's and baseline's, that reached it within the budget."""
 
 
 def explore(plan: Plan, runs: Sequence[Trajectory], budget: float) -> tuple[Exploratory, ...]:
     """Other scalars of the metric, and other metrics: finished runs only, one Benjamini-Hochberg family."""
     done = [run for run in runs if run.status == "finished"]
-    quantities: dict[str, dict[str, dict[int, float]]] = {}
-
-    def add(name: str, metric: str, reduce: Callable[[Sequence[float], Sequence[float]], float]) -> None:
-        for run in done:
-            curve = run.curves.get(metric)
-            if curve is None or plan.axis not in curve.spent:
-                continue
-            known = curve.measured
-            if known.values:
-                try:
-                    value = reduce(known.spent[plan.axis], known.values)
-                except ValueError:  # measured too rarely for this scalar
-                    continue
-                quantities.setdefault(name, {}).setdefault(run.arm, {})[run.seed] = value
-
+    quantities: dict[str, Table] = {}
     for scalar in SCALARS.keys() - {plan.scalar}:
-        add(f"{plan.metric}, {scalar}", plan.metric, partial(SCALARS[scalar], common_budget=budget))
-    add(f"{plan.metric}, drawdown", plan.metric, lambda x, y: drawdown(x, y, budget, plan.higher_is_better))
+        reduce = partial(SCALARS[scalar], common_budget=budget)
+        quantities[f"{plan.metric}, {scalar}"] = _table(plan, done, plan.metric, reduce)
+    quantities[f"{plan.metric}, drawdown"] = _table(
+        plan, done, plan.metric, lambda x, y: drawdown(x, y, budget, plan.higher_is_better)
+    )
+    time_name = f"{plan.axis.replace('_', ' ')} to {plan.metric} {plan.threshold or 0:g}"
+    reached: Table = {}
     if plan.threshold is not None:
-        level, up = plan.threshold, plan.higher_is_better
-        name = f"{plan.axis.replace('_', ' ')} to {plan.metric} {level:g}"
-        add(name, plan.metric, lambda x, y: time_to(x, y, budget, level, up).time)
-        for run in runs:  # a failed run never got there: censored at the budget like any other that did not
-            if run.status == "failed" and name in quantities:
-                quantities[name].setdefault(run.arm, {})[run.seed] = budget
+        quantities[time_name], reached = _times(plan, runs, plan.threshold, budget)
     for metric in dict.fromkeys(metric for run in done for metric in run.curves if metric != plan.metric):
-        add(f"{metric}, final", metric, lambda x, y: final(x, y, budget))
-    rows = []
-    for quantity, table in quantities.items():
-        ranked = quantity.startswith(f"{plan.axis.replace('_', ' ')} to ")  # censored at the budget: ranks, no t
-        rows += [
-            row for arm in table if arm != plan.baseline and plan.baseline in table
-            if (row := _explored(quantity, arm, plan, table, ranked)) is not None
-        ]  # fmt: skip
+        quantities[f"{metric}, final"] = _table(plan, done, metric, partial(final, common_budget=budget))
+    rows = [
+        row for quantity, table in quantities.items() for arm in table if arm != plan.baseline
+        and plan.baseline in table and (row := _explored(quantity, arm, plan, table, quantity == time_name)) is not None
+    ]  # fmt: skip
     if not rows:
         return ()
     q = benjamini_hochberg([row.p for row in rows]).tolist()
-    return tuple(replace(row, q=each) for row, each in zip(rows, q, strict=True))
+    shares = {arm: sum(row.values()) / len(row) for arm, row in reached.items()}
+    return tuple(
+        replace(row, q=each, reached=(shares[row.arm], shares[row.baseline]) if row.quantity == time_name else None)
+        for row, each in zip(rows, q, strict=True)
+    )
+
+
+def _table(
+    plan: Plan, done: Sequence[Trajectory], metric: str, reduce: Callable[[Sequence[float], Sequence[float]], float]
+) -> Table:
+    """{arm: {seed: number}}, where the metric was measured often enough."""
+    table: Table = {}
+    for run in done:
+        curve = run.curves.get(metric)
+        if curve is None or plan.axis not in curve.spent or not curve.measured.values:
+            continue
+        with suppress(ValueError):  # measured too rarely for this scalar
+            table.setdefault(run.arm, {})[run.seed] = reduce(curve.measured.spent[plan.axis], curve.measured.values)
+    return {arm: row for arm, row in table.items() if row}
+
+
+def _times(plan: Plan, runs: Sequence[Trajectory], threshold: float, budget: float) -> tuple[Table, Table]:
+    """Budgets at which runs reached the threshold, capped at the common one, and whether they did (1 or 0)."""
+    done = [run for run in runs if run.status == "finished"]
+    up = plan.higher_is_better
+    times = _table(plan, done, plan.metric, lambda x, y: time_to(x, y, budget, threshold, up).time)
+    reached = _table(plan, done, plan.metric, lambda x, y: time_to(x, y, budget, threshold, up).reached)
+    for run in runs:  # a failed run never got there: censored at the budget like any other that did not
+        if run.status == "failed":
+            times.setdefault(run.arm, {})[run.seed] = budget
+            reached.setdefault(run.arm, {})[run.seed] = 0.0
+    return times, reached
 
 
 def _explored(
@@ -85,4 +105,4 @@ def _explored(
     if ranked:
         p, interval = wilcoxon_exact(d), None
     test = "Wilcoxon signed rank, exact" if ranked else "paired t"
-    return Exploratory(quantity, arm, plan.baseline, len(seeds), float(d.mean()), interval, test, p, q=1.0)
+    return Exploratory(quantity, arm, plan.baseline, len(seeds), mean_difference(d), interval, test, p, q=1.0)

@@ -152,7 +152,7 @@ def _analysis(
         table, baseline=plan.baseline, metric=plan.metric, axis=axis, alpha=plan.alpha, margin=plan.margin,
         family=plan.family, higher_is_better=plan.higher_is_better,
         planned=arms - 1 if plan.family == "baseline" else arms * (arms - 1) // 2,
-        cells=_cells(runs, table) if plan.questions == "population" else None,
+        cells=_cells(runs, table) if plan.questions == "population" else None, families=_families(runs),
     )  # fmt: skip
     gone = _removed(runs, policy)
     return _unranked(analysis, len(gone), len(plan.seeds)) if _too_many(plan, gone) else analysis
@@ -223,6 +223,13 @@ def _cells(runs: Sequence[Trajectory], table: Mapping[str, Mapping[int, float]])
                     f"{score:.6g}; a claim about questions like these is about their mean"
                 )
     return cells
+
+
+def _families(runs: Sequence[Trajectory]) -> tuple[str, ...] | None:
+    """The family of each question, where all runs name the same and there are several."""
+    named = {run.families for run in runs if run.status == "finished"}
+    found = named.pop() if len(named) == 1 else None
+    return found if found and len(set(found)) > 1 else None
 
 
 def _axes(plan: Plan, runs: Sequence[Trajectory]) -> list[str]:

@@ -17,7 +17,15 @@ from numpy.typing import ArrayLike, NDArray
 from experiments.statistics.looks import Scores, Stop, check_rows
 from experiments.statistics.multiplicity import holm
 from experiments.statistics.paired import TINY
-from experiments.statistics.samples import Array, Interval, check_level, differences, is_constant, sample
+from experiments.statistics.samples import (
+    Array,
+    Interval,
+    check_level,
+    differences,
+    is_constant,
+    mean_difference,
+    sample,
+)
 from experiments.statistics.verdict import Family, Verdict
 from experiments.statistics.wording import T_SEEDS
 
@@ -117,8 +125,9 @@ class RaceDecision:
 
     `e_value` is E_n and `largest_e_value` the largest so far, on which `p_anytime` rests. `adjusted_p_anytime` is
     Holm over the baseline family, min(1, m p) over all pairs. The intervals are anytime ones at 1 - α and 1 - α/m;
-    None if every shift is rejected. No fixed-n p is here: it would not survive looking. `smaller_than_margin`:
-    better or worse, yet equivalent within the margin.
+    None if every shift is rejected. `p_bayes`, the anytime p of a Gaussian Bayes factor, is a cross-check that holds
+    for normal differences only; it decides nothing. No fixed-n p is here: it would not survive looking.
+    `smaller_than_margin`: better or worse, yet equivalent within the margin.
     """
 
     arm: str
@@ -128,6 +137,7 @@ class RaceDecision:
     e_value: float
     largest_e_value: float
     p_anytime: float
+    p_bayes: float
     adjusted_p_anytime: float
     interval: Interval | None
     simultaneous_interval: Interval | None
@@ -310,10 +320,11 @@ def _describe(track: _Track, adjusted: float, rule: _Rule) -> RaceDecision:
         arm=track.arm,
         baseline=track.baseline,
         n=track.n,
-        mean_difference=float(track.seen.mean()) if track.n else None,
+        mean_difference=mean_difference(track.seen) if track.n else None,
         e_value=math.exp(log_e[-1]),
         largest_e_value=math.exp(log_e.max()),
         p_anytime=track.p,
+        p_bayes=float(_p(np.maximum(log_bayes_process(track.seen).max(), 0.0))) if testable else 1.0,
         adjusted_p_anytime=adjusted,
         interval=interval,
         simultaneous_interval=simultaneous,

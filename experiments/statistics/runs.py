@@ -101,6 +101,8 @@ class Trajectory:
     cause: str = ""
     answers: Array | None = field(default=None, repr=False, compare=False)
     """[Q, K]: right or wrong, by question and sample, of the evaluations that `final` averages."""
+    families: tuple[str, ...] | None = field(default=None, repr=False, compare=False)
+    """[Q]: the template or source that each question comes from, where the task names them."""
 
 
 def check(plan: Plan, runs: Sequence[Trajectory]) -> None:

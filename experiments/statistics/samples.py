@@ -35,6 +35,12 @@ def differences(x: Array, y: Array) -> Array:
     return d
 
 
+def mean_difference(d: Array) -> float:
+    """The mean of differences d [n]; one that is nothing but rounding is 0."""
+    mean = float(d.mean())
+    return 0.0 if abs(mean) <= TIE * np.abs(d).max() else mean
+
+
 def is_constant(d: Array) -> bool:
     """Whether all values of d [n] agree up to rounding, so that their spread carries no information."""
     return bool(np.ptp(d) <= max(TIE * np.abs(d).max(), UNDERFLOW))

@@ -12,7 +12,7 @@ More questions or samples never replace seeds: the first term of the variance sh
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,6 +22,8 @@ from experiments.statistics.paired import TINY
 from experiments.statistics.samples import TIE, Array, Interval, check_level, differences
 
 Doubled = Literal["seeds", "questions", "samples"]
+WORTH_SAMPLING: Final = 0.1
+"""Share of sampling noise in the variance below which more samples a question are not worth their cost."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,16 @@ class VarianceComponents:
 
     @property
     def sampling_share(self) -> float:
-        """Share of the total that more samples can remove; below 0.1 they are not worth their cost. 0 for total 0."""
+        """Share of the total that more samples can remove; 0 for total 0."""
         return self.sampling / self.total if self.total else 0.0
+
+    @property
+    def advice(self) -> str:
+        """Whether more samples per question are worth their cost."""
+        share = f"{100 * self.sampling_share:.0f} % of the variance is sampling noise"
+        if self.sampling_share < WORTH_SAMPLING:
+            return f"{share}, less than {100 * WORTH_SAMPLING:.0f} %: more samples a question are not worth their cost"
+        return f"{share}: more samples a question pay until it is below {100 * WORTH_SAMPLING:.0f} %"
 
     def doubling(self) -> dict[Doubled, tuple[float, float]]:
         """Standard error (before, after) if only the number of seeds, of questions, or of samples were doubled."""

@@ -1,5 +1,7 @@
 """Tasks: problems are a function of (split, seed, index), splits are disjoint, verifiers judge; the base is honest."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -54,6 +56,15 @@ def test_chain_sums_by_hand() -> None:
     assert made.answer == str(sum(map(int, str(made.prompt).rstrip("=").split("+"))) % 10)
     longer = [str(chain_sums().problem("test_long", 0, i).prompt).count("+") + 1 for i in range(50)]
     assert set(longer) == {7, 8}
+
+
+def test_questions_of_a_mixture_name_their_source() -> None:
+    parts: list[dict[str, Any]] = [{"name": name, "weight": 1, "config": {}} for name in ("chain_sum", "leg_counting")]
+    mixed: Task = reasoning_gym(dataset="composite", parameters={"datasets": parts})
+    assert {mixed.problem("test", 0, i).family for i in range(12)} == {"chain_sum", "leg_counting"}
+    assert reasoning_gym(dataset="chain_sum").problem("test", 0, 0).family == ""
+    with pytest.raises(GrpoLabError, match=r"reasoning_gym.dataset = 'composite'"):
+        reasoning_gym(dataset="composite", parameters={"datasets": [{"nam": "chain_sum"}]})
 
 
 def test_reasoning_gym_answers_are_extracted_and_verified() -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from core.errors import GrpoLabError
-from experiments.results import Counts, StudyError, load_study
+from experiments.results import Counts, load_study
+from experiments.stored_run import StudyError
 
 SEEDS = [0, 1]
 

@@ -90,6 +90,16 @@ def test_a_run_leaves_what_it_promises(tmp_path: Path) -> None:
     assert lines(folder)[-1]["total_sampled_tokens"] == sum(line["sampled_tokens"] for line in lines(folder))
 
 
+def test_tokens_that_pass_through_the_models_are_counted(tmp_path: Path) -> None:
+    plain = lines(run(tmp_path / "plain", "train.steps = 2"))
+    with_reference = lines(run(tmp_path / "reference", "train.steps = 2", "grpo.kl_coef = 0.05"))
+    first, referred = plain[0], with_reference[0]
+    assert first["trained_tokens"] > 0
+    assert first["forward_tokens"] == first["backward_tokens"] > 0
+    assert referred["backward_tokens"] >= first["backward_tokens"]  # rows without an advantage have a KL
+    assert referred["forward_tokens"] > referred["backward_tokens"]
+
+
 def test_a_token_budget_ends_the_run_before_the_step_that_would_exceed_it(tmp_path: Path) -> None:
     whole = run(tmp_path / "whole")
     budget = lines(whole)[1]["total_sampled_tokens"]

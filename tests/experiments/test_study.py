@@ -1,5 +1,6 @@
 """Studies: what is declared, how arms become gin bindings, and every mistake before anything runs."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,11 @@ def test_seeds_are_declared_and_not_changed_afterwards(tmp_path: Path) -> None:
     with pytest.raises(GrpoLabError, match=r"declared otherwise \(different: seeds\).*--out"):
         study("compare.variants = [@grpo]", seeds=(0, 1, 2)).declare(tmp_path, "more")
     assert (tmp_path / "study.json").read_bytes() == written
+    record = json.loads(written)
+    record["declaration"]["alpha"] = 0.1  # by hand, and the hash left as it was
+    (tmp_path / "study.json").write_text(json.dumps(record))
+    with pytest.raises(GrpoLabError, match=r"declared otherwise \(different: alpha\)"):
+        first.declare(tmp_path, "the same again")
 
 
 @pytest.mark.parametrize(

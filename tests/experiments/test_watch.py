@@ -17,8 +17,9 @@ from rich.console import Console
 import experiments.report
 from core.errors import GrpoLabError
 from experiments.cli import main
-from experiments.results import Study, StudyError
+from experiments.results import Study
 from experiments.statistics import Judgement
+from experiments.stored_run import StudyError
 from experiments.watch import HOST, Screen, Watcher, fingerprint, serving
 from tests.experiments.test_results import write_manifest, write_study
 

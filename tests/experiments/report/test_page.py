@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from experiments.report import render, write_report
-from experiments.results import Run, Study, StudyError, load_study
+from experiments.results import Study, load_study
 from experiments.statistics import Judgement
+from experiments.stored_run import Run, StudyError
 from tests.experiments.report.pages import Page, read
 from tests.experiments.report.studies import FINALS, STEPS, judge, write_study
 

@@ -15,8 +15,9 @@ from experiments.report.differences import differences_figure
 from experiments.report.figures import arm_styles
 from experiments.report.grid import Cell, Column, Grid, column, latex_text, number, said, to_csv, to_latex, to_markdown
 from experiments.report.tables import no_verdict, number_text, p_text, thousands, unit
-from experiments.results import Study, StudyError
+from experiments.results import Study
 from experiments.statistics import Judgement
+from experiments.stored_run import StudyError
 from tests.experiments.report.pages import Page
 from tests.experiments.report.studies import EARLY, FINALS, LOOKS, judge, write_study
 

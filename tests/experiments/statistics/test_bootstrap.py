@@ -11,6 +11,7 @@ from scipy import stats
 from experiments.statistics.bootstrap import (
     IqmEstimate,
     bootstrap_t_interval,
+    iqm_differences,
     iqm_intervals,
     percentile_interval,
     performance_profile,
@@ -179,6 +180,24 @@ def test_all_arms_are_resampled_by_the_same_seeds() -> None:
     assert iqm_intervals({"other": arms["other"]}, rng=rng())["other"].interval == found["other"]
     profiles = performance_profile(arms, [0.0, 0.5], rng=rng())
     assert profiles["copy"] == profiles["a"]
+
+
+def test_iqm_differences_are_paired_by_seed() -> None:
+    base = [0.1, 0.9, 0.2, 0.8, 0.5, 0.4, 0.7, 0.3]
+    noisy = [b + 0.1 + e for b, e in zip(base, [0.0, 0.01, -0.01, 0.02, -0.02, 0.0, 0.01, -0.01], strict=True)]
+    found = iqm_differences({"base": base, "arm": noisy, "shifted": [b + 0.1 for b in base]}, "base", rng=rng())
+    assert list(found) == ["arm", "shifted"]
+    # two cut at each end: (.3 + .4 + .5 + .7) / 4 = .475, and (.39 + .5 + .58 + .81) / 4 = .57
+    assert found["arm"].value == pytest.approx(0.095)
+    assert found["shifted"].value == pytest.approx(0.1)
+    assert found["shifted"].interval is None
+    low, high = found["arm"].interval or (math.nan, math.nan)
+    assert 0.06 < low < 0.095 < high < 0.13  # runs differ by 0.8, the arms by about 0.1 on each seed
+    unpaired = iqm_intervals({"base": base}, rng=rng())["base"].interval or (0.0, 0.0)
+    assert high - low < (unpaired[1] - unpaired[0]) / 4
+    assert iqm_differences({"base": base[:4], "arm": noisy[:4]}, "base", rng=rng())["arm"].interval is None
+    with pytest.raises(ValueError, match="unknown baseline 'x'; the arms are base, arm"):
+        iqm_differences({"base": base, "arm": noisy}, "x", rng=rng())
 
 
 def test_profile_by_hand() -> None:

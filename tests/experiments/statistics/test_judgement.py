@@ -343,6 +343,22 @@ def test_a_claim_about_questions_like_these_is_judged_over_seeds_and_questions()
         judge(plan, with_answers(study([0.51, *base[1:]], arm), lambda name, seed: 4 + seed % 2))
 
 
+def test_families_of_questions_take_their_place() -> None:
+    plan = dataclasses.replace(PLAN, questions="population")
+    base, arm = [0.5, 0.625, 0.5, 0.625, 0.5], [0.875, 0.875, 0.75, 0.875, 0.75]
+    runs = with_answers(study(base, arm), lambda name, seed: 4 + seed % 2 + (2 + (seed == 0)) * (name == "arm"))
+    answers = np.array([run.answers for run in runs], dtype=np.float64).mean(axis=2)
+    d = answers[5:] - answers[:5]
+    families = tuple("aab" + "b" * (d.shape[1] - 3))
+    judgement = judged(plan, [dataclasses.replace(run, families=families) for run in runs])
+    comparison, by_hand = judgement.analysis.comparisons[0], crossed_t(d, families=families)
+    assert comparison.mean_difference == pytest.approx((d[:, :2].mean() + d[:, 2:].mean()) / 2)
+    assert (comparison.p_t, comparison.interval) == (by_hand.p, by_hand.interval)
+    assert any("Questions come in 2 families" in note for note in judgement.analysis.notes)
+    alone = judged(plan, [dataclasses.replace(run, families=("a",) * d.shape[1]) for run in runs])
+    assert alone.analysis.comparisons[0].p_t == pytest.approx(crossed_t(d).p)  # one family is none
+
+
 def test_a_noisy_claim_about_questions_like_these_is_inconclusive_in_words() -> None:
     rng = np.random.default_rng(0)
     runs = []
@@ -455,6 +471,8 @@ def test_failed_runs_never_reach_the_threshold() -> None:
     assert row.n == 5
     # the running mean of (.2, .9) is .55, of (.2, .9, .9) .67: reached at step 2, but for the failed run, 2 - 4 = -2
     assert row.mean_difference == pytest.approx(-1.6)
+    assert row.reached is not None
+    assert row.reached == pytest.approx((0.8, 0.0))
 
 
 def test_a_score_with_the_untrained_model_in_it_is_named() -> None:

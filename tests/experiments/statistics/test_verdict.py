@@ -38,6 +38,12 @@ def only(analysis: Analysis) -> Comparison:
     return comparison
 
 
+def test_a_mean_that_is_rounding_reads_zero() -> None:
+    c = only(analyze(pair([0.1, 0.2, -0.3], baseline=0.0), baseline="base"))  # .1 + .2 - .3 is 5.6e-17 in floats
+    assert c.mean_difference == 0
+    assert "mean difference +0, " in c.sentence
+
+
 def test_one_comparison_by_hand() -> None:
     scores = {"base": {1: 0.1, 2: 0.2, 3: 0.3}, "arm": {1: 0.2, 2: 0.4, 3: 0.6}}
     c = only(analyze(scores, baseline="base", margin=0.05))

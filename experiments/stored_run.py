@@ -1,0 +1,240 @@
+"""One run as it lies on disk: read as it was written, or refused.
+
+A file that cannot be read, or is not as the run wrote it, is an error that names the file, the line and the remedy; the
+one exception is the last line of `metrics.jsonl` of a run that did not finish, which a killed process may have left
+torn.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.errors import GrpoLabError
+from core.store import REMEDY, find_damage, is_altered
+from experiments.statistics.runs import Status
+from experiments.statistics.scalars import last_evaluations
+
+STATUSES: Final = ("finished", "running", "interrupted", "failed")
+AXES: Final = ("steps", "sampled_tokens", "seconds")
+"""What a budget may be counted in. Seconds are those of training: evaluations are not part of the method."""
+SEED_FOLDER: Final = re.compile(r"seed=(\d+)")
+_STEP_FILE: Final = re.compile(r"step=(\d+)\.json")
+
+
+class StudyError(GrpoLabError):
+    """A study's folder that cannot be read; the message names the file, the line and the remedy."""
+
+
+class DamagedRunError(StudyError):
+    """A run whose files are not as it wrote them."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One arm at one seed, as found on disk.
+
+    `metrics` holds one dict per rollout step in order of steps; `evals` one dict per evaluation and split, of which
+    only the last keeps its `questions` (prompts and responses), because they are most of the bytes.
+    """
+
+    arm: str
+    seed: int
+    status: str  # one of STATUSES
+    path: Path
+    manifest: Mapping[str, Any] = field(repr=False)
+    metrics: list[dict[str, Any]] = field(repr=False)
+    evals: list[dict[str, Any]] = field(repr=False)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run reached its budget."""
+        return self.status == "finished"
+
+    def hash(self, key: str) -> str:
+        """The manifest's hash of `prompts`, `initial_weights` or `first_rollout`; empty before the run finished."""
+        hashes = self.manifest.get("hashes")
+        return str(hashes.get(key) or "") if isinstance(hashes, Mapping) else ""
+
+    @property
+    def outcome(self) -> Status:
+        """What became of it, as the statistics take it: a run that the machine lost is not the method's failure."""
+        if self.status == "finished":
+            return "finished"
+        if self.status == "failed":
+            return "lost" if self.manifest.get("failure") == "infrastructure" else "failed"
+        return "pending"
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Those of `AXES` that the run recorded; seconds are missing from tables made before they were kept."""
+        timed = all("seconds" in row for row in self.metrics)
+        return AXES if timed else tuple(axis for axis in AXES if axis != "seconds")
+
+    def spent(self, row: Mapping[str, Any], axis: str) -> float:
+        """What had been spent when a row of metrics or an evaluation was recorded."""
+        if axis == "seconds":
+            return self._seconds[min(int(row["step"]), len(self._seconds) - 1)]
+        return float(row["step"] if axis == "steps" else row["total_sampled_tokens"])
+
+    @cached_property
+    def _seconds(self) -> list[float]:
+        """Seconds of training up to each step, from step 0 on."""
+        steps = [
+            sum(seconds for phase, seconds in (row.get("seconds") or {}).items() if phase != "evaluate")
+            for row in self.metrics
+        ]
+        return [0.0, *np.cumsum(steps).tolist()]
+
+    @property
+    def steps(self) -> int:
+        """Rollout steps that were recorded."""
+        return int(self.metrics[-1]["step"]) if self.metrics else 0
+
+    @property
+    def sampled_tokens(self) -> int | None:
+        """Tokens sampled in training so far, discarded groups and greedy baselines included."""
+        return int(self.metrics[-1]["total_sampled_tokens"]) if self.metrics else None
+
+    def answers(self, split: str) -> NDArray[np.float64] | None:
+        """[Q, K]: right (1) or wrong (0), by question and sample, of all evaluations that `final` averages.
+
+        None where the evaluations do not tell, or not of the same questions.
+        """
+        tables = [row["correct"] for row in self.evals if row["split"] == split]
+        used = tables[-last_evaluations(len(tables)) :]
+        shapes = {(len(table), *{len(row) for row in table}) for table in used}
+        if len(shapes) != 1 or len(shapes.pop()) != 2:
+            return None
+        return np.concatenate([np.asarray(table, dtype=np.float64) for table in used], axis=1)
+
+    def families(self, split: str) -> tuple[str, ...] | None:
+        """The family (template or source) of each question on `split`; None where the task names none."""
+        named = tuple(str(question.get("family", "")) for question in self.questions(split))
+        return named if all(named) and named else None
+
+    def questions(self, split: str) -> list[dict[str, Any]]:
+        """The questions of the last evaluation on `split`, with their responses; empty when there is none."""
+        last = next((evaluation for evaluation in reversed(self.evals) if evaluation["split"] == split), None)
+        return list(last.get("questions") or []) if last is not None else []
+
+
+def read_run(folder: Path, arm: str, seed: int) -> Run | None:
+    """The run in `folder`, or None when it has not begun; raises DamagedRunError, and StudyError for another's run."""
+    try:
+        run = _read_run(folder, arm, seed)
+    except StudyError as error:
+        raise DamagedRunError(str(error)) from None
+    if run and (run.manifest.get("arm", arm), run.manifest.get("seed", seed)) != (arm, seed):
+        raise StudyError(
+            f"{folder / 'manifest.json'}: this is the manifest of arm {run.manifest.get('arm')!r}, seed "
+            f"{run.manifest.get('seed')!r}, in another run's folder; move it back, or remove the folder and run this "
+            "seed again"
+        )
+    return run
+
+
+def _read_run(folder: Path, arm: str, seed: int) -> Run | None:
+    file = folder / "manifest.json"
+    if not file.is_file():
+        if any(folder.glob("metrics.jsonl")) or any(folder.glob("eval/**/step=*.json")):
+            raise StudyError(f"{folder}: results without a manifest.json; {REMEDY}")
+        return None
+    manifest = read_object(file, REMEDY)
+    status = manifest.get("status")
+    if status not in STATUSES:
+        raise StudyError(f"{file}: status {status!r} is not one of {', '.join(STATUSES)}; {REMEDY}")
+    if is_altered(manifest):
+        raise StudyError(f"{file}: altered; {REMEDY}")
+    if status == "finished" and "files" in manifest and (damage := find_damage(folder, manifest["files"])):
+        raise StudyError(f"{damage}; {REMEDY}")
+    metrics = _read_lines(folder / "metrics.jsonl", torn_tail=status != "finished", remedy=REMEDY)
+    evals = _read_evaluations(folder / "eval", REMEDY)
+    if status == "finished" and not evals:
+        raise StudyError(f"{folder}: the run is finished but has no evaluation in eval/; {REMEDY}")
+    return Run(arm, seed, status, folder, manifest, metrics, evals)
+
+
+def _read_lines(file: Path, *, torn_tail: bool, remedy: str) -> list[dict[str, Any]]:
+    """The rows of a metrics file, one per step; with `torn_tail` an unreadable last line is left out."""
+    if not file.is_file():
+        return []
+    lines = file.read_bytes().split(b"\n")
+    if lines[-1] == b"":
+        lines.pop()
+    rows: dict[int, dict[str, Any]] = {}
+    last = -1
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+            step = int(row["step"])
+            int(row["total_sampled_tokens"])
+        except (ValueError, TypeError, KeyError) as error:
+            if torn_tail and number == len(lines):
+                break
+            what = f"no {error}" if isinstance(error, KeyError) else str(error)
+            raise StudyError(f"{file}, line {number}: not a step's metrics ({what}); {remedy}") from None
+        # a resumed run replays the steps since its last checkpoint: what was written later stands
+        if step <= last:
+            rows = {earlier: kept for earlier, kept in rows.items() if earlier < step}
+        rows[step] = row
+        last = step
+    return list(rows.values())
+
+
+def _read_evaluations(folder: Path, remedy: str) -> list[dict[str, Any]]:
+    """The evaluations in order of steps, those of all splits together; the last of each keeps its questions."""
+    matches = ((_STEP_FILE.fullmatch(file.name), file) for file in folder.glob("**/step=*.json"))
+    files = sorted((int(match[1]), file) for match, file in matches if match)
+    evaluations: list[dict[str, Any]] = []
+    last: dict[str, dict[str, Any]] = {}
+    for _, file in files:
+        evaluation = read_object(file, remedy)
+        for key, kind in (("step", int), ("split", str), ("total_sampled_tokens", int), ("summary", dict)):
+            entry(evaluation, key, kind, file, remedy)
+        if evaluation["split"] in last:
+            last[evaluation["split"]].pop("questions", None)
+        last[evaluation["split"]] = evaluation
+        evaluation["correct"] = [
+            [bool(sample.get("correct")) for sample in question.get("samples", ())]
+            for question in evaluation.get("questions") or ()
+        ]
+        evaluations.append(evaluation)
+    return evaluations
+
+
+def read_object(file: Path, remedy: str) -> dict[str, Any]:
+    """The JSON object in `file`."""
+    try:
+        value = json.loads(file.read_bytes())
+    except json.JSONDecodeError as error:
+        raise StudyError(f"{file}, line {error.lineno}: not valid JSON ({error.msg}); {remedy}") from None
+    except UnicodeDecodeError as error:
+        raise StudyError(f"{file}: not UTF-8 text ({error.reason}); {remedy}") from None
+    if not isinstance(value, dict):
+        raise StudyError(f"{file}: a JSON object was expected, not {type(value).__name__}; {remedy}")
+    return value
+
+
+def entry(record: Mapping[str, Any], key: str, kind: type, file: Path, remedy: str) -> Any:
+    """`record[key]`, which must be there and be a `kind`."""
+    if not isinstance(record.get(key), kind):
+        raise StudyError(f"{file}: {key!r} is missing or not a {kind.__name__}; {remedy}")
+    return record[key]
+
+
+def numbers(row: Mapping[str, Any], prefix: str = "") -> dict[str, float | None]:
+    """The numbers of a row by name, nested ones as `outer/inner`; what was not measured is None."""
+    found: dict[str, float | None] = {}
+    for key, value in row.items():
+        if isinstance(value, Mapping):
+            found |= numbers(value, f"{prefix}{key}/")
+        elif value is None or isinstance(value, (int, float)):
+            found[prefix + key] = value
+    return found
