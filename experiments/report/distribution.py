@@ -52,22 +52,20 @@ def distribution_section(study: Study, judgement: Judgement | None, styles: Mapp
         if n < TRUSTED_SEEDS:
             about += f"<strong>Approximate</strong>: with {counted(n, 'seed')} they are too narrow. "
     about += "No verdict rests on them."
-    rough = " (approximate)" if LEAST_SEEDS <= n < TRUSTED_SEEDS else ""
     against = iqm_differences(scores, analysis.baseline, 1 - analysis.alpha, rng=_generator(study))
     told = "; ".join(_against(arm, each, measure) for arm, each in against.items())
-    panels = figure(
-        _iqm_figure(estimates, styles, measure, analysis.metric),
-        escape(f"Interquartile means{rough}. Less {analysis.baseline}'s: {told}", quote=False),
-    )
+    less = f'<p class="about">Less {escape(analysis.baseline)}, in {measure.difference or "its unit"}: {told}.</p>'
+    rough = " (approximate)" if LEAST_SEEDS <= n < TRUSTED_SEEDS else ""
+    panels = figure(_iqm_figure(estimates, styles, measure, analysis.metric), f"Interquartile means{rough}")
     panels += figure(_profile_figure(study, judgement, styles, measure), f"Share of runs that reach a score{rough}")
     shown = legend(study, {arm: styles[arm] for arm in study.arms})
-    return section("Beyond the mean", shown, f'<div class="panels">{panels}</div>', about=about)
+    return section("Beyond the mean", shown, f'<div class="panels">{panels}</div>', less, about=about)
 
 
 def _against(arm: str, each: IqmEstimate, measure: Unit) -> str:
     """An arm's interquartile mean less the baseline's, with its interval."""
     within = each.interval and " to ".join(difference_text(end, measure) for end in each.interval)
-    return f"{arm} {difference_text(each.value, measure)}" + (f" ({within})" if within else "")
+    return f"{escape(arm)} {difference_text(each.value, measure)}" + (f" ({within})" if within else "")
 
 
 def _generator(study: Study) -> np.random.Generator:

@@ -1,13 +1,13 @@
 """Section of the report: how much of the noise of a difference is seeds, questions and samples."""
 
 from collections.abc import Mapping
-from html import escape
 
 from experiments.report.figures import Style
 from experiments.report.grid import Grid, column, number, said, to_html
 from experiments.report.markup import pair_name, section
 from experiments.report.tables import number_text, unit
 from experiments.statistics import Judgement
+from experiments.statistics.two_level import WORTH_SAMPLING
 
 
 def noise_section(judgement: Judgement | None, styles: Mapping[str, Style]) -> str:
@@ -47,13 +47,16 @@ def noise_section(judgement: Judgement | None, styles: Mapping[str, Style]) -> s
     about = (
         "The variance of the mean difference by where it comes from, estimated from the answers to single questions; "
         "and the standard error that twice as many seeds, questions or samples a question would leave. A claim about "
-        "these very questions has no question term. " + _advice(judgement)
+        f"these very questions has no question term. {_samples(judgement)}"
     )
     table = to_html(Grid(columns, tuple(rows)), "Variance components")
     return section("Where the noise comes from", table, about=about) if rows else ""
 
 
-def _advice(judgement: Judgement) -> str:
-    """Where more samples a question would still help."""
-    found = [f"{arm} vs {base}: {each.advice}" for (arm, base), each in judgement.variances.items()]
-    return escape("; ".join(found)) + "."
+def _samples(judgement: Judgement) -> str:
+    """Whether more samples a question are worth their cost."""
+    largest = max(found.sampling_share for found in judgement.variances.values())
+    limit = f"{100 * WORTH_SAMPLING:.0f} %"
+    if largest < WORTH_SAMPLING:
+        return f"Sampling makes less than {limit} of it everywhere: more samples a question are not worth their cost."
+    return f"More samples a question pay where sampling makes more than {limit} of it."

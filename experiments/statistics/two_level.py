@@ -57,14 +57,6 @@ class VarianceComponents:
         """Share of the total that more samples can remove; 0 for total 0."""
         return self.sampling / self.total if self.total else 0.0
 
-    @property
-    def advice(self) -> str:
-        """Whether more samples per question are worth their cost."""
-        share = f"{100 * self.sampling_share:.0f} % of the variance is sampling noise"
-        if self.sampling_share < WORTH_SAMPLING:
-            return f"{share}, less than {100 * WORTH_SAMPLING:.0f} %: more samples a question are not worth their cost"
-        return f"{share}: more samples a question pay until it is below {100 * WORTH_SAMPLING:.0f} %"
-
     def doubling(self) -> dict[Doubled, tuple[float, float]]:
         """Standard error (before, after) if only the number of seeds, of questions, or of samples were doubled."""
         both = self.seed_question + self.sampling

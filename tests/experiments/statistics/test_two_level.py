@@ -1,4 +1,3 @@
-import dataclasses
 import math
 
 import numpy as np
@@ -48,11 +47,6 @@ def test_variance_components_by_hand() -> None:
     assert components.total == pytest.approx(3)
     assert components.standard_error == pytest.approx(crossed_t(CELLS).standard_error)
     assert components.sampling_share == pytest.approx(0.0625 / 3)
-    assert components.advice == (
-        "2 % of the variance is sampling noise, less than 10 %: more samples a question are not worth their cost"
-    )
-    noisy = dataclasses.replace(components, sampling=3.0)
-    assert noisy.advice.endswith(": more samples a question pay until it is below 10 %")
     doubled = components.doubling()
     assert {before for before, _ in doubled.values()} == {components.standard_error}
     after = {what: after**2 for what, (_, after) in doubled.items()}
