@@ -314,12 +314,6 @@ shaping = _plain(
     "Register a reward shaping: `(rewards, lengths, truncated, *, max_tokens, hyper) -> rewards`, all [P, G] or, for "
     "greedy responses, [P].",
 )
-reward = _plain(
-    "reward",
-    [("problem", "response")],
-    (),
-    "Register a reward function: `(problem, response, *, hyper) -> float | bool | Score`, one response at a time.",
-)
 task = _plain("task", [()], (), "Register a task: a function of hyper-parameters that returns a `Task`.")
 generator = _plain(
     "generator", [()], (), "Register a generator: a function of hyper-parameters that returns a `Generator`."
@@ -330,6 +324,43 @@ setting = _plain(
     (),
     "Register a bundle of settings: a function of hyper-parameters that returns plain data.",
 )
+
+
+@overload
+def reward(function: Function, /) -> Part: ...
+@overload
+def reward(
+    *,
+    parallel: bool = False,
+    start: Callable[..., str] | None = None,
+    axes: Mapping[str, str] = NOTHING,
+    published: Mapping[str, str] = NOTHING,
+    limits: Limits = NO_LIMITS,
+) -> Decorator: ...
+def reward(
+    function: Function | None = None,
+    /,
+    *,
+    parallel: bool = False,
+    start: Callable[..., str] | None = None,
+    axes: Mapping[str, str] = NOTHING,
+    published: Mapping[str, str] = NOTHING,
+    limits: Limits = NO_LIMITS,
+) -> Part | Decorator:
+    """Register a reward function: `(problem, response, *, hyper) -> float | bool | Score`, one response at a time.
+
+    `parallel` declares that it waits on other processes and may be called from several threads at a time. `start` is
+    called once before anything runs, with the hyper-parameters by name: it raises `GrpoLabError` where the reward
+    cannot work, and returns what the manifest is to say (which sandbox is in force, say).
+    """
+
+    def add(function: Function) -> Part:
+        check_signature("reward", function, [("problem", "response")])
+        check_defaults("reward", function)
+        options = {"parallel": parallel, "start": start}
+        return register("reward", function, options=options, axes=axes, published=published, limits=limits)
+
+    return add(function) if function is not None else add
 
 
 def provider(

@@ -29,7 +29,8 @@ class Problem:
 class Score:
     """A reward's value for one response, and the verifier's verdict.
 
-    `correct` is what dynamic sampling and accuracy read; `lenient` also counts a right answer in the wrong form.
+    `correct` is the strict verdict, right and in the demanded form, which dynamic sampling and accuracy read; `lenient`
+    also counts a right answer in the wrong form.
     `cause` says why a response scored 0 for a reason of its own (unparsable, too slow).
     """
 

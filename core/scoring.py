@@ -1,9 +1,11 @@
 """Scoring: every response of a rollout through every reward function, and what happens when a grader fails."""
 
 import math
+import os
 import traceback
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,6 +18,8 @@ from core.registry import Part
 
 WINDOW: Final = 20
 MOST_FAILED: Final = 0.05
+THREADS: Final = min(8, os.cpu_count() or 1)
+"""For rewards that wait on other processes."""
 
 
 class GraderError(Exception):
@@ -96,15 +100,43 @@ def score(rewards: Sequence[Part], problems: Sequence[Problem], texts: Sequence[
     causes: Counter[str] = Counter()
     failed: list[int] = []
     failure = None
-    for p, problem in enumerate(problems):
-        try:
-            graded = [[grade(part, problem, text) for part in rewards] for text in texts[p]]
-        except GraderError as error:
+    for p, graded in enumerate(_graded(rewards, problems, texts)):
+        if isinstance(graded, GraderError):
             failed.append(p)
-            failure = failure or str(error)
+            failure = failure or str(graded)
             continue
         parts[p] = torch.tensor([[s.value for s in row] for row in graded])
         correct[p] = torch.tensor([row[0].correct for row in graded])
         lenient[p] = torch.tensor([row[0].lenient or row[0].correct for row in graded])
         causes.update(s.cause for row in graded for s in row if s.cause)
     return Scores(parts, correct, lenient, causes, tuple(failed), failure)
+
+
+def _graded(
+    rewards: Sequence[Part], problems: Sequence[Problem], texts: Sequence[Sequence[str]]
+) -> Iterator[list[list[Score]] | GraderError]:
+    """Group by group, [G][K] scores or why there are none; several groups at a time where a reward waits on others."""
+
+    def group(problem: Problem, responses: Sequence[str]) -> list[list[Score]] | GraderError:
+        try:
+            return [[grade(part, problem, text) for part in rewards] for text in responses]
+        except GraderError as error:
+            return error
+
+    if not any(part.options["parallel"] for part in rewards):
+        yield from map(group, problems, texts)
+        return
+    with ThreadPoolExecutor(THREADS) as pool:
+        yield from pool.map(group, problems, texts)
+
+
+def start(rewards: Sequence[Part]) -> dict[str, str]:
+    """What each reward says of itself before a run, by name; raises `GrpoLabError` where one cannot work."""
+    return {part.name: part.options["start"](**part.set_values) for part in rewards if part.options["start"]}
+
+
+def alarm(rewards: Tensor, truncated: Tensor) -> str | None:
+    """A warning where a rollout can teach nothing because every response [P, G] was cut off before it could answer."""
+    if rewards.numel() and bool(truncated.all()) and bool((rewards == rewards.flatten()[0]).all()):
+        return "every response was cut off and all rewards are equal: raise train.max_tokens"
+    return None

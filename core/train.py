@@ -24,6 +24,7 @@ from core.providers import fill, make_providers
 from core.randomness import key
 from core.recipe import Recipe
 from core.rollout import Rollout, Run, roll_out
+from core.scoring import alarm, start
 from core.store import RunStore, hash_tensors, hash_weights
 from core.update import UpdateMetrics, compute_logps, needs_old_logps, update
 
@@ -46,7 +47,8 @@ def run(recipe: Recipe, seed: int, store: RunStore, *, facts: Mapping[str, Any],
         if store.is_finished:
             return
         store.refuse_other(facts["identity"])
-        store.update_manifest(status="running", seed=seed, error=None, failure=None, **facts)
+        said = start(recipe.rewards)
+        store.update_manifest(status="running", seed=seed, error=None, failure=None, **facts, rewards=said)
         try:
             _train(recipe, seed, store, watch)
         except Interrupted:
@@ -220,6 +222,7 @@ def step_record(step: int, rollout: Rollout, batch: Batch | None, metrics: Updat
         "skipped_updates": metrics.skipped + (metrics.steps == 0),
         **({"kl": _mean_kl(batch)} if batch is not None and batch.kl_rewards is not None else {}),
         "causes": dict(sorted(rollout.causes.items())),
+        "alarm": alarm(first.rewards, first.require("truncated")),
         **dict(sorted(metrics.averages().items())),
     }
 

@@ -23,6 +23,7 @@ class Progress:
         self._active: dict[tuple[str, int], Mapping[str, Any]] = {}
         self._tested: dict[tuple[str, int], Mapping[str, float]] = {}
         self._resumed_at: dict[tuple[str, int], int] = {}
+        self._alarmed: set[tuple[str, int]] = set()
         self._ended_steps = 0
         self._live = Live(self, console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
 
@@ -43,6 +44,9 @@ class Progress:
             self._resumed_at[arm, seed] = record["step"] - 1
             self._total -= record["step"] - 1
         self._active[arm, seed] = record
+        if record.get("alarm") and (arm, seed) not in self._alarmed:
+            self._alarmed.add((arm, seed))
+            self.say(f"{arm} seed {seed}, step {record['step']}: {record['alarm']}")
         self._tested[arm, seed] = record.get("evaluation") or self._tested.get((arm, seed), {})
 
     def end(self, arm: str, seed: int, outcome: str) -> None:
@@ -72,7 +76,7 @@ class Progress:
 
     def __rich__(self) -> RenderableType:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for column in ("run", "", "step", "reward", "length", "test accuracy"):
+        for column in ("run", "", "step", "reward", "length", "test accuracy", "scored 0 because"):
             table.add_column(column)
         for (arm, seed), record in self._active.items():
             tested = ", ".join(f"{value:.3f}" for value in self._tested[arm, seed].values())
@@ -83,5 +87,12 @@ class Progress:
                 "-" if record["reward"] is None else f"{record['reward']:.3f}",
                 "-" if record["length"] is None else f"{record['length']:.1f}",
                 tested,
+                _causes(record),
             )
         return Group(table, Text(f"{self._finished} of {self._runs} runs done, {self._time_left()}", style="bold"))
+
+
+def _causes(record: Mapping[str, Any]) -> str:
+    """Why responses of the step scored 0, the commonest causes first."""
+    counted = sorted(record.get("causes", {}).items(), key=lambda item: -item[1])
+    return ", ".join(f"{cause} {number}" for cause, number in counted[:2])

@@ -20,6 +20,7 @@ from core.evaluation import suites_at
 from core.policy import locate
 from core.recipe import Recipe
 from core.registry import REGISTRIES
+from core.scoring import start
 from core.store import read_json, seal, write_json
 from experiments.ablate.settings import Ablation, declared_ablation
 from experiments.declaration import Arm, StudySettings
@@ -234,6 +235,7 @@ def _check(settings: StudySettings, recipes: Mapping[str, Recipe]) -> None:
     suite = settings.metric.split("/")[0]
     for label, recipe in recipes.items():
         locate(recipe.policy.model)
+        start(recipe.rewards)
         for split in ("train", *suites_at(recipe, 0)):
             recipe.task.problem(split, recipe.evaluation.seed, 0)
         if suite not in suites_at(recipe, 0):

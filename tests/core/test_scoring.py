@@ -1,6 +1,7 @@
 """Scoring: a failing grader is tried again, then its group is dropped whole; when that is the rule, the run stops."""
 
 import math
+import threading
 from collections import Counter
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 
 from core import GrpoLabError, Part, reward
 from core.problems import Problem, Score
-from core.scoring import GraderError, GraderLog, grade, score
+from core.scoring import GraderError, GraderLog, alarm, grade, score, start
 from core.tasks.chain_sums import final_digit
 
 pytestmark = pytest.mark.usefixtures("fresh_registry")
@@ -155,3 +156,46 @@ def test_verdicts_are_tensors_of_the_group() -> None:
     assert torch.equal(scores.correct, torch.tensor([[True, False, False]]))
     assert torch.equal(scores.lenient, torch.tensor([[True, False, True]]))
     assert scores.causes == {"no final answer": 1}
+
+
+def test_rewards_that_wait_are_called_for_several_groups_at_a_time_in_order() -> None:
+    together = threading.Barrier(2, timeout=30)  # broken unless two groups are graded at once
+
+    def patient(problem: Problem, response: str) -> Score:
+        """Waits for another group."""
+        if response == "bad":
+            raise ValueError("broken grader")
+        together.wait()
+        return Score(float(problem.index), correct=True, cause="late")
+
+    part = reward(parallel=True)(patient)
+    scores = score([part], PROBLEMS[:2], [["a"], ["b"]])
+    assert scores.parts[:, 0, 0].tolist() == [0, 1]
+    assert scores.causes == {"late": 2}
+    failing = score([part], PROBLEMS, [["a"], ["bad"], ["b"]])
+    assert failing.failed == (1,)
+    assert "broken grader" in (failing.failure or "")
+
+
+def test_what_a_reward_says_at_the_start_is_kept() -> None:
+    def strict(problem: Problem, response: str, *, level: str = "high") -> float:
+        """Needs a level."""
+        return 1.0
+
+    def level_in_force(*, level: str) -> str:
+        if level == "none":
+            raise GrpoLabError("no level here")
+        return f"level {level}"
+
+    part = reward(start=level_in_force)(strict)
+    assert start([final_digit.resolved(), part.using(level="low").resolved()]) == {"strict": "level low"}
+    with pytest.raises(GrpoLabError, match="no level here"):
+        start([part.using(level="none").resolved()])
+
+
+def test_a_rollout_that_was_cut_off_as_a_whole_raises_an_alarm() -> None:
+    cut, whole = torch.ones(2, 2, dtype=torch.bool), torch.zeros(2, 2, dtype=torch.bool)
+    assert "raise train.max_tokens" in (alarm(torch.zeros(2, 2), cut) or "")
+    assert alarm(torch.zeros(2, 2), whole) is None
+    assert alarm(torch.tensor([[0.0, 1.0], [0.0, 0.0]]), cut) is None
+    assert alarm(torch.zeros(0, 2), cut[:0]) is None

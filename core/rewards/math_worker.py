@@ -1,0 +1,188 @@
+"""The checker of mathematical equality, run as a program of its own by `core.rewards.deadline`.
+
+It imports sympy once and forks a child per question, whose exit status is the verdict. The child's alarms have no
+handlers, so the kernel ends it at the deadline wherever it is, in C code too, and no child sees another's leavings.
+One line of JSON comes in per question, [gold, given, processor seconds, seconds by the clock]; a word and the processor
+seconds taken go out.
+
+Parsing is latex2sympy's grammar, which builds expressions and evaluates no text.
+"""
+
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+import warnings
+from typing import Any, Final
+
+import sympy
+from latex2sympy2_extended import NormalizationConfig, latex2sympy
+from latex2sympy2_extended.latex2sympy2 import ConversionConfig
+from latex2sympy2_extended.logic import And
+from math_verify import verify
+from math_verify.grader import should_treat_as_complex
+from sympy.core.relational import Relational
+
+MEMORY: Final = 1 << 30
+"""Bytes of address space that a child may use."""
+WORDS: Final = ("equal", "different", "unparsable", "gold unparsable", "too large")
+"""What exit status 0, 1, 2 ... of a child means."""
+ALARMS: Final = (signal.SIGALRM, signal.SIGPROF)
+DIGITS: Final = 60
+
+# units, boxes and hedges are dealt with before: what is left is to be taken as it stands
+PLAIN: Final = NormalizationConfig(
+    basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
+)
+
+CASED: Final = ConversionConfig(lowercase_symbols=False)
+
+
+def parse(text: str, is_real: bool) -> Any:
+    """A sympy object; decimals become exact, so that 0.333333 is not a third."""
+    found = latex2sympy(
+        text, is_real=is_real, convert_degrees=False, normalization_config=PLAIN, conversion_config=CASED
+    )
+    if not isinstance(found, sympy.Basic | sympy.MatrixBase):
+        raise TypeError(f"parsed to {type(found).__name__}")
+    if not is_real:  # with cased names, i is taken for one
+        found = found.xreplace({name: sympy.I for name in found.atoms(sympy.Symbol) if name.name == "i"})
+    return found.xreplace({f: sympy.Rational(str(f)) for f in found.atoms(sympy.Float)})
+
+
+def vanishes(difference: Any) -> bool:
+    """Whether an expression is 0: by simplification, or, for a constant, to 60 digits."""
+    simple = sympy.simplify(difference)
+    if simple == 0:
+        return True
+    return bool(simple.is_number and simple.is_finite and abs(simple.evalf(DIGITS)) < sympy.Float(10) ** (10 - DIGITS))
+
+
+def same_value(gold: Any, given: Any) -> bool:
+    """Two scalars, or two matrices entry by entry.
+
+    math-verify compares constants to 15 digits, which some different ones share; hence the second look.
+    """
+    if isinstance(gold, sympy.MatrixBase) or isinstance(given, sympy.MatrixBase):
+        alike = isinstance(gold, sympy.MatrixBase) and isinstance(given, sympy.MatrixBase) and gold.shape == given.shape
+        return alike and all(same_value(a, b) for a, b in zip(gold, given, strict=True))
+    if not isinstance(gold, sympy.Expr) or not isinstance(given, sympy.Expr):
+        return False
+    gold, given = gold.doit(), given.doit()
+    if gold == given:
+        return True
+    return verify(gold, given, timeout_seconds=None) and vanishes(gold - given)
+
+
+def relations(found: Any) -> list[tuple[str, Any]]:
+    """A relation, or a chain of them, as (kind, expression) with every inequality as expression > 0 or >= 0."""
+    if isinstance(found, And | sympy.And):
+        return [part for arg in getattr(found, "_unsorted_args", found.args) for part in relations(arg)]
+    left, right = found.lhs.doit(), found.rhs.doit()
+    swap = isinstance(found, sympy.StrictLessThan | sympy.LessThan)
+    kind = {
+        sympy.StrictLessThan: ">", sympy.StrictGreaterThan: ">", sympy.LessThan: ">=", sympy.GreaterThan: ">=",
+        sympy.Equality: "=", sympy.Unequality: "!=",
+    }[type(found)]  # fmt: skip
+    return [(kind, right - left if swap else left - right)]
+
+
+def same_relation(gold: Any, given: Any) -> bool:
+    """Two relations, or chains of them in any order, each a multiple of its counterpart.
+
+    math-verify also compares their solutions, and takes two equations without any for the same.
+    """
+
+    def alike(a: tuple[str, Any], b: tuple[str, Any]) -> bool:
+        if a[0] != b[0] or a[1] == 0 or b[1] == 0:
+            return a == b
+        factor = sympy.simplify(a[1] / b[1])
+        return bool(factor.is_number and factor.is_nonzero and (a[0] in ("=", "!=") or factor.is_positive))
+
+    left = relations(given)
+    for part in relations(gold):
+        match = next((other for other in left if alike(part, other)), None)
+        if match is None:
+            return False
+        left.remove(match)
+    return not left
+
+
+def equal(gold: Any, given: Any) -> bool:
+    """Whether two parsed answers are the same."""
+    kinds = (Relational, And, sympy.And)
+    if isinstance(gold, kinds) or isinstance(given, kinds):
+        return isinstance(gold, kinds) and isinstance(given, kinds) and same_relation(gold, given)
+    if isinstance(gold, sympy.Set) or isinstance(given, sympy.Set):
+        if not isinstance(gold, sympy.Set) or not isinstance(given, sympy.Set):
+            return False
+        gold, given = gold.doit(), given.doit()
+        return bool(gold == given or gold.symmetric_difference(given).is_empty is True)
+    return same_value(gold, given)
+
+
+def judge(gold: str, given: str) -> int:
+    """The verdict as an index of `WORDS`."""
+    is_real = not (should_treat_as_complex(gold) or should_treat_as_complex(given))
+    try:
+        wanted = parse(gold, is_real)
+    except Exception:
+        return 3
+    try:
+        found = parse(given, is_real)
+    except MemoryError:
+        return 4
+    except Exception:  # a grammar and sympy's constructors: anything may come
+        return 2
+    try:
+        return 0 if equal(wanted, found) else 1
+    except MemoryError:
+        return 4
+    except Exception:  # sympy has no rule for it, so nothing was shown
+        return 1
+
+
+def child(gold: str, given: str, seconds: float, clock: float) -> None:
+    """Judge under limits; does not return."""
+    status = 1
+    try:
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        signal.setitimer(signal.ITIMER_REAL, clock)
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        status = judge(gold, given)
+    except MemoryError:
+        status = 4
+    finally:
+        os._exit(status)
+
+
+def main() -> None:
+    """Answer questions until the asker is gone."""
+    for alarm in ALARMS:
+        signal.signal(alarm, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a library prints is no answer
+    # the grammar's tables and sympy's rules are filled at their first use: once here, not in every child
+    for text in ("\\frac{1}{2}+\\sqrt{2}x^{2}", "2x+3y=6", "x<\\pi", "(1,2]\\cup[3,4)", "\\sin(x)^{2}", "\\log_{2}(8)"):
+        judge(text, "\\sqrt{8}-\\frac{x}{2}")
+        judge(text, text)
+    print("ready", file=answers)
+    for line in sys.stdin:
+        question = json.loads(line)
+        process = os.fork()
+        if process == 0:
+            child(*question)
+        _, status, usage = os.wait4(process, 0)
+        code = os.waitstatus_to_exitcode(status)
+        word = WORDS[code] if 0 <= code < len(WORDS) else "too slow" if -code in ALARMS else "died"
+        print(word, usage.ru_utime + usage.ru_stime, sep="\t", file=answers)
+
+
+if __name__ == "__main__":
+    main()
