@@ -1,5 +1,6 @@
 """Evaluation on the study's fixed questions: greedily once, sampled K times, stored per question."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,6 +67,7 @@ def _record(run: Run, problems: Sequence[Problem], drawn: Sampled, greedy: Sampl
         "length_incorrect": mean(lengths[~correct]),
         "truncated": mean(drawn.generation.truncated.float()),
         "entropy": mean(drawn.generation.entropy[drawn.generation.mask]),
+        "shows": {name: _share(pattern, drawn.texts) for name, pattern in run.recipe.task.patterns.items()},
         "samples": correct.shape[1],
         "ungraded": len({*scores.failed, *greedy_scores.failed}),
     }
@@ -92,6 +94,12 @@ def _response(sampled: Sampled, scores: Scores, p: int, k: int) -> dict[str, Any
         "correct": bool(scores.correct[p, k]),
         "length": int(sampled.generation.mask[p, k].sum()),
     }
+
+
+def _share(pattern: str, texts: Sequence[Sequence[str]]) -> float:
+    """The share of responses in which a pattern is found."""
+    found = [re.search(pattern, text) is not None for row in texts for text in row]
+    return sum(found) / len(found)
 
 
 def mean(values: torch.Tensor) -> float | None:

@@ -55,6 +55,8 @@ class Task(Protocol):
     """What judges a response when the recipe names nothing else; the first gives the verdict."""
     suites: tuple[str, ...]
     """Test splits; `train`, `tune` and all of these are disjoint. The first is the primary one."""
+    patterns: Mapping[str, str]
+    """Ways of answering that tests count, as regular expressions by name: working step by step, checking oneself."""
 
     def problem(self, split: str, seed: int, index: int) -> Problem:
         """Problem `index` of the stream that `seed` picks in `split`."""

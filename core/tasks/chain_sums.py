@@ -12,7 +12,8 @@ partial sum is long and mostly right. So accuracy and length are both up to the 
 import hashlib
 import random
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from core.contracts import reward, task
 from core.errors import GrpoLabError
@@ -44,6 +45,7 @@ class ChainSums:
     max_terms: int
     rewards: tuple[Part, ...] = (final_digit,)
     suites: tuple[str, ...] = ("test", "test_long")
+    patterns: Mapping[str, str] = field(default_factory=lambda: {"step_by_step": r"^\d\+\d=\d;"})
 
     def problem(self, split: str, seed: int, index: int) -> Problem:
         """Problem `index` of the stream that `seed` picks; raises on an unknown split."""

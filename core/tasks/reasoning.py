@@ -4,13 +4,14 @@ import hashlib
 import importlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from core.contracts import reward, task
 from core.errors import GrpoLabError
 from core.problems import Problem, Score
 from core.registry import REQUIRED, Part
+from core.tasks.patterns import IN_WORDS
 
 _SPLITS: Final = {"tune": (0,), "test": (1,), "train": tuple(range(2, 8))}
 _TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
@@ -44,6 +45,7 @@ class ReasoningGym:
     turns: tuple[tuple[str, str], ...]
     rewards: tuple[Part, ...] = (verified,)
     suites: tuple[str, ...] = ("test",)
+    patterns: Mapping[str, str] = field(default_factory=lambda: IN_WORDS)
     mixed: bool = False
     """Whether questions come from several data sets (`composite`), which are then their families."""
 

@@ -54,10 +54,23 @@ def _panels(study: Study) -> list[Panel]:
     return [
         (metric, metric_name(metric).capitalize(), unit(metric)),
         *((f"{suite}/{key}", f"Response length, {words}", PLAIN) for key, words in _LENGTHS),
+        *(
+            (key, key.removeprefix(f"{suite}/shows/").replace("_", " ").capitalize() + ", not judged", unit(key))
+            for key in study.keys
+            if key.startswith(f"{suite}/shows/")
+        ),
+        (f"{suite}/lenient_accuracy", "Right in any form, not judged", unit("lenient_accuracy")),
+        *((key, f"Reward {key.removeprefix('reward_parts/')} in training", PLAIN) for key in _parts(study)),
         ("no_spread", "Groups whose rewards are all equal", unit("no_spread")),
         ("entropy", "Entropy of the policy in training", PLAIN),
         *((key, f"{metric_name(key).capitalize()}, not judged", unit(key)) for key in others),
     ]
+
+
+def _parts(study: Study) -> list[str]:
+    """The rewards by name, where there are several."""
+    keys = [key for key in study.keys if key.startswith("reward_parts/")]
+    return keys if len(keys) > 1 else []
 
 
 def _switch(axes: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ without it everything is still there. A section that has nothing to show is left
 from html import escape
 from pathlib import Path
 
+from experiments.report.ability import ability_section
 from experiments.report.arms import cards_section, reproduction_section
 from experiments.report.coupling import coupling_section
 from experiments.report.curves import curves_section
@@ -55,6 +56,7 @@ def render(study: Study, judgement: Judgement | None) -> str:
         declared_section(study, judgement),
         tuning_section(study, styles),
         curves_section(study, styles),
+        ability_section(study, styles),
         differences_section(judgement, styles),
         distribution_section(study, judgement, styles),
         ranks_section(judgement, styles),

@@ -141,6 +141,7 @@ svg path { fill: none; }
 .margin { fill: var(--strip); } .edge { stroke: var(--zero); stroke-dasharray: 3 3; }
 .diagonal { stroke: var(--zero); stroke-dasharray: 4 4; }
 .run { stroke: var(--tone); stroke-width: .9; opacity: .36; }
+.untrained { stroke: var(--ink); stroke-width: 1.6; stroke-dasharray: 1.5 3; }
 .open-run { stroke: var(--tone); stroke-width: 1.4; stroke-dasharray: 1.5 3; }
 svg path.band { fill: var(--tone); opacity: .13; }
 .mean { stroke: var(--tone); stroke-width: 2.2; stroke-linejoin: round; }

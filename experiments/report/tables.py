@@ -47,7 +47,7 @@ PLAIN = Unit(1.0, 2, "", "")
 
 def unit(metric: str) -> Unit:
     """The unit of `split/name`: shares are written in percent and their differences in points."""
-    if metric.rpartition("/")[2] in _SHARES:
+    if metric.rpartition("/")[2] in _SHARES or "/shows/" in metric:
         return Unit(100.0, 1, " %", "points")
     return Unit(1.0, 3, "", "")
 
