@@ -87,6 +87,9 @@ def test_a_run_leaves_what_it_promises(tmp_path: Path) -> None:
     assert [len(q["samples"]) for q in evaluation["questions"]] == [2] * 6
     correct = [sample["correct"] for q in evaluation["questions"] for sample in q["samples"]]
     assert evaluation["summary"]["accuracy"] == pytest.approx(sum(correct) / 12)
+    texts = [sample["text"] for q in evaluation["questions"] for sample in q["samples"]]
+    stepwise = sum(text[1:2] == "+" for text in texts)  # 4+8=2;... rather than >9.
+    assert evaluation["summary"]["shows"] == {"step_by_step": pytest.approx(stepwise / 12)}
     assert lines(folder)[-1]["total_sampled_tokens"] == sum(line["sampled_tokens"] for line in lines(folder))
 
 

@@ -1,0 +1,29 @@
+"""pass@k before and after training, as the report shows it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from experiments.report import render
+from experiments.results import load_study
+from tests.experiments.report.studies import write_study
+
+
+def answer(folder: Path, step: int, right: int, samples: int = 4) -> None:
+    """Give the one question of an evaluation so many right samples."""
+    file = next(folder.glob(f"eval/**/step={step:06d}.json"))
+    record = json.loads(file.read_text())
+    record["questions"][0]["samples"] = [{"text": "", "correct": i < right, "length": 1} for i in range(samples)]
+    file.write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize("samples", [4, 3])
+def test_pass_at_k_of_the_model_before_training_and_of_every_arm(tmp_path: Path, samples: int) -> None:
+    write_study(tmp_path / "study")
+    for folder in (tmp_path / "study").glob("*/seed=*"):
+        answer(folder, 0, 1, samples)
+        answer(folder, 6, 2 if folder.parent.name == "dapo" else 1, samples)
+    page = render(load_study(tmp_path / "study"), None)
+    told = "pass@k: before training 25 % at k = 1 and 100 % at k = 4; grpo 25 % and 100 %; dapo 50 % and 100 %."
+    assert (told in page) == (samples == 4)  # three samples say too little
