@@ -45,11 +45,14 @@ def adamw(
     schedule: str = "constant",
     max_grad_norm: float = 1.0,
 ) -> OptimizerSettings:
-    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101); warm-up and schedule count rollout steps."""
+    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101); warm-up and schedule count rollout steps.
+
+    A rate of 0 leaves the model as it is: the control that learning is measured against.
+    """
     if schedule not in ("constant", "linear", "cosine"):
         raise GrpoLabError(f"adamw.schedule = {schedule!r}: must be 'constant', 'linear' or 'cosine'")
-    if learning_rate <= 0 or max_grad_norm <= 0:
-        raise GrpoLabError("adamw.learning_rate and adamw.max_grad_norm must be positive")
+    if learning_rate < 0 or max_grad_norm <= 0:
+        raise GrpoLabError("adamw.learning_rate may not be negative, and adamw.max_grad_norm must be positive")
     low, high = betas
     return OptimizerSettings(learning_rate, (low, high), eps, weight_decay, warmup_steps, schedule, max_grad_norm)
 
