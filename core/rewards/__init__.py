@@ -1,5 +1,5 @@
 """Verifiers of answers. Importing the package registers each."""
 
-from core.rewards import format, math
+from core.rewards import code, format, math
 
-__all__ = ["format", "math"]
+__all__ = ["code", "format", "math"]

@@ -60,7 +60,7 @@ def test_a_warm_up_as_long_as_the_run_is_fine() -> None:
     ("more", "message"),
     [
         ({"schedule": "step"}, r"adamw\.schedule = 'step'"),
-        ({"learning_rate": 0.0}, "positive"),
+        ({"learning_rate": -1e-6}, "may not be negative"),
         ({"max_grad_norm": -1.0}, "positive"),
     ],
 )
@@ -79,6 +79,13 @@ def test_a_first_step_is_the_rate_in_the_direction_of_the_sign() -> None:
     assert optimizer.step(0.01) == pytest.approx(5)
     expected = [1 - 0.001 - 0.01, -2 + 0.002 + 0.01]
     assert weight.tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_rate_of_zero_is_the_untrained_control() -> None:
+    weight, optimizer = make(torch.tensor([1.0, -2.0]), learning_rate=0.0, weight_decay=0.1)
+    give(optimizer, weight, torch.tensor([3.0, -4.0]))
+    optimizer.step(settings(learning_rate=0.0).rate(1, 4))
+    assert weight.tolist() == [1.0, -2.0]
 
 
 def test_gradients_are_cleared_and_the_rate_of_each_step_is_used() -> None:

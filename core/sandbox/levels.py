@@ -1,0 +1,152 @@
+"""How far a program is shut in: three levels, each tried out before it is believed.
+
+    bubblewrap   own user, mount, process, network, IPC and host name spaces, made by bwrap
+    namespaces   the same spaces, made by util-linux's unshare
+    rlimits      none of them: limits and the system call filter only; files that the user can reach stay reachable
+
+At each level: limits on time, memory, processes, files and output, no capability, no way to regain one, a system call
+filter (`core.sandbox.filter`), an empty environment. Started by root, the program runs as a user that nothing else has.
+"""
+
+import itertools
+import os
+import resource
+import shutil
+import sys
+import sysconfig
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from core.sandbox.filter import seccomp_filter
+
+LEVELS: Final = ("rlimits", "namespaces", "bubblewrap")
+"""Weakest first."""
+
+NOBODY: Final = 65534
+_HARNESS: Final = Path(__file__).with_name("harness.py")
+_numbers = itertools.count()
+
+
+class SandboxError(Exception):
+    """The sandbox itself failed, through no fault of the program."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one program may use, over all tests of one problem."""
+
+    cpu_seconds: int = 4
+    """Of each of its processes."""
+    wall_seconds: float = 20.0
+    memory: int = 512 << 20
+    """Address space of each process, in bytes."""
+    processes: int = 8
+    """With threads, and two of the sandbox's own."""
+    scratch: int = 16 << 20
+    """Bytes in its scratch folder; at level rlimits, in each of its files."""
+    output: int = 4 << 20
+    """Bytes of standard output, or of a returned value as it is sent."""
+    files: int = 64
+
+
+def command(level: str, limits: Limits, scratch: str | None) -> list[str]:
+    """The command that starts the harness at `level`; `scratch` is a folder to work in, for level rlimits alone."""
+    root = os.geteuid() == 0
+    config: dict[str, Any] = {
+        "mounts": None,
+        "uid": _own_user() if root else None,
+        "processes": limits.processes,
+        "count_processes": level == "rlimits" and not root,
+        "rlimits": [
+            (resource.RLIMIT_CPU, limits.cpu_seconds, limits.cpu_seconds),
+            (resource.RLIMIT_AS, limits.memory, limits.memory),
+            (resource.RLIMIT_FSIZE, limits.scratch, limits.scratch),
+            (resource.RLIMIT_NOFILE, limits.files, limits.files),
+            (resource.RLIMIT_CORE, 0, 0),
+            (resource.RLIMIT_MEMLOCK, 0, 0),
+            (resource.RLIMIT_MSGQUEUE, 0, 0),
+        ],
+        "filter": seccomp_filter(),
+        "scratch": scratch or "/tmp",
+        "owns_scratch": scratch is not None,
+        "output": limits.output,
+    }
+    spaces: list[str] = []
+    if level == "bubblewrap":
+        spaces = _bubblewrap(root, limits)
+    elif level == "namespaces":
+        config["mounts"] = {"root": "/mnt", "shown": _shown(), "emptied": _emptied(), "scratch": limits.scratch}
+        # setpriv: when the trainer dies, unshare must too, and then its child
+        spaces = [_tool("setpriv"), "--pdeathsig", "KILL", _tool("unshare"), *([] if root else ["--map-root-user"])]
+        spaces += ["--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child", "--"]
+    # hash seeds are fixed: a verdict must not depend on the order of a set
+    return [*spaces, _interpreter(), "-s", "-S", "-P", "-B", "-X", "utf8", "-c", _harness(), ascii(config)]
+
+
+def _bubblewrap(root: bool, limits: Limits) -> list[str]:
+    """bwrap with its options; only root may keep what it takes to become another user, and gives it up at once."""
+    options = [_tool("bwrap"), "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+    options += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"] if root else ["--unshare-user"]
+    options += ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    # left to itself bwrap makes these folders as closed as those they stand for, and the program is another user
+    for folder in sorted({str(parent) for path in _shown() for parent in Path(path).parents} - {"/"}):
+        options += ["--perms", "0755", "--dir", folder]
+    for path in _shown():
+        options += ["--dev-bind" if path.startswith("/dev/") else "--ro-bind", path, path]
+    for path in _emptied():
+        options += ["--perms", "0755", "--size", "4096", "--tmpfs", path]
+    options += ["--perms", "1777", "--size", str(limits.scratch), "--tmpfs", "/tmp", "--remount-ro", "/"]
+    return [*options, "--chdir", "/tmp", "--"]
+
+
+def _tool(name: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        raise SandboxError(f"{name} is not installed")
+    return path
+
+
+@cache
+def _shown() -> list[str]:
+    """The interpreter, its standard library and the shared libraries: all of the machine's files that there are."""
+    wanted = [_interpreter(), sysconfig.get_path("stdlib"), f"{sys.base_prefix}/lib", "/usr/lib", "/lib", "/lib64"]
+    wanted += ["/usr/lib64", "/etc/ld.so.cache", "/dev/null", "/dev/zero", "/dev/urandom"]
+    shown: list[str] = []
+    for path in sorted(wanted):  # a folder before what is inside it
+        inside = any(path == seen or path.startswith(seen + "/") for seen in shown)
+        if os.path.exists(path) and not inside:
+            shown.append(path)
+    return shown
+
+
+@cache
+def _emptied() -> list[str]:
+    """Folders of installed packages inside the shown ones: a program gets the standard library and nothing else."""
+    library = Path(sysconfig.get_path("stdlib"))
+    packages = (library / "site-packages", library / "dist-packages", library.parent / "python3" / "dist-packages")
+    return [str(path) for path in packages if path.is_dir()]
+
+
+@cache
+def _interpreter() -> str:
+    return os.path.realpath(sys.executable)
+
+
+@cache
+def _harness() -> str:
+    return _HARNESS.read_text()
+
+
+def _own_user() -> int:
+    """A user id that no other sandbox has just now, so that limits on processes and signals stay apart."""
+    if _maps_every_user():
+        return (1 << 30) + (os.getpid() % (1 << 14) << 16) + next(_numbers) % (1 << 16)
+    return NOBODY
+
+
+@cache
+def _maps_every_user() -> bool:
+    first, _, count = map(int, Path("/proc/self/uid_map").read_text().split()[:3])
+    return first == 0 and count > 1 << 31

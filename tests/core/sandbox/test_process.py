@@ -1,0 +1,134 @@
+"""A program in its sandbox: levels, limits, and what is left when the trainer dies."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from core.sandbox import LEVELS, Limits, Program, ProgramError, SandboxError, levels, probe, process, sandbox
+
+LEVEL = sandbox().level
+needs_sandbox = pytest.mark.skipif(LEVEL is None, reason=str(sandbox()))
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_each_level_keeps_what_it_promises_or_says_why_not(level: str) -> None:
+    reason = probe.shortcoming(level)
+    if reason is not None:
+        pytest.skip(f"{level}: {reason}")
+    with Program("import os\ndef f(x): return [x, os.getuid()]", level, Limits()) as program:
+        tag, echo, (kind, user) = program.call("f", ((1, "\ud800", float("nan")),), {})
+    assert (tag, echo, kind) == ("l", ["t", ["i", "1"], "\ud800", ["f", "nan"]], "i")
+    if os.geteuid() == 0 and levels._maps_every_user():
+        assert int(user, 16) >= 1 << 30
+
+
+@needs_sandbox
+def test_the_strongest_level_is_in_force_and_said() -> None:
+    assert str(sandbox()).startswith(f"code sandbox: {LEVEL}")
+    assert set(sandbox().refused) == set(LEVELS[LEVELS.index(str(LEVEL)) + 1 :])
+
+
+@pytest.mark.skipif(LEVEL not in ("bubblewrap", "namespaces"), reason=f"needs name spaces; {sandbox()}")
+def test_a_sandbox_that_leaks_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = [*levels._shown(), "/etc/passwd"]
+    monkeypatch.setattr(levels, "_shown", lambda: shown)
+    assert probe.shortcoming(str(LEVEL)) == "a program sees files"
+
+
+def test_a_missing_tool_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.sandbox.levels.shutil.which", lambda name: None)
+    assert probe.shortcoming("bubblewrap") == "bwrap is not installed"
+
+
+def test_a_machine_without_a_filter_has_no_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "seccomp_filter", lambda: None)
+    found = probe._try_out()
+    assert found.level is None
+    assert set(found.refused) == set(LEVELS)
+
+
+def test_a_sandbox_that_does_not_start_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(levels, "_harness", lambda: "raise SystemExit('broken')")
+    with pytest.raises(SandboxError, match="broken"), Program("x = 1", "rlimits", Limits()):
+        pass
+
+
+@needs_sandbox
+def test_a_program_is_loaded_once_and_keeps_its_state() -> None:
+    source = "calls = []\ndef f(x):\n    calls.append(x)\n    return calls"
+    with Program(source, str(LEVEL), Limits()) as program:
+        program.call("f", (1,), {})
+        assert program.call("f", (2,), {}) == ["l", ["i", "1"], ["i", "2"]]
+
+
+@needs_sandbox
+def test_a_whole_program_starts_anew_for_each_input() -> None:
+    source = "import builtins\nprint(getattr(builtins, 'seen', 0), input())\nbuiltins.seen = 1"
+    with Program(source, str(LEVEL), Limits(), whole=True) as program:
+        assert [program.run("a"), program.run("b\nc")] == ["0 a\n", "0 b\n"]
+
+
+@needs_sandbox
+def test_large_inputs_and_outputs_cross() -> None:
+    text = "\u00e9\n" * 500_000
+    with Program("import sys\nprint(sys.stdin.read(), end='')", str(LEVEL), Limits(), whole=True) as program:
+        assert program.run(text) == text
+    with Program("def f(xs): return xs[::-1]", str(LEVEL), Limits()) as program:
+        assert len(program.call("f", (list(range(100_000)),), {})) == 100_001
+
+
+@needs_sandbox
+def test_too_much_output_is_a_cause() -> None:
+    with Program("print('x' * 2000)", str(LEVEL), Limits(output=1000), whole=True) as program:
+        with pytest.raises(ProgramError, match="too much output") as raised:
+            program.run("")
+        assert not raised.value.final
+
+
+def test_a_scratch_folder_goes_whatever_is_in_it(tmp_path: Path) -> None:
+    (tmp_path / "scratch" / "closed" / "inner").mkdir(parents=True)
+    (tmp_path / "kept").mkdir(mode=0o500)
+    (tmp_path / "scratch" / "link").symlink_to(tmp_path / "kept")
+    (tmp_path / "scratch" / "closed").chmod(0)
+    process._remove(str(tmp_path / "scratch"))
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert (tmp_path / "kept").stat().st_mode & 0o777 == 0o500
+
+
+TRAINER = """
+import sys
+from core.sandbox import Limits, Program
+with Program("import time\\ndef f(): time.sleep(900)", sys.argv[1], Limits(wall_seconds=900)) as program:
+    print(program._process.pid, flush=True)
+    program.call("f", (), {})
+"""
+
+
+@needs_sandbox
+def test_programs_die_with_the_trainer() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", TRAINER, str(LEVEL)], stdout=subprocess.PIPE, env=environment, text=True
+    ) as trainer:
+        assert trainer.stdout
+        outer = int(trainer.stdout.readline())
+        inside = [int(word) for word in Path(f"/proc/{outer}/task/{outer}/children").read_text().split()]
+        assert inside or LEVEL == "rlimits"
+        trainer.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while (alive := [pid for pid in (outer, *inside) if _runs(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
