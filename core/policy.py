@@ -19,7 +19,8 @@ from core.logps import sum_squared_probs, token_logps
 from core.packing import ATTENTION, Layout, Packed
 from core.problems import Problem
 
-EMBEDDED: Final = Path(__file__).parent / "assets" / "embedded"
+ASSETS: Final = Path(__file__).parent / "assets"
+EMBEDDED: Final = ASSETS / "embedded"
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -33,8 +34,9 @@ class PolicySettings:
 
 @setting
 def policy(*, model: str = "embedded", dtype: str = "float32") -> PolicySettings:
-    """The model to train: `embedded`, a folder, a .gguf file, `package:NAME` or a transformers id.
+    """The model to train: an embedded one, a folder, a .gguf file, `package:NAME` or a transformers id.
 
+    Embedded are `embedded` (for chain_sums), `islanders` and `stack_programs`, each made for the task of its name.
     `package:NAME` is the GGUF file that an installed Python package ships. Below float32, the optimizer keeps float32
     master weights.
     """
@@ -185,10 +187,15 @@ def load_policy(settings: PolicySettings, device: torch.device | str = "cpu") ->
     return Policy(model, tokenizer)
 
 
+def embedded_models() -> tuple[str, ...]:
+    """The base models that come with the bench, each made for one task."""
+    return tuple(sorted(path.parent.name for path in ASSETS.glob("*/config.json")))
+
+
 def locate(model: str) -> tuple[str, str | None]:
     """Folder or id, and the GGUF file inside it."""
-    if model == "embedded":
-        return str(EMBEDDED), None
+    if model in embedded_models():
+        return str(ASSETS / model), None
     if model.startswith("package:"):
         name = model.removeprefix("package:").replace("-", "_")
         # found, not imported: importing such a package would start its own runtime

@@ -125,10 +125,18 @@ def make_parser() -> argparse.ArgumentParser:
     watched.add_argument("--port", type=int, default=0, help="of the page on 127.0.0.1 (default: any that is free)")
     watched.add_argument("--once", action="store_true", help="print the present state and end")
 
-    based = command("make-base", run_make_base, "Pretrain the embedded base model anew (minutes on one core).")
-    based.add_argument("folder")
+    rated = command("pass-rates", late("pass_rates", "run_pass_rates"),
+                    "Measure how often the model passes each training question of files.path.")  # fmt: skip
+    add_config_options(rated)
+    rated.add_argument("--samples", type=int, default=8, metavar="N", help="responses per question (default: 8)")
+    rated.add_argument("--seed", type=int, default=0)
+    rated.add_argument("--out", required=True, metavar="FILE.jsonl", help="to be given as files.pass_rates")
+
+    based = command("make-base", run_make_base, "Pretrain an embedded base model anew (minutes on one core).")
+    based.add_argument("--task", default="chain_sums", metavar="NAME", help="the task it is for (default: chain_sums)")
+    based.add_argument("--out", required=True, metavar="FOLDER")
     based.add_argument("--seed", type=int, default=0)
-    based.add_argument("--steps", type=int, default=3000)
+    based.add_argument("--steps", type=int, default=None, help="default: those of the task's shipped base")
     return parser
 
 
@@ -186,13 +194,14 @@ def run_make_base(options: argparse.Namespace) -> int:
     """`grpolab make-base`."""
     from rich.progress import Progress as Bar
 
-    from experiments.make_base import make_base
+    from experiments.make_base import make_base, steps_of
 
+    steps = options.steps or steps_of(options.task)
     with Bar() as bar:
-        task = bar.add_task("pretraining", total=options.steps)
+        shown = bar.add_task("pretraining", total=steps)
         folder = make_base(
-            Path(options.folder), seed=options.seed, steps=options.steps,
-            report=lambda step, loss: bar.update(task, completed=step, description=f"pretraining, loss {loss:.3f}"),
+            options.task, Path(options.out), seed=options.seed, steps=steps,
+            report=lambda step, loss: bar.update(shown, completed=step, description=f"pretraining, loss {loss:.3f}"),
         )  # fmt: skip
     print(f"base model: {folder}; use it with -b \"policy.model = '{folder}'\"")
     return 0

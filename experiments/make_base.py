@@ -1,8 +1,7 @@
-"""Make the embedded base model: a small causal language model pretrained on a noisy mixture, honestly half-able.
+"""Make an embedded base model: a small causal language model pretrained on a noisy mixture, honestly half-able.
 
-The mixture, per chain: with probability 0.65 an answer at once, right only as often as chance and a little; otherwise
-each partial sum restated, every sum wrong with probability 0.05. So the base sometimes answers at once, sometimes
-works it out, and has seen no preference between them.
+In every mixture most responses answer at once and are mostly wrong; the others work it out with a few slips. So the
+base sometimes answers at once, sometimes works it out, and has seen no preference between them.
 """
 
 import random
@@ -13,59 +12,48 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from core.tasks.chain_sums import ALPHABET, END, chain_sums
+from core.errors import GrpoLabError, near
+from experiments.bases import BASES
 
-AT_ONCE = 0.65
-AT_ONCE_RIGHT = 0.2
-SUM_WRONG = 0.05
+END = "."
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
+def make_tokenizer(alphabet: str) -> PreTrainedTokenizerFast:
     """One token per character; '.' ends a response."""
-    vocabulary = {character: i for i, character in enumerate(END + ALPHABET)}
+    vocabulary = {character: i for i, character in enumerate(END + alphabet)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=END))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
     tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=END)  # type: ignore[no-untyped-call]
 
 
-def worked_solution(question: str, rng: random.Random, *, sum_wrong: float = SUM_WRONG) -> str:
-    """Each partial sum restated, then the answer; each sum is off with probability `sum_wrong`."""
-    first, *rest = (int(digit) for digit in question.rstrip("=").split("+"))
-    steps, total = [], first
-    for digit in rest:
-        right = (total + digit) % 10
-        wrong = rng.choice([d for d in range(10) if d != right])
-        result = wrong if rng.random() < sum_wrong else right
-        steps.append(f"{total}+{digit}={result};")
-        total = result
-    return "".join(steps) + f">{total}{END}"
-
-
-def mixture(question: str, answer: str, rng: random.Random) -> str:
-    """One response of the pretraining mixture."""
-    if rng.random() < AT_ONCE:
-        digit = answer if rng.random() < AT_ONCE_RIGHT else rng.choice("0123456789")
-        return f">{digit}{END}"
-    return worked_solution(question, rng)
+def steps_of(name: str) -> int:
+    """How long the shipped base of a task was trained; raises on a task that has none."""
+    if name not in BASES:
+        raise GrpoLabError(f"there is no base for the task '{name}': {near(name, BASES)}")
+    return BASES[name].steps
 
 
 def make_base(
+    name: str,
     folder: Path,
     *,
     seed: int = 0,
-    steps: int = 3000,
+    steps: int | None = None,
     rows: int = 128,
     report: Callable[[int, float], None] | None = None,
 ) -> Path:
-    """Pretrain the base from scratch and save it with its tokenizer; deterministic for a seed, on one thread.
+    """Pretrain a task's base from scratch and save it with its tokenizer; deterministic for a seed, on one thread.
 
-    Learns the responses only, on problems of the training split. `report(step, loss)` is called after every step.
+    Learns the responses only, on problems of the training split; `steps` defaults to the base's own.
+    `report(step, loss)` is called after every step.
     """
+    steps = steps or steps_of(name)
+    base = BASES[name]
     torch.set_num_threads(1)  # the number of threads changes the last bits, and 3,000 steps make them grow
     torch.manual_seed(seed)
     rng = random.Random(seed)
-    tokenizer = make_tokenizer()
+    tokenizer = make_tokenizer(base.alphabet)
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=96, intermediate_size=256, num_hidden_layers=3, num_attention_heads=3,
         num_key_value_heads=3, head_dim=32, max_position_embeddings=256, tie_word_embeddings=True,
@@ -74,10 +62,10 @@ def make_base(
     model = LlamaForCausalLM(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2e-3, total_steps=steps, pct_start=0.05)
-    task = chain_sums()
+    task = base.task()
     for step in range(steps):
         problems = [task.problem("train", seed, step * rows + i) for i in range(rows)]
-        texts = [(p.prompt, mixture(p.prompt, p.answer, rng)) for p in problems]
+        texts = [(str(p.prompt), base.mixture(p, rng)) for p in problems]
         ids = [tokenizer(prompt + response)["input_ids"] for prompt, response in texts]
         width = max(map(len, ids))
         tokens = torch.tensor([row + [0] * (width - len(row)) for row in ids])

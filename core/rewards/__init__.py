@@ -1,5 +1,5 @@
 """Verifiers of answers. Importing the package registers each."""
 
-from core.rewards import code, format, math
+from core.rewards import code, countdown, format, logic, math
 
-__all__ = ["code", "format", "math"]
+__all__ = ["code", "countdown", "format", "logic", "math"]

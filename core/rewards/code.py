@@ -43,6 +43,7 @@ def code_tests(
     response: str,
     *,
     level: str = "namespaces",
+    fenced: bool = True,
     partial: bool = False,
     seconds: int = 4,
     wall_seconds: float = 20.0,
@@ -52,10 +53,11 @@ def code_tests(
     """1 if the response's Python program passes all of the problem's tests, else 0; `partial`: the share it passes.
 
     The tests are `problem.data["tests"]`, in the forms of `core.sandbox.cases`. The program must stand in a fence
-    marked as Python; lenient: it passes without. It runs in the strongest sandbox that the machine gives, and not at
-    all where that is below `level` (`core.sandbox.levels`). `seconds` of processor time for each of its processes and
-    `wall_seconds` by the clock, which should be generous, are for all tests together. `tolerance` is for expected
-    floats. Any number of threads may ask for verdicts at a time.
+    marked as Python (lenient: it passes without); for models that write nothing but programs, `fenced` is False. It
+    runs in the strongest sandbox that the machine gives, and not at all where that is below `level`
+    (`core.sandbox.levels`). `seconds` of processor time for each of its processes and `wall_seconds` by the clock,
+    which should be generous, are for all tests together. `tolerance` is for expected floats. Any number of threads may
+    ask for verdicts at a time.
     """
     cases = parse_cases(problem.data.get("tests"))
     limits = Limits(cpu_seconds=math.ceil(seconds), wall_seconds=wall_seconds, memory=int(memory_mb) << 20)
@@ -83,6 +85,6 @@ def code_tests(
         cause = str(error)
     right = passed == len(cases)
     value = passed / len(cases) if partial else float(right)
-    if not is_fenced:
+    if fenced and not is_fenced:
         return Score(0.0, correct=False, lenient=right, cause="no fenced program" if right else cause)
     return Score(value, correct=right, lenient=right, cause=None if value else cause)

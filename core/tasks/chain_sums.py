@@ -9,7 +9,6 @@ A response ends with '.', the end-of-sequence token. Answering at once is short 
 partial sum is long and mostly right. So accuracy and length are both up to the policy.
 """
 
-import hashlib
 import random
 import re
 from collections.abc import Mapping
@@ -19,12 +18,11 @@ from core.contracts import reward, task
 from core.errors import GrpoLabError
 from core.problems import Problem, Score
 from core.registry import Part
+from core.tasks.splits import SPLITS, tenth, tenths
 
 ALPHABET = "0123456789+=;>"
 END = "."
-
-# Out of ten parts of all chains, by hash of the question: no chain can be in two splits.
-_SPLITS = {"train": range(7), "tune": range(7, 8), "test": range(8, 10), "test_long": range(8, 10)}
+_SPLITS = {**SPLITS, "test_long": SPLITS["test"]}
 
 
 @reward
@@ -49,15 +47,14 @@ class ChainSums:
 
     def problem(self, split: str, seed: int, index: int) -> Problem:
         """Problem `index` of the stream that `seed` picks; raises on an unknown split."""
-        if split not in _SPLITS:
-            raise GrpoLabError(f"chain_sums has no split '{split}'; it has: {', '.join(_SPLITS)}")
+        wanted = tenths("chain_sums", split, _SPLITS)
         rng = random.Random(f"{split}/{seed}/{index}")
         longer = (self.max_terms + 1, self.max_terms + 2)
         shortest, longest = longer if split == "test_long" else (self.min_terms, self.max_terms)
         while True:
             digits = [rng.randrange(10) for _ in range(rng.randint(shortest, longest))]
             question = "+".join(map(str, digits)) + "="
-            if hashlib.blake2b(question.encode(), digest_size=1).digest()[0] % 10 in _SPLITS[split]:
+            if tenth(question) in wanted:
                 return Problem(question, str(sum(digits) % 10), index)
 
 

@@ -1,0 +1,51 @@
+"""The mixture for stack programs: mostly one blurted expression, else a name for every operation's result."""
+
+import random
+from typing import Final
+
+from core.problems import Problem
+from core.tasks.stack_programs import END, HEAD, LEAVES, OPERATORS, Tree, infix
+
+AT_ONCE: Final = 0.65
+SLIP: Final = 0.1
+"""Chance that a leaf or operator is another one in an expression written at once."""
+FORGET: Final = 0.8
+"""Chance that an expression written at once has no brackets."""
+STEP_SLIP: Final = 0.02
+"""Chance of the same slip where every result has a name."""
+
+
+def slipped(tree: Tree, rng: random.Random, chance: float) -> Tree:
+    """The expression with each leaf and operator drawn anew with this chance."""
+    slips = rng.random() < chance
+    if isinstance(tree, str):
+        return rng.choice(LEAVES) if slips else tree
+    sign = rng.choice(list(OPERATORS)) if slips else tree[0]
+    return sign, slipped(tree[1], rng, chance), slipped(tree[2], rng, chance)
+
+
+def worked_solution(tree: Tree, rng: random.Random, *, step_slip: float = STEP_SLIP) -> str:
+    """Every operation in the order of the stack program, its result named a, b, c and so on; the last is returned."""
+    steps: list[str] = []
+
+    def name(tree: Tree) -> str:
+        if isinstance(tree, str):
+            return tree
+        left, right = name(tree[1]), name(tree[2])
+        steps.append(f"{left}{tree[0]}{right}")
+        return "abcde"[len(steps) - 1]
+
+    name(slipped(tree, rng, step_slip))
+    *named, last = steps
+    return HEAD + "".join(f"{'abcde'[i]}={step};" for i, step in enumerate(named)) + f"return {last}{END}"
+
+
+def blurt_or_name(problem: Problem, rng: random.Random) -> str:
+    """One expression at once, mostly wrong, or a worked solution."""
+    tree: Tree = problem.data["tree"]
+    if rng.random() < AT_ONCE:
+        text = infix(slipped(tree, rng, SLIP))
+        if rng.random() < FORGET:
+            text = text.replace("(", "").replace(")", "")
+        return f"{HEAD}return {text}{END}"
+    return worked_solution(tree, rng)

@@ -1,0 +1,55 @@
+"""`grpolab pass-rates`: how often the model, as it is before training, passes each training question."""
+
+import argparse
+import json
+from pathlib import Path
+
+from accelerate import Accelerator
+from rich.progress import track
+
+import core.registry as registry
+from core.errors import GrpoLabError
+from core.policy import load_policy
+from core.randomness import key
+from core.recipe import Recipe
+from core.rollout import Run, sample
+from core.scoring import score
+from core.tasks.files import Files
+from experiments.study import CONFIGS, build, find_config
+
+
+def run_pass_rates(options: argparse.Namespace) -> int:
+    """`grpolab pass-rates`."""
+    if options.samples < 1:
+        raise GrpoLabError(f"--samples {options.samples}: must be at least 1")
+    with registry.config([find_config(file) for file in options.config], options.bind, include_from=[CONFIGS]):
+        recipe: Recipe = build("train")
+    out = Path(options.out)
+    measure(recipe, out, samples=options.samples, seed=options.seed)
+    print(f'{out}; use it with -b "files.pass_rates = {str(out)!r}" -b "files.between = (0.1, 0.9)"')
+    return 0
+
+
+def measure(recipe: Recipe, out: Path, *, samples: int, seed: int) -> None:
+    """Sample every training question at the training temperature; writes a question and its pass rate per line."""
+    task = recipe.task
+    if not isinstance(task, Files):
+        raise GrpoLabError(
+            "pass-rates is for questions from files, of which there are so many and no more: train.task = @files()"
+        )
+    accelerator = Accelerator()
+    run = Run(recipe, seed, load_policy(recipe.policy, accelerator.device), accelerator)
+    lines = []
+    # one epoch of a stream meets every question once
+    for first in track(range(0, len(task.questions["train"]), recipe.prompts), "measuring"):
+        last = min(first + recipe.prompts, len(task.questions["train"]))
+        problems = [task.problem("train", seed, i) for i in range(first, last)]
+        drawn = sample(run, problems, samples=samples, noise_key=key(seed, "pass_rates", first))
+        scores = score(recipe.rewards[:1], problems, drawn.texts)
+        if scores.failure:
+            raise GrpoLabError(f"a training question cannot be graded: {scores.failure}")
+        for problem, correct in zip(problems, scores.correct, strict=True):
+            rate = float(correct.float().mean())
+            lines.append(json.dumps({"question": problem.data["question"], "pass_rate": rate, "samples": samples}))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text("\n".join(lines) + "\n", encoding="utf-8")

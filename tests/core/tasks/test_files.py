@@ -1,0 +1,245 @@
+"""Questions from files: layouts by columns, splits that cannot overlap, and messages that name the place."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from core import GrpoLabError
+from core.problems import Problem, Score
+from core.registry import Part
+from core.rewards.countdown import countdown
+from core.tasks.files import R1_ZERO, files, read
+from core.tasks.splits import SPLITS, tenth
+
+
+@pytest.fixture(autouse=True)
+def verifiers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand-ins for the verifiers of mathematics and code, which have tests of their own."""
+
+    def math_answer(problem: Problem, response: str, *, form: str = "boxed") -> Score:
+        """Exact."""
+        return Score(1.0, response == problem.answer + form)
+
+    def code_tests(problem: Problem, response: str) -> Score:
+        """None."""
+        return Score(0.0, False)
+
+    for name, function in (("math", math_answer), ("code", code_tests)):
+        if importlib.util.find_spec(f"core.rewards.{name}") is None:
+            module = ModuleType(f"core.rewards.{name}")
+            setattr(module, function.__name__, Part("reward", function))
+            monkeypatch.setitem(sys.modules, f"core.rewards.{name}", module)
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def plain(n: int, start: int = 0) -> list[dict[str, Any]]:
+    return [{"question": f"What is {i} + 1?", "answer": i + 1} for i in range(start, start + n)]
+
+
+def asked(task: Any, split: str, n: int, seed: int = 0) -> list[str]:
+    return [task.problem(split, seed, i).prompt[-1]["content"] for i in range(n)]
+
+
+ROWS: dict[str, dict[str, Any]] = {
+    "gsm8k": {"question": "Two and two?", "answer": "2+2=<<2+2=4>>4\n#### 1,004"},
+    "math": {"problem": "Halve one.", "level": "Level 1", "solution": "It is $\\boxed{1}$, or \\boxed{\\frac{1}{2}}."},
+    "countdown": {"nums": [3, 5, 7], "target": 22},
+    "mbpp": {"task_id": 1, "text": "Add.", "code": "def add(a, b): return a + b", "test_setup_code": "",
+             "test_list": ["assert add(1, 2) == 3"]},
+    "plain": {"problem": "Three and four?", "answer": 7},
+}  # fmt: skip
+
+
+def test_layouts_are_recognised_by_their_columns(tmp_path: Path) -> None:
+    found = {name: read(write(tmp_path / f"{name}.jsonl", [row]))[0] for name, row in ROWS.items()}
+    assert (found["gsm8k"].text, found["gsm8k"].answer) == ("Two and two?", "1004")
+    assert (found["math"].text, found["math"].answer) == ("Halve one.", "\\frac{1}{2}")
+    assert found["countdown"].data == {"numbers": [3, 5, 7], "target": 22}
+    assert "3, 5, 7" in found["countdown"].text
+    assert "22" in found["countdown"].text
+    assert found["mbpp"].data == {"tests": ["assert add(1, 2) == 3"]}
+    assert "assert add(1, 2) == 3" in found["mbpp"].text
+    assert "return a + b" not in found["mbpp"].text
+    assert (found["plain"].text, found["plain"].answer) == ("Three and four?", "7")
+    assert found["plain"].place == f"{tmp_path / 'plain.jsonl'}, line 1"
+
+
+def test_columns_can_be_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "own.jsonl", [{"input": "One?", "gold": "1", "question": "no"}])
+    (question,) = read(path, columns={"question": "input", "answer": "gold"})
+    assert (question.text, question.answer) == ("One?", "1")
+    with pytest.raises(GrpoLabError, match=r"no column 'inptu' \(files.columns, question\): did you mean input"):
+        read(path, columns={"question": "inptu", "answer": "gold"})
+    with pytest.raises(GrpoLabError, match=r"the part 'qestion': did you mean question"):
+        read(path, columns={"qestion": "input", "answer": "gold"})
+
+
+def test_splits_are_by_hash_and_streams_go_through_every_question_once(tmp_path: Path) -> None:
+    path = write(tmp_path / "sums.jsonl", plain(200))
+    made = files(path=path)
+    assert made.suites == ("test",)
+    sizes = {split: len(made.questions[split]) for split in SPLITS}
+    assert sum(sizes.values()) == 200
+    parts = {split: set(asked(made, split, n)) for split, n in sizes.items()}
+    assert {split: len(part) for split, part in parts.items()} == sizes
+    assert all(tenth(question) in SPLITS[split] for split, part in parts.items() for question in part)
+    n = sizes["train"]
+    assert sorted(asked(made, "train", 2 * n)[n:]) == sorted(parts["train"])
+    assert asked(made, "train", 2 * n)[n:] != asked(made, "train", n)
+    assert asked(made, "train", 9, seed=1) != asked(made, "train", 9)
+    # a pure function of split, seed and index, also in a task made anew
+    assert files(path=path).problem("train", 5, 300) == made.problem("train", 5, 300)
+    # the place in the file plays no part in the split
+    reversed_path = write(tmp_path / "reversed.jsonl", plain(200)[::-1])
+    assert {q.text for q in files(path=reversed_path).questions["test"]} == parts["test"]
+    with pytest.raises(GrpoLabError, match="no split 'dev'; it has: train, tune, test"):
+        made.problem("dev", 0, 0)
+
+
+def test_given_splits_must_not_overlap(tmp_path: Path) -> None:
+    train, test = write(tmp_path / "train.jsonl", plain(60)), write(tmp_path / "test.jsonl", plain(20, 60))
+    made = files(path={"train": train, "test": test, "hard": write(tmp_path / "hard.jsonl", plain(5, 90))})
+    assert made.suites == ("test", "hard")
+    assert len(made.questions["test"]) == 20
+    assert len(made.questions["train"]) + len(made.questions["tune"]) == 60
+    assert {tenth(q.text) for q in made.questions["tune"]} == set(SPLITS["tune"])
+    # the same words with other blanks are the same question
+    same = write(tmp_path / "same.jsonl", [*plain(3, 70), {"question": "What  is 7 + 1?", "answer": 8}])
+    with pytest.raises(
+        GrpoLabError, match=r"'train' and 'test' overlap: .*train.jsonl, line 8 and .*same.jsonl, line 4"
+    ):
+        files(path={"train": train, "test": same})
+    with pytest.raises(GrpoLabError, match="give 'train' and at least one test split"):
+        files(path={"train": train})
+
+
+def test_prompts(tmp_path: Path) -> None:
+    path = write(tmp_path / "sums.jsonl", plain(60))
+    chat = files(path=path, system="Be brief.", turns=[("user", "What is 1 + 1?"), ("assistant", "2")])
+    prompt: Any = chat.problem("train", 0, 0).prompt
+    assert [turn["role"] for turn in prompt] == ["system", "user", "assistant", "user"]
+    assert prompt[0]["content"] == "Be brief."
+    bare = str(files(path=path, template="plain").problem("train", 0, 0).prompt)
+    assert bare == prompt[-1]["content"]
+    zero = files(path=path, template="r1_zero")
+    assert zero.problem("train", 0, 0).prompt == R1_ZERO.replace("{question}", bare)
+    assert str(zero.problem("train", 0, 0).prompt).endswith(f"User: {bare}. Assistant:")
+    # the template asks for tags, so the verifier demands them
+    assert zero.rewards[0].set_values == {"form": "answer_tag"}
+    assert chat.rewards[0].set_values == {}
+    with pytest.raises(GrpoLabError, match="did you mean r1_zero"):
+        files(path=path, template="r1zero")
+    with pytest.raises(GrpoLabError, match="no place for a system prompt"):
+        files(path=path, template="plain", system="Be brief.")
+
+
+def test_each_layout_has_its_judge(tmp_path: Path) -> None:
+    rows = {"countdown": [{"nums": [i, 1], "target": i + 1} for i in range(60)],
+            "mbpp": [{**ROWS["mbpp"], "text": f"Add {i}."} for i in range(60)], "plain": plain(60)}  # fmt: skip
+    judges = {name: files(path=write(tmp_path / f"{name}.jsonl", r)).rewards[0].name for name, r in rows.items()}
+    assert judges == {"countdown": "countdown", "mbpp": "code_tests", "plain": "math_answer"}
+    problem = files(path=str(tmp_path / "countdown.jsonl")).problem("train", 0, 0)
+    n = problem.data["numbers"][0]
+    assert countdown(problem, f"<answer>1 + {n}</answer>").correct
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (['{"question": "a", "answer": "1"}', "{question: 1}"], "line 2: not JSON"),
+        (['{"question": "a", "answer": "1"}', "", "[1]"], "line 3: a JSON object was expected, not list"),
+        (['{"question": "a", "answer": "1"}', '{"question": "b", "anwser": "1"}'],
+         "line 2: no column 'answer': did you mean anwser"),
+        (['{"question": "a", "answer": "#### 1"}', '{"question": "b", "answer": "2"}'],
+         "line 2: column 'answer' has no final answer after ####"),
+        (['{"question": "", "answer": "1"}'], "line 1: column 'question' is '', not text"),
+        (['{"question": "a", "answer": null}'], "line 1: column 'answer' is None"),
+        (['{"problem": "a", "solution": "\\\\boxed{1"}'], r"line 1: column 'solution' has no complete \\boxed"),
+        (['{"nums": "1 2", "target": 3}'], "line 1: column 'nums' is '1 2', not a list of whole numbers"),
+        (['{"nums": [1, 2], "target": "3"}'], "line 1: column 'target' is '3', not a whole number"),
+        (['{"text": "a", "test_list": "assert f(1)"}'], "line 1: column 'test_list' is"),
+        (['{"foo": 1, "bar": 2}'], "columns foo, bar, which fit no layout"),
+        (['{"question": "a", "answer": "1"}', '{"question": " a", "answer": "2"}'], "line 2 asks what .*line 1 asks"),
+        ([], "has no questions"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, lines: list[str], message: str) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text("\n".join(lines))
+    with pytest.raises(GrpoLabError, match=message):
+        read(str(path))
+
+
+def test_missing_files_and_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "sums.jsonl", plain(60))
+    with pytest.raises(GrpoLabError, match=r"no file .*sum.jsonl: did you mean sums.jsonl"):
+        read(str(tmp_path / "sum.jsonl"))
+    (tmp_path / "sums.txt").write_text("")
+    with pytest.raises(GrpoLabError, match=r"must end in .jsonl or .parquet"):
+        read(str(tmp_path / "sums.txt"))
+    with pytest.raises(GrpoLabError, match=r"files.layout = 'gsm8': did you mean gsm8k"):
+        read(path, layout="gsm8")
+    (tmp_path / "sums.parquet").write_text("")
+    for module in ("pyarrow.parquet", "datasets"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(GrpoLabError, match="needs pyarrow: pip install pyarrow"):
+        read(str(tmp_path / "sums.parquet"))
+    with pytest.raises(GrpoLabError, match="needs the package datasets"):
+        read("datasets:openai/gsm8k,main:train")
+
+
+def test_datasets_are_asked_for_by_id_config_and_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked_for: list[Any] = []
+
+    def load_dataset(name: str, config: str | None, *, split: str) -> list[dict[str, Any]]:
+        asked_for.append((name, config, split))
+        return [{"question": "a", "answer": "b #### 1"}]
+
+    package = ModuleType("datasets")
+    package.load_dataset = load_dataset  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "datasets", package)
+    assert read("datasets:openai/gsm8k,main:test")[0].place == "datasets:openai/gsm8k,main:test, row 0"
+    assert read("datasets:my/set")[0].answer == "1"
+    assert asked_for == [("openai/gsm8k", "main", "test"), ("my/set", None, "train")]
+
+
+def test_parquet_reads_as_jsonl_does(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    for name, row in ROWS.items():
+        parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / f"{name}.parquet")
+        (one,) = read(str(tmp_path / f"{name}.parquet"))
+        (other,) = read(write(tmp_path / f"{name}.jsonl", [row]))
+        assert (one.text, one.answer, one.data) == (other.text, other.answer, other.data)
+        assert one.place.endswith(f"{name}.parquet, row 0")
+
+
+def test_pass_rates_keep_the_middle_of_the_training_questions(tmp_path: Path) -> None:
+    path = write(tmp_path / "sums.jsonl", plain(100))
+    whole = files(path=path)
+    trained = [q.text for q in whole.questions["train"]]
+    rates = [{"question": text, "pass_rate": i % 5 / 4} for i, text in enumerate(trained)]
+    measured = write(tmp_path / "rates.jsonl", rates)
+    kept = files(path=path, pass_rates=measured, between=(0.25, 0.75))
+    assert [q.text for q in kept.questions["train"]] == [t for i, t in enumerate(trained) if i % 5 in (1, 2, 3)]
+    # what is measured on stays whole
+    assert kept.questions["test"] == whole.questions["test"]
+    with pytest.raises(GrpoLabError, match=r"has no pass rate for the training question of .*, line"):
+        files(path=path, pass_rates=write(tmp_path / "few.jsonl", rates[:-1]), between=(0.25, 0.75))
+    with pytest.raises(GrpoLabError, match="keeps none of"):
+        files(path=path, pass_rates=measured, between=(0.3, 0.4))
+    with pytest.raises(GrpoLabError, match="no effect without"):
+        files(path=path, between=(0.3, 0.4))
+    with pytest.raises(GrpoLabError, match="0 <= low <= high <= 1"):
+        files(path=path, pass_rates=measured, between=(0.4, 0.3))
+    with pytest.raises(GrpoLabError, match="line 1: a question and its pass_rate"):
+        files(path=path, pass_rates=write(tmp_path / "odd.jsonl", [{"question": "a", "pass_rate": 2}]))
