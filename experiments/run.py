@@ -13,6 +13,7 @@ from rich.console import Console
 import core.registry as registry
 from core.errors import GrpoLabError
 from core.policy import locate
+from core.scoring import start
 from experiments.ablate.plan import show_plan
 from experiments.declaration import Arm, check_seeds
 from experiments.launch import Job, launch
@@ -33,6 +34,7 @@ def run_train(options: argparse.Namespace) -> int:
     with registry.config(files, options.bind, include_from=[CONFIGS]):
         recipe = build("train")
         locate(recipe.policy.model)  # before anything is written
+        said = start(recipe.rewards)
         # a study's file may be trained from: what declares the study is not for this command
         keys = [key for key in registry.bindings_in_force() if key[0].removeprefix("settings.") not in DECLARING]
         registry.refuse_unused(keys, registry.bindings_used(), recipe.parts, [recipe.variant.name])
@@ -40,6 +42,8 @@ def run_train(options: argparse.Namespace) -> int:
     folder = Path(options.out) / options.name / recipe.variant.name / f"seed={options.seed}"
     job = Job(Arm(recipe.variant.name, ()), options.seed, text, str(folder))
     console = Console()
+    for words in said.values():
+        console.print(words, highlight=False, markup=False)
     set_damaged_aside([job], {job.arm.label: recipe}, console)
     with Progress(1, int(job.store.is_finished), recipe.steps, console) as progress:
         failures = {} if job.store.is_finished else launch([job], 1, progress)
@@ -122,6 +126,8 @@ def run_arms(
         f"{folder}: {most}{len(study.settings.arms)} arms x {len(study.seeds)} seeds x {steps} steps",
         highlight=False,
     )
+    for said in sorted({said for recipe in study.recipes.values() for said in start(recipe.rewards).values()}):
+        console.print(said, highlight=False, markup=False)
     for warning in study.confounded() if judged else ():
         console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False)
     if options.dry_run:

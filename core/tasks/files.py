@@ -281,6 +281,8 @@ class Files:
     suites: tuple[str, ...]
     template: str
     turns: tuple[tuple[str, str], ...]
+    easy_first: bool = False
+    """Whether the first pass over the training questions goes from easy to hard, as they are listed."""
     patterns: Mapping[str, str] = field(default_factory=lambda: IN_WORDS)
 
     def problem(self, split: str, seed: int, index: int) -> Problem:
@@ -289,7 +291,8 @@ class Files:
             raise GrpoLabError(f"files has no split '{split}'; it has: {', '.join(self.questions)}")
         questions = self.questions[split]
         epoch, place = divmod(index, len(questions))
-        question = questions[_order(split, seed, epoch, len(questions))[place]]
+        in_order = self.easy_first and split == "train" and epoch == 0
+        question = questions[place if in_order else _order(split, seed, epoch, len(questions))[place]]
         return Problem(
             self._prompt(question.text), question.answer, index, {**question.data, "question": question.text}
         )
@@ -332,7 +335,9 @@ def _given(sources: Mapping[str, str], layout: str | None, columns: Mapping[str,
     return splits
 
 
-def _in_range(questions: Sequence[Question], file: str, between: Sequence[float]) -> list[Question]:
+def _in_range(
+    questions: Sequence[Question], file: str, between: Sequence[float], *, easy_first: bool
+) -> list[Question]:
     """The questions whose measured pass rate lies within `between`, ends included."""
     low, high = between
     if not 0 <= low <= high <= 1:
@@ -352,7 +357,7 @@ def _in_range(questions: Sequence[Question], file: str, between: Sequence[float]
     kept = [q for q in questions if low <= rates[digest(q.text)] <= high]
     if not kept:
         raise GrpoLabError(f"files.between = {tuple(between)} keeps none of {len(questions)} training questions")
-    return kept
+    return sorted(kept, key=lambda q: -rates[digest(q.text)]) if easy_first else kept
 
 
 def _existing(file: str) -> Path:
@@ -373,13 +378,15 @@ def files(
     turns: Sequence[tuple[str, str]] = (),
     pass_rates: str | None = None,
     between: tuple[float, float] = (0.0, 1.0),
+    curriculum: bool = False,
 ) -> Files:
     """Questions from a .jsonl or .parquet file or `datasets:ID[,CONFIG][:SPLIT]`, split by hash.
 
     `path` may also map `train`, test splits and `tune` to sources; without one, a tenth of `train` is for tuning.
     `template`: `chat` (a system prompt and example turns may go before the question), `plain` (the question alone), or
     `r1_zero`. `pass_rates`: a JSONL file of `question` and `pass_rate`, measured beforehand; only training questions
-    whose rate is within `between` are kept, so that all arms meet the same ones in the same order.
+    whose rate is within `between` are kept, so that all arms meet the same ones in the same order. `curriculum`: the
+    first pass over them goes from the highest rate to the lowest, later ones are in random order.
     """
     if template not in TEMPLATES:
         raise GrpoLabError(f"files.template = {template!r}: {near(template, TEMPLATES)}")
@@ -390,12 +397,13 @@ def files(
         if not questions:
             raise GrpoLabError(f"files: no question falls into the split '{split}': give more questions or split files")
     if pass_rates is not None:
-        splits["train"] = _in_range(splits["train"], pass_rates, between)
-    elif tuple(between) != (0.0, 1.0):
-        raise GrpoLabError("files.between has no effect without files.pass_rates, the file of measured rates")
+        splits["train"] = _in_range(splits["train"], pass_rates, between, easy_first=curriculum)
+    elif tuple(between) != (0.0, 1.0) or curriculum:
+        name = "curriculum" if curriculum else "between"
+        raise GrpoLabError(f"files.{name} has no effect without files.pass_rates, the file of measured rates")
     before = (("system", system), *turns) if system else tuple(turns)
     suites = tuple(split for split in splits if split not in ("train", "tune"))
-    return Files(splits, (_reward(path, layout, columns, template),), suites, template, before)
+    return Files(splits, (_reward(path, layout, columns, template),), suites, template, before, curriculum)
 
 
 def _reward(

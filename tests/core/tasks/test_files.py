@@ -243,3 +243,19 @@ def test_pass_rates_keep_the_middle_of_the_training_questions(tmp_path: Path) ->
         files(path=path, pass_rates=measured, between=(0.4, 0.3))
     with pytest.raises(GrpoLabError, match="line 1: a question and its pass_rate"):
         files(path=path, pass_rates=write(tmp_path / "odd.jsonl", [{"question": "a", "pass_rate": 2}]))
+
+
+def test_a_curriculum_goes_from_easy_to_hard_once(tmp_path: Path) -> None:
+    rows = [{"question": f"What is {n} + {n}?", "answer": str(2 * n)} for n in range(60)]
+    path = write(tmp_path / "data.jsonl", rows)
+    rates = {row["question"]: n % 8 / 8 for n, row in enumerate(rows)}
+    measured = write(tmp_path / "rates.jsonl", [{"question": q, "pass_rate": r} for q, r in rates.items()])
+    made = files(path=path, pass_rates=measured, curriculum=True)
+    n = len(made.questions["train"])
+    asked = [[rates[made.problem("train", seed, i).data["question"]] for i in range(2 * n)] for seed in (0, 1)]
+    assert asked[0][:n] == sorted(asked[0][:n], reverse=True)
+    assert asked[0][:n] == asked[1][:n]
+    assert asked[0][n:] != sorted(asked[0][n:], reverse=True)
+    assert sorted(asked[0][n:]) == sorted(asked[0][:n])
+    with pytest.raises(GrpoLabError, match=r"files\.curriculum has no effect without files\.pass_rates"):
+        files(path=path, curriculum=True)
