@@ -115,7 +115,10 @@ def score(rewards: Sequence[Part], problems: Sequence[Problem], texts: Sequence[
 def _graded(
     rewards: Sequence[Part], problems: Sequence[Problem], texts: Sequence[Sequence[str]]
 ) -> Iterator[list[list[Score]] | GraderError]:
-    """Group by group, [G][K] scores or why there are none; several groups at a time where a reward waits on others."""
+    """Group by group, [G][K] scores or why there are none.
+
+    Where a reward waits on other processes, several groups are graded at a time, and equal responses once.
+    """
 
     def group(problem: Problem, responses: Sequence[str]) -> list[list[Score]] | GraderError:
         try:
@@ -123,11 +126,19 @@ def _graded(
         except GraderError as error:
             return error
 
+    def group_of_different(problem: Problem, responses: Sequence[str]) -> list[list[Score]] | GraderError:
+        different = list(dict.fromkeys(responses))
+        graded = group(problem, different)
+        if isinstance(graded, GraderError):
+            return graded
+        by_text = dict(zip(different, graded, strict=True))
+        return [by_text[text] for text in responses]
+
     if not any(part.options["parallel"] for part in rewards):
         yield from map(group, problems, texts)
         return
     with ThreadPoolExecutor(THREADS) as pool:
-        yield from pool.map(group, problems, texts)
+        yield from pool.map(group_of_different, problems, texts)
 
 
 def start(rewards: Sequence[Part]) -> dict[str, str]:

@@ -125,7 +125,7 @@ class Study:
         run = self.run(arm, seed)
         if run is None:
             return np.empty(0), np.empty(0)
-        split, _, name = key.rpartition("/")
+        split, _, name = key.partition("/")
         if split in self._splits:
             evaluations = [row for row in run.evals if row["split"] == split]
             points = [(run.spent(row, axis), numbers(row["summary"]).get(name)) for row in evaluations]

@@ -36,9 +36,8 @@ def ability_section(study: Study, styles: Mapping[str, Style]) -> str:
         "has learnt to do more. No verdict rests on it."
     )
     shown = legend(study, {arm: styles[arm] for arm in study.arms})
-    return section(
-        "New ability, or surer guessing?", shown, figure(_drawn(base, curves, styles), "pass@k"), about=about
-    )
+    drawing = figure(_drawn(base, curves, styles), "pass@k")
+    return section("New ability, or surer guessing?", shown, f'<div class="panels">{drawing}</div>', about=about)
 
 
 def _answers(run: Run, suite: str, *, first: bool) -> Array | None:

@@ -54,8 +54,8 @@ def unit(metric: str) -> Unit:
 
 def metric_name(metric: str) -> str:
     """`test/accuracy` in words."""
-    split, _, name = metric.rpartition("/")
-    words = _NAMES.get(name, name.replace("_", " "))
+    split, _, name = metric.partition("/") if "/" in metric else ("", "", metric)
+    words = _NAMES.get(name, name.removeprefix("shows/").replace("_", " "))
     return f"held-out {words}" if split == "test" else f"{words} on {split}" if split else words
 
 

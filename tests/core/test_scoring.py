@@ -172,6 +172,7 @@ def test_rewards_that_wait_are_called_for_several_groups_at_a_time_in_order() ->
     scores = score([part], PROBLEMS[:2], [["a"], ["b"]])
     assert scores.parts[:, 0, 0].tolist() == [0, 1]
     assert scores.causes == {"late": 2}
+    assert score([part], PROBLEMS[:2], [["a", "a"], ["b", "b"]]).correct.all()  # a second call would wait in vain
     failing = score([part], PROBLEMS, [["a"], ["bad"], ["b"]])
     assert failing.failed == (1,)
     assert "broken grader" in (failing.failure or "")

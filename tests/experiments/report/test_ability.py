@@ -27,3 +27,16 @@ def test_pass_at_k_of_the_model_before_training_and_of_every_arm(tmp_path: Path,
     page = render(load_study(tmp_path / "study"), None)
     told = "pass@k: before training 25 % at k = 1 and 100 % at k = 4; grpo 25 % and 100 %; dapo 50 % and 100 %."
     assert (told in page) == (samples == 4)  # three samples say too little
+
+
+def test_ways_of_answering_are_drawn(tmp_path: Path) -> None:
+    write_study(tmp_path / "study")
+    for file in (tmp_path / "study").glob("*/seed=*/eval/**/step=*.json"):
+        record = json.loads(file.read_text())
+        record["summary"]["shows"] = {"step_by_step": 0.25, "backtracking": None}
+        file.write_text(json.dumps(record))
+    study = load_study(tmp_path / "study")
+    assert study.curve("grpo", 0, "test/shows/step_by_step")[1].tolist() == [0.25] * 4
+    page = render(study, None)
+    assert "Step by step, not judged" in page
+    assert "Backtracking, not judged" not in page  # never measured
