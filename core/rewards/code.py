@@ -9,7 +9,7 @@ from core.problems import Problem, Score
 from core.sandbox import Limits, Program, ProgramError, require, sandbox
 from core.sandbox.cases import StdinCase, parse_cases
 
-_FENCED: Final = re.compile(r"^[ \t]*```([^\n`]*)\n(.*?)^[ \t]*```[ \t\r]*$", re.DOTALL | re.MULTILINE)
+_FENCE: Final = re.compile(r"^[ \t]*```([^\n`]*)$", re.MULTILINE)
 _PYTHON: Final = ("python", "py", "python3")
 
 
@@ -18,12 +18,25 @@ def extract_program(response: str) -> tuple[str, bool] | None:
 
     None where there is no text at all.
     """
-    blocks = [(words.split()[:1], text) for words, text in _FENCED.findall(response)]
+    blocks = _fenced(response)
     marked = [text for words, text in blocks if words and words[0].lower() in _PYTHON]
     if marked:
         return marked[-1], True
     source = blocks[-1][1] if blocks else response
     return (source, False) if source.strip() else None
+
+
+def _fenced(response: str) -> list[tuple[list[str], str]]:
+    """The first word after each opening fence, if any, and the text up to the next bare one; in one pass."""
+    blocks: list[tuple[list[str], str]] = []
+    opening: re.Match[str] | None = None
+    for fence in _FENCE.finditer(response):
+        if opening is None:
+            opening = fence
+        elif not fence[1].strip():
+            blocks.append((opening[1].split()[:1], response[opening.end() + 1 : fence.start()]))
+            opening = None
+    return blocks
 
 
 _LIMITS: Final = {

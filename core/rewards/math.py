@@ -12,7 +12,8 @@ What the answers alone do not settle is settled so:
     p% is p/100; where only one side has the sign and the other is over 1 in size, it may also be p itself
     a unit may be missing on one side; two different ones (cm and m) are never the same
     x = 5 and m+n = 5 are 5; x = 5 and y = 5 differ; in a chain x = 2+3 = 5 every side must be right
-    where the answer is a number, 17*23 or \sqrt{4} is right leniently only: it is not worked out
+    where the answer is a number, 17*23 or \sqrt{4} is right leniently only: it is not worked out; nor is a formula
+    that stands in the question, (x+2)(x+3) where it is to be expanded
     a bare list "3, 4" or "3 or 4" has no order, never is one number, and is the tuple (3,4) in that very order only
 """
 
@@ -147,6 +148,8 @@ class Comparison:
         self.budget = deadline.Budget.of(seconds)
         self.worked_out = True
         """Whether every number has been given as one."""
+        self.checked = False
+        """Whether the checker has found something equal, which plain reading did not."""
 
     def same(self, gold: str, given: str) -> bool:
         """Whether two answers as written are the same; raises `UndecidedError`."""
@@ -219,6 +222,7 @@ class Comparison:
             return False
         word = deadline.check(gold, given, self.budget)
         if word in ("equal", "different"):
+            self.checked |= word == "equal"
             return word == "equal"
         raise UndecidedError(CAUSES[word])
 
@@ -283,9 +287,16 @@ def math_answer(
     demanded = FORMS[form]
     if demanded is not None and all(kind != demanded for kind, _ in found):
         return Score(0.0, correct=False, lenient=True, cause="not in the demanded form")
-    if not comparison.worked_out:
+    if not comparison.worked_out or (comparison.checked and _restates(problem, given)):
         return Score(0.0, correct=False, lenient=True, cause="not worked out")
     return Score(1.0, correct=True, lenient=True)
+
+
+def _restates(problem: Problem, given: Sequence[str]) -> bool:
+    """Whether an answer stands in the question as it is: expanding (x+2)(x+3) is more than copying it."""
+    asked = problem.prompt if isinstance(problem.prompt, str) else problem.prompt[-1]["content"]
+    question = tight(normalise(asked))
+    return any(tight(sides(normalise(text))[-1]) in question for text in given)
 
 
 def _check_options(form: str, compare: str, seconds: float) -> None:

@@ -42,13 +42,15 @@ MACHINES: Final = ("x86_64", "aarch64")
 _AUDIT: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _CLONE: Final = {"x86_64": 56, "aarch64": 220}
 _PRLIMIT64: Final = {"x86_64": 302, "aarch64": 261}
+_FCNTL: Final = {"x86_64": 72, "aarch64": 25}
+_IOCTL: Final = {"x86_64": 16, "aarch64": 29}
 _CLONE3: Final = 435
 _NEW_NAMESPACES: Final = 0x7E020080  # every CLONE_NEW... flag
 _FIRST_X32: Final = 0x40000000
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _EPERM, _ENOSYS, _KILL = 0x7FFF0000, 0x00050000 | 1, 0x00050000 | 38, 0x80000000
-_NUMBER, _MACHINE, _ARGUMENT_0 = 0, 4, 16  # offsets into struct seccomp_data
+_NUMBER, _MACHINE, _ARGUMENT_0, _ARGUMENT_1 = 0, 4, 16, 24  # offsets into struct seccomp_data
 
 
 def seccomp_filter(machine: str | None = None) -> bytes | None:
@@ -71,6 +73,13 @@ def seccomp_filter(machine: str | None = None) -> bytes | None:
     code += [
         _step(_EQUAL, _CLONE[machine], 0, 4), _step(_LOAD, _ARGUMENT_0),
         _step(_ANY_BIT, _NEW_NAMESPACES, 0, 1), _step(_RETURN, _EPERM), _step(_RETURN, _ALLOW),
+        # who is sent a signal when a file is ready, which may be any process, and which signal: F_SETOWN, F_SETSIG,
+        # F_SETOWN_EX; FIOSETOWN, SIOCSPGRP
+        _step(_EQUAL, _FCNTL[machine], 0, 6), _step(_LOAD, _ARGUMENT_1),
+        _step(_EQUAL, 8, 2, 0), _step(_EQUAL, 10, 1, 0), _step(_EQUAL, 15, 0, 1),
+        _step(_RETURN, _EPERM), _step(_RETURN, _ALLOW),
+        _step(_EQUAL, _IOCTL[machine], 0, 5), _step(_LOAD, _ARGUMENT_1),
+        _step(_EQUAL, 0x8901, 1, 0), _step(_EQUAL, 0x8902, 0, 1), _step(_RETURN, _EPERM), _step(_RETURN, _ALLOW),
         # limits of other processes; 0 is oneself
         _step(_EQUAL, _PRLIMIT64[machine], 0, 3), _step(_LOAD, _ARGUMENT_0),
         _step(_EQUAL, 0, 1, 0), _step(_RETURN, _EPERM), _step(_RETURN, _ALLOW),

@@ -44,7 +44,7 @@ def enter(libc: Any, root: str, shown: list[str], emptied: list[str], scratch: i
     for path in emptied:
         mount("none", root + path, "tmpfs", MS_NOSUID | MS_NODEV, "size=4k,mode=755")
     os.mkdir(root + "/tmp")
-    mount("none", root + "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, f"size={scratch},mode=1777")
+    mount("none", root + "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, f"size={scratch},nr_inodes=4096,mode=1777")
     # the old root is stacked on the new one, and then taken away from above it
     os.chdir(root)
     if libc.pivot_root(b".", b".") or libc.umount2(b".", MNT_DETACH):

@@ -1,5 +1,6 @@
 """The code verifier: labels by hand, what counts as the program, causes, and levels."""
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -155,3 +156,11 @@ def test_a_level_that_the_machine_lacks_is_refused_with_the_remedy(monkeypatch: 
             code_tests(Problem("", "", 0, {"tests": ADD}), fenced("x = 1"), level=level)
     with pytest.raises(GrpoLabError, match="must be one of rlimits, namespaces, bubblewrap"):
         code_tests(Problem("", "", 0, {"tests": ADD}), fenced("x = 1"), level="docker")
+
+
+def test_fences_are_found_in_one_pass() -> None:
+    """Openings that are never closed: each was followed to the end, in a time that grew with their square."""
+    start = time.process_time()
+    assert extract_program("```x\n" * 20_000) == ("```x\n" * 20_000, False)
+    assert extract_program("```x\n" * 20_000 + "```\n") == ("```x\n" * 19_999, False)
+    assert time.process_time() - start < 5

@@ -54,6 +54,16 @@ def test_no_pair_is_there_twice_and_the_labels_are_consistent() -> None:
     assert {pair["form"] for pair in PAIRS} == {"boxed", "hash", "answer_tag", "any"}
 
 
+def test_a_copy_of_the_question_is_not_worked_out() -> None:
+    problem = Problem("Expand $(x+2)(x+3)$.", "x^2+5x+6", 0)
+    copied = Score.of(math_answer(problem, "\\boxed{(x+2)(x+3)}"))
+    assert copied == Score(0.0, False, lenient=True, cause="not worked out")
+    assert Score.of(math_answer(problem, "\\boxed{6+5x+x^2}")).correct
+    assert Score.of(math_answer(problem, "\\boxed{(x+2)(x+3)=x^2+5x+6}")).correct
+    larger = Problem("Which is larger, 1/2 or 0.25?", "\\frac{1}{2}", 0)
+    assert Score.of(math_answer(larger, "\\boxed{1/2}")).correct  # what is asked for may stand in the question
+
+
 @pytest.mark.parametrize(
     ("form", "right"), [("boxed", "\\boxed{7}"), ("hash", "#### 7"), ("answer_tag", "<answer>7</answer>")]
 )

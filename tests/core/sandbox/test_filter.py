@@ -14,11 +14,12 @@ ALLOWED, KILLED = 0x7FFF0000, 0x80000000
 REFUSAL = {name: 0x00050000 | number for name, number in (("EPERM", errno.EPERM), ("ENOSYS", errno.ENOSYS))}
 
 
-def verdict(machine: str, number: int, argument: int = 0, audit: int | None = None) -> int:
+def verdict(machine: str, number: int, argument: int = 0, audit: int | None = None, second: int = 0) -> int:
     """What the filter returns for a system call."""
     code = seccomp_filter(machine)
     assert code is not None
-    data = struct.pack("<IIQQ", number, AUDIT[machine] if audit is None else audit, 0, argument) + bytes(40)
+    data = struct.pack("<IIQQ", number, AUDIT[machine] if audit is None else audit, 0, argument)
+    data += struct.pack("<Q", second) + bytes(32)
     steps = list(struct.iter_unpack("<HBBI", code))
     loaded, place = 0, 0
     while True:
@@ -72,3 +73,13 @@ def test_the_numbers_are_libseccomps(machine: str) -> None:
         number = pair[MACHINES.index(machine)]
         known = resolve(AUDIT[machine], name.encode())
         assert number == known if number is not None else known < 0, name
+
+
+@pytest.mark.parametrize(("machine", "fcntl", "ioctl"), [("x86_64", 72, 16), ("aarch64", 25, 29)])
+def test_no_signal_by_way_of_a_file(machine: str, fcntl: int, ioctl: int) -> None:
+    for number, refused, allowed in (
+        (fcntl, (8, 10, 15), (0, 1, 2, 3, 4, 9, 1030)),
+        (ioctl, (0x8901, 0x8902), (0x5401,)),
+    ):
+        assert {verdict(machine, number, second=command) for command in refused} == {REFUSAL["EPERM"]}
+        assert {verdict(machine, number, second=command) for command in allowed} == {ALLOWED}

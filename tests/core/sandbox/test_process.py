@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -132,3 +133,40 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def _gone(folder: Path) -> None:
+    folder.rmdir()
+
+
+def _linked(folder: Path) -> None:
+    folder.rmdir()
+    folder.symlink_to(folder.parent / "other")
+
+
+def _deep(folder: Path) -> None:
+    here = os.open(folder, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("a", dir_fd=here)
+        inner = os.open("a", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+
+
+def _closed(folder: Path) -> None:
+    (folder / "inner").mkdir()
+    (folder / "inner").chmod(0)
+    folder.chmod(0)
+
+
+@pytest.mark.parametrize("left", [_gone, _linked, _deep, _closed])
+def test_whatever_is_left_of_the_scratch_folder_is_removed(left: Callable[[Path], None], tmp_path: Path) -> None:
+    """At level rlimits the folder is the program's own, to remove, to close or to replace by a link to another."""
+    (tmp_path / "other" / "kept").mkdir(parents=True)
+    (tmp_path / "other" / "kept").chmod(0o755)
+    (tmp_path / "scratch").mkdir()
+    left(tmp_path / "scratch")
+    process._remove(str(tmp_path / "scratch"))
+    assert os.listdir(tmp_path) == ["other"]
+    assert (tmp_path / "other" / "kept").stat().st_mode & 0o777 == 0o755

@@ -129,3 +129,15 @@ def test_hostile_hashes_are_not_gathered() -> None:
     forged = ["S", *(["i", f"{n * ((1 << 61) - 1):x}"] for n in range(1 << 15))]
     assert not matches({1, 2}, forged, 0.0)
     assert not matches({1: 2}, ["d", *([part, None] for part in forged[1:])], 0.0)
+
+
+def test_a_set_is_not_hashed_before_it_has_the_expected_size() -> None:
+    """Multiples of 2^61 - 1 all have the hash 0: to build a frozenset of those that fit into a reply takes minutes."""
+    many = ["S", *(["i", format(i * ((1 << 61) - 1), "x")] for i in range(1, 160_000))]
+    assert not matches({1}, ["S", many], 0.0)
+    assert not matches({(1, 2)}, ["S", ["t", ["i", "1"], many]], 0.0)
+    assert not matches({1: 2}, ["d", [many, ["i", "2"]]], 0.0)
+    for hidden in (["l", many], ["d", ["i", many]]):  # where they are no key either
+        with pytest.raises(ValueError, match="no key"):
+            matches({(1,)}, ["S", hidden], 0.0)
+    assert matches({frozenset({1, (2, 3)})}, ["S", ["S", ["t", ["i", "2"], ["i", "3"]], ["i", "1"]]], 0.0)
