@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 
 from core.errors import GrpoLabError
 from core.problems import Score
+from core.rewards.answers import boxes
 
 Judge: TypeAlias = Callable[[str], bool]
 """Whether an answer is right; raises `UnreadableError`."""
@@ -31,7 +32,6 @@ LONGEST: Final = 2000
 _TAG: Final = re.compile(r"<answer>", re.IGNORECASE)
 _TAG_END: Final = re.compile(r"</answer>", re.IGNORECASE)
 _OPEN_TAG: Final = re.compile(r"<answer>(.*)$", re.DOTALL | re.IGNORECASE)
-_BOX: Final = re.compile(r"\\boxed\s*\{")
 _PHRASE: Final = re.compile(
     r"(?:^|[\n.*#]|\b(?:the|my|final)\s)\s*(?:final\s+)?(?:answer|solution|conclusion)\s*\**\s*(?:\bis\b|:|=)\s*\**\s*:?"
     r"(.+)$",
@@ -54,20 +54,9 @@ def in_form(response: str, form: str) -> list[str]:
         pieces = [_TAG.split(piece) for piece in _TAG_END.split(response)[:-1]]
         return [piece[-1].strip() for piece in pieces if len(piece) > 1]
     if form == "boxed":
-        starts = [start.end() for start in _BOX.finditer(response)][-MOST:]
-        return [inner for start in starts if (inner := _braced(response, start)) is not None]
+        return boxes(response)[-MOST:]
     _, mark, after = response.rpartition(">")
     return [after.strip().rstrip(".")] if mark and after.strip() else []
-
-
-def _braced(text: str, start: int) -> str | None:
-    """What stands before the brace that closes the one opened just before `start`."""
-    depth = 1
-    for place in range(start, min(len(text), start + LONGEST)):
-        depth += {"{": 1, "}": -1}.get(text[place], 0)
-        if depth == 0:
-            return text[start:place].strip()
-    return None
 
 
 def anywhere(response: str) -> Iterator[tuple[str, bool]]:

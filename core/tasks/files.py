@@ -24,6 +24,7 @@ from core.contracts import task
 from core.errors import GrpoLabError, near
 from core.problems import Problem
 from core.registry import REQUIRED, Part
+from core.rewards.answers import boxes
 from core.tasks.patterns import IN_WORDS
 from core.tasks.splits import SPLITS, tenth
 
@@ -72,15 +73,10 @@ def _gsm8k(row: Row, c: Mapping[str, str]) -> tuple[str, str, dict[str, Any]]:
 
 
 def _math(row: Row, c: Mapping[str, str]) -> tuple[str, str, dict[str, Any]]:
-    solution = _text(row, c["solution"])
-    start = solution.rfind("\\boxed{")
-    depth, place = 0, start + len("\\boxed")
-    while start >= 0 and place < len(solution):
-        depth += {"{": 1, "}": -1}.get(solution[place], 0)
-        if depth == 0:
-            return _text(row, c["problem"]), solution[start + len("\\boxed{") : place].strip(), {}
-        place += 1
-    raise _RowError(f"column '{c['solution']}' has no complete \\boxed{{...}}")
+    found = boxes(_text(row, c["solution"]))
+    if not found:
+        raise _RowError(f"column '{c['solution']}' has no complete \\boxed{{...}}")
+    return _text(row, c["problem"]), found[-1], {}
 
 
 def _countdown(row: Row, c: Mapping[str, str]) -> tuple[str, str, dict[str, Any]]:
