@@ -209,7 +209,9 @@ def _from_parquet(path: Path) -> Iterator[tuple[str, Row]]:
     try:
         parquet = importlib.import_module("pyarrow.parquet")
     except ImportError as error:
-        raise GrpoLabError(f"reading {path} needs pyarrow: pip install pyarrow (JSONL needs nothing)") from error
+        raise GrpoLabError(
+            f"reading {path} needs pyarrow: pip install 'grpo-lab[parquet]' (JSONL needs nothing)"
+        ) from error
     try:
         rows = parquet.read_table(path).to_pylist()
     except (OSError, ValueError) as error:
