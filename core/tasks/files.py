@@ -25,6 +25,9 @@ from core.errors import GrpoLabError, near
 from core.problems import Problem
 from core.registry import REQUIRED, Part
 from core.rewards.answers import boxes
+from core.rewards.code import code_tests
+from core.rewards.countdown import countdown
+from core.rewards.math import math_answer
 from core.tasks.patterns import IN_WORDS
 from core.tasks.splits import SPLITS, tenth
 
@@ -118,7 +121,7 @@ class Layout:
 
     parts: Mapping[str, tuple[str, ...]]
     read: Callable[[Row, Mapping[str, str]], tuple[str, str, dict[str, Any]]]
-    reward: tuple[str, str]
+    reward: Part
 
     def found(self, columns: Sequence[str], given: Mapping[str, str]) -> dict[str, str] | None:
         """Which column plays which part; None if one is missing."""
@@ -130,16 +133,16 @@ class Layout:
 
 LAYOUTS: Final = {
     "countdown": Layout(
-        {"numbers": ("nums", "numbers"), "target": ("target",)}, _countdown, ("core.rewards.countdown", "countdown")
+        {"numbers": ("nums", "numbers"), "target": ("target",)}, _countdown, countdown
     ),
-    "mbpp": Layout({"text": ("text", "prompt"), "tests": ("test_list",)}, _mbpp, ("core.rewards.code", "code_tests")),
+    "mbpp": Layout({"text": ("text", "prompt"), "tests": ("test_list",)}, _mbpp, code_tests),
     "math": Layout(
-        {"problem": ("problem",), "solution": ("solution",)}, _math, ("core.rewards.math", "math_answer")
+        {"problem": ("problem",), "solution": ("solution",)}, _math, math_answer
     ),
-    "gsm8k": Layout({"question": ("question",), "answer": ("answer",)}, _gsm8k, ("core.rewards.math", "math_answer")),
+    "gsm8k": Layout({"question": ("question",), "answer": ("answer",)}, _gsm8k, math_answer),
     "plain": Layout(
         {"question": ("question", "problem", "prompt"), "answer": ("answer",)}, _plain,
-        ("core.rewards.math", "math_answer"),
+        math_answer,
     ),
 }  # fmt: skip
 """In the order in which they are tried; gsm8k and plain differ by the mark #### in the first row."""
@@ -411,6 +414,5 @@ def _reward(
     source = path if isinstance(path, str) else path["train"]
     _, row = next(_rows(source))
     kind, _ = _recognise(source, row, layout, columns or {})
-    module, name = kind.reward
-    part: Part = getattr(importlib.import_module(module), name)
+    part = kind.reward
     return part.using(form="answer_tag") if template == "r1_zero" and part.takes("form") else part

@@ -7,9 +7,9 @@ from typing import Final
 
 from core.problems import Problem, Task
 from core.tasks import chain_sums, islanders, stack_programs
-from experiments.bases.claims import blurt_or_follow
-from experiments.bases.programs import blurt_or_name
-from experiments.bases.sums import blurt_or_restate
+from experiments.bases.chain_sums_mixture import blurt_or_restate
+from experiments.bases.islanders_mixture import blurt_or_follow
+from experiments.bases.stack_programs_mixture import blurt_or_name
 
 
 @dataclass(frozen=True)

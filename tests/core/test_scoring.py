@@ -159,10 +159,12 @@ def test_verdicts_are_tensors_of_the_group() -> None:
 
 
 def test_rewards_that_wait_are_called_for_several_groups_at_a_time_in_order() -> None:
+    calls: list[str] = []
     together = threading.Barrier(2, timeout=30)  # broken unless two groups are graded at once
 
     def patient(problem: Problem, response: str) -> Score:
         """Waits for another group."""
+        calls.append(response)
         if response == "bad":
             raise ValueError("broken grader")
         together.wait()
@@ -172,7 +174,9 @@ def test_rewards_that_wait_are_called_for_several_groups_at_a_time_in_order() ->
     scores = score([part], PROBLEMS[:2], [["a"], ["b"]])
     assert scores.parts[:, 0, 0].tolist() == [0, 1]
     assert scores.causes == {"late": 2}
-    assert score([part], PROBLEMS[:2], [["a", "a"], ["b", "b"]]).correct.all()  # a second call would wait in vain
+    calls.clear()
+    assert score([part], PROBLEMS[:2], [["a", "a"], ["b", "b"]]).correct.all()
+    assert sorted(calls) == ["a", "b"]  # equal responses are judged once
     failing = score([part], PROBLEMS, [["a"], ["bad"], ["b"]])
     assert failing.failed == (1,)
     assert "broken grader" in (failing.failure or "")

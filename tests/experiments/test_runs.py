@@ -101,6 +101,8 @@ def test_tokens_that_pass_through_the_models_are_counted(tmp_path: Path) -> None
     assert first["forward_tokens"] == first["backward_tokens"] > 0
     assert referred["backward_tokens"] >= first["backward_tokens"]  # rows without an advantage have a KL
     assert referred["forward_tokens"] > referred["backward_tokens"]
+    (twice,) = lines(run(tmp_path / "twice", "train.steps = 1", "train.minibatches = 2"))
+    assert twice["forward_tokens"] > twice["backward_tokens"] > 0  # scored before the first of two updates
 
 
 def test_a_token_budget_ends_the_run_before_the_step_that_would_exceed_it(tmp_path: Path) -> None:

@@ -1,39 +1,19 @@
 """Questions from files: layouts by columns, splits that cannot overlap, and messages that name the place."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet as parquet
 import pytest
 
 from core import GrpoLabError
-from core.problems import Problem, Score
-from core.registry import Part
 from core.rewards.countdown import countdown
 from core.tasks.files import R1_ZERO, files, read
 from core.tasks.splits import SPLITS, tenth
-
-
-@pytest.fixture(autouse=True)
-def verifiers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stand-ins for the verifiers of mathematics and code, which have tests of their own."""
-
-    def math_answer(problem: Problem, response: str, *, form: str = "boxed") -> Score:
-        """Exact."""
-        return Score(1.0, response == problem.answer + form)
-
-    def code_tests(problem: Problem, response: str) -> Score:
-        """None."""
-        return Score(0.0, False)
-
-    for name, function in (("math", math_answer), ("code", code_tests)):
-        if importlib.util.find_spec(f"core.rewards.{name}") is None:
-            module = ModuleType(f"core.rewards.{name}")
-            setattr(module, function.__name__, Part("reward", function))
-            monkeypatch.setitem(sys.modules, f"core.rewards.{name}", module)
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> str:
@@ -213,8 +193,6 @@ def test_datasets_are_asked_for_by_id_config_and_split(monkeypatch: pytest.Monke
 
 
 def test_parquet_reads_as_jsonl_does(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
     for name, row in ROWS.items():
         parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / f"{name}.parquet")
         (one,) = read(str(tmp_path / f"{name}.parquet"))

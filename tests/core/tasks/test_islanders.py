@@ -11,7 +11,7 @@ from core.problems import Problem
 from core.tasks.islanders import ALPHABET, END, Claim, Puzzle, islanders
 from core.tasks.splits import SPLITS as TENTHS
 from core.tasks.splits import tenth
-from experiments.bases.claims import AT_ONCE, AT_ONCE_RIGHT, blurt_or_follow, worked_solution
+from experiments.bases.islanders_mixture import AT_ONCE, AT_ONCE_RIGHT, blurt_or_follow, worked_solution
 
 SPLITS = ("train", "tune", "test")
 

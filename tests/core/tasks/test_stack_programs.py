@@ -10,7 +10,7 @@ from core.problems import Problem, Score
 from core.tasks.splits import SPLITS as TENTHS
 from core.tasks.splits import tenth
 from core.tasks.stack_programs import ALPHABET, END, HEAD, infix, postfix, stack_programs
-from experiments.bases.programs import AT_ONCE, blurt_or_name, slipped, worked_solution
+from experiments.bases.stack_programs_mixture import AT_ONCE, blurt_or_name, slipped, worked_solution
 
 SPLITS = ("train", "tune", "test")
 

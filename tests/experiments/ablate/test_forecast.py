@@ -117,12 +117,15 @@ def write_run(folder: Path, made: Study, label: str, seed: int, scores: list[flo
 
 
 def test_finished_runs_of_the_same_recipe_tell_the_pace_whatever_the_study(tmp_path: Path) -> None:
+    arms = "compare.variants = [@grpo, @rloo]"
     other = study("compare.arms = {'x': 'train.variant = @rloo()'}", "compare.name = 'other'")
     write_run(tmp_path / "other", other, "x", 0, [0.0])
     write_run(tmp_path / "cut", other, "x", 0, [0.0], status="interrupted")
+    write_run(tmp_path / "damaged", study(arms), "grpo", 0, [0.0])
+    folder = tmp_path / "damaged" / "grpo" / "seed=0"
+    folder.rename(folder.with_name("seed=0.corrupt-1"))  # set aside
     (tmp_path / "broken" / "a" / "seed=0").mkdir(parents=True)
     (tmp_path / "broken" / "a" / "seed=0" / "manifest.json").write_text("{")
-    arms = "compare.variants = [@grpo, @rloo]"
     found = earlier_paces(study(arms), tmp_path)
     assert list(found) == ["rloo"]
     assert (found["rloo"].tokens, found["rloo"].sample) == (10, 1.0)
