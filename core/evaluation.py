@@ -10,8 +10,8 @@ from core.errors import GrpoLabError
 from core.problems import Problem
 from core.randomness import key
 from core.recipe import Recipe
-from core.rollout import Run, Sampled, sample
-from core.scoring import MOST_FAILED, Scores, score
+from core.rollout import Draw, Run, Sampled, grade, sample_all
+from core.scoring import MOST_FAILED, Scores
 
 
 def suites_at(recipe: Recipe, step: int, *, last: bool = False) -> tuple[str, ...]:
@@ -34,8 +34,8 @@ def evaluate(run: Run, step: int, *, last: bool = False) -> list[dict[str, Any]]
     for place, split in enumerate(suites_at(run.recipe, step, last=last)):
         problems = [task.problem(split, settings.seed, i) for i in range(settings.questions)]
         noise_key = key(run.seed, "eval", step, place)
-        drawn = sample(run, problems, samples=settings.samples, noise_key=noise_key, temperature=settings.temperature)
-        greedy = sample(run, problems, samples=1, noise_key=None)
+        draws = [Draw(settings.samples, noise_key, settings.temperature), Draw()]
+        drawn, greedy = sample_all(run, problems, draws)
         records.append(
             {"step": step, "split": split, "total_sampled_tokens": counted} | _record(run, problems, drawn, greedy)
         )
@@ -79,7 +79,7 @@ def _score(run: Run, sampled: Sampled) -> Scores:
 
     Dropping it would make the test another one for this run alone. Raises `GrpoLabError` beyond 5 % of the questions.
     """
-    scores = score(run.recipe.rewards[:1], sampled.problems, sampled.texts)
+    scores = grade(run, run.recipe.rewards[:1], sampled)
     if len(scores.failed) > MOST_FAILED * len(sampled.problems):
         raise GrpoLabError(
             f"{len(scores.failed)} of {len(sampled.problems)} test questions cannot be graded. "

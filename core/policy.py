@@ -3,7 +3,7 @@
 import contextlib
 import importlib.util
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -56,6 +56,8 @@ class Policy:
         self._head_bias: Tensor | None = getattr(head, "bias", None)
         self.context: int = model.config.max_position_embeddings
         self.end_tokens = _end_tokens(model, tokenizer)
+        self.version = 0
+        """Optimizer steps that its weights have taken: who holds a copy of them knows whether it is stale."""
         # what scoring and training cost beside sampling: prompt and response tokens, each prompt once a pass
         self.forward_tokens = 0
         self.backward_tokens = 0
@@ -69,6 +71,16 @@ class Policy:
     def vocabulary(self) -> int:
         """V, the number of output classes."""
         return self._head_weight.shape[0]
+
+    @contextlib.contextmanager
+    def unsharded(self) -> Iterator[None]:
+        """Keep the whole weights on this process meanwhile."""
+        yield
+
+    @torch.no_grad()
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Every weight, whole, by its name in transformers' model; tied ones once."""
+        yield from self.model.named_parameters()
 
     def tokens(self, problem: Problem) -> Tensor:
         """A problem's prompt as token ids; chat messages go through the tokenizer's template."""

@@ -11,8 +11,7 @@ from core.batch import Batch
 from core.contracts import provider
 from core.errors import GrpoLabError
 from core.policy import Policy
-from core.rollout import Run, sample, shape_rewards
-from core.scoring import score
+from core.rollout import Draw, Run, grade, sample, shape_rewards
 from core.update import compute_logps, compute_sum_squared_probs
 
 Fill: TypeAlias = Callable[[Batch], Tensor]
@@ -50,8 +49,8 @@ def greedy(run: Run) -> Fill:
     def fill_greedy(batch: Batch) -> Tensor:
         variant, recipe = run.recipe.variant, run.recipe
         # a call of its own: the number of rows in a batch changes the last bits of each
-        sampled = sample(run, batch.problems, samples=1, noise_key=None)
-        scores = score(recipe.rewards, sampled.problems, sampled.texts)
+        sampled = sample(run, batch.problems, Draw())
+        scores = grade(run, recipe.rewards, sampled)
         run.grader_log.first = run.grader_log.first or scores.failure
         run.grader_log.add_to_step(len(scores.failed))
         rewards = (scores.parts @ torch.tensor(recipe.reward_weights))[:, 0].to(batch.rewards)

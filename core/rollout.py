@@ -10,11 +10,13 @@ from torch import Tensor
 
 from core.batch import Batch
 from core.contracts import check_shape
-from core.generation.base import Generation
+from core.generation.base import Generation, Request
 from core.policy import Policy
 from core.problems import Problem
 from core.randomness import key
+from core.ranks import gather, share
 from core.recipe import Recipe
+from core.registry import Part
 from core.scoring import GraderLog, Scores, score
 from core.variant import Variant
 
@@ -54,26 +56,55 @@ def draw_problems(run: Run, step: int, round: int) -> tuple[Problem, ...]:
     return tuple(run.recipe.task.problem("train", stream, first + slot) for slot in range(P))
 
 
-def sample(
-    run: Run, problems: Sequence[Problem], *, samples: int, noise_key: int | None, temperature: float | None = None
-) -> Sampled:
-    """Responses of the present policy, at the training temperature unless told; greedy ones when there is no noise."""
+@dataclass(frozen=True)
+class Draw:
+    """How often a problem is to be answered, at the training temperature unless told; greedily without a noise key."""
+
+    samples: int = 1
+    noise_key: int | None = None
+    temperature: float | None = None
+
+
+def sample(run: Run, problems: Sequence[Problem], draw: Draw) -> Sampled:
+    """Responses of the present policy; greedy ones when there is no noise."""
+    return sample_all(run, problems, [draw])[0]
+
+
+def sample_all(run: Run, problems: Sequence[Problem], draws: Sequence[Draw]) -> list[Sampled]:
+    """Several draws from the same problems, which the generator may answer together."""
     recipe, policy = run.recipe, run.policy
-    temperature = recipe.temperature if temperature is None else temperature
     prompts = tuple(policy.tokens(problem) for problem in problems)
-    generation = recipe.generator.generate(
-        policy,
-        prompts,
-        samples=samples,
-        max_tokens=recipe.max_tokens,
-        temperature=temperature,
-        noise_key=noise_key,
-    )
+    mine = share(run.accelerator, len(prompts))
+    requests = [
+        Request(
+            prompts[mine], draw.samples, recipe.max_tokens,
+            recipe.temperature if draw.temperature is None else draw.temperature, draw.noise_key, mine.start,
+        )
+        for draw in draws
+    ]  # fmt: skip
+    with policy.unsharded():
+        generations = recipe.generator.generate(policy, requests)
+    if run.accelerator.num_processes > 1:
+        of_ranks = gather(run.accelerator, [[generation.to("cpu") for generation in generations]])
+        generations = [Generation.concat(parts).to(policy.device) for parts in zip(*of_ranks, strict=True)]
+    return [_sampled(run, problems, prompts, generation) for generation in generations]
+
+
+def _sampled(run: Run, problems: Sequence[Problem], prompts: tuple[Tensor, ...], generation: Generation) -> Sampled:
+    """Count the tokens and read the texts."""
     run.sampled_tokens += int(generation.mask.sum())
     rows, mask = generation.tokens.flatten(0, 1), generation.mask.flatten(0, 1)
-    flat = policy.texts([row[valid] for row, valid in zip(rows, mask, strict=True)])
+    flat = run.policy.texts([row[valid] for row, valid in zip(rows, mask, strict=True)])
+    samples = generation.mask.shape[1]
     texts = tuple(tuple(flat[p * samples : (p + 1) * samples]) for p in range(len(problems)))
     return Sampled(tuple(problems), prompts, generation, texts)
+
+
+def grade(run: Run, rewards: Sequence[Part], sampled: Sampled) -> Scores:
+    """Scores of all responses, each rank grading its part."""
+    mine = share(run.accelerator, len(sampled.problems))
+    scores = score(rewards, sampled.problems[mine], sampled.texts[mine])
+    return Scores.concat(gather(run.accelerator, [scores]))
 
 
 def combine(run: Run, sampled: Sampled, scores: Scores, step: int) -> Batch:
@@ -155,8 +186,8 @@ def roll_out(run: Run, step: int) -> Rollout:
     first: tuple[Batch, Tensor, Sampled] | None = None
     while round < (variant.filter_rounds if variant.filter else 1) and sum(b.groups for b in kept) < recipe.prompts:
         noise_key = key(run.seed, "sampling", step, round)
-        sampled = sample(run, draw_problems(run, step, round), samples=recipe.group_size, noise_key=noise_key)
-        scores = score(recipe.rewards, sampled.problems, sampled.texts)
+        sampled = sample(run, draw_problems(run, step, round), Draw(recipe.group_size, noise_key))
+        scores = grade(run, recipe.rewards, sampled)
         raw = combine(run, sampled, scores, step)
         if first is None:
             intact = torch.tensor([p not in scores.failed for p in range(len(sampled.problems))])

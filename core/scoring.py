@@ -91,10 +91,24 @@ class Scores:
     failure: str | None
     """The first grader failure's traceback."""
 
+    @staticmethod
+    def concat(parts: "Sequence[Scores]") -> "Scores":
+        """Scores of the groups of several, in order."""
+        parts = [part for part in parts if len(part.parts)]
+        before = [sum(len(part.parts) for part in parts[:i]) for i in range(len(parts))]
+        return Scores(
+            parts=torch.cat([part.parts for part in parts]),
+            correct=torch.cat([part.correct for part in parts]),
+            lenient=torch.cat([part.lenient for part in parts]),
+            causes=sum((part.causes for part in parts), Counter()),
+            failed=tuple(first + p for first, part in zip(before, parts, strict=True) for p in part.failed),
+            failure=next((part.failure for part in parts if part.failure), None),
+        )
+
 
 def score(rewards: Sequence[Part], problems: Sequence[Problem], texts: Sequence[Sequence[str]]) -> Scores:
     """Score `texts[p][g]`, the responses to `problems[p]`."""
-    P, G = len(problems), len(texts[0])
+    P, G = len(problems), len(texts[0]) if texts else 0
     parts = torch.full((P, G, len(rewards)), math.nan)
     correct, lenient = torch.zeros(P, G, dtype=torch.bool), torch.zeros(P, G, dtype=torch.bool)
     causes: Counter[str] = Counter()

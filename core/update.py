@@ -125,6 +125,7 @@ def optimizer_step(
     if run.failed_updates:
         metrics.skipped += 1
         return
+    run.policy.version += 1
     metrics.add("grad_norm", norm)
     metrics.add("loss", loss)
 

@@ -12,7 +12,7 @@ from core.errors import GrpoLabError
 from core.policy import load_policy
 from core.randomness import key
 from core.recipe import Recipe
-from core.rollout import Run, sample
+from core.rollout import Draw, Run, sample
 from core.scoring import score
 from core.tasks.files import Files
 from experiments.study import CONFIGS, build, find_config
@@ -44,7 +44,7 @@ def measure(recipe: Recipe, out: Path, *, samples: int, seed: int) -> None:
     for first in track(range(0, len(task.questions["train"]), recipe.prompts), "measuring"):
         last = min(first + recipe.prompts, len(task.questions["train"]))
         problems = [task.problem("train", seed, i) for i in range(first, last)]
-        drawn = sample(run, problems, samples=samples, noise_key=key(seed, "pass_rates", first))
+        drawn = sample(run, problems, Draw(samples, key(seed, "pass_rates", first)))
         scores = score(recipe.rewards[:1], problems, drawn.texts)
         if scores.failure:
             raise GrpoLabError(f"a training question cannot be graded: {scores.failure}")

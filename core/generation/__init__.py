@@ -1,6 +1,6 @@
 """Generators: what turns prompts into responses. Importing the package registers each."""
 
 from core.generation import native
-from core.generation.base import Generation, Generator
+from core.generation.base import Generation, Generator, Request
 
-__all__ = ["Generation", "Generator", "native"]
+__all__ = ["Generation", "Generator", "Request", "native"]

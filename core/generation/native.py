@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from core.contracts import generator
-from core.generation.base import Generation, check_context
+from core.generation.base import Generation, Request, check_context
 from core.generation.noise import make_noise
 from core.packing import Cache, Packed
 from core.policy import Policy
@@ -24,26 +24,23 @@ class Native:
 
     retire_at: float
 
+    def generate(self, policy: Policy, requests: Sequence[Request]) -> list[Generation]:
+        """See `core.generation.Generator`; one request after the other."""
+        return [self._answer(policy, request) for request in requests]
+
     @torch.no_grad()
-    def generate(
-        self,
-        policy: Policy,
-        prompts: Sequence[Tensor],
-        *,
-        samples: int,
-        max_tokens: int,
-        temperature: float,
-        noise_key: int | None,
-    ) -> Generation:
-        """See `core.generation.Generator`."""
-        check_context(policy, prompts, max_tokens)
+    def _answer(self, policy: Policy, request: Request) -> Generation:
+        check_context(policy, request)
+        prompts, samples, max_tokens = request.prompts, request.samples, request.max_tokens
         P, device = len(prompts), policy.device
+        if P == 0:
+            return Generation.empty(samples, device)
         B = P * samples
         noise = None
-        if noise_key is not None:
-            slots = torch.arange(P, device=device).repeat_interleave(samples)
-            keys = row_keys(noise_key, slots, torch.arange(samples, device=device).repeat(P))
-            noise = make_noise(keys, policy.vocabulary, noise_key)
+        if request.noise_key is not None:
+            slots = (request.first_slot + torch.arange(P, device=device)).repeat_interleave(samples)
+            keys = row_keys(request.noise_key, slots, torch.arange(samples, device=device).repeat(P))
+            noise = make_noise(keys, policy.vocabulary, request.noise_key)
         ends = torch.tensor(policy.end_tokens, device=device)
 
         cache = Cache(prompts, samples, max_tokens)
@@ -58,7 +55,9 @@ class Native:
         rows = torch.arange(B, device=device)  # which response each row of the batch is
         alive = torch.ones(B, dtype=torch.bool, device=device)
         for t in range(max_tokens):
-            next_tokens, next_logps, next_entropy = _draw(logits, temperature, noise.at(rows, t) if noise else None)
+            next_tokens, next_logps, next_entropy = _draw(
+                logits, request.temperature, noise.at(rows, t) if noise else None
+            )
             tokens[rows, t] = next_tokens
             logps[rows, t] = next_logps
             entropy[rows, t] = next_entropy

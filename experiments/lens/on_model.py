@@ -21,7 +21,7 @@ from core.policy import Policy, PolicySettings, load_policy
 from core.providers import Fill, fill, make_providers
 from core.randomness import key, torch_generator
 from core.recipe import Recipe
-from core.rollout import Run, combine, draw_problems, filter_groups, sample, shape
+from core.rollout import Draw, Run, combine, draw_problems, filter_groups, sample, shape
 from core.scoring import score
 from core.update import UpdateMetrics, accumulate_gradients, compute_logps, needs_old_logps
 from experiments.lens.measures import Estimate
@@ -64,7 +64,7 @@ class Pool:
 def sample_pool(run: Run) -> Pool:
     """Responses to `recipe.prompts` problems, scored."""
     problems = draw_problems(run, step=1, round=0)
-    sampled = sample(run, problems, samples=run.recipe.group_size, noise_key=key(run.seed, "sampling", 1, 0))
+    sampled = sample(run, problems, Draw(run.recipe.group_size, key(run.seed, "sampling", 1, 0)))
     scores = score(run.recipe.rewards, sampled.problems, sampled.texts)
     return Pool(combine(run, sampled, scores, step=1), len(scores.failed), run.sampled_tokens)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from core import GrpoLabError
-from core.generation.base import Generation
+from core.generation.base import Generation, Request
 from core.generation.native import Native, _draw
 from core.generation.noise import SMALL_VOCABULARY, DirectNoise, Noise, TableNoise, make_noise
 from core.packing import Packed
@@ -31,9 +31,7 @@ def respond(
     policy: Policy, prompts: Sequence[Tensor], *, samples: int = 4, retire_at: float = 0.75, noise: int | None = 11,
     temperature: float = 1.0, limit: int = LIMIT,
 ) -> Generation:  # fmt: skip
-    return Native(retire_at).generate(
-        policy, prompts, samples=samples, max_tokens=limit, temperature=temperature, noise_key=noise
-    )
+    return Native(retire_at).generate(policy, [Request(prompts, samples, limit, temperature, noise)])[0]
 
 
 def texts(generation: Generation) -> list[list[list[int]]]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import core.train  # noqa: F401 - registers generator, settings, providers and tasks
 from core import REWARDS, SETTINGS, TASKS, VARIANTS, Batch, GrpoLabError, Part, Variant, filter, reward
-from core.generation.base import Generation
+from core.generation.base import Generation, Request
 from core.policy import Policy
 from core.problems import Problem, Score
 from core.providers import fill, make_providers
@@ -51,13 +51,14 @@ class Parrot:
 
     calls: list[tuple[int | None, tuple[str, ...]]] = field(default_factory=list)
 
-    def generate(
-        self, policy: Policy, prompts: Sequence[Tensor], *, samples: int, max_tokens: int, temperature: float,
-        noise_key: int | None,
-    ) -> Generation:  # fmt: skip
+    def generate(self, policy: Policy, requests: Sequence[Request]) -> list[Generation]:
         """Takes note of the call."""
-        self.calls.append((noise_key, tuple(policy.texts(prompts))))
-        shape = (len(prompts), samples, 3)
+        return [self._answer(policy, request) for request in requests]
+
+    def _answer(self, policy: Policy, request: Request) -> Generation:
+        samples = request.samples
+        self.calls.append((request.noise_key, tuple(policy.texts(request.prompts))))
+        shape = (len(request.prompts), samples, 3)
         digits = policy.tokenizer("012")["input_ids"]
         tokens, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.bool)
         for g in range(samples):

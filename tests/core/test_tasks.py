@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from core import GrpoLabError
+from core.generation.base import Request
 from core.generation.native import native
 from core.policy import PolicySettings, load_policy
 from core.problems import Problem, Score, Task
@@ -86,14 +87,8 @@ def test_the_embedded_base_is_half_able() -> None:
     right = {}
     for split in ("test", "test_long"):
         problems = [chain_sums().problem(split, 0, i) for i in range(100)]
-        responses = generator.generate(
-            policy,
-            [policy.tokens(p) for p in problems],
-            samples=8,
-            max_tokens=56,
-            temperature=1.0,
-            noise_key=key(0, "eval"),
-        )
+        request = Request([policy.tokens(p) for p in problems], samples=8, max_tokens=56, noise_key=key(0, "eval"))
+        (responses,) = generator.generate(policy, [request])
         rows = zip(responses.tokens.flatten(0, 1), responses.mask.flatten(0, 1), strict=True)
         texts = policy.texts([tokens[mask] for tokens, mask in rows])
         scores = [final_digit(problems[i // 8], answer).correct for i, answer in enumerate(texts)]

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from core import GrpoLabError
+from core.generation.base import Request
 from core.generation.native import native
 from core.policy import ASSETS, PolicySettings, embedded_models, load_policy
 from core.problems import Problem
@@ -102,14 +103,8 @@ def test_the_bases_blurt_and_work_out(name: str, is_right: Callable[[Problem, st
     """Both styles occur; what is blurted is mostly wrong, what is worked out mostly right."""
     policy, task = load_policy(PolicySettings(name, "float32")), BASES[name].task()
     problems = [task.problem("test", 0, i) for i in range(60)]
-    drawn = native().generate(
-        policy,
-        [policy.tokens(problem) for problem in problems],
-        samples=4,
-        max_tokens=56,
-        temperature=1.0,
-        noise_key=key(0, "eval"),
-    )
+    request = Request([policy.tokens(p) for p in problems], samples=4, max_tokens=56, noise_key=key(0, "eval"))
+    (drawn,) = native().generate(policy, [request])
     rows = zip(drawn.tokens.flatten(0, 1), drawn.mask.flatten(0, 1), strict=True)
     texts = policy.texts([tokens[mask] for tokens, mask in rows])
     blurted = torch.tensor([text.startswith(">") if name == "islanders" else ";" not in text for text in texts])
