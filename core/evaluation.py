@@ -79,7 +79,7 @@ def _score(run: Run, sampled: Sampled) -> Scores:
 
     Dropping it would make the test another one for this run alone. Raises `GrpoLabError` beyond 5 % of the questions.
     """
-    scores = grade(run, run.recipe.rewards[:1], sampled)
+    scores = grade(run.recipe.rewards[:1], sampled)
     if len(scores.failed) > MOST_FAILED * len(sampled.problems):
         raise GrpoLabError(
             f"{len(scores.failed)} of {len(sampled.problems)} test questions cannot be graded. "

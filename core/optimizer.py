@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from core.contracts import setting
 from core.errors import GrpoLabError
+from core.ranks import add_up
+from core.sharding import whole
 
 
 @dataclass(frozen=True)
@@ -64,20 +66,17 @@ class Optimizer:
     1e-5 a bfloat16 weight would not move at all. Sampling and training then share one set of low-precision weights.
     """
 
-    def __init__(
-        self, parameters: Iterable[nn.Parameter], settings: OptimizerSettings, accelerator: Accelerator
-    ) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], settings: OptimizerSettings) -> None:
         self._settings = settings
         self._weights = [p for p in parameters if p.requires_grad]
         self._has_masters = any(p.dtype != torch.float32 for p in self._weights)
         self._masters = (
             [nn.Parameter(p.detach().float()) for p in self._weights] if self._has_masters else self._weights
         )
-        adam = torch.optim.AdamW(
+        self.adam = torch.optim.AdamW(
             self._masters, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps,
             weight_decay=settings.weight_decay, fused=True,
         )  # fmt: skip
-        self._adam = accelerator.prepare(adam)
 
     def gather(self) -> None:
         """Add the gradients of a micro-batch to the masters', in float32."""
@@ -90,27 +89,32 @@ class Optimizer:
                 weight.grad = None
 
     def step(self, rate: float) -> float:
-        """Clip, step, clear; returns the gradient norm before clipping. A non-finite norm leaves the weights alone."""
-        norm = float(nn.utils.clip_grad_norm_(self._masters, self._settings.max_grad_norm))
+        """Add up over the ranks, clip, step, clear; returns the gradient norm before clipping.
+
+        A non-finite norm leaves the weights alone.
+        """
+        # those of shards are added up already
+        add_up([m.grad for m in self._masters if m.grad is not None and not isinstance(m.grad, DTensor)])
+        norm = float(whole(nn.utils.clip_grad_norm_(self._masters, self._settings.max_grad_norm)))
         if math.isfinite(norm):
-            for group in self._adam.param_groups:
+            for group in self.adam.param_groups:
                 group["lr"] = rate
-            self._adam.step()
+            self.adam.step()
             if self._has_masters:
                 with torch.no_grad():
                     for weight, master in zip(self._weights, self._masters, strict=True):
                         weight.copy_(master)
-        self._adam.zero_grad()
+        self.adam.zero_grad()
         return norm
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on bit-identically, the weights excepted when there are no masters."""
         masters: list[Tensor] = [m.detach() for m in self._masters] if self._has_masters else []
-        return {"adam": self._adam.state_dict(), "masters": masters}
+        return {"adam": self.adam.state_dict(), "masters": masters}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""
-        self._adam.load_state_dict(state["adam"])
+        self.adam.load_state_dict(state["adam"])
         with torch.no_grad():
             for master, saved in zip(self._masters if self._has_masters else [], state["masters"], strict=True):
                 master.copy_(saved)

@@ -1,23 +1,30 @@
 """The policy: a causal language model with its tokenizer, read from a hub id, a folder or a GGUF file."""
 
 import contextlib
+import copy
 import importlib.util
 import io
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 import transformers
+from accelerate import FullyShardedDataParallelPlugin
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_layers import GradientCheckpointingLayer
 
+from core.adapters import LoraSettings, adapted_layers, adapter_weight, add_adapters, save_adapters
 from core.contracts import setting
 from core.errors import GrpoLabError
 from core.logps import sum_squared_probs, token_logps
 from core.packing import ATTENTION, Layout, Packed
 from core.problems import Problem
+from core.ranks import is_main
+from core.sharding import gathered, shard, whole
 
 ASSETS: Final = Path(__file__).parent / "assets"
 EMBEDDED: Final = ASSETS / "embedded"
@@ -26,23 +33,44 @@ DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16"
 
 @dataclass(frozen=True)
 class PolicySettings:
-    """Where the weights come from, and the precision they are computed in."""
+    """Where the weights come from, the precision they are computed in, and which are trained."""
 
     model: str
-    dtype: str
+    dtype: str = "float32"
+    gradient_checkpointing: bool = False
+    lora: LoraSettings | None = None
+    """Adapters are trained instead of the weights."""
 
 
 @setting
-def policy(*, model: str = "embedded", dtype: str = "float32") -> PolicySettings:
+def policy(
+    *,
+    model: str = "embedded",
+    dtype: str = "float32",
+    gradient_checkpointing: bool = False,
+    lora_rank: int = 0,
+    lora_alpha: int = 32,
+    lora_targets: str | Sequence[str] = "all-linear",
+) -> PolicySettings:
     """The model to train: an embedded one, a folder, a .gguf file, `package:NAME` or a transformers id.
 
     Embedded are `embedded` (for chain_sums), `islanders` and `stack_programs`, each made for the task of its name.
     `package:NAME` is the GGUF file that an installed Python package ships. Below float32, the optimizer keeps float32
-    master weights.
+    master weights. `gradient_checkpointing` keeps each layer's input alone for the backward pass and computes the rest
+    again: less memory, about a third more time in training. `lora_rank` from 1 up trains adapters of that rank (Hu et
+    al. 2022, arXiv:2106.09685, W + lora_alpha / lora_rank * B A) on `lora_targets`, linear layers by name; the rest
+    stays frozen.
     """
     if dtype not in DTYPES:
         raise GrpoLabError(f"policy.dtype = {dtype!r}: must be one of {', '.join(DTYPES)}")
-    return PolicySettings(model, dtype)
+    if lora_rank < 0 or lora_alpha <= 0:
+        raise GrpoLabError(
+            f"policy.lora_rank = {lora_rank}, policy.lora_alpha = {lora_alpha}: a rank is 0 (no adapters) or more, "
+            "alpha positive"
+        )
+    targets = lora_targets if isinstance(lora_targets, str) else tuple(lora_targets)
+    lora = LoraSettings(lora_rank, lora_alpha, targets) if lora_rank else None
+    return PolicySettings(model, dtype, gradient_checkpointing, lora)
 
 
 class Policy:
@@ -51,9 +79,10 @@ class Policy:
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model = model
         self.tokenizer = tokenizer
-        head: nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-        self._head_weight: Tensor = head.weight
-        self._head_bias: Tensor | None = getattr(head, "bias", None)
+        self._head: nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+        self._dtype = self._head.weight.dtype
+        self.is_sharded = False
+        self._kept_output: tuple[Tensor, Tensor | None] | None = None
         self.context: int = model.config.max_position_embeddings
         self.end_tokens = _end_tokens(model, tokenizer)
         self.version = 0
@@ -65,22 +94,84 @@ class Policy:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self._head_weight.device
+        return self._head.weight.device
 
     @property
     def vocabulary(self) -> int:
         """V, the number of output classes."""
-        return self._head_weight.shape[0]
+        return self._head.weight.shape[0]
+
+    @property
+    def _output(self) -> tuple[Tensor, Tensor | None]:
+        """Weight [V, h] and bias of the output layer, whole; all ranks together, where they are sharded."""
+        if self._kept_output:
+            return self._kept_output
+        bias: Tensor | None = getattr(self._head, "bias", None)
+        return whole(self._head.weight, self._dtype), None if bias is None else whole(bias, self._dtype)
+
+    def shard(self, plugin: FullyShardedDataParallelPlugin, dtype: torch.dtype) -> None:
+        """Spread the float32 weights over the ranks; passes compute in `dtype`."""
+        shard(self.model, plugin, dtype)
+        self.is_sharded, self._dtype = True, dtype
 
     @contextlib.contextmanager
     def unsharded(self) -> Iterator[None]:
-        """Keep the whole weights on this process meanwhile."""
-        yield
+        """Keep the whole weights on this rank meanwhile, to sample from: ranks need not keep step with each other."""
+        if not self.is_sharded:
+            yield
+            return
+        with gathered(self.model), torch.no_grad():
+            self._kept_output = self._output
+            try:
+                yield
+            finally:
+                self._kept_output = None
 
     @torch.no_grad()
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Every weight, whole, by its name in transformers' model; tied ones once."""
-        yield from self.model.named_parameters()
+        """Every weight, whole and with its adapter added, by its name in transformers' model; tied ones once.
+
+        All ranks together, where weights are spread over them.
+        """
+        adapted = dict(adapted_layers(self.model))
+        for name, parameter in self.model.named_parameters():
+            if ".lora_" in name:
+                continue
+            weight = whole(parameter)
+            layer, _, leaf = name.rpartition(".base_layer.")
+            if layer and leaf == "weight":
+                weight = weight + adapter_weight(adapted[layer]).to(weight.dtype)
+            yield name.replace(".base_layer.", "."), weight
+
+    def frozen_copy(self) -> "Policy":
+        """The present model a second time, not to be trained."""
+        return Policy(copy.deepcopy(self.model).requires_grad_(False), self.tokenizer)
+
+    def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The parameters that are trained, by name."""
+        return ((name, p) for name, p in self.model.named_parameters() if p.requires_grad)
+
+    def load(self, trained: Mapping[str, Tensor]) -> None:
+        """Take over the parameters that a checkpoint kept."""
+        with torch.no_grad():
+            for name, parameter in self.trained():
+                parameter.copy_(trained[name])
+
+    def save(self, folder: Path) -> None:
+        """Write model (adapters alone, in peft's format, where there are any) and tokenizer; all ranks together."""
+        state = {name: whole(x.detach()).cpu() for name, x in self.model.named_parameters()}
+        if not is_main():
+            return
+        if self.has_adapters:
+            save_adapters(self.model, state, folder)
+        else:
+            self.model.save_pretrained(folder, state_dict=state if self.is_sharded else None)
+        self.tokenizer.save_pretrained(folder)
+
+    @property
+    def has_adapters(self) -> bool:
+        """Whether adapters are trained instead of the weights."""
+        return next(adapted_layers(self.model), None) is not None
 
     def tokens(self, problem: Problem) -> Tensor:
         """A problem's prompt as token ids; chat messages go through the tokenizer's template."""
@@ -107,7 +198,7 @@ class Policy:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits [N, V], float32."""
-        return torch.nn.functional.linear(hidden, self._head_weight, self._head_bias).float()
+        return torch.nn.functional.linear(hidden, *self._output).float()
 
     def logps(
         self,
@@ -124,10 +215,10 @@ class Policy:
         Response i continues `prompts[owner[i]]`; each prompt is computed once.
         """
         predicting, valid = self._predicting(prompts, responses, owner, width)
+        weight, bias = self._output
         logps, entropies = token_logps(
-            predicting, self._head_weight, torch.cat(list(responses)),
-            bias=self._head_bias, temperature=temperature, entropy=entropy,
-        )  # fmt: skip
+            predicting, weight, torch.cat(list(responses)), bias=bias, temperature=temperature, entropy=entropy
+        )
         padded = [
             None if flat is None else flat.new_zeros(valid.shape).masked_scatter(valid, flat)
             for flat in (logps, entropies)
@@ -147,7 +238,8 @@ class Policy:
     ) -> Tensor:
         """Sum over the vocabulary of the squared probabilities at every token: float32 [R, width], 0 past the end."""
         predicting, valid = self._predicting(prompts, responses, owner, width)
-        flat = sum_squared_probs(predicting, self._head_weight, bias=self._head_bias, temperature=temperature)
+        weight, bias = self._output
+        flat = sum_squared_probs(predicting, weight, bias=bias, temperature=temperature)
         return flat.new_zeros(valid.shape).masked_scatter(valid, flat)
 
     def _predicting(
@@ -171,7 +263,24 @@ class Policy:
 
 def load_policy(settings: PolicySettings, device: torch.device | str = "cpu") -> Policy:
     """Read model and tokenizer; raises `GrpoLabError` when they are missing or the architecture is not supported."""
-    folder, gguf = locate(settings.model)
+    model, tokenizer = _read(settings.model, DTYPES[settings.dtype])
+    model.to(torch.device(device)).eval()  # type: ignore[arg-type]
+    _check_architecture(model, settings.model)
+    if settings.lora:
+        add_adapters(model, settings.lora, settings.model)
+    if settings.gradient_checkpointing:
+        _checkpoint_gradients(model, settings.model)
+    return Policy(model, tokenizer)
+
+
+def _read(name: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Model and tokenizer by name; where that is a folder of adapters, the model they adapt, with them merged in."""
+    folder, gguf = locate(name)
+    if (adapters := Path(folder) / "adapter_config.json").is_file():
+        from peft import PeftModel
+
+        base, tokenizer = _read(json.loads(adapters.read_text())["base_model_name_or_path"], dtype)
+        return PeftModel.from_pretrained(base, folder).merge_and_unload(), tokenizer
     arguments: dict[str, Any] = {"gguf_file": gguf} if gguf else {}
     try:
         # reading GGUF shows a progress bar of its own that no setting turns off
@@ -180,23 +289,31 @@ def load_policy(settings: PolicySettings, device: torch.device | str = "cpu") ->
             if gguf and hasattr(transformers, "GgufConfig"):
                 # plain trainable weights, not marked as quantized; older releases give them without being asked
                 arguments["quantization_config"] = transformers.GgufConfig(dequantize=True)
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=DTYPES[settings.dtype], attn_implementation="eager", **arguments
-            )
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager", **arguments)
     except ImportError as error:
         raise GrpoLabError(
-            f"policy.model = {settings.model!r} needs a package that is not installed: {error}. "
+            f"policy.model = {name!r} needs a package that is not installed: {error}. "
             "pip install -e '.[real]' in the project's folder, or make real"
         ) from error
     except (OSError, ValueError) as error:
         raise GrpoLabError(
-            f"policy.model = {settings.model!r} could not be read: {str(error).splitlines()[0]} "
+            f"policy.model = {name!r} could not be read: {str(error).splitlines()[0]} "
             "Give a folder with config.json and weights, a .gguf file, package:NAME, or the id of a model that "
             "transformers has already downloaded or can reach"
         ) from error
-    model.to(torch.device(device)).eval()  # type: ignore[arg-type]
-    _check_architecture(model, settings.model)
-    return Policy(model, tokenizer)
+    return model, tokenizer
+
+
+def _checkpoint_gradients(model: PreTrainedModel, name: str) -> None:
+    """Compute each decoder layer's inside again in the backward pass instead of keeping it."""
+    try:
+        model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
+    except ValueError as error:
+        raise GrpoLabError(f"policy.gradient_checkpointing: {name!r} does not support it: {error}") from error
+    for layer in model.modules():
+        if isinstance(layer, GradientCheckpointingLayer):
+            # the switch that the layer looks at; what is in it stays without dropout
+            layer.training = True
 
 
 def embedded_models() -> tuple[str, ...]:

@@ -1,12 +1,13 @@
 """Providers: what fills a batch field that some part asked for. Each is looked up by its field, never by name."""
 
-import copy
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch
+from accelerate import FullyShardedDataParallelPlugin
 from torch import Tensor
 
+from core.adapters import adapters_off
 from core.batch import Batch
 from core.contracts import provider
 from core.errors import GrpoLabError
@@ -50,7 +51,7 @@ def greedy(run: Run) -> Fill:
         variant, recipe = run.recipe.variant, run.recipe
         # a call of its own: the number of rows in a batch changes the last bits of each
         sampled = sample(run, batch.problems, Draw())
-        scores = grade(run, recipe.rewards, sampled)
+        scores = grade(recipe.rewards, sampled)
         run.grader_log.first = run.grader_log.first or scores.failure
         run.grader_log.add_to_step(len(scores.failed))
         rewards = (scores.parts @ torch.tensor(recipe.reward_weights))[:, 0].to(batch.rewards)
@@ -66,7 +67,7 @@ class Reference:
     def __init__(self, run: Run, every: int | None, share: float) -> None:
         self._run, self._every, self._share = run, every, share
         self._synced = 0
-        self._frozen = Policy(copy.deepcopy(run.policy.model).requires_grad_(False), run.policy.tokenizer)
+        self._frozen = run.policy.frozen_copy()
 
     def __call__(self, batch: Batch) -> Tensor:
         """Log-probabilities [P, G, T] under the reference."""
@@ -76,8 +77,13 @@ class Reference:
             self._synced = due
             for ours, theirs in zip(self._frozen.model.parameters(), self._run.policy.model.parameters(), strict=True):
                 ours.data.lerp_(theirs.data, self._share)
-        recipe = self._run.recipe
-        return compute_logps(self._frozen, batch, temperature=recipe.temperature, micro_tokens=recipe.micro_tokens)
+        return _logps(self._frozen, batch, self._run)
+
+    def shard(self, plugin: FullyShardedDataParallelPlugin, dtype: torch.dtype) -> None:
+        """Spread the weights over the ranks, like the policy's."""
+        if self._every:
+            raise GrpoLabError(f"reference.every = {self._every} does not work with sharded weights: use ddp")
+        self._frozen.shard(plugin, dtype)
 
     @property
     def forward_tokens(self) -> int:
@@ -95,9 +101,15 @@ class Reference:
             self._frozen.model.load_state_dict(state["weights"])
 
 
+def _logps(policy: Policy, batch: Batch, run: Run) -> Tensor:
+    return compute_logps(policy, batch, temperature=run.recipe.temperature, micro_tokens=run.recipe.micro_tokens)
+
+
 @provider(fills="ref_logps", cost="a second copy of the weights and one forward pass per response")
-def reference(run: Run, *, every: int | None = None, share: float = 1.0) -> Reference:
+def reference(run: Run, *, every: int | None = None, share: float = 1.0) -> Fill:
     """Log-probabilities under the policy as it was before the first step, frozen.
+
+    Where adapters are trained, that is the policy without them, and no second copy is held.
 
         ref <- share * pi + (1 - share) * ref   after every `every` steps
 
@@ -105,7 +117,17 @@ def reference(run: Run, *, every: int | None = None, share: float = 1.0) -> Refe
     """
     if (every is not None and every < 1) or not 0 < share <= 1:
         raise GrpoLabError(f"reference.every = {every}, reference.share = {share}: need every >= 1 and 0 < share <= 1")
-    return Reference(run, every, share)
+    if not run.policy.has_adapters:
+        return Reference(run, every, share)
+    if every:
+        raise GrpoLabError(f"reference.every = {every}: with policy.lora_rank the reference is the model without "
+                           "adapters, which does not move; remove one of the two")  # fmt: skip
+
+    def fill_without_adapters(batch: Batch) -> Tensor:
+        with adapters_off(run.policy.model):
+            return _logps(run.policy, batch, run)
+
+    return fill_without_adapters
 
 
 @provider(fills="sum_squared_probs", cost="one more forward pass per response")

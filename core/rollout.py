@@ -14,7 +14,7 @@ from core.generation.base import Generation, Request
 from core.policy import Policy
 from core.problems import Problem
 from core.randomness import key
-from core.ranks import gather, share
+from core.ranks import gather, ranks, share
 from core.recipe import Recipe
 from core.registry import Part
 from core.scoring import GraderLog, Scores, score
@@ -74,7 +74,7 @@ def sample_all(run: Run, problems: Sequence[Problem], draws: Sequence[Draw]) -> 
     """Several draws from the same problems, which the generator may answer together."""
     recipe, policy = run.recipe, run.policy
     prompts = tuple(policy.tokens(problem) for problem in problems)
-    mine = share(run.accelerator, len(prompts))
+    mine = share(len(prompts))
     requests = [
         Request(
             prompts[mine], draw.samples, recipe.max_tokens,
@@ -84,8 +84,8 @@ def sample_all(run: Run, problems: Sequence[Problem], draws: Sequence[Draw]) -> 
     ]  # fmt: skip
     with policy.unsharded():
         generations = recipe.generator.generate(policy, requests)
-    if run.accelerator.num_processes > 1:
-        of_ranks = gather(run.accelerator, [[generation.to("cpu") for generation in generations]])
+    if ranks() > 1:
+        of_ranks = gather([[generation.to("cpu") for generation in generations]])
         generations = [Generation.concat(parts).to(policy.device) for parts in zip(*of_ranks, strict=True)]
     return [_sampled(run, problems, prompts, generation) for generation in generations]
 
@@ -100,11 +100,11 @@ def _sampled(run: Run, problems: Sequence[Problem], prompts: tuple[Tensor, ...],
     return Sampled(tuple(problems), prompts, generation, texts)
 
 
-def grade(run: Run, rewards: Sequence[Part], sampled: Sampled) -> Scores:
+def grade(rewards: Sequence[Part], sampled: Sampled) -> Scores:
     """Scores of all responses, each rank grading its part."""
-    mine = share(run.accelerator, len(sampled.problems))
+    mine = share(len(sampled.problems))
     scores = score(rewards, sampled.problems[mine], sampled.texts[mine])
-    return Scores.concat(gather(run.accelerator, [scores]))
+    return Scores.concat(gather([scores]))
 
 
 def combine(run: Run, sampled: Sampled, scores: Scores, step: int) -> Batch:
@@ -187,7 +187,7 @@ def roll_out(run: Run, step: int) -> Rollout:
     while round < (variant.filter_rounds if variant.filter else 1) and sum(b.groups for b in kept) < recipe.prompts:
         noise_key = key(run.seed, "sampling", step, round)
         sampled = sample(run, draw_problems(run, step, round), Draw(recipe.group_size, noise_key))
-        scores = grade(run, recipe.rewards, sampled)
+        scores = grade(recipe.rewards, sampled)
         raw = combine(run, sampled, scores, step)
         if first is None:
             intact = torch.tensor([p not in scores.failed for p in range(len(sampled.problems))])

@@ -4,7 +4,8 @@ manifest.json              versions, hashes, status, the operative gin config, a
 metrics.jsonl              one line a step; appended and synced
 eval/<suite>/step=000005.json   one file per evaluation and test suite
 rollouts/step=000005.json  a few groups' responses with rewards and advantages
-checkpoint/                state to go on from; after the last step, the model as transformers saves it
+checkpoint/                state to go on from, with sharded weights a folder of shards beside it; after the last
+                           step, the model as transformers saves it, or adapters as peft saves them
 .lock, .tmp-*              whose the folder is at present, and what a killed process left unfinished
 
 `files` are the fingerprints of the three kinds of results as they were written, not as they are found at the end: a
@@ -19,7 +20,7 @@ import re
 import shutil
 import time
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Final
@@ -29,6 +30,8 @@ from torch import Tensor, nn
 
 from core.errors import GrpoLabError, MachineError
 from core.policy import Policy
+from core.ranks import wait_for_all
+from core.sharding import whole
 
 PATIENCE: Final = 120.0
 """Seconds to wait for another process that is writing to a run's folder."""
@@ -231,6 +234,7 @@ class RunStore:
         if self.is_finished and (self.folder / "checkpoint.tmp").is_dir():
             self._swap_in_model()
         shutil.rmtree(self.folder / "checkpoint.tmp", ignore_errors=True)
+        wait_for_all()  # the other ranks look at the folder now
 
     def update_manifest(self, **fields: Any) -> None:
         """Set fields of the manifest and write it."""
@@ -293,15 +297,22 @@ class RunStore:
                 file.unlink()
         self._files = fingerprints(self.folder)
 
-    def save_checkpoint(self, state: Mapping[str, Any]) -> None:
-        """Write the state to go on from, replacing the one before."""
+    def save_checkpoint(self, state: Mapping[str, Any], save_shards: Callable[[Path], None] | None = None) -> None:
+        """Write the state to go on from, replacing the one before.
+
+        `save_shards` writes every rank's part into a folder that the state names: all are there before it is.
+        """
         folder = self.folder / "checkpoint"
         try:
             folder.mkdir(exist_ok=True)
-            torch.save({**state, "files": self.files}, folder / "state.tmp")
+            shards = _write_shards(folder, state["step"], save_shards)
+            torch.save({**state, "files": self.files, **({"shards": shards} if shards else {})}, folder / "state.tmp")
             with (folder / "state.tmp").open("rb") as file:
                 os.fsync(file.fileno())
             os.replace(folder / "state.tmp", folder / "state.pt")
+            for old in folder.glob("shards-*"):
+                if old.name != shards:
+                    shutil.rmtree(old)
         except (OSError, RuntimeError) as error:
             with suppress(OSError):
                 (folder / "state.tmp").unlink()
@@ -345,8 +356,7 @@ class RunStore:
         final = self.folder / "checkpoint.tmp"
         shutil.rmtree(final, ignore_errors=True)
         try:
-            policy.model.save_pretrained(final)
-            policy.tokenizer.save_pretrained(final)
+            policy.save(final)
         except (OSError, RuntimeError) as error:  # safetensors reports a full disk as the latter
             shutil.rmtree(final, ignore_errors=True)
             raise MachineError(f"cannot write the model to {final}: {error}; the run can be resumed") from error
@@ -359,9 +369,52 @@ class RunStore:
         os.replace(self.folder / "checkpoint.tmp", self.folder / "checkpoint")
 
 
+class OnlookerStore(RunStore):
+    """The folder of a run for its other ranks: they read what the main one writes, and add their shards only."""
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """The main rank holds the folder for all."""
+        wait_for_all()
+        self.manifest = self._read_manifest()
+        yield
+
+    def tidy(self) -> None:
+        """Left to the main rank, like all that follows."""
+
+    def update_manifest(self, **fields: Any) -> None:  # noqa: D102
+        pass
+
+    def append_metrics(self, record: Mapping[str, Any]) -> None:  # noqa: D102
+        pass
+
+    def _write_result(self, name: str, record: Any) -> None:
+        pass
+
+    def rewind(self, state: Mapping[str, Any] | None) -> None:  # noqa: D102
+        pass
+
+    def save_checkpoint(self, state: Mapping[str, Any], save_shards: Callable[[Path], None] | None = None) -> None:
+        """Write this rank's shards, if there are any."""
+        _write_shards(self.folder / "checkpoint", state["step"], save_shards)
+
+    def finish(self, policy: Policy, **_: Any) -> None:
+        """Hand over this rank's part of the weights."""
+        policy.save(self.folder)
+
+
+def _write_shards(folder: Path, step: int, save_shards: Callable[[Path], None] | None) -> str | None:
+    """Have the shards written; returns the name of their folder."""
+    if save_shards is None:
+        return None
+    name = f"shards-{step:06d}"
+    save_shards(folder / name)
+    return name
+
+
 def hash_weights(model: nn.Module) -> str:
-    """A short digest of all weights."""
-    return hash_tensors(parameter for _, parameter in sorted(model.named_parameters()))
+    """A short digest of all weights; all ranks together, where weights are spread over them."""
+    return hash_tensors(whole(parameter) for _, parameter in sorted(model.named_parameters()))
 
 
 def _step_files(folder: Path) -> list[tuple[Path, int]]:

@@ -9,6 +9,7 @@ No phase knows a variant, a part, a task or a paradigm by name.
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import torch
@@ -19,13 +20,15 @@ from core.errors import GrpoLabError, MachineError
 from core.evaluation import evaluate, mean
 from core.loss import compute_advantages, kl_in_reward
 from core.optimizer import Optimizer
-from core.policy import Policy, load_policy
+from core.policy import DTYPES, Policy, load_policy
 from core.providers import fill, make_providers
 from core.randomness import key
+from core.ranks import gather, is_main, join
 from core.recipe import Recipe
 from core.rollout import Rollout, Run, roll_out
 from core.scoring import alarm, start
-from core.store import RunStore, hash_tensors, hash_weights
+from core.sharding import load_shards, save_shards, sharding_asked
+from core.store import OnlookerStore, RunStore, hash_tensors, hash_weights
 from core.update import UpdateMetrics, compute_logps, needs_old_logps, update
 
 Watch: TypeAlias = Callable[[Mapping[str, Any]], None]
@@ -40,8 +43,12 @@ def run(recipe: Recipe, seed: int, store: RunStore, *, facts: Mapping[str, Any],
     """Train `recipe` under `seed`, from the last checkpoint in `store` if there is one.
 
     `facts` go into the manifest; `facts["identity"]` is what a resumed run must share with the one before. A run that
-    fails or is interrupted says so in its manifest, and what it has written stays.
+    fails or is interrupted says so in its manifest, and what it has written stays. Started in several processes, by
+    torchrun or accelerate, each does its part of the same run, and the main one writes.
     """
+    accelerator = join()
+    if not is_main():
+        store = OnlookerStore(store.folder)
     with store.locked():
         store.tidy()
         if store.is_finished:
@@ -50,7 +57,7 @@ def run(recipe: Recipe, seed: int, store: RunStore, *, facts: Mapping[str, Any],
         said = start(recipe.rewards)
         store.update_manifest(status="running", seed=seed, error=None, failure=None, **facts, rewards=said)
         try:
-            _train(recipe, seed, store, watch)
+            _train(recipe, seed, store, watch, accelerator)
         except Interrupted:
             store.update_manifest(status="interrupted")
             raise
@@ -62,18 +69,21 @@ def run(recipe: Recipe, seed: int, store: RunStore, *, facts: Mapping[str, Any],
             raise
 
 
-def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch) -> None:
+def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch, accelerator: Accelerator) -> None:
     torch.set_num_threads(recipe.threads)
     torch.manual_seed(key(seed, "init"))
-    accelerator = Accelerator()
-    if accelerator.num_processes > 1:
-        raise GrpoLabError("one run is one process: start grpolab without accelerate launch or torchrun")
-    policy = load_policy(recipe.policy, accelerator.device)
-    policy.model = accelerator.prepare(policy.model)
-    optimizer = Optimizer(policy.model.parameters(), recipe.optimizer, accelerator)
+    sharding, settings = sharding_asked(), recipe.policy
+    # shards are the float32 masters
+    loaded = replace(settings, dtype="float32") if sharding else settings
+    policy = load_policy(loaded, accelerator.device)
     current = Run(recipe, seed, policy, accelerator)
     variant = recipe.variant
     providers = make_providers(current)
+    if sharding:
+        holders: list[Any] = [policy, *(p for p in providers.values() if hasattr(p, "shard"))]
+        for holder in holders:
+            holder.shard(sharding, DTYPES[settings.dtype])
+    optimizer = Optimizer(policy.model.parameters(), recipe.optimizer)
     make_state = variant.advantage.options["state"]
     advantage_state = make_state() if make_state else None
     initial_weights = hash_weights(policy.model)
@@ -83,8 +93,16 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch) -> None:
 
     state = store.load_checkpoint()
     if state is not None:
-        policy.model.load_state_dict(state["weights"])
-        optimizer.load_state_dict(state["optimizer"])
+        if ("shards" in state) != policy.is_sharded:
+            was = "not sharded" if policy.is_sharded else "sharded"
+            raise GrpoLabError(
+                f"{store.folder} was started with weights {was}: resume it with the accelerate configuration it had"
+            )
+        if policy.is_sharded:
+            load_shards(store.folder / "checkpoint" / state["shards"], policy.model, optimizer.adam)
+        else:
+            policy.load(state["weights"])
+            optimizer.load_state_dict(state["optimizer"])
         for field, provider in providers.items():
             if hasattr(provider, "load_state_dict"):
                 provider.load_state_dict(state["providers"][field])
@@ -142,7 +160,7 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch) -> None:
 
         record = step_record(step, rollout, batch, metrics)
         forward, backward = (
-            now - then for now, then in zip(passed_tokens(policy, providers), passed_before, strict=True)
+            sum(gather([now - then])) for now, then in zip(passed_tokens(policy, providers), passed_before, strict=True)
         )
         record |= {
             "forward_tokens": forward,
@@ -165,19 +183,26 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch) -> None:
 
         interrupted = None
         try:
-            watch(record | {"steps": recipe.steps})
+            if is_main():
+                watch(record | {"steps": recipe.steps})
         except Interrupted as stop:
             interrupted = stop
+        if any(gather([interrupted is not None])):
+            interrupted = interrupted or Interrupted()
         if step == recipe.steps:
             break  # done: asked to stop or not
         if interrupted or step % recipe.checkpoint_every == 0:
-            store.save_checkpoint({
-                "step": step, "weights": policy.model.state_dict(), "optimizer": optimizer.state_dict(),
-                "advantage_state": advantage_state, "sampled_tokens": current.sampled_tokens,
+            saved = {
+                "step": step, "advantage_state": advantage_state, "sampled_tokens": current.sampled_tokens,
                 "grader_log": current.grader_log, "failed_updates": current.failed_updates, "hashes": hashes,
                 "seconds": seconds_before + time.perf_counter() - started,
                 "providers": {f: p.state_dict() for f, p in providers.items() if hasattr(p, "state_dict")},
-            })  # fmt: skip
+            }  # fmt: skip
+            if policy.is_sharded:
+                store.save_checkpoint(saved, lambda folder: save_shards(folder, policy.model, optimizer.adam))
+            else:
+                weights = {name: parameter.detach() for name, parameter in policy.trained()}
+                store.save_checkpoint(saved | {"weights": weights, "optimizer": optimizer.state_dict()})
         if interrupted:
             raise interrupted
 

@@ -14,6 +14,7 @@ from core.loss import RowTensors, counted_rows, prepare, step_weights, token_los
 from core.optimizer import Optimizer
 from core.policy import Policy
 from core.randomness import torch_generator
+from core.ranks import add_up, deal, gather, ranks
 from core.rollout import Run
 from core.variant import Variant
 
@@ -34,21 +35,47 @@ def needs_old_logps(variant: Variant, updates: int) -> bool:
 @torch.no_grad()
 def compute_logps(policy: Policy, batch: Batch, *, temperature: float, micro_tokens: int) -> Tensor:
     """Log-probabilities [P, G, T] of the responses under a policy, without gradient."""
-    out = torch.zeros(batch.response_mask.shape, device=policy.device).flatten(0, 1)
-    every = torch.arange(len(out))
-    for rows in micro_batches(batch, every, micro_tokens):
-        out[rows] = forward(policy, batch, rows, temperature=temperature, entropy=False)[0]
-    return out.view(batch.response_mask.shape)
+
+    def logps(rows: Tensor) -> Tensor:
+        return forward(policy, batch, rows, temperature=temperature, entropy=False)[0]
+
+    return _by_row(policy, batch, logps, micro_tokens)
 
 
 @torch.no_grad()
 def compute_sum_squared_probs(policy: Policy, batch: Batch, *, temperature: float, micro_tokens: int) -> Tensor:
     """Sum of squared next-token probabilities [P, G, T] at every token of the responses, without gradient."""
+    width = batch.response_mask.shape[-1]
+
+    def sums(rows: Tensor) -> Tensor:
+        return policy.sum_squared_probs(*_texts(batch, rows), width=width, temperature=temperature)
+
+    return _by_row(policy, batch, sums, micro_tokens)
+
+
+def _by_row(policy: Policy, batch: Batch, compute: Callable[[Tensor], Tensor], micro_tokens: int) -> Tensor:
+    """What `compute` gives [b, T] for micro-batches of rows, [P, G, T]; the ranks take turns."""
     out = torch.zeros(batch.response_mask.shape, device=policy.device).flatten(0, 1)
-    for rows in micro_batches(batch, torch.arange(len(out)), micro_tokens):
-        texts = _texts(batch, rows)
-        out[rows] = policy.sum_squared_probs(*texts, width=out.shape[1], temperature=temperature)
+    micros, turns = _turns(batch, torch.arange(len(out)), micro_tokens)
+    for rows in turns:
+        if rows is None:
+            compute(min(micros, key=len))
+        else:
+            out[rows] = compute(rows)
+    add_up([out])
     return out.view(batch.response_mask.shape)
+
+
+def _turns(
+    batch: Batch, rows: Tensor, micro_tokens: int, whole_groups: bool = False
+) -> tuple[list[Tensor], list[Tensor | None]]:
+    """All micro-batches, and this rank's: None where others have one more, and a pass is made for company only."""
+    lengths = batch.lengths.flatten()
+    if ranks() > 1:  # small enough that every rank has something to do
+        prompts = sum(len(batch.prompt_tokens[p]) for p in set((rows // batch.group_size).tolist()))
+        micro_tokens = min(micro_tokens, -(-(int(lengths[rows].sum()) + prompts) // ranks()))
+    micros = list(micro_batches(batch, rows, micro_tokens, whole_groups))
+    return micros, deal(micros, [int(lengths[micro].sum()) for micro in micros])
 
 
 @dataclass
@@ -155,9 +182,12 @@ def accumulate_gradients(
     whole_groups = objective.options["level"] == "group"
     counted = counted_rows(variant, batch, rows)
     metrics.trained_tokens += int(rows["mask"][counted].sum())
-    micros = list(micro_batches(batch, counted.nonzero()[:, 0], micro_tokens, whole_groups))
-    total = None
-    for micro in micros:
+    micros, turns = _turns(batch, counted.nonzero()[:, 0], micro_tokens, whole_groups)
+    if not micros:
+        return None
+    found, total = UpdateMetrics({}), 0.0
+    for turn in turns:
+        micro = min(micros, key=len) if turn is None else turn
         if not variant.aggregator.options["split_invariant"]:
             weights[micro] = step_weights(variant, batch, rows["mask"][micro]) / len(micros)
         wants_entropy = variant.entropy_coef != 0 or "entropy" in objective.parameters
@@ -168,12 +198,17 @@ def accumulate_gradients(
         losses, info = token_loss(variant, tensors, logps, batch.group_size)
         # in the log-probs' precision: weights of float64 would make the whole backward pass so
         loss = (weights[micro].to(logps.dtype) * losses).sum()
-        backward(loss)
-        total = float(loss.detach()) + (total or 0.0)
+        backward(loss if turn is not None else 0.0 * loss)
+        if turn is None:
+            continue
+        total += float(loss.detach())
         if metrics.steps > 0:
             info.pop("sampler_mismatch", None)  # after the first update it would measure that update
-        _count(metrics, tensors["mask"], info)
-    return total
+        _count(found, tensors["mask"], info)
+    for sums in gather([found.sums]):
+        for name, value in sums.items():
+            metrics.add(name, value)
+    return sum(gather([total]))
 
 
 def _count(metrics: UpdateMetrics, mask: Tensor, info: Mapping[str, Tensor]) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from core import GrpoLabError
@@ -20,7 +19,7 @@ def settings(**more: Any) -> OptimizerSettings:
 
 def make(weights: Tensor, **more: Any) -> tuple[nn.Parameter, Optimizer]:
     parameter = nn.Parameter(weights)
-    return parameter, Optimizer([parameter], settings(**more), Accelerator())
+    return parameter, Optimizer([parameter], settings(**more))
 
 
 def give(optimizer: Optimizer, parameter: nn.Parameter, gradient: Tensor) -> None:
@@ -169,7 +168,7 @@ def test_float32_weights_have_no_second_copy() -> None:
 
 def test_weights_that_are_frozen_are_left_out() -> None:
     frozen, free = nn.Parameter(torch.ones(1), requires_grad=False), nn.Parameter(torch.ones(1))
-    optimizer = Optimizer([frozen, free], settings(), Accelerator())
+    optimizer = Optimizer([frozen, free], settings())
     free.grad = torch.ones(1)
     optimizer.step(0.1)
     assert frozen.item() == 1

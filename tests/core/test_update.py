@@ -242,7 +242,7 @@ def run_of(policy: Policy, seed: int = 0, **changes: Any) -> Run:
 
 
 def optimizer_of(run: Run) -> Optimizer:
-    return Optimizer(run.policy.model.parameters(), run.recipe.optimizer, run.accelerator)
+    return Optimizer(run.policy.model.parameters(), run.recipe.optimizer)
 
 
 @pytest.fixture

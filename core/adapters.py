@@ -1,0 +1,83 @@
+"""Low-rank adapters (LoRA) through peft, added inside the model: everything that calls the model goes on as before."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from core.errors import GrpoLabError
+from core.sharding import whole
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """W + alpha / rank * B A on each of the target layers (Hu et al. 2022, arXiv:2106.09685, section 4.1)."""
+
+    rank: int
+    alpha: int
+    targets: str | tuple[str, ...]
+
+
+def add_adapters(model: PreTrainedModel, settings: LoraSettings, name: str) -> None:
+    """Freeze the model and add float32 adapters; B starts at 0, so the model computes what it did."""
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise GrpoLabError(f"policy.lora_rank = {settings.rank} needs peft: pip install 'grpo-lab[lora]'") from error
+    targets = settings.targets if isinstance(settings.targets, str) else list(settings.targets)
+    config = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=targets, task_type="CAUSAL_LM")
+    try:
+        inject_adapter_in_model(config, model)
+    except ValueError as error:
+        raise GrpoLabError(f"policy.lora_targets = {settings.targets!r}: {error}") from error
+    # what the adapters belong to, as this bench and, for a hub id or a folder, peft find it again
+    config.base_model_name_or_path = name
+    for parameter_name, parameter in model.named_parameters():
+        parameter.requires_grad_(".lora_" in parameter_name)
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    model.eval()  # type: ignore[no-untyped-call]
+
+
+def adapted_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    """The layers that have an adapter, by name."""
+    return ((name, module) for name, module in model.named_modules() if hasattr(module, "lora_A"))
+
+
+@contextmanager
+def adapters_off(model: nn.Module) -> Iterator[None]:
+    """Be the model that was adapted meanwhile."""
+    for _, layer in adapted_layers(model):
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for _, layer in adapted_layers(model):
+            layer.enable_adapters(True)
+
+
+def save_adapters(model: PreTrainedModel, state: Mapping[str, Tensor], folder: Path) -> None:
+    """Write the adapters as peft does; `state` is the model's state, whole."""
+    from peft import get_peft_model_state_dict
+
+    found = get_peft_model_state_dict(model, state_dict=state)
+    folder.mkdir(parents=True, exist_ok=True)
+    # a model that peft wraps has one level more
+    save_file({f"base_model.model.{name}": x.contiguous() for name, x in found.items()},
+              folder / "adapter_model.safetensors", metadata={"format": "pt"})  # fmt: skip
+    config: Any = model.peft_config["default"]
+    config.save_pretrained(folder)
+
+
+@torch.no_grad()
+def adapter_weight(layer: Any) -> Tensor:
+    """What an adapter adds to its layer's weight, [out, in]."""
+    A, B = (whole(factor["default"].weight) for factor in (layer.lora_A, layer.lora_B))
+    scale: float = layer.scaling["default"]
+    return scale * (B @ A)

@@ -1,0 +1,105 @@
+"""Weights, gradients and optimizer state spread over the ranks (FSDP2), as accelerate's configuration asks."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from accelerate import FullyShardedDataParallelPlugin
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, Partial
+from transformers import PreTrainedModel
+
+from core.errors import GrpoLabError
+from core.ranks import ranks
+
+
+def sharding_asked() -> FullyShardedDataParallelPlugin | None:
+    """What accelerate's configuration says of sharding, if it says anything.
+
+    Read from the environment that the configuration becomes: accelerate itself drops it without a word on CPU.
+    """
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() not in ("true", "1"):
+        return None
+    plugin = FullyShardedDataParallelPlugin()
+    if plugin.fsdp_version != 2:
+        raise GrpoLabError(f"fsdp_version = {plugin.fsdp_version} in accelerate's configuration: must be 2")
+    return plugin
+
+
+def shard(model: PreTrainedModel, plugin: FullyShardedDataParallelPlugin, dtype: torch.dtype) -> None:
+    """Spread a model of float32 weights over all ranks, layer by layer; it computes in `dtype`.
+
+    Gradients of the ranks are added up, not averaged: the loss's weights are those of the whole batch.
+    """
+    base: nn.Module = model.base_model
+    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()  # type: ignore[no-untyped-call]
+    tied = head.weight is embeddings.weight
+    device = head.weight.device.type
+    options: dict[str, Any] = {
+        "mesh": init_device_mesh(device, (ranks(),)),
+        "reshard_after_forward": True,
+        "mp_policy": MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32),
+        "offload_policy": plugin.cpu_offload,
+    }
+    layers = [module for module in base.modules() if type(module).__name__ in (model._no_split_modules or ())]
+    for module in [*layers, base, *([] if tied else [head])]:
+        sharded = fully_shard(module, **options)
+        sharded.set_gradient_divide_factor(1.0)
+        sharded.set_force_sum_reduction_for_comms(True)
+    if tied:
+        head.weight = embeddings.weight
+    whole_ones = [name for name, parameter in model.named_parameters() if not isinstance(parameter, DTensor)]
+    if whole_ones:
+        raise GrpoLabError(f"{type(model).__name__}: {len(whole_ones)} weights were not sharded, {whole_ones[0]} first")
+
+
+def whole(weight: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """A weight as one tensor on this rank, in `dtype`; the gradients of all ranks flow back into its shards, summed."""
+    if not isinstance(weight, DTensor):
+        return weight
+    spread: Any = weight.to(dtype or weight.dtype)
+    gathered_weight: Tensor = spread.full_tensor(grad_placements=[Partial()])
+    return gathered_weight
+
+
+@contextmanager
+def gathered(model: nn.Module) -> Iterator[None]:
+    """Keep the whole weights of a sharded model on this rank meanwhile; ranks may then go their own ways."""
+    modules = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    for module in modules:
+        module.unshard()
+        module.set_reshard_after_forward(False, recurse=False)
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.set_reshard_after_forward(True, recurse=False)
+            module.reshard()
+
+
+# frozen weights are not saved: a run that goes on reads them from where the first start did
+_TRAINED: Final = StateDictOptions(ignore_frozen_params=True, strict=False)
+
+
+def save_shards(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Write every rank's part of trained weights and optimizer state; all ranks together."""
+    weights, state = get_state_dict(model, optimizer, options=_TRAINED)
+    save({"weights": weights, "optimizer": state}, checkpoint_id=folder)
+
+
+def load_shards(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Read them back, for as many ranks as there are now."""
+    weights, state = get_state_dict(model, optimizer, options=_TRAINED)
+    found: dict[str, Any] = {"weights": weights, "optimizer": state}
+    load(found, checkpoint_id=folder)
+    set_state_dict(
+        model, optimizer, model_state_dict=found["weights"], optim_state_dict=found["optimizer"], options=_TRAINED
+    )
