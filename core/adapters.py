@@ -1,5 +1,6 @@
 """Low-rank adapters (LoRA) through peft, added inside the model: everything that calls the model goes on as before."""
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,6 +46,19 @@ def add_adapters(model: PreTrainedModel, settings: LoraSettings, name: str) -> N
     model.eval()  # type: ignore[no-untyped-call]
 
 
+def merge_adapters(model: PreTrainedModel, folder: str) -> PreTrainedModel:
+    """The model with the adapters in a folder, which peft wrote or `save_adapters`, added to its weights."""
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise GrpoLabError(f"{folder} holds adapters, which need peft: pip install 'grpo-lab[lora]'") from error
+    with warnings.catch_warnings():
+        # peft asks transformers by names that transformers is about to drop
+        warnings.simplefilter("ignore", FutureWarning)
+        merged: PreTrainedModel = PeftModel.from_pretrained(model, folder).merge_and_unload()
+    return merged
+
+
 def adapted_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
     """The layers that have an adapter, by name."""
     return ((name, module) for name, module in model.named_modules() if hasattr(module, "lora_A"))
@@ -66,7 +80,8 @@ def save_adapters(model: PreTrainedModel, state: Mapping[str, Tensor], folder: P
     """Write the adapters as peft does; `state` is the model's state, whole."""
     from peft import get_peft_model_state_dict
 
-    found = get_peft_model_state_dict(model, state_dict=state)
+    # embeddings are never adapted; asked to find out itself, peft would look the base model up on a hub
+    found = get_peft_model_state_dict(model, state_dict=state, save_embedding_layers=False)
     folder.mkdir(parents=True, exist_ok=True)
     # a model that peft wraps has one level more
     save_file({f"base_model.model.{name}": x.contiguous() for name, x in found.items()},

@@ -121,6 +121,7 @@ def token_loss(
         factors = variant.correction(tensors["old_logps"], tensors["behaviour_logps"], mask).detach()
         check_shape(variant.correction, factors, mask.shape)
         info["correction"] = factors
+        info["correction_kept"] = _is_ratio(factors, tensors["old_logps"], tensors["behaviour_logps"], mask)
         loss = loss * factors
     if _kl_in_loss(variant):
         divergence = _kl(variant, logps, tensors["ref_logps"], tensors["old_logps"])
@@ -129,8 +130,19 @@ def token_loss(
     if variant.entropy_coef:
         loss = loss - variant.entropy_coef * tensors["entropy"]
     if "behaviour_logps" in tensors:
-        info["sampler_mismatch"] = (logps.detach() - tensors["behaviour_logps"]).abs()
+        difference = logps.detach() - tensors["behaviour_logps"]
+        info["sampler_mismatch"] = difference.abs()
+        info["sampler_kl"] = torch.expm1(difference) - difference  # KL(sampler | trainer): an unbiased estimate, >= 0
     return torch.where(mask, loss, 0.0), info
+
+
+def _is_ratio(factors: Tensor, old_logps: Tensor, behaviour_logps: Tensor, mask: Tensor) -> Tensor:
+    """1 where a correction's factor is the importance ratio itself, of the token or its response: neither truncated nor
+    masked.
+    """
+    log_ratio = torch.where(mask, old_logps - behaviour_logps, 0.0)
+    of_response = torch.exp(log_ratio.sum(-1, keepdim=True)).expand_as(factors)
+    return (torch.isclose(factors, torch.exp(log_ratio)) | torch.isclose(factors, of_response)).float()
 
 
 def step_loss(

@@ -12,12 +12,11 @@ from typing import Any, Final
 
 import torch
 import transformers
-from accelerate import FullyShardedDataParallelPlugin
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from core.adapters import LoraSettings, adapted_layers, adapter_weight, add_adapters, save_adapters
+from core.adapters import LoraSettings, adapted_layers, adapter_weight, add_adapters, merge_adapters, save_adapters
 from core.contracts import setting
 from core.errors import GrpoLabError
 from core.logps import sum_squared_probs, token_logps
@@ -80,7 +79,8 @@ class Policy:
         self.model = model
         self.tokenizer = tokenizer
         self._head: nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-        self._dtype = self._head.weight.dtype
+        self.dtype = self._head.weight.dtype
+        """What passes compute in."""
         self.is_sharded = False
         self._kept_output: tuple[Tensor, Tensor | None] | None = None
         self.context: int = model.config.max_position_embeddings
@@ -107,12 +107,12 @@ class Policy:
         if self._kept_output:
             return self._kept_output
         bias: Tensor | None = getattr(self._head, "bias", None)
-        return whole(self._head.weight, self._dtype), None if bias is None else whole(bias, self._dtype)
+        return whole(self._head.weight, self.dtype), None if bias is None else whole(bias, self.dtype)
 
-    def shard(self, plugin: FullyShardedDataParallelPlugin, dtype: torch.dtype) -> None:
+    def shard(self, dtype: torch.dtype) -> None:
         """Spread the float32 weights over the ranks; passes compute in `dtype`."""
-        shard(self.model, plugin, dtype)
-        self.is_sharded, self._dtype = True, dtype
+        shard(self.model, dtype)
+        self.is_sharded, self.dtype = True, dtype
 
     @contextlib.contextmanager
     def unsharded(self) -> Iterator[None]:
@@ -277,10 +277,8 @@ def _read(name: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTok
     """Model and tokenizer by name; where that is a folder of adapters, the model they adapt, with them merged in."""
     folder, gguf = locate(name)
     if (adapters := Path(folder) / "adapter_config.json").is_file():
-        from peft import PeftModel
-
         base, tokenizer = _read(json.loads(adapters.read_text())["base_model_name_or_path"], dtype)
-        return PeftModel.from_pretrained(base, folder).merge_and_unload(), tokenizer
+        return merge_adapters(base, folder), tokenizer
     arguments: dict[str, Any] = {"gguf_file": gguf} if gguf else {}
     try:
         # reading GGUF shows a progress bar of its own that no setting turns off
@@ -306,8 +304,10 @@ def _read(name: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTok
 
 def _checkpoint_gradients(model: PreTrainedModel, name: str) -> None:
     """Compute each decoder layer's inside again in the backward pass instead of keeping it."""
+    # renamed in transformers 5.20
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     try:
-        model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
+        enable({"use_reentrant": False})
     except ValueError as error:
         raise GrpoLabError(f"policy.gradient_checkpointing: {name!r} does not support it: {error}") from error
     for layer in model.modules():

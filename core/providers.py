@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch
-from accelerate import FullyShardedDataParallelPlugin
 from torch import Tensor
 
 from core.adapters import adapters_off
@@ -79,11 +78,11 @@ class Reference:
                 ours.data.lerp_(theirs.data, self._share)
         return _logps(self._frozen, batch, self._run)
 
-    def shard(self, plugin: FullyShardedDataParallelPlugin, dtype: torch.dtype) -> None:
+    def shard(self, dtype: torch.dtype) -> None:
         """Spread the weights over the ranks, like the policy's."""
         if self._every:
             raise GrpoLabError(f"reference.every = {self._every} does not work with sharded weights: use ddp")
-        self._frozen.shard(plugin, dtype)
+        self._frozen.shard(dtype)
 
     @property
     def forward_tokens(self) -> int:

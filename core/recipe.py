@@ -1,7 +1,7 @@
 """Everything that a run needs beside the maths, and the gin root `train` that assembles it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from core.contracts import FILLED_FIELDS, setting
@@ -11,6 +11,7 @@ from core.optimizer import OptimizerSettings, adamw
 from core.policy import PolicySettings, policy
 from core.problems import Task
 from core.registry import PROVIDERS, REQUIRED, Part, as_part
+from core.scoring import start
 from core.variant import Variant
 
 
@@ -78,6 +79,23 @@ class Recipe:
         """Every part in use."""
         return (*self.variant.parts, *self.rewards, *self.providers)
 
+    def start(self) -> dict[str, str]:
+        """What rewards and generator say of themselves, by name; raises `GrpoLabError` where one cannot work here."""
+        said = start(self.rewards)
+        if hasattr(self.generator, "start"):
+            said["generator"] = self.generator.start()
+        return said
+
+    @property
+    def warning(self) -> str | None:
+        """What a result of this recipe would suffer from."""
+        if getattr(self.generator, "exact", False) or self.variant.correction is not None:
+            return None
+        return (
+            f"variant '{self.variant.name}': the generator's probabilities are not exactly the trainer's, and nothing "
+            "corrects for it: bind train.correction, e.g. @token_truncated"
+        )
+
     @property
     def updates(self) -> int:
         """Optimizer steps per rollout."""
@@ -90,6 +108,7 @@ def train(
     variant: Variant = REQUIRED,
     task: Task = REQUIRED,
     generator: Generator = REQUIRED,
+    correction: Any = None,
     rewards: Sequence[Any] | None = None,
     reward_weights: Sequence[float] | None = None,
     steps: int = 40,
@@ -110,7 +129,8 @@ def train(
     Each of `steps` rollout steps samples `group_size` responses of at most `max_tokens` tokens to `prompts` problems,
     then passes over them `epochs` times in `minibatches` updates. `micro_tokens`: tokens per forward and backward
     pass, which bounds memory and changes the last bits only. `threads`: CPU threads, part of the recipe because they
-    change the last bits. `rewards` replaces the task's own. `stored_groups`: groups per step whose responses are kept
+    change the last bits. `correction` is the variants' that have none of their own: for generators whose probabilities
+    are not the trainer's. `rewards` replaces the task's own. `stored_groups`: groups per step whose responses are kept
     on disk. `token_budget`: a run ends before the step that would sample more tokens in training than this
     (discarded groups and greedy responses count), at the latest after `steps`; learning-rate schedules go by `steps`.
     """
@@ -122,6 +142,8 @@ def train(
         )
     if not isinstance(variant, Variant):
         raise GrpoLabError(f"train.variant is {variant!r}: write it with brackets, e.g. train.variant = @grpo()")
+    if correction is not None and variant.correction is None:
+        variant = replace(variant, correction=as_part(correction, "correction", "train.correction"))
     positive = {
         "steps": steps, "prompts": prompts, "group_size": group_size, "max_tokens": max_tokens, "epochs": epochs,
         "minibatches": minibatches, "micro_tokens": micro_tokens, "threads": threads,

@@ -13,7 +13,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Partial
 from transformers import PreTrainedModel
 
@@ -21,20 +21,22 @@ from core.errors import GrpoLabError
 from core.ranks import ranks
 
 
-def sharding_asked() -> FullyShardedDataParallelPlugin | None:
-    """What accelerate's configuration says of sharding, if it says anything.
+def sharding_asked() -> bool:
+    """Whether accelerate's configuration asks for sharded weights.
 
     Read from the environment that the configuration becomes: accelerate itself drops it without a word on CPU.
     """
     if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() not in ("true", "1"):
-        return None
+        return False
     plugin = FullyShardedDataParallelPlugin()
     if plugin.fsdp_version != 2:
         raise GrpoLabError(f"fsdp_version = {plugin.fsdp_version} in accelerate's configuration: must be 2")
-    return plugin
+    if isinstance(plugin.cpu_offload, CPUOffloadPolicy):
+        raise GrpoLabError("fsdp_offload_params in accelerate's configuration is not supported: remove it")
+    return True
 
 
-def shard(model: PreTrainedModel, plugin: FullyShardedDataParallelPlugin, dtype: torch.dtype) -> None:
+def shard(model: PreTrainedModel, dtype: torch.dtype) -> None:
     """Spread a model of float32 weights over all ranks, layer by layer; it computes in `dtype`.
 
     Gradients of the ranks are added up, not averaged: the loss's weights are those of the whole batch.
@@ -47,7 +49,6 @@ def shard(model: PreTrainedModel, plugin: FullyShardedDataParallelPlugin, dtype:
         "mesh": init_device_mesh(device, (ranks(),)),
         "reshard_after_forward": True,
         "mp_policy": MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32),
-        "offload_policy": plugin.cpu_offload,
     }
     layers = [module for module in base.modules() if type(module).__name__ in (model._no_split_modules or ())]
     for module in [*layers, base, *([] if tied else [head])]:

@@ -26,7 +26,7 @@ from core.randomness import key
 from core.ranks import gather, is_main, join
 from core.recipe import Recipe
 from core.rollout import Rollout, Run, roll_out
-from core.scoring import alarm, start
+from core.scoring import alarm
 from core.sharding import load_shards, save_shards, sharding_asked
 from core.store import OnlookerStore, RunStore, hash_tensors, hash_weights
 from core.update import UpdateMetrics, compute_logps, needs_old_logps, update
@@ -54,7 +54,7 @@ def run(recipe: Recipe, seed: int, store: RunStore, *, facts: Mapping[str, Any],
         if store.is_finished:
             return
         store.refuse_other(facts["identity"])
-        said = start(recipe.rewards)
+        said = recipe.start()
         store.update_manifest(status="running", seed=seed, error=None, failure=None, **facts, rewards=said)
         try:
             _train(recipe, seed, store, watch, accelerator)
@@ -82,7 +82,7 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch, accelerator
     if sharding:
         holders: list[Any] = [policy, *(p for p in providers.values() if hasattr(p, "shard"))]
         for holder in holders:
-            holder.shard(sharding, DTYPES[settings.dtype])
+            holder.shard(DTYPES[settings.dtype])
     optimizer = Optimizer(policy.model.parameters(), recipe.optimizer)
     make_state = variant.advantage.options["state"]
     advantage_state = make_state() if make_state else None

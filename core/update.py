@@ -203,7 +203,8 @@ def accumulate_gradients(
             continue
         total += float(loss.detach())
         if metrics.steps > 0:
-            info.pop("sampler_mismatch", None)  # after the first update it would measure that update
+            for name in ("sampler_mismatch", "sampler_kl"):  # after the first update they would measure that update
+                info.pop(name, None)
         _count(found, tensors["mask"], info)
     for sums in gather([found.sums]):
         for name, value in sums.items():

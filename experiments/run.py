@@ -13,7 +13,6 @@ from rich.console import Console
 import core.registry as registry
 from core.errors import GrpoLabError
 from core.policy import locate
-from core.scoring import start
 from experiments.ablate.plan import show_plan
 from experiments.declaration import Arm, check_seeds
 from experiments.launch import Job, launch
@@ -34,7 +33,7 @@ def run_train(options: argparse.Namespace) -> int:
     with registry.config(files, options.bind, include_from=[CONFIGS]):
         recipe = build("train")
         locate(recipe.policy.model)  # before anything is written
-        said = start(recipe.rewards)
+        said = recipe.start()
         # a study's file may be trained from: what declares the study is not for this command
         keys = [key for key in registry.bindings_in_force() if key[0].removeprefix("settings.") not in DECLARING]
         registry.refuse_unused(keys, registry.bindings_used(), recipe.parts, [recipe.variant.name])
@@ -44,6 +43,8 @@ def run_train(options: argparse.Namespace) -> int:
     console = Console()
     for words in said.values():
         console.print(words, highlight=False, markup=False)
+    if recipe.warning:
+        console.print(f"warning: {recipe.warning}", style="yellow", highlight=False, markup=False)
     set_damaged_aside([job], {job.arm.label: recipe}, console)
     with Progress(1, int(job.store.is_finished), recipe.steps, console) as progress:
         failures = {} if job.store.is_finished else launch([job], 1, progress)
@@ -126,9 +127,10 @@ def run_arms(
         f"{folder}: {most}{len(study.settings.arms)} arms x {len(study.seeds)} seeds x {steps} steps",
         highlight=False,
     )
-    for said in sorted({said for recipe in study.recipes.values() for said in start(recipe.rewards).values()}):
+    for said in sorted({said for recipe in study.recipes.values() for said in recipe.start().values()}):
         console.print(said, highlight=False, markup=False)
-    for warning in study.confounded() if judged else ():
+    warnings = [recipe.warning for recipe in study.recipes.values() if recipe.warning]
+    for warning in [*warnings, *(study.confounded() if judged else ())]:
         console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False)
     if options.dry_run:
         show_plan(study, Path(options.out), workers, console, measure=not options.no_probe, judged=judged)

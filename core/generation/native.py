@@ -23,6 +23,8 @@ class Native:
     """
 
     retire_at: float
+    exact = True
+    """Its probabilities are the trainer's: same weights, same code."""
 
     def generate(self, policy: Policy, requests: Sequence[Request]) -> list[Generation]:
         """See `core.generation.Generator`; one request after the other."""

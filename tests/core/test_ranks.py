@@ -17,6 +17,7 @@ from torch import Tensor
 from core import AGGREGATORS
 from core.policy import EMBEDDED
 from core.ranks import deal, gather, share
+from core.store import lock
 
 Lines: TypeAlias = list[dict[str, Any]]
 
@@ -72,10 +73,14 @@ def furthest(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every case on 1, 2 and 4 ranks."""
-    folder = tmp_path_factory.mktemp("ranks")
-    for ranks in RANKS:
-        finished(ranks, folder / str(ranks), CASES)
+    """Every case on 1, 2 and 4 ranks; made once, whichever of pytest's workers comes first."""
+    shared = tmp_path_factory.getbasetemp()
+    folder = (shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared) / "ranks"
+    with lock(folder, patience=600):
+        for ranks in RANKS:
+            if not (folder / str(ranks) / "done").is_file():
+                finished(ranks, folder / str(ranks), CASES)
+                (folder / str(ranks) / "done").touch()
     return folder
 
 

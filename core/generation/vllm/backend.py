@@ -1,0 +1,42 @@
+"""What holds a copy of the weights and samples from it: an engine in this process, or a server."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from core.policy import Policy
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One response to be sampled."""
+
+    prompt: list[int]
+    max_tokens: int
+    temperature: float
+    """0 for a greedy response."""
+    seed: int | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One response; the token that ended it is its last."""
+
+    tokens: list[int]
+    logps: list[float]
+    truncated: bool
+
+
+class Backend(Protocol):
+    """What holds the copy of the weights."""
+
+    holds: tuple[Policy, int] | None
+    """Whose weights, and as of which of its versions."""
+
+    def push(self, policy: Policy) -> None:
+        """Bring the copy up to date."""
+        ...
+
+    def answer(self, asked: Sequence[Asked], end_tokens: Sequence[int]) -> list[Answer]:
+        """Sample all of them together."""
+        ...

@@ -1,0 +1,183 @@
+"""A vLLM engine beside the trainer, one in a process at a time."""
+
+import atexit
+import gc
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Sequence
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from core.errors import GrpoLabError
+from core.generation.vllm.backend import Answer, Asked
+from core.policy import DTYPES, Policy
+
+TRIED: Final = "0.32."
+HEAD_SIZES: Final = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
+"""Head dimensions that vLLM's attention has kernels for on CPU; with others it fails at the first token."""
+ENVIRONMENT: Final = {
+    # the engine lives in this process, so that weights are handed over as tensors
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    # threads are the recipe's: two engines that each pin and spin on all cores are many times slower than one
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+}
+
+
+class Engine:
+    """A vLLM engine beside the trainer."""
+
+    def __init__(
+        self, policy: Policy, *, max_num_seqs: int, kv_cache_gib: float, gpu_memory_utilization: float
+    ) -> None:
+        self.holds: tuple[Policy, int] | None = None
+        _check_heads(policy)
+        for name, value in ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        self._threads, self._set_threads = torch.get_num_threads(), torch.set_num_threads
+        import vllm as library
+
+        if not library.__version__.startswith(TRIED):
+            warnings.warn(
+                f"vLLM {library.__version__} was not tried with this version of grpo-lab, which hands weights over by "
+                f"internals of {TRIED}x: check that greedy responses equal @native()'s",
+                stacklevel=2,
+            )
+        self._library = library
+        self._folder = tempfile.mkdtemp(prefix="grpo-lab-vllm-")
+        config = policy.model.config
+        config.architectures = [type(policy.model).__name__]
+        config.save_pretrained(self._folder)
+        on_gpu = policy.device.type != "cpu"
+        memory: dict[str, Any] = (
+            {"gpu_memory_utilization": gpu_memory_utilization}
+            if on_gpu
+            else {"kv_cache_memory_bytes": int(kv_cache_gib * 2**30)}
+        )
+        with self._apart():
+            self._engine = library.LLM(
+                self._folder, load_format="dummy", skip_tokenizer_init=True, dtype=_name_of(policy.dtype),
+                enforce_eager=not on_gpu, max_model_len=policy.context, block_size=32 if not on_gpu else None,
+                max_num_seqs=max_num_seqs, disable_log_stats=True, logprobs_mode="processed_logprobs",
+                seed=0, **memory,
+            )  # fmt: skip
+        _avoid_compiling_ranks()
+
+    def push(self, policy: Policy) -> None:
+        """Hand over every weight, and forget what was computed with the old ones."""
+        with self._apart():
+            self._engine.collective_rpc(load_weights, args=([(n, w.detach()) for n, w in policy.weights()],))
+            if not self._engine.reset_prefix_cache():
+                raise GrpoLabError("vLLM did not forget the prompts it computed with the old weights: stop this run")
+
+    def answer(self, asked: Sequence[Asked], end_tokens: Sequence[int]) -> list[Answer]:
+        """All in one call."""
+        params = [
+            self._library.SamplingParams(
+                n=1, temperature=a.temperature, seed=a.seed, max_tokens=a.max_tokens, logprobs=0,
+                stop_token_ids=list(end_tokens), detokenize=False,
+            )
+            for a in asked
+        ]  # fmt: skip
+        with self._apart():
+            outputs = self._engine.generate([{"prompt_token_ids": a.prompt} for a in asked], params, use_tqdm=False)
+        answers = []
+        for output in outputs:
+            (found,) = output.outputs
+            tokens = list(found.token_ids)
+            logps = [float(of_token[token].logprob) for token, of_token in zip(tokens, found.logprobs, strict=True)]
+            answers.append(Answer(tokens, logps, found.finish_reason == "length"))
+        return answers
+
+    def _apart(self) -> Any:
+        """Leave the trainer's random numbers and threads as they are."""
+        return _Apart(self._threads, self._set_threads)
+
+    def close(self) -> None:
+        """Free its memory: a process holds one engine at a time."""
+        self._engine.llm_engine.engine_core.shutdown()
+        del self._engine
+        gc.collect()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class _Apart:
+    """vLLM reseeds torch when it starts, draws from it at every token, and takes its threads for itself."""
+
+    def __init__(self, threads: int, set_threads: Any) -> None:
+        self._threads, self._set_threads = threads, set_threads
+        self._fork = torch.random.fork_rng()
+
+    def __enter__(self) -> None:
+        self._fork.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self._fork.__exit__(*error)  # type: ignore[arg-type]
+        torch.set_num_threads = self._set_threads
+        torch.set_num_threads(self._threads)
+
+
+def load_weights(worker: Any, weights: Sequence[tuple[str, Tensor]]) -> None:
+    """In the engine's worker: take over weights named as in transformers."""
+    worker.reload_weights(weights_iterator=iter(weights))
+    repack_tied_head(worker)
+
+
+def repack_tied_head(worker: Any) -> None:
+    """On CPU an output layer that shares the embeddings keeps a packed copy of its own, which reloading leaves old."""
+    model = worker.model_runner.model
+    head, embeddings = getattr(model, "lm_head", None), getattr(model.model, "embed_tokens", None)
+    if head is None or embeddings is None or head is embeddings:
+        return
+    if head.weight is embeddings.weight:
+        head.quant_method.process_weights_after_loading(head)
+
+
+def _check_heads(policy: Policy) -> None:
+    config = policy.model.config
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    if policy.device.type == "cpu" and size not in HEAD_SIZES:
+        raise GrpoLabError(
+            f"the model's attention heads have {size} dimensions, for which vLLM has no kernel on CPU (it has "
+            f"{', '.join(map(str, HEAD_SIZES))}); sample with @native()"
+        )
+
+
+def _avoid_compiling_ranks() -> None:
+    """Compiling this one line takes seconds at the first response with log-probabilities, and saves nothing on CPU."""
+    from vllm.v1.sample import sampler
+
+    def batched_count_greater_than(x: Tensor, values: Tensor) -> Tensor:
+        return (x >= values).sum(-1)
+
+    sampler.batched_count_greater_than = batched_count_greater_than
+
+
+def _name_of(dtype: torch.dtype) -> str:
+    return next(name for name, known in DTYPES.items() if known == dtype)
+
+
+_engines: dict[Any, Engine] = {}
+"""This process's engine by what it was made for; one at most."""
+
+
+def the_engine(policy: Policy, **settings: Any) -> Engine:
+    """This process's engine, made anew when model, precision or settings are others."""
+    config = json.dumps(policy.model.config.to_dict(), sort_keys=True, default=str)
+    key = config, policy.dtype, tuple(settings.items())
+    if key not in _engines:
+        close_engine()
+        _engines[key] = Engine(policy, **settings)
+    return _engines[key]
+
+
+@atexit.register
+def close_engine() -> None:
+    """Free this process's engine, if there is one."""
+    while _engines:
+        _engines.popitem()[1].close()

@@ -1,0 +1,14 @@
+"""What a server runs in its workers, to follow the trainer."""
+
+from typing import Any
+
+from core.generation.vllm.engine import repack_tied_head
+
+
+class FolderReader:
+    """Mixed into the server's workers; called through its /collective_rpc."""
+
+    def read_folder(self: Any, folder: str) -> None:
+        """Take over the weights in a folder, named as in transformers."""
+        self.reload_weights(weights_path=folder)
+        repack_tied_head(self)

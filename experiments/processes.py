@@ -1,0 +1,212 @@
+"""One run on several processes of one machine: started by torchrun as an accelerate configuration says, and watched.
+
+The processes get the run as text, like workers. The main one tells of every step through a socket; a process that fails
+leaves its cause in a file, and torchrun ends the others.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from multiprocessing.connection import Client, Listener
+from pathlib import Path
+from typing import Any, Final
+
+from accelerate.commands.config.config_args import load_config_from_file
+
+from core import GrpoLabError
+from core.errors import MachineError, near
+from core.train import Interrupted, Watch
+
+SHIPPED: Final = Path(__file__).parent / "configs" / "accelerate"
+PATIENCE: Final = 1.0
+"""Seconds between looks at whether the processes are alive."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """How many processes a run has, and the environment that tells each what accelerate's configuration says."""
+
+    number: int = 1
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_processes(number: int | None, config: str | None) -> Processes:
+    """Those of `--processes` and `--accelerate`: a shipped configuration by name, or a file of accelerate's own."""
+    if config is None:
+        if number is not None and number < 1:
+            raise GrpoLabError(f"--processes {number}: must be at least 1")
+        return Processes(number or 1)
+    shipped = {path.stem: path for path in SHIPPED.glob("*.yaml")}
+    path = shipped.get(config, Path(config))
+    if not path.is_file():
+        raise GrpoLabError(f"--accelerate {config}: no such file, and none of the shipped: {near(config, shipped)}")
+    try:
+        found = load_config_from_file(str(path))
+    except Exception as error:  # whatever the parser makes of it
+        raise GrpoLabError(f"--accelerate {path} cannot be read: {error}") from error
+    if found.num_machines > 1:
+        raise GrpoLabError(f"--accelerate {path}: num_machines = {found.num_machines}: here a run has one machine; "
+                           "with several, start grpolab train on each by accelerate launch")  # fmt: skip
+    kind = found.distributed_type.name
+    if kind not in ("NO", "MULTI_CPU", "MULTI_GPU", "MULTI_XPU", "FSDP"):
+        raise GrpoLabError(f"--accelerate {path}: distributed_type {kind} is not supported; data parallel (ddp) and "
+                           "sharded (fsdp2) runs are")  # fmt: skip
+    if str(found.mixed_precision) != "no":
+        raise GrpoLabError(f"--accelerate {path}: mixed_precision must be 'no': precision is policy.dtype, which the "
+                           "run's identity knows")  # fmt: skip
+    environment = {}
+    if kind == "FSDP":
+        environment = {name.upper(): str(value).lower() for name, value in found.fsdp_config.items()}
+        environment["ACCELERATE_USE_FSDP"] = "true"
+    return Processes(number or found.num_processes, environment)
+
+
+def run_in_processes(config: str, arm: Any, seed: int, folder: str, processes: Processes, watch: Watch) -> None:
+    """Train one run in several processes; raises like `core.train.run`, with the cause of the first one that failed."""
+    with tempfile.TemporaryDirectory(prefix="grpolab-") as scratch, Listener(family="AF_UNIX") as listener:
+        job = {"config": config, "arm": asdict(arm), "seed": seed, "folder": folder, "listener": listener.address,
+               "key": os.urandom(16).hex(), "path": [p for p in sys.path if p]}  # fmt: skip
+        file = Path(scratch) / "job.json"
+        file.touch(0o600)
+        file.write_text(json.dumps(job))
+        with (Path(scratch) / "output").open("w+") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
+                 str(processes.number), "-m", "experiments.processes", str(file)],
+                env={**os.environ, **processes.environment, "PYTHONPATH": os.pathsep.join(job["path"])},
+                stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+            try:
+                outcome = _listen(listener, bytes.fromhex(job["key"]), process, watch)
+                process.wait()
+            except BaseException:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                raise
+            if outcome == "interrupted":
+                raise Interrupted
+            if outcome != "finished" or process.returncode:
+                output.seek(0)
+                _raise_first(Path(scratch), folder, process.returncode, output.read())
+
+
+def _listen(listener: Listener, key: bytes, process: subprocess.Popen[bytes], watch: Watch) -> str | None:
+    """Hand on the steps that the main process tells of; returns its last word, if it had one."""
+    listener._listener._socket.settimeout(PATIENCE)  # type: ignore[attr-defined]
+    pipe = None
+    while pipe is None:
+        with suppress(TimeoutError):
+            pipe = listener.accept()
+        if pipe is None and process.poll() is not None:
+            return None
+    with pipe:
+        if pipe.recv_bytes() != key:
+            raise MachineError("something else spoke up in the place of a run's main process")
+        while True:
+            while not pipe.poll(PATIENCE):
+                if process.poll() is not None and not pipe.poll():
+                    return None
+            try:
+                kind, content = pipe.recv()
+            except (EOFError, OSError):
+                process.wait()
+                return None
+            if kind != "step":
+                return str(kind)
+            try:
+                watch(content)
+            except Interrupted:
+                pipe.send("stop")
+                continue
+            pipe.send("go on")
+
+
+def _raise_first(scratch: Path, folder: str, code: int, output: str) -> None:
+    """Raise what the first failing process said, and note it in the manifest, which it may not have been able to."""
+    from core.store import RunStore
+
+    causes = [json.loads(file.read_text()) for file in scratch.glob("rank-*.json")]
+    if causes:
+        first = min(causes, key=lambda cause: float(cause["when"]))
+        message, failure = f"process {first['rank']}: {first['message']}", first["failure"]
+    else:
+        tail = "\n".join(output.splitlines()[-20:])
+        message = f"its processes ended with exit code {code} (a lack of memory is the commonest reason):\n{tail}"
+        failure = "infrastructure"
+    store = RunStore(Path(folder))
+    if not store.is_finished:
+        store.update_manifest(status="failed", error=message, failure=failure)
+    raise (MachineError if failure == "infrastructure" else GrpoLabError)(message)
+
+
+# in each of the processes
+
+
+def main(file: Path) -> None:
+    """Take part in the run described in `file`."""
+    from core.registry import config
+    from core.store import RunStore
+    from core.train import run
+    from experiments.declaration import Arm
+    from experiments.setup import import_parts, quiet_libraries
+    from experiments.study import build, facts
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    rank = int(os.environ["RANK"])
+    job = json.loads(file.read_text())
+    pipe = None
+    if rank == 0:
+        pipe = Client(job["listener"])
+        pipe.send_bytes(bytes.fromhex(job["key"]))
+
+    def watch(record: Mapping[str, Any]) -> None:
+        assert pipe is not None
+        try:
+            pipe.send(("step", dict(record)))
+            answer = pipe.recv()
+        except (EOFError, OSError) as error:  # the parent died: stop like it, resumable
+            raise Interrupted from error
+        if answer == "stop":
+            raise Interrupted
+
+    outcome = "finished"
+    try:
+        import_parts()
+        quiet_libraries()
+        arm = Arm(job["arm"]["label"], tuple(job["arm"]["bindings"]))
+        with config(text=job["config"], bindings=arm.bindings):
+            recipe = build("train")
+        run(recipe, job["seed"], RunStore(Path(job["folder"])), facts=facts(job["config"], arm, job["seed"]),
+            watch=watch)  # fmt: skip
+    except Interrupted:
+        outcome = "interrupted"
+    except BaseException as error:
+        _leave_cause(file.parent, rank, error)
+        raise
+    if pipe is not None:
+        with suppress(OSError):
+            pipe.send((outcome, None))
+
+
+def _leave_cause(folder: Path, rank: int, error: BaseException) -> None:
+    import time
+
+    readable = isinstance(error, GrpoLabError)
+    cause = {
+        "rank": rank, "when": time.time(), "message": str(error) if readable else traceback.format_exc(),
+        "failure": "infrastructure" if isinstance(error, OSError | MachineError) else "algorithmic",
+    }  # fmt: skip
+    with contextlib.suppress(OSError):
+        (folder / f"rank-{rank}.json").write_text(json.dumps(cause))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,87 @@
+"""A run on several processes, started and watched by its parent."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import core.registry as registry
+from core import GrpoLabError
+from core.train import Interrupted
+from experiments.declaration import Arm
+from experiments.processes import SHIPPED, Processes, read_processes, run_in_processes
+from experiments.study import CONFIGS, find_config, run_text
+
+ARM = Arm("grpo", ())
+
+
+@pytest.fixture
+def text() -> str:
+    bindings = ["train.steps = 4", "train.prompts = 4", "train.max_tokens = 24", "evaluation.questions = 2"]
+    with registry.config([find_config("embedded")], bindings, include_from=[CONFIGS]):
+        return run_text()
+
+
+def test_shipped_configurations_are_read() -> None:
+    assert {path.stem for path in SHIPPED.glob("*.yaml")} == {"ddp", "fsdp2"}
+    assert read_processes(None, None) == Processes(1, {})
+    assert read_processes(3, None) == Processes(3, {})
+    assert read_processes(None, "ddp") == Processes(2, {})
+    assert read_processes(4, "fsdp2") == Processes(4, {"FSDP_VERSION": "2", "ACCELERATE_USE_FSDP": "true"})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("distributed_type: DEEPSPEED\nnum_processes: 2\n", "DEEPSPEED is not supported; data parallel"),
+        ("distributed_type: FSDP\nnum_processes: 2\nmixed_precision: bf16\n", "precision is policy.dtype"),
+        ("distributed_type: MULTI_GPU\nnum_processes: 4\nnum_machines: 2\n", "num_machines = 2"),
+        ("distributed_type: MULTI_GPU\nno_such_key: 2\n", "cannot be read"),
+    ],
+)
+def test_what_is_not_supported_is_named(content: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("compute_environment: LOCAL_MACHINE\n" + content)
+    with pytest.raises(GrpoLabError, match=message):
+        read_processes(None, str(file))
+
+
+def test_a_typo_names_what_is_shipped() -> None:
+    with pytest.raises(GrpoLabError, match=r"--accelerate fsdp: no such file.*did you mean fsdp2"):
+        read_processes(None, "fsdp")
+    with pytest.raises(GrpoLabError, match=r"--processes 0: must be at least 1"):
+        read_processes(0, None)
+
+
+def test_steps_are_told_and_a_stop_is_heard(text: str, tmp_path: Path) -> None:
+    """Interrupted after two steps, then gone on with, sharded."""
+    told: list[int] = []
+
+    def watch(record: Mapping[str, Any]) -> None:
+        told.append(record["step"])
+        if told == [1, 2]:
+            raise Interrupted
+
+    processes = read_processes(2, "fsdp2")
+    with pytest.raises(Interrupted):
+        run_in_processes(text, ARM, 0, str(tmp_path), processes, watch)
+    assert told == [1, 2]
+    assert json.loads((tmp_path / "manifest.json").read_text())["status"] == "interrupted"
+    run_in_processes(text, ARM, 0, str(tmp_path), processes, watch)
+    assert told == [1, 2, 3, 4]
+    assert json.loads((tmp_path / "manifest.json").read_text())["status"] == "finished"
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 4
+
+
+def test_the_first_cause_is_told(tmp_path: Path) -> None:
+    """Not the broken connection that the other process then sees."""
+    bindings = ["train.steps = 2", "train.prompts = 4", "policy.model = 'no/such/model/here'"]
+    with registry.config([find_config("embedded")], bindings, include_from=[CONFIGS]):
+        text = run_text()
+    with pytest.raises(GrpoLabError, match=r"process \d: policy.model = 'no/such/model/here': there is no such folder"):
+        run_in_processes(text, ARM, 0, str(tmp_path), Processes(2), lambda _: None)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["status"] == "failed"
+    assert "no such folder" in manifest["error"]
