@@ -55,10 +55,11 @@ class _TokenLogps(torch.autograd.Function):
                 d_logits.div_(ctx.temperature)
             d_logits = d_logits.to(weight.dtype)
             d_hidden[rows] = d_logits @ weight
-            part = d_logits.T @ hidden[rows]
-            if len(chunks) > 1:  # several chunks add up in float32: bfloat16 would lose the small ones
-                part = part.float()
-            d_weight = part if d_weight is None else d_weight.add_(part)
+            if ctx.needs_input_grad[1]:
+                part = d_logits.T @ hidden[rows]
+                if len(chunks) > 1:  # several chunks add up in float32: bfloat16 would lose the small ones
+                    part = part.float()
+                d_weight = part if d_weight is None else d_weight.add_(part)
             if d_bias is not None:
                 d_bias += d_logits.sum(0)
         if d_weight is not None:

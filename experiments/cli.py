@@ -14,6 +14,7 @@ from core.errors import GrpoLabError, near
 from experiments.check.command import add_options as add_check_options
 from experiments.foreign.command import add_options as add_table_options
 from experiments.lens.command import add_options as add_lens_options
+from experiments.memory.command import add_options as add_memory_options
 from experiments.options import add_config_options
 
 OUT = "runs"
@@ -79,6 +80,10 @@ def make_parser() -> argparse.ArgumentParser:
 
     looked = command("lens", late("lens.command", "run_lens"), "Measure the gradient itself: bias, variance, cost.")
     add_lens_options(looked)
+
+    remembered = command("memory", late("memory.command", "run_memory"),
+                         "Forecast the memory of a run, by purpose, before it is started.")  # fmt: skip
+    add_memory_options(remembered)
 
     trained = command("train", late("run", "run_train"), "Train one run.")
     trained.set_defaults(resumable=True)

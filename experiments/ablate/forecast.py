@@ -1,7 +1,7 @@
 """What a study will cost and what it can detect, before its first run.
 
 Time and tokens are measured: on finished runs of the same recipe on the same hardware, or on two steps of the
-baseline. Memory is the probe's peak, or a sum of what is certain to be held. Power is that of the paired t test.
+baseline. Memory is the probe's peak, or the forecast of `experiments.memory`. Power is that of the paired t test.
 """
 
 import json
@@ -19,12 +19,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from core import GrpoLabError
 from core.evaluation import suites_at
-from core.logps import CHUNK_ELEMENTS
-from core.policy import DTYPES, locate
 from core.recipe import Recipe
 from core.store import read_json
 from experiments.statistics import minimum_detectable_effect, seeds_needed
@@ -163,37 +160,6 @@ def peak_memory() -> int:
         return int(torch.accelerator.max_memory_allocated())
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def memory_parts(recipe: Recipe) -> dict[str, int]:
-    """Bytes that a run is certain to hold at its peak, by purpose; activations and the libraries' own come on top.
-
-        weights N b + gradients (4 N, below float32 N b more) + AdamW 8 N (below float32 masters 4 N) + reference N b
-        + logits of one chunk, float32 + key-value cache of the most responses sampled at once, max_tokens long
-
-    for N parameters of b bytes. GrpoLabError when the model's configuration cannot be read.
-    """
-    folder, gguf = locate(recipe.policy.model)
-    try:
-        config = AutoConfig.from_pretrained(folder, **({"gguf_file": gguf} if gguf else {}))
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError, ImportError) as error:
-        raise GrpoLabError(f"policy.model = {recipe.policy.model!r} could not be read: {error}") from error
-    N, b = sum(p.numel() for p in model.parameters()), DTYPES[recipe.policy.dtype].itemsize
-    settings = recipe.evaluation
-    rows = max(recipe.prompts * recipe.group_size, settings.questions * settings.samples)
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    low = b < 4
-    return {
-        "weights": N * b,
-        "gradients": 4 * N + low * N * b,
-        "optimizer": 8 * N + low * 4 * N,
-        "reference": N * b if "ref_logps" in recipe.variant.needs else 0,
-        "logits": 4 * max(min(CHUNK_ELEMENTS, rows * recipe.max_tokens * config.vocab_size), rows * config.vocab_size),
-        "cache": rows * recipe.max_tokens * config.num_hidden_layers * 2 * heads * width * b,
-    }
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from experiments.ablate.forecast import (
     Power,
     earlier_paces,
     earlier_spread,
-    memory_parts,
     most_tokens,
     power_of,
     probe,
 )
+from experiments.memory.forecast import forecast
 from experiments.statistics import minimum_detectable_effect
 from experiments.study import Study
 
@@ -86,19 +86,21 @@ def cost_lines(study: Study, out: Path, workers: int, measure: bool) -> Iterator
 
 
 def _memory_lines(study: Study, paces: Mapping[str, Pace], at_once: int) -> Iterator[str]:
-    """The measured peak, or what is certain to be held."""
+    """The measured peak, or the forecast."""
     measured = next((pace.memory for pace in paces.values() if pace.memory and pace.learned), None)
     if measured:
         yield f"memory  {size(measured)} a run (peak of the measured steps), {size(at_once * measured)} with {at_once}"
         return
     try:
-        recipes = list(study.recipes.values())
-        parts = max((memory_parts(recipe) for recipe in recipes), key=lambda found: sum(found.values()))
+        largest = max(map(forecast, study.recipes.values()), key=lambda found: found.peak)
     except GrpoLabError as error:
         yield f"memory  not known: {error}"
         return
-    listed = ", ".join(f"{name} {size(count)}" for name, count in parts.items() if count)
-    yield f"memory  at least {size(sum(parts.values()))} a run, estimated ({listed}); activations and libraries on top"
+    listed = ", ".join(f"{name} {size(count)}" for name, count in largest.parts[largest.phase].items() if count)
+    yield (
+        f"memory  {size(largest.peak)} a run, forecast (phase '{largest.phase}': {listed}), "
+        f"{size(at_once * largest.peak)} with {at_once}; the libraries' own comes on top"
+    )
 
 
 def power_lines(study: Study, out: Path) -> Iterator[str]:

@@ -19,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from core import SETTINGS
@@ -50,6 +51,7 @@ class FixedQuestions:
 
     rewards: tuple[Part, ...] = (answer_occurs,)
     suites = ("test",)
+    patterns: Mapping[str, str] = MappingProxyType({})
 
     def problem(self, split: str, seed: int, index: int) -> Problem:  # noqa: ARG002 - the contract's arguments
         """Question `index`, round and round."""

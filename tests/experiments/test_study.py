@@ -24,9 +24,10 @@ def test_every_shipped_config_is_built_and_none_of_its_bindings_is_idle(path: Pa
     """A shipped file is a whole study, a whole recipe, or published settings to go after one."""
     questions = tmp_path / "questions.jsonl"
     questions.write_text("".join(json.dumps({"question": f"{n} + 1 = ?", "answer": n + 1}) + "\n" for n in range(99)))
-    own = [f"files.path = '{questions}'"] if path.stem == "r1_zero_model" else []  # the user's to give
+    # the user's to give, or to download
+    own = [f"files.path = '{questions}'"] if path.stem == "r1_zero_model" or path.parent.name == "gpu" else []
     files = [EMBEDDED, str(path)] if path.stem.endswith("_published") else [str(path)]
-    with config(files, include_from=[CONFIGS]):
+    with config(files, own, include_from=[CONFIGS]):
         is_study = any(selector == "settings.compare" for selector, _ in bindings_in_force())
         if not is_study:
             recipe: Recipe = SETTINGS["train"]()

@@ -87,7 +87,7 @@ def test_without_a_probe_nothing_runs_and_memory_is_an_estimate(
     assert main([*command, "--dry-run", "--no-probe"]) == 0
     shown = capsys.readouterr().out
     assert "time    not known" in shown
-    assert re.search(r"memory  at least \d+ MiB a run, estimated \(weights 1 MiB, gradients 1 MiB", shown)
+    assert re.search(r"memory  \d+ MiB a run, forecast \(phase '\w+': weights 1 MiB", shown)
     assert "2 seeds decide nothing: a test takes 3 or more" in shown
     assert "filter: nonuniform(), at most 10 rounds  (instead of none)" in shown
 

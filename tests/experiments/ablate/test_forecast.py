@@ -7,13 +7,11 @@ from pathlib import Path
 import pytest
 
 from core import GrpoLabError
-from core.policy import Policy
 from core.recipe import Recipe
 from experiments.ablate.forecast import (
     Pace,
     earlier_paces,
     earlier_spread,
-    memory_parts,
     most_tokens,
     power_of,
     read_pace,
@@ -68,19 +66,6 @@ def test_the_most_tokens_by_hand() -> None:
     assert most_tokens(recipe("train.variant = @dapo()")) == 40 * 16 * 8 * 56 * 10
     assert most_tokens(recipe("train.variant = @remax()")) == 40 * 16 * (8 + 1) * 56
     assert most_tokens(recipe("train.token_budget = 1000")) == 1000 + 16 * 8 * 56
-
-
-def test_memory_counts_what_is_held(embedded: Policy) -> None:
-    N = sum(p.numel() for p in embedded.model.parameters())
-    parts = memory_parts(recipe())
-    config = embedded.model.config
-    assert (parts["weights"], parts["gradients"], parts["optimizer"], parts["reference"]) == (4 * N, 4 * N, 8 * N, 0)
-    # 128 questions x 2 samples are more than 16 x 8 responses
-    width = config.num_key_value_heads * config.head_dim
-    assert parts["cache"] == 256 * 56 * config.num_hidden_layers * 2 * width * 4
-    assert parts["logits"] == 4 * 256 * 56 * config.vocab_size
-    low = memory_parts(recipe("policy.dtype = 'bfloat16'", "grpo.kl_coef = 0.1"))
-    assert (low["weights"], low["gradients"], low["optimizer"], low["reference"]) == (2 * N, 6 * N, 12 * N, 2 * N)
 
 
 def test_power_counts_the_comparisons_of_the_family() -> None:

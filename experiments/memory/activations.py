@@ -1,0 +1,157 @@
+"""What a pass through the model holds, in bytes, derived from how `core.packing` and `core.logps` compute it.
+
+For elements of b bytes; norms and the softmax compute in float32, as transformers' decoders do. Of each decoder layer,
+autograd keeps until the backward pass
+
+    norms          input in float32, normalised input in b
+    linear layers  their inputs in b: both norms' outputs, what the heads found, what goes into the MLP's last layer
+    attention      queries, keys and values on padded copies; mask; softmax in float32, and in b where that is less
+    MLP            gate, activated gate, the other branch
+
+A frozen layer keeps no input for its own gradient; what its adapter keeps is in float32, the adapter's precision.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from core import logps, packing
+from core.adapters import LoraSettings
+from core.generation.noise import SMALL_VOCABULARY, TABLE_SIZE
+from experiments.memory.architecture import Architecture
+
+FLOAT: Final = 4
+"""Bytes of a float32."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Sequences padded for attention, and the queries and keys of each."""
+
+    sequences: int
+    queries: int
+    keys: int
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One flat row through the model: its tokens, how they attend, and for how many the next one is predicted."""
+
+    tokens: int
+    segments: tuple[Segment, ...]
+    predicted: int
+
+    @classmethod
+    def of(cls, prompts: int, rows: int, *, prompt: int, longest: int, response: int) -> "Pass":
+        """`rows` responses of `response` tokens to `prompts`, of `prompt` tokens in the mean and `longest` at most."""
+        inside = response - 1  # the last token of a response predicts nothing
+        after = (Segment(rows, inside, longest + inside),) if rows * inside > 0 else ()
+        return cls(
+            tokens=prompts * prompt + rows * max(0, inside),
+            segments=(Segment(prompts, longest, longest), *after),
+            predicted=rows * response,
+        )
+
+
+def saved_by_layer(a: Architecture, p: Pass, b: int, adapters: LoraSettings | None = None) -> int:
+    """What autograd keeps of one decoder layer."""
+    # a weight that is not trained does not ask for what it is multiplied with
+    per_element = FLOAT + (b if adapters is None else 0)
+    norms = a.norms * (per_element * a.hidden + FLOAT)
+    if a.head_norms:
+        norms += (a.heads + a.key_heads) * (per_element * a.head_width + FLOAT)
+    mlp = 3 * a.intermediate * b
+    return p.tokens * (norms + _inputs(a, b, adapters) + mlp) + sum(_saved_by_attention(a, s, b) for s in p.segments)
+
+
+def _inputs(a: Architecture, b: int, adapters: LoraSettings | None) -> int:
+    """Bytes a token that linear layers keep of their inputs; layers with the same input share it."""
+    if adapters is None:
+        return b * sum(a.inputs.values())
+    targeted = a.targeted(adapters.targets)
+    between = FLOAT * adapters.rank * len(targeted)
+    if b < FLOAT:  # each adapter makes a float32 copy of its own
+        return between + FLOAT * sum(x.inputs for x in targeted)
+    return between + FLOAT * sum(a.inputs[shared] for shared in {x.reads for x in targeted})
+
+
+def _saved_by_attention(a: Architecture, s: Segment, b: int) -> int:
+    pairs, width = s.sequences * s.queries * s.keys, a.heads * a.head_width
+    queries = s.sequences * s.queries * width * b
+    if _is_fused(a, s):  # keys and values once for every head, mask as numbers, the result, log-normalisers
+        keys_values = 2 * s.sequences * s.keys * width * b
+        return 2 * queries + keys_values + pairs * b + FLOAT * s.sequences * s.queries * a.heads
+    keys_values = 2 * s.sequences * s.keys * a.key_heads * a.head_width * b
+    weights = a.heads * pairs * (FLOAT + (b if b < FLOAT else 0))
+    return queries + keys_values + pairs + weights
+
+
+def _is_fused(a: Architecture, s: Segment) -> bool:
+    return s.sequences * a.heads * s.queries * s.keys > packing.LARGE_SCORES
+
+
+def saved_beside_layers(a: Architecture, p: Pass, b: int, adapters: LoraSettings | None = None) -> int:
+    """What autograd keeps outside the layers: last norm, rotary table, masks, predicting states, log-normalisers."""
+    per_element = FLOAT + (b if adapters is None else 0)
+    masks = sum(s.sequences * s.queries * s.keys for s in p.segments)
+    per_token = per_element * a.hidden + FLOAT + 2 * a.head_width * b
+    return p.tokens * per_token + masks + p.predicted * (a.hidden * b + 2 * FLOAT)
+
+
+def held_by_layer(a: Architecture, p: Pass, b: int) -> int:
+    """The most that one layer holds without autograd: inside the MLP, or around the softmax."""
+    mlp = p.tokens * b * (2 * a.hidden + 3 * a.intermediate)
+    width, key_width = a.heads * a.head_width, a.key_heads * a.head_width
+    flat = p.tokens * b * (2 * a.hidden + width + 4 * key_width)
+    return max(mlp, *(flat + _held_by_attention(a, s, b) for s in p.segments))
+
+
+def _held_by_attention(a: Architecture, s: Segment, b: int) -> int:
+    pairs = s.sequences * s.queries * s.keys
+    if _is_fused(a, s):
+        return _saved_by_attention(a, s, b) + pairs
+    # padded copies as they are looked up and as the products want them; scores, masked scores and softmax
+    copies = s.sequences * b * a.head_width * (3 * s.queries * a.heads + 4 * s.keys * a.key_heads)
+    return copies + 2 * pairs + a.heads * pairs * (b + 2 * FLOAT)
+
+
+def held_by_logits(a: Architecture, p: Pass, b: int, *, tempered: bool, entropy: bool) -> int:
+    """The most that the backward pass of the output layer holds: logits by chunks, and the gradient of its weight.
+
+    While a chunk is formed, the one before is still there; while gradients are added up, the last summand is.
+    """
+    low = b if b < FLOAT else 0
+    size = max(1, logps.CHUNK_ELEMENTS // a.vocabulary)
+    chunks = -(-p.predicted // size)
+    chunk, weight = min(p.predicted, size) * a.vocabulary, a.embedding
+    worked_on = chunk * (FLOAT + low + FLOAT * entropy)
+    formed = chunk * (FLOAT + low + FLOAT * tempered)
+    states = p.predicted * a.hidden * b
+    if chunks == 1:
+        return states + max(formed, worked_on + weight * b)
+    # several chunks add up in float32; from the third on, sum and last summand are two
+    summed = weight * FLOAT * (2 if chunks > 2 else 1)
+    part = weight * (b + FLOAT) if low else weight * FLOAT
+    adding = max(weight * FLOAT + part, summed + weight * b)
+    return states + max(worked_on + formed + summed, worked_on + adding)
+
+
+def cache(a: Architecture, rows: int, length: int, b: int) -> int:
+    """Keys and values of `rows` sequences of at most `length` tokens."""
+    return rows * length * a.layers * 2 * a.key_heads * a.head_width * b
+
+
+def held_by_draw(a: Architecture, rows: int, b: int, *, tempered: bool) -> int:
+    """The most that drawing one token a row holds: logits, noise, log-probabilities, and what the entropy needs."""
+    per_logit = 5 * FLOAT + FLOAT * tempered
+    if a.vocabulary <= SMALL_VOCABULARY:  # noise is mixed from 64-bit integers, token by token
+        per_logit = max(per_logit, FLOAT + 3 * 8)
+    # as the model gives them, and once more in float32 while the last ones are still there
+    return rows * a.vocabulary * max(per_logit, 2 * FLOAT + (b if b < FLOAT else 0))
+
+
+def noise_table(a: Architecture) -> tuple[int, int]:
+    """What sampling noise keeps, and what making it takes beside: drawn in float64, of which there are three copies."""
+    if a.vocabulary <= SMALL_VOCABULARY:
+        return 0, 0
+    size = max(TABLE_SIZE, 4 * a.vocabulary)
+    return FLOAT * size, 3 * 8 * size

@@ -1,0 +1,261 @@
+"""The most memory that one process of a run will hold, from the recipe and the model's configuration alone.
+
+A run goes through moments in which different things are held at once; its peak is that of the largest moment, not the
+sum of all. Responses are taken to be as long as `train.max_tokens` allows, prompts as long as those of a few training
+problems, and every response as trained on.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from transformers import AutoTokenizer, PreTrainedModel
+
+from core.adapters import LoraSettings
+from core.generation.native import Native
+from core.policy import DTYPES, Policy, locate
+from core.randomness import key
+from core.recipe import Recipe
+from experiments.memory.activations import (
+    FLOAT,
+    Pass,
+    cache,
+    held_by_draw,
+    held_by_layer,
+    held_by_logits,
+    noise_table,
+    saved_beside_layers,
+    saved_by_layer,
+)
+from experiments.memory.architecture import Architecture, meta_model, read_architecture
+
+PROBLEMS: Final = 32
+"""Training problems whose prompts are measured."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What is held at once: bytes by purpose."""
+
+    phase: str
+    """`load`, `sample` or `train`."""
+    name: str
+    parts: Mapping[str, int]
+
+    @property
+    def bytes(self) -> int:
+        """All of it."""
+        return sum(self.parts.values())
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """How many tokens prompts have, and how that is known."""
+
+    mean: int
+    longest: int
+    are_counted: bool
+    """By the model's tokenizer; else a token a byte, which no tokenizer exceeds."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Bytes that one process of a run holds above what its libraries take."""
+
+    moments: Mapping[str, Moment]
+    """The largest of each phase."""
+    total: int
+    """Parameters of the policy, adapters included."""
+    trainable: int
+    prompts: Prompts
+
+    @property
+    def parts(self) -> Mapping[str, Mapping[str, int]]:
+        """Bytes by phase and purpose."""
+        return {phase: moment.parts for phase, moment in self.moments.items()}
+
+    @property
+    def phase(self) -> str:
+        """The phase that decides."""
+        return max(self.moments, key=lambda phase: self.moments[phase].bytes)
+
+    @property
+    def peak(self) -> int:
+        """Bytes at the most."""
+        return self.moments[self.phase].bytes
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Counts of parameters."""
+
+    total: int
+    trainable: int
+
+
+def count_parameters(a: Architecture, adapters: LoraSettings | None) -> Parameters:
+    """All parameters, and those that are trained: all of them, or the adapters'."""
+    if adapters is None:
+        return Parameters(a.parameters, a.parameters)
+    added = a.adapter_parameters(adapters.rank, adapters.targets)
+    return Parameters(a.parameters + added, added)
+
+
+def forecast(recipe: Recipe, *, processes: int = 1, sharded: bool = False) -> Forecast:
+    """The forecast for each of `processes`, among which responses are shared out, and with `sharded` the weights too.
+
+    Raises `GrpoLabError` when the model's configuration or the task's problems cannot be read.
+    """
+    model = meta_model(recipe.policy)
+    run = _Run(recipe, read_architecture(model), measure_prompts(recipe, model), processes, sharded)
+    moments = list(run.moments())
+    phases = dict.fromkeys(moment.phase for moment in moments)
+    largest = {
+        phase: max((m for m in moments if m.phase == phase), key=lambda moment: moment.bytes) for phase in phases
+    }
+    counts = run.counts
+    return Forecast(largest, counts.total, counts.trainable, run.prompts)
+
+
+def measure_prompts(recipe: Recipe, model: PreTrainedModel) -> Prompts:
+    """Tokens of the prompts of a few training problems, or their bytes where the model comes without a tokenizer."""
+    stream = key(0, "prompts")
+    problems = [recipe.task.problem("train", stream, index) for index in range(PROBLEMS)]
+    folder, gguf = locate(recipe.policy.model)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **({"gguf_file": gguf} if gguf else {}))
+    except (OSError, ValueError):
+        texts = [p.prompt if isinstance(p.prompt, str) else "".join(m["content"] for m in p.prompt) for p in problems]
+        lengths, are_counted = [len(text.encode()) for text in texts], False
+    else:
+        policy = Policy(model, tokenizer)
+        lengths, are_counted = [len(policy.tokens(problem)) for problem in problems], True
+    return Prompts(-(-sum(lengths) // len(lengths)), max(lengths), are_counted)
+
+
+class _Run:
+    """The arithmetic of one run."""
+
+    def __init__(self, recipe: Recipe, a: Architecture, prompts: Prompts, processes: int, sharded: bool) -> None:
+        self.recipe, self.a, self.prompts = recipe, a, prompts
+        self._processes, self._sharded = processes, sharded
+        self._b = DTYPES[recipe.policy.dtype].itemsize
+        self._adapters = recipe.policy.lora
+        self.counts = count_parameters(a, self._adapters)
+        self._shards = processes if sharded else 1
+
+    def moments(self) -> Iterator[Moment]:
+        """Every moment that may be the largest."""
+        weights = self.a.parameters * (FLOAT if self._sharded else self._b)  # sharded once they are read
+        from_gguf = locate(self.recipe.policy.model)[1] is not None
+        # GGUF is unpacked as a whole before it is copied in; otherwise a digest of one weight at a time is next
+        beside = self.a.parameters * self._b if from_gguf else self.a.embedding * self._b
+        yield Moment("load", "reading the model", {"weights": weights, "copies": beside})
+        if isinstance(self.recipe.generator, Native):  # another engine's memory is its own
+            settings = self.recipe.evaluation
+            yield from self._sampling(self.recipe.prompts, self.recipe.group_size, self.recipe.temperature)
+            yield from self._sampling(settings.questions, settings.samples, settings.temperature)
+        yield from self._training()
+
+    def _held(self) -> dict[str, int]:
+        """What is held from the second step on, whatever the phase."""
+        b, counts = self._b, self.counts
+        frozen = counts.total - counts.trainable
+        masters = self._adapters is None and b < FLOAT and not self._sharded
+        has_reference = "ref_logps" in self.recipe.variant.needs and self._adapters is None
+        width = FLOAT if self._sharded else b  # sharded weights are their own masters
+        weights = frozen * width + counts.trainable * (FLOAT if self._adapters else width)
+        held = {
+            "weights": weights,
+            "master weights": FLOAT * counts.trainable if masters else 0,
+            "optimizer state": 2 * FLOAT * counts.trainable,
+            "reference": self.a.parameters * width if has_reference else 0,
+        }
+        return {purpose: -(-count // self._shards) for purpose, count in held.items()}
+
+    def _sampling(self, prompts: int, samples: int, temperature: float) -> Iterator[Moment]:
+        a, b = self.a, self._b
+        prompts = -(-prompts // self._processes)
+        rows, longest = prompts * samples, self.prompts.longest
+        tempered = temperature != 1
+        table, making = noise_table(a)
+        kept = {**self._held(), "gathered weights": a.parameters * b if self._sharded else 0, "noise table": table}
+        cached = cache(a, rows, longest + self.recipe.max_tokens, b)
+        full = {**kept, "key-value cache": cached}
+        prefill = Pass.of(prompts, 0, prompt=self.prompts.mean, longest=longest, response=0)
+        logits = rows * a.vocabulary * FLOAT
+        retire_at = self.recipe.generator.retire_at if isinstance(self.recipe.generator, Native) else 0.0
+        # all keys are copied before the old ones go, then all values
+        copied = math.ceil(retire_at * cached / 2)
+        yield Moment("sample", "drawing the noise table", {**kept, "copies": making})
+        yield Moment("sample", "reading the prompts", {**full, "activations": held_by_layer(a, prefill, b)})
+        yield Moment("sample", "drawing tokens", {**full, "logits": held_by_draw(a, rows, b, tempered=tempered)})
+        yield Moment("sample", "retiring finished rows", {**full, "logits": logits, "copies": copied})
+
+    def _training(self) -> Iterator[Moment]:
+        micros = self._micro_batches()
+        # before the first of a step there are no gradients; each process takes one of as many
+        yield from self._micro_batch(*micros[0], several=False)
+        later = micros[self._processes :]
+        if later:
+            yield from self._micro_batch(*max(later), several=True)
+
+    def _micro_batch(self, rows: int, prompts: int, *, several: bool) -> Iterator[Moment]:
+        """The backward pass of one micro-batch; `several`: gradients of others are there already."""
+        recipe, a, b, adapters = self.recipe, self.a, self._b, self._adapters
+        p = Pass.of(prompts, rows, prompt=self.prompts.mean, longest=self.prompts.longest, response=recipe.max_tokens)
+        layer = saved_by_layer(a, p, b, adapters)
+        checkpointed = bool(recipe.policy.gradient_checkpointing)
+        per_layer = p.tokens * a.hidden * b if checkpointed else layer
+        activations = a.layers * per_layer + saved_beside_layers(a, p, b, adapters)
+
+        gradients = -(-FLOAT * self.counts.trainable // self._shards)
+        before = gradients if several else 0
+        head = a.embedding * b if adapters is None else 0
+        # embedding and output layer, two decoder layers: the one at work and the next
+        gathered = b * ((a.embedding if a.tied else 2 * a.embedding) + 2 * a.layer_parameters) if self._sharded else 0
+        held = {**self._held(), "gathered weights": gathered}
+        wants_entropy = recipe.variant.entropy_coef != 0 or "entropy" in recipe.variant.objective.parameters
+        logits = held_by_logits(a, p, b, tempered=recipe.temperature != 1, entropy=wants_entropy)
+        yield Moment(
+            "train", "backward through the output layer",
+            {**held, "gradients": before, "activations": activations, "logits": logits},
+        )  # fmt: skip
+        # each tensor that is kept has a gradient of its size, and a checkpointed layer is computed again
+        inside = layer * (2 if checkpointed else 1)
+        yield Moment(
+            "train", "backward through the layers",
+            {**held, "gradients": before + head, "activations": activations + inside},
+        )  # fmt: skip
+        yield Moment("train", "the last gradients", {**held, "gradients": self._last_gradients(gradients, several)})
+
+    def _last_gradients(self, gradients: int, several: bool) -> int:
+        """Gradients at the end of a backward pass, summed in float32; below it, the new ones come on top."""
+        a, b = self.a, self._b
+        if self._adapters is not None:
+            return gradients
+        if b < FLOAT and not self._sharded:
+            return gradients + several * (a.parameters * b + FLOAT * a.embedding)
+        # a tied weight's two gradients meet at the end; what is added to a sum is there beside it
+        return gradients + FLOAT * a.embedding * (a.tied + several)
+
+    def _micro_batches(self) -> list[tuple[int, int]]:
+        """Rows and prompts of every micro-batch of an optimizer step, split as `core.update` splits them."""
+        recipe, prompt, response = self.recipe, self.prompts.mean, self.recipe.max_tokens
+        groups, size = -(-recipe.prompts // recipe.minibatches), recipe.group_size
+        limit = recipe.micro_tokens
+        if self._processes > 1:  # small enough that every process has something to do
+            limit = min(limit, -(-groups * (prompt + size * response) // self._processes))
+        unit = size if recipe.variant.objective.options["level"] == "group" else 1
+        found: list[tuple[int, int]] = []
+        rows = prompts = used = 0
+        for first in range(0, groups * size, unit):
+            starts_group = first % size == 0
+            cost = unit * response + prompt * starts_group
+            if rows and used + cost > limit:
+                found.append((rows, prompts))
+                rows = prompts = used = 0
+                starts_group, cost = True, unit * response + prompt
+            rows, prompts, used = rows + unit, prompts + starts_group, used + cost
+        return [*found, (rows, prompts)]

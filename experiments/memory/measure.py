@@ -1,0 +1,131 @@
+"""The most memory that a run holds, measured in a process of its own.
+
+On a GPU that is what torch had allocated. On CPU it is the process's resident memory, as the kernel kept its maximum,
+above what the process held when everything was imported and no model was read. A C library that keeps what is freed
+for later would blur that: glibc raises the size from which memory is mapped, and so given back at once, up to 32 MiB as
+a program runs. The process that is measured holds it down, so that what is resident is what is in use; with
+`keeps_freed` glibc does as it does in training. In bfloat16 on CPU a run holds some hundred MiB that the forecast does
+not know of; kernels that oneDNN compiles for every new shape and keeps are the likely reason, which was not confirmed.
+"""
+
+import ctypes
+import gc
+import json
+import multiprocessing
+import os
+import resource
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from core import GrpoLabError
+from core.registry import config
+from core.store import METRICS, RunStore
+from core.train import run
+from experiments.memory.forecast import forecast
+from experiments.study import build
+
+STEPS: Final = 2
+"""AdamW's state is there from the second step on."""
+GIVEN_BACK: Final = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the first steps of a run took."""
+
+    peak: int
+    """Bytes at the most."""
+    length: float
+    """Mean tokens of a response: the forecast takes every one to be as long as it may be."""
+
+
+def measure(text: str, *, keeps_freed: bool = False) -> Measured:
+    """The peak of the first steps of a run of the config `text`; GrpoLabError when the run fails.
+
+    With `keeps_freed` the C library may keep what the run has freed, as it does in training.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    with _environment({} if keeps_freed else GIVEN_BACK):
+        process = context.Process(target=_measured, args=(theirs, text), daemon=True)
+        process.start()
+    theirs.close()
+    found: Measured | str | None = None
+    with suppress(EOFError):
+        found = ours.recv()
+    process.join()
+    if not isinstance(found, Measured):
+        died = f"its process died (exit code {process.exitcode}; -9 is often a lack of memory)"
+        raise GrpoLabError(f"the run to be measured failed: {found or died}")
+    return found
+
+
+@contextmanager
+def _environment(more: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for processes that are started meanwhile."""
+    before = dict(os.environ)
+    os.environ.update(more)
+    try:
+        yield
+    finally:
+        for name in more:
+            del os.environ[name]
+        os.environ.update(before)
+
+
+def _measured(pipe: Connection, text: str) -> None:
+    """Run the first steps and tell their peak, or why there is none."""
+    from experiments.setup import import_parts, quiet_libraries
+
+    import_parts()
+    quiet_libraries()
+    try:
+        with config(text=text, bindings=[f"train.steps = {STEPS}"]):
+            recipe = build("train")
+        forecast(recipe)  # imports what reading the model will need
+        with tempfile.TemporaryDirectory() as folder:
+            meter, store = _Meter(), RunStore(Path(folder))
+            run(recipe, 0, store, facts={"identity": {}}, watch=_ignore)
+            lengths = [json.loads(line)["length"] for line in (store.folder / METRICS).read_text().splitlines()]
+            pipe.send(Measured(meter.peak(), sum(lengths) / len(lengths)))
+    except GrpoLabError as error:
+        pipe.send(str(error))
+
+
+def _ignore(record: Mapping[str, Any]) -> None:
+    """No progress."""
+
+
+class _Meter:
+    """Peak memory above what is held at the start."""
+
+    def __init__(self) -> None:
+        gc.collect()
+        self._status = Path("/proc/self/status")
+        if torch.accelerator.is_available():
+            torch.accelerator.reset_peak_memory_stats()
+        elif self._status.exists():
+            ctypes.CDLL(None).malloc_trim(0)
+            Path("/proc/self/clear_refs").write_text("5")  # the maximum begins anew
+        self._start = self._most()
+
+    def _most(self) -> int:
+        if torch.accelerator.is_available():
+            return int(torch.accelerator.max_memory_allocated())
+        if self._status.exists():
+            return 1024 * next(
+                int(line.split()[1]) for line in self._status.read_text().splitlines() if line.startswith("VmHWM")
+            )
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+    def peak(self) -> int:
+        """Bytes since the start."""
+        return self._most() - self._start

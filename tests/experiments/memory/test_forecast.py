@@ -1,0 +1,275 @@
+"""The memory forecast: figures by hand, and what autograd keeps, counted on real passes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+import core.registry as registry
+from core import GrpoLabError, packing
+from core.adapters import LoraSettings, add_adapters
+from core.logps import token_logps
+from core.packing import ATTENTION, Packed
+from core.policy import EMBEDDED, PolicySettings
+from core.recipe import Recipe
+from experiments.memory.activations import (
+    Pass,
+    Segment,
+    cache,
+    held_by_logits,
+    saved_beside_layers,
+    saved_by_layer,
+)
+from experiments.memory.architecture import Architecture, meta_model, read_architecture
+from experiments.memory.forecast import count_parameters, forecast
+from experiments.study import CONFIGS, build
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 100, "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 256, "bos_token_id": None, "eos_token_id": 0,
+}  # fmt: skip
+
+
+def llama(**more: Any) -> LlamaConfig:
+    return LlamaConfig(**SIZES, tie_word_embeddings=False, **more)
+
+
+MODELS: dict[str, Callable[[], Any]] = {
+    "llama": lambda: LlamaForCausalLM(llama()),
+    "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**SIZES, tie_word_embeddings=True)),
+    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SIZES, head_dim=16, tie_word_embeddings=True)),
+}
+
+
+def recipe(*bindings: str, model: str | None = None) -> Recipe:
+    given = [] if model is None else [f"policy.model = {model!r}"]
+    with registry.config([str(CONFIGS / "embedded.gin")], [*given, *bindings]):
+        made: Recipe = build("train")
+    return made
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    """A model's folder with its configuration and nothing else."""
+    llama(architectures=["LlamaForCausalLM"]).save_pretrained(tmp_path)
+    return str(tmp_path)
+
+
+@pytest.fixture
+def architecture() -> Architecture:
+    return read_architecture(LlamaForCausalLM(llama()))
+
+
+def test_parameters_by_hand(architecture: Architecture, folder: str) -> None:
+    """Attention 64 * (64 + 32 + 32 + 64), MLP 3 * 64 * 160, two norms; embedding, head and last norm."""
+    layer = 64 * 192 + 3 * 64 * 160 + 2 * 64
+    assert architecture.layer_parameters == layer
+    assert architecture.parameters == 2 * layer + 2 * 100 * 64 + 64
+    assert architecture == read_architecture(meta_model(PolicySettings(folder, "float32"))), "config.json is enough"
+    counts = count_parameters(architecture, None)
+    assert (counts.total, counts.trainable) == (architecture.parameters, architecture.parameters)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_parameters_are_as_many_as_are_built(name: str) -> None:
+    model = MODELS[name]()
+    assert read_architecture(model).parameters == sum(p.numel() for p in model.parameters())
+
+
+def test_adapters_by_hand(architecture: Architecture) -> None:
+    """Rank 8: q and o 64 + 64, k and v 64 + 32, gate, up and down 64 + 160; the head has none."""
+    added = 2 * 8 * (2 * 128 + 2 * 96 + 3 * 224)
+    counts = count_parameters(architecture, LoraSettings(8, 32, "all-linear"))
+    assert (counts.total, counts.trainable) == (architecture.parameters + added, added)
+    assert architecture.adapter_parameters(8, ("q_proj", "v_proj")) == 2 * 8 * (128 + 96)
+    assert architecture.adapter_parameters(8, r".*\.mlp\.\w+") == 2 * 8 * 3 * 224
+
+
+def test_adapters_are_as_many_as_peft_builds(architecture: Architecture) -> None:
+    lora, model = LoraSettings(8, 32, "all-linear"), LlamaForCausalLM(llama())
+    add_adapters(model, lora, "tiny")
+    built = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert count_parameters(architecture, lora).trainable == built
+
+
+def test_activations_by_hand(architecture: Architecture) -> None:
+    """One prompt of 3 tokens, one response of 2, of which one is an input: 4 tokens.
+
+    A token of a layer, float32: two norms of 2 * 64 * 4 + 4, linear inputs 64 + 64 + 64 + 160, MLP 3 * 160.
+    Attention: queries 3 and 1 of 64, keys 3 and 4 twice 32, masks of 9 and 4, softmax of 4 heads.
+    """
+    p = Pass.of(1, 1, prompt=3, longest=3, response=2)
+    assert p == Pass(4, (Segment(1, 3, 3), Segment(1, 1, 4)), 2)
+    token = 2 * (2 * 64 * 4 + 4) + 4 * (3 * 64 + 160) + 4 * 3 * 160
+    attention = 4 * (3 + 1) * 64 + 4 * 2 * (3 + 4) * 32 + (9 + 4) + 4 * 4 * (9 + 4)
+    assert saved_by_layer(architecture, p, 4) == 4 * token + attention
+    # rotary table 2 * 16, last norm, both masks; for both predictions a state of 64 and two float32
+    assert saved_beside_layers(architecture, p, 4) == 4 * (512 + 4 + 128) + 13 + 2 * (256 + 8)
+    # in bfloat16 the softmax is kept twice
+    low = 4 * (2 * ((4 + 2) * 64 + 4) + 2 * (3 * 64 + 160) + 2 * 3 * 160) + 2 * 4 * 64 + 2 * 2 * 7 * 32 + 13
+    assert saved_by_layer(architecture, p, 2) == low + (4 + 2) * 4 * 13
+
+
+def test_logits_and_cache_by_hand(architecture: Architecture, monkeypatch: pytest.MonkeyPatch) -> None:
+    p = Pass.of(1, 5, prompt=3, longest=3, response=4)
+    states, weight = 20 * 64 * 4, 6400 * 4
+    assert held_by_logits(architecture, p, 4, tempered=False, entropy=False) == states + 20 * 100 * 4 + weight
+    # chunks of 10 tokens: the one before, the one being formed, and the sum of the gradients
+    monkeypatch.setattr("core.logps.CHUNK_ELEMENTS", 1000)
+    two = held_by_logits(architecture, p, 4, tempered=False, entropy=False)
+    assert two == states + max(2 * 10 * 100 * 4 + weight, 10 * 100 * 4 + 2 * weight)
+    assert cache(architecture, 6, 10, 4) == 6 * 10 * 2 * 2 * 32 * 4
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", MODELS)
+def test_activations_are_what_autograd_keeps(
+    name: str, dtype: torch.dtype, fused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if fused:
+        monkeypatch.setattr(packing, "LARGE_SCORES", 0)
+    model = MODELS[name]().to(dtype).eval()
+    model.set_attn_implementation(ATTENTION)
+    prompts = [torch.arange(20) for _ in range(3)]
+    responses = [torch.arange(12) for _ in range(6)]
+    kept = saved_bytes(model, prompts, responses, [0, 0, 1, 1, 2, 2])
+    a, b = read_architecture(model), dtype.itemsize
+    p = Pass.of(3, 6, prompt=20, longest=20, response=12)
+    assert a.layers * saved_by_layer(a, p, b) + saved_beside_layers(a, p, b) == pytest.approx(kept, rel=0.01)
+
+
+def saved_bytes(
+    model: PreTrainedModel, prompts: Sequence[torch.Tensor], responses: Sequence[torch.Tensor], owner: Sequence[int]
+) -> int:
+    """Bytes of all storages but the weights' that autograd keeps of one pass."""
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        packed = Packed(prompts, [response[:-1] for response in responses], owner)
+        states = model.base_model(
+            input_ids=packed.input_ids, position_ids=packed.positions, use_cache=False, layout=packed
+        ).last_hidden_state[0]
+        tokens = torch.cat(list(responses))
+        predicting = torch.nn.functional.embedding(torch.arange(len(tokens)), states)
+        head: torch.nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+        token_logps(predicting, head.weight, tokens)
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+def test_what_is_held_in_training(folder: str, architecture: Architecture) -> None:
+    """Full fine-tuning in float32 holds weights and twice as much of AdamW; below, masters as well."""
+    N = architecture.parameters
+    made = recipe("grpo.kl_coef = 0.1", model=folder)
+    full, low = (forecast(replace(made, policy=PolicySettings(folder, dtype))) for dtype in ("float32", "bfloat16"))
+    assert {name: full.parts["train"][name] for name in ("weights", "master weights", "optimizer state")} == {
+        "weights": 4 * N, "master weights": 0, "optimizer state": 8 * N,
+    }  # fmt: skip
+    assert [low.parts["train"][name] for name in ("weights", "master weights", "optimizer state", "reference")] == [
+        2 * N, 4 * N, 8 * N, 2 * N,
+    ]  # fmt: skip
+    assert (full.total, full.trainable) == (N, N)
+    assert forecast(recipe(model=folder)).parts["train"]["reference"] == 0
+    assert full.peak == max(sum(parts.values()) for parts in full.parts.values())
+    assert sum(full.parts[full.phase].values()) == full.peak
+
+
+def test_adapters_need_no_reference_and_little_optimizer_state(folder: str, architecture: Architecture) -> None:
+    N, added = architecture.parameters, architecture.adapter_parameters(8)
+    made = recipe("grpo.kl_coef = 0.1", model=folder)
+    found = forecast(replace(made, policy=PolicySettings(folder, "bfloat16", lora=LoraSettings(8, 32, "all-linear"))))
+    held = found.parts["train"]
+    assert (held["weights"], held["master weights"], held["optimizer state"]) == (2 * N + 4 * added, 0, 8 * added)
+    assert held["reference"] == 0
+    assert (found.total, found.trainable) == (N + added, added)
+
+
+def test_checkpointing_keeps_inputs_of_layers_alone(folder: str, architecture: Architecture) -> None:
+    made = recipe(model=folder)
+    whole = forecast(replace(made, policy=PolicySettings(folder, "float32")))
+    less = forecast(replace(made, policy=PolicySettings(folder, "float32", gradient_checkpointing=True)))
+    # two layers' worth in either case, as both are worked on one after the other
+    assert less.parts["train"]["activations"] < whole.parts["train"]["activations"]
+
+
+def test_the_largest_of_phases_decides_and_evaluation_may_be_it(folder: str) -> None:
+    few = forecast(recipe("train.micro_tokens = 60", "train.prompts = 2", model=folder))
+    assert few.phase == "sample"
+    more = forecast(recipe("train.micro_tokens = 60", "train.prompts = 2", "evaluation.questions = 256", model=folder))
+    assert more.parts["sample"]["key-value cache"] == 2 * few.parts["sample"]["key-value cache"]
+    many = forecast(recipe("train.micro_tokens = 60", "train.prompts = 256", model=folder))
+    assert many.parts["sample"]["key-value cache"] == 8 * few.parts["sample"]["key-value cache"]
+
+
+def test_gradients_are_there_when_others_of_the_step_went_before(folder: str, architecture: Architecture) -> None:
+    one = forecast(recipe(model=folder))
+    assert one.moments["train"].name == "backward through the layers"
+    head = 4 * architecture.embedding
+    assert one.parts["train"]["gradients"] == head, "the output layer's own alone"
+    two = forecast(recipe("train.micro_tokens = 2000", model=folder))
+    assert two.parts["train"]["gradients"] == 4 * architecture.parameters + head
+
+
+def test_processes_share_responses_and_with_sharding_weights(folder: str, architecture: Architecture) -> None:
+    made = recipe(model=folder)
+    one, two, sharded = forecast(made), forecast(made, processes=2), forecast(made, processes=2, sharded=True)
+    assert two.parts["sample"]["key-value cache"] * 2 == one.parts["sample"]["key-value cache"]
+    assert two.parts["train"]["activations"] < 0.6 * one.parts["train"]["activations"]
+    assert two.parts["train"]["optimizer state"] == one.parts["train"]["optimizer state"]
+    assert sharded.parts["train"]["optimizer state"] * 2 == one.parts["train"]["optimizer state"]
+    assert sharded.parts["train"]["weights"] * 2 == one.parts["train"]["weights"]
+    assert sharded.parts["sample"]["gathered weights"] == 4 * architecture.parameters, "sampling has them whole"
+
+
+def test_prompts_are_counted_with_the_tokenizer_or_in_bytes(folder: str) -> None:
+    """The embedded model's tokens are characters."""
+    counted, guessed = forecast(recipe()).prompts, forecast(recipe(model=folder)).prompts
+    assert counted.are_counted
+    assert not guessed.are_counted
+    assert (counted.mean, counted.longest) == (guessed.mean, guessed.longest)
+
+
+def test_any_size_needs_no_weights(tmp_path: Path) -> None:
+    """Llama 3.1 8B by its published sizes: 8,030,261,248 parameters."""
+    config = LlamaConfig(
+        vocab_size=128_256, hidden_size=4096, intermediate_size=14_336, num_hidden_layers=32, num_attention_heads=32,
+        num_key_value_heads=8, max_position_embeddings=131_072, architectures=["LlamaForCausalLM"],
+    )  # fmt: skip
+    config.save_pretrained(tmp_path)
+    found = forecast(recipe("policy.dtype = 'bfloat16'", model=str(tmp_path)))
+    assert found.total == 8_030_261_248
+    assert found.peak > 18 * found.total
+
+
+def test_what_cannot_be_forecast_says_so(tmp_path: Path) -> None:
+    with pytest.raises(GrpoLabError, match=r"could not be read: .* Its config\.json is\s+enough"):
+        forecast(recipe(model=str(tmp_path)))
+    from transformers import GPT2Config
+
+    GPT2Config(n_layer=1, n_embd=8, n_head=2).save_pretrained(tmp_path)
+    with pytest.raises(GrpoLabError, match="GPT2LMHeadModel: no decoder of equal layers"):
+        forecast(recipe(model=str(tmp_path)))
+
+
+def test_the_embedded_folder_is_read_like_any_other() -> None:
+    named, placed = forecast(recipe()), forecast(recipe(model=str(EMBEDDED)))
+    assert named == placed
