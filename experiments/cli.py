@@ -13,9 +13,10 @@ from rich.console import Console
 from core.errors import GrpoLabError, near
 from experiments.check.command import add_options as add_check_options
 from experiments.foreign.command import add_options as add_table_options
+from experiments.launchers.options import add_launcher_options
 from experiments.lens.command import add_options as add_lens_options
 from experiments.memory.command import add_options as add_memory_options
-from experiments.options import add_config_options
+from experiments.options import add_config_options, add_process_options, add_track_option
 
 OUT = "runs"
 
@@ -91,6 +92,8 @@ def make_parser() -> argparse.ArgumentParser:
     trained.add_argument("--seed", type=int, default=0)
     trained.add_argument("--out", default=OUT, metavar="FOLDER", help=f"default: {OUT}")
     trained.add_argument("--name", default="train", help="the run's folder in FOLDER (default: train)")
+    add_process_options(trained)
+    add_track_option(trained)
 
     for name, text in (
         ("compare", "Run arms x seeds and end with the verdicts."),
@@ -104,12 +107,16 @@ def make_parser() -> argparse.ArgumentParser:
             studied.add_argument("--rates", default=None, metavar="LIST", help="1e-4,3e-4,1e-3 (default: tune.rates)")
         seeds = ("3", "3") if name == "tune" else (None, "compare.seeds, or 5")
         studied.add_argument("--seeds", default=seeds[0], metavar="N|LIST", help=f"8, or 0,1,2 (default: {seeds[1]})")
-        studied.add_argument("--workers", type=int, default=None, help="processes (default: one per CPU core)")
+        studied.add_argument("--workers", type=int, default=None,
+                             help="runs at a time (default: one per CPU core; on a cluster, all)")  # fmt: skip
         studied.add_argument("--out", default=OUT, metavar="FOLDER", help=f"default: {OUT}")
         studied.add_argument("--dry-run", action="store_true",
                              help="run no arm: check everything, show the arms, forecast cost and power")  # fmt: skip
         studied.add_argument("--no-probe", action="store_true",
                              help="with --dry-run: do not measure two steps of the baseline")  # fmt: skip
+        add_launcher_options(studied)
+        add_process_options(studied)
+        add_track_option(studied)
         if name != "tune":
             studied.add_argument("--race", action="store_true",
                                  help="look after every seed and stop when all is decided (compare.race)")  # fmt: skip

@@ -37,6 +37,11 @@ class Processes:
     number: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether weights and optimizer state are spread over them."""
+        return "ACCELERATE_USE_FSDP" in self.environment
+
 
 def read_processes(number: int | None, config: str | None) -> Processes:
     """Those of `--processes` and `--accelerate`: a shipped configuration by name, or a file of accelerate's own."""

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from core.recipe import Recipe
 from core.store import REMEDY, DamagedError, RunStore, lock, set_aside
-from experiments.launch import Job
+from experiments.launchers.job import Job
 from experiments.stored_run import DamagedRunError, read_run
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.launch import Job
+from experiments.launchers.job import Job
 from experiments.results import load_study
 
 

@@ -15,7 +15,10 @@ from core.errors import GrpoLabError
 from core.policy import locate
 from experiments.ablate.plan import show_plan
 from experiments.declaration import Arm, check_seeds
-from experiments.launch import Job, launch
+from experiments.launchers import local
+from experiments.launchers.job import Job
+from experiments.launchers.options import chosen_launcher, needs_of
+from experiments.processes import read_processes
 from experiments.progress import Progress
 from experiments.redo import set_damaged_aside
 from experiments.report import verdict_table, write_report, write_tables
@@ -23,12 +26,14 @@ from experiments.report.tables import no_verdict
 from experiments.results import load_study
 from experiments.rows import Rows
 from experiments.study import CONFIGS, DECLARING, Study, build, facts, find_config, prepare_study, run_text
+from experiments.trackers import check_trackers
 from experiments.tune.command import conclude_tuning, declared_rates, tuning_of
 from experiments.tune.tuned import tuning_seeds
 
 
 def run_train(options: argparse.Namespace) -> int:
     """`grpolab train`."""
+    track, processes = check_trackers(options.track), read_processes(options.processes, options.accelerate)
     files = [find_config(file) for file in options.config or ["embedded"]]
     with registry.config(files, options.bind, include_from=[CONFIGS]):
         recipe = build("train")
@@ -39,7 +44,8 @@ def run_train(options: argparse.Namespace) -> int:
         registry.refuse_unused(keys, registry.bindings_used(), recipe.parts, [recipe.variant.name])
         text = run_text()
     folder = Path(options.out) / options.name / recipe.variant.name / f"seed={options.seed}"
-    job = Job(Arm(recipe.variant.name, ()), options.seed, text, str(folder))
+    arm = Arm(recipe.variant.name, ())
+    job = Job(arm, options.seed, text, str(folder), processes=processes, track=track)
     console = Console()
     for words in said.values():
         console.print(words, highlight=False, markup=False)
@@ -47,7 +53,7 @@ def run_train(options: argparse.Namespace) -> int:
         console.print(f"warning: {recipe.warning}", style="yellow", highlight=False, markup=False)
     set_damaged_aside([job], {job.arm.label: recipe}, console)
     with Progress(1, int(job.store.is_finished), recipe.steps, console) as progress:
-        failures = {} if job.store.is_finished else launch([job], 1, progress)
+        failures = {} if job.store.is_finished else local.launch([job], 1, progress)
     for message in failures.values():
         raise GrpoLabError(message)
     console.print(f"{folder}: finished; the trained model is in {folder / 'checkpoint'}", soft_wrap=True)
@@ -112,16 +118,15 @@ def run_arms(
 
     Without `judged` no verdicts will follow, so nothing is said that concerns them.
     """
-    workers = options.workers if options.workers is not None else os.cpu_count() or 1
-    if workers < 1:
-        raise GrpoLabError(f"--workers {workers}: must be at least 1")
+    launch = chosen_launcher(options)
+    track, processes = check_trackers(options.track), read_processes(options.processes, options.accelerate)
+    if options.workers is not None and options.workers < 1:
+        raise GrpoLabError(f"--workers {options.workers}: must be at least 1")
     folder = Path(options.out) / study.settings.name
     steps = next(iter(study.recipes.values())).steps
-    jobs = [
-        Job(arm, seed, study.config, str(folder / arm.label / f"seed={seed}"))
-        for seed in study.seeds
-        for arm in study.settings.arms
-    ]
+    # a cluster has its own limits
+    most_workers = (os.cpu_count() or 1) if options.launcher == "local" else len(study.recipes) * len(study.seeds)
+    workers = options.workers or most_workers
     most = "at most " if study.settings.may_end_early else ""
     console.print(
         f"{folder}: {most}{len(study.settings.arms)} arms x {len(study.seeds)} seeds x {steps} steps",
@@ -135,6 +140,12 @@ def run_arms(
     if options.dry_run:
         show_plan(study, Path(options.out), workers, console, measure=not options.no_probe, judged=judged)
         return 0
+    needs = {label: needs_of(recipe, processes, options) for label, recipe in study.recipes.items()}
+    jobs = [
+        Job(arm, seed, study.config, str(folder / arm.label / f"seed={seed}"), needs[arm.label], processes, track)
+        for seed in study.seeds
+        for arm in study.settings.arms
+    ]
     study.declare(folder, "grpolab " + shlex.join(sys.argv[1:]))
     set_damaged_aside(jobs, study.recipes, console)
     for job in jobs:  # finished ones too: an edit in the middle would mix two estimators in one verdict

@@ -67,6 +67,7 @@ OPTIONAL = {
     "vllm",
     "peft",
     "ray",
+    "submitit",
     "reasoning_gym",
     "gguf",
     "math_verify",

@@ -138,7 +138,7 @@ def read_pace(folder: Path, recipe: Recipe) -> Pace:
 
 def probe(study: Study) -> Pace:
     """Run the first steps of the baseline in this process, in a folder that is thrown away, and read its pace."""
-    from experiments.launch import Job, run_job
+    from experiments.launchers.job import Job, run_job
 
     label = study.settings.baseline
     arm = next(arm for arm in study.settings.arms if arm.label == label)

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 import core.registry as registry
 from experiments.declaration import Arm
-from experiments.launch import Job, run_job
+from experiments.launchers.job import Job, run_job
 from experiments.processes import read_processes, run_in_processes
 from experiments.study import CONFIGS, find_config, prepare_study, run_text
 

@@ -24,7 +24,8 @@ from core.store import RunStore
 from core.train import Interrupted, run
 from experiments.cli import main
 from experiments.declaration import Arm
-from experiments.launch import Job, run_job
+from experiments.launchers import local
+from experiments.launchers.job import Job, run_job
 from experiments.progress import Progress
 from experiments.redo import set_damaged_aside
 from experiments.results import load_study
@@ -205,7 +206,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
             run_job(job, ignore)
         return {}
 
-    monkeypatch.setattr(experiments.run, "launch", launch)
+    monkeypatch.setattr(local, "launch", launch)
     monkeypatch.setattr(experiments.run, "write_report", lambda study, judgement, path: path)
     return made
 

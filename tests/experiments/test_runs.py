@@ -17,7 +17,7 @@ from core.problems import Problem
 from core.registry import REGISTRIES, config, config_text
 from core.train import Interrupted
 from experiments.declaration import Arm
-from experiments.launch import Job, run_job
+from experiments.launchers.job import Job, run_job
 from experiments.setup import import_parts, quiet_libraries
 from experiments.study import CONFIGS
 

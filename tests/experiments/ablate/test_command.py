@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from experiments.cli import main
-from experiments.launch import Job
+from experiments.launchers.job import Job
 from experiments.study import prepare_study
 
 TINY = """
@@ -82,7 +82,7 @@ def test_a_dry_run_measures_the_baseline_and_leaves_nothing_behind(
 def test_without_a_probe_nothing_runs_and_memory_is_an_estimate(
     tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("experiments.launch.run_job", lambda *_: pytest.fail("a step was run"))
+    monkeypatch.setattr("experiments.launchers.job.run_job", lambda *_: pytest.fail("a step was run"))
     command = ["compare", "-c", "embedded", "-b", "compare.variants = [@grpo, @dapo]", "--seeds", "2"]
     assert main([*command, "--dry-run", "--no-probe"]) == 0
     shown = capsys.readouterr().out
@@ -162,7 +162,7 @@ def test_the_file_of_an_ablation_can_be_trained_and_compared_from(
         jobs.extend(given)
         return {}
 
-    monkeypatch.setattr("experiments.run.launch", launch)
+    monkeypatch.setattr("experiments.launchers.local.launch", launch)
     assert main(["train", "-c", "tiny.gin"]) == 0
     assert "train.group_size = 4" in jobs[0].config
     assert "ablate." not in jobs[0].config

@@ -2,60 +2,28 @@
 
 A worker gets config text and makes everything itself, so what a run computes does not depend on which worker runs it,
 nor on how many there are. Workers ignore Ctrl-C; the parent asks them to stop at the end of a step.
+Runs are packed by what they declare to need of the memory that was available at the start; one always runs.
 """
 
 import multiprocessing
 import os
 import signal
-import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any
 
-from core import GrpoLabError
-from core.registry import config
-from core.store import RunStore
-from core.train import Interrupted, run
-from experiments.declaration import Arm
+import psutil
+
+from core.train import Interrupted
+from experiments.launchers.job import Failures, Job, carry_out, settle
 from experiments.progress import Progress
-from experiments.study import build, facts
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run of one arm, as text."""
-
-    arm: Arm
-    seed: int
-    config: str
-    folder: str
-
-    @property
-    def store(self) -> RunStore:
-        """The run's folder."""
-        return RunStore(Path(self.folder))
-
-
-def run_job(job: Job, watch: Any) -> None:
-    """Build the recipe from text and train."""
-    with config(text=job.config, bindings=job.arm.bindings):
-        recipe = build("train")
-    run(recipe, job.seed, job.store, facts=facts(job.config, job.arm, job.seed), watch=watch)
 
 
 def _worker(pipe: Connection) -> None:
     """Run jobs until told to stop, or until the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from experiments.setup import import_parts, quiet_libraries
-
-    import_parts()
-    quiet_libraries()
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    settle(os.getcwd())
 
     def watch(record: Mapping[str, Any]) -> None:
         try:
@@ -66,20 +34,16 @@ def _worker(pipe: Connection) -> None:
         if asked_to_stop:
             raise Interrupted
 
+    def say(line: str) -> None:
+        with suppress(OSError):  # the parent died, which `watch` answers
+            pipe.send(("said", line))
+
     while True:
         try:
             job = pipe.recv()
             if job is None or job == "stop":  # asked to stop after the last step of a run
                 return
-            outcome: tuple[str, Any] = ("finished", None)
-            try:
-                run_job(job, watch)
-            except Interrupted:
-                outcome = ("interrupted", None)
-            except GrpoLabError as error:
-                outcome = ("failed", str(error))
-            except Exception:  # a bug, or the machine's: shown whole, and the other runs go on
-                outcome = ("failed", traceback.format_exc())
+            outcome = carry_out(job, watch, say=say)
             pipe.send(outcome)
             if outcome[0] == "interrupted":
                 return
@@ -111,18 +75,22 @@ class _Worker:
 
 def launch(
     jobs: Sequence[Job], workers: int, progress: Progress, more: Callable[[], Sequence[Job]] = lambda: ()
-) -> dict[tuple[str, int], str]:
-    """Run the jobs in order on `workers` processes; returns the failures, (arm, seed) to message.
-
-    `more` is asked for further jobs when all have ended, until it has none: a race decides by what has been run.
-    Raises `KeyboardInterrupt` after a clean stop when Ctrl-C was pressed; pressed twice, workers are killed.
-    """
+) -> Failures:
+    """Run the jobs in order on `workers` processes, or on as many as their memory allows; see `Launch`."""
     context = multiprocessing.get_context("spawn")
-    waiting, failures = list(jobs), dict[tuple[str, int], str]()
+    waiting, failures = list(jobs), Failures()
     pool: list[_Worker] = []
+    memory, said = psutil.virtual_memory().available, False
     try:
         while waiting or any(worker.job for worker in pool):
-            _hand_out(waiting, pool, workers, context)
+            _hand_out(waiting, pool, workers, memory, context)
+            busy = sum(worker.job is not None for worker in pool)
+            if waiting and busy < workers and not said:
+                progress.say(
+                    f"memory allows {busy} at once, not {workers}: {memory / 2**30:.1f} GiB were available, and the "
+                    f"next run needs {waiting[0].needs.memory / 2**30:.1f} GiB"
+                )
+                said = True
             for pipe in wait([worker.pipe for worker in pool if worker.job], timeout=0.5):
                 worker = next(w for w in pool if w.pipe is pipe)
                 _listen(worker, failures, progress)
@@ -148,20 +116,20 @@ def launch(
     return failures
 
 
-def _hand_out(waiting: list[Job], pool: list[_Worker], workers: int, context: Any) -> None:
+def _hand_out(waiting: list[Job], pool: list[_Worker], workers: int, memory: int, context: Any) -> None:
     """Give the next jobs to idle workers, to new ones in the place of those that died with their run, and to more."""
-    for i, worker in enumerate(pool):
-        if waiting and worker.job is None:
-            if not worker.process.is_alive():
-                pool[i] = worker = _Worker(context)
-            worker.give(waiting.pop(0))
-    while waiting and len(pool) < workers:
-        pool.append(_Worker(context))
-        pool[-1].give(waiting.pop(0))
+    while waiting:
+        held = [worker.job.needs.memory for worker in pool if worker.job]
+        if len(held) == workers or (held and sum(held) + waiting[0].needs.memory > memory):
+            return
+        idle = next((i for i, worker in enumerate(pool) if worker.job is None), len(pool))
+        if idle == len(pool) or not pool[idle].process.is_alive():
+            pool[idle : idle + 1] = [_Worker(context)]
+        pool[idle].give(waiting.pop(0))
 
 
-def _listen(worker: _Worker, failures: dict[tuple[str, int], str], progress: Progress) -> None:
-    """Take one message of a worker: a step, or the end of its run."""
+def _listen(worker: _Worker, failures: Failures, progress: Progress) -> None:
+    """Take one message of a worker: a step, a word to the user, or the end of its run."""
     job = worker.job
     assert job is not None
     remedy = ""
@@ -180,6 +148,9 @@ def _listen(worker: _Worker, failures: dict[tuple[str, int], str], progress: Pro
             job.store.update_manifest(status="failed", error=content, failure=failure)
     if kind == "step":
         progress.step(job.arm.label, job.seed, content)
+        return
+    if kind == "said":
+        progress.say(f"{job.arm.label} seed {job.seed}: {content}")
         return
     progress.end(job.arm.label, job.seed, kind)
     if kind == "failed":

@@ -1,0 +1,148 @@
+"""One run as text, and how every launcher carries it out."""
+
+import os
+import platform
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeAlias
+
+from core import GrpoLabError
+from core.errors import MachineError
+from core.registry import config
+from core.store import RunStore
+from core.train import Interrupted, Watch, run
+from experiments.declaration import Arm
+from experiments.processes import Processes, run_in_processes
+from experiments.progress import Progress
+from experiments.study import build, facts
+from experiments.trackers import Trackers
+
+Failures: TypeAlias = dict[tuple[str, int], str]
+"""(arm, seed) to message."""
+
+
+ONE: Final = Processes()
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a run needs: CPUs, GPUs (a fraction shares one) and bytes of memory (0: not known)."""
+
+    cpus: int = 1
+    gpus: float = 0
+    memory: int = 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of one arm, as text."""
+
+    arm: Arm
+    seed: int
+    config: str
+    folder: str
+    needs: Needs = Needs()
+    processes: Processes = ONE
+    track: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Arm and seed."""
+        return self.arm.label, self.seed
+
+    @property
+    def store(self) -> RunStore:
+        """The run's folder."""
+        return RunStore(Path(self.folder))
+
+
+class Launch(Protocol):
+    """Run the jobs in order, at most `workers` at a time; returns the failures.
+
+    `more` is asked for further jobs when all have ended, until it has none: a race decides by what has been run.
+    Raises `KeyboardInterrupt` after a clean stop when Ctrl-C was pressed; pressed twice, runs are killed.
+    """
+
+    def __call__(
+        self, jobs: Sequence[Job], workers: int, progress: Progress, more: Callable[[], Sequence[Job]] = ...
+    ) -> Failures:
+        """Run them."""
+
+
+def run_job(
+    job: Job, watch: Watch, identity: Mapping[str, Any] | None = None, say: Callable[[str], None] = print
+) -> None:
+    """Build the recipe from text and train, in as many processes as the job says.
+
+    `say` is told what a person should know and no record holds. Raises `MachineError` where it would be another run
+    than `identity`.
+    """
+    with config(text=job.config, bindings=job.arm.bindings):
+        recipe = build("train")
+    found = facts(job.config, job.arm, job.seed)
+    if different := [name for name, value in found["identity"].items() if identity and value != identity[name]]:
+        here, there = found["identity"][different[0]], (identity or {})[different[0]]
+        raise MachineError(
+            f"node {platform.node()} has another {different[0]} than the driver ({here}, there {there}); install there "
+            "what the driver has"
+        )
+    with Trackers(
+        job.track, Path(job.folder), arm=job.arm.label, seed=job.seed, identity=found["identity"], say=say
+    ) as trackers:
+
+        def send_and_watch(record: Mapping[str, Any]) -> None:
+            trackers.send()
+            watch(record)
+
+        if job.processes.number > 1:
+            run_in_processes(job.config, job.arm, job.seed, job.folder, job.processes, send_and_watch)
+            return
+        run(recipe, job.seed, job.store, facts=found, watch=send_and_watch)
+
+
+def carry_out(
+    job: Job, watch: Watch, identity: Mapping[str, Any] | None = None, say: Callable[[str], None] = print
+) -> tuple[str, str | None]:
+    """Run the job; returns `finished`, `interrupted` or `failed`, and the message of a failure."""
+    try:
+        run_job(job, watch, identity, say)
+    except Interrupted:
+        return "interrupted", None
+    except GrpoLabError as error:
+        return "failed", str(error)
+    except Exception:  # a bug, or the machine's: shown whole, and the other runs go on
+        return "failed", traceback.format_exc()
+    return "finished", None
+
+
+def settle(folder: str) -> None:
+    """Make this process one that runs jobs: shipped parts registered, modules and files found from `folder`."""
+    from experiments.setup import import_parts, quiet_libraries
+
+    import_parts()
+    quiet_libraries()
+    os.chdir(folder)
+    # appended, not put first: a user's own folder named core must not shadow ours
+    if folder not in sys.path:
+        sys.path.append(folder)
+
+
+def lost(job: Job, message: str) -> tuple[str, str | None]:
+    """How a run ended whose process was lost for the machine's reasons, which its manifest is told."""
+    if job.store.is_finished:  # it died after its last word
+        return "finished", None
+    job.store.update_manifest(status="failed", error=message, failure="infrastructure")
+    return "failed", f"{message}; give the same command again"
+
+
+def watch_of(tell: Callable[[Mapping[str, Any]], bool]) -> Watch:
+    """A watch that tells of every step, and stops the run when the answer is True."""
+
+    def watch(record: Mapping[str, Any]) -> None:
+        if tell(record):
+            raise Interrupted
+
+    return watch

@@ -1,0 +1,292 @@
+"""The Ray launcher: every run is a task, on a cluster that is there or on one that is started on this machine.
+
+Nodes need grpo-lab with the driver's versions. A task goes to the driver's current folder and writes to `--out`, so
+both are on a shared file system. Without one, `bring_back` sends along the modules that were imported from the current
+folder and what a run has made so far, and brings its files back at the end; other files (`files.path`, a model in a
+folder) must be on every node, under an absolute path.
+
+A run whose process or node is lost is retried elsewhere: from its last checkpoint where the folder is shared, else from
+where it was when it was handed out. The folder's lock is released by the kernel when a process dies, on NFS by the
+server; one that is only cut off keeps it, and the retry waits for it and gives up rather than write beside it.
+
+Ray kills the tasks of a driver that dies. A task that declares no GPU sees none.
+"""
+
+import io
+import logging
+import os
+import platform
+import shutil
+import socket
+import sys
+import tarfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, chdir
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import core
+from core import GrpoLabError
+from core.errors import MachineError
+from core.store import lock
+from core.train import Interrupted
+from experiments.launchers.job import Failures, Job, Needs, carry_out, lost, settle, watch_of
+from experiments.launchers.post import Post
+from experiments.progress import Progress
+from experiments.study import OURS, facts
+
+RETRIES: Final = 3
+"""How often a run is begun anew that was lost with its process or node."""
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """What goes with every job: where from, by which command, and, where nothing is shared, modules by place."""
+
+    folder: str
+    command: tuple[str, ...]
+    modules: Mapping[str, str] | None
+
+
+def launch(
+    jobs: Sequence[Job],
+    workers: int,
+    progress: Progress,
+    more: Callable[[], Sequence[Job]] = lambda: (),
+    *,
+    address: str | None = None,
+    bring_back: bool = False,
+) -> Failures:
+    """Run the jobs as tasks of the cluster at `address`, or of one that lives as long as this call; see `Launch`."""
+    try:
+        import ray
+    except ImportError as error:
+        raise GrpoLabError("--launcher ray needs Ray: pip install 'grpo-lab[ray]'") from error
+    _connect(address)
+    try:
+        return _Driver(workers, progress, bring_back=bring_back).run(jobs, more)
+    finally:
+        ray.shutdown()
+
+
+def _connect(address: str | None) -> None:
+    import ray
+
+    if address is not None:
+        _refuse_unreachable(address)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    own = {"address": "local", "include_dashboard": False} if address is None else {"address": address}
+    # Ray puts the current folder first on the tasks' import path: a user's own folder named core must not shadow ours
+    with chdir(Path(core.__file__).parents[1]):
+        try:
+            ray.init(**own, log_to_driver=False, logging_level=logging.ERROR)
+        except ConnectionError as error:
+            raise GrpoLabError(
+                f"--address {address}: no Ray cluster is running here; start one with 'ray start --head', give "
+                "HOST:PORT of one, or leave --address out"
+            ) from error
+
+
+def _refuse_unreachable(address: str) -> None:
+    """Raise unless something listens at HOST:PORT: Ray itself would try for minutes."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdigit():
+        raise GrpoLabError(f"--address {address}: give HOST:PORT of the cluster, or auto, on one of its nodes")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise GrpoLabError(
+            f"--address {address}: no Ray cluster answers there ({error.strerror or error}); start one with 'ray start "
+            "--head', or leave --address out"
+        ) from error
+
+
+class _Driver:
+    """Hands out jobs and listens to them."""
+
+    def __init__(self, workers: int, progress: Progress, *, bring_back: bool) -> None:
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        self._workers, self._progress, self._brings_back = workers, progress, bring_back
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._post = ray.remote(Post).options(num_cpus=0, scheduling_strategy=here).remote()
+        modules = _own_modules(Path.cwd()) if bring_back else None
+        self._sent = ray.put(_Sent(os.getcwd(), tuple(sys.argv), modules))
+        self._under_way: dict[Any, Job] = {}
+        self._failures: Failures = {}
+
+    def run(self, jobs: Sequence[Job], more: Callable[[], Sequence[Job]]) -> Failures:
+        """Until all have ended."""
+        import ray
+
+        waiting = list(jobs)
+        try:
+            while waiting or self._under_way:
+                while waiting and len(self._under_way) < self._workers:
+                    self._hand_out(waiting.pop(0))
+                self._listen()
+                if not waiting and not self._under_way:
+                    waiting = list(more())
+        except KeyboardInterrupt:
+            self._progress.say("stopping at the end of the present steps (Ctrl-C again: at once) ...")
+            try:
+                begun = ray.get(self._post.stop.remote())
+                for task, job in self._under_way.items():
+                    if job.key not in begun:
+                        ray.cancel(task)
+                while self._under_way:
+                    self._listen()
+            except KeyboardInterrupt:
+                for task in self._under_way:
+                    ray.cancel(task, force=True)
+            raise
+        return self._failures
+
+    def _hand_out(self, job: Job) -> None:
+        import ray
+
+        needs = job.needs
+        _refuse_unmeetable(needs)
+        identity = facts(job.config, job.arm, job.seed)["identity"]
+        so_far = _pack(Path(job.folder)) if self._brings_back else None
+        task = ray.remote(_work).options(
+            num_cpus=needs.cpus, num_gpus=needs.gpus, memory=needs.memory or None, max_retries=RETRIES,
+            name=f"{job.arm.label} seed {job.seed}",
+        )  # fmt: skip
+        self._under_way[task.remote(self._post, job, identity, self._sent, so_far)] = job
+
+    def _listen(self) -> None:
+        """Take what has been told, and the runs that have ended."""
+        import ray
+
+        ended, _ = ray.wait(list(self._under_way), timeout=0.5)
+        for kind, (arm, seed), content in ray.get(self._post.take.remote()):
+            if kind == "step":
+                self._progress.step(arm, seed, content)
+            elif content[0] > 1:
+                self._progress.say(f"{arm} seed {seed}: lost with its process or node, begun again on {content[1]}")
+        for task in ended:
+            job = self._under_way.pop(task)
+            outcome, message = self._end(task, job)
+            self._progress.end(*job.key, outcome)
+            if outcome == "failed":
+                self._failures[job.key] = str(message)
+
+    def _end(self, task: Any, job: Job) -> tuple[str, str | None]:
+        """How a task has ended, its files brought back."""
+        import ray
+
+        try:
+            outcome, message, files = ray.get(task)
+        except ray.exceptions.TaskCancelledError:
+            return "interrupted", None
+        except ray.exceptions.RayTaskError as error:  # ours, not the run's: the node has another grpo-lab, say
+            return lost(job, f"its task could not be carried out: {error}")
+        except ray.exceptions.RayError as error:
+            reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+            return lost(job, f"its process or node was lost {1 + RETRIES} times ({reason})")
+        if files is not None:
+            _unpack(files, Path(job.folder))
+        return lost(job, message) if outcome == "lost" else (outcome, message)
+
+
+def _refuse_unmeetable(needs: Needs) -> None:
+    """Raise when no node is as large as a run: its task would wait for ever."""
+    import ray
+
+    wanted = {"CPU": needs.cpus, "GPU": needs.gpus, "memory": needs.memory}
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(all(node.get(name, 0) >= value for name, value in wanted.items()) for node in nodes):
+        sizes = "; ".join(
+            f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs, {node.get('memory', 0) / 2**30:.1f} GiB"
+            for node in nodes
+        )
+        raise GrpoLabError(
+            f"no node of the cluster is large enough for a run of {needs.cpus} CPUs, {needs.gpus:g} GPUs and "
+            f"{needs.memory / 2**30:.1f} GiB (nodes: {sizes}); lower --cpus, --gpus or --memory, or add a node"
+        )
+
+
+def _work(
+    post: Any, job: Job, identity: Mapping[str, Any], sent: _Sent, so_far: bytes | None
+) -> tuple[str, str | None, bytes | None]:
+    """Carry out a job on a node; returns how it ended, and its files where they are to be brought back."""
+    import ray
+
+    node = platform.node()
+    # in a thread of its own: a task that waits in its main thread lends its CPUs to another task meanwhile
+    with ThreadPoolExecutor(1) as line, ExitStack() as kept:
+
+        def ask(method: Any, *arguments: Any) -> Any:
+            try:
+                return line.submit(lambda: ray.get(method.remote(job.key, *arguments))).result()
+            except ray.exceptions.RayActorError as error:  # the driver died
+                raise Interrupted from error
+
+        attempt = ask(post.begin, node)
+        if attempt == 0:
+            return "interrupted", None, None
+        # Ray itself retries for ever what it killed for lack of memory
+        if attempt > 1 + RETRIES:
+            return "lost", f"its process was lost {1 + RETRIES} times, perhaps for lack of memory", None
+        folder = sent.folder
+        if sent.modules is not None:
+            folder = kept.enter_context(TemporaryDirectory(prefix="grpolab-"))
+            for place, text in sent.modules.items():
+                (file := Path(folder, place)).parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text)
+            job = replace(job, folder=str(Path(folder, job.folder.lstrip("/"))))
+            if so_far is not None:
+                _unpack(so_far, Path(job.folder))
+        elif not Path(folder).is_dir():
+            return "lost", f"node {node} has no folder {folder}: share it with all nodes, or give --bring-back", None
+        sys.argv[:] = sent.command
+        settle(folder)
+        kept.callback(os.chdir, "/")
+        outcome, message = carry_out(job, watch_of(lambda record: bool(ask(post.step, record))), identity)
+        return outcome, message, None if sent.modules is None else _pack(Path(job.folder))
+
+
+def _own_modules(folder: Path) -> dict[str, str]:
+    """The text of every imported module that lies in `folder`, by its place there; ours and installed ones apart."""
+    found = {}
+    for name, module in list(sys.modules.items()):
+        file = Path(getattr(module, "__file__", None) or "/")
+        own = file.suffix == ".py" and file.is_relative_to(folder) and not file.is_relative_to(sys.prefix)
+        if own and name.split(".")[0] not in (*OURS, "__main__"):
+            found[str(file.relative_to(folder))] = file.read_text()
+    return found
+
+
+def _pack(folder: Path) -> bytes | None:
+    """The files of a run as a tar archive, or None when there are none."""
+    if not folder.is_dir():
+        return None
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file() and file.name != ".lock" and not file.name.startswith(".tmp-"):
+                archive.add(file, file.relative_to(folder))
+    return packed.getvalue()
+
+
+def _unpack(packed: bytes, folder: Path) -> None:
+    """Put a run's files in the place of what is in its folder, all at once."""
+    new, old = (folder.with_name(f".tmp-{os.getpid()}-{which}-{folder.name}") for which in ("new", "old"))
+    try:
+        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+            archive.extractall(new, filter="data")
+        with lock(folder):
+            os.rename(folder, old)
+            os.rename(new, folder)
+    except OSError as error:
+        raise MachineError(f"cannot write to {folder}: {error.strerror}; choose another folder with --out") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,191 @@
+"""The Slurm launcher: every run is a job of its own, submitted with submitit.
+
+The driver's current folder, `--out` and the environment are on a file system that all nodes share. The driver submits
+at most `--workers` jobs at a time, reads their metrics.jsonl for progress, and stays until all have ended. Where it
+dies, its jobs go on: wait for them (squeue) or cancel them before giving the command again. A run that reaches its time
+limit is requeued up to three times and goes on from its last checkpoint.
+
+Tested with submitit's local executor and with stand-ins for Slurm's programs; not yet run on a real Slurm.
+"""
+
+import json
+import math
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from core import GrpoLabError
+from core.store import METRICS
+from experiments.launchers.job import Failures, Job, carry_out, lost, settle, watch_of
+from experiments.progress import Progress
+from experiments.study import facts
+
+PAUSE: Final = 0.5
+"""Seconds between two looks at the jobs and their files."""
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What a Slurm job does: `notes` is the driver's folder, where a job says that it has begun and is told to stop."""
+
+    job: Job
+    folder: str
+    command: tuple[str, ...]
+    notes: Path
+    identity: Mapping[str, Any]
+
+    @property
+    def begun(self) -> Path:
+        """Exists when the run has begun."""
+        return self.notes / f"begun-{self.job.arm.label}-{self.job.seed}"
+
+    @property
+    def stop(self) -> Path:
+        """Exists when all runs are to stop."""
+        return self.notes / "stop"
+
+    def __call__(self) -> tuple[str, str | None]:
+        """Carry out the job."""
+        self.begun.touch()
+        if self.stop.exists():
+            return "interrupted", None
+        sys.argv[:] = self.command
+        settle(self.folder)
+        return carry_out(self.job, watch_of(lambda _: self.stop.exists()), self.identity)
+
+    def checkpoint(self) -> Any:
+        """What submitit submits again when the time is over: the same, which goes on from its last checkpoint."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def launch(
+    jobs: Sequence[Job],
+    workers: int,
+    progress: Progress,
+    more: Callable[[], Sequence[Job]] = lambda: (),
+    *,
+    partition: str | None,
+    minutes: int,
+    cluster: str = "slurm",
+) -> Failures:
+    """Run every job as a Slurm job of at most so many minutes; see `Launch`. `cluster` is submitit's name of it."""
+    try:
+        import submitit
+    except ImportError as error:
+        raise GrpoLabError("--launcher slurm needs submitit: pip install 'grpo-lab[slurm]'") from error
+    if cluster == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
+        raise GrpoLabError("--launcher slurm: no sbatch and srun here; give the command on a login node of the cluster")
+    if not jobs:
+        jobs = more()
+    if not jobs:
+        return {}
+    notes = Path(jobs[0].folder).resolve().parents[1] / ".slurm" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    notes.mkdir(parents=True)
+    executor = submitit.AutoExecutor(folder=notes, cluster=cluster)
+    driver = _Driver(executor, workers, progress, notes, partition, minutes)
+    failures = driver.run(jobs, more)
+    if not failures:  # else it holds what the jobs printed
+        shutil.rmtree(notes)
+        with suppress(OSError):
+            notes.parent.rmdir()
+    return failures
+
+
+class _Driver:
+    """Submits jobs and looks after them."""
+
+    def __init__(
+        self, executor: Any, workers: int, progress: Progress, notes: Path, partition: str | None, minutes: int
+    ) -> None:
+        self._executor, self._workers, self._progress = executor, workers, progress
+        self._notes, self._partition, self._minutes = notes, partition, minutes
+        self._under_way: list[tuple[Any, _Task]] = []
+        self._shown: dict[str, int] = {}
+        self._failures: Failures = {}
+
+    def run(self, jobs: Sequence[Job], more: Callable[[], Sequence[Job]]) -> Failures:
+        """Until all have ended."""
+        waiting = list(jobs)
+        try:
+            while waiting or self._under_way:
+                while waiting and len(self._under_way) < self._workers:
+                    self._submit(waiting.pop(0))
+                self._look()
+                if not waiting and not self._under_way:
+                    waiting = list(more())
+        except KeyboardInterrupt:
+            self._progress.say("stopping at the end of the present steps (Ctrl-C again: at once) ...")
+            try:
+                (self._notes / "stop").touch()
+                for submitted, task in self._under_way:
+                    if not task.begun.exists():
+                        submitted.cancel()
+                self._under_way = [(submitted, task) for submitted, task in self._under_way if task.begun.exists()]
+                while self._under_way:
+                    self._look()
+            except KeyboardInterrupt:
+                for submitted, _ in self._under_way:
+                    submitted.cancel()
+            raise
+        return self._failures
+
+    def _submit(self, job: Job) -> None:
+        identity = facts(job.config, job.arm, job.seed)["identity"]
+        task = _Task(job, os.getcwd(), tuple(sys.argv), self._notes, identity)
+        needs = job.needs
+        self._executor.update_parameters(
+            name=f"{job.arm.label}-{job.seed}", timeout_min=self._minutes, cpus_per_task=needs.cpus,
+            # python -m puts the current folder first: a user's own folder named core must not shadow ours
+            slurm_setup=["export PYTHONSAFEPATH=1"], local_setup=["export PYTHONSAFEPATH=1"],
+            **({"mem_gb": math.ceil(needs.memory / 2**30)} if needs.memory else {}),
+            **({"gpus_per_node": int(needs.gpus)} if needs.gpus else {}),
+            **({"slurm_partition": self._partition} if self._partition else {}),
+        )  # fmt: skip
+        self._shown[job.folder] = len(_records(job))
+        self._under_way.append((self._executor.submit(task), task))
+
+    def _look(self) -> None:
+        """Show the steps that were made, and take the runs that have ended."""
+        time.sleep(PAUSE)
+        ended = [pair for pair in self._under_way if pair[0].done()]
+        for submitted, task in list(self._under_way):
+            job = task.job
+            records = _records(job)
+            for record in records[self._shown[job.folder] :]:
+                self._progress.step(*job.key, record)
+            self._shown[job.folder] = max(len(records), self._shown[job.folder])
+            if (submitted, task) in ended:
+                self._under_way.remove((submitted, task))
+                outcome, message = _end(submitted, job)
+                self._progress.end(*job.key, outcome)
+                if outcome == "failed":
+                    self._failures[job.key] = str(message)
+
+
+def _end(submitted: Any, job: Job) -> tuple[str, str | None]:
+    """How a job has ended."""
+    import submitit
+
+    try:
+        outcome: tuple[str, str | None] = submitted.result()
+    except submitit.core.utils.UncompletedJobError:
+        return lost(job, f"Slurm job {submitted.job_id} ended without its last word ({submitted.state}); what it "
+                         f"printed is in {submitted.paths.folder}")  # fmt: skip
+    except submitit.core.utils.FailedJobError as error:  # ours, not the run's: the node has no such folder, say
+        return lost(job, f"Slurm job {submitted.job_id} could not be carried out: {error}")
+    return outcome
+
+
+def _records(job: Job) -> list[Mapping[str, Any]]:
+    """The steps that a run has written whole."""
+    file = Path(job.folder, METRICS)
+    lines = file.read_text().splitlines(keepends=True) if file.is_file() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]

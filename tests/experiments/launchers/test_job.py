@@ -1,0 +1,29 @@
+"""A run refuses to be another one than the driver meant."""
+
+from pathlib import Path
+
+from core.registry import config, config_text
+from experiments.declaration import Arm
+from experiments.launchers.job import Job, carry_out, lost
+from experiments.study import CONFIGS, facts
+
+
+def test_a_node_with_other_libraries_is_named_with_both_versions(tmp_path: Path) -> None:
+    with config([CONFIGS / "embedded.gin"], []):
+        job = Job(Arm("a", ()), 0, config_text(), str(tmp_path / "run"))
+    identity = facts(job.config, job.arm, job.seed)["identity"]
+    other = identity | {"library versions": identity["library versions"] | {"torch": "0.1"}}
+    outcome, message = carry_out(job, lambda _: None, other)
+    assert outcome == "failed"
+    assert message is not None
+    assert "has another library versions than the driver" in message
+    assert "'torch': '0.1'" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_the_machine_lost_is_not_held_against_the_method(tmp_path: Path) -> None:
+    job = Job(Arm("a", ()), 0, "", str(tmp_path / "run"))
+    assert lost(job, "its node was lost") == ("failed", "its node was lost; give the same command again")
+    assert job.store.manifest["failure"] == "infrastructure"
+    job.store.update_manifest(status="finished")
+    assert lost(job, "its node was lost") == ("finished", None)

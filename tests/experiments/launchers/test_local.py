@@ -1,0 +1,78 @@
+"""The local launcher packs runs by memory; that it runs them is tested with the command line."""
+
+import io
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from experiments.declaration import Arm
+from experiments.launchers import local
+from experiments.launchers.job import Job, Needs
+from experiments.progress import Progress
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """The memory of the runs that were under way together, whenever one was handed out; none takes any time."""
+    pool: list[Any] = []
+    seen: list[list[int]] = []
+
+    class Worker:
+        def __init__(self, context: Any) -> None:
+            self.pipe, self.theirs = multiprocessing.Pipe()
+            self.process = SimpleNamespace(is_alive=lambda: True, join=lambda: None)
+            self.job: Job | None = None
+            pool.append(self)
+
+        def give(self, job: Job | None) -> None:
+            self.job = job
+            if job:
+                seen.append([worker.job.needs.memory for worker in pool if worker.job])
+                self.theirs.send(("finished", None))
+
+    monkeypatch.setattr(local, "_Worker", Worker)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=10 * 2**30))
+    return seen
+
+
+@pytest.fixture
+def launched(tmp_path: Path) -> Callable[..., str]:
+    """Launch runs that need so many GiB each; returns what was said."""
+
+    def launch(workers: int, *gibibytes: int) -> str:
+        said = io.StringIO()
+        jobs = [Job(Arm("a", ()), i, "", str(tmp_path), Needs(1, 0, g * 2**30)) for i, g in enumerate(gibibytes)]
+        with Progress(len(jobs), 0, 1, Console(file=said, width=200)) as progress:
+            assert local.launch(jobs, workers, progress) == {}
+        assert said.getvalue().count("[") == len(jobs), "a run was forgotten"
+        return said.getvalue()
+
+    return launch
+
+
+def test_never_more_at_once_than_workers_nor_than_fit_in_memory(
+    at_once: list[list[int]], launched: Callable[..., str]
+) -> None:
+    said = launched(3, 4, 4, 4, 2)
+    sizes = [[memory // 2**30 for memory in together] for together in at_once]
+    assert sizes[:2] == [[4], [4, 4]]
+    assert max(map(sum, sizes)) <= 10
+    line = "memory allows 2 at once, not 3: 10.0 GiB were available, and the next run needs 4.0 GiB"
+    assert said.count(line) == 1
+
+
+def test_one_run_always_runs(at_once: list[list[int]], launched: Callable[..., str]) -> None:
+    assert "memory allows 1 at once, not 2" in launched(2, 40, 40)
+    assert [len(together) for together in at_once] == [1, 1]
+
+
+def test_memory_is_not_mentioned_where_workers_are_the_limit(
+    at_once: list[list[int]], launched: Callable[..., str]
+) -> None:
+    assert "memory" not in launched(2, 1, 1, 1)
+    assert max(map(len, at_once)) == 2
