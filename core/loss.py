@@ -130,9 +130,10 @@ def token_loss(
     if variant.entropy_coef:
         loss = loss - variant.entropy_coef * tensors["entropy"]
     if "behaviour_logps" in tensors:
-        difference = logps.detach() - tensors["behaviour_logps"]
-        info["sampler_mismatch"] = difference.abs()
-        info["sampler_kl"] = torch.expm1(difference) - difference  # KL(sampler | trainer): an unbiased estimate, >= 0
+        info["sampler_mismatch"] = (logps.detach() - tensors["behaviour_logps"]).abs()
+        log_ratio = tensors["old_logps"] - tensors["behaviour_logps"]
+        # over tokens that the sampler drew, the mean of this is an unbiased estimate of KL(sampler || trainer), >= 0
+        info["sampler_kl"] = torch.expm1(log_ratio) - log_ratio
     return torch.where(mask, loss, 0.0), info
 
 
@@ -140,7 +141,8 @@ def _is_ratio(factors: Tensor, old_logps: Tensor, behaviour_logps: Tensor, mask:
     """1 where a correction's factor is the importance ratio itself, of the token or its response: neither truncated nor
     masked.
     """
-    log_ratio = torch.where(mask, old_logps - behaviour_logps, 0.0)
+    # NaN: the sampler gave no log-probability, and there is no correction
+    log_ratio = torch.where(mask, old_logps - behaviour_logps, 0.0).nan_to_num(0.0)
     of_response = torch.exp(log_ratio.sum(-1, keepdim=True)).expand_as(factors)
     return (torch.isclose(factors, torch.exp(log_ratio)) | torch.isclose(factors, of_response)).float()
 

@@ -203,8 +203,7 @@ def accumulate_gradients(
             continue
         total += float(loss.detach())
         if metrics.steps > 0:
-            for name in ("sampler_mismatch", "sampler_kl"):  # after the first update they would measure that update
-                info.pop(name, None)
+            info.pop("sampler_mismatch", None)  # after the first update it would measure that update
         _count(found, tensors["mask"], info)
     for sums in gather([found.sums]):
         for name, value in sums.items():
