@@ -97,7 +97,7 @@ def save_shards(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer
 
 
 def load_shards(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Read them back, for as many ranks as there are now."""
+    """Read them back; all ranks together."""
     weights, state = get_state_dict(model, optimizer, options=_TRAINED)
     found: dict[str, Any] = {"weights": weights, "optimizer": state}
     load(found, checkpoint_id=folder)

@@ -42,6 +42,12 @@ class Processes:
         """Whether weights and optimizer state are spread over them."""
         return "ACCELERATE_USE_FSDP" in self.environment
 
+    def __str__(self) -> str:
+        return f"{self.number}, sharded" if self.is_sharded else str(self.number)
+
+
+ONE: Final = Processes()
+
 
 def read_processes(number: int | None, config: str | None) -> Processes:
     """Those of `--processes` and `--accelerate`: a shipped configuration by name, or a file of accelerate's own."""
@@ -78,7 +84,8 @@ def run_in_processes(config: str, arm: Any, seed: int, folder: str, processes: P
     """Train one run in several processes; raises like `core.train.run`, with the cause of the first one that failed."""
     with tempfile.TemporaryDirectory(prefix="grpolab-") as scratch, Listener(family="AF_UNIX") as listener:
         job = {"config": config, "arm": asdict(arm), "seed": seed, "folder": folder, "listener": listener.address,
-               "key": os.urandom(16).hex(), "path": [p for p in sys.path if p]}  # fmt: skip
+               "processes": asdict(processes), "key": os.urandom(16).hex(),
+               "path": [p for p in sys.path if p]}  # fmt: skip
         file = Path(scratch) / "job.json"
         file.touch(0o600)
         file.write_text(json.dumps(job))
@@ -147,7 +154,7 @@ def _raise_first(scratch: Path, folder: str, code: int, output: str) -> None:
         message = f"its processes ended with exit code {code} (a lack of memory is the commonest reason):\n{tail}"
         failure = "infrastructure"
     store = RunStore(Path(folder))
-    if not store.is_finished:
+    if store.manifest.get("status") in ("running", "failed"):  # else it was refused, and stays what it was
         store.update_manifest(status="failed", error=message, failure=failure)
     raise (MachineError if failure == "infrastructure" else GrpoLabError)(message)
 
@@ -189,8 +196,8 @@ def main(file: Path) -> None:
         arm = Arm(job["arm"]["label"], tuple(job["arm"]["bindings"]))
         with config(text=job["config"], bindings=arm.bindings):
             recipe = build("train")
-        run(recipe, job["seed"], RunStore(Path(job["folder"])), facts=facts(job["config"], arm, job["seed"]),
-            watch=watch)  # fmt: skip
+        found = facts(job["config"], arm, job["seed"], Processes(**job["processes"]))
+        run(recipe, job["seed"], RunStore(Path(job["folder"])), facts=found, watch=watch)
     except Interrupted:
         outcome = "interrupted"
     except BaseException as error:

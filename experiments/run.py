@@ -149,7 +149,7 @@ def run_arms(
     study.declare(folder, "grpolab " + shlex.join(sys.argv[1:]))
     set_damaged_aside(jobs, study.recipes, console)
     for job in jobs:  # finished ones too: an edit in the middle would mix two estimators in one verdict
-        job.store.refuse_other(facts(study.config, job.arm, job.seed)["identity"])
+        job.store.refuse_other(facts(study.config, job.arm, job.seed, job.processes)["identity"])
     left = [job for job in jobs if not job.store.is_finished]
     rows = Rows(folder, jobs) if study.settings.may_end_early else None
     with Progress(len(jobs), len(jobs) - len(left), steps, console) as progress:

@@ -24,6 +24,7 @@ from core.scoring import start
 from core.store import read_json, seal, write_json
 from experiments.ablate.settings import Ablation, declared_ablation
 from experiments.declaration import Arm, StudySettings
+from experiments.processes import ONE, Processes
 from experiments.tune.tuned import PARAMETER, tuned_rates
 
 CONFIGS: Final = Path(__file__).parent / "configs"
@@ -305,7 +306,7 @@ def operative(config: str, arm: Arm) -> str:
         return registry.config_text()
 
 
-def facts(config: str, arm: Arm, seed: int) -> dict[str, Any]:
+def facts(config: str, arm: Arm, seed: int, processes: Processes = ONE) -> dict[str, Any]:
     """What a run's manifest says of where it came from; `identity` is what a resumed run must share."""
     parts = [part for registry_ in REGISTRIES.values() for part in registry_.values()]
     sources = {p.function.__module__: p.source for p in parts if p.function.__module__.split(".")[0] not in OURS}
@@ -317,6 +318,7 @@ def facts(config: str, arm: Arm, seed: int) -> dict[str, Any]:
             "seed": seed,
             "source of your parts": sources,
             "library versions": versions,
+            **({"processes": str(processes)} if processes.number > 1 else {}),
         },
         "git": _revision(),
         "python": platform.python_version(),

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from core import GrpoLabError
 from core.errors import MachineError
@@ -15,16 +15,13 @@ from core.registry import config
 from core.store import RunStore
 from core.train import Interrupted, Watch, run
 from experiments.declaration import Arm
-from experiments.processes import Processes, run_in_processes
+from experiments.processes import ONE, Processes, run_in_processes
 from experiments.progress import Progress
 from experiments.study import build, facts
 from experiments.trackers import Trackers
 
 Failures: TypeAlias = dict[tuple[str, int], str]
 """(arm, seed) to message."""
-
-
-ONE: Final = Processes()
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,7 @@ def run_job(
     """
     with config(text=job.config, bindings=job.arm.bindings):
         recipe = build("train")
-    found = facts(job.config, job.arm, job.seed)
+    found = facts(job.config, job.arm, job.seed, job.processes)
     if different := [name for name, value in found["identity"].items() if identity and value != identity[name]]:
         here, there = found["identity"][different[0]], (identity or {})[different[0]]
         raise MachineError(

@@ -153,7 +153,7 @@ class _Driver:
 
         needs = job.needs
         _refuse_unmeetable(needs)
-        identity = facts(job.config, job.arm, job.seed)["identity"]
+        identity = facts(job.config, job.arm, job.seed, job.processes)["identity"]
         so_far = _pack(Path(job.folder)) if self._brings_back else None
         task = ray.remote(_work).options(
             num_cpus=needs.cpus, num_gpus=needs.gpus, memory=needs.memory or None, max_retries=RETRIES,

@@ -138,7 +138,7 @@ class _Driver:
         return self._failures
 
     def _submit(self, job: Job) -> None:
-        identity = facts(job.config, job.arm, job.seed)["identity"]
+        identity = facts(job.config, job.arm, job.seed, job.processes)["identity"]
         task = _Task(job, os.getcwd(), tuple(sys.argv), self._notes, identity)
         needs = job.needs
         self._executor.update_parameters(

@@ -128,7 +128,7 @@ def test_prompts_and_noise_are_the_same_for_any_number_of_ranks(runs: Path, rank
 
 def test_sharded_weights_train_like_whole_ones_and_go_on(runs: Path, tmp_path: Path) -> None:
     """FSDP2 on two ranks, where a weight that is not sharded is an error; interrupted and resumed."""
-    cases = {case: CASES[case] for case in ("reference", "token_mean")}
+    cases = {case: CASES[case] for case in ("reference", "token_mean", "adapters")}
     finished(2, tmp_path / "whole", cases, environment=SHARDED)
     for case in cases:
         assert furthest(weights(runs / "1" / case), weights(tmp_path / "whole" / case)) <= 1e-6

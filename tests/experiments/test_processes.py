@@ -68,6 +68,8 @@ def test_steps_are_told_and_a_stop_is_heard(text: str, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         run_in_processes(text, ARM, 0, str(tmp_path), processes, watch)
     assert told == [1, 2]
+    with pytest.raises(GrpoLabError, match=r"its processes changed .*'2, sharded'.*'2'"):
+        run_in_processes(text, ARM, 0, str(tmp_path), read_processes(2, "ddp"), watch)
     assert json.loads((tmp_path / "manifest.json").read_text())["status"] == "interrupted"
     run_in_processes(text, ARM, 0, str(tmp_path), processes, watch)
     assert told == [1, 2, 3, 4]
