@@ -112,6 +112,7 @@ def run_in_processes(config: str, arm: Any, seed: int, folder: str, processes: P
 
 def _listen(listener: Listener, key: bytes, process: subprocess.Popen[bytes], watch: Watch) -> str | None:
     """Hand on the steps that the main process tells of; returns its last word, if it had one."""
+    # no public way to wait for a while only
     listener._listener._socket.settimeout(PATIENCE)  # type: ignore[attr-defined]
     pipe = None
     while pipe is None:
