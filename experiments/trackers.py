@@ -13,7 +13,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final
@@ -22,7 +22,7 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from accelerate.utils import is_mlflow_available, is_tensorboard_available, is_trackio_available, is_wandb_available
 
 from core.errors import GrpoLabError, near
-from core.store import METRICS, read_json, write_json
+from core.store import METRICS, lock, read_json, write_json
 
 AVAILABLE: Final[Mapping[str, Callable[[], bool]]] = {
     "mlflow": is_mlflow_available,
@@ -31,6 +31,9 @@ AVAILABLE: Final[Mapping[str, Callable[[], bool]]] = {
     "wandb": is_wandb_available,
 }
 """The trackers by accelerate's names for them, and whether the package of each is installed."""
+
+PATIENCE: Final = 600.0
+"""Seconds to wait while other runs of the study begin theirs."""
 
 
 def check_trackers(names: Sequence[str]) -> tuple[str, ...]:
@@ -102,6 +105,7 @@ class Trackers:
         self._identity, self._say = identity, say
         self._begun: dict[str, Any] = {}
         self._sent: dict[str, Any] = {}
+        self._logged: dict[str, int] = {}
         self._lines: IO[str] | None = None
         self._opened = ExitStack()
 
@@ -115,6 +119,7 @@ class Trackers:
         for name, tracker in self._begun.copy().items():
             with self._tolerated(name):
                 tracker.finish()
+                self._note(name)
 
     def send(self) -> None:
         """Send every tracker the steps of metrics.jsonl that it does not have yet."""
@@ -134,10 +139,17 @@ class Trackers:
         if name not in self._begun:
             self._begin(name)
         for record in records:
-            if record["step"] > self._sent[name]["step"]:
+            if record["step"] > self._logged[name]:
                 values = {key: value for key, value in record.items() if key != "step"}
                 self._begun[name].log(flatten(values), step=record["step"])
-                self._sent[name]["step"] = record["step"]
+                self._logged[name] = record["step"]
+        # until it is finished, Weights & Biases may keep all steps in memory; those that it has, it does not take twice
+        if name != "wandb":
+            self._note(name)
+
+    def _note(self, name: str) -> None:
+        """Write down how far a tracker has come."""
+        self._sent[name]["step"] = self._logged[name]
         write_json(self._file, self._sent)
 
     def _begin(self, name: str) -> None:
@@ -152,23 +164,28 @@ class Trackers:
             "tensorboard": {"run_name": "tensorboard", "logging_dir": self._folder, "purge_step": last + 1},
             "trackio": {"run_name": self._study, **titled, "resume": "must" if known else "never"},
             "wandb": {
-                "run_name": self._study, **titled, "id": run, "resume": "allow", "settings": {"silent": True},
+                "run_name": self._study, **titled, "id": run, "resume": "allow",
+                "settings": {"silent": True, "console": "off"},
             },
         }  # fmt: skip
         tracker = self._begun[name] = LOGGER_TYPE_TO_CLASS[name](**arguments[name])
-        tracker.start()
-        if known is None:
+        # MLflow makes its database and experiment where they are missing, which two processes cannot do at once
+        with lock(self._folder.parents[1], PATIENCE) if name == "mlflow" else nullcontext():
+            tracker.start()
+        self._logged[name] = last
+        # TensorBoard would show another run for it every time; trackio would forget it
+        if known is None or name != "tensorboard":
             tracker.store_init_configuration({"arm": self._arm, **settings_of(self._identity)})
-            run = getattr(
-                getattr(tracker.tracker, "info", tracker.tracker), "run_id" if name == "mlflow" else "id", None
-            )
-            self._sent[name] = {"id": run, "step": 0}
+        own = tracker.tracker
+        run = own.info.run_id if name == "mlflow" else own.id if name == "wandb" else None
+        self._sent[name] = {"id": run, "step": last}
+        write_json(self._file, self._sent)
 
     @contextmanager
     def _tolerated(self, name: str) -> Iterator[None]:
         """Whatever the client of a tracker raises must not end the run."""
         try:
-            # standard output is the command's: --json is read by programs
+            # clients greet on standard output, once for every run
             with redirect_stdout(io.StringIO()):
                 yield
         except Exception as error:

@@ -66,6 +66,10 @@ def test_gin_is_imported_in_one_place_of_the_core() -> None:
 OPTIONAL = {
     "vllm",
     "peft",
+    "wandb",
+    "trackio",
+    "tensorboard",
+    "mlflow",
     "ray",
     "submitit",
     "reasoning_gym",

@@ -115,6 +115,25 @@ def carry_out(
     return "finished", None
 
 
+def hand_out(
+    jobs: Sequence[Job],
+    workers: int,
+    more: Callable[[], Sequence[Job]],
+    *,
+    begin: Callable[[Job], None],
+    listen: Callable[[], None],
+    under_way: Callable[[], int],
+) -> None:
+    """Begin the jobs in order, at most `workers` at a time, and listen until they and all further ones have ended."""
+    waiting = list(jobs)
+    while waiting or under_way():
+        while waiting and under_way() < workers:
+            begin(waiting.pop(0))
+        listen()
+        if not waiting and not under_way():
+            waiting = list(more())
+
+
 def settle(folder: str) -> None:
     """Make this process one that runs jobs: shipped parts registered, modules and files found from `folder`."""
     from experiments.setup import import_parts, quiet_libraries

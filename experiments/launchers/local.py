@@ -8,6 +8,7 @@ Runs are packed by what they declare to need of the memory that was available at
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
@@ -24,6 +25,7 @@ def _worker(pipe: Connection) -> None:
     """Run jobs until told to stop, or until the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     settle(os.getcwd())
+    sys.stdout = sys.stderr  # the command's own output is the parent's: programs read --json
 
     def watch(record: Mapping[str, Any]) -> None:
         try:

@@ -33,7 +33,7 @@ from core import GrpoLabError
 from core.errors import MachineError
 from core.store import lock
 from core.train import Interrupted
-from experiments.launchers.job import Failures, Job, Needs, carry_out, lost, settle, watch_of
+from experiments.launchers.job import Failures, Job, Needs, carry_out, hand_out, lost, settle, watch_of
 from experiments.launchers.post import Post
 from experiments.progress import Progress
 from experiments.study import OURS, facts
@@ -125,14 +125,15 @@ class _Driver:
         """Until all have ended."""
         import ray
 
-        waiting = list(jobs)
         try:
-            while waiting or self._under_way:
-                while waiting and len(self._under_way) < self._workers:
-                    self._hand_out(waiting.pop(0))
-                self._listen()
-                if not waiting and not self._under_way:
-                    waiting = list(more())
+            hand_out(
+                jobs,
+                self._workers,
+                more,
+                begin=self._hand_out,
+                listen=self._listen,
+                under_way=lambda: len(self._under_way),
+            )
         except KeyboardInterrupt:
             self._progress.say("stopping at the end of the present steps (Ctrl-C again: at once) ...")
             try:

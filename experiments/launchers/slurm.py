@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from core import GrpoLabError
 from core.store import METRICS
-from experiments.launchers.job import Failures, Job, carry_out, lost, settle, watch_of
+from experiments.launchers.job import Failures, Job, carry_out, hand_out, lost, settle, watch_of
 from experiments.progress import Progress
 from experiments.study import facts
 
@@ -113,14 +113,10 @@ class _Driver:
 
     def run(self, jobs: Sequence[Job], more: Callable[[], Sequence[Job]]) -> Failures:
         """Until all have ended."""
-        waiting = list(jobs)
         try:
-            while waiting or self._under_way:
-                while waiting and len(self._under_way) < self._workers:
-                    self._submit(waiting.pop(0))
-                self._look()
-                if not waiting and not self._under_way:
-                    waiting = list(more())
+            hand_out(
+                jobs, self._workers, more, begin=self._submit, listen=self._look, under_way=lambda: len(self._under_way)
+            )
         except KeyboardInterrupt:
             self._progress.say("stopping at the end of the present steps (Ctrl-C again: at once) ...")
             try:

@@ -5,6 +5,7 @@ vLLM lives in an environment of its own: make test-vllm.
 
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -23,13 +24,16 @@ from core import SETTINGS, GrpoLabError
 from core.generation.base import Generation, Request
 from core.generation.native import native
 from core.generation.vllm import Vllm, vllm
-from core.generation.vllm.engine import close_engine
+from core.generation.vllm.engine import ENVIRONMENT, close_engine
 from core.optimizer import Optimizer, adamw
 from core.policy import EMBEDDED, Policy, PolicySettings, load_policy
 from core.problems import Problem
 from core.registry import config
 from core.store import RunStore
 from core.train import run
+from experiments.declaration import Arm
+from experiments.processes import Processes, run_in_processes
+from experiments.study import CONFIGS, find_config, run_text
 
 pytest.importorskip("vllm", reason="make test-vllm")
 
@@ -156,14 +160,20 @@ def test_log_probabilities_are_those_of_what_was_sampled_from(policy: Policy) ->
 
 def test_the_trainers_random_numbers_and_threads_stay_as_they_are(policy: Policy) -> None:
     close_engine()
+    random.seed(4)
     torch.manual_seed(4)
-    expected = torch.rand(3)
+    expected, ours = torch.rand(3), random.random()
+    random.seed(4)
     torch.manual_seed(4)
-    threads = torch.get_num_threads()
+    threads, environment = torch.get_num_threads(), dict(os.environ)
     vllm().generate(policy, [Request(prompts_of(policy), 2, 8, 1.0, 1)])
     assert torch.equal(torch.rand(3), expected)
+    assert random.random() == ours
     assert torch.get_num_threads() == threads
+    assert {name for name in os.environ if os.environ[name] != environment.get(name)} <= ENVIRONMENT.keys()
+    # a later run of this process may have other threads
     torch.set_num_threads(threads + 1)
+    vllm().generate(policy, [Request(prompts_of(policy), 2, 8, 1.0, 2)])
     assert torch.get_num_threads() == threads + 1
     torch.set_num_threads(threads)
 
@@ -221,6 +231,18 @@ def test_a_run_samples_with_it_corrects_and_logs_the_mismatch(tmp_path: Path) ->
     assert all(0 < line["sampler_mismatch"] < 1e-3 for line in lines)
     assert lines[-1]["grad_norm"] > 0
     same_greedy_text(str(tmp_path / "checkpoint"), vllm())
+
+
+def test_every_rank_has_an_engine_of_its_own(tmp_path: Path) -> None:
+    """Two processes, of which one has no prompt in the first evaluation; both sample what the trainer would."""
+    bindings = ["train.steps = 3", "train.prompts = 4", "train.generator = @vllm()", "evaluation.questions = 1",
+                "train.correction = @token_truncated"]  # fmt: skip
+    with config([find_config("embedded")], bindings, include_from=[CONFIGS]):
+        text = run_text()
+    lines: list[dict[str, Any]] = []
+    run_in_processes(text, Arm("grpo", ()), 0, str(tmp_path), Processes(2), lambda line: lines.append(dict(line)))
+    assert len(lines) == 3
+    assert all(line["sampler_mismatch"] < 1e-3 for line in lines)
 
 
 def test_adapters_are_merged_for_it(tmp_path: Path) -> None:

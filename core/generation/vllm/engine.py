@@ -1,21 +1,26 @@
 """A vLLM engine beside the trainer, one in a process at a time."""
 
 import atexit
+import copy
 import gc
 import json
 import os
+import random
 import shutil
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from core.errors import GrpoLabError
 from core.generation.vllm.backend import Answer, Asked
 from core.policy import DTYPES, Policy
+from core.ranks import ranks
 
 TRIED: Final = "0.32."
 HEAD_SIZES: Final = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
@@ -39,8 +44,8 @@ class Engine:
         _check_heads(policy)
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        self._threads, self._set_threads = torch.get_num_threads(), torch.set_num_threads
-        import vllm as library
+        with _apart():
+            import vllm as library
 
         if not library.__version__.startswith(TRIED):
             warnings.warn(
@@ -50,8 +55,10 @@ class Engine:
             )
         self._library = library
         self._folder = tempfile.mkdtemp(prefix="grpo-lab-vllm-")
-        config = policy.model.config
+        config = copy.deepcopy(policy.model.config)
         config.architectures = [type(policy.model).__name__]
+        if hasattr(config, "quantization_config"):  # a GGUF file's: what is pushed is not quantized
+            del config.quantization_config
         config.save_pretrained(self._folder)
         on_gpu = policy.device.type != "cpu"
         memory: dict[str, Any] = (
@@ -59,18 +66,20 @@ class Engine:
             if on_gpu
             else {"kv_cache_memory_bytes": int(kv_cache_gib * 2**30)}
         )
-        with self._apart():
+        with _apart():
             self._engine = library.LLM(
                 self._folder, load_format="dummy", skip_tokenizer_init=True, dtype=_name_of(policy.dtype),
                 enforce_eager=not on_gpu, max_model_len=policy.context, block_size=32 if not on_gpu else None,
                 max_num_seqs=max_num_seqs, disable_log_stats=True, logprobs_mode="processed_logprobs",
+                # each rank's engine on the rank's own device
+                distributed_executor_backend="external_launcher" if ranks() > 1 else None,
                 seed=0, **memory,
             )  # fmt: skip
-        _avoid_compiling_ranks()
+        avoid_compiling_ranks()
 
     def push(self, policy: Policy) -> None:
         """Hand over every weight, and forget what was computed with the old ones."""
-        with self._apart():
+        with _apart():
             self._engine.collective_rpc(load_weights, args=([(n, w.detach()) for n, w in policy.weights()],))
             if not self._engine.reset_prefix_cache():
                 raise GrpoLabError("vLLM did not forget the prompts it computed with the old weights: stop this run")
@@ -84,7 +93,7 @@ class Engine:
             )
             for a in asked
         ]  # fmt: skip
-        with self._apart():
+        with _apart():
             outputs = self._engine.generate([{"prompt_token_ids": a.prompt} for a in asked], params, use_tqdm=False)
         answers = []
         for output in outputs:
@@ -94,10 +103,6 @@ class Engine:
             answers.append(Answer(tokens, logps, found.finish_reason == "length"))
         return answers
 
-    def _apart(self) -> Any:
-        """Leave the trainer's random numbers and threads as they are."""
-        return _Apart(self._threads, self._set_threads)
-
     def close(self) -> None:
         """Free its memory: a process holds one engine at a time."""
         self._engine.llm_engine.engine_core.shutdown()
@@ -106,20 +111,25 @@ class Engine:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-class _Apart:
-    """vLLM reseeds torch when it starts, draws from it at every token, and takes its threads for itself."""
+@contextmanager
+def _apart() -> Iterator[None]:
+    """Leave the trainer's random numbers, threads and environment as they are.
 
-    def __init__(self, threads: int, set_threads: Any) -> None:
-        self._threads, self._set_threads = threads, set_threads
-        self._fork = torch.random.fork_rng()
-
-    def __enter__(self) -> None:
-        self._fork.__enter__()
-
-    def __exit__(self, *error: object) -> None:
-        self._fork.__exit__(*error)  # type: ignore[arg-type]
-        torch.set_num_threads = self._set_threads
-        torch.set_num_threads(self._threads)
+    vLLM seeds every global generator when it starts, draws from torch's at every token, and on CPU replaces
+    `torch.set_num_threads`.
+    """
+    threads, set_threads = torch.get_num_threads(), torch.set_num_threads
+    python, numpy_state, environment = random.getstate(), np.random.get_state(), dict(os.environ)
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy_state)
+        torch.set_num_threads = set_threads
+        torch.set_num_threads(threads)
+        os.environ.clear()
+        os.environ.update(environment)
 
 
 def load_weights(worker: Any, weights: Sequence[tuple[str, Tensor]]) -> None:
@@ -148,7 +158,7 @@ def _check_heads(policy: Policy) -> None:
         )
 
 
-def _avoid_compiling_ranks() -> None:
+def avoid_compiling_ranks() -> None:
     """Compiling this one line takes seconds at the first response with log-probabilities, and saves nothing on CPU."""
     from vllm.v1.sample import sampler
 

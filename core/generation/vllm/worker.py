@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from core.generation.vllm.engine import repack_tied_head
+from core.generation.vllm.engine import avoid_compiling_ranks, repack_tied_head
 
 
 class FolderReader:
@@ -10,5 +10,6 @@ class FolderReader:
 
     def read_folder(self: Any, folder: str) -> None:
         """Take over the weights in a folder, named as in transformers."""
+        avoid_compiling_ranks()
         self.reload_weights(weights_path=folder)
         repack_tied_head(self)

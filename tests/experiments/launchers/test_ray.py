@@ -110,8 +110,9 @@ def test_a_failed_arm_has_its_message_and_the_other_goes_on(
 
 
 def test_a_run_that_no_node_can_hold_is_refused(
-    compare: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    compare: Callable[..., int], cluster: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    cluster.wait_for_nodes()
     assert compare("large", "--cpus", "2") == 2
     error = capsys.readouterr().err
     assert "no node of the cluster is large enough for a run of 2 CPUs, 0 GPUs" in error
