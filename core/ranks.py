@@ -87,3 +87,9 @@ def add_up(tensors: Sequence[Tensor]) -> None:
 def wait_for_all() -> None:
     """Go on when every rank has come here."""
     PartialState().wait_for_everyone()
+
+
+def leave() -> None:
+    """Part from the other ranks, all together: one that ends while another still talks to it would be aborted."""
+    wait_for_all()
+    PartialState().destroy_process_group()

@@ -105,7 +105,8 @@ def run_in_processes(config: str, arm: Any, seed: int, folder: str, processes: P
                 raise
             if outcome == "interrupted":
                 raise Interrupted
-            if outcome != "finished" or process.returncode:
+            # the main process's word counts: what it said was finished is on disk
+            if outcome != "finished":
                 output.seek(0)
                 _raise_first(Path(scratch), folder, process.returncode, output.read())
 
@@ -165,6 +166,7 @@ def _raise_first(scratch: Path, folder: str, code: int, output: str) -> None:
 
 def main(file: Path) -> None:
     """Take part in the run described in `file`."""
+    from core.ranks import leave
     from core.registry import config
     from core.store import RunStore
     from core.train import run
@@ -207,6 +209,7 @@ def main(file: Path) -> None:
     if pipe is not None:
         with suppress(OSError):
             pipe.send((outcome, None))
+    leave()
 
 
 def _leave_cause(folder: Path, rank: int, error: BaseException) -> None:

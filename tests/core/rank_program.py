@@ -17,7 +17,7 @@ from core.generation.base import Generation, Request
 from core.policy import Policy
 from core.problems import Problem, Score
 from core.randomness import fold, row_keys, uniform
-from core.ranks import gather, is_main
+from core.ranks import gather, is_main, leave
 from core.recipe import Recipe
 from core.registry import config
 from core.store import RunStore
@@ -110,3 +110,4 @@ def main(folder: Path, cases: dict[str, list[str]], *, recorded: bool, stop_at: 
 if __name__ == "__main__":
     asked = json.loads(sys.argv[1])
     main(Path(asked["folder"]), asked["cases"], recorded=asked["recorded"], stop_at=asked["stop_at"])
+    leave()

@@ -77,8 +77,38 @@ def test_steps_are_told_and_a_stop_is_heard(text: str, tmp_path: Path) -> None:
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 4
 
 
-def test_the_first_cause_is_told(tmp_path: Path) -> None:
+BREAKS = '''
+import os
+
+from core import objective
+
+
+@objective
+def breaks_on_the_second(logps, advantages):
+    """A policy gradient that one process cannot compute."""
+    if os.environ.get("RANK") == "1":
+        raise ZeroDivisionError("out of order")
+    return -logps * advantages
+'''
+
+
+def test_the_first_cause_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not the broken connection that the other process then sees."""
+    (tmp_path / "breaks.py").write_text(BREAKS)
+    monkeypatch.syspath_prepend(tmp_path)
+    bindings = ["import breaks", "train.steps = 2", "train.prompts = 4", "evaluation.questions = 2",
+                "grpo.objective = @breaks_on_the_second"]  # fmt: skip
+    with registry.config([find_config("embedded")], bindings, include_from=[CONFIGS]):
+        text = run_text()
+    with pytest.raises(GrpoLabError, match=r"process 1: (.|\n)*ZeroDivisionError: out of order"):
+        run_in_processes(text, ARM, 0, str(tmp_path / "run"), Processes(2), lambda _: None)
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["status"] == "failed"
+    assert "out of order" in manifest["error"]
+    assert manifest["failure"] == "algorithmic"
+
+
+def test_a_mistake_in_the_recipe_is_one_message(tmp_path: Path) -> None:
     bindings = ["train.steps = 2", "train.prompts = 4", "policy.model = 'no/such/model/here'"]
     with registry.config([find_config("embedded")], bindings, include_from=[CONFIGS]):
         text = run_text()
