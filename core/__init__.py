@@ -14,6 +14,7 @@ from core.contracts import (
     reward,
     setting,
     shaping,
+    source,
     task,
 )
 from core.errors import GrpoLabError
@@ -29,6 +30,7 @@ from core.registry import (
     REWARDS,
     SETTINGS,
     SHAPINGS,
+    SOURCES,
     TASKS,
     VARIANTS,
     Part,
@@ -47,6 +49,7 @@ __all__ = [
     "REWARDS",
     "SETTINGS",
     "SHAPINGS",
+    "SOURCES",
     "TASKS",
     "VARIANTS",
     "Batch",
@@ -65,6 +68,7 @@ __all__ = [
     "reward",
     "setting",
     "shaping",
+    "source",
     "task",
     "variant",
 ]

@@ -318,6 +318,12 @@ task = _plain("task", [()], (), "Register a task: a function of hyper-parameters
 generator = _plain(
     "generator", [()], (), "Register a generator: a function of hyper-parameters that returns a `Generator`."
 )
+source = _plain(
+    "source",
+    [()],
+    (),
+    "Register a source of responses to train on: a function of hyper-parameters that returns a `Source`.",
+)
 setting = _plain(
     "setting",
     [()],
@@ -332,6 +338,7 @@ def reward(function: Function, /) -> Part: ...
 def reward(
     *,
     parallel: bool = False,
+    together: bool = False,
     start: Callable[..., str] | None = None,
     axes: Mapping[str, str] = NOTHING,
     published: Mapping[str, str] = NOTHING,
@@ -342,6 +349,7 @@ def reward(
     /,
     *,
     parallel: bool = False,
+    together: bool = False,
     start: Callable[..., str] | None = None,
     axes: Mapping[str, str] = NOTHING,
     published: Mapping[str, str] = NOTHING,
@@ -349,15 +357,18 @@ def reward(
 ) -> Part | Decorator:
     """Register a reward function: `(problem, response, *, hyper) -> float | bool | Score`, one response at a time.
 
+    `together` hands in all P problems with the G responses to each, `(problems, responses, *, hyper)`, and takes back
+    P lists of G scores: for models, and for judges that compare the responses of a group. NaN says that a response
+    could not be graded, and its group is dropped.
     `parallel` declares that it waits on other processes and may be called from several threads at a time. `start` is
     called once before anything runs, with the hyper-parameters by name: it raises `GrpoLabError` where the reward
     cannot work, and returns what the manifest is to say (which sandbox is in force, say).
     """
 
     def add(function: Function) -> Part:
-        check_signature("reward", function, [("problem", "response")])
+        check_signature("reward", function, [("problems", "responses") if together else ("problem", "response")])
         check_defaults("reward", function)
-        options = {"parallel": parallel, "start": start}
+        options = {"parallel": parallel, "together": together, "start": start}
         return register("reward", function, options=options, axes=axes, published=published, limits=limits)
 
     return add(function) if function is not None else add

@@ -1,5 +1,6 @@
 """Evaluation on the study's fixed questions: greedily once, sampled K times, stored per question."""
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -103,5 +104,6 @@ def _share(pattern: str, texts: Sequence[Sequence[str]]) -> float:
 
 
 def mean(values: torch.Tensor) -> float | None:
-    """The mean, or None of nothing."""
-    return float(values.mean()) if values.numel() else None
+    """The mean, or None of nothing and of what is not known (NaN)."""
+    average = float(values.mean()) if values.numel() else math.nan
+    return None if math.isnan(average) else average

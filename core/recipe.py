@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.contracts import FILLED_FIELDS, setting
 from core.errors import GrpoLabError
@@ -13,6 +13,9 @@ from core.problems import Task
 from core.registry import PROVIDERS, REQUIRED, Part, as_part
 from core.scoring import start
 from core.variant import Variant
+
+if TYPE_CHECKING:
+    from core.rollout import Source
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Recipe:
     task: Task
     policy: PolicySettings
     generator: Generator
+    source: "Source | None"
+    """Where responses come from; None: from the policy."""
     rewards: tuple[Part, ...]
     reward_weights: tuple[float, ...]
     optimizer: OptimizerSettings
@@ -108,6 +113,7 @@ def train(
     variant: Variant = REQUIRED,
     task: Task = REQUIRED,
     generator: Generator = REQUIRED,
+    source: Any = None,
     correction: Any = None,
     rewards: Sequence[Any] | None = None,
     reward_weights: Sequence[float] | None = None,
@@ -127,7 +133,8 @@ def train(
     """The recipe of a run.
 
     Each of `steps` rollout steps samples `group_size` responses of at most `max_tokens` tokens to `prompts` problems,
-    then passes over them `epochs` times in `minibatches` updates. `micro_tokens`: tokens per forward and backward
+    then passes over them `epochs` times in `minibatches` updates. With a `source` the responses are its own instead.
+    `micro_tokens`: tokens per forward and backward
     pass, which bounds memory and changes the last bits only. `threads`: CPU threads, part of the recipe because they
     change the last bits. `correction` is the variants' that have none of their own: for generators whose probabilities
     are not the trainer's. `rewards` replaces the task's own. `stored_groups`: groups per step whose responses are kept
@@ -159,6 +166,11 @@ def train(
         )
     if minibatches > prompts:
         raise GrpoLabError(f"train.minibatches = {minibatches} is more than the {prompts} groups of a rollout")
+    if source is not None and source.group_size != group_size:
+        raise GrpoLabError(
+            f"train.group_size = {group_size}, but train.source has {source.group_size} responses to a prompt: bind "
+            f"train.group_size = {source.group_size}"
+        )
     least = variant.advantage.options["min_group"]
     if group_size < least:
         raise GrpoLabError(
@@ -166,7 +178,7 @@ def train(
             f"defined from {least} samples per prompt up; raise train.group_size or choose another advantage"
         )
     return Recipe(
-        variant=variant.resolved(), task=task, policy=policy(), generator=generator,
+        variant=variant.resolved(), task=task, policy=policy(), generator=generator, source=source,
         rewards=tuple(part.resolved() for part in chosen), reward_weights=weights,
         optimizer=adamw(), evaluation=evaluation(),
         steps=steps, token_budget=token_budget, prompts=prompts, group_size=group_size, max_tokens=max_tokens,

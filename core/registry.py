@@ -218,7 +218,8 @@ class Registry(Mapping[str, Part]):
 _MODULES: Final[Mapping[str, str]] = MappingProxyType({
     "advantage": "advantages", "objective": "objectives", "aggregator": "aggregators", "kl": "kls",
     "correction": "corrections", "filter": "filters", "shaping": "shapings", "provider": "providers",
-    "variant": "variants", "task": "tasks", "reward": "rewards", "generator": "generators", "setting": "settings",
+    "variant": "variants", "task": "tasks", "reward": "rewards", "generator": "generators", "source": "sources",
+    "setting": "settings",
 })  # fmt: skip
 """Kind of part to gin module."""
 
@@ -236,6 +237,7 @@ REGISTRIES: Final[Mapping[str, Registry]] = MappingProxyType({kind: Registry(kin
     TASKS,
     REWARDS,
     GENERATORS,
+    SOURCES,
     SETTINGS,
 ) = REGISTRIES.values()
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from accelerate import Accelerator
@@ -44,6 +45,19 @@ class Sampled:
     prompts: tuple[Tensor, ...]
     generation: Generation
     texts: tuple[tuple[str, ...], ...]
+    labels: Tensor | None = None
+    """[P, G]: rewards that came with the responses, which then train in place of the verifiers'."""
+
+
+class Source(Protocol):
+    """Where the responses that are trained on come from, if not from the policy: stored pairs, worked solutions."""
+
+    group_size: int
+    """Responses to a prompt."""
+
+    def sample(self, run: "Run", step: int, round: int) -> Sampled:
+        """The responses of a round; a pure function of the run's seed, step and round."""
+        ...
 
 
 def draw_problems(run: Run, step: int, round: int) -> tuple[Problem, ...]:
@@ -111,8 +125,9 @@ def combine(run: Run, sampled: Sampled, scores: Scores, step: int) -> Batch:
     """The batch is born: reward parts weighted and added up; groups whose grader failed are dropped whole."""
     generation, device = sampled.generation, sampled.generation.tokens.device
     weights = torch.tensor(run.recipe.reward_weights)
+    rewards = scores.parts @ weights if sampled.labels is None else sampled.labels
     batch = Batch(
-        rewards=(scores.parts @ weights).to(device),
+        rewards=rewards.to(device),
         response_mask=generation.mask,
         mask=generation.mask,
         prompt_ids=torch.tensor([problem.index for problem in sampled.problems], device=device),
@@ -177,6 +192,12 @@ class Rollout:
     causes: Counter[str]
 
 
+def _own_samples(run: Run, step: int, round: int) -> Sampled:
+    """What the policy responds to a round's problems."""
+    noise_key = key(run.seed, "sampling", step, round)
+    return sample(run, draw_problems(run, step, round), Draw(run.recipe.group_size, noise_key))
+
+
 def roll_out(run: Run, step: int) -> Rollout:
     """Sample, score, combine, shape and filter, in rounds until the batch is full or the variant's cap is reached."""
     recipe, variant = run.recipe, run.recipe.variant
@@ -185,8 +206,7 @@ def roll_out(run: Run, step: int) -> Rollout:
     causes: Counter[str] = Counter()
     first: tuple[Batch, Tensor, Sampled] | None = None
     while round < (variant.filter_rounds if variant.filter else 1) and sum(b.groups for b in kept) < recipe.prompts:
-        noise_key = key(run.seed, "sampling", step, round)
-        sampled = sample(run, draw_problems(run, step, round), Draw(recipe.group_size, noise_key))
+        sampled = recipe.source.sample(run, step, round) if recipe.source else _own_samples(run, step, round)
         scores = grade(recipe.rewards, sampled)
         raw = combine(run, sampled, scores, step)
         if first is None:

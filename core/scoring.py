@@ -129,6 +129,48 @@ def score(rewards: Sequence[Part], problems: Sequence[Problem], texts: Sequence[
 def _graded(
     rewards: Sequence[Part], problems: Sequence[Problem], texts: Sequence[Sequence[str]]
 ) -> Iterator[list[list[Score]] | GraderError]:
+    """Group by group, [G][K] scores or why there are none."""
+    alone = [part for part in rewards if not part.options["together"]]
+    together = {part.name: _graded_together(part, problems, texts) for part in rewards if part.options["together"]}
+    for p, graded in enumerate(_graded_one_by_one(alone, problems, texts)):
+        columns = [together[part.name][p] for part in rewards if part.options["together"]]
+        failure = next((found for found in [graded, *columns] if isinstance(found, GraderError)), None)
+        if failure is not None or not columns:
+            yield failure or graded
+            continue
+        by_name = {part.name: [row[k] for row in graded] for k, part in enumerate(alone)}  # type: ignore[union-attr]
+        by_name |= {name: found[p] for name, found in together.items()}  # type: ignore[misc]
+        yield [list(row) for row in zip(*(by_name[part.name] for part in rewards), strict=True)]
+
+
+def _graded_together(
+    part: Part, problems: Sequence[Problem], texts: Sequence[Sequence[str]]
+) -> list[list[Score] | GraderError]:
+    """Group by group, [G] scores of one reward that sees all of them at once, or why there are none."""
+    if not problems:
+        return []
+    reason = ""
+    for _ in range(2):
+        try:
+            rows = [[Score.of(value) for value in row] for row in part(problems, texts)]
+        except Exception:  # whatever a user's grader raises
+            reason = reason or f"reward '{part.name}' ({part.place}) raised:\n{traceback.format_exc()}"
+            continue
+        if [len(row) for row in rows] != [len(row) for row in texts]:
+            reason = f"reward '{part.name}' ({part.place}) returned other than one score for each response"
+            break
+        return [
+            row
+            if all(math.isfinite(score.value) for score in row)
+            else GraderError(f"reward '{part.name}' ({part.place}) returned {[s.value for s in row]} for {list(text)}")
+            for row, text in zip(rows, texts, strict=True)
+        ]
+    return [GraderError(reason)] * len(problems)
+
+
+def _graded_one_by_one(
+    rewards: Sequence[Part], problems: Sequence[Problem], texts: Sequence[Sequence[str]]
+) -> Iterator[list[list[Score]] | GraderError]:
     """Group by group, [G][K] scores or why there are none.
 
     Where a reward waits on other processes, several groups are graded at a time, and equal responses once.
