@@ -16,6 +16,7 @@ from core.contracts import (
     shaping,
     source,
     task,
+    value_loss,
 )
 from core.errors import GrpoLabError
 from core.registry import (
@@ -32,6 +33,7 @@ from core.registry import (
     SHAPINGS,
     SOURCES,
     TASKS,
+    VALUE_LOSSES,
     VARIANTS,
     Part,
 )
@@ -51,6 +53,7 @@ __all__ = [
     "SHAPINGS",
     "SOURCES",
     "TASKS",
+    "VALUE_LOSSES",
     "VARIANTS",
     "Batch",
     "GrpoLabError",
@@ -70,5 +73,6 @@ __all__ = [
     "shaping",
     "source",
     "task",
+    "value_loss",
     "variant",
 ]

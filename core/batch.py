@@ -58,6 +58,8 @@ class Batch:
     """[P, G, T]: the frozen reference policy's log-probabilities."""
     values: Tensor | None = None
     """[P, G, T]: a critic's values."""
+    returns: Tensor | None = None
+    """[P, G, T]: what the critic's values are to foretell."""
     sum_squared_probs: Tensor | None = None
     """[P, G, T]: the sum over the vocabulary of squared probabilities."""
     greedy_rewards: Tensor | None = None
@@ -80,7 +82,7 @@ class Batch:
             "rewards": (P, G), "correct": (P, G), "truncated": (P, G), "policy_version": (P, G),
             "prompt_ids": (P,), "greedy_rewards": (P,),
         } | dict.fromkeys(("response_mask", "mask", "kl_rewards", "token_rewards", "step_ends", "behaviour_logps",
-        "old_logps", "ref_logps", "values", "sum_squared_probs", "response_tokens", "behaviour_entropy"),
+        "old_logps", "ref_logps", "values", "returns", "sum_squared_probs", "response_tokens", "behaviour_entropy"),
         (P, G, T))  # fmt: skip
         for name, shape in expected.items():
             tensor = getattr(self, name)

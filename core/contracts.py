@@ -90,6 +90,7 @@ def advantage(
     min_group: int = 2,
     scope: Literal["group", "batch"] = "group",
     state: Callable[[], Any] | None = None,
+    target: Function | None = None,
     axes: Mapping[str, str] = NOTHING,
     published: Mapping[str, str] = NOTHING,
     limits: Limits = NO_LIMITS,
@@ -102,6 +103,7 @@ def advantage(
     min_group: int = 2,
     scope: Literal["group", "batch"] = "group",
     state: Callable[[], Any] | None = None,
+    target: Function | None = None,
     axes: Mapping[str, str] = NOTHING,
     published: Mapping[str, str] = NOTHING,
     limits: Limits = NO_LIMITS,
@@ -110,7 +112,8 @@ def advantage(
 
     `needs`: batch fields to be filled first, e.g. `("greedy_rewards",)`. `min_group`: smallest group size at which it
     is defined. `scope`: declares whether it reads one group or the whole batch. `state`: makes the initial state of a
-    running estimator, then `(batch, state, *, hyper) -> (advantages, state)`; checkpointed.
+    running estimator, then `(batch, state, *, hyper) -> (advantages, state)`; checkpointed. `target`: what a critic is
+    to foretell, `(batch, *, hyper) -> [P, G, T]`; its hyper-parameters are those of the estimator with the same names.
     """
 
     def add(function: Function) -> Part:
@@ -129,7 +132,10 @@ def advantage(
                 f"advantage '{function.__name__}' needs {', '.join(sorted(unknown))}, which no batch has; "
                 f"it may need: {', '.join(allowed)}"
             )
-        options = {"needs": needs, "min_group": min_group, "scope": scope, "state": state}
+        options = {
+            "needs": needs, "min_group": min_group, "scope": scope, "state": state, "target": target,
+            "target_takes": _target_takes(function, target) if target else frozenset(),
+        }  # fmt: skip
         return register("advantage", function, options=options, axes=axes, published=published, limits=limits)
 
     return add(function) if function is not None else add
@@ -188,6 +194,20 @@ def objective(
         return register("objective", function, options=options, axes=axes, published=published, limits=limits)
 
     return add(function) if function is not None else add
+
+
+def _target_takes(function: Function, target: Function) -> frozenset[str]:
+    """Hyper-parameters that a `target` names, checked against those of its estimator."""
+    there, taken = (
+        {p.name for p in inspect.signature(f).parameters.values() if p.kind is p.KEYWORD_ONLY}
+        for f in (function, target)
+    )
+    if taken - there:
+        raise GrpoLabError(
+            f"{_where('advantage', function)}: `target` has hyper-parameters that the estimator has not: "
+            f"{', '.join(sorted(taken - there))}"
+        )
+    return frozenset(taken)
 
 
 def _prepare_takes(function: Function, prepare: Function) -> tuple[tuple[str, ...], frozenset[str]]:
@@ -300,6 +320,13 @@ correction = _plain(
     (),
     "Register a correction of the mismatch between sampler and trainer: `(old_logps, behaviour_logps, mask, *, hyper)` "
     "to factors [B, T], detached, on the objective and not on the KL.",
+)
+value_loss = _plain(
+    "value_loss",
+    [("values", "returns"), ("values", "returns", "old_values")],
+    (),
+    "Register a critic's loss: `(values, returns[, old_values], *, hyper) -> [B, T]`, differentiable in `values`; "
+    "`old_values` are those before the rollout's updates.",
 )
 filter = _plain(
     "filter",

@@ -47,6 +47,42 @@ def compute_advantages(variant: Variant, batch: Batch, state: Any) -> tuple[Tens
     return (result if result.ndim == 3 else result[..., None].expand(shape)), state
 
 
+def value_targets(variant: Variant, batch: Batch) -> Batch:
+    """Fill in the returns that a critic learns to foretell, where the advantage estimator says what they are."""
+    part = variant.advantage
+    if not part.options["target"] or variant.value_loss is None:
+        return batch
+    hyper = {name: setting.value for name, setting in part.settings().items() if name in part.options["target_takes"]}
+    returns = part.options["target"](batch, **hyper)
+    check_shape(part, returns, batch.response_mask.shape)
+    return batch.having(returns=returns.detach().to(batch.rewards.dtype))
+
+
+def adapted_coefficient(coefficient: float, kl: float, *, target: float, horizon: float, samples: int) -> float:
+    """The next KL coefficient of a controller that holds the divergence near a target.
+
+        coefficient * (1 + clip(kl / target - 1, -0.2, 0.2) * samples / horizon)
+
+    `kl` and `target` in nats; unchanged where they are equal. Source: Ziegler et al. 2019 (arXiv:1909.08593, section
+    2.2).
+    """
+    error = min(max(kl / target - 1, -0.2), 0.2)
+    return coefficient * (1 + error * samples / horizon)
+
+
+def next_kl_coef(variant: Variant, batch: Batch) -> float:
+    """The coefficient for the next rollout: adapted where the variant has a target, else the same.
+
+    The divergence is that of whole responses, in nats: the sum over a response's tokens, averaged over responses.
+    """
+    if variant.kl_target is None or not batch.groups:
+        return variant.kl_coef
+    kl = float(batch.require("kl_rewards").sum(-1).mean()) / -batch.kl_coef
+    return adapted_coefficient(
+        variant.kl_coef, kl, target=variant.kl_target, horizon=variant.kl_horizon, samples=batch.rewards.numel()
+    )
+
+
 class RowTensors(dict[str, Tensor]):
     """A minibatch's tensors as rows: [B, T], and [B] for `lengths`, `truncated`, `rewards`."""
 

@@ -104,8 +104,12 @@ class Optimizer:
                 with torch.no_grad():
                     for weight, master in zip(self._weights, self._masters, strict=True):
                         weight.copy_(master)
-        self.adam.zero_grad()
+        self.clear()
         return norm
+
+    def clear(self) -> None:
+        """Forget the gradients gathered so far."""
+        self.adam.zero_grad()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on bit-identically, the weights excepted when there are no masters."""

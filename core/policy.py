@@ -214,7 +214,7 @@ class Policy:
 
         Response i continues `prompts[owner[i]]`; each prompt is computed once.
         """
-        predicting, valid = self._predicting(prompts, responses, owner, width)
+        predicting, valid = self.predicting(prompts, responses, owner, width)
         weight, bias = self._output
         logps, entropies = token_logps(
             predicting, weight, torch.cat(list(responses)), bias=bias, temperature=temperature, entropy=entropy
@@ -237,12 +237,12 @@ class Policy:
         temperature: float = 1.0,
     ) -> Tensor:
         """Sum over the vocabulary of the squared probabilities at every token: float32 [R, width], 0 past the end."""
-        predicting, valid = self._predicting(prompts, responses, owner, width)
+        predicting, valid = self.predicting(prompts, responses, owner, width)
         weight, bias = self._output
         flat = sum_squared_probs(predicting, weight, bias=bias, temperature=temperature)
         return flat.new_zeros(valid.shape).masked_scatter(valid, flat)
 
-    def _predicting(
+    def predicting(
         self, prompts: Sequence[Tensor], responses: Sequence[Tensor], owner: Sequence[int], width: int
     ) -> tuple[Tensor, Tensor]:
         """Hidden states [N, h] that predict the N tokens of all responses in order, and their places in [R, width]."""

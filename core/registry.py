@@ -218,7 +218,8 @@ class Registry(Mapping[str, Part]):
 _MODULES: Final[Mapping[str, str]] = MappingProxyType({
     "advantage": "advantages", "objective": "objectives", "aggregator": "aggregators", "kl": "kls",
     "correction": "corrections", "filter": "filters", "shaping": "shapings", "provider": "providers",
-    "variant": "variants", "task": "tasks", "reward": "rewards", "generator": "generators", "source": "sources",
+    "value_loss": "value_losses", "variant": "variants", "task": "tasks", "reward": "rewards",
+    "generator": "generators", "source": "sources",
     "setting": "settings",
 })  # fmt: skip
 """Kind of part to gin module."""
@@ -233,6 +234,7 @@ REGISTRIES: Final[Mapping[str, Registry]] = MappingProxyType({kind: Registry(kin
     FILTERS,
     SHAPINGS,
     PROVIDERS,
+    VALUE_LOSSES,
     VARIANTS,
     TASKS,
     REWARDS,

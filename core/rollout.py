@@ -1,9 +1,9 @@
 """The phases that fill a batch, each findable by its name: sample, score, combine, shape, filter."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from accelerate import Accelerator
@@ -21,6 +21,9 @@ from core.registry import Part
 from core.scoring import GraderLog, Scores, score
 from core.variant import Variant
 
+Backward: TypeAlias = Callable[[Tensor], None]
+"""Adds the gradient of a micro-batch's loss to what the policy's optimizer step will follow."""
+
 
 @dataclass
 class Run:
@@ -33,8 +36,28 @@ class Run:
     grader_log: GraderLog = field(default_factory=GraderLog)
     failed_updates: int = 0
     """Updates in a row, up to now, whose gradient was not finite."""
+    learners: list[Callable[[Batch, Backward], Mapping[str, float]]] = field(default_factory=list)
+    """What else learns from the rows of every optimizer step of the policy's; each says what is to be logged."""
     sampled_tokens: int = 0
     """Every token generated for training so far: discarded groups and greedy baselines included, evaluation not."""
+
+    @property
+    def kl_coef(self) -> float:
+        """The variant's KL coefficient, which may be adapted as the run goes on."""
+        return self.recipe.variant.kl_coef
+
+    @kl_coef.setter
+    def kl_coef(self, value: float) -> None:
+        self.recipe = replace(self.recipe, variant=replace(self.recipe.variant, kl_coef=value))
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it has counted and adapted."""
+        return {name: getattr(self, name) for name in ("grader_log", "failed_updates", "sampled_tokens", "kl_coef")}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        for name, value in state.items():
+            setattr(self, name, value)
 
 
 @dataclass(frozen=True, eq=False)

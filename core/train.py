@@ -15,18 +15,17 @@ from typing import Any, TypeAlias
 import torch
 from accelerate import Accelerator
 
-from core.batch import Batch
 from core.errors import GrpoLabError, MachineError
-from core.evaluation import evaluate, mean
-from core.loss import compute_advantages, kl_in_reward
+from core.evaluation import evaluate
+from core.loss import compute_advantages, kl_in_reward, next_kl_coef, value_targets
 from core.optimizer import Optimizer
 from core.policy import DTYPES, Policy, load_policy
 from core.providers import fill, make_providers
 from core.randomness import key
 from core.ranks import gather, is_main, join
 from core.recipe import Recipe
-from core.rollout import Rollout, Run, roll_out
-from core.scoring import alarm
+from core.records import rollout_record, step_record
+from core.rollout import Run, roll_out
 from core.sharding import load_shards, save_shards, sharding_asked
 from core.store import OnlookerStore, RunStore, hash_tensors, hash_weights
 from core.update import UpdateMetrics, compute_logps, needs_old_logps, update
@@ -77,14 +76,13 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch, accelerator
     loaded = replace(settings, dtype="float32") if sharding else settings
     policy = load_policy(loaded, accelerator.device)
     current = Run(recipe, seed, policy, accelerator)
-    variant = recipe.variant
     providers = make_providers(current)
     if sharding:
         holders: list[Any] = [policy, *(p for p in providers.values() if hasattr(p, "shard"))]
         for holder in holders:
             holder.shard(DTYPES[settings.dtype])
     optimizer = Optimizer(policy.model.parameters(), recipe.optimizer)
-    make_state = variant.advantage.options["state"]
+    make_state = recipe.variant.advantage.options["state"]
     advantage_state = make_state() if make_state else None
     initial_weights = hash_weights(policy.model)
     hashes: dict[str, Any] = {"initial_weights": initial_weights, "prompts": "", "first_rollout": ""}
@@ -106,9 +104,8 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch, accelerator
         for field, provider in providers.items():
             if hasattr(provider, "load_state_dict"):
                 provider.load_state_dict(state["providers"][field])
+        current.load_state_dict(state["run"])
         advantage_state, hashes = state["advantage_state"], state["hashes"]
-        current.sampled_tokens, current.grader_log = state["sampled_tokens"], state["grader_log"]
-        current.failed_updates = state["failed_updates"]
         seconds_before, first_step = state["seconds"], state["step"] + 1
         if hashes["initial_weights"] != initial_weights:
             raise GrpoLabError(f"{store.folder} was started from other weights than {recipe.policy.model!r} has now")
@@ -134,6 +131,7 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch, accelerator
             for evaluation in evaluate(current, step, last=True):
                 store.write_evaluation(evaluation)
             break
+        variant = current.recipe.variant
         batch, metrics, ungraded = rollout.batch, UpdateMetrics({}), 0
         rate = recipe.optimizer.rate(step, recipe.steps)
         hashes["prompts"] = hash_tensors([torch.tensor(list(hashes["prompts"].encode())), *rollout.sampled.prompts])
@@ -153,8 +151,10 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch, accelerator
                 batch = fill(batch, providers)
                 ungraded = groups - batch.groups
                 batch = kl_in_reward(variant, batch)
+                current.kl_coef = next_kl_coef(variant, batch)
             if batch.groups:
                 advantages, advantage_state = compute_advantages(variant, batch, advantage_state)
+                batch = value_targets(variant, batch)
                 with clock("update"):
                     metrics = update(current, optimizer, batch, advantages, rate)
 
@@ -193,8 +193,7 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch, accelerator
             break  # done: asked to stop or not
         if interrupted or step % recipe.checkpoint_every == 0:
             saved = {
-                "step": step, "advantage_state": advantage_state, "sampled_tokens": current.sampled_tokens,
-                "grader_log": current.grader_log, "failed_updates": current.failed_updates, "hashes": hashes,
+                "step": step, "advantage_state": advantage_state, "hashes": hashes, "run": current.state_dict(),
                 "seconds": seconds_before + time.perf_counter() - started,
                 "providers": {f: p.state_dict() for f, p in providers.items() if hasattr(p, "state_dict")},
             }  # fmt: skip
@@ -216,63 +215,6 @@ def passed_tokens(policy: Policy, providers: Mapping[str, Any]) -> tuple[int, in
     models = (policy, *providers.values())
     forward, backward = (sum(getattr(m, f"{way}_tokens", 0) for m in models) for way in ("forward", "backward"))
     return forward, backward
-
-
-def step_record(step: int, rollout: Rollout, batch: Batch | None, metrics: UpdateMetrics) -> dict[str, Any]:
-    """What a step logs, but for counters and clocks.
-
-    Reward, accuracy, lengths and entropy are those of the first round before filtering and shaping: the same prompts
-    for every arm of a seed.
-    """
-    first = rollout.first_round
-    correct, lengths = first.require("correct"), first.lengths.float()
-    parts = first.require("reward_parts")
-    entropy = first.require("behaviour_entropy")[first.response_mask]
-    return {
-        "step": step,
-        "reward": mean(first.rewards),
-        "reward_parts": {name: mean(parts[..., k]) for k, name in enumerate(first.reward_names)},
-        "accuracy": mean(correct.float()),
-        "accuracy_lenient": mean(rollout.lenient.float()),
-        "length": mean(lengths),
-        "length_correct": mean(lengths[correct]),
-        "length_incorrect": mean(lengths[~correct]),
-        "truncated": mean(first.require("truncated").float()),
-        "entropy": mean(entropy),
-        "no_spread": mean(first.no_spread.float()) if first.groups else None,
-        "groups": batch.groups if batch is not None else 0,
-        "rounds": rollout.rounds,
-        "discarded_tokens": rollout.discarded_tokens,
-        "trained_tokens": metrics.trained_tokens,
-        "skipped_updates": metrics.skipped + (metrics.steps == 0),
-        **({"kl": _mean_kl(batch)} if batch is not None and batch.kl_rewards is not None else {}),
-        "causes": dict(sorted(rollout.causes.items())),
-        "alarm": alarm(first.rewards, first.require("truncated")),
-        **dict(sorted(metrics.averages().items())),
-    }
-
-
-def _mean_kl(batch: Batch) -> float | None:
-    """Mean over tokens of the divergence whose penalty was taken off the reward, in nats."""
-    return mean(batch.require("kl_rewards")[batch.mask] / -batch.kl_coef)
-
-
-def rollout_record(run: Run, batch: Batch, advantages: torch.Tensor) -> list[dict[str, Any]]:
-    """A few groups as text, with rewards and the advantage of each response's first token."""
-    groups = []
-    for p in range(min(run.recipe.stored_groups, batch.groups)):
-        tokens, mask = batch.require("response_tokens")[p], batch.response_mask[p]
-        texts = run.policy.texts([row[valid] for row, valid in zip(tokens, mask, strict=True)])
-        groups.append({
-            "prompt": batch.problems[p].prompt,
-            "answer": batch.problems[p].answer,
-            "responses": [
-                {"text": text, "reward": float(batch.rewards[p, g]), "advantage": float(advantages[p, g, 0]),
-                 "length": int(mask[g].sum())}
-                for g, text in enumerate(texts)
-            ],
-        })  # fmt: skip
-    return groups
 
 
 class Clock:

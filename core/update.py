@@ -15,7 +15,7 @@ from core.optimizer import Optimizer
 from core.policy import Policy
 from core.randomness import torch_generator
 from core.ranks import add_up, deal, gather, ranks
-from core.rollout import Run
+from core.rollout import Backward, Run
 from core.variant import Variant
 
 MOST_FAILED_UPDATES: Final = 10
@@ -39,7 +39,7 @@ def compute_logps(policy: Policy, batch: Batch, *, temperature: float, micro_tok
     def logps(rows: Tensor) -> Tensor:
         return forward(policy, batch, rows, temperature=temperature, entropy=False)[0]
 
-    return _by_row(policy, batch, logps, micro_tokens)
+    return by_row(policy, batch, logps, micro_tokens)
 
 
 @torch.no_grad()
@@ -48,15 +48,15 @@ def compute_sum_squared_probs(policy: Policy, batch: Batch, *, temperature: floa
     width = batch.response_mask.shape[-1]
 
     def sums(rows: Tensor) -> Tensor:
-        return policy.sum_squared_probs(*_texts(batch, rows), width=width, temperature=temperature)
+        return policy.sum_squared_probs(*texts_of(batch, rows), width=width, temperature=temperature)
 
-    return _by_row(policy, batch, sums, micro_tokens)
+    return by_row(policy, batch, sums, micro_tokens)
 
 
-def _by_row(policy: Policy, batch: Batch, compute: Callable[[Tensor], Tensor], micro_tokens: int) -> Tensor:
+def by_row(policy: Policy, batch: Batch, compute: Callable[[Tensor], Tensor], micro_tokens: int) -> Tensor:
     """What `compute` gives [b, T] for micro-batches of rows, [P, G, T]; the ranks take turns."""
     out = torch.zeros(batch.response_mask.shape, device=policy.device).flatten(0, 1)
-    micros, turns = _turns(batch, torch.arange(len(out)), micro_tokens)
+    micros, turns = deal_micro_batches(batch, torch.arange(len(out)), micro_tokens)
     for rows in turns:
         if rows is None:
             compute(min(micros, key=len))
@@ -66,7 +66,7 @@ def _by_row(policy: Policy, batch: Batch, compute: Callable[[Tensor], Tensor], m
     return out.view(batch.response_mask.shape)
 
 
-def _turns(
+def deal_micro_batches(
     batch: Batch, rows: Tensor, micro_tokens: int, whole_groups: bool = False
 ) -> tuple[list[Tensor], list[Tensor | None]]:
     """All micro-batches, and this rank's: None where others have one more, and a pass is made for company only."""
@@ -137,7 +137,11 @@ def optimizer_step(
         backward=backward,
     )  # fmt: skip
     metrics.steps += 1
+    for learn in run.learners:
+        for name, value in learn(batch, backward).items():
+            metrics.add(name, value)
     if loss is None:
+        optimizer.clear()  # a learner may have left a gradient: no step is taken on that alone
         metrics.skipped += 1
         return
     norm = optimizer.step(rate)
@@ -167,7 +171,7 @@ def accumulate_gradients(
     *,
     temperature: float,
     micro_tokens: int,
-    backward: Callable[[Tensor], None],
+    backward: Backward,
 ) -> float | None:
     """Hand the loss of every micro-batch to `backward`; returns their sum, or None when no token counts.
 
@@ -182,7 +186,7 @@ def accumulate_gradients(
     whole_groups = objective.options["level"] == "group"
     counted = counted_rows(variant, batch, rows)
     metrics.trained_tokens += int(rows["mask"][counted].sum())
-    micros, turns = _turns(batch, counted.nonzero()[:, 0], micro_tokens, whole_groups)
+    micros, turns = deal_micro_batches(batch, counted.nonzero()[:, 0], micro_tokens, whole_groups)
     if not micros:
         return None
     found, total = UpdateMetrics({}), 0.0
@@ -223,10 +227,10 @@ def forward(
 ) -> tuple[Tensor, Tensor | None]:
     """Log-probabilities [b, T] of these rows, and entropies if asked; each prompt among them is computed once."""
     width = batch.response_mask.shape[-1]
-    return policy.logps(*_texts(batch, rows), width=width, temperature=temperature, entropy=entropy)
+    return policy.logps(*texts_of(batch, rows), width=width, temperature=temperature, entropy=entropy)
 
 
-def _texts(batch: Batch, rows: Tensor) -> tuple[list[Tensor], list[Tensor], list[int]]:
+def texts_of(batch: Batch, rows: Tensor) -> tuple[list[Tensor], list[Tensor], list[int]]:
     """The prompts of these rows, each once, the responses, and which prompt each response continues; as token ids."""
     tokens, mask = batch.rows("response_tokens"), batch.rows("response_mask")
     prompt_of = (rows // batch.group_size).tolist()

@@ -17,7 +17,9 @@ class Variant:
     `kl_place` says whether the KL penalty is a term of the loss or is taken off the reward. `filter` chooses the groups
     to train on; sampling goes on for at most `filter_rounds` rounds until the batch is full again. `truncated="mask"`
     takes responses that were cut at the limit out of the loss, not out of the group's statistics. `reward_clip` bounds
-    |reward| before shaping.
+    |reward| before shaping. `value_loss` is what a critic minimises, where the advantage asks for its values. With a
+    `kl_target`, in nats a response, the coefficient of a penalty in the reward is adapted after every rollout, within
+    about `kl_horizon` responses.
     """
 
     advantage: Part
@@ -32,14 +34,17 @@ class Variant:
     shaping: Sequence[Part] = ()
     entropy_coef: float = 0.0
     reward_clip: float | None = None
+    value_loss: Part | None = None
+    kl_target: float | None = None
+    kl_horizon: int = 10_000
     truncated: Literal["keep", "mask"] = "keep"
     name: str = ""
 
     def __post_init__(self) -> None:
         where = f"variant '{self.name}'" if self.name else "Variant"
-        for kind in ("advantage", "objective", "aggregator", "kl", "correction", "filter"):
+        for kind in ("advantage", "objective", "aggregator", "kl", "correction", "filter", "value_loss"):
             value = getattr(self, kind)
-            optional = kind in ("kl", "correction", "filter")
+            optional = kind not in ("advantage", "objective", "aggregator")
             if not (optional and value is None):
                 object.__setattr__(self, kind, as_part(value, kind, f"{where}: {kind}"))
         object.__setattr__(self, "shaping", tuple(as_part(s, "shaping", f"{where}: shaping") for s in self.shaping))
@@ -51,6 +56,13 @@ class Variant:
             raise GrpoLabError(
                 f"{where}: kl_coef={self.kl_coef} must not be negative, and above 0 needs a kl, e.g. @k3"
             )
+        if self.kl_target is not None and (not self.uses_kl or self.kl_place != "reward" or self.kl_target <= 0):
+            raise GrpoLabError(
+                f"{where}: kl_target={self.kl_target} must be positive, and adapts the penalty in the reward: give a "
+                "kl, a kl_coef to start from, above 0, and kl_place='reward'"
+            )
+        if self.kl_horizon < 1:
+            raise GrpoLabError(f"{where}: kl_horizon={self.kl_horizon} must be at least 1")
         if not math.isfinite(self.entropy_coef) or (self.reward_clip is not None and not self.reward_clip > 0):
             raise GrpoLabError(
                 f"{where}: entropy_coef={self.entropy_coef} must be finite, and reward_clip={self.reward_clip} above 0 "
@@ -62,7 +74,9 @@ class Variant:
     @property
     def parts(self) -> tuple[Part, ...]:
         """Every part in use."""
-        single = (self.advantage, self.objective, self.aggregator, self.kl, self.correction, self.filter)
+        single = (
+            self.advantage, self.objective, self.aggregator, self.kl, self.correction, self.filter, self.value_loss,
+        )  # fmt: skip
         return (*(part for part in single if part is not None), *self.shaping)
 
     @property
@@ -97,6 +111,10 @@ class Variant:
         for part in (self.advantage, self.objective, self.aggregator):
             card |= part.describe() or {part.kind: repr(part)}
         card["KL"] = f"{self.kl!r} in the {self.kl_place}, coefficient {self.kl_coef:g}" if self.uses_kl else "none"
+        if self.kl_target is not None:
+            card["KL"] += f" at first, adapted to {self.kl_target:g} nats a response"
+        if self.value_loss is not None:
+            card["value loss"] = repr(self.value_loss)
         card["correction"] = repr(self.correction) if self.correction else "none"
         rounds = f", at most {self.filter_rounds} rounds" if self.filter else ""
         card["filter"] = f"{self.filter!r}{rounds}" if self.filter else "none"

@@ -1,4 +1,4 @@
-"""Estimators of KL(policy || reference) from samples of the policy, [B, T], in nats, and what controls their weight.
+"""Estimators of KL(policy || reference) from samples of the policy, [B, T], in nats.
 
 As a value under samples of the policy, k1 and k3 are unbiased, k2 is not. As a loss on fixed samples it is their
 gradient that matters: only k2, the forms with its gradient, and those times the ratio push towards the reference by the
@@ -106,15 +106,3 @@ def k3_ratio(logps: Tensor, ref_logps: Tensor, old_logps: Tensor) -> Tensor:
     """
     value: Tensor = k3.function(logps, ref_logps)
     return ratio_of(logps - old_logps) * value
-
-
-def adapted_coefficient(coefficient: float, kl: float, *, target: float, horizon: float, samples: int) -> float:
-    """The next KL coefficient of a controller that holds the divergence near a target.
-
-        coefficient * (1 + clip(kl / target - 1, -0.2, 0.2) * samples / horizon)
-
-    `kl` and `target` in nats; unchanged where they are equal. Source: Ziegler et al. 2019 (arXiv:1909.08593, section
-    2.2).
-    """
-    error = min(max(kl / target - 1, -0.2), 0.2)
-    return coefficient * (1 + error * samples / horizon)

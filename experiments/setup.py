@@ -13,7 +13,7 @@ def quiet_libraries() -> None:
     transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
-PARTS = ("core.rewards", "core.tasks", "core.generation", "core.providers", "estimators", "variants")
+PARTS = ("core.rewards", "core.tasks", "core.generation", "core.providers", "core.critic", "estimators", "variants")
 
 
 def import_parts() -> None:

@@ -24,9 +24,19 @@ def _gae(batch: Batch, gamma: float, lam: float) -> Tensor:
     return torch.stack(advantages[::-1], -1)
 
 
+def lambda_return(batch: Batch, *, gamma: float, lam: float) -> Tensor:
+    """What a critic is to foretell: R_t = A_t + V_t, with A_t = gae and 0 in holes; float64 [P, G, T].
+
+    With lam = 1 it is the discounted reward to go, whatever the values are. Source: Schulman et al. 2016
+    (arXiv:1506.02438, section 5); verl's and TRL's `returns`.
+    """
+    return torch.where(batch.mask, _gae(batch, gamma, lam) + batch.require("values"), 0.0)
+
+
 @advantage(
     limits=LIMITS,
     needs=("values",),
+    target=lambda_return,
     min_group=1,
     axes={"baseline": "a critic's value", "std": "none",
           "credit": "temporal differences, discount {gamma:g}, lambda {lam:g}"},
@@ -46,6 +56,7 @@ def gae(batch: Batch, *, gamma: float = 1.0, lam: float = 1.0) -> Tensor:
 @advantage(
     limits=LIMITS,
     needs=("values",),
+    target=lambda_return,
     min_group=1,
     scope="batch",
     axes={"baseline": "a critic's value, then the mean over all tokens of the batch", "std": WHITENED,

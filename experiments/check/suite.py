@@ -15,13 +15,16 @@ from experiments.check import (
     objectives,
     rewards,
     shapings,
+    value_losses,
     variants,
 )
 from experiments.check.checks import Check, Outcome
 
 CHECKS: Final[Mapping[str, tuple[Check, ...]]] = MappingProxyType({
     family.CHECKS.kind: tuple(family.CHECKS)
-    for family in (advantages, objectives, aggregators, kls, corrections, filters, shapings, variants, rewards)
+    for family in (
+        advantages, objectives, aggregators, kls, value_losses, corrections, filters, shapings, variants, rewards,
+    )
 })  # fmt: skip
 """Kind of part to its checks. Other kinds need a model or a machine, and there is nothing to check about them here."""
 

@@ -60,6 +60,9 @@ ABSENT: Final[Mapping[str, tuple[Reference, ...]]] = MappingProxyType({
     "token_sum": ONLY_VERL,
     "seq_mean_token_sum": ("OpenRLHF",),
     "seq_mean_token_sum_norm": ("OpenRLHF",),
+    # value losses: TRL's stands in the middle of its training loop
+    "squared_error": ("TRL",),
+    "clipped_squared_error": ("TRL",),
     # KL
     "k2": ("TRL",),
     "k3_bounded": ("TRL",),
@@ -84,6 +87,7 @@ ABSENT: Final[Mapping[str, tuple[Reference, ...]]] = MappingProxyType({
     "remax": ONLY_VERL,
     "remax_authors": ALL,
     "reinforce_pp": ("TRL",),
+    "ppo": ("TRL",),
     "reinforce_pp_baseline": ("TRL",),
     "opo": ONLY_VERL,
     "gpg": ONLY_VERL,

@@ -206,6 +206,29 @@ def kl(
     return Comparison("kl", name, reference, repr(part), theirs, sides, note, tolerance, flavours)
 
 
+def value_loss(
+    name: str, reference: Reference, theirs: str, call: Callable[[Batch, Tensor, Tensor], Tensor], *,
+    note: str = "", tolerance: float = FLOAT64, flavours: Sequence[Flavour] = (PLAIN, HOLES), **hyper: Any,
+) -> Comparison:  # fmt: skip
+    """A critic's loss under a mean over tokens against a call `(batch, values, returns)`, both [B, T], to the loss.
+
+    The batch holds the values before the update. Present ones differ from them by as much as log-probabilities do from
+    the old ones, and returns are made of the same differences.
+    """
+    part = _part("value_loss", name, hyper)
+
+    def sides(case: Case) -> tuple[Figures, Figures]:
+        mask, old = case.batch.rows("mask"), case.batch.rows("values")
+        moved = _rows(case.logps) - case.batch.rows("old_logps")
+        returns = old + _rows(case.advantages(True))
+        weights = REGISTRIES["aggregator"]["token_mean"](mask)
+        extra = (old,) if "old_values" in part.parameters else ()
+        ours = differentiated(lambda x: (weights * torch.where(mask, part(x, returns, *extra), 0.0)).sum(), old + moved)
+        return ours, differentiated(lambda x: call(case.batch, x, returns), old + moved)
+
+    return Comparison("value_loss", name, reference, repr(part), theirs, sides, note, tolerance, flavours)
+
+
 def kl_term(
     name: str, reference: Reference, theirs: str, call: Callable[[Batch, Tensor], Tensor], *, note: str = "",
     tolerance: float = FLOAT64, flavours: Sequence[Flavour] = (PLAIN, HOLES), **hyper: Any,

@@ -12,8 +12,8 @@ from experiments.conformance.whole_losses import DIALECTS, Dialect
 
 TITLES: Final[Mapping[str, str]] = {
     "variant": "Variants", "advantage": "Advantages", "objective": "Objectives", "aggregator": "Aggregators",
-    "kl": "KL estimators", "correction": "Corrections", "filter": "Filters", "shaping": "Shapings",
-    "function": "Functions that are no parts",
+    "value_loss": "Value losses", "kl": "KL estimators", "correction": "Corrections", "filter": "Filters",
+    "shaping": "Shapings", "function": "Functions that are no parts",
 }  # fmt: skip
 """Kinds of rows, in order."""
 

@@ -27,7 +27,7 @@ def library() -> SimpleNamespace:
             "openrlhf.utils.deepspeed.deepspeed_utils", offload_deepspeed_states=None, reload_deepspeed_states=None
         )
         models = bare_package("openrlhf.models", Actor=object)
-        from openrlhf.models.loss import PolicyLoss, aggregate_loss
+        from openrlhf.models.loss import PolicyLoss, ValueLoss, aggregate_loss
         from openrlhf.models.utils import compute_approx_kl
 
         models.__dict__.update(PolicyLoss=PolicyLoss, aggregate_loss=aggregate_loss)
@@ -46,7 +46,7 @@ def library() -> SimpleNamespace:
         from openrlhf.trainer.ray.ppo_actor import ActorPPOTrainer
 
     return SimpleNamespace(
-        PolicyLoss=PolicyLoss, aggregate_loss=aggregate_loss, compute_approx_kl=compute_approx_kl,
+        PolicyLoss=PolicyLoss, ValueLoss=ValueLoss, aggregate_loss=aggregate_loss, compute_approx_kl=compute_approx_kl,
         Experience=Experience, AdaptiveKLController=AdaptiveKLController, apply_overlong_penalty=apply_overlong_penalty,
         samples_generator=samples_generator, RemoteExperienceMaker=RemoteExperienceMaker,
         ActorPPOTrainer=ActorPPOTrainer,
@@ -149,6 +149,14 @@ def unwhitened_gae(batch: Batch, gamma: float, lam: float) -> Tensor:
         batch.rows("values"), token_rewards(batch), batch.rows("mask"), gamma, lam
     )[0]
     return result
+
+
+def value_loss(batch: Batch, values: Tensor, returns: Tensor, clip: float | None) -> Tensor:
+    """Its critic's loss of values [B, T], a mean over tokens."""
+    loss = library().ValueLoss(clip_eps=clip)
+    result = loss(values, batch.rows("values"), returns, action_mask=batch.rows("mask"))
+    value: Tensor = result[0] if isinstance(result, tuple) else result
+    return value
 
 
 def adapted_coefficient(coefficient: float, kl: float, target: float, horizon: float, samples: int) -> float:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from core import Batch
-from estimators.kl import adapted_coefficient
+from core.loss import adapted_coefficient
 from experiments.conformance import openrlhf_reference as openrlhf
 from experiments.conformance import trl_reference as trl
 from experiments.conformance import verl_reference as verl
@@ -28,6 +28,7 @@ from experiments.conformance.comparison import (
     kl_term,
     objective,
     shaping,
+    value_loss,
 )
 
 ALL = (PLAIN, HOLES, EXTREME)
@@ -37,7 +38,9 @@ CASTS = "It computes in float32."
 
 def comparisons() -> list[Comparison]:
     """Every row of the table."""
-    return [*advantages(), *objectives(), *aggregators(), *kls(), *corrections(), *filters(), *shapings()]
+    return [
+        *advantages(), *objectives(), *aggregators(), *value_losses(), *kls(), *corrections(), *filters(), *shapings(),
+    ]  # fmt: skip
 
 
 # --- advantages ---
@@ -366,6 +369,23 @@ def _controller(reference: Any, call: Callable[[float, float, float, float, int]
     return Comparison(
         "function", "adapted_coefficient", reference, "adapted_coefficient()", "AdaptiveKLController", sides
     )
+
+
+# --- value losses ---
+
+
+def value_losses() -> list[Comparison]:
+    """Losses of a critic."""
+    return [
+        value_loss("squared_error", "verl", "compute_value_loss, cliprange_value of 1e9",
+                   lambda b, v, r: verl.value_loss(b, v, r, 1e9)),
+        value_loss("squared_error", "OpenRLHF", "ValueLoss, no clip_eps",
+                   lambda b, v, r: openrlhf.value_loss(b, v, r, None)),
+        value_loss("clipped_squared_error", "verl", "compute_value_loss",
+                   lambda b, v, r: verl.value_loss(b, v, r, 0.1), clip=0.1),
+        value_loss("clipped_squared_error", "OpenRLHF", "ValueLoss",
+                   lambda b, v, r: openrlhf.value_loss(b, v, r, 0.1), clip=0.1),
+    ]  # fmt: skip
 
 
 # --- corrections, filters, shapings ---

@@ -20,6 +20,7 @@ from verl.trainer.ppo.core_algos import (
     AdaptiveKLController,
     agg_loss,
     compute_gae_advantage_return,
+    compute_value_loss,
     get_adv_estimator_fn,
     kl_penalty,
 )
@@ -84,6 +85,15 @@ def unwhitened_gae(batch: Batch, gamma: float, lam: float) -> Tensor:
         token_rewards(batch), batch.rows("values"), batch.rows("mask").double(), gamma, lam
     )
     result: Tensor = returns - batch.rows("values")
+    return result
+
+
+def value_loss(batch: Batch, values: Tensor, returns: Tensor, clip: float) -> Tensor:
+    """Its critic's loss of values [B, T], a mean over tokens."""
+    result: Tensor = compute_value_loss(
+        vpreds=values, returns=returns, values=batch.rows("values"), response_mask=batch.rows("mask"),
+        cliprange_value=clip, loss_agg_mode="token-mean",
+    )[0]  # fmt: skip
     return result
 
 

@@ -230,6 +230,8 @@ def with_verl() -> list[Comparison]:
               **on_prefix),
         whole("reinforce_pp", "verl", "reinforce_plus_plus, vanilla, k1 in the reward",
               _verl("reinforce_plus_plus", "vanilla", **reward_kl, **single), **on_prefix, note=off),
+        whole("ppo", "verl", "gae, vanilla, k1 in the reward", _verl("gae", "vanilla", **reward_kl, **single),
+              **on_prefix, note=off),
         whole("reinforce_pp_baseline", "verl", "reinforce_plus_plus_baseline, vanilla, k2 in the loss",
               _verl("reinforce_plus_plus_baseline", "vanilla", kl="k2", kl_coef=KL, **single), kl_coef=KL, note=off),
         whole("opo", "verl", "opo, gpg", _verl("opo", "gpg"), flavours=ALL),
@@ -296,6 +298,7 @@ def with_openrlhf() -> list[Comparison]:
     sampled: Settings = {"groups": lambda batch: openrlhf.kept(verdicts(batch), 0.0, 1.0), "shaping": overlong}
     float_kl: Settings = {"tolerance": FLOAT32, "note": "Its KL is in float32."}
     penalised = dict(kl_coef=KL, flavours=[PLAIN], **float_kl)
+    population_gae = ADVANTAGES["whitened_gae"].using(correction=0, eps=0.0, floor=1e-8)
     return [
         whole("grpo", "OpenRLHF", "group_norm, seq-mean-token-mean", _openrlhf("group_norm", token_level_loss=False),
               **std, **rows, note=no_kl),
@@ -317,6 +320,8 @@ def with_openrlhf() -> list[Comparison]:
               _openrlhf("group_norm", policy_loss_type="gspo", clip_eps_low=3e-4, clip_eps_high=4e-4), **std, **rows),
         whole("rloo_openrlhf", "OpenRLHF", "rloo, k1 in the reward", _openrlhf("rloo", reward_kl=KL), **penalised),
         whole("reinforce_pp_openrlhf", "OpenRLHF", "reinforce, k1 in the reward", _openrlhf("reinforce", reward_kl=KL),
+              **penalised),
+        whole("ppo", "OpenRLHF", "gae, k1 in the reward", _openrlhf("gae", reward_kl=KL), advantage=population_gae,
               **penalised),
         whole("reinforce_pp_baseline_openrlhf", "OpenRLHF", "reinforce_baseline, k1 in the reward",
               _openrlhf("reinforce_baseline", reward_kl=KL), **penalised),

@@ -126,6 +126,6 @@ def test_rewards_by_token_are_part_of_the_reward() -> None:
     assert torch.equal(filled.require("token_rewards"), values)
 
 
-def test_every_field_that_a_shipped_part_needs_has_a_provider_but_for_those_of_a_task_or_a_critic() -> None:
+def test_every_field_that_a_shipped_part_needs_has_a_provider_but_for_those_of_a_task() -> None:
     filled = {part.options["fills"] for part in PROVIDERS.values()}
-    assert filled == {"greedy_rewards", "ref_logps", "sum_squared_probs"}
+    assert filled == {"greedy_rewards", "ref_logps", "sum_squared_probs", "values"}

@@ -34,6 +34,7 @@ CASES = {
     # a KL that starts at 0 has gradients of pure rounding at first, which Adam makes as large as any others
     "reference": ["train.variant = @grpo()", "grpo.kl_coef = 0.1", "adamw.learning_rate = 3e-6"],
     "prepared_on_all_rows": ["train.variant = @clip_cov()"],
+    "critic": ["train.variant = @ppo()", "critic.learning_rate = 1e-5"],
     "adapters": ["train.variant = @grpo()", "grpo.kl_coef = 0.1", "policy.lora_rank = 4"],
 }
 SHARDED = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}

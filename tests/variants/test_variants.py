@@ -310,7 +310,7 @@ def test_dapo_takes_its_own_clip_range(tiny: Policy, sampled: tuple[Batch, Tenso
 
 BASELINE_FROM_ELSEWHERE = (
     "reinforce", "remax", "remax_verl", "remax_authors", "optimal_token", "reinforce_pp", "reinforce_pp_baseline",
-    "reinforce_pp_openrlhf", "reinforce_pp_baseline_openrlhf", "gdpo_verl",
+    "reinforce_pp_openrlhf", "reinforce_pp_baseline_openrlhf", "gdpo_verl", "ppo",
 )  # fmt: skip
 """Variants in which a group without spread does teach something: its baseline, or the whitening's, is not its own."""
 
@@ -335,7 +335,10 @@ def test_a_group_without_spread_teaches_nothing_where_the_baseline_is_its_own(na
 @pytest.mark.parametrize("name", [n for n in BASELINE_FROM_ELSEWHERE if n != "optimal_token"])
 def test_in_these_it_does(name: str) -> None:
     rewards = torch.tensor([[0.7, 0.7], [0.0, 1.0]])
-    batch = Batch.of(rewards, lengths=[[1, 1], [1, 3]], greedy_rewards=[0.0, 0.0], reward_parts=rewards[..., None])
+    batch = Batch.of(
+        rewards, lengths=[[1, 1], [1, 3]], greedy_rewards=[0.0, 0.0], reward_parts=rewards[..., None],
+        values=torch.zeros(2, 2, 3),
+    )  # fmt: skip
     assert advantages_of(name, batch)[0, :, 0].ne(0).all()
 
 

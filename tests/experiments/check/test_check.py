@@ -367,6 +367,45 @@ def kl_says_what_it_has_not(logps: Tensor, ref_logps: Tensor) -> Tensor:
     return logps - ref_logps
 
 
+# value losses
+
+
+@breaks("value_loss", "shape and numbers", "must return")
+def mean_of_the_row(values: Tensor, returns: Tensor) -> Tensor:
+    return (values - returns).square().mean(-1)
+
+
+@breaks("value_loss", "least where the value is the return", "off it")
+def away_from_the_return(values: Tensor, returns: Tensor) -> Tensor:
+    return -(values - returns).square()
+
+
+@breaks("value_loss", "points to the return", "gradients")
+def towards_the_old_value(values: Tensor, returns: Tensor, old_values: Tensor) -> Tensor:
+    return (values - returns).square() + 3 * (values - old_values).square()
+
+
+@breaks("value_loss", "tokens apart", "NaN at")
+def minus_the_mean_error(values: Tensor, returns: Tensor) -> Tensor:
+    errors = values - returns
+    return (errors - errors.mean(-1, keepdim=True)).square() + errors.square()
+
+
+@breaks("value_loss", "same input, same output", "second call")
+def noisy_square(values: Tensor, returns: Tensor) -> Tensor:
+    return (values - returns).square() * torch.rand(values.shape)
+
+
+@breaks("value_loss", "inputs left alone", "returns was changed in place")
+def adds_in_place(values: Tensor, returns: Tensor) -> Tensor:
+    return (values + returns.neg_()).square()
+
+
+@breaks("value_loss", "axes", "missing", axes={"value loss": "{missing}"})
+def value_loss_says_what_it_has_not(values: Tensor, returns: Tensor) -> Tensor:
+    return (values - returns).square()
+
+
 # corrections
 
 
