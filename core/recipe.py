@@ -66,6 +66,7 @@ class Recipe:
     evaluation: EvaluationSettings
     steps: int
     token_budget: int | None
+    seconds_budget: float | None
     prompts: int
     group_size: int
     max_tokens: int
@@ -119,6 +120,7 @@ def train(
     reward_weights: Sequence[float] | None = None,
     steps: int = 40,
     token_budget: int | None = None,
+    seconds_budget: float | None = None,
     prompts: int = 16,
     group_size: int = 8,
     max_tokens: int = 56,
@@ -140,6 +142,7 @@ def train(
     are not the trainer's. `rewards` replaces the task's own. `stored_groups`: groups per step whose responses are kept
     on disk. `token_budget`: a run ends before the step that would sample more tokens in training than this
     (discarded groups and greedy responses count), at the latest after `steps`; learning-rate schedules go by `steps`.
+    `seconds_budget`: a run ends after the step that brings it to so many seconds of training, evaluation apart.
     """
     chosen = tuple(as_part(r, "reward", "train.rewards") for r in rewards) if rewards is not None else task.rewards
     weights = tuple(float(w) for w in reward_weights) if reward_weights is not None else (1.0,) * len(chosen)
@@ -160,6 +163,10 @@ def train(
     for name, value in positive.items():
         if value < 1:
             raise GrpoLabError(f"train.{name} = {value}: must be at least 1")
+    if seconds_budget is not None and (token_budget is not None or seconds_budget <= 0):
+        raise GrpoLabError(
+            f"train.seconds_budget = {seconds_budget}: must be positive, and train.token_budget not bound beside it"
+        )
     if temperature <= 0:
         raise GrpoLabError(
             f"train.temperature = {temperature}: must be positive (training samples; it is never greedy)"
@@ -181,7 +188,8 @@ def train(
         variant=variant.resolved(), task=task, policy=policy(), generator=generator, source=source,
         rewards=tuple(part.resolved() for part in chosen), reward_weights=weights,
         optimizer=adamw(), evaluation=evaluation(),
-        steps=steps, token_budget=token_budget, prompts=prompts, group_size=group_size, max_tokens=max_tokens,
+        steps=steps, token_budget=token_budget, seconds_budget=seconds_budget, prompts=prompts, group_size=group_size,
+        max_tokens=max_tokens,
         temperature=temperature, epochs=epochs, minibatches=minibatches, micro_tokens=micro_tokens, threads=threads,
         checkpoint_every=checkpoint_every, stored_groups=stored_groups, providers=_providers(variant),
     )  # fmt: skip

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import torch
 from accelerate import Accelerator
@@ -25,6 +25,10 @@ Backward: TypeAlias = Callable[[Tensor], None]
 """Adds the gradient of a micro-batch's loss to what the policy's optimizer step will follow."""
 
 
+COUNTED: Final = ("grader_log", "failed_updates", "seconds", "sampled_tokens", "kl_coef")
+"""What a run that goes on must know of the one before."""
+
+
 @dataclass
 class Run:
     """What the phases of one run share: its recipe, seed and policy, and what it has counted so far."""
@@ -38,6 +42,8 @@ class Run:
     """Updates in a row, up to now, whose gradient was not finite."""
     learners: list[Callable[[Batch, Backward], Mapping[str, float]]] = field(default_factory=list)
     """What else learns from the rows of every optimizer step of the policy's; each says what is to be logged."""
+    seconds: float = 0.0
+    """Spent on training so far, evaluation apart."""
     sampled_tokens: int = 0
     """Every token generated for training so far: discarded groups and greedy baselines included, evaluation not."""
 
@@ -52,7 +58,7 @@ class Run:
 
     def state_dict(self) -> dict[str, Any]:
         """What it has counted and adapted."""
-        return {name: getattr(self, name) for name in ("grader_log", "failed_updates", "sampled_tokens", "kl_coef")}
+        return {name: getattr(self, name) for name in COUNTED}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""

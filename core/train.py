@@ -174,8 +174,11 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch, accelerator
         }
         if batch is not None and advantages is not None and recipe.stored_groups:
             store.write_rollout(step, rollout_record(current, batch, advantages))
+        current.seconds = gather([current.seconds + sum(clock.seconds.values())])[0]  # all ranks go by one clock
+        out_of_time = recipe.seconds_budget is not None and current.seconds >= recipe.seconds_budget
+        is_last = out_of_time or step == recipe.steps
         with clock("evaluate"):
-            evaluations = evaluate(current, step)
+            evaluations = evaluate(current, step, last=is_last)
         for evaluation in evaluations:
             store.write_evaluation(evaluation)
         record["evaluation"] = {e["split"]: e["summary"]["accuracy"] for e in evaluations}
@@ -189,7 +192,7 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch, accelerator
             interrupted = stop
         if any(gather([interrupted is not None])):
             interrupted = interrupted or Interrupted()
-        if step == recipe.steps:
+        if is_last:
             break  # done: asked to stop or not
         if interrupted or step % recipe.checkpoint_every == 0:
             saved = {

@@ -94,7 +94,8 @@ def compare(
 
     `metric` is SUITE/SUMMARY of the evaluations, reduced by `scalar` to `final`, the mean of the last evaluations of a
     run, or to `auc`, its mean over the whole budget. `axis` says at equal what: `sampled_tokens` (the default where
-    `train.token_budget` is bound) or `steps`. `margin` is the smallest effect of interest, in the metric's unit.
+    `train.token_budget` is bound), `seconds` (where `train.seconds_budget` is) or `steps`. `margin` is the smallest
+    effect of interest, in the metric's unit.
     `family` is `baseline` (every arm against it) or `all` pairs. `failures`: a run that fails of the method's doing
     keeps the worse of `floor` and its score before training (`worst`), or its seed leaves every arm (`intersect`).
     `threshold`: also report the budget at which the metric reaches it. `tuned`: the tuned.json that gives each arm its
@@ -121,7 +122,7 @@ def compare(
     choices = {
         "family": (family, ("baseline", "all")),
         "scalar": (scalar, tuple(SCALARS)),
-        "axis": (axis or "steps", ("sampled_tokens", "steps")),
+        "axis": (axis or "steps", ("sampled_tokens", "seconds", "steps")),
         "failures": (failures, POLICIES),
         "questions": (questions, ("fixed", "population")),
     }

@@ -30,6 +30,8 @@ from experiments.tune.tuned import PARAMETER, tuned_rates
 CONFIGS: Final = Path(__file__).parent / "configs"
 LEAST_EVALUATIONS: Final = 3
 """After step 0: the final score is a mean over the last three evaluations or more, none of them of the base model."""
+BUDGETS: Final = {"sampled_tokens": "token_budget", "seconds": "seconds_budget", "steps": "steps"}
+"""What an axis's budget is called in a recipe."""
 DECLARING: Final = ("compare", "ablate", "tune", "claim")
 """Settings that declare a study; they are no part of a run's config or identity."""
 OURS: Final = ("core", "estimators", "variants", "experiments")
@@ -56,7 +58,7 @@ class Study:
         s, recipe = self.settings, next(iter(self.recipes.values()))
         return {
             "metric": s.metric, "scalar": s.scalar, "axis": self.axis,
-            "budget": recipe.steps if self.axis == "steps" else recipe.token_budget, "baseline": s.baseline,
+            "budget": getattr(recipe, BUDGETS[self.axis]), "baseline": s.baseline,
             "family": s.family, "alpha": s.alpha, "margin": s.margin, "margin_declared": s.margin_declared,
             "failures": s.failures, "floor": s.floor, "threshold": s.threshold, "seeds": list(self.seeds),
             "questions": s.questions, "race": s.race, "looks": s.looks, "claim": asdict(s.claim) if s.claim else None,
@@ -69,8 +71,9 @@ class Study:
     @property
     def axis(self) -> str:
         """What the budget is counted in; bound, or what the runs are ended by."""
-        by_tokens = next(iter(self.recipes.values())).token_budget is not None
-        return self.settings.axis or ("sampled_tokens" if by_tokens else "steps")
+        recipe = next(iter(self.recipes.values()))
+        bound = (axis for axis, name in BUDGETS.items() if axis != "steps" and getattr(recipe, name) is not None)
+        return self.settings.axis or next(bound, "steps")
 
     @property
     def hash(self) -> str:
@@ -221,18 +224,21 @@ def _arms(ablation: Ablation | None) -> dict[str, Any]:
 
 def _check(settings: StudySettings, recipes: Mapping[str, Recipe]) -> None:
     """Refuse what would show only after the runs: budgets, models, suites, too few evaluations, arms that are one."""
-    for name in ("steps", "token_budget"):
+    for name in BUDGETS.values():
         if len({getattr(recipe, name) for recipe in recipes.values()}) > 1:
             raise GrpoLabError(f"the arms differ in train.{name}: the budget must be the same for all")
-    bound = next(iter(recipes.values())).token_budget
-    if settings.axis == "sampled_tokens" and bound is None:
+    recipe = next(iter(recipes.values()))
+    if settings.axis and getattr(recipe, BUDGETS[settings.axis]) is None:
         raise GrpoLabError(
-            "compare.axis = 'sampled_tokens' needs the budget that runs are to spend: bind train.token_budget"
+            f"compare.axis = '{settings.axis}' needs the budget that runs are to spend: bind "
+            f"train.{BUDGETS[settings.axis]}"
         )
-    if settings.axis == "steps" and bound is not None:
-        raise GrpoLabError(
-            "compare.axis = 'steps', but train.token_budget ends the runs at different steps: remove one of them"
-        )
+    for axis, name in BUDGETS.items():
+        if settings.axis not in (None, axis) and axis != "steps" and getattr(recipe, name) is not None:
+            raise GrpoLabError(
+                f"compare.axis = '{settings.axis}', but train.{name} ends the runs at different steps: remove one of "
+                "them"
+            )
     suite = settings.metric.split("/")[0]
     for label, recipe in recipes.items():
         locate(recipe.policy.model)

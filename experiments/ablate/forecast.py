@@ -60,19 +60,25 @@ class Pace:
 
         The number of rounds that a filter needs, and lengths that change with max_tokens, are taken as measured.
         """
-        steps, passes = self.steps(recipe), recipe.epochs / self.recipe.epochs
+        steps = self.steps(recipe)
         tests = sum(len(suites_at(recipe, step, last=step == steps)) for step in range(steps + 1))
-        return self.start + steps * self.more(recipe) * (self.sample + passes * self.update) + tests * self.suite
+        return self.start + steps * self.of_step(recipe) + tests * self.suite
 
     def sampled(self, recipe: Recipe) -> float:
         """Tokens sampled for training in a run of `recipe`."""
         return self.steps(recipe) * self.more(recipe) * self.tokens
 
     def steps(self, recipe: Recipe) -> int:
-        """Steps that a run of `recipe` makes: all, or as many as its token budget pays for."""
+        """Steps that a run of `recipe` makes: all, or as many as its budget pays for."""
+        if recipe.seconds_budget is not None:
+            return min(recipe.steps, math.ceil(recipe.seconds_budget / self.of_step(recipe)))
         if recipe.token_budget is None:
             return recipe.steps
         return min(recipe.steps, math.ceil(recipe.token_budget / (self.more(recipe) * self.tokens)))
+
+    def of_step(self, recipe: Recipe) -> float:
+        """Seconds of a step of `recipe`, evaluation apart."""
+        return self.more(recipe) * (self.sample + recipe.epochs / self.recipe.epochs * self.update)
 
     def more(self, recipe: Recipe) -> float:
         """How many times as many responses a step of `recipe` samples."""

@@ -30,6 +30,8 @@ def test_defaults() -> None:
 def test_a_token_budget_makes_tokens_the_axis() -> None:
     declared = study("train.token_budget = 50000").declaration
     assert (declared["axis"], declared["budget"]) == ("sampled_tokens", 50000)
+    timed = study("train.seconds_budget = 90.0").declaration
+    assert (timed["axis"], timed["budget"]) == ("seconds", 90.0)
 
 
 def test_everything_declared_is_hashed() -> None:
@@ -59,7 +61,10 @@ def test_a_claim_is_declared() -> None:
         (["compare.scalar = 'best'"], "compare.scalar = 'best': must be 'final' or 'auc'"),
         (["compare.failures = 'drop'"], "compare.failures = 'drop': must be 'worst' or 'intersect'"),
         (["compare.family = 'each'"], "compare.family = 'each': must be 'baseline' or 'all'"),
-        (["compare.axis = 'seconds'"], "compare.axis = 'seconds': must be 'sampled_tokens' or 'steps'"),
+        (["compare.axis = 'seconds'"], "that runs are to spend: bind train.seconds_budget"),
+        (["compare.axis = 'hours'"], "compare.axis = 'hours': must be 'sampled_tokens' or 'seconds' or 'steps'"),
+        (["compare.axis = 'steps'", "train.seconds_budget = 9.0"], "ends the runs at different steps"),
+        (["train.seconds_budget = 9.0", "train.token_budget = 9"], "train.seconds_budget = 9.0: must be positive"),
         (["compare.questions = 'all'"], "compare.questions = 'all': must be 'fixed' or 'population'"),
         (["compare.questions = 'population'", "compare.scalar = 'auc'"], "takes compare.scalar = 'final'"),
         (["compare.axis = 'sampled_tokens'"], "needs the budget that runs are to spend: bind train.token_budget"),

@@ -121,6 +121,24 @@ def test_a_token_budget_ends_the_run_before_the_step_that_would_exceed_it(tmp_pa
         run(tmp_path / "none", "train.token_budget = 5")
 
 
+def test_a_seconds_budget_ends_the_run_after_the_step_that_spends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that says one second for each reading: two a phase, five phases but for the evaluation."""
+    ticks = iter(range(10**6))
+    monkeypatch.setattr("core.train.time.perf_counter", lambda: float(next(ticks)))
+    whole = run(tmp_path / "whole")
+    of_step = sum(v for k, v in json.loads((whole / "metrics.jsonl").read_text().splitlines()[0])["seconds"].items()
+                  if k != "evaluate")  # fmt: skip
+    assert of_step == 3.0
+    for budget, steps in ((3.0, 1), (3.5, 2), (100.0, 4)):
+        folder = run(tmp_path / str(budget), f"train.seconds_budget = {budget}")
+        assert (manifest(folder)["status"], manifest(folder)["steps"]) == ("finished", steps)
+        for ours, theirs in zip(lines(folder), lines(whole)[:steps], strict=True):
+            assert ours | {"evaluation": {}} == theirs | {"evaluation": {}}
+        assert (folder / "eval" / "test_long" / f"step={steps:06d}.json").is_file()
+
+
 def test_a_failed_run_says_whether_the_machine_or_the_method_failed(
     tmp_path: Path, graders: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
