@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -23,6 +24,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--processes", type=int, default=1, metavar="N",
                         help="processes that share a run's responses (default: 1)")  # fmt: skip
     parser.add_argument("--shard", action="store_true", help="spread weights and optimizer state over the processes")
+    parser.add_argument("--variants", metavar="LIST", help="these side by side, e.g. ppo,grpo,remax,rloo,dpo")
+    parser.add_argument("--sizes", metavar="LIST",
+                        help="with --variants, of models of these sizes: policy=7B,critic=7B,reward=2B")  # fmt: skip
     parser.add_argument("--measure", action="store_true", help="run two steps in a process of their own and compare")
     parser.add_argument("--json", action="store_true", help="print bytes as JSON")
 
@@ -38,6 +42,10 @@ def run_memory(options: argparse.Namespace) -> int:
         raise GrpoLabError(f"--processes {options.processes}: must be at least 1")
     if options.measure and (options.processes > 1 or options.shard):
         raise GrpoLabError("--measure runs one process: leave --processes and --shard out")
+    if options.sizes and not options.variants:
+        raise GrpoLabError("--sizes is a table of variants: name them with --variants, e.g. ppo,grpo")
+    if options.variants:
+        return show_sizes(options) if options.sizes else show_variants(options)
     files = [find_config(file) for file in options.config or ["embedded"]]
     with registry.config(files, options.bind, include_from=[CONFIGS]):
         recipe = build("train")
@@ -60,6 +68,66 @@ def run_memory(options: argparse.Namespace) -> int:
             f"train.max_tokens is {recipe.max_tokens})", highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
     return 0
+
+
+def show_variants(options: argparse.Namespace) -> int:
+    """Several variants side by side, each under the same configuration."""
+    import core.registry as registry
+    from experiments.memory.forecast import forecast
+    from experiments.memory.measure import measure
+    from experiments.memory.methods import counted, forecasts_table
+    from experiments.study import CONFIGS, DECLARING, build, find_config, run_text
+
+    files = [find_config(file) for file in options.config or ["embedded"]]
+    names = variants_of(options)
+    rows, keys, used = {}, set(), set()
+    for name in names:
+        with registry.config(files, [*options.bind, f"train.variant = @{name}()"], include_from=[CONFIGS]):
+            recipe = build("train")
+            found = forecast(recipe, processes=options.processes, sharded=options.shard)
+            rows[name] = (recipe, found, measure(run_text()) if options.measure else None)
+            keys |= {k for k in registry.bindings_in_force() if k[0].removeprefix("settings.") not in DECLARING}
+            used |= registry.bindings_used()
+    registry.refuse_unused(sorted(keys), used, [part for recipe, *_ in rows.values() for part in recipe.parts], names)
+    if options.json:
+        print(json.dumps({
+            name: _as_json(found) | {"equivalents": counted(found, recipe).equivalents}
+            | ({"measured": measured.peak, "seconds": measured.seconds} if measured else {})
+            for name, (recipe, found, measured) in rows.items()
+        }, indent=1))  # fmt: skip
+    else:
+        Console().print(forecasts_table(rows))
+    return 0
+
+
+def show_sizes(options: argparse.Namespace) -> int:
+    """Several variants side by side, for models of given sizes."""
+    import core.registry as registry
+    from experiments.memory.methods import models_of, read_sizes, sizes_table
+
+    if options.config or options.measure or options.shard or options.processes > 1:
+        raise GrpoLabError(
+            "--sizes is arithmetic on parameters: leave --config, --measure, --processes and --shard out"
+        )
+    sizes, names = read_sizes(options.sizes), variants_of(options)
+    with registry.config(bindings=options.bind):
+        variants = {name: registry.VARIANTS[name]().resolved() for name in names}
+        models = {name: models_of(variant, sizes) for name, variant in variants.items()}
+        parts = [part for variant in variants.values() for part in variant.parts]
+        registry.refuse_unused(sorted(registry.bindings_in_force()), registry.bindings_used(), parts, names)
+    if options.json:
+        rows = {n: asdict(m) | {"equivalents": m.equivalents, "bytes": m.bytes} for n, m in models.items()}
+        print(json.dumps(rows, indent=1))
+    else:
+        Console().print(sizes_table(models))
+    return 0
+
+
+def variants_of(options: argparse.Namespace) -> list[str]:
+    """The names given by --variants, each registered."""
+    import core.registry as registry
+
+    return [registry.VARIANTS[name.strip()].name for name in options.variants.split(",")]
 
 
 def memory_table(found: "Forecast") -> "Table":

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from core.adapters import LoraSettings
 from core.generation.native import Native
-from core.policy import DTYPES, Policy, locate
+from core.policy import DTYPES, Policy, PolicySettings, locate
 from core.randomness import key
 from core.recipe import Recipe
 from experiments.memory.activations import (
@@ -69,6 +69,8 @@ class Forecast:
     """Parameters of the policy, adapters included."""
     trainable: int
     prompts: Prompts
+    critic: int = 0
+    """Parameters of a critic beside it that are trained."""
 
     @property
     def parts(self) -> Mapping[str, Mapping[str, int]]:
@@ -108,14 +110,37 @@ def forecast(recipe: Recipe, *, processes: int = 1, sharded: bool = False) -> Fo
     Raises `GrpoLabError` when the model's configuration or the task's problems cannot be read.
     """
     model = meta_model(recipe.policy)
-    run = _Run(recipe, read_architecture(model), measure_prompts(recipe, model), processes, sharded)
+    run = _Run(recipe, read_architecture(model), critic_of(recipe), measure_prompts(recipe, model), processes, sharded)
     moments = list(run.moments())
     phases = dict.fromkeys(moment.phase for moment in moments)
     largest = {
         phase: max((m for m in moments if m.phase == phase), key=lambda moment: moment.bytes) for phase in phases
     }
     counts = run.counts
-    return Forecast(largest, counts.total, counts.trainable, run.prompts)
+    return Forecast(largest, counts.total, counts.trainable, run.prompts, run.critic.trainable if run.critic else 0)
+
+
+@dataclass(frozen=True)
+class CriticSize:
+    """A critic's transformer; its head is too small to count."""
+
+    architecture: Architecture
+    parameters: int
+    trainable: int
+
+
+def critic_of(recipe: Recipe) -> CriticSize | None:
+    """The transformer that a recipe trains to foretell rewards; None where there is none beside the policy's."""
+    settings = next((p.set_values for p in recipe.providers if p.options["fills"] == "values"), {})
+    if settings.get("trunk") != "own":
+        return None
+    other = settings["model"]
+    lora = recipe.policy.lora if other is None else None
+    a = read_architecture(meta_model(PolicySettings(other or recipe.policy.model)))
+    # an output layer of its own is neither copied nor asked for
+    without_output = a.parameters - (0 if a.tied else a.embedding)
+    adapters = a.adapter_parameters(lora.rank, lora.targets) if lora else 0
+    return CriticSize(a, without_output + adapters, adapters or without_output)
 
 
 def measure_prompts(recipe: Recipe, model: PreTrainedModel) -> Prompts:
@@ -137,8 +162,11 @@ def measure_prompts(recipe: Recipe, model: PreTrainedModel) -> Prompts:
 class _Run:
     """The arithmetic of one run."""
 
-    def __init__(self, recipe: Recipe, a: Architecture, prompts: Prompts, processes: int, sharded: bool) -> None:
-        self.recipe, self.a, self.prompts = recipe, a, prompts
+    def __init__(
+        self, recipe: Recipe, a: Architecture, critic: CriticSize | None, prompts: Prompts, processes: int,
+        sharded: bool,
+    ) -> None:  # fmt: skip
+        self.recipe, self.a, self.critic, self.prompts = recipe, a, critic, prompts
         self._processes, self._sharded = processes, sharded
         self._b = DTYPES[recipe.policy.dtype].itemsize
         self._adapters = recipe.policy.lora
@@ -172,6 +200,11 @@ class _Run:
             "optimizer state": 2 * FLOAT * counts.trainable,
             "reference": self.a.parameters * width if has_reference else 0,
         }
+        if self.critic:
+            # masters of what is kept in less; adapters are float32 themselves
+            each = b + 2 * FLOAT + (FLOAT if b < FLOAT and self._adapters is None else 0)
+            still = self.critic.parameters - self.critic.trainable
+            held["critic and its optimizer"] = still * b + self.critic.trainable * each
         return {purpose: -(-count // self._shards) for purpose, count in held.items()}
 
     def _sampling(self, prompts: int, samples: int, temperature: float) -> Iterator[Moment]:
@@ -228,7 +261,26 @@ class _Run:
             "train", "backward through the layers",
             {**held, "gradients": before + head, "activations": activations + inside},
         )  # fmt: skip
-        yield Moment("train", "the last gradients", {**held, "gradients": self._last_gradients(gradients, several)})
+        last = self._last_gradients(gradients, several)
+        yield Moment("train", "the last gradients", {**held, "gradients": last})
+        if self.critic:
+            yield from self._critic_batch(self.critic, p, {**held, "gradients": gradients}, several=several)
+
+    def _critic_batch(self, critic: CriticSize, p: Pass, held: dict[str, int], *, several: bool) -> Iterator[Moment]:
+        """The critic's backward pass of one micro-batch, while the policy's gradients wait for their step."""
+        a, b, adapters = critic.architecture, self._b, self._adapters
+        of_policy = held.pop("gradients")
+        gradients = FLOAT * critic.trainable
+        layer = saved_by_layer(a, p, b, adapters)
+        checkpointed = bool(self.recipe.policy.gradient_checkpointing)
+        per_layer = p.tokens * a.hidden * b if checkpointed else layer
+        activations = a.layers * per_layer + saved_beside_layers(a, p, b, adapters)
+        inside = layer * (2 if checkpointed else 1)
+        before = gradients if several else 0
+        yield Moment("train", "backward through the critic",
+                     {**held, "gradients": of_policy + before, "activations": activations + inside})  # fmt: skip
+        adding = FLOAT * a.embedding if several and adapters is None else 0
+        yield Moment("train", "the critic's last gradients", {**held, "gradients": of_policy + gradients + adding})
 
     def _last_gradients(self, gradients: int, several: bool) -> int:
         """Gradients at the end of a backward pass, summed in float32; below it, the new ones come on top."""
