@@ -37,6 +37,10 @@ SMALL = (
 )  # fmt: skip
 MOMENTARY = ("seconds", "command", "git", "seal", "files")
 STATEFUL = ("grpo.advantage = @running_baseline", "grpo.kl_coef = 0.5", "reference.every = 2", "reference.share = 0.6")
+CRITIC = (
+    "train.variant = @ppo()", "ppo.kl_coef = 0.5", "ppo.kl_target = 0.1", "ppo.kl_horizon = 50",
+    "critic.learning_rate = 0.01", "reference.every = 2",
+)  # fmt: skip
 
 
 def ignore(record: Mapping[str, Any]) -> None:
@@ -130,9 +134,12 @@ def photograph(folder: Path, album: Path) -> None:
     sys.addaudithook(hook)
 
 
-def test_a_run_killed_at_any_instant_ends_like_one_that_was_not(tmp_path: Path, tiny_folder: Path) -> None:
+@pytest.mark.parametrize("stateful", [STATEFUL, CRITIC], ids=["running baseline", "critic"])
+def test_a_run_killed_at_any_instant_ends_like_one_that_was_not(
+    tmp_path: Path, tiny_folder: Path, stateful: tuple[str, ...]
+) -> None:
     """A kill between any two changes of its folder, and within its writes; then the same run again."""
-    bindings = (*SMALL, *STATEFUL, "train.steps = 3", "evaluation.every = 2", f"policy.model = '{tiny_folder}'")
+    bindings = (*SMALL, *stateful, "train.steps = 3", "evaluation.every = 2", f"policy.model = '{tiny_folder}'")
     with config([CONFIGS / "embedded.gin"], bindings):
         recipe = build("train")
 
