@@ -151,7 +151,7 @@ def token_loss(
     result = objective(**asked)
     result = result if isinstance(result, TokenLoss) else TokenLoss(result)
     check_shape(objective, result.loss, asked["logps"].shape)
-    loss = result.loss.view(mask.shape)
+    loss = result.loss.reshape(mask.shape)  # one number for a group may stand on its tokens by expand()
     info = {name: x.reshape(mask.shape) for name, x in result.info.items()}
     if variant.correction is not None:
         factors = variant.correction(tensors["old_logps"], tensors["behaviour_logps"], mask).detach()

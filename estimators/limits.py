@@ -19,5 +19,6 @@ LIMITS: Final[Mapping[str, tuple[float, float]]] = MappingProxyType({
     "tau_positive": POSITIVE, "tau_negative": POSITIVE, "k_positive": NOT_NEGATIVE, "k_negative": NOT_NEGATIVE,
     "lambda_positive": NOT_NEGATIVE, "lambda_negative": NOT_NEGATIVE, "max_token_log_ratio": POSITIVE,
     "min_weight": POSITIVE, "max_log_weight": POSITIVE, "max_log_ratio": POSITIVE, "max_value": POSITIVE,
+    "label_smoothing": (0.0, 0.5),
 })  # fmt: skip
 """Smallest and largest value allowed, both included."""

@@ -201,6 +201,21 @@ def best_minus_second_std(batch: Batch, *, eps: float = 1e-6, correction: int = 
     return (_lead_of_the_best(batch) / (std + eps)).masked_fill(batch.no_spread[:, None], 0.0).to(batch.rewards)
 
 
+@advantage(axes={"baseline": "none: 1 for the best of the group, -1 for the worst", "std": "none"})
+def best_against_worst(batch: Batch) -> Tensor:
+    """The best response of a group is preferred to the worst; the others say nothing.
+
+        A_i = [r_i = max(r)] - [r_i = min(r)]
+
+    Returns [P, G]: 1, 0 or -1; 0 in a group without spread. Responses that tie for best, or for worst, all count as
+    such: which of them was drawn first means nothing. A preference for objectives on pairs, which read its sign. With
+    G = 2, the pair of online DPO (Guo et al. 2024, arXiv:2402.04792).
+    """
+    rewards = batch.rewards
+    best, worst = rewards == rewards.amax(1, keepdim=True), rewards == rewards.amin(1, keepdim=True)
+    return best.to(rewards) - worst.to(rewards)
+
+
 @advantage(min_group=1, axes={"baseline": "none", "std": "none"})
 def no_baseline(batch: Batch) -> Tensor:
     """The reward itself.

@@ -2,9 +2,10 @@
 
 Notation: `d = logps - old_logps`, `q = exp(d)` the token's probability ratio, `A` the advantage, `sg` stop-gradient,
 `m` the mask, `n` a row's counted tokens. What is handed in is 0 outside the mask.
+Objectives on groups see and return [P, G, T].
 """
 
-from estimators.objectives import covariance, divergence, sequence, token
+from estimators.objectives import covariance, divergence, preference, sequence, token
 from estimators.objectives.token import clip, policy_gradient
 
-__all__ = ["clip", "covariance", "divergence", "policy_gradient", "sequence", "token"]
+__all__ = ["clip", "covariance", "divergence", "policy_gradient", "preference", "sequence", "token"]

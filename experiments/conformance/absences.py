@@ -29,6 +29,7 @@ ABSENT: Final[Mapping[str, tuple[Reference, ...]]] = MappingProxyType({
     "group_mean_nonzero_scaled": ONLY_VERL,
     "best_minus_second": ONLY_VERL,
     "best_minus_second_std": ONLY_VERL,
+    "best_against_worst": ALL,
     "per_reward_std": ("OpenRLHF",),
     "per_reward_std_whitened": ONLY_VERL,
     "process_mean_std": ALL,
@@ -56,6 +57,9 @@ ABSENT: Final[Mapping[str, tuple[Reference, ...]]] = MappingProxyType({
     "dppo_tv_mask": ONLY_VERL,
     "dppo_kl_mask": ONLY_VERL,
     "dro_quadratic": ONLY_VERL,
+    "dpo_sigmoid": ("verl",),
+    "ipo_square": ("verl",),
+    "kto_value": ONLY_TRL,
     # aggregators
     "token_sum": ONLY_VERL,
     "seq_mean_token_sum": ("OpenRLHF",),
@@ -105,4 +109,7 @@ ABSENT: Final[Mapping[str, tuple[Reference, ...]]] = MappingProxyType({
     "gdpo": ("OpenRLHF",),
     "optimal_token": ONLY_VERL,
     "grpo_process": ALL,
+    "dpo": ("verl",),
+    "ipo": ("verl",),
+    "kto": ONLY_TRL,
 })  # fmt: skip

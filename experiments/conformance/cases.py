@@ -19,7 +19,7 @@ class Flavour:
     `holes`: tokens inside a response that do not count. `extreme`: a few log-ratios beyond 20 in size. `empty`: rows
     without a counted token. `several`: three rewards per response, weighted. `close`: a reference policy within 2 nats
     of the present one at every token, for estimators that a library clamps further out. `faint`: rewards and values of
-    the order of 0.0001, at which what is added to a standard deviation shows.
+    the order of 0.0001, at which what is added to a standard deviation shows. `two`: groups of two.
     """
 
     holes: bool = False
@@ -28,6 +28,7 @@ class Flavour:
     several: bool = False
     close: bool = False
     faint: bool = False
+    two: bool = False
 
 
 PLAIN: Final = Flavour()
@@ -38,6 +39,7 @@ SEVERAL: Final = Flavour(several=True)
 CLOSE: Final = Flavour(close=True)
 FAINT: Final = Flavour(faint=True)
 FAINT_SEVERAL: Final = Flavour(faint=True, several=True)
+TWO: Final = Flavour(two=True)
 
 SEEDS: Final = 4
 """Cases per flavour: rewards of even seeds are 0 or 1, those of odd seeds are continuous."""
@@ -65,7 +67,7 @@ class Case:
 def make_case(seed: int, flavour: Flavour) -> Case:
     """The case of this seed and flavour, always the same."""
     draw = torch.Generator().manual_seed(seed)
-    P, G, T = 6 + seed % 3, 4 + 2 * (seed % 3), 20 + 5 * (seed % 5)
+    P, G, T = 6 + seed % 3, 2 if flavour.two else 4 + 2 * (seed % 3), 20 + 5 * (seed % 5)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=draw, dtype=torch.float64)
@@ -124,6 +126,29 @@ def make_case(seed: int, flavour: Flavour) -> Case:
         reward_weights=REWARD_WEIGHTS[: parts.shape[-1]],
     )  # fmt: skip
     return Case(batch, logps, seed)
+
+
+def best_and_worst(batch: Batch) -> Tensor:
+    """[B]: 1 for each response with its group's largest reward, -1 for the smallest; 0 where all are the same."""
+    sides = []
+    for group in batch.rewards.tolist():
+        sides += [float((r == max(group)) - (r == min(group))) for r in group]
+    return torch.tensor(sides, dtype=torch.float64)
+
+
+def pairs(batch: Batch, sides: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Rows on the side above 0 and rows below, pair by pair, of each group that has any; rows without a token have no
+    side.
+    """
+    given = torch.where(batch.rows("mask").any(-1), sides, 0.0).view(batch.rewards.shape).tolist()
+    found = []
+    for p, group in enumerate(given):
+        above, below = ([p * len(group) + g for g, x in enumerate(group) if s * x > 0] for s in (1, -1))
+        if above and below:
+            found.append(
+                (torch.tensor([i for i in above for _ in below]), torch.tensor([j for _ in above for j in below]))
+            )
+    return found
 
 
 def last_token(batch: Batch) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from core import Batch
-from experiments.conformance.cases import token_rewards
+from experiments.conformance.cases import pairs, token_rewards
 from experiments.conformance.stand_ins import bare_object, bare_package, stand_in, without
 
 
@@ -27,7 +27,7 @@ def library() -> SimpleNamespace:
             "openrlhf.utils.deepspeed.deepspeed_utils", offload_deepspeed_states=None, reload_deepspeed_states=None
         )
         models = bare_package("openrlhf.models", Actor=object)
-        from openrlhf.models.loss import PolicyLoss, ValueLoss, aggregate_loss
+        from openrlhf.models.loss import DPOLoss, PolicyLoss, ValueLoss, aggregate_loss
         from openrlhf.models.utils import compute_approx_kl
 
         models.__dict__.update(PolicyLoss=PolicyLoss, aggregate_loss=aggregate_loss)
@@ -49,7 +49,7 @@ def library() -> SimpleNamespace:
         PolicyLoss=PolicyLoss, ValueLoss=ValueLoss, aggregate_loss=aggregate_loss, compute_approx_kl=compute_approx_kl,
         Experience=Experience, AdaptiveKLController=AdaptiveKLController, apply_overlong_penalty=apply_overlong_penalty,
         samples_generator=samples_generator, RemoteExperienceMaker=RemoteExperienceMaker,
-        ActorPPOTrainer=ActorPPOTrainer,
+        ActorPPOTrainer=ActorPPOTrainer, DPOLoss=DPOLoss,
     )  # fmt: skip
 
 
@@ -129,6 +129,18 @@ def loss(
     trainer.training_step(experience, kl_coef, step=0)
     result: Tensor = losses[0]
     return result
+
+
+def dpo(batch: Batch, logps: Tensor, sides: Tensor, **of_loss: Any) -> Tensor:
+    """Mean over groups of its `DPOLoss` of all pairs of the group; `sides` [B] says which are preferred.
+
+    Its trainer hands in sums over the tokens of a response.
+    """
+    mask = batch.rows("mask")
+    ours, ref = ((x * mask).sum(-1) for x in (logps, batch.rows("ref_logps")))
+    function = library().DPOLoss(**of_loss)
+    losses = [function(ours[w], ours[other], ref[w], ref[other])[0] for w, other in pairs(batch, sides)]
+    return sum(losses, start=torch.zeros((), dtype=torch.float64)) / batch.groups
 
 
 def correction(batch: Batch, level: str, mode: str, low: float, high: float) -> Tensor:

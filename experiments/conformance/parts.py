@@ -184,6 +184,11 @@ def _openrlhf_loss(**of_loss: Any) -> Callable[[Batch, Tensor, Tensor], Tensor]:
     return lambda batch, logps, advantages: openrlhf.loss(batch, logps, advantages, **of_loss)
 
 
+def _by_side(call: Callable[..., Tensor], *args: Any, **settings: Any) -> Callable[[Batch, Tensor, Tensor], Tensor]:
+    """A loss that takes the sign of each response's advantage."""
+    return lambda batch, logps, advantages: call(batch, logps, advantages[:, 0].sign(), *args, **settings)
+
+
 def objectives() -> list[Comparison]:
     """Policy objectives, each under an aggregator that its loss in the reference goes with."""
     bounds: Settings = {"eps_low": 0.2, "eps_high": 0.28}
@@ -195,6 +200,8 @@ def objectives() -> list[Comparison]:
     trl_gspo: Settings = {"epsilon_low": 3e-4, "epsilon_high": 4e-4, "importance_sampling_level": "sequence"}
     their_gspo: Settings = {"clip_eps_low": 3e-4, "clip_eps_high": 4e-4, "policy_loss_type": "gspo"}
     by_row: Settings = {"aggregator": "seq_mean_token_mean", "per_token": False}
+    preferences: Settings = {**by_row, "flavours": (*ALL, EMPTY)}
+    own = "Its reference point is of responses beside prompts that are not theirs; here it is given the step's own."
     clamps = "It clamps log-ratios at 20 in size, where ours goes on."
     always_dual = "Its dual clip is always on: off for all purposes with clip_ratio_c=1e30. " + clamps
     tie = "The same while the cap is not below 1 + eps_high."
@@ -259,6 +266,16 @@ def objectives() -> list[Comparison]:
         objective("dppo_kl_mask", "verl", "dppo_kl", _verl_loss("dppo_kl", **dppo), **ours_dppo, note=clamps),
         objective("dro_quadratic", "verl", "dro", _verl_loss("dro", policy_loss={"dro_beta": 0.5}), beta=0.5,
                   flavours=ALL),
+        objective("dpo_sigmoid", "TRL", "DPOTrainer, loss_type='sigmoid'", _by_side(trl.dpo, beta=0.2), beta=0.2,
+                  **preferences, note="Group by group. This loss of its trainer has no label smoothing."),
+        objective("dpo_sigmoid", "OpenRLHF", "DPOLoss, label_smoothing=0.1",
+                  _by_side(openrlhf.dpo, beta=0.2, label_smoothing=0.1), beta=0.2, label_smoothing=0.1, **preferences,
+                  note="Group by group."),
+        objective("ipo_square", "TRL", "DPOTrainer, loss_type='ipo'", _by_side(trl.dpo, "ipo", beta=0.2), beta=0.2,
+                  length_normalised=True, **preferences, note="Group by group. For sums see the variant `ipo`."),
+        objective("ipo_square", "OpenRLHF", "DPOLoss, ipo", _by_side(openrlhf.dpo, beta=0.2, ipo=True), beta=0.2,
+                  **preferences, note="Group by group."),
+        objective("kto_value", "TRL", "KTOTrainer", _by_side(trl.kto, beta=0.2), beta=0.2, **preferences, note=own),
     ]  # fmt: skip
 
 

@@ -12,11 +12,13 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from trl import GRPOTrainer, RLOOTrainer
+from trl import DPOTrainer, GRPOTrainer, KTOTrainer, RLOOTrainer
 from trl.experimental.gmpo import GMPOTrainer
+from trl.experimental.online_dpo import OnlineDPOTrainer
 from trl.rewards import get_soft_overlong_punishment
 
 from core import Batch
+from experiments.conformance.cases import pairs
 from experiments.conformance.stand_ins import bare_object
 
 PAD: Final = 0
@@ -79,6 +81,94 @@ def rloo(batch: Batch, **settings: Any) -> Any:
     return trainer
 
 
+def dpo(batch: Batch, logps: Tensor, sides: Tensor, loss_type: str = "sigmoid", **settings: Any) -> Tensor:
+    """Mean over groups of a `DPOTrainer`'s loss of all pairs of the group; `sides` [B] says which are preferred.
+
+    `settings` are its attributes. It is called group by group: on more it would take the mean over their pairs.
+    """
+    state: dict[str, Any] = {
+        "loss_types": [loss_type], "loss_weights": [1.0], "f_divergence_type": "reverse_kl", "ld_alpha": None,
+        "use_weighting": False, "label_smoothing": 0.0,
+    }  # fmt: skip
+    trainer = _preference_trainer(DPOTrainer, batch, logps, state | settings)
+    losses = [
+        trainer._compute_loss(trainer.model, _texts(batch, torch.cat(pair)), False) for pair in pairs(batch, sides)
+    ]
+    return sum(losses, start=torch.zeros((), dtype=torch.float64)) / batch.groups
+
+
+def kto(batch: Batch, logps: Tensor, sides: Tensor, **settings: Any) -> Tensor:
+    """A `KTOTrainer`'s loss of the responses with a side, [B], as a share of all; its reference point is of all rows.
+
+    By itself it takes for that the step's responses beside prompts that are not theirs.
+    """
+    state: dict[str, Any] = {
+        "loss_type": "kto", "calculate_KL": True, "desirable_weight": 1.0, "undesirable_weight": 1.0,
+    }  # fmt: skip
+    trainer = _preference_trainer(KTOTrainer, batch, logps, state | settings)
+    judged = ((sides != 0) & batch.rows("mask").any(-1)).nonzero()[:, 0]
+    for_kl = {f"KL_{name}": x for name, x in _texts(batch, torch.arange(len(sides))).items()}
+    inputs = {**_texts(batch, judged), **for_kl, "label": sides[judged] > 0}
+    result: Tensor = trainer._compute_loss(trainer.model, inputs, False)
+    return result * len(judged) / len(sides)
+
+
+def online_dpo(batch: Batch, logps: Tensor, loss_type: str = "sigmoid", **settings: Any) -> Tensor:
+    """Mean over groups of the loss of an `OnlineDPOTrainer`'s training step; groups of two, those that tie left out."""
+    losses: list[Tensor] = []
+    kept = batch.rewards.diff(dim=1)[:, 0].ne(0).nonzero()[:, 0]
+    # the first response to every prompt, then the second
+    rows = torch.cat([2 * kept, 2 * kept + 1])
+    mask, rewards = batch.rows("mask")[rows].long(), batch.rewards.flatten()[rows]
+    args = {
+        "use_vllm": False, "missing_eos_penalty": None, "loss_type": loss_type, "torch_empty_cache_steps": None,
+        "optim": "adamw", "n_gpu": 1, "gradient_accumulation_steps": 1,
+    }  # fmt: skip
+    state: dict[str, Any] = {
+        "args": SimpleNamespace(**args), "_beta": 0.1, "eos_token_ids": [END], "reward_funcs": [None],
+        "stats": defaultdict(list), "processing_class": SimpleNamespace(batch_decode=lambda ids, **_: ["!"] * len(ids)),
+        "accelerator": _accelerator(backward=lambda loss, **_: losses.append(loss)),
+        "_generate": lambda *_: (None, None, torch.full_like(mask, TOKEN), mask, None),
+        "_forward": lambda model, *_: model.logps[rows], "_calculate_rewards_from_functions": lambda **_: rewards,
+        "ref_model": SimpleNamespace(logps=batch.rows("ref_logps")),
+    }  # fmt: skip
+    trainer = bare_object(OnlineDPOTrainer, **{**state, **settings})
+    trainer.training_step(SimpleNamespace(logps=logps, train=lambda: None), {"prompt": ["?"] * len(kept)})
+    return losses[0] * len(kept) / batch.groups
+
+
+def _preference_trainer(of: type, batch: Batch, logps: Tensor, settings: dict[str, Any]) -> Any:
+    """A trainer on given responses, whose texts are numbers of rows and whose models look these up."""
+    common: dict[str, Any] = {
+        "accelerator": _accelerator(), "args": SimpleNamespace(gradient_checkpointing_kwargs=None), "beta": 0.1,
+        "model": _Table(logps), "ref_model": _Table(batch.rows("ref_logps")), "precompute_ref_logps": False,
+        "aux_loss_enabled": False, "_metrics": defaultdict(lambda: defaultdict(list)), "_total_train_tokens": 0,
+        "_tp_size": 1,
+    }  # fmt: skip
+    return bare_object(of, **{**common, **settings})
+
+
+class _Table:
+    """A "model" of the log-probabilities [B, T] of all rows: 0 where there is no label, as its fused output layer."""
+
+    training, is_gradient_checkpointing = True, False
+
+    def __init__(self, logps: Tensor) -> None:
+        self.logps = logps
+
+    def __call__(self, *, input_ids: Tensor, labels: Tensor, **_: Any) -> SimpleNamespace:
+        log_probs = torch.where(labels[:, 1:] != -100, self.logps[input_ids[:, 0]], 0.0)
+        logged = dict.fromkeys(("entropy", "mean_logits", "is_top1"), torch.zeros_like(log_probs).bool())
+        return SimpleNamespace(log_probs=log_probs, **logged)
+
+
+def _texts(batch: Batch, rows: Tensor) -> dict[str, Tensor]:
+    """Rows as inputs of a loss: a prompt of one token before each, and their own number in place of every token."""
+    mask = torch.nn.functional.pad(batch.rows("mask")[rows].long(), (1, 0))
+    ids = rows[:, None].expand(mask.shape)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(mask), "completion_mask": mask}
+
+
 def overlong(batch: Batch, limit: int, buffer: int) -> Tensor:
     """[P, G]: its reward function that punishes length, by itself."""
     function = get_soft_overlong_punishment(max_completion_len=limit, soft_punish_cache=buffer)
@@ -89,15 +179,11 @@ def overlong(batch: Batch, limit: int, buffer: int) -> Tensor:
 def _trainer(of: type, batch: Batch, args: dict[str, Any], state: dict[str, Any]) -> Any:
     B = batch.rewards.numel()
     parts = batch.rows("reward_parts")
-    accelerator = SimpleNamespace(
-        device=torch.device("cpu"), num_processes=1, process_index=0, sync_gradients=True,
-        gather=lambda x: x, gather_for_metrics=lambda x: x, reduce=lambda x, **_: x,
-    )  # fmt: skip
     # several updates on a rollout, so that the old policy's log-probabilities are kept beside the present ones
     base = {"gradient_accumulation_steps": 1, "steps_per_generation": 1, "per_device_train_batch_size": B,
             "gradient_checkpointing_kwargs": None}  # fmt: skip
     common: dict[str, Any] = {
-        "accelerator": accelerator, "args": SimpleNamespace(**base, **args), "num_iterations": 2, "beta": 0.0,
+        "accelerator": _accelerator(), "args": SimpleNamespace(**base, **args), "num_iterations": 2, "beta": 0.0,
         "model": SimpleNamespace(training=True, is_gradient_checkpointing=False, logps=batch.rows("old_logps")),
         "ref_model": SimpleNamespace(logps=batch.rows("ref_logps")), "epsilon_low": 0.2, "epsilon_high": 0.2,
         "_tokenizer": SimpleNamespace(pad_token_id=PAD), "eos_token_ids": [END], "pad_to_multiple_of": None,
@@ -112,6 +198,14 @@ def _trainer(of: type, batch: Batch, args: dict[str, Any], state: dict[str, Any]
         "_get_per_token_logps_and_entropies": _logps_of,
     }  # fmt: skip
     return bare_object(of, **{**common, **state})
+
+
+def _accelerator(**more: Any) -> SimpleNamespace:
+    """One process, from which there is nothing to gather."""
+    return SimpleNamespace(
+        device=torch.device("cpu"), num_processes=1, process_index=0, sync_gradients=True,
+        gather=lambda x: x, gather_for_metrics=lambda x: x, reduce=lambda x, **_: x, **more,
+    )  # fmt: skip
 
 
 def _logps_of(model: Any, *_: Any, **__: Any) -> tuple[Tensor, Tensor, None]:

@@ -16,7 +16,7 @@ from core import ADVANTAGES, AGGREGATORS, CORRECTIONS, KLS, OBJECTIVES, SHAPINGS
 from experiments.conformance import openrlhf_reference as openrlhf
 from experiments.conformance import trl_reference as trl
 from experiments.conformance import verl_reference as verl
-from experiments.conformance.cases import EXTREME, HOLES, PLAIN, SEVERAL
+from experiments.conformance.cases import EMPTY, EXTREME, HOLES, PLAIN, SEVERAL, TWO, best_and_worst
 from experiments.conformance.comparison import FLOAT32, Comparison, Reference, Settings, whole
 from experiments.conformance.parts import verdicts
 
@@ -44,6 +44,7 @@ DIALECTS = (
     Dialect("cispo", "TRL", "cispo_trl", "Eps of 1e-4; dynamic sampling is not there, the length punishment is apart."),
     Dialect("dr_grpo", "TRL", "dr_grpo_trl", "The loss type alone still divides by the std."),
     Dialect("rloo", "TRL", "rloo_trl", "PPO's clip on the ratio of whole responses in place of the log-probability."),
+    Dialect("ipo", "TRL", "ipo_trl", "`DPOTrainer` takes means over tokens; its online trainer sums, as here."),
     Dialect("grpo", "verl", "grpo_verl", "Dual clip with a cap of 3, one mean over all tokens, k3 bounded."),
     Dialect("dapo", "verl", "dapo_verl", "Dual clip with a cap of 10."),
     Dialect("rloo", "verl", "rloo_verl", "Dual clip by token and a mean over tokens in place of the log-probability."),
@@ -112,6 +113,11 @@ def _with_trl_overlong(call: Callable[[Batch, Tensor], Tensor]) -> Callable[[Bat
     return punished
 
 
+def _preferring(call: Callable[..., Tensor], *args: Any, **settings: Any) -> Callable[[Batch, Tensor], Tensor]:
+    """A loss on given preferences, here of the best of each group over the worst."""
+    return lambda batch, logps: call(batch, logps, best_and_worst(batch), *args, **settings)
+
+
 def with_trl() -> list[Comparison]:
     """Variants and dialects that TRL has."""
     std: Settings = {"advantage": ADVANTAGES["group_mean_std"].using(eps=1e-4)}
@@ -120,6 +126,8 @@ def with_trl() -> list[Comparison]:
     plain_k3: Settings = {"use_bias_correction_kl": False}
     by_row: Settings = {"importance_sampling_level": "sequence", "epsilon_low": 3e-4, "epsilon_high": 4e-4}
     no_filter = "It has no dynamic sampling."
+    given = "Of given pairs, group by group."
+    ties = "Of a tie it prefers the first; compared on the groups that have none."
     return [
         whole("grpo", "TRL", "loss_type='grpo', beta, use_bias_correction_kl=False",
               _grpo("grpo", beta=KL, of_args=plain_k3), **std, kl_coef=KL, flavours=ALL),
@@ -152,6 +160,14 @@ def with_trl() -> list[Comparison]:
               note="A correction of the sampler's mismatch enters its weight; ours multiplies the loss."),
         whole("gdpo", "TRL", "multi_objective_aggregation='normalize_then_sum'",
               _grpo("dapo", multi_objective_aggregation="normalize_then_sum"), flavours=[SEVERAL]),
+        whole("dpo", "TRL", "DPOTrainer", _preferring(trl.dpo), flavours=(*ALL, EMPTY), note=given),
+        whole("dpo", "TRL", "experimental OnlineDPOTrainer", trl.online_dpo, flavours=[TWO], note=ties),
+        whole("ipo", "TRL", "experimental OnlineDPOTrainer, loss_type='ipo'",
+              lambda batch, logps: trl.online_dpo(batch, logps, "ipo"), flavours=[TWO], note=ties),
+        whole("ipo_trl", "TRL", "DPOTrainer, loss_type='ipo'", _preferring(trl.dpo, "ipo"), flavours=(*ALL, EMPTY),
+              note=given),
+        whole("kto", "TRL", "KTOTrainer", _preferring(trl.kto), flavours=(*ALL, EMPTY),
+              note="Of given preferences, with a reference point of the step's own responses."),
     ]  # fmt: skip
 
 
@@ -293,6 +309,7 @@ def with_openrlhf() -> list[Comparison]:
     k3: Settings = {"kl": KLS["k3_bounded"].using(max_log_ratio=math.inf), "kl_coef": KL}
     in_loss: Settings = {"kl_coef": KL, "kl_estimator": "k3"}
     by_token = dict(aggregator=AGGREGATORS["token_mean"], **k3)
+    given = "Of given pairs, group by group."
     no_kl = "Without KL: in the loss it is a mean over tokens there, whatever the policy's term is."
     overlong = [SHAPINGS["soft_overlong"].using(buffer=0.5, penalty=PENALTY)]
     sampled: Settings = {"groups": lambda batch: openrlhf.kept(verdicts(batch), 0.0, 1.0), "shaping": overlong}
@@ -323,6 +340,9 @@ def with_openrlhf() -> list[Comparison]:
               **penalised),
         whole("ppo", "OpenRLHF", "gae, k1 in the reward", _openrlhf("gae", reward_kl=KL), advantage=population_gae,
               **penalised),
+        whole("dpo", "OpenRLHF", "DPOLoss", _preferring(openrlhf.dpo, beta=0.1), flavours=(*ALL, EMPTY), note=given),
+        whole("ipo", "OpenRLHF", "DPOLoss, ipo", _preferring(openrlhf.dpo, beta=0.1, ipo=True),
+              flavours=(*ALL, EMPTY), note=given),
         whole("reinforce_pp_baseline_openrlhf", "OpenRLHF", "reinforce_baseline, k1 in the reward",
               _openrlhf("reinforce_baseline", reward_kl=KL), **penalised),
     ]  # fmt: skip

@@ -67,6 +67,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "min_weight": 1e-08,
         "max_log_weight": 20.0,
     },
+    "dpo_sigmoid": {"beta": 0.1, "label_smoothing": 0.0},
+    "ipo_square": {"beta": 0.1, "length_normalised": False},
+    "kto_value": {"beta": 0.1},
     "seq_mean_token_mean": {"count_empty": True},
     "seq_mean_token_sum": {"count_empty": True},
     "seq_mean_token_sum_norm": {"count_empty": True},
@@ -148,6 +151,11 @@ def test_objectives_keep_the_precision_they_are_given(name: str) -> None:
         tensors = dict(zip(("logps", "old_logps", "behaviour_logps", "advantages"), (*(numbers[:3] - 2), numbers[3]),
                            strict=True))  # fmt: skip
         tensors |= {"mask": torch.ones(6, 5, dtype=torch.bool), "prepared": torch.zeros(6, 5, dtype=torch.bool)}
+        tensors["ref_logps"] = tensors["old_logps"]
+        if part.options["level"] == "group":
+            tensors = {name: x.view(3, 2, 5) for name, x in tensors.items()} | {
+                "prepared": tensors["logps"].view(3, 2, 5)
+            }
         result = part(**{asked: tensors[asked] for asked in part.parameters})
         assert (result.loss if isinstance(result, TokenLoss) else result).dtype == dtype
 

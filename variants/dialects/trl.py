@@ -1,9 +1,10 @@
 """TRL's dialect, as of version 1.16: what its trainers compute with their defaults."""
 
 from core import Part, Variant, variant
-from estimators.advantages.group import group_mean_std, leave_one_out
-from estimators.aggregators import seq_mean_token_sum, seq_mean_token_sum_norm, token_mean
+from estimators.advantages.group import best_against_worst, group_mean_std, leave_one_out
+from estimators.aggregators import seq_mean_token_mean, seq_mean_token_sum, seq_mean_token_sum_norm, token_mean
 from estimators.kl import k1, k3_ratio
+from estimators.objectives.preference import ipo_square
 from estimators.objectives.sequence import gspo_clip, sequence_clip
 from estimators.objectives.token import cispo_clip, clip
 
@@ -85,3 +86,20 @@ def cispo_trl(
     loss = -1/N sum_i sum_t sg[min(q_it, 5)] A_i log pi(y_it),   eps of 1e-4 in A; no filter, no length punishment
     """
     return Variant(advantage=advantage.using(eps=eps), objective=objective, aggregator=aggregator)
+
+
+@variant(published={"length_normalised": "TRL"})
+def ipo_trl(
+    *,
+    advantage: Part = best_against_worst,
+    objective: Part = ipo_square,
+    aggregator: Part = seq_mean_token_mean,
+    length_normalised: bool = True,
+) -> Variant:
+    """IPO in TRL's `DPOTrainer`: differences of means over tokens, so that the target is in nats per token.
+
+    loss = mean over pairs of (h_w / n_w - h_l / n_l - 1 / (2 beta))^2
+    """
+    return Variant(
+        advantage=advantage, objective=objective.using(length_normalised=length_normalised), aggregator=aggregator
+    )

@@ -229,6 +229,17 @@ def test_gradients_are_there_when_others_of_the_step_went_before(folder: str, ar
     assert two.parts["train"]["gradients"] == 4 * architecture.parameters + head
 
 
+def test_a_group_objective_takes_whole_groups_however_small_the_limit(folder: str) -> None:
+    """As much as a limit of one group's tokens gives an objective on rows, and a reference for its log-probs."""
+    made = recipe("train.variant = @dpo()", "train.micro_tokens = 1", model=folder)
+    group = forecast(made).prompts.mean + made.group_size * made.max_tokens
+    by_row = recipe("grpo.kl_coef = 0.1", f"train.micro_tokens = {group}", model=folder)
+    assert forecast(made).moments["train"] == forecast(by_row).moments["train"]
+    assert forecast(made, processes=2).moments["train"] == forecast(by_row, processes=2).moments["train"]
+    row = forecast(recipe("grpo.kl_coef = 0.1", "train.micro_tokens = 1", model=folder))
+    assert row.parts["train"]["activations"] < forecast(made).parts["train"]["activations"] / 2
+
+
 def test_processes_share_responses_and_with_sharding_weights(folder: str, architecture: Architecture) -> None:
     made = recipe(model=folder)
     one, two, sharded = forecast(made), forecast(made, processes=2), forecast(made, processes=2, sharded=True)
