@@ -3,12 +3,13 @@ PYTHON ?= python3
 SEEDS ?= 5
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm real conformance mutations calibrate kills clean
+.PHONY: help demo test test-vllm test-deepspeed real conformance mutations calibrate kills clean
 
 help:
 	@echo "make demo         compare five variants on 5 identical seeds, ending with verdicts and a report (a few minutes)"
 	@echo "make test         lint, types and tests"
 	@echo "make test-vllm    the vLLM generator's tests, in an environment of its own"
+	@echo "make test-deepspeed  the tests of runs on several processes with DeepSpeed, in an environment of its own"
 	@echo "make real         GRPO against RLOO on a real 135M-parameter model, on CPU (long)"
 	@echo "make mutations    break every formula in every small way; writes docs/mutations.md (an hour)"
 	@echo "make calibrate    judge simulated studies and count wrong verdicts; writes docs/calibration.md (40 minutes)"
@@ -57,6 +58,16 @@ VLLM := .venv-vllm/bin/python -m pip
 test-vllm: .venv-vllm/installed
 	OMP_NUM_THREADS=1 .venv-vllm/bin/pytest tests/vllm
 
+.venv-deepspeed/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-deepspeed
+	.venv-deepspeed/bin/python -m pip install --quiet --upgrade pip
+	.venv-deepspeed/bin/python -m pip install --quiet 'torch>=2.9,<2.14'
+	.venv-deepspeed/bin/python -m pip install --quiet --editable '.[test,deepspeed]'
+	@touch $@
+
+test-deepspeed: .venv-deepspeed/installed
+	.venv-deepspeed/bin/pytest tests/core/test_ranks.py tests/core/test_zero.py tests/experiments/test_processes.py
+
 # an environment of its own: the references come without their engines and trackers, and pin what ours does not
 CONFORMANCE := experiments/conformance
 .venv-conformance/installed: pyproject.toml $(CONFORMANCE)/requirements.txt $(CONFORMANCE)/references.txt
@@ -84,4 +95,4 @@ kills: .venv/installed
 	GRPOLAB_KILLS=20 $(BIN)/pytest -s tests/experiments/test_kills.py -k random
 
 clean:
-	rm -rf .venv .venv-conformance .venv-vllm build *.egg-info
+	rm -rf .venv .venv-conformance .venv-vllm .venv-deepspeed build *.egg-info

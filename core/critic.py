@@ -26,6 +26,7 @@ class Critic:
         self._run, self._trunk, self._settings = run, trunk, settings
         self._coefficient, self._reaches_trunk = coefficient, reaches_trunk
         self._own = trunk is not run.policy
+        self._is_shared = reaches_trunk and not self._own
         width: int = trunk.model.config.hidden_size
         # without weights at first: every value is 0, and only what has been learned counts
         self._head = nn.Linear(width, 1, device=trunk.device)
@@ -67,8 +68,9 @@ class Critic:
             losses = variant.value_loss(**asked)
             check_shape(variant.value_loss, losses, values.shape)
             loss = (weights[rows].to(values.dtype) * torch.where(mask[rows], losses, 0.0)).sum()
-            backward((self._coefficient if turn is not None else 0.0) * loss)
-            self._optimizer.gather()
+            # into the policy's gradient where the trunk is its own; the head's is float32 and needs no gathering
+            follow = backward if self._is_shared else self._optimizer.backward
+            follow((self._coefficient if turn is not None else 0.0) * loss)
             total += float(loss.detach()) * (turn is not None)
         norm = self._optimizer.step(self._settings.rate(batch.step, recipe.steps))
         return {"value_loss": total, "value_grad_norm": norm}
@@ -83,7 +85,7 @@ class Critic:
         """Tokens that its own trunk learned from."""
         return self._trunk.backward_tokens if self._own else 0
 
-    def shard(self, _: torch.dtype) -> None:
+    def shard(self, *_: Any) -> None:
         """Refused: its head and optimizer are whole."""
         raise GrpoLabError("a critic does not work with sharded weights yet: use ddp, or an advantage without a critic")
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,6 @@ from torch.distributed.tensor import DTensor
 from core.contracts import setting
 from core.errors import GrpoLabError
 from core.ranks import add_up
-from core.sharding import whole
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,17 @@ class OptimizerSettings:
         progress = (step - self.warmup_steps - 1) / max(1, steps - self.warmup_steps)
         factor = {"constant": 1.0, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}
         return self.learning_rate * factor[self.schedule]
+
+    def adam(self, parameters: Iterable[nn.Parameter]) -> torch.optim.AdamW:
+        """The optimizer of these parameters; every step sets its own rate."""
+        return torch.optim.AdamW(
+            parameters,
+            lr=self.learning_rate,
+            betas=self.betas,
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+            fused=True,
+        )
 
 
 @setting
@@ -59,6 +69,22 @@ def adamw(
     return OptimizerSettings(learning_rate, (low, high), eps, weight_decay, warmup_steps, schedule, max_grad_norm)
 
 
+class Stepper(Protocol):
+    """What an update needs: gradients of any number of micro-batches, then one step over their sum on all ranks."""
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of a micro-batch to those gathered."""
+        ...
+
+    def step(self, rate: float) -> float:
+        """Clip, step, clear; returns the norm before clipping. One that is not finite leaves the weights alone."""
+        ...
+
+    def clear(self) -> None:
+        """Forget the gradients gathered so far."""
+        ...
+
+
 class Optimizer:
     """One optimizer step over gradients gathered from any number of micro-batches.
 
@@ -73,13 +99,11 @@ class Optimizer:
         self._masters = (
             [nn.Parameter(p.detach().float()) for p in self._weights] if self._has_masters else self._weights
         )
-        self.adam = torch.optim.AdamW(
-            self._masters, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps,
-            weight_decay=settings.weight_decay, fused=True,
-        )  # fmt: skip
+        self.adam = settings.adam(self._masters)
 
-    def gather(self) -> None:
+    def backward(self, loss: Tensor) -> None:
         """Add the gradients of a micro-batch to the masters', in float32."""
+        loss.backward()  # type: ignore[no-untyped-call]
         if not self._has_masters:
             return
         for weight, master in zip(self._weights, self._masters, strict=True):
@@ -95,7 +119,8 @@ class Optimizer:
         """
         # those of shards are added up already
         add_up([m.grad for m in self._masters if m.grad is not None and not isinstance(m.grad, DTensor)])
-        norm = float(whole(nn.utils.clip_grad_norm_(self._masters, self._settings.max_grad_norm)))
+        total = nn.utils.clip_grad_norm_(self._masters, self._settings.max_grad_norm)
+        norm = float(total.full_tensor() if isinstance(total, DTensor) else total)
         if math.isfinite(norm):
             for group in self.adam.param_groups:
                 group["lr"] = rate

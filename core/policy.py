@@ -2,13 +2,14 @@
 
 import contextlib
 import copy
+import functools
 import importlib.util
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import torch
 import transformers
@@ -20,10 +21,11 @@ from core.adapters import LoraSettings, adapted_layers, adapter_weight, add_adap
 from core.contracts import setting
 from core.errors import GrpoLabError
 from core.logps import sum_squared_probs, token_logps
+from core.optimizer import Optimizer, OptimizerSettings
 from core.packing import ATTENTION, Layout, Packed
 from core.problems import Problem
 from core.ranks import is_main
-from core.sharding import gathered, shard, whole
+from core.sharding import MakeSharding, Sharding, whole
 
 ASSETS: Final = Path(__file__).parent / "assets"
 EMBEDDED: Final = ASSETS / "embedded"
@@ -72,6 +74,23 @@ def policy(
     return PolicySettings(model, dtype, gradient_checkpointing, lora)
 
 
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+
+def one_pass(
+    method: "Callable[Concatenate[Policy, Given], Result]",
+) -> "Callable[Concatenate[Policy, Given], Result]":
+    """A method of `Policy` that is one pass through its model: weights that are spread come when they are needed."""
+
+    @functools.wraps(method)
+    def passing(policy: "Policy", /, *given: Given.args, **named: Given.kwargs) -> Result:
+        call = functools.partial(method, policy, *given, **named)
+        return policy.sharding.run(call) if policy.sharding else call()
+
+    return passing
+
+
 class Policy:
     """A model that scores and continues tokens in flat, unpadded rows."""
 
@@ -81,8 +100,10 @@ class Policy:
         self._head: nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
         self.dtype = self._head.weight.dtype
         """What passes compute in."""
-        self.is_sharded = False
+        self.sharding: Sharding | None = None
         self._kept_output: tuple[Tensor, Tensor | None] | None = None
+        self.vocabulary = self._head.weight.shape[0]
+        """V, the number of output classes."""
         self.context: int = model.config.max_position_embeddings
         self.end_tokens = _end_tokens(model, tokenizer)
         self.version = 0
@@ -97,11 +118,6 @@ class Policy:
         return self._head.weight.device
 
     @property
-    def vocabulary(self) -> int:
-        """V, the number of output classes."""
-        return self._head.weight.shape[0]
-
-    @property
     def _output(self) -> tuple[Tensor, Tensor | None]:
         """Weight [V, h] and bias of the output layer, whole; all ranks together, where they are sharded."""
         if self._kept_output:
@@ -109,18 +125,21 @@ class Policy:
         bias: Tensor | None = getattr(self._head, "bias", None)
         return whole(self._head.weight, self.dtype), None if bias is None else whole(bias, self.dtype)
 
-    def shard(self, dtype: torch.dtype) -> None:
+    def shard(self, sharding: MakeSharding, dtype: torch.dtype) -> None:
         """Spread the float32 weights over the ranks; passes compute in `dtype`."""
-        shard(self.model, dtype)
-        self.is_sharded, self.dtype = True, dtype
+        self.sharding, self.dtype = sharding(self.model, dtype), dtype
+
+    def optimizer(self, settings: OptimizerSettings) -> Any:
+        """The optimizer of what is trained, made once and before the first pass."""
+        return self.sharding.optimizer(settings) if self.sharding else Optimizer(self.model.parameters(), settings)
 
     @contextlib.contextmanager
     def unsharded(self) -> Iterator[None]:
         """Keep the whole weights on this rank meanwhile, to sample from: ranks need not keep step with each other."""
-        if not self.is_sharded:
+        if not self.sharding:
             yield
             return
-        with gathered(self.model), torch.no_grad():
+        with self.sharding.gathered(), torch.no_grad():
             self._kept_output = self._output
             try:
                 yield
@@ -157,15 +176,16 @@ class Policy:
             for name, parameter in self.trained():
                 parameter.copy_(trained[name])
 
+    @torch.no_grad()
     def save(self, folder: Path) -> None:
         """Write model (adapters alone, in peft's format, where there are any) and tokenizer; all ranks together."""
-        state = {name: whole(x.detach()).cpu() for name, x in self.model.named_parameters()}
+        state = {name: whole(x).detach().cpu() for name, x in self.model.named_parameters()}
         if not is_main():
             return
         if self.has_adapters:
             save_adapters(self.model, state, folder)
         else:
-            self.model.save_pretrained(folder, state_dict=state if self.is_sharded else None)
+            self.model.save_pretrained(folder, state_dict=state if self.sharding else None)
         self.tokenizer.save_pretrained(folder)
 
     @property
@@ -200,6 +220,7 @@ class Policy:
         """Logits [N, V], float32."""
         return torch.nn.functional.linear(hidden, *self._output).float()
 
+    @one_pass
     def logps(
         self,
         prompts: Sequence[Tensor],
@@ -227,6 +248,7 @@ class Policy:
         return padded[0], padded[1]
 
     @torch.no_grad()
+    @one_pass
     def sum_squared_probs(
         self,
         prompts: Sequence[Tensor],

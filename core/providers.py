@@ -12,6 +12,7 @@ from core.contracts import provider
 from core.errors import GrpoLabError
 from core.policy import Policy
 from core.rollout import Draw, Run, grade, sample, shape_rewards
+from core.sharding import MakeSharding
 from core.update import compute_logps, compute_sum_squared_probs
 
 Fill: TypeAlias = Callable[[Batch], Tensor]
@@ -78,11 +79,11 @@ class Reference:
                 ours.data.lerp_(theirs.data, self._share)
         return _logps(self._frozen, batch, self._run)
 
-    def shard(self, dtype: torch.dtype) -> None:
+    def shard(self, sharding: MakeSharding, dtype: torch.dtype) -> None:
         """Spread the weights over the ranks, like the policy's."""
         if self._every:
             raise GrpoLabError(f"reference.every = {self._every} does not work with sharded weights: use ddp")
-        self._frozen.shard(dtype)
+        self._frozen.shard(sharding, dtype)
 
     @property
     def forward_tokens(self) -> int:

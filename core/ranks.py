@@ -24,7 +24,11 @@ PARCEL: Final = 1 << 24
 
 def join() -> Accelerator:
     """Become one of the processes that torchrun or accelerate started, or the only one."""
-    accelerator = Accelerator(cpu=not torch.accelerator.is_available())
+    try:
+        accelerator = Accelerator(cpu=not torch.accelerator.is_available())
+    except ImportError as error:
+        raise GrpoLabError(f"accelerate's configuration asks for a package that is not installed: {error}; "
+                           "for DeepSpeed, pip install 'grpo-lab[deepspeed]'") from error  # fmt: skip
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != started:
         raise GrpoLabError(f"{started} processes were started (WORLD_SIZE), but accelerate joins "

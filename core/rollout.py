@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol, TypeAlias
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from core.batch import Batch
@@ -36,7 +35,6 @@ class Run:
     recipe: Recipe
     seed: int
     policy: Policy
-    accelerator: Accelerator
     grader_log: GraderLog = field(default_factory=GraderLog)
     failed_updates: int = 0
     """Updates in a row, up to now, whose gradient was not finite."""

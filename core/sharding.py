@@ -1,10 +1,11 @@
-"""Weights, gradients and optimizer state spread over the ranks (FSDP2), as accelerate's configuration asks."""
+"""Weights, gradients and optimizer state spread over the ranks, as accelerate's configuration asks."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 import torch
 from accelerate import FullyShardedDataParallelPlugin
@@ -18,25 +19,124 @@ from torch.distributed.tensor import DTensor, Partial
 from transformers import PreTrainedModel
 
 from core.errors import GrpoLabError
+from core.optimizer import Optimizer, OptimizerSettings, Stepper
 from core.ranks import ranks
+from core.zero import Zero3, whole_partition, zero_settings
+
+Result = TypeVar("Result")
 
 
-def sharding_asked() -> bool:
-    """Whether accelerate's configuration asks for sharded weights.
+class Sharding(Protocol):
+    """A model whose weights are spread over the ranks; whatever it does, all ranks do together."""
+
+    def optimizer(self, settings: OptimizerSettings) -> Stepper:
+        """The optimizer of the trained weights, made once and before the first pass."""
+        ...
+
+    def run(self, call: Callable[[], Result]) -> Result:
+        """The result of a pass through the model."""
+        ...
+
+    def gathered(self) -> AbstractContextManager[Any]:
+        """Keep the whole weights on this rank meanwhile; ranks may then go their own ways."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write every rank's part of trained weights and optimizer state."""
+        ...
+
+    def load(self, folder: Path) -> None:
+        """Read them back."""
+        ...
+
+
+MakeSharding: TypeAlias = Callable[[PreTrainedModel, torch.dtype], Sharding]
+"""Spreads a model of float32 weights, which then computes in the given precision."""
+
+
+def sharding_asked() -> MakeSharding | None:
+    """How accelerate's configuration asks for weights to be sharded, if it does.
 
     Read from the environment that the configuration becomes: accelerate itself drops it without a word on CPU.
     """
-    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() not in ("true", "1"):
-        return False
+    if _is_set("ACCELERATE_USE_DEEPSPEED"):
+        return partial(Zero3, zero_settings())
+    if not _is_set("ACCELERATE_USE_FSDP"):
+        return None
     plugin = FullyShardedDataParallelPlugin()
     if plugin.fsdp_version != 2:
         raise GrpoLabError(f"fsdp_version = {plugin.fsdp_version} in accelerate's configuration: must be 2")
     if isinstance(plugin.cpu_offload, CPUOffloadPolicy):
         raise GrpoLabError("fsdp_offload_params in accelerate's configuration is not supported: remove it")
-    return True
+    return FullyShard
 
 
-def shard(model: PreTrainedModel, dtype: torch.dtype) -> None:
+def _is_set(name: str) -> bool:
+    return os.environ.get(name, "false").lower() in ("true", "1")
+
+
+def whole(weight: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """A weight as one tensor on this rank, in `dtype`; the gradients of all ranks flow back into its shards, summed."""
+    if hasattr(weight, "ds_id"):
+        return whole_partition(weight)
+    if not isinstance(weight, DTensor):
+        return weight
+    spread: Any = weight.to(dtype or weight.dtype)
+    gathered_weight: Tensor = spread.full_tensor(grad_placements=[Partial()])
+    return gathered_weight
+
+
+# frozen weights are not saved: a run that goes on reads them from where the first start did
+_TRAINED: Final = StateDictOptions(ignore_frozen_params=True, strict=False)
+
+
+class FullyShard:
+    """Sharding by torch's `fully_shard` (FSDP2)."""
+
+    def __init__(self, model: PreTrainedModel, dtype: torch.dtype) -> None:
+        self._model = model
+        _shard(model, dtype)
+
+    def optimizer(self, settings: OptimizerSettings) -> Optimizer:
+        """One over this rank's shards."""
+        self._optimizer = Optimizer(self._model.parameters(), settings)
+        return self._optimizer
+
+    def run(self, call: Callable[[], Result]) -> Result:
+        """A pass as it is: the layers gather their weights themselves."""
+        return call()
+
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """Keep the whole weights on this rank meanwhile."""
+        modules = [module for module in self._model.modules() if isinstance(module, FSDPModule)]
+        for module in modules:
+            module.unshard()
+            module.set_reshard_after_forward(False, recurse=False)
+        try:
+            yield
+        finally:
+            for module in modules:
+                module.set_reshard_after_forward(True, recurse=False)
+                module.reshard()
+
+    def save(self, folder: Path) -> None:
+        """Write this rank's shards."""
+        weights, state = get_state_dict(self._model, self._optimizer.adam, options=_TRAINED)
+        save({"weights": weights, "optimizer": state}, checkpoint_id=folder)
+
+    def load(self, folder: Path) -> None:
+        """Read them back."""
+        weights, state = get_state_dict(self._model, self._optimizer.adam, options=_TRAINED)
+        found: dict[str, Any] = {"weights": weights, "optimizer": state}
+        load(found, checkpoint_id=folder)
+        set_state_dict(
+            self._model, self._optimizer.adam,
+            model_state_dict=found["weights"], optim_state_dict=found["optimizer"], options=_TRAINED,
+        )  # fmt: skip
+
+
+def _shard(model: PreTrainedModel, dtype: torch.dtype) -> None:
     """Spread a model of float32 weights over all ranks, layer by layer; it computes in `dtype`.
 
     Gradients of the ranks are added up, not averaged: the loss's weights are those of the whole batch.
@@ -60,47 +160,3 @@ def shard(model: PreTrainedModel, dtype: torch.dtype) -> None:
     whole_ones = [name for name, parameter in model.named_parameters() if not isinstance(parameter, DTensor)]
     if whole_ones:
         raise GrpoLabError(f"{type(model).__name__}: {len(whole_ones)} weights were not sharded, {whole_ones[0]} first")
-
-
-def whole(weight: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """A weight as one tensor on this rank, in `dtype`; the gradients of all ranks flow back into its shards, summed."""
-    if not isinstance(weight, DTensor):
-        return weight
-    spread: Any = weight.to(dtype or weight.dtype)
-    gathered_weight: Tensor = spread.full_tensor(grad_placements=[Partial()])
-    return gathered_weight
-
-
-@contextmanager
-def gathered(model: nn.Module) -> Iterator[None]:
-    """Keep the whole weights of a sharded model on this rank meanwhile; ranks may then go their own ways."""
-    modules = [module for module in model.modules() if isinstance(module, FSDPModule)]
-    for module in modules:
-        module.unshard()
-        module.set_reshard_after_forward(False, recurse=False)
-    try:
-        yield
-    finally:
-        for module in modules:
-            module.set_reshard_after_forward(True, recurse=False)
-            module.reshard()
-
-
-# frozen weights are not saved: a run that goes on reads them from where the first start did
-_TRAINED: Final = StateDictOptions(ignore_frozen_params=True, strict=False)
-
-
-def save_shards(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Write every rank's part of trained weights and optimizer state; all ranks together."""
-    weights, state = get_state_dict(model, optimizer, options=_TRAINED)
-    save({"weights": weights, "optimizer": state}, checkpoint_id=folder)
-
-
-def load_shards(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Read them back; all ranks together."""
-    weights, state = get_state_dict(model, optimizer, options=_TRAINED)
-    found: dict[str, Any] = {"weights": weights, "optimizer": state}
-    load(found, checkpoint_id=folder)
-    set_state_dict(
-        model, optimizer, model_state_dict=found["weights"], optim_state_dict=found["optimizer"], options=_TRAINED
-    )

@@ -18,7 +18,6 @@ from accelerate import Accelerator
 from core.errors import GrpoLabError, MachineError
 from core.evaluation import evaluate
 from core.loss import compute_advantages, kl_in_reward, next_kl_coef, value_targets
-from core.optimizer import Optimizer
 from core.policy import DTYPES, Policy, load_policy
 from core.providers import fill, make_providers
 from core.randomness import key
@@ -26,7 +25,7 @@ from core.ranks import gather, is_main, join
 from core.recipe import Recipe
 from core.records import rollout_record, step_record
 from core.rollout import Run, roll_out
-from core.sharding import load_shards, save_shards, sharding_asked
+from core.sharding import sharding_asked
 from core.store import OnlookerStore, RunStore, hash_tensors, hash_weights
 from core.update import UpdateMetrics, compute_logps, needs_old_logps, update
 
@@ -75,13 +74,13 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch, accelerator
     # shards are the float32 masters
     loaded = replace(settings, dtype="float32") if sharding else settings
     policy = load_policy(loaded, accelerator.device)
-    current = Run(recipe, seed, policy, accelerator)
+    current = Run(recipe, seed, policy)
     providers = make_providers(current)
     if sharding:
         holders: list[Any] = [policy, *(p for p in providers.values() if hasattr(p, "shard"))]
         for holder in holders:
-            holder.shard(DTYPES[settings.dtype])
-    optimizer = Optimizer(policy.model.parameters(), recipe.optimizer)
+            holder.shard(sharding, DTYPES[settings.dtype])
+    optimizer, spread = policy.optimizer(recipe.optimizer), policy.sharding
     make_state = recipe.variant.advantage.options["state"]
     advantage_state = make_state() if make_state else None
     initial_weights = hash_weights(policy.model)
@@ -91,13 +90,13 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch, accelerator
 
     state = store.load_checkpoint()
     if state is not None:
-        if ("shards" in state) != policy.is_sharded:
-            was = "not sharded" if policy.is_sharded else "sharded"
+        if ("shards" in state) != (spread is not None):
+            was = "not sharded" if spread else "sharded"
             raise GrpoLabError(
                 f"{store.folder} was started with weights {was}: resume it with the accelerate configuration it had"
             )
-        if policy.is_sharded:
-            load_shards(store.folder / "checkpoint" / state["shards"], policy.model, optimizer.adam)
+        if spread:
+            spread.load(store.folder / "checkpoint" / state["shards"])
         else:
             policy.load(state["weights"])
             optimizer.load_state_dict(state["optimizer"])
@@ -200,8 +199,8 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch, accelerator
                 "seconds": seconds_before + time.perf_counter() - started,
                 "providers": {f: p.state_dict() for f, p in providers.items() if hasattr(p, "state_dict")},
             }  # fmt: skip
-            if policy.is_sharded:
-                store.save_checkpoint(saved, lambda folder: save_shards(folder, policy.model, optimizer.adam))
+            if spread:
+                store.save_checkpoint(saved, spread.save)
             else:
                 weights = {name: parameter.detach() for name, parameter in policy.trained()}
                 store.save_checkpoint(saved | {"weights": weights, "optimizer": optimizer.state_dict()})

@@ -11,7 +11,7 @@ from torch import Tensor
 from core.batch import Batch
 from core.errors import GrpoLabError
 from core.loss import RowTensors, counted_rows, prepare, step_weights, token_loss
-from core.optimizer import Optimizer
+from core.optimizer import Stepper
 from core.policy import Policy
 from core.randomness import torch_generator
 from core.ranks import add_up, deal, gather, ranks
@@ -101,7 +101,7 @@ class UpdateMetrics:
         return out
 
 
-def update(run: Run, optimizer: Optimizer, batch: Batch, advantages: Tensor, rate: float) -> UpdateMetrics:
+def update(run: Run, optimizer: Stepper, batch: Batch, advantages: Tensor, rate: float) -> UpdateMetrics:
     """All optimizer steps of one rollout: `epochs` passes in `minibatches` each, groups kept whole, order keyed."""
     recipe = run.recipe
     metrics = UpdateMetrics({"grad_norm": 0.0, "loss": 0.0})
@@ -118,7 +118,7 @@ def update(run: Run, optimizer: Optimizer, batch: Batch, advantages: Tensor, rat
 
 def optimizer_step(
     run: Run,
-    optimizer: Optimizer,
+    optimizer: Stepper,
     batch: Batch,
     advantages: Tensor,
     rate: float,
@@ -126,19 +126,14 @@ def optimizer_step(
     metrics: UpdateMetrics,
 ) -> None:
     """One optimizer step on all rows of `batch`: weights once, then gradients micro-batch by micro-batch."""
-
-    def backward(loss: Tensor) -> None:
-        run.accelerator.backward(loss)
-        optimizer.gather()
-
     loss = accumulate_gradients(
         run.policy, run.recipe.variant, batch, advantages, draw, metrics,
         temperature=run.recipe.temperature, micro_tokens=run.recipe.micro_tokens,
-        backward=backward,
+        backward=optimizer.backward,
     )  # fmt: skip
     metrics.steps += 1
     for learn in run.learners:
-        for name, value in learn(batch, backward).items():
+        for name, value in learn(batch, optimizer.backward).items():
             metrics.add(name, value)
     if loss is None:
         optimizer.clear()  # a learner may have left a gradient: no step is taken on that alone

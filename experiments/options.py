@@ -21,5 +21,5 @@ def add_track_option(parser: argparse.ArgumentParser) -> None:
 def add_process_options(parser: argparse.ArgumentParser) -> None:
     """`--accelerate` and `--processes`: one run on several processes of a machine."""
     parser.add_argument("--accelerate", metavar="CONFIG",
-                        help="a run on several processes: ddp, fsdp2, or a file of accelerate's")  # fmt: skip
+                        help="a run on several processes: ddp, fsdp2, deepspeed_zero3, or a file")  # fmt: skip
     parser.add_argument("--processes", type=int, metavar="N", help="of a run (default: the configuration's, or 1)")

@@ -38,7 +38,7 @@ def measure(recipe: Recipe, out: Path, *, samples: int, seed: int) -> None:
             "pass-rates is for questions from files, of which there are so many and no more: train.task = @files()"
         )
     accelerator = Accelerator()
-    run = Run(recipe, seed, load_policy(recipe.policy, accelerator.device), accelerator)
+    run = Run(recipe, seed, load_policy(recipe.policy, accelerator.device))
     lines = []
     # one epoch of a stream meets every question once
     for first in track(range(0, len(task.questions["train"]), recipe.prompts), "measuring"):

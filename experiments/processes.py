@@ -38,12 +38,13 @@ class Processes:
     environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def is_sharded(self) -> bool:
-        """Whether weights and optimizer state are spread over them."""
-        return "ACCELERATE_USE_FSDP" in self.environment
+    def sharding(self) -> str | None:
+        """How weights and optimizer state are spread over them, if they are."""
+        ways = {"ACCELERATE_USE_FSDP": "sharded", "ACCELERATE_USE_DEEPSPEED": "sharded by DeepSpeed"}
+        return next((way for name, way in ways.items() if name in self.environment), None)
 
     def __str__(self) -> str:
-        return f"{self.number}, sharded" if self.is_sharded else str(self.number)
+        return f"{self.number}, {self.sharding}" if self.sharding else str(self.number)
 
 
 ONE: Final = Processes()
@@ -67,9 +68,9 @@ def read_processes(number: int | None, config: str | None) -> Processes:
         raise GrpoLabError(f"--accelerate {path}: num_machines = {found.num_machines}: here a run has one machine; "
                            "with several, start grpolab train on each by accelerate launch")  # fmt: skip
     kind = found.distributed_type.name
-    if kind not in ("NO", "MULTI_CPU", "MULTI_GPU", "MULTI_XPU", "FSDP"):
+    if kind not in ("NO", "MULTI_CPU", "MULTI_GPU", "MULTI_XPU", "FSDP", "DEEPSPEED"):
         raise GrpoLabError(f"--accelerate {path}: distributed_type {kind} is not supported; data parallel (ddp) and "
-                           "sharded (fsdp2) runs are")  # fmt: skip
+                           "sharded (fsdp2, deepspeed_zero3) runs are")  # fmt: skip
     if str(found.mixed_precision) != "no":
         raise GrpoLabError(f"--accelerate {path}: mixed_precision must be 'no': precision is policy.dtype, which the "
                            "run's identity knows")  # fmt: skip
@@ -77,6 +78,13 @@ def read_processes(number: int | None, config: str | None) -> Processes:
     if kind == "FSDP":
         environment = {name.upper(): str(value).lower() for name, value in found.fsdp_config.items()}
         environment["ACCELERATE_USE_FSDP"] = "true"
+    if kind == "DEEPSPEED":
+        # zero_stage becomes ..._ZERO_STAGE, zero3_init_flag ..._ZERO3_INIT, deepspeed_config_file ..._CONFIG_FILE
+        environment = {
+            f"ACCELERATE_DEEPSPEED_{name.removeprefix('deepspeed_').removesuffix('_flag').upper()}": str(value)
+            for name, value in found.deepspeed_config.items()
+        }
+        environment["ACCELERATE_USE_DEEPSPEED"] = "true"
     return Processes(number or found.num_processes, environment)
 
 

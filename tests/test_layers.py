@@ -65,6 +65,7 @@ def test_gin_is_imported_in_one_place_of_the_core() -> None:
 
 OPTIONAL = {
     "vllm",
+    "deepspeed",
     "peft",
     "wandb",
     "trackio",

@@ -86,7 +86,7 @@ def needs_of(recipe: "Recipe", processes: "Processes", options: argparse.Namespa
     elif options.launcher == "slurm":  # which kills what grows beyond its declaration
         memory = 0
     else:
-        found = forecast(recipe, processes=processes.number, sharded=processes.is_sharded)
+        found = forecast(recipe, processes=processes.number, sharded=processes.sharding is not None)
         memory = processes.number * int(KEPT * found.peak + LIBRARIES)
     return Needs(options.cpus or processes.number * recipe.threads, options.gpus or 0.0, memory)
 

@@ -89,13 +89,13 @@ def measure_on_model(
     if checkpoint:
         there = load_policy(PolicySettings(checkpoint, first.policy.dtype), accelerator.device)
         policy.model.load_state_dict(there.model.state_dict())
-    pool = sample_pool(Run(first, seed, policy, accelerator))
+    pool = sample_pool(Run(first, seed, policy))
     advance("pool")
     gradients: dict[str, Tensor] = {}
     found: list[dict[str, Any]] = []
     for recipe in recipes:
         name = recipe.variant.name
-        run = Run(recipe, seed, policy, accelerator)
+        run = Run(recipe, seed, policy)
         batch = _prepare(run, pool, base)
 
         def gradient(part: Batch, recipe: Recipe = recipe, name: str = name) -> Tensor:

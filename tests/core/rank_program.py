@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from core import SETTINGS
 from core.contracts import objective, reward
@@ -31,10 +32,12 @@ LIMIT = 24
 class Recorded:
     """Responses of ragged lengths that are a function of (noise key, slot, sample) alone, as if read from a record."""
 
+    policy: Policy | None = None
     seen: list[tuple[int | None, int, list[list[int]]]] = field(default_factory=list)
 
     def generate(self, policy: Policy, requests: Sequence[Request]) -> list[Generation]:
-        """Takes note of what was asked."""
+        """Takes note of what was asked, and of whom."""
+        self.policy = policy
         return [self._answer(policy, request) for request in requests]
 
     def _answer(self, policy: Policy, request: Request) -> Generation:
@@ -71,6 +74,19 @@ def breaks_on_one_rank(logps: Tensor, advantages: Tensor) -> Tensor:
     return -logps * advantages
 
 
+@objective
+def breaks_at_times(logps: Tensor, advantages: Tensor) -> Tensor:
+    """A policy gradient that is not finite where all but one of four responses were right."""
+    return -logps * advantages.where(advantages > -1.4, torch.nan)
+
+
+def numbers_held(weight: Tensor) -> int:
+    """How many of a weight's numbers are on this rank."""
+    if isinstance(weight, DTensor):
+        return weight.to_local().numel()
+    return weight.numel() + (weight.ds_tensor.numel() if hasattr(weight, "ds_tensor") else 0)
+
+
 def recipe_of(bindings: Sequence[str], *, recorded: bool) -> Recipe:
     """The recipe for all cases, and what a case binds."""
     common = (
@@ -87,7 +103,7 @@ def recipe_of(bindings: Sequence[str], *, recorded: bool) -> Recipe:
 def main(folder: Path, cases: dict[str, list[str]], *, recorded: bool, stop_at: int) -> None:
     """Run every case, its store in a folder of its own, until a step at which it is interrupted (0: to the end).
 
-    What each rank was asked to sample is written beside the run.
+    What each rank was asked to sample, and how much of the weights it holds, is written beside the run.
     """
     import_parts()
     quiet_libraries()
@@ -103,7 +119,10 @@ def main(folder: Path, cases: dict[str, list[str]], *, recorded: bool, stop_at: 
         if recorded:
             assert isinstance(recipe.generator, Recorded)
             seen = gather([recipe.generator.seen])
+            assert recipe.generator.policy
+            held = gather([sum(map(numbers_held, recipe.generator.policy.model.parameters()))])
             if is_main():
+                (folder / name / "held.json").write_text(json.dumps(held))
                 (folder / name / "asked.json").write_text(json.dumps(seen))
 
 

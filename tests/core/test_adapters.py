@@ -40,8 +40,7 @@ def trained(of: Policy) -> Policy:
     with config(bindings=["adamw.learning_rate = 1e-2"]):
         optimizer = Optimizer(of.model.parameters(), adamw())
     for _ in range(3):
-        (-logps_of(of).sum()).backward()  # type: ignore[no-untyped-call]
-        optimizer.gather()
+        optimizer.backward(-logps_of(of).sum())
         optimizer.step(1e-2)
     return of
 

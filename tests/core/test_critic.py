@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 
 import pytest
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from core import SETTINGS, VARIANTS, Batch, GrpoLabError, Variant, advantage
@@ -38,7 +37,7 @@ def run_with(policy: Policy, *bindings: str) -> Run:
     own = ["train.variant = @ppo()", "train.prompts = 3", "train.group_size = 4", *bindings]
     with config([CONFIGS / "embedded.gin"], own):
         recipe: Recipe = SETTINGS["train"]()
-    return Run(recipe, 0, Policy(copy.deepcopy(policy.model), policy.tokenizer), Accelerator(cpu=True))
+    return Run(recipe, 0, Policy(copy.deepcopy(policy.model), policy.tokenizer))
 
 
 def critic_of(current: Run) -> Critic:

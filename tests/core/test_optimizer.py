@@ -23,10 +23,8 @@ def make(weights: Tensor, **more: Any) -> tuple[nn.Parameter, Optimizer]:
 
 
 def give(optimizer: Optimizer, parameter: nn.Parameter, gradient: Tensor) -> None:
-    """One micro-batch's gradient, as a backward pass leaves it."""
-    gradient = gradient.to(parameter.dtype)
-    parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-    optimizer.gather()
+    """One micro-batch, of this gradient."""
+    optimizer.backward((parameter * gradient.to(parameter.dtype)).sum())
 
 
 # schedules

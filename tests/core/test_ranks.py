@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,9 +15,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from core import AGGREGATORS
+from core import AGGREGATORS, GrpoLabError
 from core.policy import EMBEDDED
-from core.ranks import deal, gather, share
+from core.ranks import deal, gather, join, share
 from core.store import lock
 
 Lines: TypeAlias = list[dict[str, Any]]
@@ -35,9 +36,33 @@ CASES = {
     "reference": ["train.variant = @grpo()", "grpo.kl_coef = 0.1", "adamw.learning_rate = 3e-6"],
     "prepared_on_all_rows": ["train.variant = @clip_cov()"],
     "critic": ["train.variant = @ppo()", "critic.learning_rate = 1e-5"],
+    "not_finite": ["train.variant = @grpo()", "grpo.objective = @breaks_at_times", "adamw.learning_rate = 3e-6"],
     "adapters": ["train.variant = @grpo()", "grpo.kl_coef = 0.1", "policy.lora_rank = 4"],
 }
-SHARDED = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A way to shard weights: how processes are told of it, what a checkpoint has once a rank, what is saved."""
+
+    environment: dict[str, str]
+    shards: str
+    dtype: torch.dtype
+
+
+@pytest.fixture(params=["fsdp2", "zero3"])
+def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Kind:
+    if request.param == "fsdp2":
+        return Kind({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}, "*.distcp", torch.float32)
+    pytest.importorskip("deepspeed")
+    # else weights as small as these would stay gathered
+    settings = {"zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0}}
+    (tmp_path / "zero3.json").write_text(json.dumps(settings))
+    return Kind(
+        {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO3_INIT": "false",
+         "ACCELERATE_DEEPSPEED_CONFIG_FILE": str(tmp_path / "zero3.json")},
+        "*/*_optim_states.pt", torch.bfloat16,
+    )  # fmt: skip
 
 
 def start(
@@ -112,6 +137,8 @@ def test_the_cases_are_what_they_say(runs: Path, case: str) -> None:
     assert len({line["trained_tokens"] for line in lines}) > 3
     if case == "groups_left_out":
         assert {line["groups"] for line in lines} - {6}
+    elif case == "not_finite":
+        assert 0 < sum(line["skipped_updates"] for line in lines) < 20
     elif case not in ("reference", "adapters"):
         assert any(line["rounds"] > 1 for line in lines)
 
@@ -129,38 +156,47 @@ def test_prompts_and_noise_are_the_same_for_any_number_of_ranks(runs: Path, rank
         assert [slot for _, slot, _ in asked] == [len(prompts) * r // ranks for r in range(ranks)]
 
 
-def test_sharded_weights_train_like_whole_ones_and_go_on(runs: Path, tmp_path: Path) -> None:
-    """FSDP2 on two ranks, where a weight that is not sharded is an error; interrupted and resumed."""
-    cases = {case: CASES[case] for case in ("reference", "token_mean", "adapters")}
-    finished(2, tmp_path / "whole", cases, environment=SHARDED)
+def test_sharded_weights_train_like_whole_ones_and_go_on(runs: Path, tmp_path: Path, kind: Kind) -> None:
+    """Two ranks, each with half of every weight; interrupted and resumed."""
+    cases = {case: CASES[case] for case in ("reference", "token_mean", "adapters", "not_finite")}
+    finished(2, tmp_path / "whole", cases, environment=kind.environment)
     for case in cases:
         assert furthest(weights(runs / "1" / case), weights(tmp_path / "whole" / case)) <= 1e-6
+        for one, other in zip(metrics(runs / "1" / case), metrics(tmp_path / "whole" / case), strict=True):
+            assert other["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-4)
+            assert other["skipped_updates"] == one["skipped_updates"]
+        (every,), held = (
+            json.loads((folder / case / "held.json").read_text()) for folder in (runs / "1", tmp_path / "whole")
+        )
+        # of odd sizes, one rank has a number more
+        assert sum(held) == pytest.approx(every, rel=1e-3)
+        assert held[0] == pytest.approx(held[1], rel=1e-3)
     cut = tmp_path / "cut"
-    finished(2, cut, cases, stop_at=6, environment=SHARDED)
+    finished(2, cut, cases, stop_at=6, environment=kind.environment)
     shards = list((cut / "reference" / "checkpoint").iterdir())
     assert sorted(path.name for path in shards) == ["shards-000006", "state.pt"]
-    assert len(list((cut / "reference" / "checkpoint" / "shards-000006").glob("*.distcp"))) == 2
-    finished(2, cut, cases, environment=SHARDED)
+    assert len(list((cut / "reference" / "checkpoint" / "shards-000006").glob(kind.shards))) == 2
+    finished(2, cut, cases, environment=kind.environment)
     for case in cases:
         assert furthest(weights(tmp_path / "whole" / case), weights(cut / case)) == 0
 
 
-def test_sharded_weights_sample_with_the_native_generator(tmp_path: Path) -> None:
+def test_sharded_weights_sample_with_the_native_generator(tmp_path: Path, kind: Kind) -> None:
     """Whole while sampling; ranks whose responses end at different steps do not wait for each other."""
     case = {"native": ["train.steps = 3", "train.prompts = 5"]}
     finished(1, tmp_path / "1", case, recorded=False)
-    finished(2, tmp_path / "2", case, recorded=False, environment=SHARDED)
+    finished(2, tmp_path / "2", case, recorded=False, environment=kind.environment)
     alone, together = (metrics(tmp_path / n / "native") for n in ("1", "2"))
     assert [line["prompts_hash"] for line in alone] == [line["prompts_hash"] for line in together]
     assert together[0]["reward"] == pytest.approx(alone[0]["reward"], abs=0.06)  # a token may flip by rounding
     assert max(line["sampler_mismatch"] for line in together) < 1e-4
 
 
-def test_two_sharded_ranks_in_bfloat16(tmp_path: Path) -> None:
-    """Computed in bfloat16, on float32 shards."""
-    case = {"low": ["train.steps = 2", "policy.dtype = 'bfloat16'"]}
-    finished(2, tmp_path, case, environment=SHARDED)
-    assert {x.dtype for x in weights(tmp_path / "low").values()} == {torch.float32}
+def test_two_sharded_ranks_in_bfloat16(tmp_path: Path, kind: Kind) -> None:
+    """Computed in bfloat16, on float32 shards or master weights; with layers computed twice."""
+    case = {"low": ["train.steps = 2", "policy.dtype = 'bfloat16'", "policy.gradient_checkpointing = True"]}
+    finished(2, tmp_path, case, environment=kind.environment)
+    assert {x.dtype for x in weights(tmp_path / "low").values()} == {kind.dtype}
     assert all(line["grad_norm"] > 0 for line in metrics(tmp_path / "low"))
 
 
@@ -173,6 +209,15 @@ def test_a_rank_that_fails_ends_the_run_with_its_cause(tmp_path: Path) -> None:
 
 
 # the parts by hand
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(**_: Any) -> None:
+        raise ImportError("DeepSpeed is not installed")
+
+    monkeypatch.setattr("core.ranks.Accelerator", missing)
+    with pytest.raises(GrpoLabError, match=r"DeepSpeed is not installed; for DeepSpeed, pip install 'grpo-lab\[deeps"):
+        join()
 
 
 def test_one_process_does_all() -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_deepspeed_cmd_env
 
 import core.registry as registry
 from core import GrpoLabError
@@ -25,17 +27,36 @@ def text() -> str:
 
 
 def test_shipped_configurations_are_read() -> None:
-    assert {path.stem for path in SHIPPED.glob("*.yaml")} == {"ddp", "fsdp2"}
+    assert {path.stem for path in SHIPPED.glob("*.yaml")} == {"ddp", "fsdp2", "deepspeed_zero3"}
     assert read_processes(None, None) == Processes(1, {})
     assert read_processes(3, None) == Processes(3, {})
     assert read_processes(None, "ddp") == Processes(2, {})
     assert read_processes(4, "fsdp2") == Processes(4, {"FSDP_VERSION": "2", "ACCELERATE_USE_FSDP": "true"})
+    zero = read_processes(None, "deepspeed_zero3")
+    assert zero.environment == {
+        "ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3",
+        "ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE": "none", "ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE": "none",
+        "ACCELERATE_DEEPSPEED_ZERO3_INIT": "False",
+    }  # fmt: skip
+    assert [str(read_processes(2, name)) for name in ("ddp", "fsdp2", "deepspeed_zero3")] == [
+        "2", "2, sharded", "2, sharded by DeepSpeed",
+    ]  # fmt: skip
+
+
+def test_the_environment_is_that_of_accelerate_launch() -> None:
+    """Names of variables are accelerate's own."""
+    asked = launch_command_parser().parse_args(["--config_file", str(SHIPPED / "deepspeed_zero3.yaml"), "program.py"])
+    asked, *_ = _validate_launch_command(asked)
+    asked.deepspeed_fields_from_accelerate_config = ""
+    _, theirs = prepare_deepspeed_cmd_env(asked)
+    for name, value in read_processes(None, "deepspeed_zero3").environment.items():
+        assert theirs[name] == value.lower(), name
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("distributed_type: DEEPSPEED\nnum_processes: 2\n", "DEEPSPEED is not supported; data parallel"),
+        ("distributed_type: MULTI_NPU\nnum_processes: 2\n", "MULTI_NPU is not supported; data parallel"),
         ("distributed_type: FSDP\nnum_processes: 2\nmixed_precision: bf16\n", "precision is policy.dtype"),
         ("distributed_type: MULTI_GPU\nnum_processes: 4\nnum_machines: 2\n", "num_machines = 2"),
         ("distributed_type: MULTI_GPU\nno_such_key: 2\n", "cannot be read"),
@@ -55,8 +76,11 @@ def test_a_typo_names_what_is_shipped() -> None:
         read_processes(0, None)
 
 
-def test_steps_are_told_and_a_stop_is_heard(text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("shipped", ["fsdp2", "deepspeed_zero3"])
+def test_steps_are_told_and_a_stop_is_heard(shipped: str, text: str, tmp_path: Path) -> None:
     """Interrupted after two steps, then gone on with, sharded."""
+    if shipped == "deepspeed_zero3":
+        pytest.importorskip("deepspeed")
     told: list[int] = []
 
     def watch(record: Mapping[str, Any]) -> None:
@@ -64,11 +88,11 @@ def test_steps_are_told_and_a_stop_is_heard(text: str, tmp_path: Path) -> None:
         if told == [1, 2]:
             raise Interrupted
 
-    processes = read_processes(2, "fsdp2")
+    processes = read_processes(2, shipped)
     with pytest.raises(Interrupted):
         run_in_processes(text, ARM, 0, str(tmp_path), processes, watch)
     assert told == [1, 2]
-    with pytest.raises(GrpoLabError, match=r"its processes changed .*'2, sharded'.*'2'"):
+    with pytest.raises(GrpoLabError, match=r"its processes changed .*'2, sharded.*'.*'2'"):
         run_in_processes(text, ARM, 0, str(tmp_path), read_processes(2, "ddp"), watch)
     assert json.loads((tmp_path / "manifest.json").read_text())["status"] == "interrupted"
     run_in_processes(text, ARM, 0, str(tmp_path), processes, watch)

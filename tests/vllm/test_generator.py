@@ -82,8 +82,7 @@ def take_steps(policy: Policy, steps: int = 2) -> None:
     text = policy.tokens(Problem("7+7=4", "", 0))
     for _ in range(steps):
         logps, _ = policy.logps(prompts, [text] * 3, [0, 1, 2], width=len(text))
-        (-logps.mean()).backward()  # type: ignore[no-untyped-call]
-        optimizer.gather()
+        optimizer.backward(-logps.mean())
         optimizer.step(3e-3)
         policy.version += 1
 
