@@ -33,6 +33,10 @@ def join() -> Accelerator:
     if accelerator.num_processes != started:
         raise GrpoLabError(f"{started} processes were started (WORLD_SIZE), but accelerate joins "
                            f"{accelerator.num_processes}: start them with torchrun or accelerate launch")  # fmt: skip
+    if accelerator.mixed_precision != "no" or accelerator.gradient_accumulation_steps != 1:
+        # accelerate would scale the loss, and nothing would undo it
+        raise GrpoLabError("accelerate's configuration: mixed_precision must be 'no' (precision is policy.dtype) and "
+                           "gradient_accumulation_steps 1 (micro-batches are train.micro_tokens)")  # fmt: skip
     return accelerator
 
 

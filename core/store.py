@@ -27,6 +27,7 @@ from typing import IO, Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
 
 from core.errors import GrpoLabError, MachineError
 from core.policy import Policy
@@ -234,7 +235,10 @@ class RunStore:
         if self.is_finished and (self.folder / "checkpoint.tmp").is_dir():
             self._swap_in_model()
         shutil.rmtree(self.folder / "checkpoint.tmp", ignore_errors=True)
-        wait_for_all()  # the other ranks look at the folder now
+
+    def meet(self) -> None:
+        """Let the other ranks look at the folder, now that it is held and tidy; all ranks together."""
+        wait_for_all()
 
     def update_manifest(self, **fields: Any) -> None:
         """Set fields of the manifest and write it."""
@@ -306,7 +310,8 @@ class RunStore:
         try:
             folder.mkdir(exist_ok=True)
             shards = _write_shards(folder, state["step"], save_shards)
-            torch.save({**state, "files": self.files, **({"shards": shards} if shards else {})}, folder / "state.tmp")
+            kept = {"shards": shards, "shard_sizes": _sizes(folder / shards)} if shards else {}
+            torch.save({**state, "files": self.files, **kept}, folder / "state.tmp")
             with (folder / "state.tmp").open("rb") as file:
                 os.fsync(file.fileno())
             os.replace(folder / "state.tmp", folder / "state.pt")
@@ -335,6 +340,11 @@ class RunStore:
             state: dict[str, Any] = torch.load(path, weights_only=False, map_location="cpu", mmap=mapped)
         except Exception as error:  # which one depends on the byte that is wrong
             raise DamagedError(f"{path}: no checkpoint of ours ({error}); {REMEDY}") from error
+        if "shards" in state:
+            folder, found = path.parent / state["shards"], _sizes(path.parent / state["shards"])
+            for name, size in state.get("shard_sizes", {}).items():
+                if (now := found.get(name, 0)) != size:
+                    raise DamagedError(f"{folder / name}: {now} bytes where {size} were written; {REMEDY}")
         return state
 
     def check_checkpoint(self, every: int) -> None:
@@ -375,9 +385,12 @@ class OnlookerStore(RunStore):
     @contextmanager
     def locked(self) -> Iterator[None]:
         """The main rank holds the folder for all."""
+        yield
+
+    def meet(self) -> None:
+        """Wait for the main rank, and read the manifest."""
         wait_for_all()
         self.manifest = self._read_manifest()
-        yield
 
     def tidy(self) -> None:
         """Left to the main rank, like all that follows."""
@@ -408,8 +421,17 @@ def _write_shards(folder: Path, step: int, save_shards: Callable[[Path], None] |
     if save_shards is None:
         return None
     name = f"shards-{step:06d}"
-    save_shards(folder / name)
+    try:
+        save_shards(folder / name)
+    except CheckpointException as error:  # torch's, of any rank, and no Exception: nothing else would catch it
+        cause = next((failure[0] for failure in error.failures.values()), error)
+        raise MachineError(f"cannot write a checkpoint to {folder}: {cause}") from error
     return name
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Bytes of every file in a folder; torch's shards carry no checksum."""
+    return {file.name: file.stat().st_size for file in sorted(folder.iterdir())} if folder.is_dir() else {}
 
 
 def hash_weights(model: nn.Module) -> str:

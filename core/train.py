@@ -49,6 +49,7 @@ def run(recipe: Recipe, seed: int, store: RunStore, *, facts: Mapping[str, Any],
         store = OnlookerStore(store.folder)
     with store.locked():
         store.tidy()
+        store.meet()
         if store.is_finished:
             return
         store.refuse_other(facts["identity"])

@@ -4,13 +4,14 @@ The processes get the run as text, like workers. The main one tells of every ste
 leaves its cause in a file, and torchrun ends the others.
 """
 
-import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,6 +20,7 @@ from multiprocessing.connection import Client, Listener
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
 from accelerate.commands.config.config_args import load_config_from_file
 
 from core import GrpoLabError
@@ -52,9 +54,9 @@ ONE: Final = Processes()
 
 def read_processes(number: int | None, config: str | None) -> Processes:
     """Those of `--processes` and `--accelerate`: a shipped configuration by name, or a file of accelerate's own."""
+    if number is not None and number < 1:
+        raise GrpoLabError(f"--processes {number}: must be at least 1")
     if config is None:
-        if number is not None and number < 1:
-            raise GrpoLabError(f"--processes {number}: must be at least 1")
         return Processes(number or 1)
     shipped = {path.stem: path for path in SHIPPED.glob("*.yaml")}
     path = shipped.get(config, Path(config))
@@ -67,7 +69,7 @@ def read_processes(number: int | None, config: str | None) -> Processes:
     if found.num_machines > 1:
         raise GrpoLabError(f"--accelerate {path}: num_machines = {found.num_machines}: here a run has one machine; "
                            "with several, start grpolab train on each by accelerate launch")  # fmt: skip
-    kind = found.distributed_type.name
+    kind = getattr(found.distributed_type, "name", found.distributed_type)  # YAML reads a bare NO as false
     if kind not in ("NO", "MULTI_CPU", "MULTI_GPU", "MULTI_XPU", "FSDP", "DEEPSPEED"):
         raise GrpoLabError(f"--accelerate {path}: distributed_type {kind} is not supported; data parallel (ddp) and "
                            "sharded (fsdp2, deepspeed_zero3) runs are")  # fmt: skip
@@ -76,7 +78,11 @@ def read_processes(number: int | None, config: str | None) -> Processes:
                            "run's identity knows")  # fmt: skip
     environment = {}
     if kind == "FSDP":
-        environment = {name.upper(): str(value).lower() for name, value in found.fsdp_config.items()}
+        asked: Mapping[str, Any] = found.fsdp_config or {}
+        environment = {name.upper(): str(value).lower() for name, value in asked.items()}
+        if environment.get("FSDP_ACTIVATION_CHECKPOINTING") == "true":
+            raise GrpoLabError(f"--accelerate {path}: fsdp_activation_checkpointing is policy.gradient_checkpointing "
+                               "here: remove it and bind that")  # fmt: skip
         environment["ACCELERATE_USE_FSDP"] = "true"
     if kind == "DEEPSPEED":
         # zero_stage becomes ..._ZERO_STAGE, zero3_init_flag ..._ZERO3_INIT, deepspeed_config_file ..._CONFIG_FILE
@@ -85,7 +91,10 @@ def read_processes(number: int | None, config: str | None) -> Processes:
             for name, value in found.deepspeed_config.items()
         }
         environment["ACCELERATE_USE_DEEPSPEED"] = "true"
-    return Processes(number or found.num_processes, environment)
+    number = number or found.num_processes
+    if not isinstance(number, int) or number < 1:
+        raise GrpoLabError(f"--accelerate {path}: num_processes must be at least 1; set it there or give --processes")
+    return Processes(number, environment)
 
 
 def run_in_processes(config: str, arm: Any, seed: int, folder: str, processes: Processes, watch: Watch) -> None:
@@ -101,15 +110,16 @@ def run_in_processes(config: str, arm: Any, seed: int, folder: str, processes: P
             process = subprocess.Popen(
                 [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
                  str(processes.number), "-m", "experiments.processes", str(file)],
-                env={**os.environ, **processes.environment, "PYTHONPATH": os.pathsep.join(job["path"])},
+                # python -m puts the current folder first: a user's own folder named core must not shadow ours
+                env={**os.environ, **processes.environment, "PYTHONPATH": os.pathsep.join(job["path"]),
+                     "PYTHONSAFEPATH": "1"},
                 stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
             try:
                 outcome = _listen(listener, bytes.fromhex(job["key"]), process, watch)
                 process.wait()
             except BaseException:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+                kill(process.pid)
                 raise
             if outcome == "interrupted":
                 raise Interrupted
@@ -117,6 +127,15 @@ def run_in_processes(config: str, arm: Any, seed: int, folder: str, processes: P
             if outcome != "finished":
                 output.seek(0)
                 _raise_first(Path(scratch), folder, process.returncode, output.read())
+
+
+def kill(pid: int) -> None:
+    """End a process at once, and all that descend from it: torchrun gives each of its own a session of its own."""
+    with suppress(psutil.NoSuchProcess):
+        first = psutil.Process(pid)
+        for process in [first, *first.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def _listen(listener: Listener, key: bytes, process: subprocess.Popen[bytes], watch: Watch) -> str | None:
@@ -156,7 +175,12 @@ def _raise_first(scratch: Path, folder: str, code: int, output: str) -> None:
     from core.store import RunStore
 
     causes = [json.loads(file.read_text()) for file in scratch.glob("rank-*.json")]
-    if causes:
+    # one that is killed leaves no cause, and the others the broken connection that they saw; 15 is torchrun's own
+    killed = re.search(r"rank +: (\d+) .*\n *exitcode +: -(?!15 )(\d+) ", output)
+    if killed:
+        message = f"process {killed[1]} was ended by signal {killed[2]} (9 is often a lack of memory)"
+        failure = "infrastructure"
+    elif causes:
         first = min(causes, key=lambda cause: float(cause["when"]))
         message, failure = f"process {first['rank']}: {first['message']}", first["failure"]
     else:
@@ -221,15 +245,15 @@ def main(file: Path) -> None:
 
 
 def _leave_cause(folder: Path, rank: int, error: BaseException) -> None:
-    import time
+    from core.store import write_json
 
     readable = isinstance(error, GrpoLabError)
     cause = {
         "rank": rank, "when": time.time(), "message": str(error) if readable else traceback.format_exc(),
         "failure": "infrastructure" if isinstance(error, OSError | MachineError) else "algorithmic",
     }  # fmt: skip
-    with contextlib.suppress(OSError):
-        (folder / f"rank-{rank}.json").write_text(json.dumps(cause))
+    with suppress(GrpoLabError):
+        write_json(folder / f"rank-{rank}.json", cause)  # whole: torchrun may end this process meanwhile
 
 
 if __name__ == "__main__":

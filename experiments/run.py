@@ -51,7 +51,9 @@ def run_train(options: argparse.Namespace) -> int:
         console.print(words, highlight=False, markup=False)
     if recipe.warning:
         console.print(f"warning: {recipe.warning}", style="yellow", highlight=False, markup=False)
-    set_damaged_aside([job], {job.arm.label: recipe}, console)
+    if os.environ.get("RANK", "0") == "0":  # of a run that accelerate launch has started: the others would wait for it
+        set_damaged_aside([job], {job.arm.label: recipe}, console)
+    job.store.refuse_other(facts(text, arm, options.seed, processes)["identity"])  # a finished one too
     with Progress(1, int(job.store.is_finished), recipe.steps, console) as progress:
         failures = {} if job.store.is_finished else local.launch([job], 1, progress)
     for message in failures.values():

@@ -18,6 +18,7 @@ import psutil
 
 from core.train import Interrupted
 from experiments.launchers.job import Failures, Job, carry_out, settle
+from experiments.processes import kill
 from experiments.progress import Progress
 
 
@@ -109,7 +110,7 @@ def launch(
                 worker.process.join() if worker.job else worker.process.kill()
         except KeyboardInterrupt:
             for worker in pool:
-                worker.process.kill()
+                kill(worker.process.pid)
         raise
     for worker in pool:
         if worker.process.is_alive():

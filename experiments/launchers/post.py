@@ -29,6 +29,10 @@ class Post:
         self._told.append(("step", key, record))
         return self._stopping
 
+    def say(self, key: Key, line: str) -> None:
+        """A run has a word to the user."""
+        self._told.append(("said", key, line))
+
     def take(self) -> list[tuple[str, Key, Any]]:
         """What has been told since the last time."""
         told, self._told = self._told, []

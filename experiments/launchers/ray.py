@@ -170,6 +170,8 @@ class _Driver:
         for kind, (arm, seed), content in ray.get(self._post.take.remote()):
             if kind == "step":
                 self._progress.step(arm, seed, content)
+            elif kind == "said":
+                self._progress.say(f"{arm} seed {seed}: {content}")
             elif content[0] > 1:
                 self._progress.say(f"{arm} seed {seed}: lost with its process or node, begun again on {content[1]}")
         for task in ended:
@@ -250,7 +252,9 @@ def _work(
         sys.argv[:] = sent.command
         settle(folder)
         kept.callback(os.chdir, "/")
-        outcome, message = carry_out(job, watch_of(lambda record: bool(ask(post.step, record))), identity)
+        outcome, message = carry_out(
+            job, watch_of(lambda record: bool(ask(post.step, record))), identity, lambda line: ask(post.say, line)
+        )
         return outcome, message, None if sent.modules is None else _pack(Path(job.folder))
 
 

@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -50,6 +51,16 @@ class _Task:
         """Exists when all runs are to stop."""
         return self.notes / "stop"
 
+    @property
+    def said(self) -> Path:
+        """The run's words to the user, line by line."""
+        return self.notes / f"said-{self.job.arm.label}-{self.job.seed}"
+
+    def say(self, line: str) -> None:
+        """Have the driver show a line: what a job prints, nobody reads."""
+        with self.said.open("a") as file:
+            file.write(line + "\n")
+
     def __call__(self) -> tuple[str, str | None]:
         """Carry out the job."""
         self.begun.touch()
@@ -57,7 +68,7 @@ class _Task:
             return "interrupted", None
         sys.argv[:] = self.command
         settle(self.folder)
-        return carry_out(self.job, watch_of(lambda _: self.stop.exists()), self.identity)
+        return carry_out(self.job, watch_of(lambda _: self.stop.exists()), self.identity, self.say)
 
     def checkpoint(self) -> Any:
         """What submitit submits again when the time is over: the same, which goes on from its last checkpoint."""
@@ -109,6 +120,7 @@ class _Driver:
         self._notes, self._partition, self._minutes = notes, partition, minutes
         self._under_way: list[tuple[Any, _Task]] = []
         self._shown: dict[str, int] = {}
+        self._heard: Counter[Path] = Counter()
         self._failures: Failures = {}
 
     def run(self, jobs: Sequence[Job], more: Callable[[], Sequence[Job]]) -> Failures:
@@ -158,6 +170,9 @@ class _Driver:
             for record in records[self._shown[job.folder] :]:
                 self._progress.step(*job.key, record)
             self._shown[job.folder] = max(len(records), self._shown[job.folder])
+            for line in (task.said.read_text().splitlines() if task.said.is_file() else [])[self._heard[task.said] :]:
+                self._progress.say(f"{job.arm.label} seed {job.seed}: {line}")
+                self._heard[task.said] += 1
             if (submitted, task) in ended:
                 self._under_way.remove((submitted, task))
                 outcome, message = _end(submitted, job)

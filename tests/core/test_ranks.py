@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -206,6 +207,24 @@ def test_a_rank_that_fails_ends_the_run_with_its_cause(tmp_path: Path) -> None:
     assert process.returncode != 0
     assert "this rank is out of order" in process.stderr
     assert time.monotonic() - started < 60
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("ACCELERATE_MIXED_PRECISION", "bf16"), ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")]
+)
+def test_what_would_scale_the_loss_behind_our_back_is_refused(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Settings that accelerate launch hands over in the environment."""
+    monkeypatch.setenv(name, value)
+    AcceleratorState._reset_state()
+    try:
+        with pytest.raises(GrpoLabError, match=r"mixed_precision must be 'no' .*gradient_accumulation_steps 1"):
+            join()
+    finally:
+        monkeypatch.undo()
+        AcceleratorState._reset_state()
+        join()
 
 
 # the parts by hand

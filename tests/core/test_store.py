@@ -12,8 +12,11 @@ import pytest
 import torch
 
 from core import GrpoLabError
+from core.errors import MachineError
+from core.sharding import save_shards
 from core.store import (
     DamagedError,
+    OnlookerStore,
     RunStore,
     find_damage,
     fingerprints,
@@ -342,6 +345,46 @@ def test_a_checkpoint_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.Monk
     assert state is not None
     assert state["step"] == 1
     assert torch.equal(state["weights"], torch.ones(2))
+
+
+def test_shards_that_are_not_as_they_were_written_are_missed(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+
+    def save(folder: Path) -> None:
+        folder.mkdir()
+        for rank in range(2):
+            (folder / f"__{rank}_0.distcp").write_bytes(b"12345678")
+
+    store.save_checkpoint({"step": 2}, save)
+    assert store.load_checkpoint() is not None
+    shard = tmp_path / "checkpoint" / "shards-000002" / "__1_0.distcp"
+    shard.write_bytes(b"1234")
+    with pytest.raises(DamagedError, match=r"__1_0.distcp: 4 bytes where 8 were written; remove the folder"):
+        store.load_checkpoint()
+    shard.unlink()
+    with pytest.raises(DamagedError, match=r"__1_0.distcp: 0 bytes where 8 were written"):
+        store.load_checkpoint()
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled:UserWarning")
+@pytest.mark.parametrize("kind", [RunStore, OnlookerStore])
+def test_shards_that_cannot_be_written_are_the_machines_doing(kind: type[RunStore], tmp_path: Path) -> None:
+    """What torch raises there is no Exception."""
+
+    def full(folder: Path) -> None:
+        model = torch.nn.Linear(2, 2)
+        folder.parent.mkdir(exist_ok=True)
+        folder.write_text("in the way")
+        save_shards(folder, model, torch.optim.AdamW(model.parameters()))
+
+    with pytest.raises(MachineError, match=r"cannot write a checkpoint to .*File exists"):
+        kind(tmp_path).save_checkpoint({"step": 2}, full)
+
+
+def test_a_folder_is_tidied_without_waiting_for_other_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands do it too, each with the folder's lock, before any rank has begun."""
+    monkeypatch.setattr("core.store.wait_for_all", lambda: pytest.fail("waits"))
+    RunStore(tmp_path).tidy()
 
 
 def test_digests_see_values_shapes_and_types() -> None:

@@ -306,3 +306,12 @@ def test_arms_that_spend_a_token_budget_in_different_numbers_of_steps_are_a_pair
         assert last["total_sampled_tokens"] <= 800
         steps[file.parts[-3], file.parts[-2]] = last["step"]
     assert any(steps["grpo", f"seed={seed}"] > steps["greedy", f"seed={seed}"] for seed in range(3))
+
+
+def test_a_finished_run_is_not_taken_for_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["train", "-b", "train.prompts = 2", "-b", "train.group_size = 2", "-b", "train.max_tokens = 4",
+               "-b", "evaluation.questions = 1", "--out", str(tmp_path)]  # fmt: skip
+    assert main([*command, "-b", "train.steps = 1"]) == 0
+    assert main([*command, "-b", "train.steps = 1"]) == 0
+    assert main([*command, "-b", "train.steps = 2"]) == 2
+    assert "cannot be resumed: its config changed" in capsys.readouterr().err

@@ -1,22 +1,43 @@
 """A run on several processes, started and watched by its parent."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils.launch import prepare_deepspeed_cmd_env
 
 import core.registry as registry
 from core import GrpoLabError
+from core.errors import MachineError
 from core.train import Interrupted
 from experiments.declaration import Arm
-from experiments.processes import SHIPPED, Processes, read_processes, run_in_processes
+from experiments.processes import (
+    SHIPPED,
+    Processes,
+    _leave_cause,
+    _raise_first,
+    kill,
+    read_processes,
+    run_in_processes,
+)
 from experiments.study import CONFIGS, find_config, run_text
 
 ARM = Arm("grpo", ())
+
+
+@pytest.fixture(autouse=True)
+def _at_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's folder named like ours must not shadow it."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "core").mkdir()
+    (home / "core" / "__init__.py").write_text("raise ImportError('the wrong core')\n")
+    monkeypatch.chdir(home)
 
 
 @pytest.fixture
@@ -59,7 +80,17 @@ def test_the_environment_is_that_of_accelerate_launch() -> None:
         ("distributed_type: MULTI_NPU\nnum_processes: 2\n", "MULTI_NPU is not supported; data parallel"),
         ("distributed_type: FSDP\nnum_processes: 2\nmixed_precision: bf16\n", "precision is policy.dtype"),
         ("distributed_type: MULTI_GPU\nnum_processes: 4\nnum_machines: 2\n", "num_machines = 2"),
+        ("distributed_type: NO\nnum_processes: 2\n", "distributed_type False is not supported"),
         ("distributed_type: MULTI_GPU\nno_such_key: 2\n", "cannot be read"),
+        ("distributed_type: MULTI_GPU\nmixed_precision: 'no'\n", "num_processes must be at least 1"),
+        (
+            "distributed_type: MULTI_GPU\nmixed_precision: 'no'\nnum_processes: two\n",
+            "num_processes must be at least 1",
+        ),
+        (
+            "distributed_type: FSDP\nmixed_precision: 'no'\nfsdp_config:\n  fsdp_activation_checkpointing: true\n",
+            "is policy.gradient_checkpointing here",
+        ),
     ],
 )
 def test_what_is_not_supported_is_named(content: str, message: str, tmp_path: Path) -> None:
@@ -74,6 +105,8 @@ def test_a_typo_names_what_is_shipped() -> None:
         read_processes(None, "fsdp")
     with pytest.raises(GrpoLabError, match=r"--processes 0: must be at least 1"):
         read_processes(0, None)
+    with pytest.raises(GrpoLabError, match=r"--processes -1: must be at least 1"):
+        read_processes(-1, "ddp")
 
 
 @pytest.mark.parametrize("shipped", ["fsdp2", "deepspeed_zero3"])
@@ -141,3 +174,62 @@ def test_a_mistake_in_the_recipe_is_one_message(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["status"] == "failed"
     assert "no such folder" in manifest["error"]
+
+
+DIES = """
+import os
+
+from core import objective
+
+
+@objective
+def dies_on_the_second(logps, advantages):
+    '''A policy gradient that one process does not survive.'''
+    if os.environ.get("RANK") == "1":
+        os.kill(os.getpid(), 9)
+    return -logps * advantages
+"""
+
+
+def test_a_process_that_was_killed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It leaves no cause itself; the other one's, a broken connection, would count against the method."""
+    (tmp_path / "dies.py").write_text(DIES)
+    monkeypatch.syspath_prepend(tmp_path)
+    bindings = ["import dies", "train.steps = 2", "train.prompts = 4", "train.max_tokens = 16",
+                "evaluation.questions = 2", "grpo.objective = @dies_on_the_second"]  # fmt: skip
+    with registry.config([find_config("embedded")], bindings, include_from=[CONFIGS]):
+        text = run_text()
+    with pytest.raises(MachineError, match="process 1 was ended by signal 9"):
+        run_in_processes(text, ARM, 0, str(tmp_path / "run"), Processes(2), lambda _: None)
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["failure"] == "infrastructure"
+
+
+def test_a_cause_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchrun ends the others as soon as one has failed."""
+
+    class EndedError(BaseException):
+        pass
+
+    def ended(*_: Any) -> None:
+        raise EndedError
+
+    _leave_cause(tmp_path, 1, GrpoLabError("the first"))
+    for place in ("os.fsync", "os.replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, ended)
+            with pytest.raises(EndedError):
+                _leave_cause(tmp_path, 0, GrpoLabError("the second"))
+    with pytest.raises(GrpoLabError, match="process 1: the first"):
+        _raise_first(tmp_path, str(tmp_path / "run"), 1, "")
+
+
+def test_a_process_is_killed_with_all_that_descend_from_it() -> None:
+    """In whatever session they are."""
+    child = "import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], "
+    child += "start_new_session=True); print(p.pid, flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", child], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        grandchild = psutil.Process(int(process.stdout.readline()))
+        kill(process.pid)
+        assert process.wait() == -9
+    assert not grandchild.is_running() or grandchild.status() == psutil.STATUS_ZOMBIE or grandchild.wait(10) is None

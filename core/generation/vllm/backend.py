@@ -1,5 +1,6 @@
 """What holds a copy of the weights and samples from it: an engine in this process, or a server."""
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -30,11 +31,15 @@ class Answer:
 class Backend(Protocol):
     """What holds the copy of the weights."""
 
-    holds: tuple[Policy, int] | None
-    """Whose weights, and as of which of its versions."""
+    holds: "tuple[weakref.ref[Policy], int] | None"
+    """Whose weights, and as of which of its versions; a policy that nobody else holds is not kept in memory."""
 
     def push(self, policy: Policy) -> None:
         """Bring the copy up to date."""
+        ...
+
+    def check(self) -> None:
+        """Raise where the copy may have become another's since it was brought up to date."""
         ...
 
     def answer(self, asked: Sequence[Asked], end_tokens: Sequence[int]) -> list[Answer]:

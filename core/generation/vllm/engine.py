@@ -9,6 +9,7 @@ import random
 import shutil
 import tempfile
 import warnings
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -40,7 +41,7 @@ class Engine:
     def __init__(
         self, policy: Policy, *, max_num_seqs: int, kv_cache_gib: float, gpu_memory_utilization: float
     ) -> None:
-        self.holds: tuple[Policy, int] | None = None
+        self.holds: tuple[weakref.ref[Policy], int] | None = None
         _check_heads(policy)
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
@@ -83,6 +84,9 @@ class Engine:
             self._engine.collective_rpc(load_weights, args=([(n, w.detach()) for n, w in policy.weights()],))
             if not self._engine.reset_prefix_cache():
                 raise GrpoLabError("vLLM did not forget the prompts it computed with the old weights: stop this run")
+
+    def check(self) -> None:
+        """Nobody else has it."""
 
     def answer(self, asked: Sequence[Asked], end_tokens: Sequence[int]) -> list[Answer]:
         """All in one call."""

@@ -1,45 +1,82 @@
 """A vLLM server on other devices, which reads new weights from a folder that both see."""
 
+import http.client
 import json
+import secrets
 import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+import weakref
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
+from torch import Tensor
 
-from core.errors import GrpoLabError
+from core.errors import GrpoLabError, MachineError
 from core.generation.vllm.backend import Answer, Asked
 from core.policy import Policy
-from core.ranks import is_main, wait_for_all
+from core.ranks import gather, is_main
 
 IN_FLIGHT: Final = 64
 """Responses that are asked of a server at a time."""
+UNTOUCHED: Final = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0,
+                    "presence_penalty": 0.0, "frequency_penalty": 0.0}  # fmt: skip
+"""Said with every response: what is left out, a server takes from the model's generation_config.json."""
 
 
 class Server:
     """A server on other devices that reads weights from a folder."""
 
     def __init__(self, url: str, folder: Path) -> None:
-        self.holds: tuple[Policy, int] | None = None
-        self._url, self._folder, self._pushed = url, folder, 0
+        self.holds: tuple[weakref.ref[Policy], int] | None = None
+        self._url, self._folder = url, folder
+        self._read: str | None = None
+        """The folder that the server read last, as far as we know: no other run writes to one of its name."""
         self._model: str = _call(f"{url}/v1/models")["data"][0]["id"]
 
     def push(self, policy: Policy) -> None:
         """Write the weights, have them read, and forget what was computed with the old ones; all ranks together."""
-        weights = {name: weight.detach().to(policy.dtype).cpu().contiguous() for name, weight in policy.weights()}
+        weights: dict[str, Tensor] = {}
+        for name, weight in policy.weights():
+            if is_main():
+                weights[name] = weight.detach().to(policy.dtype).cpu().contiguous()
+        failure = None
         if is_main():
-            self._pushed += 1
-            folder = self._folder / f"weights-{self._pushed:06d}"
-            folder.mkdir(parents=True, exist_ok=True)
-            save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-            _call(f"{self._url}/collective_rpc", {"method": "read_folder", "args": [str(folder.resolve())]})
+            try:
+                self._read = self._hand_over(weights)
+            except GrpoLabError as error:
+                failure = error
+        # the main rank's word is every rank's: the others would wait for ever for one that failed
+        self._read, failure = gather([(self._read, failure)])[0]
+        if failure is not None:
+            raise failure
+
+    def _hand_over(self, weights: Mapping[str, Tensor]) -> str:
+        """Have the server read the weights; returns the folder that they were in."""
+        folder = self._folder.resolve() / f"weights-{secrets.token_hex(8)}"
+        try:
+            folder.mkdir(parents=True)
+            save_file(dict(weights), folder / "model.safetensors", metadata={"format": "pt"})
+            _call(f"{self._url}/collective_rpc", {"method": "read_folder", "args": [str(folder)]})
             _call(f"{self._url}/reset_prefix_cache", {})
-            shutil.rmtree(folder)
-        wait_for_all()
+        except (OSError, SafetensorError) as error:
+            raise MachineError(f"cannot write weights to vllm.sync_folder = '{self._folder}': {error}") from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        return str(folder)
+
+    def check(self) -> None:
+        """Raise where the server has been restarted, or given another run's weights."""
+        for folder in _call(f"{self._url}/collective_rpc", {"method": "folder_read"})["results"]:
+            if folder != self._read:
+                raise MachineError(
+                    f"{self._url} has other weights than this run gave it: it was restarted, or serves another run as "
+                    "well. Give every run a server of its own, and the same command again"
+                )
 
     def answer(self, asked: Sequence[Asked], end_tokens: Sequence[int]) -> list[Answer]:
         """One request for each response, since each has a seed of its own; the server batches them."""
@@ -50,6 +87,7 @@ class Server:
                 {
                     "model": self._model, "prompt": a.prompt, "max_tokens": a.max_tokens, "temperature": a.temperature,
                     "seed": a.seed, "logprobs": 0, "return_token_ids": True, "stop_token_ids": list(end_tokens),
+                    **UNTOUCHED,
                 },
             )["choices"][0]  # fmt: skip
             return Answer(
@@ -85,10 +123,15 @@ def _call(url: str, content: Any = None) -> Any:
                 text = response.read()
                 return json.loads(text) if text else None
         except urllib.error.HTTPError as error:
-            raise GrpoLabError(f"{url} refused: {error.code} {error.read().decode()[:500]}") from error
-        except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
+            hint = "; start it as `grpolab describe vllm` says" if error.code == 404 else ""
+            raise (MachineError if error.code >= 500 else GrpoLabError)(
+                f"{url} refused: {error.code} {error.read().decode()[:500]}{hint}"
+            ) from error
+        except ValueError as error:
+            raise GrpoLabError(f"{url} answers no JSON: is it a vLLM server that vllm.url names?") from error
+        except (urllib.error.URLError, ConnectionError, TimeoutError, http.client.HTTPException) as error:
             if attempt == 2:
-                raise GrpoLabError(
+                raise MachineError(
                     f"{url} does not answer ({error}): is the server that vllm.url names running?"
                 ) from error
     raise AssertionError

@@ -11,5 +11,12 @@ class FolderReader:
     def read_folder(self: Any, folder: str) -> None:
         """Take over the weights in a folder, named as in transformers."""
         avoid_compiling_ranks()
+        self._folder_read = None
         self.reload_weights(weights_path=folder)
         repack_tied_head(self)
+        self._folder_read = folder
+
+    def folder_read(self: Any) -> str | None:
+        """The folder that was read last: whose weights these are."""
+        folder: str | None = getattr(self, "_folder_read", None)
+        return folder

@@ -93,6 +93,13 @@ def tables(study: Path) -> dict[str, Any]:
     return found
 
 
+def obstruct_tensorboard(study: Path) -> None:
+    """Have TensorBoard fail in one run: a file is in its folder's place."""
+    folder = study / "mean" / "seed=0"
+    folder.mkdir(parents=True)
+    (folder / "tensorboard").write_text("in the way")
+
+
 def when(condition: Callable[[], bool], act: Callable[[], object]) -> threading.Thread:
     """Do something in a thread as soon as something is so."""
 

@@ -12,7 +12,7 @@ import pytest
 
 from experiments.cli import main
 from experiments.launchers.ray import _own_modules, _pack, _unpack
-from tests.experiments.launchers.conftest import tables, when
+from tests.experiments.launchers.conftest import obstruct_tensorboard, tables, when
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*:ResourceWarning"),
@@ -107,6 +107,15 @@ def test_a_failed_arm_has_its_message_and_the_other_goes_on(
     assert {label: (m["status"], m["failure"]) for label, m in manifests.items()} == {
         "mean": ("finished", None), "bad": ("failed", "algorithmic"),
     }  # fmt: skip
+
+
+def test_a_tracker_that_fails_is_told_of(
+    compare: Callable[..., int], home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    obstruct_tensorboard(home / "said" / "slow")
+    assert compare("said", "--seeds", "1", "--track", "tensorboard") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert shown.count("mean seed 0: tensorboard failed, and the run goes on without it") == 1
 
 
 def test_a_run_that_no_node_can_hold_is_refused(

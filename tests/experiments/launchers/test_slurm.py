@@ -10,7 +10,7 @@ import pytest
 
 from experiments.cli import main
 from experiments.launchers import slurm
-from tests.experiments.launchers.conftest import tables, when
+from tests.experiments.launchers.conftest import obstruct_tensorboard, tables, when
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:ResourceWarning")
 
@@ -78,6 +78,13 @@ def test_ctrl_c_ends_the_present_steps_and_the_same_command_ends_like_the_local_
     assert compare("slurm", "--seeds", "1") == 0
     ours, theirs = ({k: v for k, v in tables(each).items() if "seed=0" in k} for each in (study, local_study))
     assert ours == theirs
+
+
+def test_a_tracker_that_fails_is_told_of(on_this_machine: None, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    obstruct_tensorboard(home / "said" / "slow")
+    assert compare("said", "--seeds", "1", "--track", "tensorboard") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert shown.count("mean seed 0: tensorboard failed, and the run goes on without it") == 1
 
 
 def test_what_slurm_is_asked_for(programs: Path, home: Path, local_study: Path) -> None:
