@@ -386,7 +386,7 @@ def reward(
 
     `together` hands in all P problems with the G responses to each, `(problems, responses, *, hyper)`, and takes back
     P lists of G scores: for models, and for judges that compare the responses of a group. NaN says that a response
-    could not be graded, and its group is dropped.
+    could not be graded, and its group is dropped; a `GrpoLabError` says that nothing can be, and stops the run.
     `parallel` declares that it waits on other processes and may be called from several threads at a time. `start` is
     called once before anything runs, with the hyper-parameters by name: it raises `GrpoLabError` where the reward
     cannot work, and returns what the manifest is to say (which sandbox is in force, say).

@@ -302,14 +302,34 @@ def _read(name: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTok
         base, tokenizer = _read(json.loads(adapters.read_text())["base_model_name_or_path"], dtype)
         return merge_adapters(base, folder), tokenizer
     arguments: dict[str, Any] = {"gguf_file": gguf} if gguf else {}
+    with _reading(name, gguf):
+        tokenizer = AutoTokenizer.from_pretrained(folder, **arguments)
+        if gguf and hasattr(transformers, "GgufConfig"):
+            # plain trainable weights, not marked as quantized; older releases give them without being asked
+            arguments["quantization_config"] = transformers.GgufConfig(dequantize=True)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager", **arguments)
+    return model, tokenizer
+
+
+def read_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """A model's tokenizer by the model's name, without its weights; raises `GrpoLabError` when it is missing."""
+    folder, gguf = locate(name)
+    if (adapters := Path(folder) / "adapter_config.json").is_file():
+        return read_tokenizer(json.loads(adapters.read_text())["base_model_name_or_path"])
+    with _reading(name, gguf):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, **({"gguf_file": gguf} if gguf else {})
+        )
+    return tokenizer
+
+
+@contextlib.contextmanager
+def _reading(name: str, gguf: str | None) -> Iterator[None]:
+    """What may go wrong in reading a model, as one readable message."""
     try:
         # reading GGUF shows a progress bar of its own that no setting turns off
         with contextlib.redirect_stderr(io.StringIO()) if gguf else contextlib.nullcontext():
-            tokenizer = AutoTokenizer.from_pretrained(folder, **arguments)
-            if gguf and hasattr(transformers, "GgufConfig"):
-                # plain trainable weights, not marked as quantized; older releases give them without being asked
-                arguments["quantization_config"] = transformers.GgufConfig(dequantize=True)
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager", **arguments)
+            yield
     except ImportError as error:
         raise GrpoLabError(
             f"policy.model = {name!r} needs a package that is not installed: {error}. "
@@ -321,7 +341,6 @@ def _read(name: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTok
             "Give a folder with config.json and weights, a .gguf file, package:NAME, or the id of a model that "
             "transformers has already downloaded or can reach"
         ) from error
-    return model, tokenizer
 
 
 def _checkpoint_gradients(model: PreTrainedModel, name: str) -> None:

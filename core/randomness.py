@@ -14,7 +14,7 @@ from torch import Tensor
 from core.errors import GrpoLabError
 
 STREAMS: Final = (
-    "init", "prompts", "extra_prompts", "sampling", "minibatch", "objective", "reward", "eval", "pass_rates",
+    "init", "prompts", "extra_prompts", "sampling", "minibatch", "objective", "reward", "eval", "pass_rates", "judge",
 )  # fmt: skip
 
 # the constants of SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators"), as int64

@@ -153,6 +153,8 @@ def _graded_together(
     for _ in range(2):
         try:
             rows = [[Score.of(value) for value in row] for row in part(problems, texts)]
+        except GrpoLabError:  # about the reward itself, not about a response: nothing could be graded
+            raise
         except Exception:  # whatever a user's grader raises
             reason = reason or f"reward '{part.name}' ({part.place}) raised:\n{traceback.format_exc()}"
             continue

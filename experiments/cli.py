@@ -144,6 +144,14 @@ def make_parser() -> argparse.ArgumentParser:
     rated.add_argument("--seed", type=int, default=0)
     rated.add_argument("--out", required=True, metavar="FILE.jsonl", help="to be given as files.pass_rates")
 
+    judged = command("judge", late("judge", "run_judge"),
+                     "Measure how far the judge of train.rewards agrees with gold verdicts.")  # fmt: skip
+    add_config_options(judged)
+    judged.add_argument("--questions", type=int, default=64, metavar="M", help="of the tune split (default: 64)")
+    judged.add_argument("--samples", type=int, default=4, metavar="N", help="responses per question (default: 4)")
+    judged.add_argument("--seed", type=int, default=0)
+    judged.add_argument("--json", action="store_true", help="print what was measured as JSON")
+
     based = command("make-base", run_make_base, "Pretrain an embedded base model anew (minutes on one core).")
     based.add_argument("--task", default="chain_sums", metavar="NAME", help="the task it is for (default: chain_sums)")
     based.add_argument("--out", required=True, metavar="FOLDER")

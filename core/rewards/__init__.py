@@ -1,5 +1,5 @@
-"""Verifiers of answers. Importing the package registers each."""
+"""Verifiers of answers, and a judge. Importing the package registers each."""
 
-from core.rewards import code, countdown, format, logic, math
+from core.rewards import code, countdown, format, judge, logic, math
 
-__all__ = ["code", "countdown", "format", "logic", "math"]
+__all__ = ["code", "countdown", "format", "judge", "logic", "math"]

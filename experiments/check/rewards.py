@@ -4,13 +4,15 @@ import math
 
 from core import Part
 from core.problems import Problem, Score
-from experiments.check.checks import Broken, Checks
+from experiments.check.checks import Broken, Checks, Inapplicable
 
 CHECKS = Checks("reward")
 PROBLEM = Problem("2+2=", "4", 0)
 
 
 def _score(part: Part, response: str) -> float:
+    if part.options["together"]:
+        raise Inapplicable("it sees a rollout at once, and may need a model")
     score = Score.of(part(PROBLEM, response))
     if not math.isfinite(score.value):
         raise Broken(f"{score.value} for {response!r}")
