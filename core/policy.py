@@ -426,7 +426,7 @@ def _check_architecture(model: PreTrainedModel, name: str) -> None:
     tolerance = 1e-3 if model.dtype == torch.float32 else 0.1  # bfloat16 rounding alone: about 0.02
     for want, got in zip(expected, found, strict=True):
         distance = float((want.softmax(-1) - got.softmax(-1)).abs().sum(-1).max() / 2)
-        if distance > tolerance or (getattr(model.config, "sliding_window", None) and _slides(model)):
+        if distance > tolerance or (getattr(model.config, "sliding_window", None) and slides(model)):
             raise GrpoLabError(
                 f"policy.model = {name!r}: {type(model).__name__} gives other probabilities when sequences are packed "
                 f"(total variation {distance:.2g}). Supported are transformers with full causal attention and a "
@@ -434,7 +434,7 @@ def _check_architecture(model: PreTrainedModel, name: str) -> None:
             )
 
 
-def _slides(model: PreTrainedModel) -> bool:
+def slides(model: PreTrainedModel) -> bool:
     """Whether some layer's attention window is shorter than the context (too long for the probe to notice)."""
     kinds = getattr(model.config, "layer_types", None)
     windowed = "sliding_attention" in kinds if kinds else bool(getattr(model.config, "use_sliding_window", True))

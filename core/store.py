@@ -23,14 +23,13 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 
 from core.errors import GrpoLabError, MachineError
-from core.policy import Policy
 from core.ranks import wait_for_all
 from core.sharding import whole
 
@@ -46,6 +45,14 @@ _STEP_FILE: Final = re.compile(r"step=(\d+)\.json")
 
 class DamagedError(MachineError):
     """A file of a run is not as the run wrote it: the run has to be made again."""
+
+
+class Savable(Protocol):
+    """A model that a run ends with."""
+
+    def save(self, folder: Path) -> None:
+        """Write model and tokenizer."""
+        ...
 
 
 def write_text(path: Path, text: str) -> None:
@@ -361,12 +368,12 @@ class RunStore:
         if "files" in state and (damage := find_damage(self.folder, state["files"], state["step"])):
             raise DamagedError(f"{damage}; {REMEDY}")
 
-    def finish(self, policy: Policy, **fields: Any) -> None:
+    def finish(self, model: Savable, **fields: Any) -> None:
         """Swap the state for the finished model, as transformers saves it, and mark the run finished."""
         final = self.folder / "checkpoint.tmp"
         shutil.rmtree(final, ignore_errors=True)
         try:
-            policy.save(final)
+            model.save(final)
         except (OSError, RuntimeError) as error:  # safetensors reports a full disk as the latter
             shutil.rmtree(final, ignore_errors=True)
             raise MachineError(f"cannot write the model to {final}: {error}; the run can be resumed") from error
@@ -411,9 +418,9 @@ class OnlookerStore(RunStore):
         """Write this rank's shards, if there are any."""
         _write_shards(self.folder / "checkpoint", state["step"], save_shards)
 
-    def finish(self, policy: Policy, **_: Any) -> None:
+    def finish(self, model: Savable, **_: Any) -> None:
         """Hand over this rank's part of the weights."""
-        policy.save(self.folder)
+        model.save(self.folder)
 
 
 def _write_shards(folder: Path, step: int, save_shards: Callable[[Path], None] | None) -> str | None:

@@ -152,6 +152,26 @@ def make_parser() -> argparse.ArgumentParser:
     judged.add_argument("--seed", type=int, default=0)
     judged.add_argument("--json", action="store_true", help="print what was measured as JSON")
 
+    preferred = command("preferences", late("preferences", "run_preferences"),
+                        "Make pairs of responses, labelled by an annotator of known accuracy.")  # fmt: skip
+    add_config_options(preferred)
+    preferred.add_argument("--prompts", type=int, default=512, metavar="N", help="training questions (default: 512)")
+    preferred.add_argument("--samples", type=int, default=4, metavar="N",
+                           help="responses to each; the best and the worst become a pair (default: 4)")  # fmt: skip
+    preferred.add_argument("--annotator-accuracy", type=float, default=1.0, metavar="SHARE",
+                           help="how often the better response is labelled as such (default: 1)")  # fmt: skip
+    preferred.add_argument("--seed", type=int, default=0)
+    preferred.add_argument("--out", required=True, metavar="FILE.jsonl")
+
+    learnt = command("reward-model", late("reward_model", "run_reward_model"),
+                     "Train a reward model on pairs of responses (reward_model_training.*).")  # fmt: skip
+    learnt.set_defaults(resumable=True)
+    add_config_options(learnt)
+    learnt.add_argument("--pairs", required=True, metavar="FILE",
+                        help=".jsonl, .parquet or datasets:ID, with prompt, chosen and rejected")  # fmt: skip
+    learnt.add_argument("--seed", type=int, default=0)
+    learnt.add_argument("--out", required=True, metavar="FOLDER", help="to be given as reward_model.model")
+
     based = command("make-base", run_make_base, "Pretrain an embedded base model anew (minutes on one core).")
     based.add_argument("--task", default="chain_sums", metavar="NAME", help="the task it is for (default: chain_sums)")
     based.add_argument("--out", required=True, metavar="FOLDER")

@@ -1,5 +1,5 @@
-"""Verifiers of answers, and a judge. Importing the package registers each."""
+"""Rewards: verifiers of answers, a learnt one, and a judge. Importing the package registers each."""
 
-from core.rewards import code, countdown, format, judge, logic, math
+from core.rewards import code, countdown, format, judge, logic, math, reward_model
 
-__all__ = ["code", "countdown", "format", "judge", "logic", "math"]
+__all__ = ["code", "countdown", "format", "judge", "logic", "math", "reward_model"]

@@ -176,7 +176,7 @@ def _recognise(source: str, row: Row, layout: str | None, columns: Mapping[str, 
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def _rows(source: str) -> Iterator[tuple[str, Row]]:
+def rows(source: str) -> Iterator[tuple[str, Row]]:
     """Every row with its place."""
     if source.startswith("datasets:"):
         yield from _from_datasets(source)
@@ -245,7 +245,7 @@ def read(source: str, layout: str | None = None, columns: Mapping[str, str] | No
     """All questions of a source, each once; raises on the first row that is not as it should be."""
     found: dict[str, Question] = {}
     recognised = None
-    for place, row in _rows(source):
+    for place, row in rows(source):
         recognised = recognised or _recognise(source, row, layout, columns or {})
         kind, names = recognised
         if missing := [column for column in names.values() if column not in row]:
@@ -412,7 +412,7 @@ def _reward(
 ) -> Part:
     """The layout's reward, which demands the form that the template asks for."""
     source = path if isinstance(path, str) else path["train"]
-    _, row = next(_rows(source))
+    _, row = next(rows(source))
     kind, _ = _recognise(source, row, layout, columns or {})
     part = kind.reward
     return part.using(form="answer_tag") if template == "r1_zero" and part.takes("form") else part

@@ -2,7 +2,7 @@
 
 import math
 
-from core import Part
+from core import GrpoLabError, Part
 from core.problems import Problem, Score
 from experiments.check.checks import Broken, Checks, Inapplicable
 
@@ -11,9 +11,12 @@ PROBLEM = Problem("2+2=", "4", 0)
 
 
 def _score(part: Part, response: str) -> float:
-    if part.options["together"]:
-        raise Inapplicable("it sees a rollout at once, and may need a model")
-    score = Score.of(part(PROBLEM, response))
+    try:
+        score = Score.of(
+            part([PROBLEM], [[response]])[0][0] if part.options.get("together") else part(PROBLEM, response)
+        )
+    except GrpoLabError as error:  # it needs a model that is not bound
+        raise Inapplicable(str(error)) from error
     if not math.isfinite(score.value):
         raise Broken(f"{score.value} for {response!r}")
     return score.value

@@ -85,7 +85,7 @@ def exact_figure(found: Exact) -> str:
         handles = [by_difficulty.plot([], [], color=s.colour, marker=s.marker, linestyle=s.dash)[0]
                    for s in styles.values()]  # fmt: skip
         figure.legend(handles, list(styles), loc="outside lower center", ncols=min(6, len(styles)), frameon=False)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def model_figure(found: Sequence[OnModel]) -> str:
@@ -110,7 +110,7 @@ def model_figure(found: Sequence[OnModel]) -> str:
         halves.set_xlim(-0.6, len(names) - 0.4)
         halves.set_ylim(bottom=min(0.0, halves.get_ylim()[0]))
         _name(halves, "Cosine between the gradients on two halves of the pool", "", "")
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def _errors(axes: Axes, x: Sequence[float], estimates: Sequence[Estimate], style: Style) -> None:
@@ -136,7 +136,8 @@ def _name(axes: Axes, title: str, x_label: str, y_label: str) -> None:
     axes.set_ylabel(y_label)
 
 
-def _svg(figure: Figure) -> str:
+def as_svg(figure: Figure) -> str:
+    """The figure as SVG text, the same every time."""
     buffer = io.StringIO()
     canvas: Any = FigureCanvasSVG(figure)
     canvas.print_svg(buffer, metadata={"Date": None, "Creator": None})

@@ -1,13 +1,14 @@
 """Section of the report: learning curves over each recorded budget."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from experiments.report.drawing import Scale, band, frame, line, mark, spanning, svg, thinned
+from experiments.report.drawing import Scale, band, frame, line, mark, spanning, svg, text, thinned
 from experiments.report.figures import Style
 from experiments.report.markup import figure, legend, section
 from experiments.report.tables import PLAIN, Unit, axis_words, counted, metric_name, number_text, tick_text, unit
@@ -17,6 +18,7 @@ from experiments.stored_run import AXES
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 Panel = tuple[str, str, Unit]
 POINTS = 120  # drawn of a curve at most
+_GOLD, _PROXY = "accuracy", "reward_parts/reward_model"  # what is wanted, and what is learnt in its place
 
 _LENGTHS = (("length", "all"), ("length_correct", "correct"), ("length_incorrect", "incorrect"))
 
@@ -38,6 +40,11 @@ def curves_section(study: Study, styles: Mapping[str, Style]) -> str:
             cut |= any(len(x) > POINTS for runs in (*curves.values(), *open_ones.values()) for x, _ in runs)
             drawing = curves_figure(curves, styles, unfinished=open_ones, axis=axis, title=panel[1], measure=panel[2])
             figures.append(figure(drawing, escape(panel[1]), "main" if panel[0] == study.plan.metric else ""))
+        for arm in study.arms if _PROXY in _parts(study) else ():
+            gold, proxy = (_runs_curves(study, key, axis, finished=True).get(arm, []) for key in (_GOLD, _PROXY))
+            if any(np.isfinite(y).any() for _, y in proxy):
+                title = f"Proxy against gold, {arm}, in training"
+                figures.append(figure(proxy_figure(gold, proxy, styles[arm], axis=axis, title=title), escape(title)))
         declared = " declared" if axis == study.plan.axis else ""
         blocks.append(
             f'<div class="on-axis on-{axis}{declared}"><h3>By {axis_words(axis)}</h3>'
@@ -191,6 +198,30 @@ def curves_figure(
             told.append(f"{arm} ends at {number_text(last, measure.digits)}{measure.value}")
     label = f"{title} by {axis_words(axis)}: {'; '.join(told) or 'no finished run'}."
     return svg([*parts, *runs_lines, *means], width, height, label)
+
+
+def proxy_figure(gold: Sequence[Curve], proxy: Sequence[Curve], style: Style, *, axis: str, title: str) -> str:
+    """Means over an arm's runs of accuracy (bold, left scale) and of the learnt reward (dashed, right scale).
+
+    Where the one falls while the other rises, the policy exploits the mistakes of the reward model.
+    """
+    width, height = 440.0, 286.0
+    means = [mean_and_band(curves)[:2] for curves in (gold, proxy)]
+    shown = (style, replace(style, dash=(0, (3.0, 2.0))))
+    x = Scale(0.0, max((float(xs[-1]) for xs, _ in means if len(xs)), default=1.0) or 1.0, 50, width - 40)
+    scales = [spanning((scale * values).tolist(), height - 44, 26)
+              for scale, (_, values) in zip((100.0, 1.0), means, strict=True)]  # fmt: skip
+    percent: Callable[[float], str] = lambda value: f"{tick_text(value)}%"  # noqa: E731
+    parts = frame(x, scales[0], _spent_words(axis), "right", tick_text, percent, whole=axis != "seconds")
+    parts += [text(x.end + 7, scales[1](v) + 4, tick_text(v), "tick") for v in scales[1].ticks(6)]
+    parts.append(text(width, 14, "learnt reward, dashed", "label", "end"))
+    told = []
+    for (xs, ys), y, kind, scale in zip(means, scales, shown, (100.0, 1.0), strict=True):
+        points = [(x(a), y(b)) for a, b in thinned(xs, scale * ys, POINTS)]
+        parts.append(line(points, "mean", kind, dashed=True))
+        known = (scale * ys)[np.isfinite(ys)]
+        told.append(f"from {number_text(known[0], 2)} to {number_text(known[-1], 2)}" if len(known) else "unknown")
+    return svg(parts, width, height, f"{title}: right {told[0]} %, learnt reward {told[1]}.")
 
 
 def within_all(within: Callable[[float], float], values: NDArray[np.float64]) -> list[float]:

@@ -794,6 +794,11 @@ def test_rewards_are_reported_on() -> None:
     assert outcome(moody, "same response, same score").state == "does not hold"
     assert outcome(broken, "scores an empty response").reason == "nan for ''"
     assert not examine(broken).failures
+    together = part_of(
+        "reward", lambda problems, responses: [[float(len(t)) for t in g] for g in responses], together=True
+    )
+    assert outcome(together, "scores an empty response").reason == "0"
+    assert outcome(together, "same response, same score").state == "holds"
 
 
 # the command

@@ -359,3 +359,20 @@ def test_the_declaration_is_shown_whole(tmp_path: Path) -> None:
     assert "<dt>Tuned</dt><dd>tuned.json</dd>" in text
     assert "<dt>Ablation</dt><dd>design: cumulative</dd>" in text
     assert json.loads((tmp_path / "pair" / "study.json").read_text())["hash"][:16] in text
+
+
+def test_proxy_and_gold_are_one_picture_an_arm_where_a_reward_is_learnt(tmp_path: Path) -> None:
+    """Runs in which the learnt reward rises from 1 to 6 while accuracy falls from 90 % to 40 %."""
+    study = write_study(tmp_path / "study")
+    assert "Proxy against gold" not in render(study, judge(study))
+    for metrics in tmp_path.rglob("metrics.jsonl"):
+        rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+        for row in rows:
+            parts = {"reward_model": float(row["step"]), "final_digit": 1 - 0.1 * row["step"]}
+            row |= {"accuracy": parts["final_digit"], "reward_parts": parts}
+        metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    study = load_study(tmp_path / "study")
+    page = render(study, judge(study))
+    for arm in study.arms:
+        said = f"Proxy against gold, {arm}, in training: right from 90.00 to 40.00 %, learnt reward from 1.00 to 6.00."
+        assert said in page
