@@ -14,6 +14,7 @@ import json
 import multiprocessing
 import os
 import resource
+import statistics
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -46,10 +47,10 @@ class Measured:
     length: float
     """Mean tokens of a response: the forecast takes every one to be as long as it may be."""
     seconds: float
-    """Of the last step, evaluation apart; with freed memory given back at once, which takes time."""
+    """Of a step after the first, the median, evaluation apart; freed memory that is given back at once takes time."""
 
 
-def measure(text: str, *, keeps_freed: bool = False) -> Measured:
+def measure(text: str, *, keeps_freed: bool = False, steps: int = STEPS) -> Measured:
     """The peak of the first steps of a run of the config `text`; GrpoLabError when the run fails.
 
     With `keeps_freed` the C library may keep what the run has freed, as it does in training.
@@ -57,7 +58,7 @@ def measure(text: str, *, keeps_freed: bool = False) -> Measured:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     with _environment({} if keeps_freed else GIVEN_BACK):
-        process = context.Process(target=_measured, args=(theirs, text), daemon=True)
+        process = context.Process(target=_measured, args=(theirs, text, steps), daemon=True)
         process.start()
     theirs.close()
     found: Measured | str | None = None
@@ -83,14 +84,14 @@ def _environment(more: Mapping[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-def _measured(pipe: Connection, text: str) -> None:
+def _measured(pipe: Connection, text: str, steps: int) -> None:
     """Run the first steps and tell their peak, or why there is none."""
     from experiments.setup import import_parts, quiet_libraries
 
     import_parts()
     quiet_libraries()
     try:
-        with config(text=text, bindings=[f"train.steps = {STEPS}"]):
+        with config(text=text, bindings=[f"train.steps = {steps}"]):
             recipe = build("train")
         forecast(recipe)  # imports what reading the model will need
         with tempfile.TemporaryDirectory() as folder:
@@ -98,8 +99,8 @@ def _measured(pipe: Connection, text: str) -> None:
             run(recipe, 0, store, facts={"identity": {}}, watch=_ignore)
             lines = [json.loads(line) for line in (store.folder / METRICS).read_text().splitlines()]
             lengths = [line["length"] for line in lines]
-            seconds = sum(spent for phase, spent in lines[-1]["seconds"].items() if phase != "evaluate")
-            pipe.send(Measured(meter.peak(), sum(lengths) / len(lengths), seconds))
+            seconds = [sum(s for phase, s in line["seconds"].items() if phase != "evaluate") for line in lines[1:]]
+            pipe.send(Measured(meter.peak(), sum(lengths) / len(lengths), statistics.median(seconds)))
     except GrpoLabError as error:
         pipe.send(str(error))
 

@@ -20,6 +20,10 @@ Panel = tuple[str, str, Unit]
 POINTS = 120  # drawn of a curve at most
 _GOLD, _PROXY = "accuracy", "reward_parts/reward_model"  # what is wanted, and what is learnt in its place
 
+_CRITIC = {
+    "value_explained_variance": "Share of the returns' variance that the critic explains",
+    "value_calibration_error": "Calibration error of the critic's values",
+}
 _LENGTHS = (("length", "all"), ("length_correct", "correct"), ("length_incorrect", "incorrect"))
 
 
@@ -70,6 +74,7 @@ def _panels(study: Study) -> list[Panel]:
         *((key, f"Reward {key.removeprefix('reward_parts/')} in training", PLAIN) for key in _parts(study)),
         ("no_spread", "Groups whose rewards are all equal", unit("no_spread")),
         ("entropy", "Entropy of the policy in training", PLAIN),
+        *((key, title, PLAIN) for key, title in _CRITIC.items() if key in study.keys),
         *((key, f"{metric_name(key).capitalize()}, not judged", unit(key)) for key in others),
     ]
 
