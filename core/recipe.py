@@ -86,16 +86,19 @@ class Recipe:
         return (*self.variant.parts, *self.rewards, *self.providers)
 
     def start(self) -> dict[str, str]:
-        """What rewards and generator say of themselves, by name; raises `GrpoLabError` where one cannot work here."""
+        """What rewards, generator and source say, by name; raises `GrpoLabError` where one cannot work here."""
         said = start(self.rewards)
         if hasattr(self.generator, "start"):
             said["generator"] = self.generator.start()
+        if self.source is not None and hasattr(self.source, "start"):
+            said["source"] = self.source.start(self)
         return said
 
     @property
     def warning(self) -> str | None:
         """What a result of this recipe would suffer from."""
-        if getattr(self.generator, "exact", False) or self.variant.correction is not None:
+        is_exact = self.source is not None or getattr(self.generator, "exact", False)  # what it samples is a test only
+        if is_exact or self.variant.correction is not None:
             return None
         return (
             f"variant '{self.variant.name}': the generator's probabilities are not exactly the trainer's, and nothing "

@@ -24,16 +24,17 @@ def step_record(step: int, rollout: Rollout, batch: Batch | None, metrics: Updat
     first = rollout.first_round
     correct, lengths = first.require("correct"), first.lengths.float()
     parts = first.require("reward_parts")
+    judged = ~parts.isnan().any(-1)  # not what came with labels alone
     entropy = first.require("behaviour_entropy")[first.response_mask]
     return {
         "step": step,
         "reward": mean(first.rewards),
         "reward_parts": {name: mean(parts[..., k]) for k, name in enumerate(first.reward_names)},
-        "accuracy": mean(correct.float()),
-        "accuracy_lenient": mean(rollout.lenient.float()),
+        "accuracy": mean(correct[judged].float()),
+        "accuracy_lenient": mean(rollout.lenient[judged.to(rollout.lenient.device)].float()),
         "length": mean(lengths),
-        "length_correct": mean(lengths[correct]),
-        "length_incorrect": mean(lengths[~correct]),
+        "length_correct": mean(lengths[judged & correct]),
+        "length_incorrect": mean(lengths[judged & ~correct]),
         "truncated": mean(first.require("truncated").float()),
         "entropy": mean(entropy),
         "no_spread": mean(first.no_spread.float()) if first.groups else None,

@@ -74,6 +74,8 @@ class Sampled:
     texts: tuple[tuple[str, ...], ...]
     labels: Tensor | None = None
     """[P, G]: rewards that came with the responses, which then train in place of the verifiers'."""
+    is_verifiable: bool = True
+    """Whether the problems come with what their verifiers need; else labels are all that is known."""
 
 
 class Source(Protocol):
@@ -143,6 +145,8 @@ def _sampled(run: Run, problems: Sequence[Problem], prompts: tuple[Tensor, ...],
 
 def grade(rewards: Sequence[Part], sampled: Sampled) -> Scores:
     """Scores of all responses, each rank grading its part."""
+    if not sampled.is_verifiable and sampled.labels is not None:
+        return Scores.of_labels(sampled.labels.cpu(), len(rewards))
     mine = share(len(sampled.problems))
     scores = score(rewards, sampled.problems[mine], sampled.texts[mine])
     return Scores.concat(gather([scores]))

@@ -79,7 +79,7 @@ class Scores:
     """Scores of P x G responses under K reward functions; the verdict is the first function's."""
 
     parts: Tensor
-    """[P, G, K], float32, NaN in groups whose grader failed."""
+    """[P, G, K], float32, NaN in groups whose grader failed and where nothing was graded."""
     correct: Tensor
     """[P, G], bool."""
     lenient: Tensor
@@ -90,6 +90,13 @@ class Scores:
     """Groups to be dropped whole."""
     failure: str | None
     """The first grader failure's traceback."""
+
+    @staticmethod
+    def of_labels(labels: Tensor, rewards: int) -> "Scores":
+        """What labels [P, G] say where `rewards` functions have nothing to judge by: correct from 1 up."""
+        correct = labels >= 1
+        parts = torch.full((*labels.shape, rewards), math.nan)
+        return Scores(parts, correct, correct, Counter(), (), None)
 
     @staticmethod
     def concat(parts: "Sequence[Scores]") -> "Scores":

@@ -86,14 +86,18 @@ def make_parser() -> argparse.ArgumentParser:
                          "Forecast the memory of a run, by purpose, before it is started.")  # fmt: skip
     add_memory_options(remembered)
 
-    trained = command("train", late("run", "run_train"), "Train one run.")
-    trained.set_defaults(resumable=True)
-    add_config_options(trained)
-    trained.add_argument("--seed", type=int, default=0)
-    trained.add_argument("--out", default=OUT, metavar="FOLDER", help=f"default: {OUT}")
-    trained.add_argument("--name", default="train", help="the run's folder in FOLDER (default: train)")
-    add_process_options(trained)
-    add_track_option(trained)
+    for name, text in (
+        ("train", "Train one run."),
+        ("sft", "Fine-tune one run on worked solutions (default config: sft)."),
+    ):
+        trained = command(name, late("run", f"run_{name}"), text)
+        trained.set_defaults(resumable=True)
+        add_config_options(trained)
+        trained.add_argument("--seed", type=int, default=0)
+        trained.add_argument("--out", default=OUT, metavar="FOLDER", help=f"default: {OUT}")
+        trained.add_argument("--name", default=name, help=f"the run's folder in FOLDER (default: {name})")
+        add_process_options(trained)
+        add_track_option(trained)
 
     for name, text in (
         ("compare", "Run arms x seeds and end with the verdicts."),

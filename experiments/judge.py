@@ -85,7 +85,7 @@ def measure(recipe: Recipe, *, samples: int, questions: int, seed: int) -> Judge
     said = start([judge])["judge"]
     torch.set_num_threads(recipe.threads)
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
-    run = Run(recipe, seed, load_policy(recipe.policy, accelerator.device), accelerator)
+    run = Run(recipe, seed, load_policy(recipe.policy, accelerator.device))
     asker = make_asker(**settings)
     values: list[list[float]] = []
     right: list[list[bool]] = []

@@ -25,7 +25,7 @@ from core.recipe import Recipe
 from core.rollout import Draw, Run, sample
 from core.scoring import score, start
 from core.store import write_text
-from core.tasks.files import rows
+from core.tasks.files import read_rows
 from experiments.study import CONFIGS, build, find_config
 
 
@@ -74,7 +74,7 @@ def make_pairs(recipe: Recipe, *, prompts: int, samples: int, accuracy: float, s
     gold = recipe.rewards[:1]
     start(gold)
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
-    run = Run(recipe, seed, load_policy(recipe.policy, accelerator.device), accelerator)
+    run = Run(recipe, seed, load_policy(recipe.policy, accelerator.device))
     stream, wrong = key(seed, "preferences", 0), torch.tensor(key(seed, "preferences", 1))
     lines = []
     for first in track(range(0, prompts, recipe.prompts), "sampling"):
@@ -101,7 +101,7 @@ def make_pairs(recipe: Recipe, *, prompts: int, samples: int, accuracy: float, s
 
 def read_pairs(source: str) -> list[Pair]:
     """Pairs from a .jsonl or .parquet file or `datasets:ID`; raises on the first row that is none, saying where."""
-    pairs = [_pair(place, row) for place, row in rows(source)]
+    pairs = [_pair(place, row) for place, row in read_rows(source)]
     if len({pair.margin is None for pair in pairs}) > 1:
         raise GrpoLabError(f"{source}: some pairs have a margin and some have none; give all of them one, or none")
     return pairs

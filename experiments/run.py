@@ -31,12 +31,18 @@ from experiments.tune.command import conclude_tuning, declared_rates, tuning_of
 from experiments.tune.tuned import tuning_seeds
 
 
-def run_train(options: argparse.Namespace) -> int:
-    """`grpolab train`."""
+def run_train(options: argparse.Namespace, *, supervised: bool = False) -> int:
+    """`grpolab train`; `supervised` refuses a config that samples what it trains on."""
     track, processes = check_trackers(options.track), read_processes(options.processes, options.accelerate)
     files = [find_config(file) for file in options.config or ["embedded"]]
     with registry.config(files, options.bind, include_from=[CONFIGS]):
         recipe = build("train")
+        if supervised and recipe.source is None:
+            raise GrpoLabError(
+                f"sft trains on given responses, but {', '.join(options.config)} binds no train.source: begin the file "
+                "with include 'sft.gin', or bind train.source = @worked_solutions(), train.variant = @sft() and "
+                "train.group_size = 1"
+            )
         locate(recipe.policy.model)  # before anything is written
         said = recipe.start()
         # a study's file may be trained from: what declares the study is not for this command
@@ -60,6 +66,12 @@ def run_train(options: argparse.Namespace) -> int:
         raise GrpoLabError(message)
     console.print(f"{folder}: finished; the trained model is in {folder / 'checkpoint'}", soft_wrap=True)
     return 0
+
+
+def run_sft(options: argparse.Namespace) -> int:
+    """`grpolab sft`."""
+    options.config = options.config or ["sft"]
+    return run_train(options, supervised=True)
 
 
 def run_compare(options: argparse.Namespace) -> int:

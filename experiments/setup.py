@@ -13,7 +13,10 @@ def quiet_libraries() -> None:
     transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
-PARTS = ("core.rewards", "core.tasks", "core.generation", "core.providers", "core.critic", "estimators", "variants")
+PARTS = (
+    "core.rewards", "core.tasks", "core.generation", "core.sources", "core.providers", "core.critic", "estimators",
+    "variants",
+)  # fmt: skip
 
 
 def import_parts() -> None:

@@ -287,7 +287,7 @@ def _feeds(selector: str, parameter: str) -> tuple[str, ...]:
     kind = selector.split(".")[0]
     if selector == "settings.policy":
         return ("initial_weights", "prompts", "first_rollout")
-    if kind == "tasks" or (selector == "settings.train" and parameter in ("task", "prompts")):
+    if kind in ("tasks", "sources") or (selector == "settings.train" and parameter in ("task", "prompts", "source")):
         return ("prompts", "first_rollout")
     sampling = ("generator", "group_size", "max_tokens", "temperature", "threads")
     if kind == "generators" or (selector == "settings.train" and parameter in sampling):

@@ -31,6 +31,7 @@ from variants import (
     remax,
     rloo,
     sapo,
+    sft,
     vespo,
 )
 
@@ -65,5 +66,6 @@ __all__ = [
     "remax",
     "rloo",
     "sapo",
+    "sft",
     "vespo",
 ]

@@ -11,7 +11,7 @@ partial sum is long and mostly right. So accuracy and length are both up to the 
 
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from core.contracts import reward, task
@@ -35,6 +35,22 @@ def final_digit(problem: Problem, response: str) -> Score:
     return Score(float(correct), correct, lenient, None if given else "no final answer")
 
 
+def add(one: int, other: int) -> int:
+    """The sum of two digits, modulo 10."""
+    return (one + other) % 10
+
+
+def restate(question: str, add: Callable[[int, int], int] = add) -> str:
+    """A response to the question that states each partial sum, then the answer, without its end."""
+    total, *rest = (int(digit) for digit in question.rstrip("=").split("+"))
+    steps = []
+    for digit in rest:
+        result = add(total, digit)
+        steps.append(f"{total}+{digit}={result};")
+        total = result
+    return "".join(steps) + f">{total}"
+
+
 @dataclass(frozen=True)
 class ChainSums:
     """Chains of `min_terms` to `max_terms` digits; the suite `test_long` has one or two terms more than that."""
@@ -55,7 +71,7 @@ class ChainSums:
             digits = [rng.randrange(10) for _ in range(rng.randint(shortest, longest))]
             question = "+".join(map(str, digits)) + "="
             if tenth(question) in wanted:
-                return Problem(question, str(sum(digits) % 10), index)
+                return Problem(question, str(sum(digits) % 10), index, {"solution": restate(question)})
 
 
 @task

@@ -52,6 +52,8 @@ class Question:
     data: Mapping[str, Any]
     place: str
     """File and line or row, for messages."""
+    solution: str = ""
+    """How the answer is arrived at, where the table says."""
 
 
 class _RowError(Exception):
@@ -115,6 +117,17 @@ def _plain(row: Row, c: Mapping[str, str]) -> tuple[str, str, dict[str, Any]]:
     return _text(row, c["question"]), str(answer).strip(), {}
 
 
+def _solution(row: Row, c: Mapping[str, str]) -> str:
+    solution = row.get(c.get("solution", "solution"))
+    return solution.strip() if isinstance(solution, str) else ""
+
+
+def _boxed_solution(row: Row, c: Mapping[str, str]) -> str:
+    """GSM8K's, with the final answer in the form that is demanded of responses."""
+    steps, _, final = _text(row, c["answer"]).rpartition("####")
+    return f"{steps.strip()}\n\\boxed{{{final.strip()}}}"
+
+
 @dataclass(frozen=True)
 class Layout:
     """A kind of table: its parts with the names of their columns, the usual one first, and how a row is read."""
@@ -122,6 +135,8 @@ class Layout:
     parts: Mapping[str, tuple[str, ...]]
     read: Callable[[Row, Mapping[str, str]], tuple[str, str, dict[str, Any]]]
     reward: Part
+    worked: Callable[[Row, Mapping[str, str]], str] = _solution
+    """The worked solution of a row, "" where it has none."""
 
     def found(self, columns: Sequence[str], given: Mapping[str, str]) -> dict[str, str] | None:
         """Which column plays which part; None if one is missing."""
@@ -139,7 +154,7 @@ LAYOUTS: Final = {
     "math": Layout(
         {"problem": ("problem",), "solution": ("solution",)}, _math, math_answer
     ),
-    "gsm8k": Layout({"question": ("question",), "answer": ("answer",)}, _gsm8k, math_answer),
+    "gsm8k": Layout({"question": ("question",), "answer": ("answer",)}, _gsm8k, math_answer, _boxed_solution),
     "plain": Layout(
         {"question": ("question", "problem", "prompt"), "answer": ("answer",)}, _plain,
         math_answer,
@@ -176,21 +191,21 @@ def _recognise(source: str, row: Row, layout: str | None, columns: Mapping[str, 
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def rows(source: str) -> Iterator[tuple[str, Row]]:
-    """Every row with its place."""
+def read_rows(source: str) -> Iterator[tuple[str, Row]]:
+    """Every row of a .jsonl or .parquet file or `datasets:ID[,CONFIG][:SPLIT]`, with its place; raises on a bad one."""
     if source.startswith("datasets:"):
         yield from _from_datasets(source)
         return
     path = Path(source).expanduser()
     if not path.is_file():
         there = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise GrpoLabError(f"files: there is no file {source}: {near(path.name, there)}")
+        raise GrpoLabError(f"there is no file {source}: {near(path.name, there)}")
     if path.suffix in (".jsonl", ".ndjson"):
         yield from _from_jsonl(path)
     elif path.suffix == ".parquet":
         yield from _from_parquet(path)
     else:
-        raise GrpoLabError(f"files: {source} must end in .jsonl or .parquet, or be datasets:ID[,CONFIG][:SPLIT]")
+        raise GrpoLabError(f"{source} must end in .jsonl or .parquet, or be datasets:ID[,CONFIG][:SPLIT]")
 
 
 def _from_jsonl(path: Path) -> Iterator[tuple[str, Row]]:
@@ -245,13 +260,13 @@ def read(source: str, layout: str | None = None, columns: Mapping[str, str] | No
     """All questions of a source, each once; raises on the first row that is not as it should be."""
     found: dict[str, Question] = {}
     recognised = None
-    for place, row in rows(source):
+    for place, row in read_rows(source):
         recognised = recognised or _recognise(source, row, layout, columns or {})
         kind, names = recognised
         if missing := [column for column in names.values() if column not in row]:
             raise GrpoLabError(f"{place}: no column '{missing[0]}': {near(missing[0], row)}")
         try:
-            question = Question(*kind.read(row, names), place)
+            question = Question(*kind.read(row, names), place, kind.worked(row, names))
         except _RowError as error:
             raise GrpoLabError(f"{place}: {error}") from error
         first = found.setdefault(digest(question.text), question)
@@ -294,9 +309,16 @@ class Files:
         epoch, place = divmod(index, len(questions))
         in_order = self.easy_first and split == "train" and epoch == 0
         question = questions[place if in_order else _order(split, seed, epoch, len(questions))[place]]
-        return Problem(
-            self._prompt(question.text), question.answer, index, {**question.data, "question": question.text}
-        )
+        data = {**question.data, "question": question.text}
+        if question.solution:
+            data["solution"] = self._solution(question)
+        return Problem(self._prompt(question.text), question.answer, index, data)
+
+    def _solution(self, question: Question) -> str:
+        """The worked solution in the form that the template asks for."""
+        if self.template != "r1_zero":
+            return question.solution
+        return f" <think> {question.solution} </think> <answer> {question.answer} </answer>"
 
     def _prompt(self, text: str) -> str | list[dict[str, str]]:
         if self.template == "chat":
@@ -412,7 +434,7 @@ def _reward(
 ) -> Part:
     """The layout's reward, which demands the form that the template asks for."""
     source = path if isinstance(path, str) else path["train"]
-    _, row = next(rows(source))
+    _, row = next(read_rows(source))
     kind, _ = _recognise(source, row, layout, columns or {})
     part = kind.reward
     return part.using(form="answer_tag") if template == "r1_zero" and part.takes("form") else part

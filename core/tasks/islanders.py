@@ -12,7 +12,7 @@ the claims is long and mostly right. A response ends with '.', the end-of-sequen
 """
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -85,6 +85,32 @@ def spell(names: str, knights: Sequence[bool]) -> str:
     return "".join(name + kind(knight) for name, knight in zip(names, knights, strict=True))
 
 
+def work_out(puzzle: Puzzle, judge: Callable[[bool], bool] = bool) -> str:
+    """A response that follows the claims, without its end.
+
+    Suppose that the first is a knight; if the last claim does not fit, the first is a knave. `judge` is told the truth
+    of each islander being a knight and of each half of the last claim, and says what it is taken for; what follows goes
+    on from there.
+    """
+
+    def follow(first: bool) -> list[bool]:
+        knights = [first]
+        for claim in puzzle.says:
+            knights.append(judge(claim == knights[-1]))
+        return knights
+
+    knights = follow(True)
+    halves = [judge(half) for half in puzzle.halves(knights)]
+    fits = (all(halves) if puzzle.joined_by == "&" else any(halves)) == knights[-1]
+    text = f"{spell(puzzle.names, knights)}:{''.join('01'[half] for half in halves)}"
+    if fits:
+        text += "+"
+    else:
+        knights = follow(False)
+        text += f"-;{spell(puzzle.names, knights)}"
+    return f"{text}>{spell(puzzle.names, knights)}"
+
+
 @dataclass(frozen=True)
 class Islanders:
     """Puzzles of `min_islanders` to `max_islanders`."""
@@ -105,7 +131,7 @@ class Islanders:
             if len(solutions) == 1 and tenth(str(puzzle)) in wanted:
                 break
         knights = dict(zip(puzzle.names, solutions[0], strict=True))
-        data = {"islanders": knights, "kinds": KINDS, "puzzle": puzzle}
+        data = {"islanders": knights, "kinds": KINDS, "puzzle": puzzle, "solution": work_out(puzzle)}
         return Problem(str(puzzle), spell(puzzle.names, solutions[0]), index, data)
 
 

@@ -14,7 +14,7 @@ import operator
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from core.contracts import task
 from core.errors import GrpoLabError
@@ -30,6 +30,8 @@ OPERATORS: Final[dict[str, Callable[[int, int], int]]] = {"+": operator.add, "-"
 LEAVES: Final = "xxxxyyyy123456789"
 """Drawn from with equal chances: a variable about half of the time."""
 CALLS: Final = 8
+RESULTS: Final = "abcdeghijklmnopqrstuvw"
+"""Names of results, in order."""
 
 Tree: TypeAlias = "str | tuple[str, Tree, Tree]"
 """A leaf, or an operator with its two operands."""
@@ -73,6 +75,24 @@ def draw_tree(rng: random.Random, operations: int) -> Tree:
     return rng.choice("+-*"), draw_tree(rng, left), draw_tree(rng, operations - 1 - left)
 
 
+def name_results(tree: Tree) -> str:
+    """A response, without its end: every operation in the order of the stack program, its result named a, b, c and so
+    on; the last is returned.
+    """
+    steps: list[str] = []
+
+    def name(tree: Tree) -> str:
+        if isinstance(tree, str):
+            return tree
+        left, right = name(tree[1]), name(tree[2])
+        steps.append(f"{left}{tree[0]}{right}")
+        return RESULTS[len(steps) - 1]
+
+    name(tree)
+    *named, last = steps
+    return HEAD + "".join(f"{result}={step};" for result, step in zip(RESULTS, named, strict=False)) + f"return {last}"
+
+
 @dataclass(frozen=True)
 class StackPrograms:
     """Programs of `min_operations` to `max_operations`."""
@@ -95,7 +115,9 @@ class StackPrograms:
             # without a need for brackets, writing from left to right is all there is to it
             if depends and "(" in infix(tree) and tenth(question) in wanted:
                 tests = [{"call": "f", "args": list(pair), "expected": result} for pair, result in calls]
-                data = {"tests": tests, "tree": tree}
+                data: dict[str, Any] = {"tests": tests, "tree": tree}
+                if sum(map(question.count, OPERATORS)) <= len(RESULTS):
+                    data["solution"] = name_results(tree)
                 return Problem(question, f"{HEAD}return {infix(tree)}", index, data)
 
 

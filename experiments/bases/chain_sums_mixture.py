@@ -4,7 +4,7 @@ import random
 from typing import Final
 
 from core.problems import Problem
-from core.tasks.chain_sums import END
+from core.tasks.chain_sums import END, add, restate
 
 AT_ONCE: Final = 0.65
 AT_ONCE_RIGHT: Final = 0.2
@@ -13,15 +13,13 @@ SUM_WRONG: Final = 0.05
 
 def worked_solution(question: str, rng: random.Random, *, sum_wrong: float = SUM_WRONG) -> str:
     """Each partial sum restated, then the answer; each sum is off with probability `sum_wrong`."""
-    first, *rest = (int(digit) for digit in question.rstrip("=").split("+"))
-    steps, total = [], first
-    for digit in rest:
-        right = (total + digit) % 10
+
+    def slip(one: int, other: int) -> int:
+        right = add(one, other)
         wrong = rng.choice([d for d in range(10) if d != right])
-        result = wrong if rng.random() < sum_wrong else right
-        steps.append(f"{total}+{digit}={result};")
-        total = result
-    return "".join(steps) + f">{total}{END}"
+        return wrong if rng.random() < sum_wrong else right
+
+    return restate(question, slip) + END
 
 
 def blurt_or_restate(problem: Problem, rng: random.Random) -> str:

@@ -4,7 +4,7 @@ import random
 from typing import Final
 
 from core.problems import Problem
-from core.tasks.islanders import END, Puzzle, kind, spell
+from core.tasks.islanders import END, Puzzle, kind, work_out
 
 AT_ONCE: Final = 0.65
 AT_ONCE_RIGHT: Final = 0.1
@@ -12,31 +12,8 @@ STEP_WRONG: Final = 0.03
 
 
 def worked_solution(puzzle: Puzzle, rng: random.Random, *, step_wrong: float = STEP_WRONG) -> str:
-    """Suppose that the first is a knight; if the last claim does not fit, the first is a knave.
-
-    Each islander's kind and each half of the last claim is misjudged with probability `step_wrong`; what follows goes
-    on from the mistake.
-    """
-
-    def judge(truth: bool) -> bool:
-        return truth != (rng.random() < step_wrong)
-
-    def follow(first: bool) -> list[bool]:
-        knights = [first]
-        for claim in puzzle.says:
-            knights.append(judge(claim == knights[-1]))
-        return knights
-
-    knights = follow(True)
-    halves = [judge(half) for half in puzzle.halves(knights)]
-    fits = (all(halves) if puzzle.joined_by == "&" else any(halves)) == knights[-1]
-    text = f"{spell(puzzle.names, knights)}:{''.join('01'[half] for half in halves)}"
-    if fits:
-        text += "+"
-    else:
-        knights = follow(False)
-        text += f"-;{spell(puzzle.names, knights)}"
-    return f"{text}>{spell(puzzle.names, knights)}{END}"
+    """The claims followed; each islander's kind and each half of the last claim is misjudged with this probability."""
+    return work_out(puzzle, lambda truth: truth != (rng.random() < step_wrong)) + END
 
 
 def blurt_or_follow(problem: Problem, rng: random.Random) -> str:

@@ -4,7 +4,7 @@ import random
 from typing import Final
 
 from core.problems import Problem
-from core.tasks.stack_programs import END, HEAD, LEAVES, OPERATORS, Tree, infix
+from core.tasks.stack_programs import END, HEAD, LEAVES, OPERATORS, Tree, infix, name_results
 
 AT_ONCE: Final = 0.65
 SLIP: Final = 0.1
@@ -25,19 +25,8 @@ def slipped(tree: Tree, rng: random.Random, chance: float) -> Tree:
 
 
 def worked_solution(tree: Tree, rng: random.Random, *, step_slip: float = STEP_SLIP) -> str:
-    """Every operation in the order of the stack program, its result named a, b, c and so on; the last is returned."""
-    steps: list[str] = []
-
-    def name(tree: Tree) -> str:
-        if isinstance(tree, str):
-            return tree
-        left, right = name(tree[1]), name(tree[2])
-        steps.append(f"{left}{tree[0]}{right}")
-        return "abcde"[len(steps) - 1]
-
-    name(slipped(tree, rng, step_slip))
-    *named, last = steps
-    return HEAD + "".join(f"{'abcde'[i]}={step};" for i, step in enumerate(named)) + f"return {last}{END}"
+    """Every operation's result named, of an expression that may have slipped."""
+    return name_results(slipped(tree, rng, step_slip)) + END
 
 
 def blurt_or_name(problem: Problem, rng: random.Random) -> str:

@@ -56,8 +56,8 @@ def main() -> None:
     for name in METHODS:
         held, took = peaks[name] / peaks[first], seconds[name] / seconds[first]
         print(
-            f"{name:<12} peak {peaks[name] / 2**20:7.0f} MiB, ratio {held:.2f} (forecast {forecasts[name] / 2**20:7.0f}); "
-            f"{seconds[name]:7.3f} s a step, ratio {took:.2f}; {timed[name][0].length:.1f} tokens a response"
+            f"{name:<12} peak {peaks[name] / 2**20:6.0f} MiB ({held:.2f}), forecast {forecasts[name] / 2**20:.0f}; "
+            f"{seconds[name]:7.3f} s a step ({took:.2f}); {timed[name][0].length:.1f} tokens a response"
         )
 
 

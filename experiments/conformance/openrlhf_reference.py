@@ -27,7 +27,7 @@ def library() -> SimpleNamespace:
             "openrlhf.utils.deepspeed.deepspeed_utils", offload_deepspeed_states=None, reload_deepspeed_states=None
         )
         models = bare_package("openrlhf.models", Actor=object)
-        from openrlhf.models.loss import DPOLoss, PolicyLoss, ValueLoss, aggregate_loss
+        from openrlhf.models.loss import DPOLoss, PolicyLoss, SFTLoss, ValueLoss, aggregate_loss
         from openrlhf.models.utils import compute_approx_kl
 
         models.__dict__.update(PolicyLoss=PolicyLoss, aggregate_loss=aggregate_loss)
@@ -46,7 +46,8 @@ def library() -> SimpleNamespace:
         from openrlhf.trainer.ray.ppo_actor import ActorPPOTrainer
 
     return SimpleNamespace(
-        PolicyLoss=PolicyLoss, ValueLoss=ValueLoss, aggregate_loss=aggregate_loss, compute_approx_kl=compute_approx_kl,
+        PolicyLoss=PolicyLoss, ValueLoss=ValueLoss, SFTLoss=SFTLoss, aggregate_loss=aggregate_loss,
+        compute_approx_kl=compute_approx_kl,
         Experience=Experience, AdaptiveKLController=AdaptiveKLController, apply_overlong_penalty=apply_overlong_penalty,
         samples_generator=samples_generator, RemoteExperienceMaker=RemoteExperienceMaker,
         ActorPPOTrainer=ActorPPOTrainer, DPOLoss=DPOLoss,
@@ -141,6 +142,12 @@ def dpo(batch: Batch, logps: Tensor, sides: Tensor, **of_loss: Any) -> Tensor:
     function = library().DPOLoss(**of_loss)
     losses = [function(ours[w], ours[other], ref[w], ref[other])[0] for w, other in pairs(batch, sides)]
     return sum(losses, start=torch.zeros((), dtype=torch.float64)) / batch.groups
+
+
+def imitation(batch: Batch, logps: Tensor) -> Tensor:
+    """The loss of its supervised fine-tuning."""
+    result: Tensor = library().SFTLoss()(logps, batch.rows("mask").double())
+    return result
 
 
 def correction(batch: Batch, level: str, mode: str, low: float, high: float) -> Tensor:

@@ -189,6 +189,11 @@ def _by_side(call: Callable[..., Tensor], *args: Any, **settings: Any) -> Callab
     return lambda batch, logps, advantages: call(batch, logps, advantages[:, 0].sign(), *args, **settings)
 
 
+def _imitates(call: Callable[[Batch, Tensor], Tensor]) -> Callable[[Batch, Tensor, Tensor], Tensor]:
+    """Whatever the advantages."""
+    return lambda batch, logps, _: call(batch, logps)
+
+
 def objectives() -> list[Comparison]:
     """Policy objectives, each under an aggregator that its loss in the reference goes with."""
     bounds: Settings = {"eps_low": 0.2, "eps_high": 0.28}
@@ -208,10 +213,14 @@ def objectives() -> list[Comparison]:
     constant = "For one advantage a response; with several, its gradient is the other form's."
     dppo: Settings = {"clip_ratio_low": 0.02, "clip_ratio_high": 0.03, "clip_ratio_c": 3.0}
     ours_dppo: Settings = {"threshold_low": 0.02, "threshold_high": 0.03, "ratio_cap": 3.0}
+    imitates_trl: Settings = {"tolerance": FLOAT32, "note": "Its model's own loss, in float32."}
     cov: Settings = {"eps_low": 0.2, "eps_high": 0.28, "cov_low": 0.1, "cov_high": 2.0, "share": 1.0}
     verl_cov: Settings = {"clip_cov_ratio": 1.0, "clip_cov_lb": 0.1, "clip_cov_ub": 2.0}
     return [
         objective("policy_gradient", "verl", "gpg", _verl_loss("gpg"), flavours=ALL),
+        objective("log_likelihood", "TRL", "SFTTrainer", _imitates(trl.imitation), **imitates_trl),
+        objective("log_likelihood", "verl", "sft_loss", _imitates(verl.imitation)),
+        objective("log_likelihood", "OpenRLHF", "SFTLoss", _imitates(openrlhf.imitation)),
         objective("clip", "TRL", "loss_type='dapo'", _trl_loss(**trl_bounds), **bounds, flavours=ALL),
         objective("clip", "verl", "vanilla", _verl_loss("vanilla", clip_ratio_c=1e30, **verl_bounds), **bounds,
                   note=always_dual),

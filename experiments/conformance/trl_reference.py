@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
+from transformers.loss.loss_utils import ForCausalLMLoss
 from trl import DPOTrainer, GRPOTrainer, KTOTrainer, RLOOTrainer
 from trl.experimental.gmpo import GMPOTrainer
 from trl.experimental.online_dpo import OnlineDPOTrainer
@@ -233,3 +234,13 @@ def _float64() -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
+
+
+def imitation(batch: Batch, logps: Tensor) -> Tensor:
+    """The loss of its supervised fine-tuning: that of transformers' causal models, from logits over two tokens."""
+    mask = batch.rows("mask")
+    inside = torch.where(mask, logps, -1.0)
+    logits = torch.stack([inside, torch.log(-torch.expm1(inside))], -1)
+    labels = torch.where(mask, 0, -100)
+    result: Tensor = ForCausalLMLoss(logits, labels, vocab_size=2, shift_labels=labels)
+    return result

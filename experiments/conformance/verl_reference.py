@@ -26,9 +26,10 @@ from verl.trainer.ppo.core_algos import (
 )
 from verl.trainer.ppo.rollout_corr_helper import compute_rollout_correction_and_rejection_mask
 from verl.utils import tensordict_utils
+from verl.utils.dataset.dataset_utils import DatasetPadMode
 from verl.workers.config import ActorConfig
 from verl.workers.config.actor import PolicyLossConfig
-from verl.workers.utils.losses import ppo_loss
+from verl.workers.utils.losses import ppo_loss, sft_loss
 
 from core import Batch
 from experiments.conformance.cases import token_rewards
@@ -157,6 +158,19 @@ def loss(
     before, after = logps.new_zeros(PROMPT - 1), logps.new_zeros(1)
     unpadded = torch.cat([torch.cat([before, row[:n], after]) for row, n in zip(logps, lengths, strict=True)])
     result: Tensor = ppo_loss(actor, {"log_probs": unpadded}, data)[0]
+    return result
+
+
+def imitation(batch: Batch, logps: Tensor) -> Tensor:
+    """The loss of its supervised fine-tuning, on padded rows."""
+    mask = batch.rows("mask")
+    data = TensorDict({"response_mask": mask}, batch_size=[len(mask)])
+    tensordict_utils.assign_non_tensor(
+        data, pad_mode=DatasetPadMode.LEFT_RIGHT, dp_size=1, batch_num_tokens=int(mask.sum())
+    )
+    result: Tensor = sft_loss(
+        ActorConfig(strategy="fsdp", rollout_n=1, use_dynamic_bsz=True), {"log_probs": logps}, data
+    )[0]
     return result
 
 

@@ -158,6 +158,7 @@ def with_trl() -> list[Comparison]:
         whole("sapo", "TRL", "loss_type='sapo'", _grpo("sapo"), **std, flavours=ALL),
         whole("vespo", "TRL", "loss_type='vespo'", _grpo("vespo"), **std, flavours=ALL,
               note="A correction of the sampler's mismatch enters its weight; ours multiplies the loss."),
+        whole("sft", "TRL", "SFTTrainer", trl.imitation, tolerance=FLOAT32, note="Its model's own loss, in float32."),
         whole("gdpo", "TRL", "multi_objective_aggregation='normalize_then_sum'",
               _grpo("dapo", multi_objective_aggregation="normalize_then_sum"), flavours=[SEVERAL]),
         whole("dpo", "TRL", "DPOTrainer", _preferring(trl.dpo), flavours=(*ALL, EMPTY), note=given),
@@ -220,6 +221,7 @@ def with_verl() -> list[Comparison]:
     return [
         whole("reinforce", "verl", "rloo with every response a group, gpg, seq-mean-token-sum",
               _verl("rloo", "gpg", "seq-mean-token-sum", of_estimator={"group_size": 1}), flavours=ALL),
+        whole("sft", "verl", "sft_loss", verl.imitation),
         whole("grpo", "verl", "grpo, vanilla, seq-mean-token-mean, k3 in the loss",
               _verl("grpo", "vanilla", "seq-mean-token-mean", kl="k3", kl_coef=KL, **single), **k3, note=off),
         whole("grpo_verl", "verl", "grpo, vanilla, k3 in the loss", _verl("grpo", "vanilla", kl="k3", kl_coef=KL),
@@ -317,6 +319,7 @@ def with_openrlhf() -> list[Comparison]:
     penalised = dict(kl_coef=KL, flavours=[PLAIN], **float_kl)
     population_gae = ADVANTAGES["whitened_gae"].using(correction=0, eps=0.0, floor=1e-8)
     return [
+        whole("sft", "OpenRLHF", "SFTLoss", openrlhf.imitation),
         whole("grpo", "OpenRLHF", "group_norm, seq-mean-token-mean", _openrlhf("group_norm", token_level_loss=False),
               **std, **rows, note=no_kl),
         whole("grpo", "OpenRLHF", "group_norm, k3 in the loss", _openrlhf("group_norm", **in_loss), **std, **by_token,

@@ -146,7 +146,8 @@ def critic_of(recipe: Recipe) -> CriticSize | None:
 def measure_prompts(recipe: Recipe, model: PreTrainedModel) -> Prompts:
     """Tokens of the prompts of a few training problems, or their bytes where the model comes without a tokenizer."""
     stream = key(0, "prompts")
-    problems = [recipe.task.problem("train", stream, index) for index in range(PROBLEMS)]
+    stored = getattr(recipe.source, "problems", None)
+    problems = stored[:PROBLEMS] if stored else [recipe.task.problem("train", stream, i) for i in range(PROBLEMS)]
     folder, gguf = locate(recipe.policy.model)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **({"gguf_file": gguf} if gguf else {}))
@@ -182,7 +183,8 @@ class _Run:
         yield Moment("load", "reading the model", {"weights": weights, "copies": beside})
         if isinstance(self.recipe.generator, Native):  # another engine's memory is its own
             settings = self.recipe.evaluation
-            yield from self._sampling(self.recipe.prompts, self.recipe.group_size, self.recipe.temperature)
+            if self.recipe.source is None:
+                yield from self._sampling(self.recipe.prompts, self.recipe.group_size, self.recipe.temperature)
             yield from self._sampling(settings.questions, settings.samples, settings.temperature)
         yield from self._training()
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 import core.train  # noqa: F401 - registers generator, settings, providers and tasks
@@ -42,7 +41,7 @@ def recipe_of(variant: str, **changes: Any) -> Recipe:
 
 
 def run_of(policy: Policy, recipe: Recipe, seed: int = 0) -> Run:
-    return Run(recipe, seed, policy, Accelerator())
+    return Run(recipe, seed, policy)
 
 
 @dataclass

@@ -20,8 +20,13 @@ def study(*bindings: str, seeds: tuple[int, ...] = (0, 1)) -> Study:
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.gin")), ids=lambda path: path.stem)
-def test_every_shipped_config_is_built_and_none_of_its_bindings_is_idle(path: Path, tmp_path: Path) -> None:
+def test_every_shipped_config_is_built_and_none_of_its_bindings_is_idle(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A shipped file is a whole study, a whole recipe, or published settings to go after one."""
+    if path.stem == "r1_pipeline":  # the model that the command in its header makes first
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "runs" / "cold_start" / "sft" / "seed=0" / "checkpoint").mkdir(parents=True)
     questions = tmp_path / "questions.jsonl"
     questions.write_text("".join(json.dumps({"question": f"{n} + 1 = ?", "answer": n + 1}) + "\n" for n in range(99)))
     # the user's to give, or to download
@@ -35,7 +40,7 @@ def test_every_shipped_config_is_built_and_none_of_its_bindings_is_idle(path: Pa
     if is_study:
         # the model may be one that is not installed here
         made = prepare_study([str(path)], ["policy.model = 'embedded'", *own], [0])
-        if path.stem != "group_size":
+        if path.stem not in ("group_size", "r1_pipeline"):
             assert all(made.varies(label) == [] for label in made.recipes), "shipped studies differ in maths alone"
 
 

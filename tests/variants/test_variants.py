@@ -44,6 +44,9 @@ CARDS = {
     | NO_CLIP
     | {"aggregation": "mean over all tokens of the step"},
     "reinforce": {"baseline": "none", "std": "none"} | NO_CLIP | {"aggregation": "mean over rows of their token sum"},
+    "sft": {"baseline": "none", "std": "none"}
+    | {"ratio": "none, and no weight: rewards do not count", "clip": "none"}
+    | {"aggregation": "mean over all tokens of the step"},
 }
 
 
@@ -310,7 +313,7 @@ def test_dapo_takes_its_own_clip_range(tiny: Policy, sampled: tuple[Batch, Tenso
 
 BASELINE_FROM_ELSEWHERE = (
     "reinforce", "remax", "remax_verl", "remax_authors", "optimal_token", "reinforce_pp", "reinforce_pp_baseline",
-    "reinforce_pp_openrlhf", "reinforce_pp_baseline_openrlhf", "gdpo_verl", "ppo",
+    "reinforce_pp_openrlhf", "reinforce_pp_baseline_openrlhf", "gdpo_verl", "ppo", "sft",
 )  # fmt: skip
 """Variants in which a group without spread does teach something: its baseline, or the whitening's, is not its own."""
 

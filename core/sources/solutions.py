@@ -1,0 +1,68 @@
+"""Worked solutions: one right response to each prompt, to be imitated."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from core.contracts import source
+from core.errors import GrpoLabError
+from core.problems import Problem
+from core.randomness import key
+from core.recipe import Recipe
+from core.rollout import Run, Sampled, Source, draw_problems
+from core.sources.stored import Stored, StoredFile, as_sampled, places, read_file, refuse_unknown
+
+RIGHT: Final = (1.0,)
+
+
+@dataclass
+class OwnSolutions:
+    """The solutions that the task gives with its training problems."""
+
+    limit: int | None
+    group_size: int = 1
+
+    def start(self, recipe: Recipe) -> str:
+        """How many there are; raises `GrpoLabError` where the task gives none."""
+        refuse_unknown(recipe)
+        _stored(recipe.task.problem("train", 0, 0))
+        if self.limit is None:
+            return "worked solutions: the task's own, a new one every time"
+        passes = recipe.steps * recipe.prompts / self.limit
+        return f"worked solutions: {self.limit} of the task's own, {passes:.3g} passes in {recipe.steps} steps"
+
+    def sample(self, run: Run, step: int, round: int) -> Sampled:
+        """The solutions of the problems that the policy itself would have been given, or of the first few of them."""
+        if self.limit is None:
+            problems = draw_problems(run, step, round)
+        else:
+            stream = key(run.seed, "prompts")
+            chosen = places(run, step, round, self.limit)
+            problems = tuple(run.recipe.task.problem("train", stream, place) for place in chosen)
+        return as_sampled(run, [_stored(problem) for problem in problems], RIGHT)
+
+
+def _stored(problem: Problem) -> Stored:
+    solution = problem.data.get("solution")
+    if not isinstance(solution, str):
+        raise GrpoLabError(
+            f"worked_solutions: the task gives no solution with training problem {problem.index}: bind "
+            "worked_solutions.path to a file of prompts and completions, or add a column 'solution' to the table"
+        )
+    return Stored(problem, (solution,), f"training problem {problem.index}")
+
+
+@source
+def worked_solutions(*, path: str = "", limit: int | None = None) -> Source:
+    """One right response to each prompt, reward 1: a file's, or without `path` the task's own (`data["solution"]`).
+
+    `path`: .jsonl, .parquet or `datasets:ID[,CONFIG][:SPLIT]` with the fields `prompt` and `completion` (text or chat
+    messages) and perhaps `answer`, by which the task's verifier then judges. Every row is met once, in an order keyed
+    by the run's seed, then all in another order. `limit`: the first so many only. The end-of-sequence token is added
+    where there is none; a solution longer than `train.max_tokens` is an error and is not cut.
+    """
+    if limit is not None and limit < 1:
+        raise GrpoLabError(f"worked_solutions.limit = {limit}: must be at least 1, or None for all")
+    if not path:
+        return OwnSolutions(limit)
+    found = read_file(path, ("completion",), RIGHT, lambda _: None)
+    return StoredFile(path, found.rows[:limit], RIGHT, is_verifiable=found.is_verifiable)
