@@ -19,14 +19,24 @@ def study(*bindings: str, seeds: tuple[int, ...] = (0, 1)) -> Study:
     return prepare_study([EMBEDDED], bindings, seeds)
 
 
+MADE_FIRST = {
+    "r1_pipeline": ["cold_start/sft/seed=0/checkpoint"],
+    "against_base": ["cold_start_sums/sft/seed=0/checkpoint", "reward_model"],
+}
+"""Shipped studies that start from what other commands make: folders in `runs`."""
+
+
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.gin")), ids=lambda path: path.stem)
 def test_every_shipped_config_is_built_and_none_of_its_bindings_is_idle(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A shipped file is a whole study, a whole recipe, or published settings to go after one."""
-    if path.stem == "r1_pipeline":  # the model that the command in its header makes first
+    if path.stem in MADE_FIRST:  # by the commands in its header
         monkeypatch.chdir(tmp_path)
-        (tmp_path / "runs" / "cold_start" / "sft" / "seed=0" / "checkpoint").mkdir(parents=True)
+        for made_first in MADE_FIRST[path.stem]:
+            (tmp_path / "runs" / made_first).mkdir(parents=True)
+        (tmp_path / "runs" / "pairs.jsonl").write_text('{"prompt": "1+1=", "chosen": ">2.", "rejected": ">3."}\n')
+        monkeypatch.setattr("experiments.study.start", lambda _: {})  # a reward that is a model wants it there
     questions = tmp_path / "questions.jsonl"
     questions.write_text("".join(json.dumps({"question": f"{n} + 1 = ?", "answer": n + 1}) + "\n" for n in range(99)))
     # the user's to give, or to download
@@ -40,7 +50,7 @@ def test_every_shipped_config_is_built_and_none_of_its_bindings_is_idle(
     if is_study:
         # the model may be one that is not installed here
         made = prepare_study([str(path)], ["policy.model = 'embedded'", *own], [0])
-        if path.stem not in ("group_size", "r1_pipeline"):
+        if path.stem not in ("group_size", *MADE_FIRST):
             assert all(made.varies(label) == [] for label in made.recipes), "shipped studies differ in maths alone"
 
 
