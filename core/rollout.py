@@ -54,6 +54,16 @@ class Run:
     def kl_coef(self, value: float) -> None:
         self.recipe = replace(self.recipe, variant=replace(self.recipe.variant, kl_coef=value))
 
+    def share(self, step: int) -> float:
+        """How much of its budget, in steps, tokens or seconds, the run has spent by the end of this step, 1 at most."""
+        recipe = self.recipe
+        spent = [step / recipe.steps]
+        if recipe.token_budget is not None:
+            spent.append(self.sampled_tokens / recipe.token_budget)
+        if recipe.seconds_budget is not None:
+            spent.append(self.seconds / recipe.seconds_budget)
+        return min(1.0, max(spent))
+
     def state_dict(self) -> dict[str, Any]:
         """What it has counted and adapted."""
         return {name: getattr(self, name) for name in COUNTED}

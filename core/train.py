@@ -187,7 +187,7 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch, accelerator
         interrupted = None
         try:
             if is_main():
-                watch(record | {"steps": recipe.steps})
+                watch(record | {"share": current.share(step)})
         except Interrupted as stop:
             interrupted = stop
         if any(gather([interrupted is not None])):

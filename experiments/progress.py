@@ -15,16 +15,17 @@ from rich.text import Text
 class Progress:
     """A live table on a terminal; one line per finished run elsewhere."""
 
-    def __init__(self, runs: int, done: int, steps: int, console: Console) -> None:
+    def __init__(self, runs: int, done: int, console: Console) -> None:
         self._console = console
-        self._runs, self._finished, self._steps = runs, done, steps
-        self._total = (runs - done) * steps
+        self._runs, self._finished = runs, done
+        # in runs, of which those under way and those that were resumed are fractions
+        self._total = float(runs - done)
         self._started = time.monotonic()
         self._active: dict[tuple[str, int], Mapping[str, Any]] = {}
         self._tested: dict[tuple[str, int], Mapping[str, float]] = {}
-        self._resumed_at: dict[tuple[str, int], int] = {}
+        self._began_at: dict[tuple[str, int], float] = {}
         self._alarmed: set[tuple[str, int]] = set()
-        self._ended_steps = 0
+        self._ended = 0.0
         self._live = Live(self, console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
 
     def __enter__(self) -> "Progress":
@@ -40,9 +41,10 @@ class Progress:
 
     def step(self, arm: str, seed: int, record: Mapping[str, Any]) -> None:
         """A run has made a step."""
-        if (arm, seed) not in self._resumed_at:
-            self._resumed_at[arm, seed] = record["step"] - 1
-            self._total -= record["step"] - 1
+        if (arm, seed) not in self._began_at:
+            began_at = record["share"] * (record["step"] - 1) / record["step"]
+            self._began_at[arm, seed] = began_at
+            self._total -= began_at
         self._active[arm, seed] = record
         if record.get("alarm") and (arm, seed) not in self._alarmed:
             self._alarmed.add((arm, seed))
@@ -52,15 +54,16 @@ class Progress:
     def end(self, arm: str, seed: int, outcome: str) -> None:
         """A run has ended."""
         record = self._active.pop((arm, seed), None)
-        made = record["step"] - self._resumed_at[arm, seed] if record else 0
-        self._ended_steps += made
+        began_at = self._began_at.get((arm, seed), 0.0)
+        ended_at = 1.0 if outcome == "finished" else record["share"] if record else began_at
+        self._ended += ended_at - began_at
+        self._total -= 1.0 - ended_at
         if outcome == "finished":
             self._finished += 1
             tested = "  ".join(f"{suite} {value:.3f}" for suite, value in self._tested.get((arm, seed), {}).items())
             left = "" if self._live else f"  {self._time_left()}"
             self.say(f"[{self._finished}/{self._runs}] {arm} seed {seed}: {tested}{left}")
         else:
-            self._total -= self._steps - made
             self.say(f"{arm} seed {seed}: {outcome}")
 
     def say(self, line: str) -> None:
@@ -68,8 +71,8 @@ class Progress:
         self._console.print(Text(line))
 
     def _time_left(self) -> str:
-        made = self._ended_steps + sum(r["step"] - self._resumed_at[k] for k, r in self._active.items())
-        if made == 0:
+        made = self._ended + sum(record["share"] - self._began_at[key] for key, record in self._active.items())
+        if made <= 0:
             return "time left: measuring"
         left = (time.monotonic() - self._started) / made * max(0, self._total - made)
         return f"time left {int(left) // 60}:{int(left) % 60:02d}"
@@ -82,8 +85,8 @@ class Progress:
             tested = ", ".join(f"{value:.3f}" for value in self._tested[arm, seed].values())
             table.add_row(
                 f"{arm} seed {seed}",
-                ProgressBar(total=self._steps, completed=record["step"], width=20),
-                f"{record['step']}/{self._steps}",
+                ProgressBar(total=1.0, completed=record["share"], width=20),
+                f"{record['step']}/{round(record['step'] / record['share'])}",  # about, where tokens or seconds end it
                 "-" if record["reward"] is None else f"{record['reward']:.3f}",
                 "-" if record["length"] is None else f"{record['length']:.1f}",
                 tested,

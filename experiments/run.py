@@ -60,7 +60,7 @@ def run_train(options: argparse.Namespace, *, supervised: bool = False) -> int:
     if os.environ.get("RANK", "0") == "0":  # of a run that accelerate launch has started: the others would wait for it
         set_damaged_aside([job], {job.arm.label: recipe}, console)
     job.store.refuse_other(facts(text, arm, options.seed, processes)["identity"])  # a finished one too
-    with Progress(1, int(job.store.is_finished), recipe.steps, console) as progress:
+    with Progress(1, int(job.store.is_finished), console) as progress:
         failures = {} if job.store.is_finished else local.launch([job], 1, progress)
     for message in failures.values():
         raise GrpoLabError(message)
@@ -166,7 +166,7 @@ def run_arms(
         job.store.refuse_other(facts(study.config, job.arm, job.seed, job.processes)["identity"])
     left = [job for job in jobs if not job.store.is_finished]
     rows = Rows(folder, jobs) if study.settings.may_end_early else None
-    with Progress(len(jobs), len(jobs) - len(left), steps, console) as progress:
+    with Progress(len(jobs), len(jobs) - len(left), console) as progress:
         if rows:
             failures = launch(rows(), workers, progress, more=rows)
         else:

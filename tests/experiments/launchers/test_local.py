@@ -47,7 +47,7 @@ def launched(tmp_path: Path) -> Callable[..., str]:
     def launch(workers: int, *gibibytes: int) -> str:
         said = io.StringIO()
         jobs = [Job(Arm("a", ()), i, "", str(tmp_path), Needs(1, 0, g * 2**30)) for i, g in enumerate(gibibytes)]
-        with Progress(len(jobs), 0, 1, Console(file=said, width=200)) as progress:
+        with Progress(len(jobs), 0, Console(file=said, width=200)) as progress:
             assert local.launch(jobs, workers, progress) == {}
         assert said.getvalue().count("[") == len(jobs), "a run was forgotten"
         return said.getvalue()
