@@ -1,4 +1,4 @@
-"""Writes docs/claims.md and docs/results/rlvr.md: what shipped studies predicted, and what came of it.
+"""Writes docs/claims.md and docs/results: what shipped studies predicted, and what came of it.
 
     python -m experiments.claims runs          # after: grpolab compare -c claims/NAME, or grpolab ablate -c claims/NAME
 
@@ -57,6 +57,16 @@ the embedded model and task: a claim that is not supported here may hold for lar
 What rewards that a program checks ([rewards](../rewards.md)) teach three small models of the package and a real one.
 Each study's predictions were committed before its first run; the arm that is compared with is the same model at a
 learning rate of 0. Strict accuracy (right, and in the demanded form) is judged, and right in any form beside it.
+"""),
+    Page(DOCS / "results" / "paradigms.md", tuple(f"paradigms/{name}.gin" for name in (
+        "against_base", "critic_alone", "equal_seconds", "equal_tokens",
+    )), """\
+# Paradigms, measured
+
+What PPO's critic, a learnt reward, a judge, stored preferences and worked solutions do on the embedded model and task,
+beside critic-free RL from verifiable rewards ([how each is set up](../paradigms.md)). Predictions were committed before
+the first run of their study; strict accuracy on held-out questions, by the verifier, is judged whatever an arm was
+trained on.
 """),
 )  # fmt: skip
 

@@ -1,14 +1,11 @@
 """`grpolab preferences`: pairs of responses of the configured policy, labelled by an annotator of known accuracy.
 
-A file of pairs has a JSON object per line with `prompt`, `chosen` and `rejected`, as text or chat messages, and may
-have a `margin`. Ours have in addition `answer`, `gold_chosen` and `gold_rejected`, what the task's own reward gives
-them, and `flipped`, whether the annotator was wrong.
+Beside what every file of pairs has (`core.sources.pairs`), ours have `gold_chosen` and `gold_rejected`, what the task's
+own reward gives them, and `flipped`, whether the annotator was wrong.
 """
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +16,12 @@ from rich.progress import track
 import core.registry as registry
 from core.errors import GrpoLabError
 from core.policy import load_policy
-from core.problems import Messages
 from core.randomness import fold, key, uniform
 from core.recipe import Recipe
 from core.rollout import Draw, Run, sample
 from core.scoring import score, start
 from core.store import write_text
-from core.tasks.files import read_rows
 from experiments.study import CONFIGS, build, find_config
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two responses to a prompt, of which an annotator prefers the first."""
-
-    prompt: str | Messages
-    chosen: str
-    rejected: str
-    margin: float | None = None
-    """By how much, where the annotator said so."""
-    gold: tuple[float, float] | None = None
-    """What a reward that is never wrong gives the two, where it is known."""
 
 
 def run_preferences(options: argparse.Namespace) -> int:
@@ -97,41 +79,3 @@ def make_pairs(recipe: Recipe, *, prompts: int, samples: int, accuracy: float, s
                 "flipped": flipped,
             })  # fmt: skip
     return lines
-
-
-def read_pairs(source: str) -> list[Pair]:
-    """Pairs from a .jsonl or .parquet file or `datasets:ID`; raises on the first row that is none, saying where."""
-    pairs = [_pair(place, row) for place, row in read_rows(source)]
-    if len({pair.margin is None for pair in pairs}) > 1:
-        raise GrpoLabError(f"{source}: some pairs have a margin and some have none; give all of them one, or none")
-    return pairs
-
-
-def _pair(place: str, row: Mapping[str, Any]) -> Pair:
-    prompt: Any = row.get("prompt")
-    chosen: Any = row.get("chosen")
-    rejected: Any = row.get("rejected")
-    if _are_messages(chosen) and _are_messages(rejected) and len(chosen) > 1:
-        # whole conversations, which differ in the last message; what the prompt says is in them
-        prompt, other, chosen, rejected = chosen[:-1], rejected[:-1], chosen[-1:], rejected[-1:]
-        if prompt != other:
-            raise GrpoLabError(f"{place}: the conversations `chosen` and `rejected` differ before their last message: "
-                               "both responses must be to the same prompt")  # fmt: skip
-    texts: list[Any] = [x[0]["content"] if _are_messages(x) and len(x) == 1 else x for x in (chosen, rejected)]
-    if not (isinstance(prompt, str) or _are_messages(prompt)) or not all(isinstance(text, str) for text in texts):
-        raise GrpoLabError(f"{place} is no pair: `prompt`, `chosen` and `rejected` must be texts, or lists of chat "
-                           "messages, one message for each response")  # fmt: skip
-    numbers: list[Any] = [row.get(name) for name in ("margin", "gold_chosen", "gold_rejected")]
-    if not all(value is None or isinstance(value, int | float) for value in numbers):
-        raise GrpoLabError(f"{place}: `margin`, `gold_chosen` and `gold_rejected` must be numbers, not {numbers}")
-    margin, *gold = numbers
-    return Pair(prompt, texts[0], texts[1], margin, None if None in gold else (float(gold[0]), float(gold[1])))
-
-
-def _are_messages(value: Any) -> bool:
-    return (
-        isinstance(value, Sequence)
-        and not isinstance(value, str)
-        and len(value) > 0
-        and all(isinstance(m, Mapping) and isinstance(m.get("content"), str) for m in value)
-    )

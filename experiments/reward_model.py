@@ -31,10 +31,10 @@ from core.policy import Policy, PolicySettings, load_policy
 from core.randomness import torch_generator
 from core.ranks import join
 from core.rewards.reward_model import RewardModel, Row
+from core.sources.pairs import Pair, read_pairs
 from core.store import RunStore, write_json, write_text
 from estimators.preferences import bradley_terry, calibration_error, pair_accuracy, reliability
 from experiments.lens.figures import as_svg, svg_settings
-from experiments.preferences import Pair, read_pairs
 from experiments.report.figures import INK, MUTED
 from experiments.study import CONFIGS, build, find_config
 

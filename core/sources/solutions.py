@@ -9,7 +9,18 @@ from core.problems import Problem
 from core.randomness import key
 from core.recipe import Recipe
 from core.rollout import Run, Sampled, Source, draw_problems
-from core.sources.stored import Stored, StoredFile, as_sampled, places, read_file, refuse_unknown
+from core.sources.stored import (
+    Stored,
+    StoredFile,
+    answer_of,
+    as_sampled,
+    content_of,
+    field_of,
+    places,
+    prompt_of,
+    refuse_unknown,
+)
+from core.tasks.files import read_rows
 
 RIGHT: Final = (1.0,)
 
@@ -64,5 +75,16 @@ def worked_solutions(*, path: str = "", limit: int | None = None) -> Source:
         raise GrpoLabError(f"worked_solutions.limit = {limit}: must be at least 1, or None for all")
     if not path:
         return OwnSolutions(limit)
-    found = read_file(path, ("completion",), RIGHT, lambda _: None)
-    return StoredFile(path, found.rows[:limit], RIGHT, is_verifiable=found.is_verifiable)
+    rows, answered = list[Stored](), dict[bool, str]()
+    for index, (place, row) in enumerate(read_rows(path)):
+        prompt, completion = field_of(row, "prompt", place), field_of(row, "completion", place)
+        answer = answer_of(row, place)
+        answered.setdefault(answer is not None, place)
+        # the number of the row, so that a prompt is the same one in every pass
+        problem = Problem(prompt_of(prompt, place), answer or "", index)
+        rows.append(Stored(problem, (content_of(completion, "completion", place),), place))
+    if not rows:
+        raise GrpoLabError(f"{path} has no rows")
+    if len(answered) > 1:
+        raise GrpoLabError(f"{answered[False]}: no field 'answer', but {answered[True]} has one: give all or none")
+    return StoredFile(path, rows[:limit], RIGHT, is_verifiable=True in answered)

@@ -1,7 +1,7 @@
 """What data sets have in common: rows of a file, the order in which they are met, and their responses as tokens."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -16,7 +16,7 @@ from core.problems import Problem
 from core.randomness import key
 from core.recipe import Recipe
 from core.rollout import Run, Sampled
-from core.tasks.files import Row, read_rows
+from core.tasks.files import Row
 
 
 @dataclass(frozen=True)
@@ -154,60 +154,47 @@ def _tokens(policy: Policy, text: str, place: str) -> Tensor:
     return torch.tensor(ids, dtype=torch.long, device=policy.device)
 
 
-# --- files -----------------------------------------------------------------------------------------------------------
+# --- rows of a file --------------------------------------------------------------------------------------------------
 
 
-def read_file(
-    path: str, fields: Sequence[str], labels: tuple[float, ...], check: Callable[[Sequence[str]], str | None]
-) -> StoredFile:
-    """A file of rows with `prompt`, one response in each of `fields`, and perhaps `answer`.
-
-    `check` says what is wrong with a row's responses, if anything. Raises `GrpoLabError` with file and line.
-    """
-    rows: list[Stored] = []
-    answered: dict[bool, str] = {}
-    for place, row in read_rows(path):
-        prompt, *responses = (_field(row, name, place) for name in ("prompt", *fields))
-        contents = tuple(_content(response, name, place) for response, name in zip(responses, fields, strict=True))
-        if wrong := check(contents):
-            raise GrpoLabError(f"{place}: {wrong}")
-        answer = row.get("answer")
-        if answer is not None and (isinstance(answer, bool) or not isinstance(answer, int | float | str)):
-            raise GrpoLabError(f"{place}: field 'answer' is {answer!r:.60}, neither text nor a number")
-        answered.setdefault(answer is not None, place)
-        # the number of the row, so that a prompt is the same one in every pass
-        problem = Problem(_prompt(prompt, place), "" if answer is None else str(answer).strip(), len(rows))
-        rows.append(Stored(problem, contents, place))
-    if not rows:
-        raise GrpoLabError(f"{path} has no rows")
-    if len(answered) > 1:
-        raise GrpoLabError(f"{answered[False]}: no field 'answer', but {answered[True]} has one: give all or none")
-    return StoredFile(path, rows, labels, is_verifiable=True in answered)
-
-
-def _field(row: Row, name: str, place: str) -> Any:
+def field_of(row: Row, name: str, place: str) -> Any:
+    """A field that must be there."""
     if name not in row:
         raise GrpoLabError(f"{place}: no field '{name}': {near(name, row)}")
     return row[name]
 
 
-def _prompt(value: Any, place: str) -> str | list[dict[str, str]]:
-    """Text as it is, or chat messages."""
+def prompt_of(value: Any, place: str) -> str | list[dict[str, str]]:
+    """A prompt: text as it is, or chat messages."""
     if isinstance(value, str) and value:
         return value
-    if isinstance(value, list) and value and all(_is_message(message) for message in value):
+    if are_messages(value):
         return [{"role": message["role"], "content": message["content"]} for message in value]
     raise GrpoLabError(f"{place}: field 'prompt' is {value!r:.60}, neither text nor a list of chat messages")
 
 
-def _content(value: Any, name: str, place: str) -> str:
-    """Text as it is, or that of a single chat message."""
-    if isinstance(value, list) and len(value) == 1 and _is_message(value[0]):
+def content_of(value: Any, name: str, place: str) -> str:
+    """A response: text as it is, or that of a single chat message."""
+    if are_messages(value) and len(value) == 1:
         value = value[0]["content"]
     if not isinstance(value, str) or not value.strip():
         raise GrpoLabError(f"{place}: field '{name}' is {value!r:.60}, neither text nor a single chat message")
     return value
 
 
-def _is_message(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(value.get(key), str) for key in ("role", "content"))
+def answer_of(row: Row, place: str) -> str | None:
+    """The right answer, if the row has one."""
+    answer = row.get("answer")
+    if answer is not None and (isinstance(answer, bool) or not isinstance(answer, int | float | str)):
+        raise GrpoLabError(f"{place}: field 'answer' is {answer!r:.60}, neither text nor a number")
+    return None if answer is None else str(answer).strip()
+
+
+def are_messages(value: Any) -> bool:
+    """Whether it is a list of chat messages."""
+    return (
+        isinstance(value, list)
+        and len(value) > 0
+        and all(isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str)
+                for m in value)
+    )  # fmt: skip

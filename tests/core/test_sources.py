@@ -225,7 +225,7 @@ def test_pairs_without_answers_have_no_accuracy_and_are_trained_all_the_same(emb
         ({"prompt": "1+1=", "chosen": ">2", "rejcted": ">3"}, "no field 'rejected': did you mean rejcted"),
         ({"prompt": "1+1=", "chosen": ">2", "rejected": " "}, "field 'rejected' is ' ', neither text nor a single"),
         ({"prompt": ["1+1="], "chosen": ">2", "rejected": ">3"}, "field 'prompt' is .* nor a list of chat messages"),
-        ({"prompt": "1+1=", "chosen": ">2", "rejected": ">2"}, "chosen and rejected are the same"),
+        ({"prompt": "1+1=", "chosen": ">2", "rejected": ">2", "answer": "2"}, "chosen and rejected are the same"),
         ({"prompt": "1+1=", "chosen": ">2", "rejected": ">3"}, "no field 'answer', but .*line 1 has one"),
         ({"prompt": "1+1=", "chosen": ">2", "rejected": ">3", "answer": [2]}, "field 'answer' is .2., neither"),
     ],

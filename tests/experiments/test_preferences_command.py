@@ -9,9 +9,9 @@ import pytest
 import experiments.preferences
 from core import GrpoLabError
 from core.problems import Problem
+from core.sources.pairs import Pair, read_pairs
 from core.tasks.chain_sums import final_digit
 from experiments.cli import main
-from experiments.preferences import Pair, read_pairs
 
 SMALL = ["preferences", "-c", "embedded", "--prompts", "24", "-b", "train.max_tokens = 30", "--out"]
 
@@ -117,18 +117,21 @@ def test_files_of_others_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"prompt": "1+1=", "chosen": "2"}, "line 2 is no pair"),
-        ({"chosen": "2", "rejected": "3"}, "line 2 is no pair"),
-        ({"prompt": "1+1=", "chosen": "2", "rejected": "3", "margin": "much"}, "line 2: `margin`.* must be numbers"),
-        ({"prompt": "1+1=", "chosen": "2", "rejected": "3", "margin": 1}, "some pairs have a margin and some have"),
+        ({"prompt": "1+1=", "chosen": "2"}, "line 2: no field 'rejected'"),
+        ({"chosen": "2", "rejected": "3"}, "line 2: no field 'prompt'"),
+        ({"prompt": "1+1=", "chosen": "2", "rejected": "3", "margin": "much"}, "line 2: 'margin'.* must be numbers"),
+        (
+            {"prompt": "1+1=", "chosen": "2", "rejected": "3", "margin": 1},
+            "line 1: no field 'margin', but .*line 2 has one",
+        ),
         (
             {"chosen": [turn("user", "a"), turn("assistant", "b")], "rejected": [turn("user", "c")] * 2},
-            "line 2: the conversations `chosen` and `rejected` differ before their last message",
+            "line 2: the conversations 'chosen' and 'rejected' differ before their last message",
         ),
     ],
 )
 def test_a_row_that_is_no_pair_is_named(row: dict[str, Any], message: str, tmp_path: Path) -> None:
     path = tmp_path / "pairs.jsonl"
-    path.write_text("".join(json.dumps(r) + "\n" for r in ({"prompt": "", "chosen": "2", "rejected": "3"}, row)))
+    path.write_text("".join(json.dumps(r) + "\n" for r in ({"prompt": "1+1=", "chosen": "2", "rejected": "3"}, row)))
     with pytest.raises(GrpoLabError, match=message):
         read_pairs(str(path))

@@ -12,10 +12,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from core import GrpoLabError
 from core.policy import PolicySettings
 from core.rewards.reward_model import load_reward_model
+from core.sources.pairs import Pair
 from core.store import RunStore
 from core.train import Interrupted
 from experiments.cli import main
-from experiments.preferences import Pair
 from experiments.reward_model import RewardModelSettings, measured, on_trunk, reward_model_training, split
 from experiments.reward_model import train_reward_model as train
 
