@@ -1,6 +1,6 @@
 """What dropping the critic saves: measured peak memory and seconds a step of methods on the same batch.
 
-    python -m experiments.benchmarks.methods [-c smollm2] [--steps 6] [--rounds 3]
+    python -m experiments.benchmarks.methods [-c smollm2] [--methods 'grpo; ppo'] [--steps 6] [--rounds 3]
 
 Every method runs on the same prompts, samples and limits, in a process of its own. Peaks are what is in use, in two
 steps (`experiments.memory.measure`). Seconds are medians over the steps after the first, of runs that alternate between
@@ -37,23 +37,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-c", "--config", default="embedded", metavar="FILE")
     parser.add_argument("-b", "--bind", action="append", default=[], metavar="'NAME = VALUE'")
+    parser.add_argument("--methods", default=None, metavar="LIST", help=f"of: {'; '.join(METHODS)} (default: all)")
     for name, value in (("steps", 6), ("rounds", 3)):
         parser.add_argument(f"--{name}", type=int, default=value)
     options = parser.parse_args()
     import_parts()
     quiet_libraries()
     texts, forecasts, peaks = {}, {}, {}
-    for name, own in METHODS.items():
+    chosen = {name.strip(): METHODS[name.strip()] for name in (options.methods or ";".join(METHODS)).split(";")}
+    for name, own in chosen.items():
         with config([find_config(options.config)], [*options.bind, *QUIET, *own], include_from=[CONFIGS]):
             forecasts[name], texts[name] = forecast(build("train")).peak, run_text()
         peaks[name] = measure(texts[name]).peak
-    timed: dict[str, list[Measured]] = {name: [] for name in METHODS}
+    timed: dict[str, list[Measured]] = {name: [] for name in chosen}
     for _ in range(options.rounds):
         for name, text in texts.items():
             timed[name].append(measure(text, keeps_freed=True, steps=options.steps))
     seconds = {name: statistics.median(found.seconds for found in rounds) for name, rounds in timed.items()}
-    first = next(iter(METHODS))
-    for name in METHODS:
+    first = next(iter(chosen))
+    for name in chosen:
         held, took = peaks[name] / peaks[first], seconds[name] / seconds[first]
         print(
             f"{name:<12} peak {peaks[name] / 2**20:6.0f} MiB ({held:.2f}), forecast {forecasts[name] / 2**20:.0f}; "

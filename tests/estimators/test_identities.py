@@ -86,7 +86,7 @@ SAME_FOR_ANY = [
 
 
 def test_every_objective_has_its_place_here() -> None:
-    others = {"policy_gradient", "geo_mean_clip", "sequence_clip", "cov_clip", "cov_kl"}
+    others = {"policy_gradient", "log_likelihood", "geo_mean_clip", "sequence_clip", "cov_clip", "cov_kl"}
     others |= {"dpo_sigmoid", "ipo_square", "kto_value"}
     assert {*SAME_FOR_ANY, *others} == {n for n, p in OBJECTIVES.items() if "estimators/objectives" in p.place}
 

@@ -167,3 +167,6 @@ def test_a_study_says_what_its_arms_vary() -> None:
     assert made.varies("warm") == ["first_rollout"]
     assert made.varies("more") == ["first_rollout", "prompts"]
     assert made.varies("other") == ["first_rollout", "initial_weights", "prompts"]
+    made = study("compare.arms = {'base': [], 'imitates': ['train.source = @worked_solutions()', "
+                 "'train.group_size = 1', 'train.variant = @sft()']}")  # fmt: skip
+    assert made.varies("imitates") == ["first_rollout", "prompts"]

@@ -169,8 +169,14 @@ def reinforce(batch: Batch, logps: Tensor) -> float:
     ) / len(every(batch))
 
 
+def sft(batch: Batch, logps: Tensor) -> float:
+    """Minus the log-probability of a token, in the mean over all of them; no reward in it."""
+    every_token = [lp for p, g in every(batch) for lp, _, _ in tokens(batch, logps, p, g)]
+    return -sum(every_token) / len(every_token)
+
+
 LOSSES: dict[str, Loss] = {
-    "grpo": grpo, "dr_grpo": dr_grpo, "dapo": dapo, "rloo": rloo, "remax": remax, "reinforce": reinforce,
+    "grpo": grpo, "dr_grpo": dr_grpo, "dapo": dapo, "rloo": rloo, "remax": remax, "reinforce": reinforce, "sft": sft,
 }  # fmt: skip
 
 
