@@ -76,6 +76,7 @@ ABSENT: Final[Mapping[str, tuple[Reference, ...]]] = MappingProxyType({
     "k1_ratio": ALL,
     "k3_ratio": ONLY_TRL,
     "adapted_coefficient": ("TRL",),
+    "bradley_terry": ("verl",),
     # corrections
     "sequence_truncated": ("OpenRLHF",),
     "sequence_masked": ("OpenRLHF",),

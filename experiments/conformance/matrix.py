@@ -90,7 +90,7 @@ def build(measured: Sequence[tuple[Comparison, Measured]], installed: Sequence[R
 
 def _names() -> Iterator[tuple[str, str]]:
     for kind in TITLES:
-        names = list(REGISTRIES[kind]) if kind in REGISTRIES else ["adapted_coefficient"]
+        names = list(REGISTRIES[kind]) if kind in REGISTRIES else ["adapted_coefficient", "bradley_terry"]
         yield from ((kind, name) for name in sorted(names))
 
 

@@ -27,7 +27,7 @@ def library() -> SimpleNamespace:
             "openrlhf.utils.deepspeed.deepspeed_utils", offload_deepspeed_states=None, reload_deepspeed_states=None
         )
         models = bare_package("openrlhf.models", Actor=object)
-        from openrlhf.models.loss import DPOLoss, PolicyLoss, SFTLoss, ValueLoss, aggregate_loss
+        from openrlhf.models.loss import DPOLoss, PairWiseLoss, PolicyLoss, SFTLoss, ValueLoss, aggregate_loss
         from openrlhf.models.utils import compute_approx_kl
 
         models.__dict__.update(PolicyLoss=PolicyLoss, aggregate_loss=aggregate_loss)
@@ -46,7 +46,7 @@ def library() -> SimpleNamespace:
         from openrlhf.trainer.ray.ppo_actor import ActorPPOTrainer
 
     return SimpleNamespace(
-        PolicyLoss=PolicyLoss, ValueLoss=ValueLoss, SFTLoss=SFTLoss, aggregate_loss=aggregate_loss,
+        PolicyLoss=PolicyLoss, ValueLoss=ValueLoss, SFTLoss=SFTLoss, PairWiseLoss=PairWiseLoss, aggregate_loss=aggregate_loss,
         compute_approx_kl=compute_approx_kl,
         Experience=Experience, AdaptiveKLController=AdaptiveKLController, apply_overlong_penalty=apply_overlong_penalty,
         samples_generator=samples_generator, RemoteExperienceMaker=RemoteExperienceMaker,
@@ -176,6 +176,12 @@ def value_loss(batch: Batch, values: Tensor, returns: Tensor, clip: float | None
     result = loss(values, batch.rows("values"), returns, action_mask=batch.rows("mask"))
     value: Tensor = result[0] if isinstance(result, tuple) else result
     return value
+
+
+def bradley_terry(chosen: Tensor, rejected: Tensor, margin: Tensor) -> Tensor:
+    """Its reward model's loss."""
+    result: Tensor = library().PairWiseLoss()(chosen, rejected, margin)
+    return result
 
 
 def adapted_coefficient(coefficient: float, kl: float, target: float, horizon: float, samples: int) -> float:

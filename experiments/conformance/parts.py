@@ -10,6 +10,7 @@ from torch import Tensor
 
 from core import Batch
 from core.loss import adapted_coefficient
+from estimators.preferences import bradley_terry
 from experiments.conformance import openrlhf_reference as openrlhf
 from experiments.conformance import trl_reference as trl
 from experiments.conformance import verl_reference as verl
@@ -23,6 +24,7 @@ from experiments.conformance.comparison import (
     advantage,
     aggregator,
     correction,
+    differentiated,
     filter,
     kl,
     kl_term,
@@ -40,6 +42,7 @@ def comparisons() -> list[Comparison]:
     """Every row of the table."""
     return [
         *advantages(), *objectives(), *aggregators(), *value_losses(), *kls(), *corrections(), *filters(), *shapings(),
+        *reward_models(),
     ]  # fmt: skip
 
 
@@ -492,3 +495,33 @@ def shapings() -> list[Comparison]:
         shaping("soft_overlong", "OpenRLHF", "overlong_buffer_len",
                 lambda b, limit: openrlhf.overlong(b, limit, limit // 2, 0.7), **half, penalty=0.7),
     ]  # fmt: skip
+
+
+# --- reward models ---
+
+
+def reward_models() -> list[Comparison]:
+    """The loss of a reward model, as a mean over pairs."""
+    return [
+        _of_pairs("TRL", "RewardTrainer, center_rewards_coefficient=0.01",
+                  lambda chosen, rejected, margin: trl.bradley_terry(chosen, rejected, margin, 0.01), centering=0.01),
+        _of_pairs("OpenRLHF", "PairWiseLoss", openrlhf.bradley_terry, centering=0.0),
+    ]  # fmt: skip
+
+
+def _of_pairs(
+    reference: Any, theirs: str, call: Callable[[Tensor, Tensor, Tensor], Tensor], *, centering: float
+) -> Comparison:
+    """Pairs of the rewards that a batch's groups have in their first and last response; the margin is half of one."""
+
+    def sides(case: Case) -> tuple[Figures, Figures]:
+        rewards = case.batch.rewards.double()
+        margin = rewards[:, 0].abs() / 2
+
+        def ours(x: Tensor) -> Tensor:
+            return bradley_terry(x[:, 0], x[:, 1], margin=margin, centering=centering).mean()
+
+        pairs = rewards[:, [0, -1]]
+        return differentiated(ours, pairs), differentiated(lambda x: call(x[:, 0], x[:, 1], margin), pairs)
+
+    return Comparison("function", "bradley_terry", reference, f"bradley_terry(centering={centering})", theirs, sides)

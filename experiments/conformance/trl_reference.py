@@ -13,7 +13,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 from transformers.loss.loss_utils import ForCausalLMLoss
-from trl import DPOTrainer, GRPOTrainer, KTOTrainer, RLOOTrainer
+from trl import DPOTrainer, GRPOTrainer, KTOTrainer, RewardTrainer, RLOOTrainer
 from trl.experimental.gmpo import GMPOTrainer
 from trl.experimental.online_dpo import OnlineDPOTrainer
 from trl.rewards import get_soft_overlong_punishment
@@ -199,6 +199,17 @@ def _trainer(of: type, batch: Batch, args: dict[str, Any], state: dict[str, Any]
         "_get_per_token_logps_and_entropies": _logps_of,
     }  # fmt: skip
     return bare_object(of, **{**common, **state})
+
+
+def bradley_terry(chosen: Tensor, rejected: Tensor, margin: Tensor, centering: float) -> Tensor:
+    """The loss of its `RewardTrainer`, whose model is what it gives: rewards of the chosen, then of the rejected."""
+    trainer = bare_object(
+        RewardTrainer, model=SimpleNamespace(training=False), accelerator=_accelerator(), _total_train_tokens=0,
+        args=SimpleNamespace(center_rewards_coefficient=centering), _metrics=defaultdict(lambda: defaultdict(list)),
+    )  # fmt: skip
+    rewards = SimpleNamespace(logits=torch.cat([chosen, rejected])[:, None])
+    result: Tensor = trainer.compute_loss(lambda **_: rewards, {"margin": margin})
+    return result
 
 
 def _accelerator(**more: Any) -> SimpleNamespace:
