@@ -21,6 +21,7 @@ METHODS: Final = {
     "grpo": ("train.variant = @grpo()",),
     "rloo": ("train.variant = @rloo()",),
     "remax": ("train.variant = @remax()",),
+    "reinforce_pp": ("train.variant = @reinforce_pp()",),
     "grpo, KL": ("train.variant = @grpo()", "grpo.kl_coef = 0.05"),
     "dpo": ("train.variant = @dpo()",),
     "ppo": ("train.variant = @ppo()",),

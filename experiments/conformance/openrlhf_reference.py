@@ -46,8 +46,8 @@ def library() -> SimpleNamespace:
         from openrlhf.trainer.ray.ppo_actor import ActorPPOTrainer
 
     return SimpleNamespace(
-        PolicyLoss=PolicyLoss, ValueLoss=ValueLoss, SFTLoss=SFTLoss, PairWiseLoss=PairWiseLoss, aggregate_loss=aggregate_loss,
-        compute_approx_kl=compute_approx_kl,
+        PolicyLoss=PolicyLoss, ValueLoss=ValueLoss, SFTLoss=SFTLoss, PairWiseLoss=PairWiseLoss,
+        aggregate_loss=aggregate_loss, compute_approx_kl=compute_approx_kl,
         Experience=Experience, AdaptiveKLController=AdaptiveKLController, apply_overlong_penalty=apply_overlong_penalty,
         samples_generator=samples_generator, RemoteExperienceMaker=RemoteExperienceMaker,
         ActorPPOTrainer=ActorPPOTrainer, DPOLoss=DPOLoss,
