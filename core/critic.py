@@ -13,6 +13,7 @@ from core.loss import step_weights
 from core.optimizer import Optimizer, OptimizerSettings
 from core.policy import Policy, PolicySettings, load_policy
 from core.providers import Fill
+from core.ranks import gather
 from core.rollout import Backward, Run
 from core.update import by_row, deal_micro_batches, texts_of
 
@@ -68,12 +69,12 @@ class Critic:
             losses = variant.value_loss(**asked)
             check_shape(variant.value_loss, losses, values.shape)
             loss = (weights[rows].to(values.dtype) * torch.where(mask[rows], losses, 0.0)).sum()
-            # into the policy's gradient where the trunk is its own; the head's is float32 and needs no gathering
+            # where the trunk is the policy's, so is the step; the head is float32, whose gradient needs no gathering
             follow = backward if self._is_shared else self._optimizer.backward
             follow((self._coefficient if turn is not None else 0.0) * loss)
             total += float(loss.detach()) * (turn is not None)
         norm = self._optimizer.step(self._settings.rate(batch.step, recipe.steps))
-        return {"value_loss": total, "value_grad_norm": norm}
+        return {"value_loss": sum(gather([total])), "value_grad_norm": norm}
 
     @property
     def forward_tokens(self) -> int:

@@ -181,13 +181,14 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch, accelerator
             evaluations = evaluate(current, step, last=is_last)
         for evaluation in evaluations:
             store.write_evaluation(evaluation)
+        record["budget_share"] = current.share(step)
         record["evaluation"] = {e["split"]: e["summary"]["accuracy"] for e in evaluations}
         store.append_metrics(record | {"seconds": clock.seconds})
 
         interrupted = None
         try:
             if is_main():
-                watch(record | {"share": current.share(step)})
+                watch(record)
         except Interrupted as stop:
             interrupted = stop
         if any(gather([interrupted is not None])):

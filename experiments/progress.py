@@ -42,7 +42,7 @@ class Progress:
     def step(self, arm: str, seed: int, record: Mapping[str, Any]) -> None:
         """A run has made a step."""
         if (arm, seed) not in self._began_at:
-            began_at = record["share"] * (record["step"] - 1) / record["step"]
+            began_at = record["budget_share"] * (record["step"] - 1) / record["step"]
             self._began_at[arm, seed] = began_at
             self._total -= began_at
         self._active[arm, seed] = record
@@ -55,7 +55,7 @@ class Progress:
         """A run has ended."""
         record = self._active.pop((arm, seed), None)
         began_at = self._began_at.get((arm, seed), 0.0)
-        ended_at = 1.0 if outcome == "finished" else record["share"] if record else began_at
+        ended_at = 1.0 if outcome == "finished" else record["budget_share"] if record else began_at
         self._ended += ended_at - began_at
         self._total -= 1.0 - ended_at
         if outcome == "finished":
@@ -71,7 +71,7 @@ class Progress:
         self._console.print(Text(line))
 
     def _time_left(self) -> str:
-        made = self._ended + sum(record["share"] - self._began_at[key] for key, record in self._active.items())
+        made = self._ended + sum(record["budget_share"] - self._began_at[key] for key, record in self._active.items())
         if made <= 0:
             return "time left: measuring"
         left = (time.monotonic() - self._started) / made * max(0, self._total - made)
@@ -85,8 +85,9 @@ class Progress:
             tested = ", ".join(f"{value:.3f}" for value in self._tested[arm, seed].values())
             table.add_row(
                 f"{arm} seed {seed}",
-                ProgressBar(total=1.0, completed=record["share"], width=20),
-                f"{record['step']}/{round(record['step'] / record['share'])}",  # about, where tokens or seconds end it
+                ProgressBar(total=1.0, completed=record["budget_share"], width=20),
+                # about, where tokens or seconds end it
+                f"{record['step']}/{round(record['step'] / record['budget_share'])}",
                 "-" if record["reward"] is None else f"{record['reward']:.3f}",
                 "-" if record["length"] is None else f"{record['length']:.1f}",
                 tested,

@@ -42,6 +42,10 @@ CASES = {
 }
 
 
+ON_FOUR = ("token_mean", "seq_mean_token_sum", "groups_left_out", "reference", "critic")
+"""Four processes on two cores take their time."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """A way to shard weights: how processes are told of it, what a checkpoint has once a rank, what is saved."""
@@ -106,13 +110,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with lock(folder, patience=600):
         for ranks in RANKS:
             if not (folder / str(ranks) / "done").is_file():
-                finished(ranks, folder / str(ranks), CASES)
+                finished(ranks, folder / str(ranks), CASES if ranks < 4 else {case: CASES[case] for case in ON_FOUR})
                 (folder / str(ranks) / "done").touch()
     return folder
 
 
-@pytest.mark.parametrize("ranks", RANKS[1:])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "ranks"), [*((case, 2) for case in CASES), *((case, 4) for case in ON_FOUR)])
 def test_ten_steps_do_not_depend_on_the_ranks(runs: Path, case: str, ranks: int) -> None:
     """Ragged lengths, two updates a rollout, groups left out by dynamic sampling: loss, gradient and weights agree."""
     alone, together = (runs / str(n) / case for n in (1, ranks))
@@ -120,6 +123,7 @@ def test_ten_steps_do_not_depend_on_the_ranks(runs: Path, case: str, ranks: int)
     for one, other in zip(metrics(alone), metrics(together), strict=True):
         assert other["loss"] == pytest.approx(one["loss"], rel=1e-5, abs=1e-6)
         assert other["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-4)
+        assert other.get("value_loss") == pytest.approx(one.get("value_loss"), rel=1e-4)
         # a mean over the tokens of all ranks
         assert other["sampler_mismatch"] == pytest.approx(one["sampler_mismatch"], rel=1e-4)
         for name in ("groups", "rounds", "trained_tokens", "sampled_tokens", "reward", "no_spread", "prompts_hash"):
@@ -140,7 +144,7 @@ def test_the_cases_are_what_they_say(runs: Path, case: str) -> None:
         assert {line["groups"] for line in lines} - {6}
     elif case == "not_finite":
         assert 0 < sum(line["skipped_updates"] for line in lines) < 20
-    elif case not in ("reference", "adapters"):
+    elif case not in ("reference", "adapters", "critic"):
         assert any(line["rounds"] > 1 for line in lines)
 
 

@@ -449,7 +449,7 @@ def test_clip_covs_bounds_are_strict() -> None:
 def test_which_objectives_have_no_loss_without_advantage() -> None:
     shipped = [p for p in OBJECTIVES.values() if "estimators/objectives" in p.place]
     pulled = {p.name for p in shipped if not p.options["zero_at_zero_advantage"]}
-    assert pulled == {"dro_quadratic", "cov_kl"}
+    assert pulled == {"dro_quadratic", "cov_kl", "log_likelihood"}
 
 
 def test_clip_cov_draws_at_random_with_the_key_it_is_given() -> None:

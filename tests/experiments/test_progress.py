@@ -13,7 +13,7 @@ from experiments.study import CONFIGS, build
 
 
 def record(step: int, share: float) -> dict[str, object]:
-    return {"step": step, "share": share, "reward": 0.5, "length": 9.0, "evaluation": {"test": 0.75}}
+    return {"step": step, "budget_share": share, "reward": 0.5, "length": 9.0, "evaluation": {"test": 0.75}}
 
 
 def test_time_left_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,7 +111,7 @@ def test_a_token_budget_ends_the_run_before_the_step_that_would_exceed_it(tmp_pa
     for name, tokens, steps in (("exact", budget, 2), ("more", budget + 1, 2), ("less", budget - 1, 1)):
         folder = run(tmp_path / name, f"train.token_budget = {tokens}")
         for ours, theirs in zip(lines(folder), lines(whole)[:steps], strict=True):
-            assert ours | {"evaluation": {}} == theirs | {"evaluation": {}}
+            assert ours | {"evaluation": {}} == theirs | {"evaluation": {}, "budget_share": ours["budget_share"]}
         assert (manifest(folder)["status"], manifest(folder)["steps"]) == ("finished", steps)
         # it ends with an evaluation of every suite, as after `steps`
         closing = json.loads((folder / "eval" / "test" / f"step={steps:06d}.json").read_text())
@@ -135,7 +135,7 @@ def test_a_seconds_budget_ends_the_run_after_the_step_that_spends_it(
         folder = run(tmp_path / str(budget), f"train.seconds_budget = {budget}")
         assert (manifest(folder)["status"], manifest(folder)["steps"]) == ("finished", steps)
         for ours, theirs in zip(lines(folder), lines(whole)[:steps], strict=True):
-            assert ours | {"evaluation": {}} == theirs | {"evaluation": {}}
+            assert ours | {"evaluation": {}} == theirs | {"evaluation": {}, "budget_share": ours["budget_share"]}
         assert (folder / "eval" / "test_long" / f"step={steps:06d}.json").is_file()
 
 
