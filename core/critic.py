@@ -125,10 +125,10 @@ def critic(
         V_t = w . h_t + b,   h_t: the state from which token t is predicted
 
     It learns the advantage's target by the variant's `value_loss`, weighted by its aggregator, one step of AdamW beside
-    each of the policy's. `trunk = "own"`: a transformer of its own, with the policy's first weights or those of
-    `model` (a smaller one with the same tokenizer, say), trained whole. "shared": the policy's, into whose gradient the
-    value loss goes with this `coefficient` (TRL's earlier trainer: 0.1). "frozen": the policy's as it is, and only the
-    head learns: nearly free.
+    each of the policy's. `trunk = "own"`: a transformer of its own, with the policy's first weights, of which it trains
+    what the policy does (all, or adapters), or those of `model` (a smaller one with the same tokenizer, say), trained
+    whole. "shared": the policy's, into whose gradient the value loss goes with this `coefficient` (TRL's earlier
+    trainer: 0.1). "frozen": the policy's as it is, and only the head learns: nearly free.
     """
     where = f"variant '{run.recipe.variant.name}'"
     options = run.recipe.variant.advantage.options
@@ -168,10 +168,11 @@ def _own_trunk(run: Run, model: str | None) -> Policy:
         tied = head is policy.model.get_input_embeddings().weight
         # what is in the memo is not copied: values do not need the output layer
         return Policy(copy.deepcopy(policy.model, {} if tied else {id(head): head}), policy.tokenizer)
-    own = load_policy(PolicySettings(model, run.recipe.policy.dtype), policy.device)
+    settings = run.recipe.policy
+    own = load_policy(PolicySettings(model, settings.dtype, settings.gradient_checkpointing), policy.device)
     if own.tokenizer.get_vocab() != policy.tokenizer.get_vocab():
         raise GrpoLabError(
-            f"critic.model = {model!r} has another tokenizer than policy.model = {run.recipe.policy.model!r}: a critic "
+            f"critic.model = {model!r} has another tokenizer than policy.model = {settings.model!r}: a critic "
             "reads the policy's tokens"
         )
     return own

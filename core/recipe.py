@@ -181,6 +181,16 @@ def train(
             f"train.group_size = {group_size}, but train.source has {source.group_size} responses to a prompt: bind "
             f"train.group_size = {source.group_size}"
         )
+    if source is not None and token_budget is not None:
+        raise GrpoLabError(
+            f"train.token_budget = {token_budget}, but with train.source nothing is sampled to be trained on, and it "
+            "would end no run: bind train.seconds_budget or train.steps alone"
+        )
+    if variant.kl_target is not None and variant.kl_horizon <= prompts * group_size / 5:
+        raise GrpoLabError(
+            f"variant '{variant.name}': with kl_horizon={variant.kl_horizon} and {prompts * group_size} responses a "
+            f"rollout the KL coefficient could fall to 0 at once: raise it, well above {prompts * group_size / 5:g}"
+        )
     least = variant.advantage.options["min_group"]
     if group_size < least:
         raise GrpoLabError(

@@ -181,7 +181,7 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch, accelerator
             evaluations = evaluate(current, step, last=is_last)
         for evaluation in evaluations:
             store.write_evaluation(evaluation)
-        record["budget_share"] = current.share(step)
+        record["budget_share"] = current.share(step)  # for whoever follows the run by its lines
         record["evaluation"] = {e["split"]: e["summary"]["accuracy"] for e in evaluations}
         store.append_metrics(record | {"seconds": clock.seconds})
 

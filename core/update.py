@@ -92,11 +92,11 @@ class UpdateMetrics:
         self.sums[name] = self.sums.get(name, 0.0) + value
 
     def averages(self) -> dict[str, float | None]:
-        """Sums as means, per counted token (`name/tokens`) or else per step taken; None if not finite."""
+        """Sums as means, per counted token or other update (`name/count`), else per step taken; None if not finite."""
         out: dict[str, float | None] = {}
         for name, total in self.sums.items():
-            if not name.endswith("/tokens"):
-                count = self.sums.get(f"{name}/tokens", self.steps - self.skipped)
+            if not name.endswith("/count"):
+                count = self.sums.get(f"{name}/count", self.steps - self.skipped)
                 out[name] = total / count if count and math.isfinite(total) else None
         return out
 
@@ -135,6 +135,7 @@ def optimizer_step(
     for learn in run.learners:
         for name, value in learn(batch, optimizer.backward).items():
             metrics.add(name, value)
+            metrics.add(f"{name}/count", 1)  # made whether or not the policy takes its step
     if loss is None:
         optimizer.clear()  # a learner may have left a gradient: no step is taken on that alone
         metrics.skipped += 1
@@ -214,7 +215,7 @@ def _count(metrics: UpdateMetrics, mask: Tensor, info: Mapping[str, Tensor]) -> 
     """Add per-token quantities over the tokens that count."""
     for name, values in info.items():
         metrics.add(name, float(values.detach()[mask].float().sum()))
-        metrics.add(f"{name}/tokens", int(mask.sum()))
+        metrics.add(f"{name}/count", int(mask.sum()))
 
 
 def forward(

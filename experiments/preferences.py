@@ -1,7 +1,7 @@
 """`grpolab preferences`: pairs of responses of the configured policy, labelled by an annotator of known accuracy.
 
 Beside what every file of pairs has (`core.sources.pairs`), ours have `gold_chosen` and `gold_rejected`, what the task's
-own reward gives them, and `flipped`, whether the annotator was wrong.
+own reward gives them, and `flipped`, whether the annotator was wrong; and the `answer` where that reward needs no more.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from rich.progress import track
 import core.registry as registry
 from core.errors import GrpoLabError
 from core.policy import load_policy
+from core.problems import Problem
 from core.randomness import fold, key, uniform
 from core.recipe import Recipe
 from core.rollout import Draw, Run, sample
@@ -58,7 +59,8 @@ def make_pairs(recipe: Recipe, *, prompts: int, samples: int, accuracy: float, s
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
     run = Run(recipe, seed, load_policy(recipe.policy, accelerator.device))
     stream, wrong = key(seed, "preferences", 0), torch.tensor(key(seed, "preferences", 1))
-    lines = []
+    lines: list[dict[str, Any]] = []
+    by_answer: bool | None = None
     for first in track(range(0, prompts, recipe.prompts), "sampling"):
         last = min(first + recipe.prompts, prompts)
         problems = [recipe.task.problem("train", stream, i) for i in range(first, last)]
@@ -71,11 +73,13 @@ def make_pairs(recipe: Recipe, *, prompts: int, samples: int, accuracy: float, s
             best, worst = (values.index(extreme(values)) for extreme in (max, min))
             if values[best] == values[worst]:
                 continue
+            if by_answer is None:  # of a file there will be no more than prompt and answer to judge by
+                by_answer = not score(gold, [Problem(problem.prompt, problem.answer, 0)], [group]).failed
             flipped = draw >= accuracy
             chosen, rejected = (worst, best) if flipped else (best, worst)
             lines.append({
                 "prompt": problem.prompt, "chosen": group[chosen], "rejected": group[rejected],
-                "answer": problem.answer, "gold_chosen": values[chosen], "gold_rejected": values[rejected],
-                "flipped": flipped,
+                **({"answer": problem.answer} if by_answer else {}),
+                "gold_chosen": values[chosen], "gold_rejected": values[rejected], "flipped": flipped,
             })  # fmt: skip
     return lines

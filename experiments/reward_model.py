@@ -193,7 +193,7 @@ def on_trunk(settings: PolicySettings, seed: int) -> RewardModel:
     try:
         with torch.device("meta"):  # the trunk is there already
             make: Any = AutoModelForSequenceClassification.from_config
-            model = make(config, dtype=policy.dtype)
+            model = make(config, dtype=policy.dtype).eval()  # not later: layers that checkpoint are in training mode
     except ValueError as error:
         raise GrpoLabError(f"transformers has no sequence classifier of policy.model = {settings.model!r}") from error
     setattr(model, model.base_model_prefix, trunk)
@@ -201,7 +201,7 @@ def on_trunk(settings: PolicySettings, seed: int) -> RewardModel:
     weight = torch.randn(1, h, generator=torch_generator(seed, "init")) / math.sqrt(h + 1)
     model.score = nn.Linear(h, 1, bias=False)
     model.score.weight.data = weight.to(policy.device, policy.dtype)
-    return RewardModel(model.eval(), tokenizer)
+    return RewardModel(model, tokenizer)
 
 
 def split(pairs: Sequence[Pair], held_out: float, seed: int) -> tuple[list[int], list[int]]:

@@ -96,7 +96,8 @@ class EndpointJudge:
                     raise
                 else:
                     with self._lock:
-                        in_a_row.clear()
+                        if not gave_up.is_set():  # else an answer that comes late would take the reason away
+                            in_a_row.clear()
                         known[key] = value
                         if not math.isnan(value):
                             cache.write(key, value)

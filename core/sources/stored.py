@@ -16,6 +16,7 @@ from core.problems import Problem
 from core.randomness import key
 from core.recipe import Recipe
 from core.rollout import Run, Sampled
+from core.scoring import score
 from core.tasks.files import Row
 
 
@@ -46,13 +47,21 @@ class StoredFile:
         return [row.problem for row in self.rows]
 
     def start(self, recipe: Recipe) -> str:
-        """How much there is of it; raises `GrpoLabError` where the variant asks for what no file has."""
+        """How much there is of it; raises `GrpoLabError` where the recipe asks for what the file has not."""
         refuse_unknown(recipe)
         if "greedy_rewards" in recipe.variant.needs and not self.is_verifiable:
             raise GrpoLabError(
                 f"variant '{recipe.variant.name}' needs the rewards of greedy responses, but {self.path} gives no "
                 "answers to judge them by: add a field 'answer' or choose another variant"
             )
+        verifier = recipe.rewards[0]
+        if self.is_verifiable and not verifier.options["together"]:
+            first = self.rows[0]
+            if failure := score([verifier], [first.problem], [first.responses]).failure:
+                raise GrpoLabError(
+                    f"{first.place}: the reward '{verifier.name}' cannot judge by the field 'answer' alone "
+                    f"({failure.splitlines()[-1]}): remove the field from the file, and nothing is judged"
+                )
         passes = recipe.steps * recipe.prompts / len(self.rows)
         return f"{self.path}: {len(self.rows)} prompts, {passes:.3g} passes in {recipe.steps} steps"
 

@@ -69,8 +69,7 @@ class Forecast:
     """Parameters of the policy, adapters included."""
     trainable: int
     prompts: Prompts
-    critic: int = 0
-    """Parameters of a critic beside it that are trained."""
+    critic: "CriticSize | None" = None
 
     @property
     def parts(self) -> Mapping[str, Mapping[str, int]]:
@@ -117,7 +116,7 @@ def forecast(recipe: Recipe, *, processes: int = 1, sharded: bool = False) -> Fo
         phase: max((m for m in moments if m.phase == phase), key=lambda moment: moment.bytes) for phase in phases
     }
     counts = run.counts
-    return Forecast(largest, counts.total, counts.trainable, run.prompts, run.critic.trainable if run.critic else 0)
+    return Forecast(largest, counts.total, counts.trainable, run.prompts, run.critic)
 
 
 @dataclass(frozen=True)
@@ -127,6 +126,7 @@ class CriticSize:
     architecture: Architecture
     parameters: int
     trainable: int
+    adapters: LoraSettings | None
 
 
 def critic_of(recipe: Recipe) -> CriticSize | None:
@@ -140,7 +140,7 @@ def critic_of(recipe: Recipe) -> CriticSize | None:
     # an output layer of its own is neither copied nor asked for
     without_output = a.parameters - (0 if a.tied else a.embedding)
     adapters = a.adapter_parameters(lora.rank, lora.targets) if lora else 0
-    return CriticSize(a, without_output + adapters, adapters or without_output)
+    return CriticSize(a, without_output + adapters, adapters or without_output, lora)
 
 
 def measure_prompts(recipe: Recipe, model: PreTrainedModel) -> Prompts:
@@ -204,7 +204,7 @@ class _Run:
         }
         if self.critic:
             # masters of what is kept in less; adapters are float32 themselves
-            each = b + 2 * FLOAT + (FLOAT if b < FLOAT and self._adapters is None else 0)
+            each = 2 * FLOAT + (FLOAT if self.critic.adapters else b + (FLOAT if b < FLOAT else 0))
             still = self.critic.parameters - self.critic.trainable
             held["critic and its optimizer"] = still * b + self.critic.trainable * each
         return {purpose: -(-count // self._shards) for purpose, count in held.items()}
@@ -270,7 +270,7 @@ class _Run:
 
     def _critic_batch(self, critic: CriticSize, p: Pass, held: dict[str, int], *, several: bool) -> Iterator[Moment]:
         """The critic's backward pass of one micro-batch, while the policy's gradients wait for their step."""
-        a, b, adapters = critic.architecture, self._b, self._adapters
+        a, b, adapters = critic.architecture, self._b, critic.adapters
         of_policy = held.pop("gradients")
         gradients = FLOAT * critic.trainable
         layer = saved_by_layer(a, p, b, adapters)

@@ -88,7 +88,10 @@ def models_of(variant: Variant, sizes: Mapping[str, float]) -> Models:
 def counted(found: Forecast, recipe: Recipe) -> Models:
     """The models of a recipe whose forecast was made; adapters share the frozen policy with the reference."""
     has_reference = "ref_logps" in recipe.variant.needs and recipe.policy.lora is None
-    return Models(found.trainable, found.critic, reference=found.total - found.trainable + found.total * has_reference)
+    still, trained = found.total - found.trainable + found.total * has_reference, 0
+    if found.critic:
+        still, trained = still + found.critic.parameters - found.critic.trainable, found.critic.trainable
+    return Models(found.trainable, trained, reference=still)
 
 
 def sizes_table(models: Mapping[str, Models]) -> Table:

@@ -9,12 +9,13 @@ from typing import Any, TypeAlias
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from core import SETTINGS, VARIANTS, Batch, GrpoLabError, Variant, advantage
 from core.critic import Critic, critic
 from core.loss import adapted_coefficient, compute_advantages, next_kl_coef, value_targets
 from core.optimizer import Optimizer
-from core.policy import Policy
+from core.policy import Policy, PolicySettings, load_policy
 from core.providers import fill, make_providers
 from core.recipe import Recipe
 from core.records import value_record
@@ -159,6 +160,34 @@ def test_every_update_of_the_policy_is_one_of_the_critic(tiny: Policy, make_batc
     assert all(state["step"] == 6 for state in found._optimizer.adam.state.values())
     assert metrics.averages()["value_loss"] is not None
     assert float((batch.require("returns") - found(batch))[batch.mask].square().mean()) < error
+
+
+def test_what_a_critic_logs_is_a_mean_over_its_own_updates(tiny: Policy, make_batch: MakeBatch) -> None:
+    """Where no advantage differs from 0 the policy takes no step; the critic does, at a learning rate of 0."""
+    current = run_with(tiny, "train.minibatches = 3", "critic.learning_rate = 0.0")
+    found = critic_of(current)
+    batch, advantages = ready(current, make_batch(), found)
+    optimizer = Optimizer(current.policy.model.parameters(), current.recipe.optimizer)
+    whole = update(current, optimizer, batch, advantages, 0.0).averages()["value_loss"]
+    advantages = advantages.clone()
+    advantages[0] = 0.0
+    some = update(current, optimizer, batch, advantages, 0.0)
+    assert (some.steps, some.skipped) == (3, 1)
+    assert some.averages()["value_loss"] == pytest.approx(whole)
+    none = update(current, optimizer, batch, torch.zeros_like(advantages), 0.0)
+    assert none.averages()["value_loss"] == pytest.approx(whole)
+    assert none.averages()["loss"] is None
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
+@pytest.mark.parametrize("model", [None, "embedded"])
+def test_a_critic_of_its_own_saves_memory_as_the_policy_does(model: str | None) -> None:
+    policy = load_policy(PolicySettings("embedded", gradient_checkpointing=True))
+    bindings = ["policy.gradient_checkpointing = True", *([f"critic.model = {model!r}"] if model else [])]
+    trunk = critic_of(run_with(policy, *bindings))._trunk.model
+    layers = [layer for layer in trunk.modules() if isinstance(layer, GradientCheckpointingLayer)]
+    assert layers
+    assert all(layer.training and layer.gradient_checkpointing for layer in layers)
 
 
 def test_what_is_logged_by_hand() -> None:

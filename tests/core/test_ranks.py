@@ -123,9 +123,11 @@ def test_ten_steps_do_not_depend_on_the_ranks(runs: Path, case: str, ranks: int)
     for one, other in zip(metrics(alone), metrics(together), strict=True):
         assert other["loss"] == pytest.approx(one["loss"], rel=1e-5, abs=1e-6)
         assert other["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-4)
-        assert other.get("value_loss") == pytest.approx(one.get("value_loss"), rel=1e-4)
         # a mean over the tokens of all ranks
         assert other["sampler_mismatch"] == pytest.approx(one["sampler_mismatch"], rel=1e-4)
+        if case == "critic":
+            assert other["value_loss"] == pytest.approx(one["value_loss"], rel=1e-4)
+            assert other["value_grad_norm"] == pytest.approx(one["value_grad_norm"], rel=1e-4)
         for name in ("groups", "rounds", "trained_tokens", "sampled_tokens", "reward", "no_spread", "prompts_hash"):
             assert other[name] == one[name], name
     seeds = [json.loads((folder / "manifest.json").read_text())["hashes"] for folder in (alone, together)]

@@ -356,6 +356,14 @@ def test_filters_read_the_verdict_after_shaping(embedded: Policy, zero_if_odd: P
         ("train.reward_weights = [1.0, 2.0]", "1 functions, train.reward_weights 2 weights"),
         ("train.rewards = [@clip]", "must be a registered reward, not the objective 'clip'"),
         ("chain_sums.min_terms = 9", "chain_sums needs 2 <= min_terms <= max_terms"),
+        (
+            "train.variant = @ppo()\nppo.kl_coef = 0.1\nppo.kl_target = 1.0\nppo.kl_horizon = 2",
+            r"'ppo'.*kl_horizon=2 and 12 responses.*could fall to 0",
+        ),
+        (
+            "train.variant = @sft()\ntrain.source = @worked_solutions()\ntrain.group_size = 1\ntrain.token_budget = 9",
+            r"train\.token_budget = 9, but with train\.source.*train\.seconds_budget",
+        ),
     ],
 )
 def test_recipes_that_cannot_work_are_refused(line: str, message: str) -> None:

@@ -270,6 +270,10 @@ def test_what_no_data_set_has_is_refused_before_the_run(tmp_path: Path, embedded
     assert "5 prompts, 32 passes in 40 steps" in run_of(embedded, pairs).recipe.start()["source"]
     with pytest.raises(GrpoLabError, match=r"'remax' needs the rewards of greedy responses.*add a field 'answer'"):
         run_of(embedded, pairs, "remax").recipe.start()
+    answered = preference_pairs(path=write(tmp_path / "pairs.jsonl", PAIRS))
+    recipe = replace(run_of(embedded, answered, "grpo").recipe, rewards=TASKS["islanders"]().rewards)
+    with pytest.raises(GrpoLabError, match=r"line 1: .*by the field 'answer' alone.*islanders.*remove the field"):
+        recipe.start()
 
 
 def test_chat_messages_are_taken_as_prompts_and_as_responses(tmp_path: Path) -> None:

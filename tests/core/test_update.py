@@ -354,5 +354,5 @@ def test_a_gradient_that_is_not_finite_is_skipped_and_does_not_end_the_run(
 
 
 def test_per_token_metrics_are_means_over_counted_tokens() -> None:
-    metrics = UpdateMetrics({"loss": 3.0, "ratio": 8.0, "ratio/tokens": 4, "kl": 0.0, "kl/tokens": 0}, steps=2)
+    metrics = UpdateMetrics({"loss": 3.0, "ratio": 8.0, "ratio/count": 4, "kl": 0.0, "kl/count": 0}, steps=2)
     assert metrics.averages() == {"loss": 1.5, "ratio": 2.0, "kl": None}

@@ -91,6 +91,15 @@ def test_mistakes_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert not list(tmp_path.iterdir())
 
 
+def test_answers_are_given_where_they_are_enough_to_judge_by(true: Path, tmp_path: Path) -> None:
+    """Who is a knight is judged by more than the text of the answer: such pairs are trained on unjudged."""
+    path = tmp_path / "pairs.jsonl"
+    islanders = ["-b", "train.task = @islanders()", "-b", "policy.model = 'islanders'", "-b", "train.max_tokens = 64"]
+    assert main(["preferences", *islanders, "--prompts", "8", "--out", str(path)]) == 0
+    assert all("answer" in pair for pair in lines(true))
+    assert not any("answer" in pair for pair in lines(path))
+
+
 def turn(role: str, text: str) -> dict[str, str]:
     return {"role": role, "content": text}
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from core import GrpoLabError
 from core.policy import PolicySettings
@@ -135,6 +136,14 @@ def test_the_head_is_a_function_of_the_seed_on_the_policys_trunk(tiny_folder: Pa
     assert float(wide._head.weight.detach().std()) == pytest.approx(97**-0.5, rel=0.2)
     trunk = embedded.model.base_model.state_dict()
     assert all(torch.equal(weight, trunk[name]) for name, weight in wide.model.base_model.state_dict().items())
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
+def test_gradient_checkpointing_is_that_of_the_policy(tiny_folder: Path) -> None:
+    for asked in (False, True):
+        model = on_trunk(PolicySettings(str(tiny_folder), gradient_checkpointing=asked), 0).model
+        (layer,) = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
+        assert (layer.training and layer.gradient_checkpointing) == asked
 
 
 def test_no_prompt_is_trained_on_and_held_out() -> None:

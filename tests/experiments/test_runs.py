@@ -29,6 +29,8 @@ SMALL = (
     "train.steps = 4", "train.prompts = 4", "train.group_size = 4", "train.checkpoint_every = 2",
     "evaluation.every = 2", "evaluation.questions = 6",
 )  # fmt: skip
+OF_THE_END = {"evaluation": {}, "budget_share": 0.0}
+"""What a step's line has from where the run is to end."""
 
 
 def job(folder: Path, *bindings: str, seed: int = 0) -> Job:
@@ -111,7 +113,7 @@ def test_a_token_budget_ends_the_run_before_the_step_that_would_exceed_it(tmp_pa
     for name, tokens, steps in (("exact", budget, 2), ("more", budget + 1, 2), ("less", budget - 1, 1)):
         folder = run(tmp_path / name, f"train.token_budget = {tokens}")
         for ours, theirs in zip(lines(folder), lines(whole)[:steps], strict=True):
-            assert ours | {"evaluation": {}} == theirs | {"evaluation": {}, "budget_share": ours["budget_share"]}
+            assert ours | OF_THE_END == theirs | OF_THE_END
         assert (manifest(folder)["status"], manifest(folder)["steps"]) == ("finished", steps)
         # it ends with an evaluation of every suite, as after `steps`
         closing = json.loads((folder / "eval" / "test" / f"step={steps:06d}.json").read_text())
@@ -124,7 +126,7 @@ def test_a_token_budget_ends_the_run_before_the_step_that_would_exceed_it(tmp_pa
 def test_a_seconds_budget_ends_the_run_after_the_step_that_spends_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a clock that says one second for each reading: two a phase, five phases but for the evaluation."""
+    """By a clock that is a second further at each reading: sample, fill and update take one each."""
     ticks = iter(range(10**6))
     monkeypatch.setattr("core.train.time.perf_counter", lambda: float(next(ticks)))
     whole = run(tmp_path / "whole")
@@ -135,8 +137,24 @@ def test_a_seconds_budget_ends_the_run_after_the_step_that_spends_it(
         folder = run(tmp_path / str(budget), f"train.seconds_budget = {budget}")
         assert (manifest(folder)["status"], manifest(folder)["steps"]) == ("finished", steps)
         for ours, theirs in zip(lines(folder), lines(whole)[:steps], strict=True):
-            assert ours | {"evaluation": {}} == theirs | {"evaluation": {}, "budget_share": ours["budget_share"]}
+            assert ours | OF_THE_END == theirs | OF_THE_END
         assert (folder / "eval" / "test_long" / f"step={steps:06d}.json").is_file()
+        assert lines(folder)[-1]["budget_share"] == 1.0
+
+
+def test_seconds_spent_before_a_stop_count_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three a step as above: the second step spends a budget of 4, whether or not the run was stopped between."""
+    ticks = iter(range(10**6))
+    monkeypatch.setattr("core.train.time.perf_counter", lambda: float(next(ticks)))
+
+    def stop(record: Mapping[str, Any]) -> None:
+        raise Interrupted
+
+    timed = job(tmp_path, "train.seconds_budget = 4.0")
+    with pytest.raises(Interrupted):
+        run_job(timed, stop)
+    run_job(timed, ignore)
+    assert [line["budget_share"] for line in lines(tmp_path)] == [0.75, 1.0]
 
 
 def test_a_failed_run_says_whether_the_machine_or_the_method_failed(

@@ -402,6 +402,14 @@ def test_a_server_that_is_down_stops_the_run(server: Server, monkeypatch: pytest
     assert len(server.requests) == 3 * 3
 
 
+def test_a_late_answer_does_not_hide_why_a_run_stops(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One question is under way while the others fail, and is answered after the run was given up."""
+    monkeypatch.setattr(endpoint_module, "MOST_IN_A_ROW", 3)
+    server.answer = lambda question, n: (200, 1.0) if question == "late" else (500, "broken for ever")
+    with pytest.raises(MachineError, match=r"3 questions in a row.*500 broken for ever"):
+        at(server, parallel=2).prefer(["late", *(str(n) for n in range(9))], YES_NO)
+
+
 @pytest.mark.parametrize("status", [302, 401, 404])
 def test_what_will_not_pass_is_not_tried_again(server: Server, status: int) -> None:
     server.answer = lambda question, n: (status, "no such model or key")

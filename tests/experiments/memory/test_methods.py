@@ -57,6 +57,13 @@ def test_a_critic_is_a_second_model_with_its_optimizer(capsys: pytest.CaptureFix
     with_adapters = shown(capsys, "-c", "embedded", "--variants", "ppo", "-b", "policy.lora_rank = 4")
     critic = with_adapters["ppo"]["parts"]["train"]["critic and its optimizer"]  # type: ignore[index]
     assert 333_888 * 4 < critic < 333_888 * 8
+    # policy and critic each hold the model's weights, frozen, and adapters
+    added = (with_adapters["ppo"]["equivalents"] - 2 * 333_888) / 4
+    assert critic == 333_888 * 4 + added / 2 * 12
+    # a critic of its own weights has no adapters, whatever the policy has
+    other = shown(capsys, "-c", "embedded", "--variants", "ppo", "-b", "policy.lora_rank = 4",
+                  "-b", "critic.model = 'embedded'", "-b", "policy.dtype = 'bfloat16'")  # fmt: skip
+    assert other["ppo"]["parts"]["train"]["critic and its optimizer"] == 333_888 * 14  # type: ignore[index]
 
 
 def test_tables_name_what_they_show(capsys: pytest.CaptureFixture[str]) -> None:
