@@ -199,6 +199,10 @@ def test_what_is_logged_by_hand() -> None:
     assert found["value_bias"] == pytest.approx(-0.5)
     assert found["value_slope"] == pytest.approx(1.0)  # 0.25 / 0.25
     assert found["value_calibration_error"] == pytest.approx(0.5)
+    # values that are all equal are right where the returns' mean is, in whatever order these come
+    halves = torch.tensor([[[0.0, 0.0, 1.0, 1.0, -7.0]]])
+    found = value_record(Batch.of([[0.0]], mask=mask, values=torch.full((1, 1, 5), 0.5), returns=halves))
+    assert found["value_calibration_error"] == pytest.approx(0.0)
     constant = value_record(Batch.of([[1.0]], mask=mask, values=torch.ones(1, 1, 5), returns=torch.ones(1, 1, 5)))
     assert constant["value_explained_variance"] is constant["value_slope"] is None
     assert constant["value_bias"] == constant["value_calibration_error"] == 0.0
