@@ -88,7 +88,7 @@ def _ratio(numerator: Tensor, denominator: Tensor, *, one_minus: bool = False) -
 
 def _calibration_error(values: Tensor, returns: Tensor) -> float:
     # equal values foretell the same: which of them comes first may not matter
-    _, which, count = values.unique(return_inverse=True, return_counts=True)
+    _, which, count = torch.unique(values, return_inverse=True, return_counts=True)
     returns = (torch.zeros_like(values[: len(count)]).index_add(0, which, returns) / count)[which]
     order = values.argsort(stable=True)
     bins = [rows for rows in order.tensor_split(BINS) if len(rows)]
