@@ -112,12 +112,14 @@ def _axes(part: Part) -> tuple[str, str, str]:
 
 
 def _lens(figures: Mapping[str, Any], name: str) -> dict[str, str]:
-    """A variant's figures as text."""
+    """A variant's figures as text; bias and variance are relative to a gradient, where there is one to be seen."""
     numbers = figures["variants"][name]["by_group_size"][str(figures["group_size"])]
+    signal = numbers["snr"]
+    is_seen = signal["value"] is not None and signal["value"] > 2 * signal["error"]
     return {
         "factor": _number(numbers.get("factor")),
-        "direction bias": _root(numbers["direction_bias_squared"]),
-        "variance": _number(numbers["variance"]),
+        "direction bias": _root(numbers["direction_bias_squared"]) if is_seen else "-",
+        "variance": _number(numbers["variance"]) if is_seen else "-",
         "signal to noise": _number(numbers["snr"]),
         "tokens a batch": f"{numbers['tokens']['value']:.0f}",
     }
