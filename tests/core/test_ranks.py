@@ -42,7 +42,7 @@ CASES = {
 }
 
 
-ON_FOUR = ("token_mean", "seq_mean_token_sum", "groups_left_out", "reference", "critic")
+ON_FOUR = ("token_mean", "groups_left_out", "reference", "critic")
 """Four processes on two cores take their time."""
 
 
@@ -102,21 +102,31 @@ def furthest(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
     return max(float((one[name] - other[name]).abs().max()) for name in one)
 
 
+class Runs:
+    """Every case by number of ranks, made when it is first asked for, once for all of pytest's workers."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __truediv__(self, ranks: str) -> Path:
+        folder = self._folder / ranks
+        with lock(folder, patience=600):
+            if not (folder / "done").is_file():
+                cases = CASES if int(ranks) < 4 else {case: CASES[case] for case in ON_FOUR}
+                finished(int(ranks), folder, cases)
+                (folder / "done").touch()
+        return folder
+
+
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every case on 1, 2 and 4 ranks; made once, whichever of pytest's workers comes first."""
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """Cases on 1, 2 and 4 ranks."""
     shared = tmp_path_factory.getbasetemp()
-    folder = (shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared) / "ranks"
-    with lock(folder, patience=600):
-        for ranks in RANKS:
-            if not (folder / str(ranks) / "done").is_file():
-                finished(ranks, folder / str(ranks), CASES if ranks < 4 else {case: CASES[case] for case in ON_FOUR})
-                (folder / str(ranks) / "done").touch()
-    return folder
+    return Runs((shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared) / "ranks")
 
 
 @pytest.mark.parametrize(("case", "ranks"), [*((case, 2) for case in CASES), *((case, 4) for case in ON_FOUR)])
-def test_ten_steps_do_not_depend_on_the_ranks(runs: Path, case: str, ranks: int) -> None:
+def test_ten_steps_do_not_depend_on_the_ranks(runs: Runs, case: str, ranks: int) -> None:
     """Ragged lengths, two updates a rollout, groups left out by dynamic sampling: loss, gradient and weights agree."""
     alone, together = (runs / str(n) / case for n in (1, ranks))
     assert furthest(weights(alone), weights(together)) <= 1e-6
@@ -136,7 +146,7 @@ def test_ten_steps_do_not_depend_on_the_ranks(runs: Path, case: str, ranks: int)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_cases_are_what_they_say(runs: Path, case: str) -> None:
+def test_the_cases_are_what_they_say(runs: Runs, case: str) -> None:
     """The weights move by far more than the tolerance, groups are left out, steps differ in size."""
     lines = metrics(runs / "1" / case)
     if case != "adapters":
@@ -151,7 +161,7 @@ def test_the_cases_are_what_they_say(runs: Path, case: str) -> None:
 
 
 @pytest.mark.parametrize("ranks", RANKS[1:])
-def test_prompts_and_noise_are_the_same_for_any_number_of_ranks(runs: Path, ranks: int) -> None:
+def test_prompts_and_noise_are_the_same_for_any_number_of_ranks(runs: Runs, ranks: int) -> None:
     """The parts of the ranks, put together, are what one process asks for, call by call."""
     (alone,), parts = (json.loads((runs / str(n) / "token_mean" / "asked.json").read_text()) for n in (1, ranks))
     assert len(parts) == ranks
@@ -163,7 +173,7 @@ def test_prompts_and_noise_are_the_same_for_any_number_of_ranks(runs: Path, rank
         assert [slot for _, slot, _ in asked] == [len(prompts) * r // ranks for r in range(ranks)]
 
 
-def test_sharded_weights_train_like_whole_ones_and_go_on(runs: Path, tmp_path: Path, kind: Kind) -> None:
+def test_sharded_weights_train_like_whole_ones_and_go_on(runs: Runs, tmp_path: Path, kind: Kind) -> None:
     """Two ranks, each with half of every weight; interrupted and resumed."""
     cases = {case: CASES[case] for case in ("reference", "token_mean", "adapters", "not_finite")}
     finished(2, tmp_path / "whole", cases, environment=kind.environment)
