@@ -289,7 +289,8 @@ def _shim(part: Part) -> Callable[..., Any]:
     call.__name__ = call.__qualname__ = part.name
     call.__doc__ = part.function.__doc__
     parameters = inspect.signature(part.function).parameters
-    shown = [parameters[name] for name in part.defaults]
+    # what must be bound is missed by the part, in words of ours, and not by gin
+    shown = [p.replace(default=None) if p.default is REQUIRED else p for p in (parameters[n] for n in part.defaults)]
     call.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
     call.part = part  # type: ignore[attr-defined]
     return call

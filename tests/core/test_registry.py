@@ -526,6 +526,12 @@ def test_a_required_setting_says_how_to_set_it() -> None:
         train()
 
 
+def test_it_does_so_too_where_gin_makes_the_call() -> None:
+    made = ["train.variant = @grpo()", "train.task = @files()", "train.generator = @native()"]
+    with config(bindings=made), pytest.raises(GrpoLabError, match=r"files\.path is not set: bind it"):
+        registry.SETTINGS["train"]()
+
+
 def test_every_shipped_part_is_registered_under_its_own_name() -> None:
     for kind, found in registry.REGISTRIES.items():
         for name, part in found.items():
