@@ -95,6 +95,11 @@ class Recipe:
         return said
 
     @property
+    def learned_from(self) -> tuple[str, ...]:
+        """What `start` says that may not change while a run lasts: data, models and principles, by their digests."""
+        return ("source", *(part.name for part in self.rewards if part.options["together"]))
+
+    @property
     def warning(self) -> str | None:
         """What a result of this recipe would suffer from."""
         is_exact = self.source is not None or getattr(self.generator, "exact", False)  # what it samples is a test only

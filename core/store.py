@@ -268,6 +268,16 @@ class RunStore:
                 "give another folder with --out, or remove this one"
             )
 
+    def refuse_changed(self, said: Mapping[str, str]) -> None:
+        """Raise when what a run learns from is not what the manifest says of it; `said` by name."""
+        before = self.manifest.get("rewards") or {}
+        for name, words in said.items():
+            if before.get(name, words) != words:
+                raise GrpoLabError(
+                    f"{self.folder} cannot be resumed: its {name} changed since it was started (was {before[name]!r}, "
+                    f"is {words!r}); give another folder with --out, or remove this one"
+                )
+
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Append one step's line and sync it."""
         line = json.dumps(record, allow_nan=False) + "\n"

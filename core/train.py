@@ -54,6 +54,7 @@ def run(recipe: Recipe, seed: int, store: RunStore, *, facts: Mapping[str, Any],
             return
         store.refuse_other(facts["identity"])
         said = recipe.start()
+        store.refuse_changed({name: said[name] for name in recipe.learned_from if name in said})
         store.update_manifest(status="running", seed=seed, error=None, failure=None, **facts, rewards=said)
         try:
             _train(recipe, seed, store, watch, accelerator)

@@ -1,5 +1,6 @@
 """What data sets have in common: rows of a file, the order in which they are met, and their responses as tokens."""
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,7 +64,9 @@ class StoredFile:
                     f"({failure.splitlines()[-1]}): remove the field from the file, and nothing is judged"
                 )
         passes = recipe.steps * recipe.prompts / len(self.rows)
-        return f"{self.path}: {len(self.rows)} prompts, {passes:.3g} passes in {recipe.steps} steps"
+        told = repr([(row.problem.prompt, row.problem.answer, row.responses) for row in self.rows])
+        digest = hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
+        return f"{self.path}: {len(self.rows)} prompts, {passes:.3g} passes in {recipe.steps} steps ({digest})"
 
     def sample(self, run: Run, step: int, round: int) -> Sampled:
         """The rows of a round; all of the file is checked before the first."""

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from core import GrpoLabError
 from core.registry import config, config_text
 from core.store import RunStore
 from core.train import Interrupted, run
@@ -105,6 +106,31 @@ def test_a_run_on_data_goes_on_to_the_last_bit(tmp_path: Path, kind: str) -> Non
     ours, theirs = (load_file(f / "checkpoint" / "model.safetensors") for f in (one, other))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert manifest(one)["hashes"]["final_weights"] != manifest(one)["hashes"]["initial_weights"]
+
+
+def test_a_run_does_not_go_on_with_other_data(tmp_path: Path) -> None:
+    """The same path and the same number of rows, but another response in one of them."""
+    path = pairs_file(tmp_path)
+    bindings = bound("train.source = @preference_pairs()", f"preference_pairs.path = '{path}'", "train.group_size = 2",
+                     "train.prompts = 2", "train.steps = 4")  # fmt: skip
+
+    def go(watch: Callable[[Mapping[str, Any]], None]) -> None:
+        with config([CONFIGS / "embedded.gin"], [b for b in bindings if b != "-b"]):
+            recipe = build("train")
+        run(recipe, 0, RunStore(tmp_path / "run"), facts={"identity": {}}, watch=watch)
+
+    def stop(record: Mapping[str, Any]) -> None:
+        raise Interrupted
+
+    with pytest.raises(Interrupted):
+        go(stop)
+    whole = Path(path).read_text()
+    Path(path).write_text(whole.replace(">", ">1", 1))
+    with pytest.raises(GrpoLabError, match=r"cannot be resumed: its source changed since it was started"):
+        go(lambda _: None)
+    Path(path).write_text(whole)
+    go(lambda _: None)
+    assert manifest(tmp_path / "run")["status"] == "finished"
 
 
 def test_pairs_make_the_chosen_response_likelier(tmp_path: Path) -> None:
