@@ -43,7 +43,11 @@ DATA: Final = ("__init__", "limits")
 """Files without a formula."""
 CONTRACTS: Final = "tests/experiments/check/test_every_part.py"
 FIRST: Final = {
-    "estimators/objectives": ["test_more_objectives", "test_objectives", "test_identities"],
+    "estimators/objectives/preference": ["test_preference"],
+    "estimators/advantages/critic": ["test_values", "test_token_advantages", "test_advantages"],
+    "estimators/values": ["test_values"],
+    "estimators/preferences": ["test_preferences"],
+    "estimators/objectives": ["test_more_objectives", "test_sequence_objectives", "test_objectives", "test_identities"],
     "estimators/advantages/group": ["test_advantages", "test_batch_advantages"],
     "estimators/advantages": ["test_batch_advantages", "test_token_advantages", "test_advantages"],
     "estimators/aggregators": ["test_aggregators"],
@@ -51,7 +55,7 @@ FIRST: Final = {
     "estimators/corrections": ["test_corrections"],
     "estimators/filters": ["test_filters"],
     "estimators/shaping": ["test_shaping", "test_identities"],
-    "estimators/ratios": ["test_more_objectives", "test_kl"],
+    "estimators/ratios": ["test_more_objectives", "test_sequence_objectives", "test_kl"],
 }
 """Where a mistake shows soonest."""
 
@@ -167,7 +171,9 @@ def outcome_of(mutant: Mutant, text: str) -> int:
     # plain asserts: modules that the parent imported cannot be rewritten, and only the outcome is wanted
     options = ["-x", "-q", "--no-header", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:xdist"]
     kind = mutant.path.split("/")[1].removesuffix(".py").rstrip("s")
-    contracts = [CONTRACTS] if kind == "ratio" else ["-k", f"{kind}-", CONTRACTS]
+    kind = {"value": "value_loss"}.get(kind, kind)
+    # what several kinds rest on, or no part does, has no contracts of its own
+    contracts = [CONTRACTS] if kind in ("ratio", "preference") else ["-k", f"{kind}-", CONTRACTS]
     stages = ([f"tests/estimators/{name}.py" for name in ("test_defaults", *first)], [*TESTS], contracts)
     code = 0
     for stage in stages:

@@ -14,6 +14,7 @@ from core import (
     KLS,
     OBJECTIVES,
     SHAPINGS,
+    VALUE_LOSSES,
     Batch,
     Part,
     TokenLoss,
@@ -82,11 +83,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "mean_inside": {"low": 0.0, "high": 1.0},
     "enough_spread": {"share": 0.6},
     "soft_overlong": {"buffer": 0.2, "penalty": 0.5},
+    "clipped_squared_error": {"clip": 0.5},
 }
 
 
 def shipped() -> dict[str, Part]:
-    registries = (ADVANTAGES, OBJECTIVES, AGGREGATORS, KLS, CORRECTIONS, FILTERS, SHAPINGS)
+    registries = (ADVANTAGES, OBJECTIVES, AGGREGATORS, KLS, CORRECTIONS, FILTERS, SHAPINGS, VALUE_LOSSES)
     return {name: part for registry in registries for name, part in registry.items() if "/estimators/" in part.place}
 
 

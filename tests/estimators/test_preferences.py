@@ -75,6 +75,9 @@ def test_calibration_by_hand() -> None:
 
 def test_the_ends_of_the_scale() -> None:
     """No lead is a confidence of 1/2 and half a choice; a huge one is 1; an empty bin counts for nothing."""
+    # bins of equal width from a half: 0.7 is in the first of two
+    in_the_first = reliability(torch.tensor([0.7]).logit(), torch.zeros(1), bins=2)
+    assert in_the_first[:, 0].tolist() == [1.0, 0.0]
     table = reliability(torch.tensor([0.0, 500.0]), torch.zeros(2), bins=3)
     assert table[0].tolist() == [1, 0.5, 0.5]
     assert table[2].tolist() == [1, 1, 1]
