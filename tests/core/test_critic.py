@@ -28,7 +28,7 @@ from estimators.advantages.critic import gae
 from estimators.aggregators import token_mean
 from estimators.kl import k1
 from estimators.objectives.token import clip
-from estimators.values import squared_error
+from estimators.values import clipped_squared_error, squared_error
 from experiments.study import CONFIGS
 
 MakeBatch: TypeAlias = Callable[..., Batch]
@@ -179,6 +179,37 @@ def test_what_a_critic_logs_is_a_mean_over_its_own_updates(tiny: Policy, make_ba
     assert none.averages()["loss"] is None
 
 
+def test_a_second_update_is_held_near_the_values_before_the_first(tiny: Policy, make_batch: MakeBatch) -> None:
+    current = run_with(tiny, "critic.learning_rate = 0.05", "clipped_squared_error.clip = 0.01")
+    found = critic_of(current)
+    batch, _ = ready(current, make_batch(), found)
+    found.learn(batch, torch.autograd.backward)
+    values, returns, old = found(batch), batch.require("returns"), batch.require("values")
+    held = clipped_squared_error.function(values, returns, old, clip=0.01)[batch.mask].mean()
+    assert held > squared_error.function(values, returns)[batch.mask].mean()
+    assert found.learn(batch, torch.autograd.backward)["value_loss"] == pytest.approx(float(held), rel=1e-5)
+
+
+def test_the_critic_warms_up_by_rollout_steps(tiny: Policy, make_batch: MakeBatch) -> None:
+    current = run_with(tiny, "critic.learning_rate = 0.5", "critic.warmup_steps = 10")
+    found = critic_of(current)
+    found.learn(ready(current, make_batch(), found)[0], torch.autograd.backward)
+    assert found._optimizer.adam.param_groups[0]["lr"] == pytest.approx(0.05)
+
+
+def test_the_policy_takes_no_step_on_a_value_alone(tiny: Policy, make_batch: MakeBatch) -> None:
+    """Where no advantage differs from 0, what a shared trunk was told by the critic is forgotten."""
+    current = run_with(tiny, "critic.trunk = 'shared'")
+    batch, advantages = ready(current, make_batch(), with_head(critic_of(current)))
+    optimizer = Optimizer(current.policy.model.parameters(), current.recipe.optimizer)
+    before = [p.detach().clone() for p in current.policy.model.parameters()]
+    metrics = update(current, optimizer, batch, torch.zeros_like(advantages), 1.0)
+    assert metrics.averages()["value_grad_norm"]
+    weights = list(current.policy.model.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(before, weights, strict=True))
+    assert all(weight.grad is None for weight in weights)
+
+
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
 @pytest.mark.parametrize("model", [None, "embedded"])
 def test_a_critic_of_its_own_saves_memory_as_the_policy_does(model: str | None) -> None:
@@ -199,6 +230,11 @@ def test_what_is_logged_by_hand() -> None:
     assert found["value_bias"] == pytest.approx(-0.5)
     assert found["value_slope"] == pytest.approx(1.0)  # 0.25 / 0.25
     assert found["value_calibration_error"] == pytest.approx(0.5)
+    # of eleven tokens two are in the first of ten bins, and only they are off, by 1
+    eleven = torch.arange(11.0)[None, None]
+    off = eleven + torch.tensor([1.0, 1.0, *[0.0] * 9])
+    found = value_record(Batch.of([[0.0]], mask=torch.ones(1, 1, 11), values=eleven, returns=off))
+    assert found["value_calibration_error"] == pytest.approx(2 / 11)
     # values that are all equal are right where the returns' mean is, in whatever order these come
     halves = torch.tensor([[[0.0, 0.0, 1.0, 1.0, -7.0]]])
     found = value_record(Batch.of([[0.0]], mask=mask, values=torch.full((1, 1, 5), 0.5), returns=halves))

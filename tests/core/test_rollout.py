@@ -361,6 +361,10 @@ def test_filters_read_the_verdict_after_shaping(embedded: Policy, zero_if_odd: P
             r"'ppo'.*kl_horizon=2 and 12 responses.*could fall to 0",
         ),
         (
+            "train.variant = @sft()\ntrain.source = @worked_solutions()\ntrain.group_size = 4",
+            r"train\.group_size = 4, but train\.source has 1 responses.*bind train\.group_size = 1",
+        ),
+        (
             "train.variant = @sft()\ntrain.source = @worked_solutions()\ntrain.group_size = 1\ntrain.token_budget = 9",
             r"train\.token_budget = 9, but with train\.source.*train\.seconds_budget",
         ),

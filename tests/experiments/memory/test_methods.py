@@ -54,6 +54,9 @@ def test_a_critic_is_a_second_model_with_its_optimizer(capsys: pytest.CaptureFix
     assert "critic and its optimizer" not in alone
     assert found["ppo"]["equivalents"] == 2 * found["grpo"]["equivalents"] == 8 * 333_888
     assert found["ppo"]["peak"] > found["grpo"]["peak"]
+    # the policy's gradients wait meanwhile
+    assert found["ppo"]["moments"]["train"] == "backward through the critic"  # type: ignore[index]
+    assert train["gradients"] == 333_888 * 4
     with_adapters = shown(capsys, "-c", "embedded", "--variants", "ppo", "-b", "policy.lora_rank = 4")
     critic = with_adapters["ppo"]["parts"]["train"]["critic and its optimizer"]  # type: ignore[index]
     assert 333_888 * 4 < critic < 333_888 * 8
