@@ -46,17 +46,56 @@ def add_adapters(model: PreTrainedModel, settings: LoraSettings, name: str) -> N
     model.eval()  # type: ignore[no-untyped-call]
 
 
-def merge_adapters(model: PreTrainedModel, folder: str) -> PreTrainedModel:
-    """The model with the adapters in a folder, which peft wrote or `save_adapters`, added to its weights."""
+def merge_adapters(model: PreTrainedModel, folder: Path, said: str) -> PreTrainedModel:
+    """The model with the adapters in a folder, which peft wrote or `save_adapters`, added to its weights.
+
+    The vocabulary is as large as theirs. Raises `GrpoLabError` where they lack a weight or do not fit the model.
+    """
     try:
-        from peft import PeftModel
+        from peft import PeftModel, get_peft_model_state_dict, load_peft_weights
     except ImportError as error:
         raise GrpoLabError(f"{folder} holds adapters, which need peft: pip install 'grpo-lab[lora]'") from error
+    weights: dict[str, Tensor] = load_peft_weights(str(folder), device="cpu")
+    embeds = _resize_vocabulary(model, weights, said)
     with warnings.catch_warnings():
         # peft asks transformers by names that transformers is about to drop
         warnings.simplefilter("ignore", FutureWarning)
-        merged: PreTrainedModel = PeftModel.from_pretrained(model, folder).merge_and_unload()
+        # what is missing is looked for below
+        warnings.filterwarnings("ignore", message="Found missing adapter keys")
+        adapted = PeftModel.from_pretrained(model, str(folder))
+    wanted = get_peft_model_state_dict(adapted, save_embedding_layers=embeds).keys()
+    if wrong := sorted(wanted ^ weights.keys()):
+        lacks = wrong[0] in wanted
+        raise GrpoLabError(
+            f"{said}: the adapters in {folder} {'lack' if lacks else 'have'} {wrong[0]}"
+            + ("" if lacks else ", for which the model has no use")
+            + (f" (so it is with {len(wrong)} weights)" if len(wrong) > 1 else "")
+            + ": they were cut, or belong to another model than their adapter_config.json says"
+        )
+    merged: PreTrainedModel = adapted.merge_and_unload()
     return merged
+
+
+def _resize_vocabulary(model: PreTrainedModel, weights: Mapping[str, Tensor], said: str) -> bool:
+    """Make room for as many tokens as the adapters' own embeddings have; whether they have any."""
+    embeddings: Any = model.get_input_embeddings()
+    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    names = {module: name for name, module in model.named_modules()}
+    found = {
+        layer: len(weight)
+        for layer in (embeddings, head)
+        if layer is not None
+        for weight in (weights.get(f"base_model.model.{names[layer]}.weight"),)
+        if weight is not None
+    }
+    if found and (size := max(found.values())) != len(embeddings.weight):
+        if head is not None and head not in found and head.weight is not embeddings.weight:
+            raise GrpoLabError(
+                f"{said}: the adapters have embeddings of {size} tokens, the model has {len(embeddings.weight)}, and "
+                "its output layer does not come with them: save them with save_embedding_layers=True"
+            )
+        model.resize_token_embeddings(size, mean_resizing=False)
+    return bool(found)
 
 
 def adapted_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:

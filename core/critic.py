@@ -169,7 +169,8 @@ def _own_trunk(run: Run, model: str | None) -> Policy:
         # what is in the memo is not copied: values do not need the output layer
         return Policy(copy.deepcopy(policy.model, {} if tied else {id(head): head}), policy.tokenizer)
     settings = run.recipe.policy
-    own = load_policy(PolicySettings(model, settings.dtype, settings.gradient_checkpointing), policy.device)
+    reads = PolicySettings(model, settings.dtype, settings.gradient_checkpointing)
+    own = load_policy(reads, policy.device, "critic.model")
     if own.tokenizer.get_vocab() != policy.tokenizer.get_vocab():
         raise GrpoLabError(
             f"critic.model = {model!r} has another tokenizer than policy.model = {settings.model!r}: a critic "

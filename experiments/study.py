@@ -17,7 +17,7 @@ import core.registry as registry
 from core import SETTINGS, GrpoLabError, Variant
 from core.errors import near
 from core.evaluation import suites_at
-from core.policy import locate
+from core.loading import locate
 from core.recipe import Recipe
 from core.registry import REGISTRIES
 from core.scoring import start

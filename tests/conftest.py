@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, settings
 from torch import Tensor
 
 from core import Batch, registry
-from core.policy import EMBEDDED, Policy, PolicySettings, load_policy
+from core.loading import EMBEDDED
+from core.policy import Policy, PolicySettings, load_policy
 from experiments.setup import import_parts, quiet_libraries
 
 torch.set_num_threads(1)

@@ -1,6 +1,5 @@
 """A judge that runs here: the probability of its first token after the question."""
 
-import contextlib
 import functools
 import itertools
 import math
@@ -13,28 +12,20 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from core.errors import GrpoLabError
+from core.loading import read_tokenizer
 from core.packing import Packed
-from core.policy import PolicySettings, load_policy, locate, read_tokenizer
+from core.policy import PolicySettings, load_policy
 
+SETTING: Final = "judge.model"
 MOST_TOKENS: Final = 16_384
 """In one forward pass."""
-
-
-@contextlib.contextmanager
-def _as_judge() -> Iterator[None]:
-    """Say `judge.model` where a model that cannot be read would be called the policy's."""
-    try:
-        yield
-    except GrpoLabError as error:
-        raise GrpoLabError(str(error).replace("policy.", "judge.")) from error
 
 
 class LocalJudge:
     """A causal language model that reads a question and is not let answer it: its next token is looked at instead."""
 
     def __init__(self, model: str, dtype: str) -> None:
-        with _as_judge():
-            self._policy = load_policy(PolicySettings(model, dtype), PartialState().device)
+        self._policy = load_policy(PolicySettings(model, dtype), PartialState().device, SETTING)
         self._model = model
 
     @torch.no_grad()
@@ -92,10 +83,7 @@ def local_judge(model: str, dtype: str) -> LocalJudge:
 @functools.lru_cache(maxsize=8)
 def check_local(model: str, words: tuple[str, ...]) -> None:
     """Raise `GrpoLabError` where a model's tokenizer is missing or cannot say the verdicts; no weights are read."""
-    with _as_judge():
-        locate(model)
-        tokenizer = read_tokenizer(model)
-    verdict_tokens(tokenizer, words, model)
+    verdict_tokens(read_tokenizer(model, SETTING), words, model)
 
 
 def verdict_tokens(tokenizer: PreTrainedTokenizerBase, words: Sequence[str], model: str) -> list[list[int]]:

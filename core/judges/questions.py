@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from core.errors import GrpoLabError, near
-from core.policy import ASSETS
+from core.loading import ASSETS
 from core.problems import Problem
 
 SHIPPED: Final = ASSETS / "principles"

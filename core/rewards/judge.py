@@ -8,7 +8,7 @@ from core.errors import GrpoLabError, near
 from core.judges.endpoint import Endpoint, check_endpoint, endpoint
 from core.judges.local import check_local, local_judge
 from core.judges.questions import VERDICTS, Asker, digest, read_principles
-from core.policy import DTYPES
+from core.loading import DTYPES
 from core.problems import Problem, Score
 from core.registry import REQUIRED
 

@@ -16,12 +16,13 @@ from typing import Final, TypeAlias
 import torch
 from accelerate import PartialState
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from core.contracts import reward
 from core.errors import GrpoLabError
+from core.loading import DTYPES, read_model
 from core.packing import ATTENTION, Packed
-from core.policy import DTYPES, slides
+from core.policy import slides
 from core.problems import Messages, Problem, Score
 from core.registry import REQUIRED
 from core.store import read_json
@@ -130,16 +131,14 @@ def load_reward_model(name: str, dtype: str = "float32", device: torch.device | 
     folder = find_reward_model(name)
     if dtype not in DTYPES:
         raise GrpoLabError(f"reward_model.dtype = {dtype!r}: must be one of {', '.join(DTYPES)}")
+    model, tokenizer = read_model(
+        str(folder), DTYPES[dtype], setting="reward_model.model", kind=AutoModelForSequenceClassification
+    )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = AutoModelForSequenceClassification.from_pretrained(
-            folder, dtype=DTYPES[dtype], attn_implementation="eager"
-        )
-        found = RewardModel(model.to(device).eval(), tokenizer)
+        found = RewardModel(model.to(torch.device(device)).eval(), tokenizer)  # type: ignore[arg-type]
         _check_architecture(found)
-    except (OSError, ValueError, TypeError, GrpoLabError) as error:
-        reason = str(error).splitlines()[0]
-        raise GrpoLabError(f"reward_model.model = {name!r} cannot be used: {reason}; {REMEDY}") from error
+    except GrpoLabError as error:
+        raise GrpoLabError(f"reward_model.model = {name!r} cannot be used: {error}; {REMEDY}") from error
     return found
 
 

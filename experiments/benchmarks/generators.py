@@ -16,7 +16,8 @@ from torch import Tensor
 from core.generation.base import Generation, Generator, Request
 from core.generation.native import native
 from core.generation.vllm import vllm
-from core.policy import DTYPES, Policy, PolicySettings, load_policy
+from core.loading import DTYPES
+from core.policy import Policy, PolicySettings, load_policy
 from core.problems import Problem
 from experiments.benchmarks.step_time import questions
 from experiments.setup import quiet_libraries

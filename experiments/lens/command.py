@@ -136,7 +136,7 @@ def _on_model(options: argparse.Namespace, console: Console) -> int:
 def _recipes(options: argparse.Namespace) -> "tuple[list[Recipe], str | None]":
     """A recipe for each name, and the folder with the weights to measure at, where they are a run's."""
     import core.registry as registry
-    from core.policy import locate
+    from core.loading import locate
     from core.store import RunStore
     from experiments.study import CONFIGS, build, find_config
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from core import GrpoLabError
-from core.policy import PolicySettings, locate
+from core.loading import read_config, reading
+from core.policy import PolicySettings
 
 
 @dataclass(frozen=True)
@@ -75,16 +76,12 @@ class Architecture:
 
 def meta_model(settings: PolicySettings) -> PreTrainedModel:
     """The model with shapes and no weights; GrpoLabError when its configuration cannot be read."""
-    folder, gguf = locate(settings.model)
     try:
-        config = AutoConfig.from_pretrained(folder, **({"gguf_file": gguf} if gguf else {}))
-        with torch.device("meta"):
+        config = read_config(settings.model)
+        with reading(f"policy.model = {settings.model!r}", "config.json"), torch.device("meta"):
             model: PreTrainedModel = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError, ImportError) as error:
-        raise GrpoLabError(
-            f"policy.model = {settings.model!r} could not be read: {str(error).splitlines()[0]} Its config.json is "
-            "enough: give a folder that holds it"
-        ) from error
+    except GrpoLabError as error:
+        raise GrpoLabError(f"{error}. Its config.json is enough: give a folder that holds it") from error
     return model
 
 

@@ -10,11 +10,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from core.adapters import LoraSettings
+from core.errors import GrpoLabError
 from core.generation.native import Native
-from core.policy import DTYPES, Policy, PolicySettings, locate
+from core.loading import DTYPES, locate, read_tokenizer
+from core.policy import Policy, PolicySettings
 from core.randomness import key
 from core.recipe import Recipe
 from experiments.memory.activations import (
@@ -148,10 +150,9 @@ def measure_prompts(recipe: Recipe, model: PreTrainedModel) -> Prompts:
     stream = key(0, "prompts")
     stored = getattr(recipe.source, "problems", None)
     problems = stored[:PROBLEMS] if stored else [recipe.task.problem("train", stream, i) for i in range(PROBLEMS)]
-    folder, gguf = locate(recipe.policy.model)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, **({"gguf_file": gguf} if gguf else {}))
-    except (OSError, ValueError):
+        tokenizer = read_tokenizer(recipe.policy.model)
+    except GrpoLabError:
         texts = [p.prompt if isinstance(p.prompt, str) else "".join(m["content"] for m in p.prompt) for p in problems]
         lengths, are_counted = [len(text.encode()) for text in texts], False
     else:

@@ -10,8 +10,9 @@ from transformers import AutoModelForCausalLM
 
 from core import SETTINGS, GrpoLabError
 from core.adapters import adapted_layers, adapters_off
+from core.loading import EMBEDDED
 from core.optimizer import Optimizer, adamw
-from core.policy import EMBEDDED, Policy, PolicySettings, load_policy, policy
+from core.policy import Policy, PolicySettings, load_policy, policy
 from core.problems import Problem
 from core.registry import config
 from core.store import RunStore

@@ -14,8 +14,9 @@ from core import GrpoLabError
 from core.generation.base import Generation, Request
 from core.generation.native import Native, _draw
 from core.generation.noise import SMALL_VOCABULARY, DirectNoise, Noise, TableNoise, make_noise
+from core.loading import EMBEDDED
 from core.packing import Packed
-from core.policy import EMBEDDED, Policy
+from core.policy import Policy
 from core.problems import Problem
 from core.randomness import key, row_keys
 

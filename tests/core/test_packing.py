@@ -18,8 +18,9 @@ from transformers import (
 )
 
 from core import GrpoLabError
+from core.loading import EMBEDDED
 from core.packing import Cache, Packed
-from core.policy import EMBEDDED, Policy, PolicySettings, load_policy
+from core.policy import Policy, PolicySettings, load_policy
 
 PROMPTS = [torch.tensor([3, 1, 4]), torch.tensor([1]), torch.tensor([5, 9, 2, 6, 5])]
 RESPONSES = [torch.tensor(r) for r in ([3, 5, 8], [9], [7, 9, 3, 2, 3], [8, 4], [6, 2, 6, 4])]

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from core import AGGREGATORS, GrpoLabError
-from core.policy import EMBEDDED
+from core.loading import EMBEDDED
 from core.ranks import deal, gather, join, share
 from core.store import lock
 

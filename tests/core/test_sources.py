@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from core import SETTINGS, TASKS, VARIANTS, GrpoLabError
+from core.loading import EMBEDDED
 from core.loss import compute_advantages
-from core.policy import EMBEDDED, Policy
+from core.policy import Policy
 from core.recipe import Recipe
 from core.records import step_record
 from core.registry import config

@@ -12,7 +12,8 @@ import torch
 from core import GrpoLabError
 from core.generation.base import Request
 from core.generation.native import native
-from core.policy import ASSETS, PolicySettings, embedded_models, load_policy
+from core.loading import ASSETS, embedded_models
+from core.policy import PolicySettings, load_policy
 from core.problems import Problem
 from core.randomness import key
 from experiments.bases import BASES

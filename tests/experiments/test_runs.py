@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from core import GrpoLabError, reward
 from core.errors import MachineError
-from core.policy import EMBEDDED
+from core.loading import EMBEDDED
 from core.problems import Problem
 from core.registry import REGISTRIES, config, config_text
 from core.train import Interrupted

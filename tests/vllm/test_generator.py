@@ -25,8 +25,9 @@ from core.generation.base import Generation, Request
 from core.generation.native import native
 from core.generation.vllm import Vllm, vllm
 from core.generation.vllm.engine import ENVIRONMENT, close_engine
+from core.loading import EMBEDDED
 from core.optimizer import Optimizer, adamw
-from core.policy import EMBEDDED, Policy, PolicySettings, load_policy
+from core.policy import Policy, PolicySettings, load_policy
 from core.problems import Problem
 from core.registry import config
 from core.store import RunStore

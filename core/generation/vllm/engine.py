@@ -20,7 +20,8 @@ from torch import Tensor
 
 from core.errors import GrpoLabError
 from core.generation.vllm.backend import Answer, Asked
-from core.policy import DTYPES, Policy
+from core.loading import DTYPES
+from core.policy import Policy
 from core.ranks import ranks
 
 TRIED: Final = "0.32."

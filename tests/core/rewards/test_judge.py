@@ -19,7 +19,8 @@ from core.errors import MachineError
 from core.judges import local as local_module
 from core.judges.local import LocalJudge
 from core.judges.questions import Asker, pairs, read_principles, win_rates
-from core.policy import PolicySettings, load_policy, read_tokenizer
+from core.loading import read_tokenizer
+from core.policy import PolicySettings, load_policy
 from core.problems import Problem
 from core.rewards.judge import judge
 from core.scoring import score, start

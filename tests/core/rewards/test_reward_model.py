@@ -21,7 +21,7 @@ from transformers import (
 
 import core.rewards.reward_model as module
 from core import GrpoLabError
-from core.policy import EMBEDDED
+from core.loading import EMBEDDED
 from core.problems import Problem
 from core.registry import config
 from core.rewards.reward_model import RewardModel, load_reward_model, passes, reward_model

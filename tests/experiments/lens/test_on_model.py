@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 import core.registry as registry
-from core.policy import EMBEDDED, PolicySettings, load_policy
+from core.loading import EMBEDDED
+from core.policy import PolicySettings, load_policy
 from core.recipe import Recipe
 from experiments.lens.command import named_variant
 from experiments.lens.on_model import SPLITS, OnModel, measure_on_model

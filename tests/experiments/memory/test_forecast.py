@@ -20,9 +20,10 @@ from transformers import (
 import core.registry as registry
 from core import GrpoLabError, packing
 from core.adapters import LoraSettings, add_adapters
+from core.loading import EMBEDDED
 from core.logps import token_logps
 from core.packing import ATTENTION, Packed
-from core.policy import EMBEDDED, PolicySettings
+from core.policy import PolicySettings
 from core.recipe import Recipe
 from experiments.memory.activations import (
     Pass,
