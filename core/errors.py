@@ -1,11 +1,34 @@
-"""The one exception that means "you can fix this": it names the thing, the place and the remedy."""
+"""What can go wrong, told apart by whose doing it is: the code's, the machine's, or the training's."""
 
+import signal
+import sys
+import sysconfig
+import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Final
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
 
 MOST_LISTED: Final = 60
 """Names that an error message spells out."""
+
+Cause: TypeAlias = Literal["code", "infrastructure", "algorithmic"]
+"""Why a run failed, as its manifest says: for what it was given (code, settings, data, models), for the machine's
+reasons, or by training as it was told to. Only the last says anything about a method."""
+
+_MACHINE: Final = frozenset({
+    "MemoryError", "OutOfMemoryError", "DistError", "RayError", "UncompletedJobError", "KeyboardInterrupt",
+})  # fmt: skip
+"""Exceptions that are the machine's, by class or base class: libraries that may not be there are not imported."""
+_WRONG_PATH: Final = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
+"""What the operating system says of a path that is wrong; what writes to a run's folder says `MachineError` itself."""
+_EXHAUSTED: Final = (
+    "can't allocate memory", "out of memory", "No space left on device", "Disk quota exceeded", "PytorchStreamWriter",
+    "(os error 28)", "(os error 122)",
+)  # fmt: skip
+"""What libraries say of it in errors of a general type."""
+_CRASHES: Final = (signal.SIGSEGV, signal.SIGILL, signal.SIGFPE)
+"""Signals that a process brings on itself. SIGABRT is not among them: it is how C++ says that memory is short."""
 
 
 class GrpoLabError(Exception):
@@ -17,6 +40,59 @@ class GrpoLabError(Exception):
 
 class MachineError(GrpoLabError):
     """A run that ended for a reason outside its method: a full disk, a folder that vanished. Run that seed again."""
+
+
+class TrainingError(GrpoLabError):
+    """A run that training ended: gradients or weights that are not finite, nothing to learn from. Its method failed."""
+
+
+def cause_of(error: BaseException) -> Cause:
+    """Whose doing an error is; what is not known to be the training's or the machine's is the code's."""
+    if isinstance(error, TrainingError):
+        return "algorithmic"
+    if isinstance(error, MachineError):
+        return "infrastructure"
+    if isinstance(error, GrpoLabError):
+        return "code"
+    if isinstance(error, OSError) and not isinstance(error, _WRONG_PATH):
+        return "infrastructure"
+    if _MACHINE.intersection(base.__name__ for base in type(error).__mro__):
+        return "infrastructure"
+    return "infrastructure" if any(words in str(error) for words in _EXHAUSTED) else "code"
+
+
+def cause_of_exit(code: int) -> Cause:
+    """Whose doing it is that a process ended with this exit code, negative for a signal, without a word.
+
+    One that was killed is the machine's: SIGKILL is how Linux answers a lack of memory. One that crashed or left by
+    itself was made to by its code.
+    """
+    return "code" if code >= 0 or -code in _CRASHES else "infrastructure"
+
+
+def told(error: BaseException) -> str:
+    """What to show of an error: its message; of an exception the type too, and where in the user's code it arose.
+
+    The whole traceback, where no code of the user's had a part: that is a bug of the bench or of a library.
+    """
+    if isinstance(error, GrpoLabError):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = next((frame for frame in reversed(frames) if _is_users(frame.filename)), None)
+    if place is None:
+        return "".join(traceback.format_exception(error)).rstrip()
+    return f"{type(error).__name__}: {error} ({place.filename}:{place.lineno}, in {place.name}: {place.line})"
+
+
+def _is_users(file: str) -> bool:
+    """Whether a source file is neither ours nor Python's nor a library's."""
+    if file.startswith("<"):
+        return False
+    root = Path(__file__).parents[1]
+    ours = [str(root / name) for name in ("core", "estimators", "variants", "experiments")]
+    libraries = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    installed = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+    return not any(Path(file).is_relative_to(folder) for folder in [*ours, *libraries, *installed])
 
 
 def near(name: str, known: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from core.errors import GrpoLabError
+from core.errors import GrpoLabError, MachineError
 from core.problems import Problem
 from core.randomness import key
 from core.recipe import Recipe
@@ -82,7 +82,7 @@ def _score(run: Run, sampled: Sampled) -> Scores:
     """
     scores = grade(run.recipe.rewards[:1], sampled)
     if len(scores.failed) > MOST_FAILED * len(sampled.problems):
-        raise GrpoLabError(
+        raise (MachineError if scores.by_machine else GrpoLabError)(
             f"{len(scores.failed)} of {len(sampled.problems)} test questions cannot be graded. "
             f"The first failure:\n{scores.failure}"
         )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, SupportsFloat, TypeAlias
 
 from core.registry import Part
 
@@ -40,10 +40,15 @@ class Score:
     cause: str | None = None
 
     @staticmethod
-    def of(result: "Score | float | bool") -> "Score":
-        """A verifier's plain return value as a `Score`: a number counts as correct from 1 up."""
+    def of(result: object) -> "Score":
+        """A verifier's plain return value as a `Score`: a number counts as correct from 1 up.
+
+        Raises `TypeError` for what is neither a `Score` nor a number nor a bool; text that spells a number is neither.
+        """
         if isinstance(result, Score):
             return Score(float(result.value), bool(result.correct), bool(result.lenient), result.cause)
+        if not isinstance(result, SupportsFloat) or getattr(result, "ndim", None):
+            raise TypeError(f"a reward must return a number, a bool or a Score, not {result!r:.80}")
         value = float(result)
         return Score(value, correct=value >= 1, lenient=value >= 1)
 

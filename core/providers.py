@@ -1,6 +1,6 @@
 """Providers: what fills a batch field that some part asked for. Each is looked up by its field, never by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import torch
@@ -23,7 +23,7 @@ def make_providers(run: Run) -> dict[str, Fill]:
     return {part.options["fills"]: part(run) for part in run.recipe.providers}
 
 
-def fill(batch: Batch, providers: dict[str, Fill]) -> Batch:
+def fill(batch: Batch, providers: Mapping[str, Fill]) -> Batch:
     """Fill every field asked for.
 
     Groups whose one value [P] is NaN, because a grader failed, are dropped whole. NaN per token, or anything
@@ -52,7 +52,7 @@ def greedy(run: Run) -> Fill:
         # a call of its own: the number of rows in a batch changes the last bits of each
         sampled = sample(run, batch.problems, Draw())
         scores = grade(recipe.rewards, sampled)
-        run.grader_log.first = run.grader_log.first or scores.failure
+        run.grader_log.note(scores)
         run.grader_log.add_to_step(len(scores.failed))
         rewards = (scores.parts @ torch.tensor(recipe.reward_weights))[:, 0].to(batch.rewards)
         lengths = sampled.generation.mask.sum(-1)[:, 0]

@@ -73,6 +73,11 @@ class Part:
         return f"{_MODULES[self.kind]}.{self.name}"
 
     @property
+    def module(self) -> str:
+        """The module that defines the function."""
+        return self.function.__module__
+
+    @property
     def place(self) -> str:
         """File and line of the definition."""
         code = getattr(inspect.unwrap(self.function), "__code__", None)

@@ -253,7 +253,7 @@ def roll_out(run: Run, step: int) -> Rollout:
         if first is None:
             intact = torch.tensor([p not in scores.failed for p in range(len(sampled.problems))])
             first = raw, scores.lenient[intact], sampled
-        run.grader_log.first = run.grader_log.first or scores.failure
+        run.grader_log.note(scores)
         dropped += len(scores.failed)
         causes += scores.causes
         usable = filter_groups(variant, shape(variant, raw))

@@ -12,7 +12,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from core.errors import GrpoLabError
+from core.errors import GrpoLabError, MachineError, cause_of
 from core.problems import Problem, Score
 from core.registry import Part
 
@@ -26,15 +26,28 @@ class GraderError(Exception):
     """A reward function failed twice on one response; the message is its first traceback."""
 
 
+class UnreachableError(GraderError):
+    """It failed for the machine's reasons: the network, memory, a disk."""
+
+
 @dataclass
 class GraderLog:
     """Groups dropped because a grader failed, over the last steps; stops a run in which that becomes the rule."""
 
     recent: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=WINDOW))
     first: str | None = None
+    by_machine: bool = False
+    """Whether the first failure was the machine's doing, not the reward function's."""
+
+    def note(self, scores: "Scores") -> None:
+        """Remember the first failure, for the message that a later one may end the run with."""
+        if self.first is None and scores.failure is not None:
+            self.first, self.by_machine = scores.failure, scores.by_machine
 
     def add(self, dropped: int, groups: int) -> None:
-        """Count a step; raises `GrpoLabError` when over 5 % of the groups of the last 20 steps were dropped.
+        """Count a step; raises when over 5 % of the groups of the last 20 steps were dropped.
+
+        `MachineError` where the machine is to blame, else `GrpoLabError`: what a reward cannot grade is no method's.
 
         Before 20 steps the share is taken of 20 steps like this one, so that one early mishap does not end a run.
         """
@@ -51,7 +64,7 @@ class GraderLog:
         total = sum(d for d, _ in self.recent)
         of = sum(g for _, g in self.recent) * WINDOW / len(self.recent)
         if total > MOST_FAILED * of:
-            raise GrpoLabError(
+            raise (MachineError if self.by_machine else GrpoLabError)(
                 f"a reward function failed on {total} groups within the last {len(self.recent)} steps, more than "
                 f"{MOST_FAILED:.0%} of {WINDOW} steps' groups; the run stops. The first failure:\n{self.first}"
             )
@@ -59,19 +72,26 @@ class GraderLog:
 
 def grade(part: Part, problem: Problem, response: str) -> Score:
     """One response's score; an exception or a non-finite value is tried once more, then raises `GraderError`."""
-    first = ""
+    first: GraderError | None = None
     for _ in range(2):
+        kind = GraderError
         try:
             score = Score.of(part(problem, response))
             if math.isfinite(score.value):
                 return score
             reason = f"reward '{part.name}' ({part.place}) returned {score.value} for the response {response!r}"
-        except Exception:  # whatever a user's grader raises
+        except Exception as error:  # whatever a user's grader raises
+            kind = _kind(error)
             reason = (
                 f"reward '{part.name}' ({part.place}) raised on the response {response!r}:\n{traceback.format_exc()}"
             )
-        first = first or reason
-    raise GraderError(first)
+        first = first or kind(reason)
+    assert first is not None
+    raise first
+
+
+def _kind(error: Exception) -> type[GraderError]:
+    return UnreachableError if cause_of(error) == "infrastructure" else GraderError
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +110,8 @@ class Scores:
     """Groups to be dropped whole."""
     failure: str | None
     """The first grader failure's traceback."""
+    by_machine: bool = False
+    """Whether that was the machine's doing."""
 
     @staticmethod
     def of_labels(labels: Tensor, rewards: int) -> "Scores":
@@ -110,6 +132,7 @@ class Scores:
             causes=sum((part.causes for part in parts), Counter()),
             failed=tuple(first + p for first, part in zip(before, parts, strict=True) for p in part.failed),
             failure=next((part.failure for part in parts if part.failure), None),
+            by_machine=next((part.by_machine for part in parts if part.failure), False),
         )
 
 
@@ -120,17 +143,18 @@ def score(rewards: Sequence[Part], problems: Sequence[Problem], texts: Sequence[
     correct, lenient = torch.zeros(P, G, dtype=torch.bool), torch.zeros(P, G, dtype=torch.bool)
     causes: Counter[str] = Counter()
     failed: list[int] = []
-    failure = None
+    failure: GraderError | None = None
     for p, graded in enumerate(_graded(rewards, problems, texts)):
         if isinstance(graded, GraderError):
             failed.append(p)
-            failure = failure or str(graded)
+            failure = failure or graded
             continue
         parts[p] = torch.tensor([[s.value for s in row] for row in graded])
         correct[p] = torch.tensor([row[0].correct for row in graded])
         lenient[p] = torch.tensor([row[0].lenient or row[0].correct for row in graded])
         causes.update(s.cause for row in graded for s in row if s.cause)
-    return Scores(parts, correct, lenient, causes, tuple(failed), failure)
+    said = None if failure is None else str(failure)
+    return Scores(parts, correct, lenient, causes, tuple(failed), said, isinstance(failure, UnreachableError))
 
 
 def _graded(
@@ -156,17 +180,19 @@ def _graded_together(
     """Group by group, [G] scores of one reward that sees all of them at once, or why there are none."""
     if not problems:
         return []
-    reason = ""
+    failure: GraderError | None = None
     for _ in range(2):
         try:
             rows = [[Score.of(value) for value in row] for row in part(problems, texts)]
         except GrpoLabError:  # about the reward itself, not about a response: nothing could be graded
             raise
-        except Exception:  # whatever a user's grader raises
-            reason = reason or f"reward '{part.name}' ({part.place}) raised:\n{traceback.format_exc()}"
+        except Exception as error:  # whatever a user's grader raises
+            failure = failure or _kind(error)(f"reward '{part.name}' ({part.place}) raised:\n{traceback.format_exc()}")
             continue
         if [len(row) for row in rows] != [len(row) for row in texts]:
-            reason = f"reward '{part.name}' ({part.place}) returned other than one score for each response"
+            failure = GraderError(
+                f"reward '{part.name}' ({part.place}) returned other than one score for each response"
+            )
             break
         return [
             row
@@ -174,7 +200,8 @@ def _graded_together(
             else GraderError(f"reward '{part.name}' ({part.place}) returned {[s.value for s in row]} for {list(text)}")
             for row, text in zip(rows, texts, strict=True)
         ]
-    return [GraderError(reason)] * len(problems)
+    assert failure is not None
+    return [failure] * len(problems)
 
 
 def _graded_one_by_one(

@@ -40,6 +40,8 @@ REMEDY: Final = "remove the folder of this run, or give the same command again: 
 """What to do about a damaged run."""
 
 METRICS: Final = "metrics.jsonl"
+SOURCES: Final = "source of your parts"
+"""In a run's identity: the digest of every file that it took parts from, ours apart."""
 _STEP_FILE: Final = re.compile(r"step=(\d+)\.json")
 
 
@@ -254,13 +256,29 @@ class RunStore:
         self.manifest["seal"] = seal(self.manifest)
         write_json(self.folder / "manifest.json", self.manifest)
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether the run failed for its code, settings or data: once they are mended, it may be made of others."""
+        return self.manifest.get("status") == "failed" and self.manifest.get("failure") == "code"
+
+    def discard_broken(self, identity: Mapping[str, Any]) -> None:
+        """Begin a broken run anew where it is no longer what it was; `locked` must be held."""
+        if self.is_broken and _different(self.manifest.get("identity") or {}, identity):
+            for name in ("checkpoint", "eval", "rollouts"):
+                shutil.rmtree(self.folder / name, ignore_errors=True)
+            for name in (METRICS, "manifest.json"):
+                (self.folder / name).unlink(missing_ok=True)
+            self.manifest = {}
+
     def refuse_other(self, identity: Mapping[str, Any]) -> None:
-        """Raise when what is on disk was made by something else than `identity`, saying what differs."""
+        """Raise when what is on disk was made by something else than `identity`, saying what differs.
+
+        A broken run is passed over: see `discard_broken`.
+        """
         before = self.manifest.get("identity")
-        if before is None:
+        if before is None or self.is_broken:
             return
-        different = [name for name in sorted({*identity, *before}) if identity.get(name) != before.get(name)]
-        if different:
+        if different := _different(before, identity):
             name = different[0]
             raise GrpoLabError(
                 f"{self.folder} cannot be resumed: its {' and '.join(different)} changed since it was started "
@@ -384,7 +402,7 @@ class RunStore:
         shutil.rmtree(final, ignore_errors=True)
         try:
             model.save(final)
-        except (OSError, RuntimeError) as error:  # safetensors reports a full disk as the latter
+        except Exception as error:  # a full disk is an error of another type with every library that writes
             shutil.rmtree(final, ignore_errors=True)
             raise MachineError(f"cannot write the model to {final}: {error}; the run can be resumed") from error
         # first marked, then swapped: killed in between, the run is finished and `tidy` swaps
@@ -411,6 +429,9 @@ class OnlookerStore(RunStore):
 
     def tidy(self) -> None:
         """Left to the main rank, like all that follows."""
+
+    def discard_broken(self, identity: Mapping[str, Any]) -> None:  # noqa: D102
+        pass
 
     def update_manifest(self, **fields: Any) -> None:  # noqa: D102
         pass
@@ -454,6 +475,13 @@ def _sizes(folder: Path) -> dict[str, int]:
 def hash_weights(model: nn.Module) -> str:
     """A short digest of all weights; all ranks together, where weights are spread over them."""
     return hash_tensors(whole(parameter) for _, parameter in sorted(model.named_parameters()))
+
+
+def _different(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between two identities. Sources are compared as far as the run uses them: older ones list more."""
+    used = now.get(SOURCES, {})
+    before = {**before, SOURCES: {name: digest for name, digest in before.get(SOURCES, {}).items() if name in used}}
+    return [name for name in sorted({*now, *before}) if (now.get(name) or None) != (before.get(name) or None)]
 
 
 def _step_files(folder: Path) -> list[tuple[Path, int]]:

@@ -9,20 +9,23 @@ No phase knows a variant, a part, a task or a paradigm by name.
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 
-from core.errors import GrpoLabError, MachineError
+from core.batch import Batch
+from core.errors import GrpoLabError, TrainingError, cause_of, told
 from core.evaluation import evaluate
 from core.loading import DTYPES
 from core.loss import compute_advantages, kl_in_reward, next_kl_coef, value_targets
+from core.optimizer import Stepper
 from core.policy import Policy, load_policy
-from core.providers import fill, make_providers
+from core.providers import Fill, fill, make_providers
 from core.randomness import key
-from core.ranks import gather, is_main, join
+from core.ranks import gather, is_main, join, ranks
 from core.recipe import Recipe
 from core.records import rollout_record, step_record
 from core.rollout import Run, roll_out
@@ -50,6 +53,7 @@ def run(recipe: Recipe, seed: int, store: RunStore, *, facts: Mapping[str, Any],
         store = OnlookerStore(store.folder)
     with store.locked():
         store.tidy()
+        store.discard_broken(facts["identity"])
         store.meet()
         if store.is_finished:
             return
@@ -64,9 +68,7 @@ def run(recipe: Recipe, seed: int, store: RunStore, *, facts: Mapping[str, Any],
             raise
         except BaseException as error:
             with suppress(GrpoLabError):  # a full disk, say: the first error is the one to show
-                # what is not known to be the machine's doing counts against the method
-                failure = "infrastructure" if isinstance(error, OSError | MachineError) else "algorithmic"
-                store.update_manifest(status="failed", error=f"{type(error).__name__}: {error}", failure=failure)
+                store.update_manifest(status="failed", error=told(error), failure=cause_of(error))
             raise
 
 
@@ -118,102 +120,157 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch, accelerator
         for evaluation in evaluate(current, 0):
             store.write_evaluation(evaluation)
 
-    for step in range(first_step, recipe.steps + 1):
-        clock = Clock()
-        with clock("sample"):
-            sampled_before, passed_before = current.sampled_tokens, passed_tokens(policy, providers)
-            rollout = roll_out(current, step)
-        if recipe.token_budget is not None and current.sampled_tokens > recipe.token_budget:
-            # beyond the budget: thrown away untrained, so that no arm learns from more than was declared
-            current.sampled_tokens, step = sampled_before, step - 1
-            if step == 0:
-                raise GrpoLabError(
-                    f"train.token_budget = {recipe.token_budget} is less than the first step samples; raise it"
-                )
-            for evaluation in evaluate(current, step, last=True):
-                store.write_evaluation(evaluation)
-            break
-        variant = current.recipe.variant
-        batch, metrics, ungraded = rollout.batch, UpdateMetrics({}), 0
-        rate = recipe.optimizer.rate(step, recipe.steps)
-        hashes["prompts"] = hash_tensors([torch.tensor(list(hashes["prompts"].encode())), *rollout.sampled.prompts])
-        hashes["first_rollout"] = hashes["first_rollout"] or hash_tensors(
-            [rollout.first_round.require("response_tokens")]
-        )
-
-        advantages = None
-        if batch is not None:
-            with clock("fill"):
-                if needs_old_logps(variant, recipe.updates):
-                    logps = compute_logps(
-                        policy, batch, temperature=recipe.temperature, micro_tokens=recipe.micro_tokens
+    with blaming_divergence(current):
+        for step in range(first_step, recipe.steps + 1):
+            clock = Clock()
+            with clock("sample"):
+                sampled_before, passed_before = current.sampled_tokens, passed_tokens(policy, providers)
+                rollout = roll_out(current, step)
+            if recipe.token_budget is not None and current.sampled_tokens > recipe.token_budget:
+                # beyond the budget: thrown away untrained, so that no arm learns from more than was declared
+                current.sampled_tokens, step = sampled_before, step - 1
+                if step == 0:
+                    raise GrpoLabError(
+                        f"train.token_budget = {recipe.token_budget} is less than the first step samples; raise it"
                     )
-                    batch = batch.having(old_logps=logps)
-                groups = batch.groups
-                batch = fill(batch, providers)
-                ungraded = groups - batch.groups
-                batch = kl_in_reward(variant, batch)
-                current.kl_coef = next_kl_coef(variant, batch)
-            if batch.groups:
-                advantages, advantage_state = compute_advantages(variant, batch, advantage_state)
-                batch = value_targets(variant, batch)
-                with clock("update"):
-                    metrics = update(current, optimizer, batch, advantages, rate)
+                for evaluation in evaluate(current, step, last=True):
+                    store.write_evaluation(evaluation)
+                break
+            batch, metrics, ungraded = rollout.batch, UpdateMetrics({}), 0
+            rate = recipe.optimizer.rate(step, recipe.steps)
+            hashes["prompts"] = hash_tensors([torch.tensor(list(hashes["prompts"].encode())), *rollout.sampled.prompts])
+            hashes["first_rollout"] = hashes["first_rollout"] or hash_tensors(
+                [rollout.first_round.require("response_tokens")]
+            )
 
-        record = step_record(step, rollout, batch, metrics)
-        forward, backward = (
-            sum(gather([now - then])) for now, then in zip(passed_tokens(policy, providers), passed_before, strict=True)
-        )
-        record |= {
-            "forward_tokens": forward,
-            "backward_tokens": backward,
-            "sampled_tokens": current.sampled_tokens - sampled_before,
-            "total_sampled_tokens": current.sampled_tokens,
-            "learning_rate": rate,
-            "dropped_groups": rollout.dropped_groups + ungraded,
-            "old_logps_from": "forward pass" if batch is not None and batch.old_logps is not None else "update",
-            "prompts_hash": hashes["prompts"],
-        }
-        if batch is not None and advantages is not None and recipe.stored_groups:
-            store.write_rollout(step, rollout_record(current, batch, advantages))
-        current.seconds = gather([current.seconds + sum(clock.seconds.values())])[0]  # all ranks go by one clock
-        out_of_time = recipe.seconds_budget is not None and current.seconds >= recipe.seconds_budget
-        is_last = out_of_time or step == recipe.steps
-        with clock("evaluate"):
-            evaluations = evaluate(current, step, last=is_last)
-        for evaluation in evaluations:
-            store.write_evaluation(evaluation)
-        record["budget_share"] = current.share(step)  # for whoever follows the run by its lines
-        record["evaluation"] = {e["split"]: e["summary"]["accuracy"] for e in evaluations}
-        store.append_metrics(record | {"seconds": clock.seconds})
+            learned = None
+            if rollout.batch is not None:
+                learned = learn(current, optimizer, providers, rollout.batch, advantage_state, rate, clock)
+                batch, metrics, advantage_state = learned.batch, learned.metrics, learned.advantage_state
+                ungraded = rollout.batch.groups - batch.groups
 
-        interrupted = None
-        try:
-            if is_main():
-                watch(record)
-        except Interrupted as stop:
-            interrupted = stop
-        if any(gather([interrupted is not None])):
-            interrupted = interrupted or Interrupted()
-        if is_last:
-            break  # done: asked to stop or not
-        if interrupted or step % recipe.checkpoint_every == 0:
-            saved = {
-                "step": step, "advantage_state": advantage_state, "hashes": hashes, "run": current.state_dict(),
-                "seconds": seconds_before + time.perf_counter() - started,
-                "providers": {f: p.state_dict() for f, p in providers.items() if hasattr(p, "state_dict")},
-            }  # fmt: skip
-            if spread:
-                store.save_checkpoint(saved, spread.save)
-            else:
-                weights = {name: parameter.detach() for name, parameter in policy.trained()}
-                store.save_checkpoint(saved | {"weights": weights, "optimizer": optimizer.state_dict()})
-        if interrupted:
-            raise interrupted
+            record = step_record(step, rollout, batch, metrics)
+            forward, backward = (
+                sum(gather([now - then]))
+                for now, then in zip(passed_tokens(policy, providers), passed_before, strict=True)
+            )
+            record |= {
+                "forward_tokens": forward,
+                "backward_tokens": backward,
+                "sampled_tokens": current.sampled_tokens - sampled_before,
+                "total_sampled_tokens": current.sampled_tokens,
+                "learning_rate": rate,
+                "dropped_groups": rollout.dropped_groups + ungraded,
+                "old_logps_from": "forward pass" if batch is not None and batch.old_logps is not None else "update",
+                "prompts_hash": hashes["prompts"],
+            }
+            if learned is not None and learned.advantages is not None and recipe.stored_groups:
+                store.write_rollout(step, rollout_record(current, learned.batch, learned.advantages))
+            current.seconds = gather([current.seconds + sum(clock.seconds.values())])[0]  # all ranks go by one clock
+            out_of_time = recipe.seconds_budget is not None and current.seconds >= recipe.seconds_budget
+            is_last = out_of_time or step == recipe.steps
+            with clock("evaluate"):
+                evaluations = evaluate(current, step, last=is_last)
+            for evaluation in evaluations:
+                store.write_evaluation(evaluation)
+            record["budget_share"] = current.share(step)  # for whoever follows the run by its lines
+            record["evaluation"] = {e["split"]: e["summary"]["accuracy"] for e in evaluations}
+            store.append_metrics(record | {"seconds": clock.seconds})
+
+            interrupted = None
+            try:
+                if is_main():
+                    watch(record)
+            except Interrupted as stop:
+                interrupted = stop
+            if any(gather([interrupted is not None])):
+                interrupted = interrupted or Interrupted()
+            if is_last:
+                break  # done: asked to stop or not
+            if interrupted or step % recipe.checkpoint_every == 0:
+                saved = {
+                    "step": step, "advantage_state": advantage_state, "hashes": hashes, "run": current.state_dict(),
+                    "seconds": seconds_before + time.perf_counter() - started,
+                    "providers": {f: p.state_dict() for f, p in providers.items() if hasattr(p, "state_dict")},
+                }  # fmt: skip
+                if spread:
+                    store.save_checkpoint(saved, spread.save)
+                else:
+                    weights = {name: parameter.detach() for name, parameter in policy.trained()}
+                    store.save_checkpoint(saved | {"weights": weights, "optimizer": optimizer.state_dict()})
+            if interrupted:
+                raise interrupted
 
     seconds = seconds_before + time.perf_counter() - started
     final_weights = hash_weights(policy.model)
     store.finish(policy, steps=step, seconds=seconds, hashes={**hashes, "final_weights": final_weights})
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """What came of the batch of one rollout."""
+
+    batch: Batch
+    """With every field filled; groups that a provider could not grade are gone."""
+    advantages: Tensor | None
+    """[P, G, T]; None where no group was left."""
+    metrics: UpdateMetrics
+    advantage_state: Any
+
+
+def learn(
+    run: Run,
+    optimizer: Stepper,
+    providers: Mapping[str, Fill],
+    batch: Batch,
+    advantage_state: Any,
+    rate: float,
+    clock: "Clock",
+) -> Learned:
+    """From the groups of a rollout to new weights: log-probabilities, KL in the reward, advantages, update."""
+    recipe, variant = run.recipe, run.recipe.variant
+    with clock("fill"):
+        if needs_old_logps(variant, recipe.updates):
+            logps = compute_logps(run.policy, batch, temperature=recipe.temperature, micro_tokens=recipe.micro_tokens)
+            batch = batch.having(old_logps=logps)
+        batch = fill(batch, providers)
+        batch = kl_in_reward(variant, batch)
+        run.kl_coef = next_kl_coef(variant, batch)
+    if not batch.groups:
+        return Learned(batch, None, UpdateMetrics({}), advantage_state)
+    advantages, advantage_state = compute_advantages(variant, batch, advantage_state)
+    batch = value_targets(variant, batch)
+    with clock("update"):
+        metrics = update(run, optimizer, batch, advantages, rate)
+    return Learned(batch, advantages, metrics, advantage_state)
+
+
+@contextmanager
+def blaming_divergence(run: Run) -> Iterator[None]:
+    """What fails once the policy is no longer finite fails for that: `TrainingError`, whatever it stumbled over."""
+    try:
+        yield
+    except Exception as error:
+        if cause_of(error) == "code" and has_diverged(run):
+            raise TrainingError(
+                f"training diverged: the policy is no longer finite. What failed then: {told(error)}"
+            ) from error
+        raise
+
+
+@torch.no_grad()
+def has_diverged(run: Run) -> bool:
+    """Whether a weight of the policy, or a probability that it gives, is not finite."""
+    weights = (getattr(p, "to_local", lambda p=p: p)() for p in run.policy.model.parameters())
+    if not all(bool(torch.isfinite(weight).all()) for weight in weights):
+        return True
+    if ranks() > 1:  # a pass would need all of them
+        return False
+    with suppress(Exception):  # what failed may fail again
+        prompt = run.policy.tokens(run.recipe.task.problem("train", key(run.seed, "prompts"), 0))
+        logps, _ = run.policy.logps([prompt], [prompt], [0], width=len(prompt))
+        return not bool(torch.isfinite(logps).all())
+    return False
 
 
 def passed_tokens(policy: Policy, providers: Mapping[str, Any]) -> tuple[int, int]:

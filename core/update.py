@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from core.batch import Batch
-from core.errors import GrpoLabError
+from core.errors import TrainingError
 from core.loss import RowTensors, counted_rows, prepare, step_weights, token_loss
 from core.optimizer import Stepper
 from core.policy import Policy
@@ -144,7 +144,7 @@ def optimizer_step(
     run.failed_updates = 0 if math.isfinite(norm) else run.failed_updates + 1
     if run.failed_updates >= MOST_FAILED_UPDATES:
         variant = run.recipe.variant
-        raise GrpoLabError(
+        raise TrainingError(
             f"{run.failed_updates} updates in a row had a gradient that is not finite (loss {loss}), at step "
             f"{batch.step} of variant '{variant.name}' with objective {variant.objective!r} and aggregator "
             f"{variant.aggregator!r}; the run stops"

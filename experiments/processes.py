@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -24,10 +23,14 @@ import psutil
 from accelerate.commands.config.config_args import load_config_from_file
 
 from core import GrpoLabError
-from core.errors import MachineError, near
+from core.errors import Cause, MachineError, TrainingError, cause_of, cause_of_exit, near, told
 from core.train import Interrupted, Watch
 
 SHIPPED: Final = Path(__file__).parent / "configs" / "accelerate"
+ERRORS: Final[Mapping[Cause, type[GrpoLabError]]] = {
+    "algorithmic": TrainingError, "infrastructure": MachineError, "code": GrpoLabError,
+}  # fmt: skip
+"""What a run fails with here, for whatever cause one of its processes did."""
 PATIENCE: Final = 1.0
 """Seconds between looks at whether the processes are alive."""
 
@@ -177,9 +180,10 @@ def _raise_first(scratch: Path, folder: str, code: int, output: str) -> None:
     causes = [json.loads(file.read_text()) for file in scratch.glob("rank-*.json")]
     # one that is killed leaves no cause, and the others the broken connection that they saw; 15 is torchrun's own
     killed = re.search(r"rank +: (\d+) .*\n *exitcode +: -(?!15 )(\d+) ", output)
+    failure: Cause
     if killed:
         message = f"process {killed[1]} was ended by signal {killed[2]} (9 is often a lack of memory)"
-        failure = "infrastructure"
+        failure = cause_of_exit(-int(killed[2]))
     elif causes:
         first = min(causes, key=lambda cause: float(cause["when"]))
         message, failure = f"process {first['rank']}: {first['message']}", first["failure"]
@@ -190,7 +194,7 @@ def _raise_first(scratch: Path, folder: str, code: int, output: str) -> None:
     store = RunStore(Path(folder))
     if store.manifest.get("status") in ("running", "failed"):  # else it was refused, and stays what it was
         store.update_manifest(status="failed", error=message, failure=failure)
-    raise (MachineError if failure == "infrastructure" else GrpoLabError)(message)
+    raise ERRORS[failure](message)
 
 
 # in each of the processes
@@ -247,11 +251,7 @@ def main(file: Path) -> None:
 def _leave_cause(folder: Path, rank: int, error: BaseException) -> None:
     from core.store import write_json
 
-    readable = isinstance(error, GrpoLabError)
-    cause = {
-        "rank": rank, "when": time.time(), "message": str(error) if readable else traceback.format_exc(),
-        "failure": "infrastructure" if isinstance(error, OSError | MachineError) else "algorithmic",
-    }  # fmt: skip
+    cause = {"rank": rank, "when": time.time(), "message": told(error), "failure": cause_of(error)}
     with suppress(GrpoLabError):
         write_json(folder / f"rank-{rank}.json", cause)  # whole: torchrun may end this process meanwhile
 

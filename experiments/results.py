@@ -63,6 +63,7 @@ class Counts:
     running: int
     interrupted: int
     missing: int  # planned, and nothing on disk
+    broken: int = 0  # for want of code, settings, data or a model that work
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,14 @@ class Study:
             )
         return tuple(found)
 
+    @cached_property
+    def broken(self) -> dict[str, str]:
+        """The arms with a broken run, and what it said: no score or verdict rests on what did not work."""
+        runs = [run for run in self.runs if run.status == "broken"]
+        return {
+            run.arm: f"seed {run.seed}, {run.manifest.get('error') or 'no reason recorded'}" for run in reversed(runs)
+        }
+
     def scores(self) -> dict[str, dict[int, float]]:
         """`{arm: {seed: score}}` as declared: metric, scalar, budget and failure policy; arms and seeds in order."""
         plan = self.plan
@@ -196,12 +205,14 @@ class Study:
         return {arm: table.get(arm, {}) for arm in self.arms}
 
     def judge(self) -> Judgement | None:
-        """Judge the runs as declared; None when there is nothing to compare.
+        """Judge the runs as declared; None when there is nothing to compare, and while an arm is broken.
 
         Runs that are not finished yet are left out with their seeds, and failed ones are handled as declared: the notes
         of the analysis say both. Raises StudyError for runs that are no pair: other prompts, initial weights or first
         rollouts than the baseline's at the same seed, though the arm does not vary what they come from.
         """
+        if self.broken:
+            return None
         try:
             judgement = judge(self.plan, self.trajectories)
         except ValueError as error:

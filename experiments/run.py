@@ -16,7 +16,7 @@ from core.loading import locate
 from experiments.ablate.plan import show_plan
 from experiments.declaration import Arm, check_seeds
 from experiments.launchers import local
-from experiments.launchers.job import Job
+from experiments.launchers.job import BrokenArmError, Job
 from experiments.launchers.options import chosen_launcher, needs_of
 from experiments.processes import read_processes
 from experiments.progress import Progress
@@ -61,7 +61,10 @@ def run_train(options: argparse.Namespace, *, supervised: bool = False) -> int:
         set_damaged_aside([job], {job.arm.label: recipe}, console)
     job.store.refuse_other(facts(text, arm, options.seed, processes)["identity"])  # a finished one too
     with Progress(1, int(job.store.is_finished), console) as progress:
-        failures = {} if job.store.is_finished else local.launch([job], 1, progress)
+        try:
+            failures = {} if job.store.is_finished else local.launch([job], 1, progress)
+        except BrokenArmError as error:
+            raise GrpoLabError(error.message) from error
     for message in failures.values():
         raise GrpoLabError(message)
     console.print(f"{folder}: finished; the trained model is in {folder / 'checkpoint'}", soft_wrap=True)
@@ -182,7 +185,9 @@ def conclude(folder: Path, console: Console, *, as_json: bool = False) -> int:
     study = load_study(folder)
     judgement = study.judge()
     if as_json:
-        print(json.dumps(judgement.to_json() if judgement else {}, indent=1))
+        print(
+            json.dumps(judgement.to_json() if judgement else {"broken": study.broken} if study.broken else {}, indent=1)
+        )
     if judgement is None:
         console.print(no_verdict(study), highlight=False, markup=False)
     elif not as_json:
@@ -199,7 +204,7 @@ def conclude(folder: Path, console: Console, *, as_json: bool = False) -> int:
     write_tables(study, judgement, folder / "tables")
     path = write_report(study, judgement, folder / "report.html")
     console.print(f"report: {path}", soft_wrap=True, highlight=False)
-    return 0
+    return 1 if study.broken else 0
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

@@ -21,7 +21,8 @@ from core.store import REMEDY, find_damage, is_altered
 from experiments.statistics.runs import Status
 from experiments.statistics.scalars import last_evaluations
 
-STATUSES: Final = ("finished", "running", "interrupted", "failed")
+STATUSES: Final = ("finished", "running", "interrupted", "failed", "broken")
+"""A manifest's `failed` is read as `broken` where the run failed for its code, settings, data or model."""
 AXES: Final = ("steps", "sampled_tokens", "seconds")
 """What a budget may be counted in. Seconds are those of training: evaluations are not part of the method."""
 SEED_FOLDER: Final = re.compile(r"seed=(\d+)")
@@ -64,7 +65,10 @@ class Run:
 
     @property
     def outcome(self) -> Status:
-        """What became of it, as the statistics take it: a run that the machine lost is not the method's failure."""
+        """What became of it, as the statistics take it: only what training itself did is the method's failure.
+
+        A broken run is still to come: mended, it is made again.
+        """
         if self.status == "finished":
             return "finished"
         if self.status == "failed":
@@ -158,6 +162,7 @@ def _read_run(folder: Path, arm: str, seed: int) -> Run | None:
     evals = _read_evaluations(folder / "eval", REMEDY)
     if status == "finished" and not evals:
         raise StudyError(f"{folder}: the run is finished but has no evaluation in eval/; {REMEDY}")
+    status = "broken" if status == "failed" and manifest.get("failure") == "code" else status
     return Run(arm, seed, status, folder, manifest, metrics, evals)
 
 

@@ -19,9 +19,9 @@ from core.errors import near
 from core.evaluation import suites_at
 from core.loading import locate
 from core.recipe import Recipe
-from core.registry import REGISTRIES
+from core.registry import REGISTRIES, Part
 from core.scoring import start
-from core.store import read_json, seal, write_json
+from core.store import SOURCES, read_json, seal, write_json
 from experiments.ablate.settings import Ablation, declared_ablation
 from experiments.declaration import Arm, StudySettings
 from experiments.processes import ONE, Processes
@@ -314,15 +314,14 @@ def operative(config: str, arm: Arm) -> str:
 
 def facts(config: str, arm: Arm, seed: int, processes: Processes = ONE) -> dict[str, Any]:
     """What a run's manifest says of where it came from; `identity` is what a resumed run must share."""
-    parts = [part for registry_ in REGISTRIES.values() for part in registry_.values()]
-    sources = {p.function.__module__: p.source for p in parts if p.function.__module__.split(".")[0] not in OURS}
+    text = operative(config, arm)
     versions = {name: version(name) for name in LIBRARIES}
     return {
         "arm": arm.label,
         "identity": {
-            "config": operative(config, arm),
+            "config": text,
             "seed": seed,
-            "source of your parts": sources,
+            SOURCES: _sources(config, arm, text),
             "library versions": versions,
             **({"processes": str(processes)} if processes.number > 1 else {}),
         },
@@ -331,6 +330,30 @@ def facts(config: str, arm: Arm, seed: int, processes: Processes = ONE) -> dict[
         "hardware": _hardware(),
         "command": " ".join(sys.argv),
     }
+
+
+def _sources(config: str, arm: Arm, text: str) -> dict[str, str]:
+    """Digests of the user's files that the arm takes parts from, by module: what it does not use may change.
+
+    With a file go those that it imports, as far as there are parts in them.
+    """
+    own = [part for parts in REGISTRIES.values() for part in parts.values() if part.module.split(".")[0] not in OURS]
+    if not own:
+        return {}
+    with registry.config(text=config, bindings=arm.bindings):
+        recipe: Recipe = build("train")
+    used = {part.name for part in recipe.parts} | {recipe.variant.name} | set(re.findall(r"\w+", text))
+    sources, found = {part.module: part.source for part in own}, list[str]()
+    reached = [part.module for part in own if part.name in used]
+    while reached:
+        found.append(name := reached.pop())
+        values = list(vars(sys.modules[name]).values()) if name in sys.modules else []
+        named = {
+            x.module if isinstance(x, Part) else getattr(x, "__module__", None) or getattr(x, "__name__", "")
+            for x in values
+        }
+        reached += [other for other in sources.keys() & named if other not in (*found, *reached)]
+    return {name: sources[name] for name in sorted(found)}
 
 
 def _hardware() -> str:

@@ -33,7 +33,10 @@ Render: TypeAlias = Callable[[Study, Judgement | None], str]
 HOST = "127.0.0.1"
 PAUSE = 1.0  # seconds between two looks at the files
 WATCHED = ("study.json", "*/seed=*/manifest.json", "*/seed=*/metrics.jsonl", "*/seed=*/eval/**/step=*.json")
-MARKS = {"finished": ("✓", "green"), "running": ("▶", "cyan"), "interrupted": ("‖", "yellow"), "failed": ("✗", "red")}
+MARKS = {
+    "finished": ("✓", "green"), "running": ("▶", "cyan"), "interrupted": ("‖", "yellow"), "failed": ("✗", "red"),
+    "broken": ("!", "red"),
+}  # fmt: skip
 CELL = 17  # columns that a run takes in the terminal, and the name of an arm at most
 
 # a reload keeps the reader's place, which a refresh by the browser's clock does not

@@ -2,15 +2,15 @@
 
 import os
 import platform
+import signal
 import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from core import GrpoLabError
-from core.errors import MachineError
+from core.errors import MachineError, cause_of, cause_of_exit, told
 from core.registry import config
 from core.store import RunStore
 from core.train import Interrupted, Watch, run
@@ -22,6 +22,17 @@ from experiments.trackers import Trackers
 
 Failures: TypeAlias = dict[tuple[str, int], str]
 """(arm, seed) to message."""
+
+
+class BrokenArmError(GrpoLabError):
+    """A run failed for its code, settings, data or model: nothing that says anything about its method."""
+
+    def __init__(self, job: "Job", message: str) -> None:
+        super().__init__(
+            f"arm '{job.arm.label}' is broken (seed {job.seed}): {message}\nNo score and no verdict come of it, and no "
+            "further run was begun. Mend it and give the same command again: it goes on from here"
+        )
+        self.message = message
 
 
 @dataclass(frozen=True)
@@ -60,7 +71,8 @@ class Launch(Protocol):
     """Run the jobs in order, at most `workers` at a time; returns the failures.
 
     `more` is asked for further jobs when all have ended, until it has none: a race decides by what has been run.
-    Raises `KeyboardInterrupt` after a clean stop when Ctrl-C was pressed; pressed twice, runs are killed.
+    Raises `BrokenArmError` after a clean stop when a run turns out to be broken, and `KeyboardInterrupt` when Ctrl-C
+    was pressed; pressed twice, or pressed while they stop, runs are killed.
     """
 
     def __call__(
@@ -103,15 +115,13 @@ def run_job(
 def carry_out(
     job: Job, watch: Watch, identity: Mapping[str, Any] | None = None, say: Callable[[str], None] = print
 ) -> tuple[str, str | None]:
-    """Run the job; returns `finished`, `interrupted` or `failed`, and the message of a failure."""
+    """Run the job; returns `finished`, `interrupted`, `failed` or `broken`, and the message of a failure."""
     try:
         run_job(job, watch, identity, say)
     except Interrupted:
         return "interrupted", None
-    except GrpoLabError as error:
-        return "failed", str(error)
-    except Exception:  # a bug, or the machine's: shown whole, and the other runs go on
-        return "failed", traceback.format_exc()
+    except Exception as error:
+        return "broken" if cause_of(error) == "code" else "failed", told(error)
     return "finished", None
 
 
@@ -121,15 +131,19 @@ def hand_out(
     more: Callable[[], Sequence[Job]],
     *,
     begin: Callable[[Job], None],
-    listen: Callable[[], None],
+    listen: Callable[[], BrokenArmError | None],
     under_way: Callable[[], int],
 ) -> None:
-    """Begin the jobs in order, at most `workers` at a time, and listen until they and all further ones have ended."""
+    """Begin the jobs in order, at most `workers` at a time, and listen until they and all further ones have ended.
+
+    Raises what `listen` says is broken.
+    """
     waiting = list(jobs)
     while waiting or under_way():
         while waiting and under_way() < workers:
             begin(waiting.pop(0))
-        listen()
+        if broken := listen():
+            raise broken
         if not waiting and not under_way():
             waiting = list(more())
 
@@ -146,12 +160,19 @@ def settle(folder: str) -> None:
         sys.path.append(folder)
 
 
-def lost(job: Job, message: str) -> tuple[str, str | None]:
-    """How a run ended whose process was lost for the machine's reasons, which its manifest is told."""
+def lost(job: Job, message: str, exit_code: int = -signal.SIGKILL) -> tuple[str, str | None]:
+    """How a run ended whose process was lost, which its manifest is told: for the machine's reasons, or by itself."""
     if job.store.is_finished:  # it died after its last word
         return "finished", None
-    job.store.update_manifest(status="failed", error=message, failure="infrastructure")
-    return "failed", f"{message}; give the same command again"
+    cause = cause_of_exit(exit_code)
+    job.store.update_manifest(status="failed", error=message, failure=cause)
+    return ("broken", message) if cause == "code" else ("failed", f"{message}; give the same command again")
+
+
+def stopping(reason: BaseException) -> str:
+    """What to say while the runs under way are being stopped."""
+    why = "an arm is broken: " if isinstance(reason, BrokenArmError) else ""
+    return f"{why}stopping at the end of the present steps (Ctrl-C{'' if why else ' again'}: at once) ..."
 
 
 def watch_of(tell: Callable[[Mapping[str, Any]], bool]) -> Watch:

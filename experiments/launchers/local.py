@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from core.train import Interrupted
-from experiments.launchers.job import Failures, Job, carry_out, settle
+from experiments.launchers.job import BrokenArmError, Failures, Job, carry_out, lost, settle, stopping
 from experiments.processes import kill
 from experiments.progress import Progress
 
@@ -99,8 +99,8 @@ def launch(
                 _listen(worker, failures, progress)
             if not waiting and not any(worker.job for worker in pool):
                 waiting = list(more())
-    except KeyboardInterrupt:
-        progress.say("stopping at the end of the present steps (Ctrl-C again: at once) ...")
+    except (KeyboardInterrupt, BrokenArmError) as stop:
+        progress.say(stopping(stop))
         for worker in pool:
             if worker.job:
                 with suppress(OSError):
@@ -132,23 +132,15 @@ def _hand_out(waiting: list[Job], pool: list[_Worker], workers: int, memory: int
 
 
 def _listen(worker: _Worker, failures: Failures, progress: Progress) -> None:
-    """Take one message of a worker: a step, a word to the user, or the end of its run."""
+    """Take one message of a worker: a step, a word to the user, or the end of its run; raises where that is broken."""
     job = worker.job
     assert job is not None
-    remedy = ""
     try:
         kind, content = worker.pipe.recv()
     except (EOFError, OSError):
         worker.process.join()
         code = worker.process.exitcode
-        kind, content = "failed", f"its process died (exit code {code}; -9 is often a lack of memory)"
-        # a terminated process is the machine's doing; a killed one may have grown too large, so the method's
-        failure = "infrastructure" if code == -signal.SIGTERM else "algorithmic"
-        remedy = f"; if something else killed it, remove {job.store.folder} and give the command again"
-        if job.store.is_finished:  # it died after its last word
-            kind, content = "finished", None
-        else:
-            job.store.update_manifest(status="failed", error=content, failure=failure)
+        kind, content = lost(job, f"its process died (exit code {code}; -9 is often a lack of memory)", code)
     if kind == "step":
         progress.step(job.arm.label, job.seed, content)
         return
@@ -156,6 +148,8 @@ def _listen(worker: _Worker, failures: Failures, progress: Progress) -> None:
         progress.say(f"{job.arm.label} seed {job.seed}: {content}")
         return
     progress.end(job.arm.label, job.seed, kind)
-    if kind == "failed":
-        failures[job.arm.label, job.seed] = content + remedy
     worker.job = None
+    if kind == "failed":
+        failures[job.arm.label, job.seed] = content
+    if kind == "broken":
+        raise BrokenArmError(job, content)

@@ -33,7 +33,18 @@ from core import GrpoLabError
 from core.errors import MachineError
 from core.store import lock
 from core.train import Interrupted
-from experiments.launchers.job import Failures, Job, Needs, carry_out, hand_out, lost, settle, watch_of
+from experiments.launchers.job import (
+    BrokenArmError,
+    Failures,
+    Job,
+    Needs,
+    carry_out,
+    hand_out,
+    lost,
+    settle,
+    stopping,
+    watch_of,
+)
 from experiments.launchers.post import Post
 from experiments.progress import Progress
 from experiments.study import OURS, facts
@@ -134,8 +145,8 @@ class _Driver:
                 listen=self._listen,
                 under_way=lambda: len(self._under_way),
             )
-        except KeyboardInterrupt:
-            self._progress.say("stopping at the end of the present steps (Ctrl-C again: at once) ...")
+        except (KeyboardInterrupt, BrokenArmError) as stop:
+            self._progress.say(stopping(stop))
             try:
                 begun = ray.get(self._post.stop.remote())
                 for task, job in self._under_way.items():
@@ -162,8 +173,8 @@ class _Driver:
         )  # fmt: skip
         self._under_way[task.remote(self._post, job, identity, self._sent, so_far)] = job
 
-    def _listen(self) -> None:
-        """Take what has been told, and the runs that have ended."""
+    def _listen(self) -> BrokenArmError | None:
+        """Take what has been told, and the runs that have ended; returns the first that turned out to be broken."""
         import ray
 
         ended, _ = ray.wait(list(self._under_way), timeout=0.5)
@@ -174,12 +185,16 @@ class _Driver:
                 self._progress.say(f"{arm} seed {seed}: {content}")
             elif content[0] > 1:
                 self._progress.say(f"{arm} seed {seed}: lost with its process or node, begun again on {content[1]}")
+        broken: BrokenArmError | None = None
         for task in ended:
             job = self._under_way.pop(task)
             outcome, message = self._end(task, job)
             self._progress.end(*job.key, outcome)
             if outcome == "failed":
                 self._failures[job.key] = str(message)
+            if outcome == "broken":
+                broken = broken or BrokenArmError(job, str(message))
+        return broken
 
     def _end(self, task: Any, job: Job) -> tuple[str, str | None]:
         """How a task has ended, its files brought back."""

@@ -23,7 +23,17 @@ from typing import Any, Final
 
 from core import GrpoLabError
 from core.store import METRICS
-from experiments.launchers.job import Failures, Job, carry_out, hand_out, lost, settle, watch_of
+from experiments.launchers.job import (
+    BrokenArmError,
+    Failures,
+    Job,
+    carry_out,
+    hand_out,
+    lost,
+    settle,
+    stopping,
+    watch_of,
+)
 from experiments.progress import Progress
 from experiments.study import facts
 
@@ -129,8 +139,8 @@ class _Driver:
             hand_out(
                 jobs, self._workers, more, begin=self._submit, listen=self._look, under_way=lambda: len(self._under_way)
             )
-        except KeyboardInterrupt:
-            self._progress.say("stopping at the end of the present steps (Ctrl-C again: at once) ...")
+        except (KeyboardInterrupt, BrokenArmError) as stop:
+            self._progress.say(stopping(stop))
             try:
                 (self._notes / "stop").touch()
                 for submitted, task in self._under_way:
@@ -160,9 +170,10 @@ class _Driver:
         self._shown[job.folder] = len(_records(job))
         self._under_way.append((self._executor.submit(task), task))
 
-    def _look(self) -> None:
-        """Show the steps that were made, and take the runs that have ended."""
+    def _look(self) -> BrokenArmError | None:
+        """Show the steps that were made, and take the runs that have ended; returns the first that is broken."""
         time.sleep(PAUSE)
+        broken: BrokenArmError | None = None
         ended = [pair for pair in self._under_way if pair[0].done()]
         for submitted, task in list(self._under_way):
             job = task.job
@@ -179,6 +190,9 @@ class _Driver:
                 self._progress.end(*job.key, outcome)
                 if outcome == "failed":
                     self._failures[job.key] = str(message)
+                if outcome == "broken":
+                    broken = broken or BrokenArmError(job, str(message))
+        return broken
 
 
 def _end(submitted: Any, job: Job) -> tuple[str, str | None]:

@@ -277,6 +277,10 @@ def against_baseline(judgement: Judgement | None) -> dict[str, Comparison]:
 
 def no_verdict(study: Study) -> str:
     """Why nothing is compared: what every arm has finished, what is still needed, and the command that goes on."""
+    if study.broken:
+        told = "; ".join(f"arm {arm} is broken ({why})" for arm, why in study.broken.items())
+        goes_on = f" Mend it, then go on: {study.record['command']}" if study.record.get("command") else ""
+        return f"No verdict: {told}. What did not work says nothing about a method.{goes_on}"
     if len(study.arms) == 1:
         return "The study has one arm, so nothing is compared."
     plan, command = study.plan, study.record.get("command")

@@ -129,7 +129,7 @@ def _missing(study: Study, judgement: Judgement | None) -> str:
     notes = judgement.analysis.notes if judgement is not None else ()
     alerts = [f"<p>{escape(note)}</p>" for note in notes if note.startswith("Interim")]
     if short:
-        states = ("failed", "interrupted", "running", "missing")
+        states = ("failed", "broken", "interrupted", "running", "missing")
         words = {"missing": "not started"}
         told = (
             f"{escape(arm)} {each.finished} of {each.planned} ("

@@ -161,8 +161,9 @@ def test_the_first_cause_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         run_in_processes(text, ARM, 0, str(tmp_path / "run"), Processes(2), lambda _: None)
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["status"] == "failed"
-    assert "out of order" in manifest["error"]
-    assert manifest["failure"] == "algorithmic"
+    assert "ZeroDivisionError: out of order" in manifest["error"]
+    assert "breaks.py:11, in breaks_on_the_second" in manifest["error"]
+    assert manifest["failure"] == "code"
 
 
 def test_a_mistake_in_the_recipe_is_one_message(tmp_path: Path) -> None:

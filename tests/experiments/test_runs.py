@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 from transformers import AutoTokenizer
 
-from core import GrpoLabError, reward
-from core.errors import MachineError
+from core import GrpoLabError, objective, reward
+from core.errors import MachineError, TrainingError
 from core.loading import EMBEDDED
 from core.problems import Problem
 from core.registry import REGISTRIES, config, config_text
@@ -157,16 +158,26 @@ def test_seconds_spent_before_a_stop_count_after_it(tmp_path: Path, monkeypatch:
     assert [line["budget_share"] for line in lines(tmp_path)] == [0.75, 1.0]
 
 
-def test_a_failed_run_says_whether_the_machine_or_the_method_failed(
-    tmp_path: Path, graders: None, monkeypatch: pytest.MonkeyPatch
+def test_a_failed_run_says_whether_the_code_the_machine_or_the_training_failed(
+    tmp_path: Path, fresh_registry: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    @objective
+    def never_finite_loss(logps: Tensor, advantages: Tensor) -> Tensor:
+        """NaN."""
+        return logps * float("nan")
+
     @reward
     def never_finite(problem: Problem, response: str) -> float:
         """NaN."""
         return float("nan")
 
     with pytest.raises(GrpoLabError):
-        run(tmp_path / "method", "train.rewards = [@never_finite]")
+        run(tmp_path / "code", "train.rewards = [@never_finite]")
+    assert manifest(tmp_path / "code")["failure"] == "code"
+
+    monkeypatch.setattr("core.update.MOST_FAILED_UPDATES", 2)
+    with pytest.raises(TrainingError, match=r"2 updates in a row had a gradient that is not finite \(loss nan\)"):
+        run(tmp_path / "method", "grpo.objective = @never_finite_loss")
     assert manifest(tmp_path / "method")["failure"] == "algorithmic"
 
     def full(*_: Any) -> None:

@@ -29,7 +29,8 @@ compare.arms = {{'mean': 'grpo.advantage = @slow_mean', 'median': 'grpo.advantag
 ESTIMATORS: Final = '''
 import time
 
-from core import GrpoLabError, advantage
+from core import advantage
+from core.errors import TrainingError
 
 
 @advantage
@@ -47,10 +48,32 @@ def slow_median(batch):
 
 
 @advantage
-def failing(batch):
-    """No advantage."""
-    raise GrpoLabError("failed on purpose")
+def diverging(batch):
+    """Ends as training ends that went wrong, in the second step."""
+    if batch.step > 1:
+        raise TrainingError("failed on purpose")
+    return batch.rewards - batch.rewards.mean(dim=1, keepdim=True)
+
+
+@advantage
+def broken(batch):
+    """Has no third step."""
+    return batch.rewards * {1: 0.0, 2: 0.0}[batch.step]
 '''
+
+
+BROKEN: Final = "compare.arms = {'mean': 'grpo.advantage = @slow_mean', 'bad': 'grpo.advantage = @broken'}"
+
+
+def assert_stopped_for_a_broken_arm(study: Path, shown: Any) -> None:
+    """The place is told, the other arm can go on, nothing is judged."""
+    assert "arm 'bad' is broken (seed 0): KeyError: 3 (" in shown.err
+    assert "slow_estimators.py:33, in broken: return batch.rewards * {1: 0.0, 2: 0.0}[batch.step])" in shown.err
+    found = {file.parts[-3]: json.loads(file.read_text()) for file in study.glob("*/seed=0/manifest.json")}
+    assert (found["bad"]["status"], found["bad"]["failure"]) == ("failed", "code")
+    if "mean" in found:  # it had begun
+        assert found["mean"]["status"] in ("interrupted", "finished")
+    assert not (study / "report.html").exists()
 
 
 @pytest.fixture(scope="module")

@@ -27,3 +27,9 @@ def test_what_the_machine_lost_is_not_held_against_the_method(tmp_path: Path) ->
     assert job.store.manifest["failure"] == "infrastructure"
     job.store.update_manifest(status="finished")
     assert lost(job, "its node was lost") == ("finished", None)
+
+
+def test_a_process_that_left_by_itself_is_a_broken_run(tmp_path: Path) -> None:
+    job = Job(Arm("a", ()), 0, "", str(tmp_path / "run"))
+    assert lost(job, "its process died (exit code 3)", 3) == ("broken", "its process died (exit code 3)")
+    assert job.store.manifest["failure"] == "code"

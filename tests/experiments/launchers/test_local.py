@@ -12,7 +12,7 @@ from rich.console import Console
 
 from experiments.declaration import Arm
 from experiments.launchers import local
-from experiments.launchers.job import Job, Needs
+from experiments.launchers.job import BrokenArmError, Job, Needs
 from experiments.progress import Progress
 
 
@@ -38,6 +38,26 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     monkeypatch.setattr(local, "_Worker", Worker)
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=10 * 2**30))
     return seen
+
+
+@pytest.fixture
+def outcomes(monkeypatch: pytest.MonkeyPatch) -> dict[int, tuple[str, str | None]]:
+    """How the run of each seed ends, as soon as it has begun."""
+    ends: dict[int, tuple[str, str | None]] = {}
+
+    class Worker:
+        def __init__(self, context: Any) -> None:
+            self.pipe, self.theirs = multiprocessing.Pipe()
+            self.process = SimpleNamespace(is_alive=lambda: True, join=lambda: None, kill=lambda: None)
+            self.job: Job | None = None
+
+        def give(self, job: Job | None) -> None:
+            self.job = job
+            if job and job.seed in ends:
+                self.theirs.send(ends[job.seed])
+
+    monkeypatch.setattr(local, "_Worker", Worker)
+    return ends
 
 
 @pytest.fixture
@@ -76,3 +96,20 @@ def test_memory_is_not_mentioned_where_workers_are_the_limit(
 ) -> None:
     assert "memory" not in launched(2, 1, 1, 1)
     assert max(map(len, at_once)) == 2
+
+
+def test_runs_go_on_beside_one_that_failed_and_stop_at_the_first_that_is_broken(
+    outcomes: dict[int, tuple[str, str | None]], tmp_path: Path
+) -> None:
+    outcomes |= {0: ("failed", "it diverged"), 1: ("finished", None), 2: ("broken", "KeyError: 3")}
+    jobs = [Job(Arm("a", ()), seed, "", str(tmp_path)) for seed in range(4)]
+    said = io.StringIO()
+    with (
+        Progress(4, 0, Console(file=said, width=200)) as progress,
+        pytest.raises(BrokenArmError, match=r"^arm 'a' is broken \(seed 2\): KeyError: 3\nNo score and no verdict"),
+    ):
+        local.launch(jobs, 1, progress)
+    lines = said.getvalue().splitlines()
+    assert lines[0] == "a seed 0: failed"
+    assert "an arm is broken: stopping at the end of the present steps (Ctrl-C: at once)" in lines[-1]
+    assert "seed 3" not in said.getvalue()

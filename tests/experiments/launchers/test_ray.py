@@ -12,7 +12,13 @@ import pytest
 
 from experiments.cli import main
 from experiments.launchers.ray import _own_modules, _pack, _unpack
-from tests.experiments.launchers.conftest import obstruct_tensorboard, tables, when
+from tests.experiments.launchers.conftest import (
+    BROKEN,
+    assert_stopped_for_a_broken_arm,
+    obstruct_tensorboard,
+    tables,
+    when,
+)
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*:ResourceWarning"),
@@ -97,7 +103,7 @@ def test_ctrl_c_ends_the_present_steps_and_any_launcher_goes_on(
 def test_a_failed_arm_has_its_message_and_the_other_goes_on(
     compare: Callable[..., int], home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arms = "compare.arms = {'mean': 'grpo.advantage = @slow_mean', 'bad': 'grpo.advantage = @failing'}"
+    arms = "compare.arms = {'mean': 'grpo.advantage = @slow_mean', 'bad': 'grpo.advantage = @diverging'}"
     assert compare("failed", "--bring-back", "-b", arms, "--seeds", "1") == 1
     assert "bad seed 0 failed: failed on purpose" in capsys.readouterr().out
     manifests = {
@@ -107,6 +113,13 @@ def test_a_failed_arm_has_its_message_and_the_other_goes_on(
     assert {label: (m["status"], m["failure"]) for label, m in manifests.items()} == {
         "mean": ("finished", None), "bad": ("failed", "algorithmic"),
     }  # fmt: skip
+
+
+def test_a_broken_arm_stops_the_study_resumably(
+    compare: Callable[..., int], home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare("broken", "-b", BROKEN, "--seeds", "1") == 2
+    assert_stopped_for_a_broken_arm(home / "broken" / "slow", capsys.readouterr())
 
 
 def test_a_tracker_that_fails_is_told_of(

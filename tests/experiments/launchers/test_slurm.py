@@ -10,7 +10,13 @@ import pytest
 
 from experiments.cli import main
 from experiments.launchers import slurm
-from tests.experiments.launchers.conftest import obstruct_tensorboard, tables, when
+from tests.experiments.launchers.conftest import (
+    BROKEN,
+    assert_stopped_for_a_broken_arm,
+    obstruct_tensorboard,
+    tables,
+    when,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:ResourceWarning")
 
@@ -80,6 +86,13 @@ def test_ctrl_c_ends_the_present_steps_and_the_same_command_ends_like_the_local_
     assert ours == theirs
 
 
+def test_a_broken_arm_stops_the_study_resumably(
+    on_this_machine: None, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare("broken", "-b", BROKEN, "--seeds", "1") == 2
+    assert_stopped_for_a_broken_arm(home / "broken" / "slow", capsys.readouterr())
+
+
 def test_a_tracker_that_fails_is_told_of(on_this_machine: None, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     obstruct_tensorboard(home / "said" / "slow")
     assert compare("said", "--seeds", "1", "--track", "tensorboard") == 0
@@ -102,7 +115,7 @@ def test_what_slurm_is_asked_for(programs: Path, home: Path, local_study: Path) 
 def test_a_run_that_fails_and_a_job_that_dies_are_told_apart(
     programs: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arms = "compare.arms = {'mean': 'grpo.advantage = @slow_mean', 'bad': 'grpo.advantage = @failing'}"
+    arms = "compare.arms = {'mean': 'grpo.advantage = @slow_mean', 'bad': 'grpo.advantage = @diverging'}"
     metrics = home / "told" / "slow" / "mean" / "seed=0" / "metrics.jsonl"
     killer = when(metrics.is_file, lambda: os.killpg(int((programs / "7.pid").read_text()), signal.SIGKILL))
     assert compare("told", "-b", arms, "--seeds", "1") == 1
