@@ -180,7 +180,8 @@ class Study:
             for key in metrics:
                 spent = {axis: self.curve(run.arm, run.seed, key, axis)[0].tolist() for axis in run.axes}
                 if spent["steps"]:
-                    curves[key] = Curve(spent, self.curve(run.arm, run.seed, key)[1].tolist())
+                    answers = run.answered(*key.split("/", 1))
+                    curves[key] = Curve(spent, self.curve(run.arm, run.seed, key)[1].tolist(), answers)
             cause = str(run.manifest.get("error") or "")
             found.append(
                 Trajectory(run.arm, run.seed, run.outcome, curves, cause, run.answers(suite), run.families(suite))

@@ -26,6 +26,8 @@ STATUSES: Final = ("finished", "running", "interrupted", "failed", "broken")
 AXES: Final = ("steps", "sampled_tokens", "seconds")
 """What a budget may be counted in. Seconds are those of training: evaluations are not part of the method."""
 SEED_FOLDER: Final = re.compile(r"seed=(\d+)")
+_BY_QUESTION: Final = ("greedy_accuracy", "pass_at_k")
+_BY_ANSWER: Final = ("accuracy", "lenient_accuracy", "truncated")
 _STEP_FILE: Final = re.compile(r"step=(\d+)\.json")
 
 
@@ -117,6 +119,20 @@ class Run:
         if len(shapes) != 1 or len(shapes.pop()) != 2:
             return None
         return np.concatenate([np.asarray(table, dtype=np.float64) for table in used], axis=1)
+
+    def answered(self, split: str, name: str) -> list[int] | None:
+        """How many answers, each right or wrong, the summary's `name` is the mean of, by evaluation of `split`.
+
+        None of what is no such mean, and where an evaluation does not tell.
+        """
+        tables = [row["correct"] for row in self.evals if row["split"] == split]
+        if name in _BY_QUESTION:
+            found = [len(table) for table in tables]
+        elif name in _BY_ANSWER or name.startswith("shows/"):
+            found = [sum(map(len, table)) for table in tables]
+        else:
+            return None
+        return found if all(found) else None
 
     def families(self, split: str) -> tuple[str, ...] | None:
         """The family (template or source) of each question on `split`; None where the task names none."""

@@ -99,6 +99,7 @@ def verdicts(judgement: "Judgement", title: str) -> "Table":
         terminal_table,
         tests_told,
         value_text,
+        with_trouble,
     )
 
     analysis, measure = judgement.analysis, unit_of(judgement.analysis)
@@ -108,11 +109,13 @@ def verdicts(judgement: "Judgement", title: str) -> "Table":
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("verdict", min_width=14, overflow="fold")
     base = next(each for each in analysis.arms if each.arm == analysis.baseline)
-    table.add_row(base.arm, str(base.n), value_text(base.mean, measure), "", "", "", "baseline")
+    told = with_trouble("baseline", judgement, base.arm)
+    table.add_row(base.arm, str(base.n), value_text(base.mean, measure), "", "", "", told)
     for each in analysis.comparisons:
         against = each.arm if each.baseline == analysis.baseline else f"{each.arm} vs {each.baseline}"
         mean = value_text(compared_means(judgement, each)[0], measure)
-        table.add_row(against, str(each.n), mean, *comparison_cells(each, measure))
+        *compared, verdict = comparison_cells(each, measure)
+        table.add_row(against, str(each.n), mean, *compared, with_trouble(verdict, judgement, each.arm))
     table.caption = tests_told(analysis)
     return table
 

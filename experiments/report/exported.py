@@ -22,12 +22,14 @@ from experiments.report.tables import (
     p_text,
     test_name,
     thousands,
+    trouble,
     unit,
     value_text,
     verdict_text,
 )
 from experiments.results import PAIRED_BY, Study
-from experiments.statistics import Analysis, Comparison, Judgement, interquartile_mean
+from experiments.statistics import Analysis, Comparison, Course, Judgement, interquartile_mean
+from experiments.statistics.stability import courses
 
 LONGEST_CAUSE = 400  # characters; the rest is in the run's manifest
 
@@ -49,13 +51,15 @@ def comparison_grid(study: Study, judgement: Judgement) -> Grid:
         Column(("adjusted_p", "test", "p_equivalence"), "adjusted p", numeric=True),
         column("g_z", "g_z", numeric=True),
         column("win_rate", "win rate", numeric=True),
-        Column(("verdict", "rests_on"), "verdict"),
+        Column(("verdict", "rests_on", "collapsed", "baseline_collapsed"), "verdict"),
     )
+    collapsed = {each.arm: each.collapsed for each in judgement.outcomes}
     extent = _extent(analysis)
     rows = []
     for each in analysis.comparisons:
         arm, base = compared_means(judgement, each)
         interval = interval_text(each.interval, measure) + own_level(judgement, each)
+        wrong = [f"{name}: {told}" for name in (each.arm, each.baseline) if (told := trouble(judgement, name))]
         drawn = _interval_svg(each, extent, analysis.margin, styles[each.arm], measure)
         rows.append(
             (
@@ -77,9 +81,9 @@ def comparison_grid(study: Study, judgement: Judgement) -> Grid:
                 number(each.g_z, number_text(each.g_z, 2, signed=True)),
                 number(each.win_rate, number_text(each.win_rate, 2)),
                 Cell(
-                    verdict_text(each) + (f" ({each.label})" if test_name(each) else ""),
-                    (each.verdict, each.label),
-                    badge(each, with_label=True),
+                    "; ".join((verdict_text(each) + (f" ({each.label})" if test_name(each) else ""), *wrong)),
+                    (each.verdict, each.label, collapsed.get(each.arm), collapsed.get(each.baseline)),
+                    badge(each, with_label=True) + "".join(f"<small>{escape(words)}</small>" for words in wrong),
                 ),
             )
         )
@@ -129,6 +133,8 @@ def arm_grid(study: Study, judgement: Judgement | None) -> Grid:
 
 def seed_grid(study: Study) -> Grid:
     """Every planned run: its score, what became of it, and whether the score is a declared one for a failed run."""
+    assert study.plan.budget is not None
+    ways = courses(study.plan, study.trajectories, study.plan.budget)
     scores, measure = study.scores(), unit(study.plan.metric)
     styles = arm_styles(list(study.arms), study.baseline)
     hashes = {key: words for key, words in PAIRED_BY.items() if any(run.hash(key) for run in study.runs)}
@@ -138,6 +144,7 @@ def seed_grid(study: Study) -> Grid:
         column("score", f"{metric_name(study.plan.metric)}, {study.plan.scalar}", numeric=True),
         column("status", "status"),
         column("imputed", "imputed"),
+        column("course", "course", note="of the score"),
         column("steps", "steps", numeric=True),
         column("sampled_tokens", "sampled tokens", numeric=True),
         column("run_seconds", "time", numeric=True),
@@ -164,6 +171,7 @@ def seed_grid(study: Study) -> Grid:
                     number(score, value_text(score, measure), "" if not imputed else _imputed(score, measure)),
                     said(status, shown),
                     Cell("yes" if imputed else "", (imputed,)),
+                    _course(ways.get((arm, seed)), measure),
                     number(run.steps if run is not None else None, str(run.steps) if run is not None else "–"),
                     number(tokens, thousands(tokens)),
                     number(seconds, f"{seconds:.0f} s" if seconds is not None else "–"),
@@ -171,6 +179,20 @@ def seed_grid(study: Study) -> Grid:
                 )
             )
     return Grid(columns, tuple(rows))
+
+
+def _course(found: Course | None, measure: Unit) -> Cell:
+    """What became of a finished run's score, with the numbers where it did not hold."""
+    if found is None:
+        return said("")
+    if found.kind == "steady":
+        return said("steady")
+    start, peak, end, low = (value_text(v, measure) for v in (found.start, found.peak, found.end, found.lowest))
+    way = f"{start}, {low} at {found.lowest_at:g}, {end}"
+    if found.kind != "dipped":
+        way = f"{start}, {peak} at {found.peak_at:g}, {end}"
+    shown = f'<span class="{"failed" if found.kind == "collapsed" else "open"}">{found.kind}</span>'
+    return Cell(f"{found.kind}: {way}", (found.kind,), f"{shown}<small>{escape(way)}</small>")
 
 
 def _imputed(score: float | None, measure: Unit) -> str:

@@ -1,32 +1,31 @@
 """The report's tables as files, for a paper, a notebook or another program: the very rows of the page."""
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from experiments.report.exported import comparison_grid, seed_grid
-from experiments.report.grid import latex_text, to_csv, to_latex, to_markdown
+from experiments.report.grid import Grid, latex_text, to_csv, to_latex, to_markdown
+from experiments.report.outcomes import OUTCOME_WORDS, outcome_grid
 from experiments.report.tables import budget_text, margin_text, metric_name, unit
 from experiments.results import Study
 from experiments.statistics import Judgement
 from experiments.stored_run import StudyError
 
-_SCORES = ("arm", "seed", "score", "status", "imputed")
+_SCORES = ("arm", "seed", "score", "status", "imputed", "course")
 
 
 def write_tables(study: Study, judgement: Judgement | None, folder: Path) -> list[Path]:
-    """Write `verdicts.md`, `.tex` (booktabs) and `.csv`, and `scores.csv`, a line a planned run; return their paths.
+    """Write `verdicts` and `outcomes` as `.md`, `.tex` (booktabs) and `.csv`, and `scores.csv`; return their paths.
 
     CSV files hold plain numbers in the metric's own unit. Without a judgement there is `scores.csv` alone.
     """
-    texts = {}
+    texts: dict[str, str] = {}
     if judgement is not None:
-        grid, about = comparison_grid(study, judgement), _about(study, judgement)
-        listed = "".join(f"- {line}\n" for line in about)
-        texts["verdicts.md"] = f"# {study.name}\n\n{to_markdown(grid)}\n{listed}"
-        comments = "".join(f"% {line}\n" for line in map(latex_text, (study.name, *about)))
-        texts["verdicts.tex"] = f"{comments}% needs \\usepackage{{booktabs}}\n{to_latex(grid)}"
-        texts["verdicts.csv"] = to_csv(grid)
+        about, notes = _about(study, judgement), judgement.analysis.notes
+        texts |= _forms("verdicts", comparison_grid(study, judgement), study, about, notes)
+        texts |= _forms("outcomes", outcome_grid(study, judgement), study, [OUTCOME_WORDS])
     texts["scores.csv"] = to_csv(seed_grid(study), _SCORES)
     return [write_whole(Path(folder) / name, text.encode()) for name, text in texts.items()]
 
@@ -45,6 +44,17 @@ def write_whole(path: Path, content: bytes) -> Path:
     return path
 
 
+def _forms(name: str, grid: Grid, study: Study, about: Sequence[str], notes: Sequence[str] = ()) -> dict[str, str]:
+    """A table by file name; what must not be left out beside the numbers is printed with them, notes are comments."""
+    listed = "".join(f"- {line}\n" for line in (*about, *notes))
+    comments = "".join(f"% {line}\n" for line in map(latex_text, (study.name, *notes)))
+    return {
+        f"{name}.md": f"# {study.name}\n\n{to_markdown(grid)}\n{listed}",
+        f"{name}.tex": f"{comments}% needs \\usepackage{{booktabs}}\n{to_latex(grid, about)}",
+        f"{name}.csv": to_csv(grid),
+    }
+
+
 def _about(study: Study, judgement: Judgement) -> list[str]:
     """What the numbers are, and what must not be left out beside them."""
     plan = judgement.plan
@@ -54,5 +64,4 @@ def _about(study: Study, judgement: Judgement) -> list[str]:
         f"{metric_name(plan.metric)} ({plan.metric}), {plan.scalar}, {budget_text(study)} per run, paired by seed",
         f"alpha = {plan.alpha:g}, two-sided, over all comparisons together; Δ = {margin}{said}",
         *judgement.warnings,
-        *judgement.analysis.notes,
     ]

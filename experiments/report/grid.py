@@ -102,8 +102,8 @@ def to_markdown(grid: Grid) -> str:
     return row([each.title for each in grid.columns]) + rule + "".join(lines)
 
 
-def to_latex(grid: Grid) -> str:
-    """A tabular for the booktabs package."""
+def to_latex(grid: Grid, note: Sequence[str] = ()) -> str:
+    """A tabular for the booktabs package, with a note below it that stays with the table wherever it is put."""
 
     def row(cells: Sequence[str]) -> str:
         return f"  {' & '.join(map(latex_text, cells))} \\\\\n"
@@ -111,7 +111,12 @@ def to_latex(grid: Grid) -> str:
     layout = "".join("r" if each.numeric else "l" for each in grid.columns)
     body = "".join(row([cell.text for cell in cells]) for cells in grid.rows)
     head = row([each.title for each in grid.columns])
-    return f"\\begin{{tabular}}{{{layout}}}\n  \\toprule\n{head}  \\midrule\n{body}  \\bottomrule\n\\end{{tabular}}\n"
+    table = f"\\begin{{tabular}}{{{layout}}}\n  \\toprule\n{head}  \\midrule\n{body}  \\bottomrule\n\\end{{tabular}}\n"
+    if not note:
+        return table
+    lines = "\n".join(latex_text(line if line.endswith(".") else f"{line}.") for line in note)
+    below = f"\\begin{{minipage}}{{\\linewidth}}\\footnotesize\n\\textit{{Note.}} {lines}\n\\end{{minipage}}\n"
+    return f"{table}\\par\\smallskip\n{below}"
 
 
 _LATEX = str.maketrans({

@@ -1,5 +1,7 @@
 """Section of the report: what became of every planned run."""
 
+from typing import Final
+
 from experiments.report.exported import seed_grid
 from experiments.report.figures import arm_styles
 from experiments.report.grid import Cell, Column, Grid, column, number, said, to_html
@@ -8,26 +10,34 @@ from experiments.report.tables import POLICY_WORDS, listed
 from experiments.results import PAIRED_BY, Study
 from experiments.statistics import Judgement
 
+OUTCOME_WORDS: Final = (
+    "A run fails of the method’s own doing or for an unknown cause; it is lost when the machine is to blame. A "
+    "finished run that ends with less than half of what it had gained, or below where it began, has collapsed; one "
+    "that keeps half but less than nine tenths has declined; one that was below half on its way and came back has "
+    "dipped: each beyond the noise of its evaluations, and by more than Δ. The rate is that of failed and collapsed "
+    "runs among those that ended, with its exact 95\u00a0% interval."
+)
+
 
 def outcomes_section(study: Study, judgement: Judgement | None) -> str:
     """Counts by arm with the exact interval of the failure rate, and every run with its score."""
     parts = []
     if judgement is not None:
         failures = judgement.plan.failures
-        about = (
-            "A run fails of the method’s own doing or for an unknown cause; it is lost when the machine is to blame. "
-            "Collapsed runs finished below the score they began with after having been better. The rate is that of "
-            f"failed and collapsed runs among those that ended, with its exact 95\u00a0% interval. As declared "
-            f"({failures}), {POLICY_WORDS[failures]}."
-        )
-        parts += [f'<p class="about">{about}</p>', to_html(_grid(study, judgement), "Outcomes"), "<h3>Every run</h3>"]
+        about = f"{OUTCOME_WORDS} As declared ({failures}), {POLICY_WORDS[failures]}."
+        parts += [
+            f'<p class="about">{about}</p>',
+            to_html(outcome_grid(study, judgement), "Outcomes"),
+            "<h3>Every run</h3>",
+        ]
     parts.append(to_html(seed_grid(study), "Every run", "runs"))
     return section("Runs", *parts, about=_identity(study))
 
 
-def _grid(study: Study, judgement: Judgement) -> Grid:
+def outcome_grid(study: Study, judgement: Judgement) -> Grid:
+    """What became of the runs of every arm, counted."""
     styles = arm_styles(list(study.arms), study.baseline)
-    counts = ("planned", "finished", "failed", "lost", "pending", "imputed", "collapsed")
+    counts = ("planned", "finished", "failed", "lost", "pending", "imputed", "collapsed", "declined", "dipped")
     columns = (
         column("arm", "arm"),
         *(column(key, key, numeric=True) for key in counts),

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from experiments.results import Study
 from experiments.statistics import Analysis, Comparison, Judgement
+from experiments.statistics.outcomes import collapse_warnings, outcomes
 
 MARKS = {"better": "▲", "worse": "▼", "equivalent": "≈", "inconclusive": "?", "untestable": "–"}
 STYLES = {"better": "bold blue", "worse": "bold red", "equivalent": "green"}
@@ -276,7 +277,17 @@ def against_baseline(judgement: Judgement | None) -> dict[str, Comparison]:
 
 
 def no_verdict(study: Study) -> str:
-    """Why nothing is compared: what every arm has finished, what is still needed, and the command that goes on."""
+    """Why nothing is compared: what every arm has finished, what is still needed, and the command that goes on.
+
+    Runs that collapsed are told all the same.
+    """
+    plan = study.plan
+    assert plan.budget is not None
+    collapsed = collapse_warnings(plan, outcomes(plan, study.trajectories, plan.budget))
+    return " ".join((_why_no_verdict(study), *collapsed))
+
+
+def _why_no_verdict(study: Study) -> str:
     if study.broken:
         told = "; ".join(f"arm {arm} is broken ({why})" for arm, why in study.broken.items())
         goes_on = f" Mend it, then go on: {study.record['command']}" if study.record.get("command") else ""
@@ -317,6 +328,18 @@ def comparison_cells(each: Comparison, measure: Unit) -> tuple[str, str, str, Te
     )
 
 
+def trouble(judgement: Judgement, arm: str) -> str:
+    """How many of an arm's runs failed or collapsed: `2 of 5 collapsed`; empty if none did."""
+    return next((each.trouble for each in judgement.outcomes if each.arm == arm), "")
+
+
+def with_trouble(verdict: str | Text, judgement: Judgement, arm: str) -> Text:
+    """The last cell of an arm's row in a terminal: its verdict, and below it what went wrong with its runs."""
+    told = trouble(judgement, arm)
+    cell = verdict if isinstance(verdict, Text) else Text(verdict)
+    return cell.append(f"\n{told}", style="red") if told else cell
+
+
 def tests_told(analysis: Analysis) -> str | None:
     """What the adjusted p of a table come from, for its caption."""
     tests = {test_name(each) for each in analysis.comparisons} - {""}
@@ -351,10 +374,12 @@ def verdict_table(judgement: Judgement | None, study: Study) -> Table:
         ]
         tokens = thousands(row.sampled_tokens)
         if each is not None:
+            assert judgement is not None
             *compared, verdict = comparison_cells(each, measure)
-            cells += [*compared, tokens, verdict]
-        elif analysis is not None:
-            cells += ["", "", "", tokens, "baseline" if row.arm == analysis.baseline else "no finished run"]
+            cells += [*compared, tokens, with_trouble(verdict, judgement, row.arm)]
+        elif judgement is not None:
+            said = "baseline" if row.arm == judgement.analysis.baseline else "no finished run"
+            cells += ["", "", "", tokens, with_trouble(said, judgement, row.arm)]
         else:
             cells.append(tokens)
         table.add_row(*cells)

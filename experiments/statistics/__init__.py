@@ -23,8 +23,9 @@ from experiments.statistics.power import minimum_detectable_effect, power, seeds
 from experiments.statistics.predictions import Prediction, assess
 from experiments.statistics.racing import anytime_interval, anytime_p, race
 from experiments.statistics.runs import SCALARS, Curve, Plan, Trajectory, scores
-from experiments.statistics.scalars import auc, collapsed, drawdown, final, interquartile_mean, time_to
+from experiments.statistics.scalars import auc, drawdown, final, interquartile_mean, time_to
 from experiments.statistics.sign_flips import sign_flip_interval, sign_flip_p
+from experiments.statistics.stability import Course, course
 from experiments.statistics.two_level import crossed_t, variance_components
 from experiments.statistics.verdict import Analysis, ArmSummary, Comparison
 
@@ -34,6 +35,7 @@ __all__ = [
     "ArmSummary",
     "Comparison",
     "Coupling",
+    "Course",
     "Curve",
     "Judgement",
     "Looks",
@@ -47,8 +49,8 @@ __all__ = [
     "auc",
     "benjamini_hochberg",
     "bootstrap_t_interval",
-    "collapsed",
     "compare_checkpoints",
+    "course",
     "crossed_t",
     "drawdown",
     "final",

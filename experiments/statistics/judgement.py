@@ -17,7 +17,7 @@ from experiments.statistics.analysis import analyze
 from experiments.statistics.bootstrap import LEAST_SEEDS, bootstrap_t_interval
 from experiments.statistics.coupling import Coupling, coupling
 from experiments.statistics.exploration import Exploratory, explore
-from experiments.statistics.outcomes import Outcomes, failure_notes, outcomes, pending_notes
+from experiments.statistics.outcomes import Outcomes, collapse_warnings, failure_notes, outcomes, pending_notes
 from experiments.statistics.predictions import ClaimVerdict, assess
 from experiments.statistics.runs import CLOCK, POLICIES, Plan, Policy, Trajectory, arms_of, check, least_spent, scores
 from experiments.statistics.samples import Array, Interval, differences
@@ -117,7 +117,7 @@ def judge(plan: Plan, runs: Sequence[Trajectory]) -> Judgement | None:
         axes = {plan.axis: analysis}  # answers by question are those at the declared budget
     elif not plan.sequential:
         axes = {axis: analysis if axis == plan.axis else _at_equal(axis, plan, runs) for axis in _axes(plan, runs)}
-    found = tuple(outcomes(plan, runs, arm, budget, analysis) for arm in arms_of(runs))
+    found = outcomes(plan, runs, budget, analysis)
     notes = [*([] if sequential else pending_notes(plan, runs, analysis)), *failure_notes(plan, found)]
     notes += [*([] if sequential else _removal_notes(plan, runs, plan.failures)), *_short_notes(plan, runs)]
     claim, unassessed = _claim(plan, runs, budget)
@@ -134,7 +134,11 @@ def judge(plan: Plan, runs: Sequence[Trajectory]) -> Judgement | None:
         variances=_variances(runs, analysis.seeds, pairs),
         exploratory=() if plan.sequential else explore(plan, runs, budget),
         claim=claim,
-        warnings=(*_policy_warnings(policies), *_axis_warnings(analysis, axes, plan.axis)),
+        warnings=(
+            *collapse_warnings(plan, found),
+            *_policy_warnings(policies),
+            *_axis_warnings(analysis, axes, plan.axis),
+        ),
     )
 
 

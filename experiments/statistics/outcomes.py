@@ -1,12 +1,12 @@
 """What became of the planned runs of every arm, and what that says of the method."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from experiments.statistics.exploratory import binomial_interval, collapse_rate_upper
-from experiments.statistics.runs import Curve, Plan, Trajectory, arms_of
+from experiments.statistics.runs import Plan, Trajectory, arms_of
 from experiments.statistics.samples import Interval
-from experiments.statistics.scalars import collapsed
+from experiments.statistics.stability import Course, Kind, courses
 from experiments.statistics.verdict import Analysis
 
 
@@ -14,9 +14,10 @@ from experiments.statistics.verdict import Analysis
 class Outcomes:
     """What became of an arm's planned runs, and how often the method itself went wrong.
 
-    `imputed` of the failed runs entered the verdict with their declared score. `collapsed` are finished runs whose
-    score fell below that of the base model after having been better. `failure_rate` is the exact 95 % interval of the
-    share of runs that fail or collapse, of those that came to an end.
+    `imputed` of the failed runs entered the verdict with their declared score. `collapsed`, `declined` and `dipped`
+    are finished runs whose score did so; of `untold` ones nobody can say, for want of an evaluation before training or
+    after it. `failure_rate` is the exact 95 % interval of the share of runs that fail or collapse, of those that came
+    to an end.
     """
 
     arm: str
@@ -27,17 +28,49 @@ class Outcomes:
     pending: int
     imputed: int
     collapsed: int
+    declined: int
+    dipped: int
+    untold: int
     causes: tuple[str, ...]
     failure_rate: Interval | None
+    courses: Mapping[int, Course | None]
+    """Of every finished run, by seed."""
+
+    @property
+    def trouble(self) -> str:
+        """How many of its runs that ended went wrong of the method's own doing; empty if none did."""
+        if not self.failed:
+            return f"{self.collapsed} of {self.finished} collapsed" if self.collapsed else ""
+        also = f", {self.collapsed} collapsed" if self.collapsed else ""
+        return f"{self.failed} of {self.finished + self.failed} failed{also}"
+
+    def seeds(self, kind: Kind) -> list[int]:
+        """The seeds at which a run took this course."""
+        return [seed for seed, each in self.courses.items() if each is not None and each.kind == kind]
 
 
-def outcomes(plan: Plan, runs: Sequence[Trajectory], arm: str, budget: float, analysis: Analysis) -> Outcomes:
-    """Count an arm's runs; `analysis` tells which seeds entered the verdict."""
+def outcomes(
+    plan: Plan, runs: Sequence[Trajectory], budget: float, analysis: Analysis | None = None
+) -> tuple[Outcomes, ...]:
+    """Count the runs of every arm; `analysis` tells which seeds entered the verdict, if there is one."""
+    found = courses(plan, runs, budget)
+    return tuple(_of_arm(plan, runs, arm, found, analysis) for arm in arms_of(runs))
+
+
+def _of_arm(
+    plan: Plan,
+    runs: Sequence[Trajectory],
+    arm: str,
+    found: Mapping[tuple[str, int], Course | None],
+    analysis: Analysis | None,
+) -> Outcomes:
     own = [run for run in runs if run.arm == arm]
     by_status = {status: [r for r in own if r.status == status] for status in ("finished", "failed", "lost", "pending")}
-    fell = sum(_fell(plan, run.curves[plan.metric], budget) for run in by_status["finished"])
+    ways = {seed: found[arm, seed] for seed in plan.seeds if (arm, seed) in found}
+    kinds = [each.kind if each is not None else "untold" for each in ways.values()]
     ended = len(by_status["finished"]) + len(by_status["failed"])
-    judged = plan.failures == "worst" and arm in {each.arm for each in analysis.arms}
+    judged = analysis is not None and plan.failures == "worst" and arm in {each.arm for each in analysis.arms}
+    entered = analysis.seeds if analysis is not None and judged else ()
     return Outcomes(
         arm=arm,
         planned=len(plan.seeds),
@@ -45,17 +78,15 @@ def outcomes(plan: Plan, runs: Sequence[Trajectory], arm: str, budget: float, an
         failed=len(by_status["failed"]),
         lost=len(by_status["lost"]),
         pending=len(plan.seeds) - ended - len(by_status["lost"]),
-        imputed=sum(run.seed in analysis.seeds for run in by_status["failed"]) if judged else 0,
-        collapsed=fell,
+        imputed=sum(run.seed in entered for run in by_status["failed"]),
+        collapsed=kinds.count("collapsed"),
+        declined=kinds.count("declined"),
+        dipped=kinds.count("dipped"),
+        untold=kinds.count("untold"),
         causes=tuple(dict.fromkeys(run.cause for run in own if run.cause)),
-        failure_rate=binomial_interval(fell + len(by_status["failed"]), ended) if ended else None,
+        failure_rate=binomial_interval(kinds.count("collapsed") + len(by_status["failed"]), ended) if ended else None,
+        courses=ways,
     )
-
-
-def _fell(plan: Plan, curve: Curve, budget: float) -> bool:
-    """Whether a finished run collapsed; without an evaluation before training nobody can tell."""
-    spent = curve.spent[plan.axis]
-    return spent[0] == 0 and collapsed(spent, curve.values, budget, plan.margin, plan.higher_is_better)
 
 
 def pending_notes(plan: Plan, runs: Sequence[Trajectory], analysis: Analysis) -> list[str]:
@@ -72,6 +103,26 @@ def pending_notes(plan: Plan, runs: Sequence[Trajectory], analysis: Analysis) ->
     return notes
 
 
+def collapse_warnings(plan: Plan, found: Sequence[Outcomes]) -> list[str]:
+    """Which runs lost more than half of what they had gained: an arm's mean hides it."""
+    told = []
+    for each in found:
+        seeds = each.seeds("collapsed")
+        if not seeds:
+            continue
+        first = each.courses[seeds[0]]
+        assert first is not None
+        below = [seed for seed in seeds if _is_below_start(plan, each.courses[seed])]
+        at = f", {'all' if len(below) == len(seeds) else len(below)} of them below where they began" if below else ""
+        told.append(
+            f"{each.arm}: {len(seeds)} of {each.finished} finished runs collapsed ({_seeds(seeds)}), ending with less "
+            f"than half of what they had gained{at if len(seeds) > 1 else ', below where it began' if below else ''}. "
+            f"Seed {seeds[0]} went from {first.start:.3g} to {first.peak:.3g} at {first.peak_at:g} "
+            f"{plan.axis.replace('_', ' ')} and ended at {first.end:.3g}."
+        )
+    return told
+
+
 def failure_notes(plan: Plan, found: Sequence[Outcomes]) -> list[str]:
     """How often runs failed, and what a clean record at this n can and cannot exclude."""
     notes = []
@@ -82,15 +133,48 @@ def failure_notes(plan: Plan, found: Sequence[Outcomes]) -> list[str]:
             low, high = each.failure_rate
             ended = each.finished + each.failed
             notes.append(
-                f"{each.arm}: {each.failed} of {ended} runs failed ({how}) and {each.collapsed} collapsed; the "
-                f"95 % interval of the rate is {100 * low:.0f} % to {100 * high:.0f} %."
+                f"{each.arm}: {each.failed} of {ended} runs failed{f' ({how})' if each.failed else ''} and "
+                f"{each.collapsed} collapsed; the 95 % interval of the rate is {100 * low:.0f} % to {100 * high:.0f} %."
             )
+        ways = [
+            f"{len(seeds)} {words} ({_seeds(seeds)})" for kind, words in _WAYS.items() if (seeds := each.seeds(kind))
+        ]
+        if ways:
+            notes.append(f"{each.arm}: of {each.finished} finished runs {' and '.join(ways)}.")
     clean = {each.arm: each.finished for each in found if each.finished and not each.failed and not each.collapsed}
     if clean:
         n = min(clean.values())
         who = "in any arm" if len(clean) == len(found) else f"in {', '.join(clean)}"
+        what = "run failed" if any(each.untold for each in found if each.arm in clean) else "failure"
         notes.append(
-            f"No failure {who}: {n} seed{'s' * (n > 1)} without one are compatible with a failure rate of up to "
+            f"No {what} {who}: {n} seed{'s' * (n > 1)} without one are compatible with a failure rate of up to "
             f"{100 * collapse_rate_upper(n):.0f} % (95 %): no test at this n sees a rare collapse."
         )
+    fallen = [way for each in found for way in each.courses.values() if way is not None and way.kind != "steady"]
+    if any(way.answers is None for way in fallen):
+        notes.append(
+            "How many answers an evaluation rests on is not known here: what is beyond its noise is told from the "
+            "spread of successive evaluations of all runs, which learning makes larger."
+        )
+    untold = {each.arm: each.untold for each in found if each.untold}
+    if untold:
+        notes.append(
+            f"Whether runs collapsed is not known of {', '.join(f'{n} of {arm}' for arm, n in untold.items())}: that "
+            "takes an evaluation before training and one after it."
+        )
     return notes
+
+
+_WAYS: Mapping[Kind, str] = {
+    "declined": "declined, ending with less than nine tenths of what they had gained",
+    "dipped": "dipped below half of it and came back",
+}
+
+
+def _is_below_start(plan: Plan, each: Course | None) -> bool:
+    assert each is not None
+    return each.end < each.start if plan.higher_is_better else each.end > each.start
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"

@@ -77,13 +77,16 @@ class Curve:
     spent: Mapping[str, Sequence[float]]
     """By axis, [N]: what had been spent at each evaluation."""
     values: Sequence[float]
+    answers: Sequence[float] | None = None
+    """[N]: how many answers, each right or wrong, every value is the mean of; None where that is not known."""
 
     @property
     def measured(self) -> "Curve":
         """The evaluations at which there was something to measure."""
         known = [place for place, value in enumerate(self.values) if math.isfinite(value)]
         spent = {axis: [each[place] for place in known] for axis, each in self.spent.items()}
-        return Curve(spent, [self.values[place] for place in known])
+        answers = None if self.answers is None else [self.answers[place] for place in known]
+        return Curve(spent, [self.values[place] for place in known], answers)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,7 @@
 
 A curve is budget [n], strictly increasing, and values [n], one evaluation each. Every scalar looks at the
 evaluations at or before the common budget B only, and raises ValueError for lengths that differ, a budget that
-does not increase, and no evaluation at or before B. Non-finite values there mean a failed run: `collapsed` says
-so, all others raise ValueError.
+does not increase, no evaluation at or before B, and a value there that is not finite: such a run has failed.
 """
 
 import math
@@ -35,7 +34,7 @@ def final(budget: Sequence[float], values: Sequence[float], common_budget: float
     The evaluation before training (budget 0) counts; with fewer than k evaluations all are used. There is no
     "best checkpoint": picking the largest of noisy evaluations rewards noise.
     """
-    _, used = _finite(budget, values, common_budget, "final")
+    _, used = finite_evaluations(budget, values, common_budget, "final")
     return float(used[-last_evaluations(used.size) :].mean())
 
 
@@ -52,7 +51,7 @@ def auc(budget: Sequence[float], values: Sequence[float], common_budget: float) 
     ValueError unless the first evaluation is at 0 and the last at or beyond B (within 1e-9 of it), B > 0.
     """
     check_level("auc: common_budget", common_budget, high=math.inf)
-    spent, used = _finite(budget, values, common_budget, "auc")
+    spent, used = finite_evaluations(budget, values, common_budget, "auc")
     _check_start(spent, "auc")
     x = np.append(spent, common_budget)
     y = np.append(used, value_at(budget, values, common_budget))
@@ -73,7 +72,7 @@ def time_to(
     threshold is not reached and the curve ends before B: such a run was not watched until B.
     """
     check_level("time_to: threshold", threshold, low=-math.inf, high=math.inf)
-    spent, used = _finite(budget, values, common_budget, "time_to")
+    spent, used = finite_evaluations(budget, values, common_budget, "time_to")
     means, goal = (_running_mean(used), threshold) if higher_is_better else (-_running_mean(used), -threshold)
     reached = np.flatnonzero(means >= goal - ROUNDING * max(np.abs(used).max(), abs(goal)))
     if reached.size:
@@ -86,34 +85,11 @@ def time_to(
     return TimeTo(float(common_budget), False)
 
 
-def collapsed(
-    budget: Sequence[float],
-    values: Sequence[float],
-    common_budget: float,
-    margin: float,
-    higher_is_better: bool = True,
-) -> bool:
-    """Whether the run lost what it had learned: a non-finite value, or worse than the start after a real gain.
-
-    The latter: the running mean (as in `time_to`) falls below the score at budget 0 after having exceeded it by
-    `margin` or more. ValueError unless margin > 0 and the first evaluation is at 0.
-    """
-    check_level("collapsed: margin", margin, high=math.inf)
-    spent, used = _within(budget, values, common_budget, "collapsed")
-    if not np.isfinite(used).all():
-        return True
-    _check_start(spent, "collapsed")
-    gains = (_running_mean(used) - used[0]) * (1 if higher_is_better else -1)
-    rounding = ROUNDING * np.abs(used).max()
-    has_gained = np.logical_or.accumulate(gains >= margin - rounding)
-    return bool((has_gained & (gains < -rounding)).any())
-
-
 def drawdown(
     budget: Sequence[float], values: Sequence[float], common_budget: float, higher_is_better: bool = True
 ) -> float:
     """Largest fall from a peak to any later evaluation, in the unit of `values`; 0 for a curve that never falls."""
-    _, used = _finite(budget, values, common_budget, "drawdown")
+    _, used = finite_evaluations(budget, values, common_budget, "drawdown")
     height = used if higher_is_better else -used
     return float((np.maximum.accumulate(height) - height).max())
 
@@ -128,8 +104,10 @@ def interquartile_mean(x: ArrayLike) -> float:
     return float(ordered[cut : ordered.size - cut].mean())
 
 
-def _within(budget: Sequence[float], values: Sequence[float], common_budget: float, what: str) -> tuple[Array, Array]:
-    """Budgets and values of the evaluations at or before the common budget, at least one."""
+def finite_evaluations(
+    budget: Sequence[float], values: Sequence[float], common_budget: float, what: str
+) -> tuple[Array, Array]:
+    """Budgets and values of the evaluations at or before the common budget: at least one, all of them finite."""
     check_level(f"{what}: common_budget", common_budget, low=-math.inf, high=math.inf)
     spent, scores = evaluations(budget, values, what)
     n = int(np.searchsorted(spent, common_budget, side="right"))
@@ -137,15 +115,12 @@ def _within(budget: Sequence[float], values: Sequence[float], common_budget: flo
         raise ValueError(
             f"{what}: no evaluation at or before the common budget {common_budget:g}; the first is at {spent[0]:g}"
         )
+    if not np.isfinite(scores[:n]).all():
+        where = int(np.flatnonzero(~np.isfinite(scores[:n]))[0])
+        raise ValueError(
+            f"{what}: the evaluation at budget {spent[where]:g} is {scores[where]}; treat the run as failed"
+        )
     return spent[:n], scores[:n]
-
-
-def _finite(budget: Sequence[float], values: Sequence[float], common_budget: float, what: str) -> tuple[Array, Array]:
-    spent, used = _within(budget, values, common_budget, what)
-    if not np.isfinite(used).all():
-        where = int(np.flatnonzero(~np.isfinite(used))[0])
-        raise ValueError(f"{what}: the evaluation at budget {spent[where]:g} is {used[where]}; treat the run as failed")
-    return spent, used
 
 
 def _check_start(spent: Array, what: str) -> None:

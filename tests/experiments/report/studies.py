@@ -128,6 +128,38 @@ def write_evaluation(
     (folder / "eval" / f"step={step:06d}.json").write_text(json.dumps(evaluation))
 
 
+def write_curves(path: Path, right: Mapping[str, Sequence[Sequence[int]]], **declared: Any) -> Study:
+    """A study whose runs have so many right answers of 256 at steps 0, 2, 4, ..., by arm and seed.
+
+    Greedily every second question is answered right, always.
+    """
+    steps = range(0, 2 * max(len(run) for runs in right.values() for run in runs), 2)
+    study = write_study(
+        path, {arm: [0.5] * len(runs) for arm, runs in right.items()}, budget=steps[-1], failures="worst", **declared
+    )
+    for arm, runs in right.items():
+        for seed, run in enumerate(runs):
+            for file in (study.path / arm / f"seed={seed}" / "eval").iterdir():
+                file.unlink()
+            for step, number in zip(steps, run, strict=True):
+                flags = [place < number for place in range(256)]
+                questions = [
+                    {"index": q, "prompt": "1+2=", "answer": "3", "greedy": {"text": "3", "correct": q % 2 == 0},
+                     "samples": [{"text": "3", "correct": flag, "length": 7} for flag in flags[2 * q : 2 * q + 2]]}
+                    for q in range(128)
+                ]  # fmt: skip
+                evaluation = {
+                    "step": step,
+                    "split": "test",
+                    "total_sampled_tokens": 1000 * step,
+                    "summary": {"accuracy": number / 256, "length": 8.0},
+                    "questions": questions,
+                }
+                file = study.path / arm / f"seed={seed}" / "eval" / f"step={step:06d}.json"
+                file.write_text(json.dumps(evaluation))
+    return load_study(path)
+
+
 def _write_rollout(folder: Path, step: int, *, scale: float, own: str) -> None:
     """A group of three responses, two of them alike, whose advantages are the arm's own."""
     texts = (">3", own, ">3")

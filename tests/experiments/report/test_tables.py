@@ -85,7 +85,9 @@ def test_files_hold_the_rows_of_the_page(tmp_path: Path) -> None:
     study = write_study(tmp_path / "pair", finals, unfinished=[("dapo", 3, "failed")], failures="worst")
     judgement = judge(study)
     paths = write_tables(study, judgement, tmp_path / "tables")
-    assert [path.name for path in paths] == ["verdicts.md", "verdicts.tex", "verdicts.csv", "scores.csv"]
+    assert [path.name for path in paths] == [
+        *("verdicts.md", "verdicts.tex", "verdicts.csv", "outcomes.md", "outcomes.tex", "outcomes.csv", "scores.csv")
+    ]
     page = Page(render(study, judgement))
     markdown, tex = (path.read_text("utf-8") for path in paths[:2])
     head, row = page.table("Verdicts")
@@ -100,10 +102,11 @@ def test_files_hold_the_rows_of_the_page(tmp_path: Path) -> None:
     assert float(record["difference"]) == each.mean_difference
     assert each.interval == (float(record["interval_low"]), float(record["interval_high"]))
     assert (record["verdict"], record["rests_on"], record["seeds"]) == (each.verdict, "model-based", "4")
-    scores = list(csv.DictReader(paths[3].read_text().splitlines()))
-    assert list(scores[0]) == ["arm", "seed", "score", "status", "imputed"]
+    scores = list(csv.DictReader(paths[-1].read_text().splitlines()))
+    assert list(scores[0]) == ["arm", "seed", "score", "status", "imputed", "course"]
     assert len(scores) == len(page.table("Every run")) - 1 == 8
-    assert scores[-1] == {"arm": "dapo", "seed": "3", "score": "0.0", "status": "failed", "imputed": "true"}
+    failed = {"arm": "dapo", "seed": "3", "score": "0.0", "status": "failed", "imputed": "true", "course": ""}
+    assert scores[-1] == failed
     assert float(scores[5]["score"]) == pytest.approx(0.58)
     assert page.table("Every run")[-1][:5] == ["dapo", "3", "0.0 %", "failed the loss was nan", "yes"]
 
@@ -167,7 +170,7 @@ def test_the_same_study_gives_the_same_files(tmp_path: Path) -> None:
 def test_without_a_judgement_there_are_the_scores_alone(tmp_path: Path) -> None:
     study = write_study(tmp_path / "one", {"grpo": [0.5, 0.6]})
     (path,) = write_tables(study, None, tmp_path / "tables")
-    assert path.read_text().splitlines()[1:] == ["grpo,0,0.5,finished,false", "grpo,1,0.6,finished,false"]
+    assert path.read_text().splitlines()[1:] == ["grpo,0,0.5,finished,false,steady", "grpo,1,0.6,finished,false,steady"]
 
 
 def test_without_a_verdict_the_reader_learns_what_is_missing(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.statistics.scalars import TimeTo, auc, collapsed, drawdown, final, interquartile_mean, time_to
+from experiments.statistics.scalars import TimeTo, auc, drawdown, final, interquartile_mean, time_to
 
 runs = st.lists(st.integers(0, 30).map(lambda k: k / 30), min_size=2, max_size=12)
 
@@ -142,44 +142,6 @@ def test_time_to_is_the_first_crossing_of_the_plain_definition(values: list[floa
     assert time_to(range(len(values)), values, len(values) - 1, thirtieths / 30) == expected
 
 
-def test_collapse_by_hand() -> None:
-    budget = range(6)
-    # running means 0.3, 0.45, 0.5, 0.5, 0.3, 0.1: gained 0.2, then fell below 0.3 at the last one only
-    values = [0.3, 0.6, 0.6, 0.3, 0.0, 0.0]
-    assert collapsed(budget, values, 5, margin=0.1)
-    assert collapsed(budget, values, 5, margin=0.2)
-    assert not collapsed(budget, values, 5, margin=0.21)  # never gained that much
-    assert not collapsed(budget, values, 4, margin=0.1)  # at the start's level is not below it
-    assert not collapsed(budget, [0.7, 0.9, 0.9, 0.7, 0.7, 0.7], 5, margin=0.1)  # nor is it when rounding says so
-    assert not collapsed(budget, [0.3, 0.1, 0.0, 0.0, 0.0, 0.0], 5, margin=0.1)  # bad throughout
-    assert not collapsed(budget, [0.3, 0.1, 0.0, 0.6, 0.6, 0.6], 5, margin=0.1)  # fell first, gained later
-
-
-def test_collapse_of_a_metric_that_should_fall() -> None:
-    values = [-v for v in (0.3, 0.6, 0.6, 0.3, 0.0, 0.0)]
-    assert collapsed(range(6), values, 5, margin=0.2, higher_is_better=False)
-    assert not collapsed(range(6), values, 5, margin=0.2)
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_non_finite_value_within_the_budget_is_a_collapse(value: float) -> None:
-    assert collapsed([0, 10, 20], [0.1, value, 0.3], 20, margin=0.1)
-    assert not collapsed([0, 10, 20], [0.1, 0.2, value], 19, margin=0.1)
-    assert collapsed([0, 10], [value, value], 10, margin=0.1)
-
-
-@given(runs)
-def test_a_curve_that_only_rises_never_collapses(values: list[float]) -> None:
-    assert not collapsed(range(len(values)), sorted(values), len(values), margin=0.01)
-
-
-def test_collapse_needs_a_start_and_a_margin() -> None:
-    with pytest.raises(ValueError, match="collapsed: the first evaluation is at 5, not 0"):
-        collapsed([5, 10], [0.1, 0.2], 10, margin=0.1)
-    with pytest.raises(ValueError, match="collapsed: margin = 0"):
-        collapsed([0, 10], [0.1, 0.2], 10, margin=0)
-
-
 def test_drawdown_by_hand() -> None:
     budget, values = range(6), [0.2, 0.5, 0.3, 0.9, 0.6, 0.7]
     assert drawdown(budget, values, 5) == pytest.approx(0.3)
@@ -209,8 +171,6 @@ def test_every_scalar_refuses_bad_curves_by_name(budget: list[float], values: li
         auc(budget, values, 50)
     with pytest.raises(ValueError, match=f"time_to: .*{message}"):
         time_to(budget, values, 50, 0.5)
-    with pytest.raises(ValueError, match=f"collapsed: .*{message}"):
-        collapsed(budget, values, 50, 0.1)
     with pytest.raises(ValueError, match=f"drawdown: .*{message}"):
         drawdown(budget, values, 50)
 
