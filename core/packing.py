@@ -14,7 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
+from core.errors import GrpoLabError
+
 ATTENTION: Final = "grpo_lab_packed"
+IGNORED: Final = (
+    "cache", "cache_position", "is_causal", "layer_idx", "output_attentions", "output_hidden_states",
+    "output_router_logits", "past_key_values", "position_embeddings", "position_ids", "return_dict", "sliding_window",
+    "use_cache",
+)  # fmt: skip
+"""What else models hand to attention that changes nothing here; windows are looked at when a model is read."""
 LARGE_SCORES: Final = 1 << 24
 """Attention scores of one layer and segment from which the fused kernel is used."""
 
@@ -27,26 +35,39 @@ class Layout(Protocol):
         ...
 
 
-def _attention(
+def attention(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,  # noqa: ARG001 - the layout says who attends to whom
+    attention_mask: Tensor | None,
     scaling: float,
     dropout: float = 0.0,  # noqa: ARG001 - a policy is sampled and trained without dropout
     *,
-    layout: Layout,
-    **_: Any,
+    layout: Layout | None = None,
+    **given: Any,
 ) -> tuple[Tensor, None]:
-    """The function that transformers calls in every layer: [1, H, N, D] in, [1, N, H, D] out."""
+    """The function that transformers calls in every layer: [1, H, N, D] in, [1, N, H, D] out.
+
+    Raises `GrpoLabError` on what would change attention and is not known here: masks, biases, caps, sinks.
+    """
+    if layout is None:
+        raise GrpoLabError(f"has layers ({type(module).__name__}) that do not hand the layout of packed rows on")
+    if not (getattr(module, "is_causal", True) and given.get("is_causal") is not False):
+        raise GrpoLabError("attends to later tokens too")
+    unknown = [name for name, value in given.items() if value is not None and name not in IGNORED]
+    if attention_mask is not None or unknown:
+        raise GrpoLabError(f"hands attention {unknown[0] if unknown else 'a mask of its own'}, which packed attention "
+                           "does not know")  # fmt: skip
+    if key.shape[-1] != value.shape[-1]:
+        raise GrpoLabError(f"has keys of {key.shape[-1]} numbers and values of {value.shape[-1]}")
     layer: int = module.layer_idx  # type: ignore[assignment]
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     out = layout.attend(layer, q, k, v, scaling)
     return out[None], None
 
 
-AttentionInterface.register(ATTENTION, _attention)
+AttentionInterface.register(ATTENTION, attention)
 
 
 class Packed:

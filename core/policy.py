@@ -19,10 +19,11 @@ from core.errors import GrpoLabError
 from core.loading import DTYPES, read_model
 from core.logps import sum_squared_probs, token_logps
 from core.optimizer import Optimizer, OptimizerSettings
-from core.packing import ATTENTION, Layout, Packed
+from core.packing import Layout, Packed
 from core.problems import Problem
 from core.ranks import is_main
 from core.sharding import MakeSharding, Sharding, whole
+from core.soundness import check_head, check_repeats, check_trunk, context_of
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Policy:
         self._kept_output: tuple[Tensor, Tensor | None] | None = None
         self.vocabulary = self._head.weight.shape[0]
         """V, the number of output classes."""
-        self.context: int = model.config.max_position_embeddings
+        self.context = context_of(model.config)
         self.end_tokens = _end_tokens(model, tokenizer)
         self.version = 0
         """Optimizer steps that its weights have taken: who holds a copy of them knows whether it is stale."""
@@ -283,11 +284,14 @@ def load_policy(settings: PolicySettings, device: torch.device | str = "cpu", se
     """
     model, tokenizer = read_model(settings.model, DTYPES[settings.dtype], setting=setting)
     model.to(torch.device(device)).eval()  # type: ignore[arg-type]
-    _check_architecture(model, settings.model)
+    said = f"{setting} = {settings.model!r}"
+    check_trunk(model, said)
+    check_head(model, model.get_output_embeddings(), said)  # type: ignore[no-untyped-call]
     if settings.lora:
         add_adapters(model, settings.lora, settings.model)
     if settings.gradient_checkpointing:
         _checkpoint_gradients(model, settings.model)
+    check_repeats(model, said)
     return Policy(model, tokenizer)
 
 
@@ -301,8 +305,11 @@ def _checkpoint_gradients(model: PreTrainedModel, name: str) -> None:
         raise GrpoLabError(f"policy.gradient_checkpointing: {name!r} does not support it: {error}") from error
     for layer in model.modules():
         if isinstance(layer, GradientCheckpointingLayer):
-            # the switch that the layer looks at; what is in it stays without dropout
+            # the switch that the layer looks at; what is in it stays without dropout, and so do its own functions
             layer.training = True
+            for setting, value in vars(layer).items():
+                if "drop" in setting and isinstance(value, float):
+                    setattr(layer, setting, 0.0)
 
 
 def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
@@ -313,46 +320,3 @@ def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> t
     if not found:
         raise GrpoLabError("the model has no end-of-sequence token: set eos_token_id in its configuration")
     return found
-
-
-@torch.no_grad()
-def _check_architecture(model: PreTrainedModel, name: str) -> None:
-    """Switch to packed attention and prove, on three short rows, that the model computes the same as before.
-
-    Sliding windows, recurrent state, attention sinks, soft-capped or scaled logits would all show here.
-    """
-    base = model.base_model
-    device = next(model.parameters()).device
-    V = min(model.config.vocab_size, 1000)
-    draw = torch.Generator().manual_seed(0)
-    prompt, one, two = (torch.randint(V, (n,), generator=draw).to(device) for n in (5, 4, 6))
-    sequences = [torch.cat([prompt, one]), torch.cat([prompt, two])]
-    expected = [model(input_ids=s[None], use_cache=False).logits[0, 4:].float() for s in sequences]
-    model.set_attn_implementation(ATTENTION)
-    packed = Packed([prompt], [one, two], [0, 0])
-    try:
-        states = base(
-            input_ids=packed.input_ids, position_ids=packed.positions, use_cache=False, layout=packed
-        ).last_hidden_state[0]
-    except TypeError as error:
-        raise GrpoLabError(
-            f"policy.model = {name!r}: {type(model).__name__} does not take packed sequences: {error}"
-        ) from error
-    head: nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    found = [head(states[rows]).float() for rows in ([4, 5, 6, 7, 8], [4, 9, 10, 11, 12, 13, 14])]
-    tolerance = 1e-3 if model.dtype == torch.float32 else 0.1  # bfloat16 rounding alone: about 0.02
-    for want, got in zip(expected, found, strict=True):
-        distance = float((want.softmax(-1) - got.softmax(-1)).abs().sum(-1).max() / 2)
-        if distance > tolerance or (getattr(model.config, "sliding_window", None) and slides(model)):
-            raise GrpoLabError(
-                f"policy.model = {name!r}: {type(model).__name__} gives other probabilities when sequences are packed "
-                f"(total variation {distance:.2g}). Supported are transformers with full causal attention and a "
-                "plain output layer (Llama, Qwen2, Qwen3, SmolLM3, OLMo and the like)"
-            )
-
-
-def slides(model: PreTrainedModel) -> bool:
-    """Whether some layer's attention window is shorter than the context (too long for the probe to notice)."""
-    kinds = getattr(model.config, "layer_types", None)
-    windowed = "sliding_attention" in kinds if kinds else bool(getattr(model.config, "use_sliding_window", True))
-    return windowed and model.config.sliding_window < model.config.max_position_embeddings

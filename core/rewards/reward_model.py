@@ -21,10 +21,10 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 from core.contracts import reward
 from core.errors import GrpoLabError
 from core.loading import DTYPES, read_model
-from core.packing import ATTENTION, Packed
-from core.policy import slides
+from core.packing import Packed
 from core.problems import Messages, Problem, Score
 from core.registry import REQUIRED
+from core.soundness import check_head, check_trunk, context_of
 from core.store import read_json
 
 Row: TypeAlias = Sequence[int]
@@ -44,8 +44,8 @@ class RewardModel:
         if not isinstance(head, nn.Linear) or head.out_features != 1:
             raise GrpoLabError(f"{type(model).__name__} has no linear output layer `score` with one output")
         self.model, self.tokenizer, self._head = model, tokenizer, head
-        self._context: int = model.config.max_position_embeddings
-        self._padding: int | None = model.config.pad_token_id
+        self._context = context_of(model.config)
+        self._padding: int | None = model.config.get_text_config().pad_token_id
 
     def row(self, prompt: str | Messages, response: str) -> list[int]:
         """A prompt, as text or chat messages, and the response to it as token ids; raises on an empty or long one."""
@@ -134,28 +134,14 @@ def load_reward_model(name: str, dtype: str = "float32", device: torch.device | 
     model, tokenizer = read_model(
         str(folder), DTYPES[dtype], setting="reward_model.model", kind=AutoModelForSequenceClassification
     )
+    said = f"reward_model.model = {name!r}"
     try:
         found = RewardModel(model.to(torch.device(device)).eval(), tokenizer)  # type: ignore[arg-type]
-        _check_architecture(found)
     except GrpoLabError as error:
-        raise GrpoLabError(f"reward_model.model = {name!r} cannot be used: {error}; {REMEDY}") from error
+        raise GrpoLabError(f"{said} cannot be used: {error}; {REMEDY}") from error
+    check_trunk(model, said)
+    check_head(model, found._head, said)
     return found
-
-
-@torch.no_grad()
-def _check_architecture(found: RewardModel) -> None:
-    """Switch to packed attention and prove, on a group of three short rows, that the rewards are the same as before."""
-    model = found.model
-    draw = torch.Generator().manual_seed(0)
-    beginning, *ends = (torch.randint(1, min(model.config.vocab_size, 1000), (n,), generator=draw).tolist()
-                        for n in (5, 4, 6, 1))  # fmt: skip
-    rows = [[token for token in [*beginning, *end] if token != model.config.pad_token_id] for end in ends]
-    wanted = torch.stack([model(input_ids=torch.tensor([row], device=model.device)).logits[0, 0] for row in rows])
-    model.set_attn_implementation(ATTENTION)
-    distance = float((found.rewards([rows]) - wanted.float()).abs().max())
-    tolerance = (1e-3 if model.dtype == torch.float32 else 0.1) * (1 + float(wanted.abs().max()))
-    if distance > tolerance or (getattr(model.config, "sliding_window", None) and slides(model)):
-        raise GrpoLabError(f"{type(model).__name__} gives other rewards when sequences are packed (by {distance:.2g})")
 
 
 def find_reward_model(name: object) -> Path:
