@@ -103,3 +103,9 @@ def near(name: str, known: Iterable[str]) -> str:
     if len(names) > MOST_LISTED:
         return f"{hint}(grpolab list shows all {len(names)})"
     return f"{hint}known: {', '.join(names) if names else 'none'}"
+
+
+def brief(error: Exception, most: int = 300) -> str:
+    """What a foreign error says, on one line of at most about so many characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return (text if len(text) <= most else f"{text[:most]}...").removesuffix(".")

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from core.adapters import merge_adapters
-from core.errors import GrpoLabError
+from core.errors import GrpoLabError, MachineError, brief, cause_of
 
 ASSETS: Final = Path(__file__).parent / "assets"
 EMBEDDED: Final = ASSETS / "embedded"
@@ -143,9 +143,15 @@ def _read_weights(
 
     def read(names: Mapping[str, str] | None) -> tuple[PreTrainedModel, Mapping[str, Collection[Any]]]:
         found: tuple[PreTrainedModel, Mapping[str, Collection[Any]]] = kind.from_pretrained(
-            folder, config=config, dtype=dtype, attn_implementation="eager", key_mapping=names,
-            output_loading_info=True, ignore_mismatched_sizes=True, **arguments,
-        )  # fmt: skip
+            folder,
+            config=config,
+            dtype=dtype,
+            attn_implementation="eager",
+            key_mapping=names,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **arguments,
+        )
         return found
 
     draws = torch.get_rng_state()
@@ -205,13 +211,10 @@ def reading(said: str, part: str, gguf: str | None = None) -> Iterator[None]:
             "pip install -e '.[real]' in the project's folder, or make real"
         ) from error
     except Exception as error:  # whatever transformers, tokenizers, safetensors and peft make of a damaged file
-        raise GrpoLabError(f"{said}: its {part} could not be read: {brief(error)}. {ANY_MODEL}") from error
-
-
-def brief(error: Exception) -> str:
-    """What an error of a library says, on one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return (text if len(text) <= 300 else f"{text[:300]}...").removesuffix(".")
+        # of a file that is not there, transformers says so in an OSError that is not the operating system's
+        machines = cause_of(error) == "infrastructure" and getattr(error, "errno", 0) is not None
+        kind = MachineError if machines else GrpoLabError
+        raise kind(f"{said}: its {part} could not be read: {brief(error)}. {ANY_MODEL}") from error
 
 
 # --- what was read ---------------------------------------------------------------------------------------------------

@@ -18,10 +18,20 @@ from core.errors import GrpoLabError
 
 ATTENTION: Final = "grpo_lab_packed"
 IGNORED: Final = (
-    "cache", "cache_position", "is_causal", "layer_idx", "output_attentions", "output_hidden_states",
-    "output_router_logits", "past_key_values", "position_embeddings", "position_ids", "return_dict", "sliding_window",
+    "cache",
+    "cache_position",
+    "is_causal",
+    "layer_idx",
+    "output_attentions",
+    "output_hidden_states",
+    "output_router_logits",
+    "past_key_values",
+    "position_embeddings",
+    "position_ids",
+    "return_dict",
+    "sliding_window",
     "use_cache",
-)  # fmt: skip
+)
 """What else models hand to attention that changes nothing here; windows are looked at when a model is read."""
 LARGE_SCORES: Final = 1 << 24
 """Attention scores of one layer and segment from which the fused kernel is used."""
@@ -57,8 +67,8 @@ def attention(
         raise GrpoLabError("attends to later tokens too")
     unknown = [name for name, value in given.items() if value is not None and name not in IGNORED]
     if attention_mask is not None or unknown:
-        raise GrpoLabError(f"hands attention {unknown[0] if unknown else 'a mask of its own'}, which packed attention "
-                           "does not know")  # fmt: skip
+        what = unknown[0] if unknown else "a mask of its own"
+        raise GrpoLabError(f"hands attention {what}, which packed attention does not know")
     if key.shape[-1] != value.shape[-1]:
         raise GrpoLabError(f"has keys of {key.shape[-1]} numbers and values of {value.shape[-1]}")
     layer: int = module.layer_idx  # type: ignore[assignment]

@@ -21,6 +21,7 @@ from core.logps import sum_squared_probs, token_logps
 from core.optimizer import Optimizer, OptimizerSettings
 from core.packing import Layout, Packed
 from core.problems import Problem
+from core.prompts import prompt_tokens
 from core.ranks import is_main
 from core.sharding import MakeSharding, Sharding, whole
 from core.soundness import check_head, check_repeats, check_trunk, context_of
@@ -189,20 +190,20 @@ class Policy:
 
     def tokens(self, problem: Problem) -> Tensor:
         """A problem's prompt as token ids; chat messages go through the tokenizer's template."""
-        if isinstance(problem.prompt, str):
-            ids = self.tokenizer(problem.prompt, add_special_tokens=True)["input_ids"]
-        else:
-            if not self.tokenizer.chat_template:
-                raise GrpoLabError("the task gives chat messages, but the model's tokenizer has no chat template")
-            ids = self.tokenizer.apply_chat_template(
-                list(map(dict, problem.prompt)), add_generation_prompt=True, tokenize=True, return_dict=False
+        ids = prompt_tokens(self.tokenizer, problem.prompt)
+        if ids and max(ids) >= self.vocabulary:
+            token = self.tokenizer.convert_ids_to_tokens(max(ids))
+            raise GrpoLabError(
+                f"the model's tokenizer gives the token {token!r} the number {max(ids)}, but the model has "
+                f"{self.vocabulary} tokens only: give the tokenizer that belongs to it"
             )
         return torch.tensor(ids, dtype=torch.long, device=self.device)
 
     def texts(self, responses: Sequence[Tensor]) -> list[str]:
-        """Responses as text, special tokens left out."""
-        decoded = self.tokenizer.batch_decode([r.tolist() for r in responses], skip_special_tokens=True)
-        return [str(text) for text in decoded]
+        """Responses as text: all their tokens, special ones too, but ends of sequence and padding."""
+        left_out = {*self.end_tokens, self.tokenizer.pad_token_id}
+        shown = [[token for token in response.tolist() if token not in left_out] for response in responses]
+        return [str(text) for text in self.tokenizer.batch_decode(shown, skip_special_tokens=False)]
 
     def hidden(self, ids: Tensor, positions: Tensor, layout: Layout) -> Tensor:
         """Last hidden states [N, h] of one flat row of N tokens."""

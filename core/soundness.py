@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
 
-from core.errors import GrpoLabError
-from core.loading import brief
+from core.errors import GrpoLabError, brief, cause_of
 from core.packing import ATTENTION, Cache, Layout, Packed, attention
 
 PROBE: Final = "grpo_lab_probe"
@@ -65,7 +64,9 @@ def check_head(model: PreTrainedModel, head: nn.Module, said: str) -> None:
     with _refusing(model, said):
         if not isinstance(head, nn.Linear):
             raise GrpoLabError(f"has an output layer that is no linear layer but {type(head).__name__}")
-        padding = model.config.get_text_config().pad_token_id  # classifiers read the last token that is none
+        padding = getattr(
+            model.config.get_text_config(), "pad_token_id", None
+        )  # classifiers read the last token that is none
         ids = torch.tensor([token for token in range(1, 7) if token != padding][:5], device=model.device)
         loud = LOUD * torch.randn(5, head.out_features, generator=torch.Generator().manual_seed(0))
         loud = loud.to(head.weight)[None]
@@ -97,8 +98,10 @@ def check_repeats(model: PreTrainedModel, said: str) -> None:
         once = _states(model.base_model, layout.input_ids, layout.positions, layout)
         with torch.enable_grad():
             twice = _states(model.base_model, layout.input_ids, layout.positions, layout).detach()
-        for other, what in ((_states(model.base_model, layout.input_ids, layout.positions, layout), "two passes"),
-                            (twice, "passes with and without a gradient")):  # fmt: skip
+        for other, what in (
+            (_states(model.base_model, layout.input_ids, layout.positions, layout), "two passes"),
+            (twice, "passes with and without a gradient"),
+        ):
             _compare(other, once, model, f"other states in {what} over the same tokens: some dropout stays on")
 
 
@@ -107,19 +110,16 @@ def _refusing(model: PreTrainedModel, said: str) -> Iterator[None]:
     """Say of a model that it is not supported, and why."""
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
-    except GrpoLabError as error:
-        reason: Exception | str = error
-        cause: Exception = error
     except Exception as error:  # whatever a model that was not made for it makes of packed rows
-        reason, cause = f"does not take packed sequences: {type(error).__name__}: {brief(error)}", error
-    else:
-        return
-    raise GrpoLabError(
-        f"{said}: {type(model).__name__} {reason}. Supported are transformers with full causal attention and a plain "
-        "output layer (Llama, Qwen2, Qwen3, SmolLM3, OLMo and the like)"
-    ) from cause
+        if cause_of(error) == "infrastructure":
+            raise
+        reason = brief(error)
+        if not isinstance(error, GrpoLabError):
+            reason = f"does not take packed sequences: {type(error).__name__}: {reason}"
+        raise GrpoLabError(
+            f"{said}: {type(model).__name__} {reason}. Supported are transformers with full causal attention and a "
+            "plain output layer (Llama, Qwen2, Qwen3, SmolLM3, OLMo and the like)"
+        ) from error
 
 
 # --- configuration ---------------------------------------------------------------------------------------------------
@@ -219,17 +219,20 @@ def _check_layers(packed: _Watched, alone: _Watched, places: Sequence[int], mode
     layers = list(range(model.config.get_text_config().num_hidden_layers))
     if packed.layers != layers:
         raise GrpoLabError(
-            f"does not attend in each of its {len(layers)} layers by transformers' attention interface: "
-            f"{len(packed.layers)} do"
+            f"does not attend once in each of its {len(layers)} layers by transformers' attention interface, but "
+            f"{len(packed.layers)} times"
         )
     for found, wanted in zip(packed.given, alone.given, strict=True):
         _compare(found[places], wanted, model, "other queries, keys or values when sequences are packed (positions)")
 
 
 def _check_cache(
-    base: nn.Module, prompts: Sequence[Tensor], responses: Sequence[Tensor], plain: Sequence[Tensor],
+    base: nn.Module,
+    prompts: Sequence[Tensor],
+    responses: Sequence[Tensor],
+    plain: Sequence[Tensor],
     model: PreTrainedModel,
-) -> None:  # fmt: skip
+) -> None:
     """Two tokens of each response, one by one."""
     steps = 2
     cache = Cache(prompts, 1, steps + 1)
@@ -239,8 +242,10 @@ def _check_cache(
         tokens = torch.stack([response[step] for response in responses])
         found.append(_states(base, tokens[None], cache.positions[None], cache))
         cache.advance()
-    wanted = [torch.stack([states[len(p) - 1 + step] for states, p in zip(plain, prompts, strict=True)])
-              for step in range(steps + 1)]  # fmt: skip
+    wanted = [
+        torch.stack([states[len(p) - 1 + step] for states, p in zip(plain, prompts, strict=True)])
+        for step in range(steps + 1)
+    ]
     _compare(torch.cat(found), torch.cat(wanted), model, "other states when its keys and values are cached")
 
 

@@ -15,6 +15,7 @@ from core.errors import GrpoLabError
 from core.loading import read_tokenizer
 from core.packing import Packed
 from core.policy import PolicySettings, load_policy
+from core.prompts import prompt_tokens
 
 SETTING: Final = "judge.model"
 MOST_TOKENS: Final = 16_384
@@ -48,12 +49,8 @@ class LocalJudge:
 
     def _tokens(self, question: str) -> list[int]:
         tokenizer = self._policy.tokenizer
-        if not tokenizer.chat_template:
-            return list(tokenizer(question + "\nVerdict:", add_special_tokens=True)["input_ids"])
-        messages = [{"role": "user", "content": question}]
-        return list(
-            tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
-        )
+        asked = [{"role": "user", "content": question}] if tokenizer.chat_template else f"{question}\nVerdict:"
+        return prompt_tokens(tokenizer, asked, "the judge")
 
     def _next_logits(self, rows: Sequence[list[int]], tokens: Sequence[int]) -> Tensor:
         """Logits [R, k] of k tokens after each row, float32: verdicts may lie closer together than bfloat16 tells."""

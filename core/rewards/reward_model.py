@@ -23,6 +23,7 @@ from core.errors import GrpoLabError
 from core.loading import DTYPES, read_model
 from core.packing import Packed
 from core.problems import Messages, Problem, Score
+from core.prompts import chat_text, tokens_of
 from core.registry import REQUIRED
 from core.soundness import check_head, check_trunk, context_of
 from core.store import read_json
@@ -45,18 +46,14 @@ class RewardModel:
             raise GrpoLabError(f"{type(model).__name__} has no linear output layer `score` with one output")
         self.model, self.tokenizer, self._head = model, tokenizer, head
         self._context = context_of(model.config)
-        self._padding: int | None = model.config.get_text_config().pad_token_id
+        self._padding: int | None = getattr(model.config.get_text_config(), "pad_token_id", None)
 
     def row(self, prompt: str | Messages, response: str) -> list[int]:
         """A prompt, as text or chat messages, and the response to it as token ids; raises on an empty or long one."""
         if isinstance(prompt, str):
             ids = list(self.tokenizer(prompt + response, add_special_tokens=True)["input_ids"])
         else:
-            if not self.tokenizer.chat_template:
-                raise GrpoLabError("the prompts are chat messages, but the reward model's tokenizer has no template")
-            messages = list(map(dict, prompt))
-            opened = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-            ids = list(self.tokenizer(f"{opened}{response}", add_special_tokens=False)["input_ids"])
+            ids = tokens_of(self.tokenizer, chat_text(self.tokenizer, prompt, "the reward model") + response)
         end = self.tokenizer.eos_token_id
         if end is not None and ids[-1:] != [end]:
             ids.append(end)

@@ -106,7 +106,7 @@ def read(folder: Path, setting: str = "policy.model") -> dict[str, Tensor]:
         (replaced("tokenizer_config.json", b"[]"), r"its tokenizer could not be read: "),
         (replaced("generation_config.json", b"[]"), r"its weights could not be read: "),
     ],
-)  # fmt: skip
+)
 def test_what_is_missing_broken_or_not_finite_is_named(
     damaged: Callable[[Damage], Path], damage: Damage, message: str
 ) -> None:
@@ -160,9 +160,16 @@ def test_half_precision_that_overflows_says_so(damaged: Callable[[Damage], Path]
 
 def test_a_reward_model_is_read_by_the_same_rules(tmp_path: Path) -> None:
     config = LlamaConfig(
-        vocab_size=15, hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
-        max_position_embeddings=64, pad_token_id=0, eos_token_id=0, bos_token_id=None,
-    )  # fmt: skip
+        vocab_size=15,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+        pad_token_id=0,
+        eos_token_id=0,
+        bos_token_id=None,
+    )
     config.num_labels = 1
     LlamaForSequenceClassification(config).save_pretrained(tmp_path)  # type: ignore[no-untyped-call]
     AutoTokenizer.from_pretrained(EMBEDDED).save_pretrained(tmp_path)

@@ -17,14 +17,27 @@ from core.soundness import check_head, check_repeats, check_trunk, context_of
 from core.store import hash_weights
 
 SIZES = {
-    "vocab_size": 15, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
-    "num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 64, "initializer_range": 0.02,
-    "bos_token_id": None, "eos_token_id": 0, "pad_token_id": 0,
-}  # fmt: skip
+    "vocab_size": 15,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.02,
+    "bos_token_id": None,
+    "eos_token_id": 0,
+    "pad_token_id": 0,
+}
 LONGROPE = {
-    "rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [8.0] * 4, "factor": 8.0,
+    "rope_type": "longrope",
+    "rope_theta": 1e4,
+    "short_factor": [1.0] * 4,
+    "long_factor": [8.0] * 4,
+    "factor": 8.0,
     "original_max_position_embeddings": 16,
-}  # fmt: skip
+}
 
 
 def tiny_model(kind: str, of: Any = AutoModelForCausalLM, **settings: Any) -> Any:
@@ -40,8 +53,18 @@ def checked(model: Any) -> None:
 
 
 MOE = {"num_experts": 4, "num_local_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8}
-MLA = {"q_lora_rank": 8, "kv_lora_rank": 8, "qk_nope_head_dim": 4, "qk_rope_head_dim": 4, "v_head_dim": 4,
-       "head_dim": 4, "n_routed_experts": 4, "n_group": 1, "topk_group": 1, "num_key_value_heads": 2} | MOE  # fmt: skip
+MLA = {
+    "q_lora_rank": 8,
+    "kv_lora_rank": 8,
+    "qk_nope_head_dim": 4,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 4,
+    "head_dim": 4,
+    "n_routed_experts": 4,
+    "n_group": 1,
+    "topk_group": 1,
+    "num_key_value_heads": 2,
+} | MOE
 
 
 @pytest.mark.parametrize(
@@ -49,12 +72,16 @@ MLA = {"q_lora_rank": 8, "kv_lora_rank": 8, "qk_nope_head_dim": 4, "qk_rope_head
     [
         ("gemma2", {}, "hands attention softcap, which packed attention does not know"),
         ("gemma2", {"attn_logit_softcapping": None}, "does more to its logits than its output layer"),
-        ("bloom", {}, "does not attend in each of its 2 layers by transformers' attention interface: 0 do"),
+        ("bloom", {}, "does not attend once in each of its 2 layers by transformers' attention interface, but 0 times"),
         ("bloom", {"max_position_embeddings": ...}, "BloomConfig has no max_position_embeddings"),
-        ("mpt", {"d_model": 16, "n_heads": 2, "n_layers": 2, "max_seq_len": 64}, "does not attend in each of its"),
+        ("mpt", {"d_model": 16, "n_heads": 2, "n_layers": 2, "max_seq_len": 64}, "does not attend once in each of its"),
         ("falcon", {"alibi": True, "head_dim": ...}, "adds ALiBi's biases"),
-        ("xglm", {"d_model": 16, "ffn_dim": 24, "num_layers": 2, "attention_heads": 2}, "does not attend in each of"),
-        ("diffllama", {"num_key_value_heads": 2}, "does not attend in each of its 2 layers"),
+        (
+            "xglm",
+            {"d_model": 16, "ffn_dim": 24, "num_layers": 2, "attention_heads": 2},
+            "does not attend once in each of",
+        ),
+        ("diffllama", {"num_key_value_heads": 2}, "does not attend once in each of its 2 layers"),
         ("lfm2", {"layer_types": ["conv", "full_attention"]}, "has layers of the kind conv"),
         ("qwen3_next", {**MOE, "layer_types": ["linear_attention", "full_attention"]}, "of the kind linear_attention"),
         ("stablelm", {}, r"has layers \(StableLmAttention\) that do not hand the layout of packed rows on"),
@@ -69,7 +96,7 @@ MLA = {"q_lora_rank": 8, "kv_lora_rank": 8, "qk_nope_head_dim": 4, "qk_rope_head
         ("doge", {"num_experts": 4}, "hands attention a mask of its own"),
         ("mamba", {}, "of the kind linear_attention"),
     ],
-)  # fmt: skip
+)
 def test_flat_models_that_packing_would_change_are_refused(kind: str, settings: dict[str, Any], message: str) -> None:
     """Weights of std 0.02, whose probabilities would be nearly the same."""
     model = tiny_model(kind, **settings)
@@ -81,9 +108,17 @@ def test_flat_models_that_packing_would_change_are_refused(kind: str, settings: 
 @pytest.mark.parametrize("spread", [0.02, 0.4])
 @pytest.mark.parametrize(
     ("kind", "settings"),
-    [("llama", {}), ("qwen2", {}), ("qwen3", {}), ("olmo2", {}), ("mistral", {"sliding_window": None}), ("gpt2", {}),
-     ("opt", {"ffn_dim": 24, "word_embed_proj_dim": 16}), ("mixtral", MOE)],
-)  # fmt: skip
+    [
+        ("llama", {}),
+        ("qwen2", {}),
+        ("qwen3", {}),
+        ("olmo2", {}),
+        ("mistral", {"sliding_window": None}),
+        ("gpt2", {}),
+        ("opt", {"ffn_dim": 24, "word_embed_proj_dim": 16}),
+        ("mixtral", MOE),
+    ],
+)
 def test_supported_ones_pass_and_nothing_of_them_changes(kind: str, settings: dict[str, Any], spread: float) -> None:
     model = tiny_model(kind, **settings)
     with torch.no_grad():

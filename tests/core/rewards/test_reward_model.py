@@ -129,7 +129,7 @@ def test_rows_without_a_common_beginning(make: Make) -> None:
 def test_chat_messages_go_through_the_template(make: Make) -> None:
     folder = make("+")
     messages = [{"role": "user", "content": "1+1="}]
-    with pytest.raises(GrpoLabError, match="no template"):
+    with pytest.raises(GrpoLabError, match="reward model has no chat template"):
         load_reward_model(str(folder)).row(messages, ">2")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.chat_template = (

@@ -1,0 +1,92 @@
+"""Prompts as tokens, and responses as text: no end of sequence in a prompt, every other token before the graders."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from core import GrpoLabError
+from core.loading import EMBEDDED
+from core.policy import Policy
+from core.problems import Problem
+from core.prompts import chat_text, prompt_tokens
+from core.rewards.math import math_answer
+
+WORDS = ["<s>", "</s>", "<pad>", "<think>", "</think>", "I", "guess", "\\boxed{25}", "know", "not"]
+NO_SYSTEM = (
+    "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{{ m.content }}{% endfor %}"
+)
+
+
+@pytest.fixture
+def words() -> PreTrainedTokenizerFast:
+    """A tokenizer of words that puts <s> before a text and </s> after it, and to which <think> is special."""
+    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="not"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    made.add_special_tokens([AddedToken(word, special=True) for word in WORDS[:5]])
+    made.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)])
+    special = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    return PreTrainedTokenizerFast(tokenizer_object=made, **special)  # type: ignore[no-untyped-call]
+
+
+def test_a_prompt_does_not_end_in_an_end_of_sequence(words: PreTrainedTokenizerBase) -> None:
+    assert words("I guess")["input_ids"] == [0, 5, 6, 1]
+    assert prompt_tokens(words, "I guess") == [0, 5, 6]
+    assert prompt_tokens(words, "") == [0]
+    # whoever writes one has it
+    assert prompt_tokens(words, "I guess </s>") == [0, 5, 6, 1, 1]
+    embedded = AutoTokenizer.from_pretrained(EMBEDDED)
+    assert prompt_tokens(embedded, "1+2=") == embedded("1+2=")["input_ids"]
+
+
+@pytest.fixture
+def wordy(words: PreTrainedTokenizerBase, tiny: Policy) -> Policy:
+    return Policy(tiny.model, words)
+
+
+def test_policies_judges_and_critics_ask_without_it(wordy: Policy) -> None:
+    assert wordy.tokens(Problem("I know", "", 0)).tolist() == [0, 5, 8]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "text", "is_right"),
+    [
+        # what is thought is no answer; with the brackets cut, it would be
+        ([3, 6, 7, 4, 5, 9, 8, 1], "<think> guess \\boxed{25} </think> I not know", False),
+        ([3, 6, 4, 7, 1], "<think> guess </think> \\boxed{25}", True),
+        ([7, 1, 2, 2], "\\boxed{25}", True),
+    ],
+)
+def test_graders_see_special_tokens_but_ends_and_padding(
+    wordy: Policy, tokens: list[int], text: str, is_right: bool
+) -> None:
+    wordy.end_tokens = (1,)
+    (found,) = wordy.texts([torch.tensor(tokens)])
+    assert found == text
+    assert math_answer(Problem("", "25", 0), found).correct is is_right
+
+
+def test_tokens_that_the_model_does_not_have_are_named(words: PreTrainedTokenizerBase, tiny: Policy) -> None:
+    words.add_tokens([f"word{i}" for i in range(9)])
+    with pytest.raises(GrpoLabError, match=r"gives the token 'word8' the number 18, but the model has 15 tokens only"):
+        Policy(tiny.model, words).tokens(Problem("I word8", "", 0))
+
+
+def test_templates_that_refuse_a_role_are_named(words: Any, tmp_path: Path) -> None:
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "I guess"}]
+    with pytest.raises(GrpoLabError, match="the tokenizer of the judge has no chat template"):
+        chat_text(words, messages, "the judge")
+    words.chat_template = NO_SYSTEM
+    assert prompt_tokens(words, messages[1:]) == [5, 6]
+    with pytest.raises(GrpoLabError, match=r"refuses these messages \(system, user\): System role not supported"):
+        prompt_tokens(words, messages)
+    words.chat_template = "{{ messages[7].content }}"
+    with pytest.raises(GrpoLabError, match="the chat template of the model refuses these messages"):
+        prompt_tokens(words, messages)
+    words.chat_template = "{% if %}"
+    with pytest.raises(GrpoLabError, match="the chat template of the model refuses these messages"):
+        prompt_tokens(words, messages)
