@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from core.errors import near
 from core.store import seal
+from experiments.pairing import PAIRED_BY, answered
 from experiments.statistics import SCALARS, Analysis, Curve, Judgement, Plan, Trajectory, judge, scores
 from experiments.statistics.predictions import Prediction
 from experiments.statistics.sequential import Sequential, where_it_stands
@@ -26,6 +27,7 @@ from experiments.stored_run import (
     Run,
     StudyError,
     entry,
+    is_share,
     numbers,
     read_object,
     read_run,
@@ -47,10 +49,6 @@ _DEFAULTS = {
     "looks": (),
     "claim": None,
 }
-
-
-PAIRED_BY = {"prompts": "prompts", "initial_weights": "initial weights", "first_rollout": "first rollouts"}
-"""Hashes of a manifest that two runs of a seed share unless their arms vary what they come from."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +154,7 @@ class Study:
             budget=float(d["budget"]), scalar=str(d["scalar"]), family=d["family"], alpha=float(d["alpha"]),
             margin=float(d["margin"]), failures=d["failures"], floor=float(d["floor"]), threshold=d["threshold"],
             questions=d["questions"], race=bool(d["race"]), looks=tuple((int(n), float(a)) for n, a in d["looks"]),
+            largest=1.0 if is_share(str(d["metric"])) else math.inf,
             predictions=tuple(Prediction.parse(text) for text in (d["claim"] or {}).get("predictions", ())),
         )  # fmt: skip
 
@@ -224,8 +223,10 @@ class Study:
         for key, words in PAIRED_BY.items():
             for arm, seeds in self.unlike(key).items():
                 notes.append(self._note_unlike(arm, seeds, key, words))
-        analysis = replace(judgement.analysis, notes=(*notes, *judgement.analysis.notes))
-        return replace(judgement, analysis=analysis)
+        compared = judgement.analysis.comparisons
+        notes += [answered(note, compared, self.runs) for note in judgement.analysis.notes]
+        told = tuple(replace(each, sentence=answered(each.sentence, compared, self.runs)) for each in compared)
+        return replace(judgement, analysis=replace(judgement.analysis, notes=tuple(notes), comparisons=told))
 
     def sequential(self) -> Sequential:
         """Which arms a race, or a study with looks, runs at which seeds next."""

@@ -39,6 +39,12 @@ class DamagedRunError(StudyError):
     """A run whose files are not as it wrote them."""
 
 
+def is_share(metric: str) -> bool:
+    """Whether `split/name` is a share of answers or questions, between 0 and 1."""
+    name = metric.rpartition("/")[2]
+    return name in (*_BY_ANSWER, *_BY_QUESTION) or "/shows/" in metric
+
+
 @dataclass(frozen=True)
 class Run:
     """One arm at one seed, as found on disk.

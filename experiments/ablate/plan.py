@@ -20,6 +20,7 @@ from experiments.ablate.forecast import (
 )
 from experiments.memory.forecast import forecast
 from experiments.statistics import minimum_detectable_effect
+from experiments.statistics.wording import REACHABLE
 from experiments.study import Study
 
 
@@ -148,7 +149,9 @@ def _spread_lines(study: Study, out: Path, found: Power) -> Iterator[str]:
         )
         if found.detectable is not None:
             yield f"        at that, {found.seeds} seeds detect {found.detectable * spread.sd:.3g}"
-        yield f"        and the margin of {margin:g} needs {found.seeds_for(margin / spread.sd)} seeds"
+        needed = found.seeds_for(margin / spread.sd)
+        seeds = f"{needed} seeds" if needed <= REACHABLE else f"more than {REACHABLE} seeds, which is not reachable"
+        yield f"        and the margin of {margin:g} needs {seeds}"
 
 
 def clock(seconds: float) -> str:

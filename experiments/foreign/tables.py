@@ -17,6 +17,7 @@ from experiments.statistics import Curve, Judgement, Plan, Trajectory, judge
 from experiments.statistics.budgets import SLACK
 from experiments.statistics.runs import Policy, Status
 from experiments.statistics.verdict import Family
+from experiments.stored_run import is_share
 
 MARGIN = 0.01
 FLOOR = 0.0
@@ -119,7 +120,7 @@ def judge_table(table: Table, question: Question) -> Judgement:
         metric=metric, baseline=question.baseline, seeds=table.seeds, axis=question.axis, budget=question.budget,
         scalar=question.scalar, family=question.family, alpha=question.alpha,
         margin=MARGIN if question.margin is None else question.margin, higher_is_better=question.higher_is_better,
-        failures=question.failures, floor=floor,
+        failures=question.failures, floor=floor, largest=_largest(metric, runs),
     )  # fmt: skip
     _check_budget(table, plan, runs)
     notes = [*_assumed(plan, question, runs), *failed, *floored, *missing]
@@ -306,6 +307,13 @@ def _assumed(plan: Plan, question: Question, runs: Iterable[Trajectory]) -> list
                 f"{least:g} counts in no run. If that run broke off, give it the status failed or lost."
             )
     return notes
+
+
+def _largest(metric: str, runs: Sequence[Trajectory]) -> float:
+    """1 where the metric is a share by its name and by its values, else unknown."""
+    values = [value for run in runs for value in (run.curves[metric].values if metric in run.curves else ())]
+    shares = is_share(metric) and all(0 <= value <= 1 for value in values if math.isfinite(value))
+    return 1.0 if shares else math.inf
 
 
 def _words(axis: str) -> str:

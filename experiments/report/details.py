@@ -17,6 +17,7 @@ from experiments.report.tables import (
     value_text,
 )
 from experiments.statistics import Analysis, Comparison, Judgement, friedman
+from experiments.statistics.wording import REACHABLE
 
 
 def details_section(judgement: Judgement | None, styles: Mapping[str, Style]) -> str:
@@ -69,9 +70,18 @@ def _row(each: Comparison, judgement: Judgement, measure: Unit, styles: Mapping[
         *(Cell(interval_text(interval, measure), interval or (None, None)) for interval in intervals),
         *(number(p, p_text(p), escape(p_text(p))) for p in probabilities),
         *(number(size, number_text(size, 2)) for size in (each.d_z, each.d_av, each.probability_of_improvement)),
-        number(each.detectable, value_text(each.detectable, measure, suffix=False)),
-        *(number(n, str(n) if n is not None else "–") for n in (each.seeds_for_margin, each.seeds_for_margin_high)),
+        number(
+            each.detectable,
+            "not reachable"
+            if each.detectable is not None and each.detectable > judgement.plan.largest
+            else value_text(each.detectable, measure, suffix=False),
+        ),
+        *(number(n, _seeds_text(n)) for n in (each.seeds_for_margin, each.seeds_for_margin_high)),
     )
+
+
+def _seeds_text(n: int | None) -> str:
+    return "–" if n is None else str(n) if n <= REACHABLE else f"over {REACHABLE}"
 
 
 def _friedman(analysis: Analysis) -> str:

@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Callable
 from html import escape
 
+from experiments.pairing import PAIRED_BY
 from experiments.report.drawing import Scale, box, line, mark, svg
 from experiments.report.figures import Style, arm_styles
 from experiments.report.grid import Cell, Column, Grid, column, number, said
@@ -27,7 +28,7 @@ from experiments.report.tables import (
     value_text,
     verdict_text,
 )
-from experiments.results import PAIRED_BY, Study
+from experiments.results import Study
 from experiments.statistics import Analysis, Comparison, Course, Judgement, interquartile_mean
 from experiments.statistics.stability import courses
 

@@ -2,12 +2,13 @@
 
 from typing import Final
 
+from experiments.pairing import PAIRED_BY
 from experiments.report.exported import seed_grid
 from experiments.report.figures import arm_styles
 from experiments.report.grid import Cell, Column, Grid, column, number, said, to_html
 from experiments.report.markup import arm_name, breakable, section
 from experiments.report.tables import POLICY_WORDS, listed
-from experiments.results import PAIRED_BY, Study
+from experiments.results import Study
 from experiments.statistics import Judgement
 
 OUTCOME_WORDS: Final = (

@@ -9,6 +9,8 @@ from experiments.report.grid import Cell, Grid, column, said, to_html
 from experiments.report.markup import badge, pair_name, section
 from experiments.report.tables import POLICY_WORDS, Unit, axis_words, difference_text, p_text, unit, verdict_text
 from experiments.statistics import Analysis, Comparison, Judgement
+from experiments.statistics.judgement import departs
+from experiments.statistics.runs import CLOCK
 
 
 def sensitivity_section(judgement: Judgement | None, styles: Mapping[str, Style]) -> str:
@@ -30,16 +32,21 @@ def sensitivity_section(judgement: Judgement | None, styles: Mapping[str, Style]
     about = (
         f"The headline follows the declared columns. {policies}. At equal budgets on an axis every run is cut where "
         "the cheapest finished run ends, unless the budget was declared on that axis. Seconds are comparable only "
-        "between runs of one machine. A verdict that is not the declared one has a bar at its side."
+        "between runs of one machine, and follow what else it did: they make no headline. A verdict that is another "
+        "one, where either decides anything, has a bar at its side."
     )
     table = to_html(Grid(columns, tuple(rows)), "Verdicts by failure policy and axis")
     return section("Does it hold?", table, about=about)
 
 
 def departures(judgement: Judgement, each: Comparison) -> list[str]:
-    """The ways of looking at a comparison in which its verdict is another one, or its difference has another sign."""
-    found = ((way.title, _same_pair(way.analysis, each)) for way in _ways(judgement) if not way.declared)
-    return [title for title, other in found if other is not None and _departs(each, other)]
+    """The ways of looking at a comparison in which its verdict is another one.
+
+    But for clocks: what else the machine did decides what was spent by them, so that two equal studies differ.
+    """
+    ways = (way for way in _ways(judgement) if not way.declared and not way.timed)
+    found = ((way.title, _same_pair(way.analysis, each)) for way in ways)
+    return [title for title, other in found if other is not None and departs(each, other)]
 
 
 @dataclass(frozen=True)
@@ -49,17 +56,17 @@ class _Way:
     title: str
     declared: bool
     analysis: Analysis | None
+    timed: bool = False
 
 
 def _ways(judgement: Judgement) -> list[_Way]:
     plan = judgement.plan
     policies = (_Way(f"failures: {name}", name == plan.failures, each) for name, each in judgement.policies.items())
-    axes = (_Way(f"equal {axis_words(name)}", name == plan.axis, each) for name, each in judgement.axes.items())
+    axes = (
+        _Way(f"equal {axis_words(name)}", name == plan.axis, each, timed=name == CLOCK)
+        for name, each in judgement.axes.items()
+    )
     return [*policies, *axes]
-
-
-def _departs(declared: Comparison, other: Comparison) -> bool:
-    return other.verdict != declared.verdict or other.mean_difference * declared.mean_difference < 0
 
 
 def _same_pair(analysis: Analysis | None, each: Comparison) -> Comparison | None:
@@ -72,7 +79,7 @@ def _cell(declared: Comparison, each: Comparison | None, measure: Unit) -> Cell:
         return said("nothing left to compare")
     numbers = f"{difference_text(each.mean_difference, measure)}, n = {each.n}, p {_stated(each.adjusted_p)}"
     shown = f"{badge(each)}<small>{escape(numbers)}</small>"
-    marked = f'<div class="turned">{shown}</div>' if _departs(declared, each) else shown
+    marked = f'<div class="turned">{shown}</div>' if departs(declared, each) else shown
     return said(f"{verdict_text(each)}, {numbers}", marked)
 
 

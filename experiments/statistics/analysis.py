@@ -55,6 +55,7 @@ def analyze(
     cells: Mapping[str, Mapping[int, ArrayLike]] | None = None,
     families: Sequence[str] | None = None,
     planned: int | None = None,
+    largest: float = math.inf,
     seed: int = 0,
 ) -> Analysis:
     """Judge `scores`, {arm: {seed: score}}, by differences paired by seed; one verdict per comparison.
@@ -70,6 +71,8 @@ def analyze(
     whose means are `scores`. Seeds and questions are then both a sample, and `crossed_t` decides at any n. `families`
     [Q] names the template or source of each question, where related ones are to count as one.
 
+    `largest` is the largest difference that the metric can have; nobody is told to look for a larger one.
+
     `planned`: how many comparisons were declared, where not all can be made yet; p by t is adjusted for so many.
 
     Raises ValueError: fewer than 2 arms, unknown baseline or family, non-finite score, no shared seed, alpha
@@ -83,7 +86,7 @@ def analyze(
     if family == "all":
         pairs += [(arm, reference) for reference, arm in combinations(others, 2)]
     rule = Rule(metric, axis, alpha, margin, higher_is_better, n=len(seeds), m=max(len(pairs), planned or 0),
-                crossed=cells is not None)  # fmt: skip
+                largest=largest, crossed=cells is not None)  # fmt: skip
 
     measured = [_measure(pair, table, rule, seed) for pair in pairs]
     if cells is not None:

@@ -30,6 +30,8 @@ from experiments.statistics.wording import MANY_REMOVED, removal_notes
 SHORT: Final = 0.1
 """Share of the budget that a run may leave unspent without a word: steps are not divisible."""
 
+DECIDED: Final = frozenset(("better", "worse", "equivalent"))
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -154,7 +156,7 @@ def _analysis(
     arms = len(arms_of(runs))
     analysis = analyze(
         table, baseline=plan.baseline, metric=plan.metric, axis=axis, alpha=plan.alpha, margin=plan.margin,
-        family=plan.family, higher_is_better=plan.higher_is_better,
+        family=plan.family, higher_is_better=plan.higher_is_better, largest=plan.largest,
         planned=arms - 1 if plan.family == "baseline" else arms * (arms - 1) // 2,
         cells=_cells(runs, table) if plan.questions == "population" else None, families=_families(runs),
     )  # fmt: skip
@@ -327,6 +329,11 @@ def _claim(plan: Plan, runs: Sequence[Trajectory], budget: float) -> tuple[Claim
     return claim, notes
 
 
+def departs(declared: Comparison, other: Comparison) -> bool:
+    """Whether looking otherwise leads to another verdict, and one of the two decides anything."""
+    return other.verdict != declared.verdict and bool({other.verdict, declared.verdict} & DECIDED)
+
+
 def _policy_warnings(policies: Mapping[str, Analysis | None]) -> list[str]:
     """A verdict that is another one when failures are handled otherwise is no finding about the method alone."""
     worst, intersect = policies.get("worst"), policies.get("intersect")
@@ -343,7 +350,7 @@ def _policy_warnings(policies: Mapping[str, Analysis | None]) -> list[str]:
 
 
 def _axis_warnings(declared: Analysis, axes: Mapping[str, Analysis | None], axis: str) -> list[str]:
-    """A change of sign or verdict between budget axes belongs beside the headline.
+    """A verdict that is another one on another budget axis belongs beside the headline.
 
     But for clocks: what else the machine did decides what was spent by them, so that two equal studies differ.
     """
@@ -352,7 +359,7 @@ def _axis_warnings(declared: Analysis, axes: Mapping[str, Analysis | None], axis
     for name, analysis in axes.items():
         for c in analysis.comparisons if analysis is not None and name not in (axis, CLOCK) else ():
             ours = verdicts.get((c.arm, c.baseline))
-            if ours is None or (ours.verdict == c.verdict and ours.mean_difference * c.mean_difference >= 0):
+            if ours is None or not departs(ours, c):
                 continue
             found.append(
                 f"Depends on the budget: {c.arm} vs {c.baseline} is {ours.verdict} "

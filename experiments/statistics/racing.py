@@ -27,7 +27,7 @@ from experiments.statistics.samples import (
     sample,
 )
 from experiments.statistics.verdict import Family, Verdict
-from experiments.statistics.wording import T_SEEDS
+from experiments.statistics.wording import ARMS_DIFFER, SEED_APPLIED, T_SEEDS
 
 BETS = (0.5, 1.0, 2.0, 4.0)  # no single size of bet suits all effects, and none may be chosen by looking
 LEAST_SEEDS = 10  # with fewer, stopping early saves less than the loss of power costs
@@ -355,8 +355,8 @@ def _sentence(c: RaceDecision, track: _Track, rule: _Rule) -> str:
 
 
 def _why_untestable(track: _Track) -> str:
-    shift = "identical shift on every seed: is the seed really applied?"
-    copy = "identical scores on every seed: do the two arms really differ?"
+    shift = f"identical shift on every seed: {SEED_APPLIED}"
+    copy = f"identical scores on every seed: {ARMS_DIFFER}"
     return f"a test takes {T_SEEDS} seeds" if track.n < T_SEEDS else shift if track.seen.any() else copy
 
 

@@ -46,6 +46,8 @@ class Plan:
     margin: float = 0.01
     """The smallest difference of interest, in the metric's unit."""
     higher_is_better: bool = True
+    largest: float = math.inf
+    """The largest difference that the metric can have: 1 of a share."""
     failures: Policy = "worst"
     floor: float = 0.0
     """The score of a failed run that was not even evaluated at step 0; a failed run never scores better than this."""

@@ -88,7 +88,7 @@ def _bounded(interval: Interval | None) -> Interval | None:
 def _looked(plan: Plan, table: Mapping[str, Mapping[int, float]]) -> tuple[Sequential, Analysis | None]:
     test = partial(
         analyze, baseline=plan.baseline, metric=plan.metric, axis=plan.axis, margin=plan.margin, family=plan.family,
-        higher_is_better=plan.higher_is_better,
+        higher_is_better=plan.higher_is_better, largest=plan.largest,
     )  # fmt: skip
     state = Looks(plan.looks, plan.alpha).decide(table, plan.seeds, lambda scores, level: test(scores, alpha=level))
     sequential = Sequential(tuple(table), state.row, state.next_look or state.row, {}, state.stop)

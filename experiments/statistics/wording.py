@@ -15,6 +15,11 @@ FLIP_SEEDS = 8  # from here on sign flips do: below, they lose real power
 POWER = 0.8
 LOW_CORRELATION = 0.1
 MANY_REMOVED = 0.2
+REACHABLE = 1000  # seeds: nobody runs more
+# questions that who has more than the scores can answer
+SHARE_SEEDS = "check that both arms draw prompts and sampling noise from the shared seed"
+SEED_APPLIED = "is the seed really applied?"
+ARMS_DIFFER = "do the two arms really differ?"
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,8 @@ class Rule:
     higher_is_better: bool
     n: int
     m: int
+    largest: float = math.inf
+    """The largest difference that the metric can have."""
     crossed: bool = False
     """Whether questions are a sample as well: the t test over seeds and questions then decides at any n."""
 
@@ -82,8 +89,7 @@ def sentence(c: Comparison, rule: Rule) -> str:
     if c.verdict == "inconclusive":
         return (
             f"{head}; {observed}, {test}. With {c.n} seeds, 80 % power at alpha = {rule.family_alpha:.3g} needs "
-            f"a true difference of {c.detectable:.3g}; detecting {rule.margin:g} needs {c.seeds_for_margin} seeds "
-            f"({c.seeds_for_margin_high} if the sd of differences is at its 80 % upper limit)."
+            f"{_detectable([c], rule)}; detecting {rule.margin:g} needs {_seeds_needed([c], 'the sd of differences')}."
         )
     small = f", but smaller than {rule.margin:g}" if c.smaller_than_margin else ""
     return f"{head}{small} ({c.label}); {observed}, {test}."
@@ -114,14 +120,37 @@ def small_n_note(rule: Rule, comparisons: Sequence[Comparison]) -> str | None:
     effects = [minimum_detectable_effect(rule.n, level, POWER) for level in (rule.alpha, rule.family_alpha)]
     corrected = f" (m = {rule.m}: {rule.family_alpha:.3g})" if rule.m > 1 else ""
     stricter = f" ({effects[1]:.2f})" if rule.m > 1 else ""
-    detectable = [c.detectable for c in comparisons if c.detectable is not None]
-    needed = [c.seeds_for_margin for c in comparisons if c.seeds_for_margin is not None]
-    at_most = [c.seeds_for_margin_high for c in comparisons if c.seeds_for_margin_high is not None]
+    known = [c for c in comparisons if c.detectable is not None]
     return text + (
         f" With alpha = {rule.alpha:g}{corrected} 80 % power at this n needs |d_z| ≥ {effects[0]:.2f}{stricter}, "
-        f"i.e. a true difference of {_range(detectable)} at the observed sd of differences. To detect "
-        f"{rule.margin:g} you need {_range(needed)} seeds ({_range(at_most)} if the sd is at its 80 % upper limit)."
+        f"i.e. {_detectable(known, rule)} at the observed sd of differences. To detect {rule.margin:g} you need "
+        f"{_seeds_needed(known, 'the sd')}."
     )
+
+
+def _detectable(comparisons: Sequence[Comparison], rule: Rule) -> str:
+    """The true difference that a power needs, or that there is none so large."""
+    found = [c.detectable for c in comparisons if c.detectable is not None]
+    if min(found) > rule.largest:
+        return f"a larger true difference than {rule.metric} can have, which is not reachable"
+    beyond = ", the largest of which is not reachable" if max(found) > rule.largest else ""
+    return f"a true difference of {_range(found)}{beyond}"
+
+
+def _seeds_needed(comparisons: Sequence[Comparison], sd: str) -> str:
+    """The seeds that detecting the margin needs, as far as anybody can run so many."""
+    needed = [c.seeds_for_margin for c in comparisons if c.seeds_for_margin is not None]
+    at_most = [c.seeds_for_margin_high for c in comparisons if c.seeds_for_margin_high is not None]
+    if min(needed) > REACHABLE:
+        return f"more than {REACHABLE} seeds, which is not reachable"
+    return f"{_seeds_range(needed)} seeds ({_seeds_range(at_most)} if {sd} is at its 80 % upper limit)"
+
+
+def _seeds_range(needed: Sequence[int]) -> str:
+    """The least and the most of several numbers of seeds, with no figure beyond what can be reached."""
+    if max(needed) <= REACHABLE:
+        return _range(needed)
+    return f"over {REACHABLE}" if min(needed) > REACHABLE else f"{min(needed)} to over {REACHABLE}"
 
 
 def comparison_notes(c: Comparison) -> list[str]:
@@ -129,13 +158,13 @@ def comparison_notes(c: Comparison) -> list[str]:
     pair = f"{c.arm} vs {c.baseline}"
     notes = []
     if c.equal_shift:
-        notes.append(f"{pair}: identical shift of {c.mean_difference:+.3g} on every seed: is the seed really applied?")
+        notes.append(f"{pair}: identical shift of {c.mean_difference:+.3g} on every seed: {SEED_APPLIED}")
     elif c.n >= 2 and c.sd_difference == 0:
-        notes.append(f"{pair}: identical scores on every seed: do the two arms really differ?")
+        notes.append(f"{pair}: identical scores on every seed: {ARMS_DIFFER}")
     if c.correlation is not None and c.correlation < LOW_CORRELATION:
         notes.append(
             f"{pair}: correlation over seeds is {c.correlation:.2f} < {LOW_CORRELATION:g}, so pairing gains "
-            "nothing; check that both arms draw prompts and sampling noise from the shared seed."
+            f"nothing; {SHARE_SEEDS}."
         )
     return notes
 

@@ -91,6 +91,42 @@ def test_a_verdict_that_turns_is_marked_at_the_head_and_in_the_table(pair: Made)
     assert pair.judgement.warnings
 
 
+def test_where_nothing_is_decided_nothing_turns(tmp_path: Path) -> None:
+    """Inconclusive at equal steps and, with the other sign, at equal tokens: that is no news."""
+    study = write_study(tmp_path / "wide", {"grpo": [0.50, 0.52, 0.54], "dapo": [0.40, 0.70, 0.56]})
+    judgement = judge(study)
+    tokens = judgement.axes["sampled_tokens"]
+    assert tokens is not None
+    (ours,), (other,) = judgement.analysis.comparisons, tokens.comparisons
+    assert (ours.verdict, other.verdict) == ("inconclusive", "inconclusive")
+    assert ours.mean_difference * other.mean_difference < 0
+    assert judgement.warnings == ()
+    assert "Turns out otherwise" not in render(study, judgement)
+
+
+def test_seconds_make_no_headline(tmp_path: Path) -> None:
+    """The same runs on a machine that was busy with the other arm: only the table knows."""
+    study = write_study(tmp_path / "clear", {"grpo": [0.50, 0.52, 0.54], "dapo": [0.54, 0.561, 0.58]})
+    for file in (study.path / "dapo").glob("*/metrics.jsonl"):
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        slow = [row | {"seconds": {"sample": 3 * row["seconds"]["sample"]}, "total_sampled_tokens": 1000 * row["step"]}
+                for row in rows]  # fmt: skip
+        file.write_text("".join(json.dumps(row) + "\n" for row in slow))
+        for evaluation in file.parent.glob("eval/*.json"):
+            told = json.loads(evaluation.read_text())
+            evaluation.write_text(json.dumps(told | {"total_sampled_tokens": 1000 * told["step"]}))
+    study = load_study(study.path)
+    judgement = judge(study)
+    seconds = judgement.axes["seconds"]
+    assert seconds is not None
+    assert judgement.analysis.comparisons[0].verdict == "better"
+    assert seconds.comparisons[0].verdict == "worse"
+    assert judgement.warnings == ()
+    text = render(study, judgement)
+    assert "Turns out otherwise" not in text
+    assert "▼ worse" in Page(text).table("Verdicts by failure policy and axis")[1][5]
+
+
 def test_cards_mark_the_axes_on_which_an_arm_differs(pair: Made) -> None:
     text = pair.path.read_text("utf-8")
     assert re.search(r'<tr class=differs><th scope="row">clip</th><td>\[0.2, 0.2\]</td><td class="other t1"', text)

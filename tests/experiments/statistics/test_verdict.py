@@ -237,10 +237,30 @@ def test_inconclusive_never_reads_as_agreement(n: int, margin: float) -> None:
         for c in analyze(draw(3, n, seed=seed), baseline="a0", margin=margin).comparisons:
             if c.verdict == "inconclusive":
                 assert not re.search(r"no (significant )?difference|equal|same|equivalent|identical", c.sentence, re.I)
+                assert c.seeds_for_margin is not None
+                assert c.seeds_for_margin_high is not None
                 assert f"needs a true difference of {c.detectable:.3g}" in c.sentence
-                assert (
-                    f"detecting {margin:g} needs {c.seeds_for_margin} seeds ({c.seeds_for_margin_high} if" in c.sentence
-                )
+                most = c.seeds_for_margin_high if c.seeds_for_margin_high <= 1000 else "over 1000"
+                said = f"{c.seeds_for_margin} seeds ({most} if"
+                if c.seeds_for_margin > 1000:
+                    said = "more than 1000 seeds, which is not reachable."
+                assert f"detecting {margin:g} needs {said}" in c.sentence
+
+
+def test_nobody_is_told_to_look_for_what_cannot_be() -> None:
+    """At d = -.6, 0, .6 (sd .6) 80 % power takes 3.26 sd, 1.96, of an accuracy, and .01 takes 28,000 seeds."""
+    scores = {"base": {0: 0.8, 1: 0.5, 2: 0.2}, "arm": {0: 0.2, 1: 0.5, 2: 0.8}}
+    analysis = analyze(scores, baseline="base", metric="accuracy", largest=1.0)
+    c = only(analysis)
+    assert c.detectable == pytest.approx(1.96, abs=0.01)
+    told = "needs a larger true difference than accuracy can have, which is not reachable"
+    assert told in c.sentence
+    assert "detecting 0.01 needs more than 1000 seeds, which is not reachable." in c.sentence
+    (note,) = [note for note in analysis.notes if "paired seeds" in note]
+    assert "a larger true difference than accuracy can have" in note
+    assert "To detect 0.01 you need more than 1000 seeds, which is not reachable." in note
+    assert str(c.seeds_for_margin) not in c.sentence + note
+    assert f"needs a true difference of {c.detectable:.3g}" in only(analyze(scores, baseline="base")).sentence
 
 
 def test_sentences_carry_the_numbers() -> None:
