@@ -8,17 +8,24 @@ Forms, in the order in which they are looked for:
     phrase   "the answer is x" or "answer: x", the last one, to the end of the sentence
     number   the last number, if it stands by itself
 
-What comes before the last </think> is thought, not answer. Of the first three forms, which a model writes on purpose,
-every occurrence is an answer: whoever gives two different ones has not answered. A Markdown heading after #### is no
+What comes before the last </think>, or after a <think> that is still open, is thought, not answer. Of the first three
+forms, which a model writes on purpose, every occurrence is an answer: whoever gives two different ones has not
+answered. An empty form before a filled one, as prompts contain them, is none. A Markdown heading after #### is no
 answer, unless it comes last and there is no box or tag.
 """
 
 import re
 from typing import Final, Literal, TypeAlias
 
+from core.rewards.thoughts import after_thoughts
+
 Form: TypeAlias = Literal["box", "hash", "tag", "phrase", "number"]
 
 _BRACE = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)|\\[{}]|[{}]")
+_BOX_OPENS = re.compile(r"\s*\$*\s*\\(?:boxed|fbox)\s*\{")
+_BOX_CLOSES = re.compile(r"\}\s*\$*\s*")
+_NOTHING = re.compile(r"(?:\s|\$|\.|…|_|\\[ ,;:!]|\\(?:[lc]?dots|text)(?![A-Za-z])|[{}])*")
+_LINE_END: Final = ".,;。，；．"
 _HASH = re.compile(r"####[ \t]*([^\n]*)")
 _HEADING = re.compile(r"(?:\*\*)?(?:(?:\d+|[ivxIVX]+)[.):]\s*)?(?:\*\*)?[A-Z][a-z]+")
 _TAG = re.compile(r"<answer>|</answer>")
@@ -44,9 +51,9 @@ _TAIL: Final = 400
 """Characters at a response's end among which the last number is looked for."""
 
 
-def boxes(text: str) -> list[str]:
-    """The contents of all balanced boxes, but not of boxes within balanced boxes."""
-    found: list[tuple[int, int]] = []
+def _boxes(text: str) -> list[tuple[int, str]]:
+    """Where each balanced box begins, and its content; a box within another counts only if it is all of it."""
+    found: list[tuple[int, int, str]] = []
     opened: list[int | None] = []  # for each open brace: where the content begins, if it is a box's
     box_follows = False
     for mark in _BRACE.finditer(text):
@@ -55,25 +62,41 @@ def boxes(text: str) -> list[str]:
         elif mark[0] == "}" and opened:
             start = opened.pop()
             if start is not None:
+                inner = None
                 while found and found[-1][0] > start:
-                    found.pop()
-                found.append((start, mark.start()))
+                    inner = found.pop()
+                end = mark.start()
+                alone = (
+                    inner and _BOX_OPENS.fullmatch(text, start, inner[0]) and _BOX_CLOSES.fullmatch(text, inner[1], end)
+                )
+                found.append((start, end, inner[2] if inner and alone else text[start:end].strip()))
         box_follows = mark[0].startswith(("\\b", "\\f"))
-    return [text[start:end].strip() for start, end in found]
+    return [(start, content) for start, _, content in found]
 
 
-def tagged(text: str) -> list[str]:
-    """The contents of <answer> tags, each closing tag taken with the opening one just before it."""
-    found: list[str] = []
+def boxes(text: str) -> list[str]:
+    """The contents of all balanced boxes, but not of boxes within balanced ones, unless they are all of these."""
+    return [content for _, content in _boxes(text)]
+
+
+def _tagged(text: str) -> list[tuple[int, str]]:
+    """Where the content of each <answer> tag begins, and the content; closing tags go with the opening one before."""
+    found: list[tuple[int, str]] = []
     start: int | None = None
     for mark in _TAG.finditer(text):
         if mark[0] == "<answer>":
             start = mark.end()
         elif start is not None:
             content = text[start : mark.start()]
-            found.extend(boxes(content) or [content.strip()])
+            place = start
+            found.extend((place, inner) for inner in boxes(content) or [content.strip()])
             start = None
     return found
+
+
+def is_empty(content: str) -> bool:
+    r"""Whether nothing stands in a form: "", "...", \text{}, $$."""
+    return _NOTHING.fullmatch(content) is not None
 
 
 def phrase(text: str) -> list[str]:
@@ -100,25 +123,26 @@ def last_number(text: str) -> list[str]:
     return [runs[-1][0].strip()]
 
 
-def _hashed(text: str, *, keep_last: bool) -> list[str]:
-    """The contents of #### lines but for headings, among which the last may be kept as an answer in words."""
-    lines = [line for match in _HASH.finditer(text) if (line := match[1].strip().rstrip("."))]
-    kept = [line for i, line in enumerate(lines) if not _HEADING.match(line) or (keep_last and i == len(lines) - 1)]
-    return [inner for line in kept for inner in (boxes(line) or [line])]
+def _hashed(text: str, *, keep_last: bool) -> list[tuple[int, str]]:
+    """Where each #### line begins, and its content but for headings; the last may be kept as an answer in words."""
+    lines = [(m.start(), line) for m in _HASH.finditer(text) if (line := m[1].strip().rstrip(_LINE_END).rstrip())]
+    kept = [it for i, it in enumerate(lines) if not _HEADING.match(it[1]) or (keep_last and i == len(lines) - 1)]
+    return [(place, inner) for place, line in kept for inner in (boxes(line) or [line])]
 
 
 def find(response: str) -> list[tuple[Form, str]]:
     """All answers written in the first three forms, else the one in the fourth or fifth; none is an empty list."""
-    text = response.rpartition("</think>")[2]
-    boxed, in_tags = boxes(text), tagged(text)
+    text = after_thoughts(response)
+    boxed, in_tags = _boxes(text), _tagged(text)
     hashed = _hashed(text, keep_last=not boxed and not in_tags)
-    explicit: list[tuple[Form, str]] = [
-        *(("box", answer) for answer in boxed),
-        *(("hash", answer) for answer in hashed),
-        *(("tag", answer) for answer in in_tags),
+    explicit: list[tuple[Form, int, str]] = [
+        *(("box", *answer) for answer in boxed),
+        *(("hash", *answer) for answer in hashed),
+        *(("tag", *answer) for answer in in_tags),
     ]
-    if explicit:
-        return explicit
+    last = max((place for _, place, answer in explicit if not is_empty(answer)), default=-1)
+    if kept := [(form, answer) for form, place, answer in explicit if place >= last or not is_empty(answer)]:
+        return kept
     if answers := phrase(text):
         return [("phrase", answers[0])]
     return [("number", answer) for answer in last_number(text)]

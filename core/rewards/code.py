@@ -6,18 +6,22 @@ from typing import Any, Final
 
 from core.contracts import reward
 from core.problems import Problem, Score
+from core.rewards.thoughts import after_thoughts
 from core.sandbox import Limits, Program, ProgramError, require, sandbox
 from core.sandbox.cases import StdinCase, parse_cases
 
-_FENCE: Final = re.compile(r"^[ \t]*```([^\n`]*)$", re.MULTILINE)
+_FENCE: Final = re.compile(
+    r"^(?P<before>[ \t]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)*)(?P<fence>`{3,}|~{3,})(?P<words>[^\n`]*)$", re.MULTILINE
+)
 _PYTHON: Final = ("python", "py", "python3")
 
 
 def extract_program(response: str) -> tuple[str, bool] | None:
     """The last fenced block marked as Python, and True; else the last fenced block or the bare text, and False.
 
-    None where there is no text at all.
+    None where there is no text at all. What is thought before, or still, is no program.
     """
+    response = after_thoughts(response)
     blocks = _fenced(response)
     marked = [text for words, text in blocks if words and words[0].lower() in _PYTHON]
     if marked:
@@ -33,10 +37,19 @@ def _fenced(response: str) -> list[tuple[list[str], str]]:
     for fence in _FENCE.finditer(response):
         if opening is None:
             opening = fence
-        elif not fence[1].strip():
-            blocks.append((opening[1].split()[:1], response[opening.end() + 1 : fence.start()]))
+        elif not fence["words"].strip() and not fence["before"].strip() and fence["fence"].startswith(opening["fence"]):
+            text = response[opening.end() + 1 : fence.start()]
+            blocks.append((opening["words"].split()[:1], _without_indent(text, len(opening["before"]))))
             opening = None
     return blocks
+
+
+def _without_indent(text: str, width: int) -> str:
+    """A block in a list without the blanks that stand before its fence, as far as its first line has them too."""
+    first = re.match(r"\s*\n|", text)
+    body = text[first.end() :] if first else text
+    width = min(width, len(body) - len(body.lstrip(" \t")))
+    return re.sub(rf"^[ \t]{{1,{width}}}", "", text, flags=re.MULTILINE) if width else text
 
 
 _LIMITS: Final = {

@@ -13,7 +13,9 @@ from core.problems import Problem, Score
 from core.rewards.forms import UnreadableError, verdict
 
 LONGEST: Final = 300
+"""Characters of an expression, and of the value that it is said to have."""
 _SIGNS: Final = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "[": "(", "]": ")"})
+_SIGN_INSIDE: Final = re.compile(r"[-+*/]\s*-|(?:^|\()\s*\+")
 _LATEX: Final = {r"\times": "*", r"\cdot": "*", r"\div": "/", r"\left": "", r"\right": ""}
 _OPERATIONS: Final[dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]]] = {
     ast.Add: lambda a, b: a + b,
@@ -24,11 +26,14 @@ _OPERATIONS: Final[dict[type[ast.operator], Callable[[Fraction, Fraction], Fract
 
 
 def evaluate(text: str) -> tuple[Fraction, list[int]]:
-    """An expression's exact value and the numbers it uses; raises `UnreadableError`."""
+    """An expression's exact value and the numbers it uses; raises `UnreadableError`.
+
+    A sign may begin the expression or a bracket, for -3 + 8 is 8 - 3: what it makes of a sum can be had without it.
+    """
     for name, sign in _LATEX.items():
         text = text.replace(name, sign)
     text = text.translate(_SIGNS).strip("$ \n`")
-    if len(text) > LONGEST or not re.fullmatch(r"[\d\s+*/()-]+", text):
+    if len(text) > LONGEST or not re.fullmatch(r"[0-9\s+*/()-]+", text) or _SIGN_INSIDE.search(text):
         raise UnreadableError("unreadable expression")
     try:
         tree = ast.parse(" ".join(text.split()), mode="eval").body
@@ -45,6 +50,8 @@ def evaluate(text: str) -> tuple[Fraction, list[int]]:
             if isinstance(node.op, ast.Div) and right == 0:
                 raise UnreadableError("division by zero")
             return _OPERATIONS[type(node.op)](left, right)
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            return -value(node.operand)
         raise UnreadableError("unreadable expression")
 
     return value(tree), numbers
@@ -66,10 +73,11 @@ def countdown(problem: Problem, response: str, *, form: str = "answer_tag", use_
 
     def judge(answer: str) -> bool:
         expression, equals, claimed = answer.partition("=")
-        if equals and not re.fullmatch(r"\s*-?\d+\s*\$?\.?\s*", claimed):
+        said = re.fullmatch(rf"\s*(-?[0-9]{{1,{LONGEST}}})\s*\$?\.?\s*", claimed)
+        if equals and not said:
             raise UnreadableError("unreadable expression")
         value, used = evaluate(expression)
-        if equals and Fraction(claimed.strip(" $.\n")) != value:
+        if said and int(said[1]) != value:
             raise UnreadableError("wrong equation", decided=True)
         if (Counter(used) != given) if use_all else not Counter(used) <= given:
             raise UnreadableError("wrong numbers")

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,10 +57,10 @@ class Checker:
             self.kill()
             raise
 
-    def ask(self, gold: str, given: str, seconds: float, clock: float) -> tuple[str, float]:
+    def ask(self, gold: str, given: str, seconds: float, clock: float, *more: Sequence[str]) -> tuple[str, float]:
         """One of the worker's words and the processor seconds taken; `GoneError`, or `TimeoutError` if itself hangs."""
         assert self.process.stdin
-        question = json.dumps([gold, given, seconds, clock]).encode() + b"\n"
+        question = json.dumps([gold, given, seconds, clock, *more]).encode() + b"\n"
         try:
             self.process.stdin.write(question)
             self.process.stdin.flush()
@@ -161,9 +162,15 @@ class Budget:
         return Budget(seconds, seconds * PATIENCE)
 
 
-def check(gold: str, given: str, budget: Budget) -> str:
+def worked_out(gold: str, given: str, question: Sequence[str], tasks: Sequence[str], budget: Budget) -> bool:
+    """Whether an answer that is right has the form that the tasks ask for, and copies no formula of the question."""
+    return check(gold, given, budget, question, tasks) == "worked out"
+
+
+def check(gold: str, given: str, budget: Budget, *more: Sequence[str]) -> str:
     """`equal`, `different`, `unparsable`, `gold unparsable`, `too large`, `died` or `too slow`; charges the budget.
 
+    `more`: what `worked_out` asks; then `worked out` or `not worked out` takes the place of the first two.
     The wait for a free checker and its start do not count. A checker that died, which no answer can bring about, is
     replaced and asked once more.
     """
@@ -173,7 +180,7 @@ def check(gold: str, given: str, budget: Budget) -> str:
                 return "too slow"
             checker, start = _take(), time.monotonic()
             try:
-                word, taken = checker.ask(gold, given, budget.seconds, budget.clock)
+                word, taken = checker.ask(gold, given, budget.seconds, budget.clock, *more)
             except TimeoutError:
                 _drop(checker)
                 return "too slow"

@@ -5,8 +5,9 @@
     mark         after the last '>', to the end of the response (the embedded tasks)
 
 `correct` is a right answer in the demanded form. `lenient` is a right answer in any form: another of these, "the answer
-is" with what follows, or what the response ends with. What comes before the last </think> is thought, not answer.
-Whoever gives a right and a wrong answer in the demanded form has not answered.
+is" with what follows, or what the response ends with. What comes before the last </think>, or after a <think> that is
+still open, is thought, not answer. Whoever gives a right and a wrong answer in the demanded form has not answered; an
+empty form before a filled one is no answer.
 """
 
 import re
@@ -15,7 +16,8 @@ from typing import Final, TypeAlias
 
 from core.errors import GrpoLabError
 from core.problems import Score
-from core.rewards.answers import boxes
+from core.rewards.answers import boxes, is_empty
+from core.rewards.thoughts import after_thoughts
 
 Judge: TypeAlias = Callable[[str], bool]
 """Whether an answer is right; raises `UnreadableError`."""
@@ -48,7 +50,13 @@ class UnreadableError(Exception):
 
 
 def in_form(response: str, form: str) -> list[str]:
-    """Every answer in this form."""
+    """Every answer in this form, but for empty ones before the last that is filled."""
+    answers = _in_form(response, form)
+    filled = [i for i, answer in enumerate(answers) if not is_empty(answer)]
+    return [answer for i, answer in enumerate(answers) if not filled or i >= filled[-1] or not is_empty(answer)]
+
+
+def _in_form(response: str, form: str) -> list[str]:
     if form == "answer_tag":
         # each closing tag goes with the opening one just before it
         pieces = [_TAG.split(piece) for piece in _TAG_END.split(response)[:-1]]
@@ -78,7 +86,7 @@ def verdict(response: str, form: str, judge: Judge) -> Score:
     """Strictly the answer in the demanded form, leniently the first readable one."""
     if form not in FORMS:
         raise GrpoLabError(f"form = {form!r}: must be one of {', '.join(FORMS)}")
-    response = response.rpartition("</think>")[2]  # what comes before is thought, not answer
+    response = after_thoughts(response)
     answers = in_form(response, form)
     if answers:
         try:

@@ -14,7 +14,10 @@ What the answers alone do not settle is settled so:
     x = 5 and m+n = 5 are 5; x = 5 and y = 5 differ; in a chain x = 2+3 = 5 every side must be right
     where the answer is a number, 17*23 or \sqrt{4} is right leniently only: it is not worked out; nor is a formula
     that stands in the question, (x+2)(x+3) where it is to be expanded
-    a bare list "3, 4" or "3 or 4" has no order, never is one number, and is the tuple (3,4) in that very order only
+    a bare list "3, 4" or "3 or 4" has no order, never is one number, and is the tuple (3,4) in that very order only;
+    x=3, y=4 is "3, 4" in that order
+    a word or label of letters and digits is compared as it stands: IX is not XI; and xy is yx
+    an inequality is the interval of its solutions; \mathbb{R} is (-\infty,\infty)
 """
 
 import re
@@ -26,8 +29,9 @@ from typing import Final
 from core.contracts import reward
 from core.errors import GrpoLabError, near
 from core.problems import Problem, Score
-from core.rewards import answers, deadline
-from core.rewards.quantities import Quantity, normalise, number, same_quantity, tight
+from core.rewards import answers, asked, deadline
+from core.rewards.quantities import Quantity, encloses, normalise, number, same_quantity, tight
+from core.rewards.readings import interval, is_inequality, is_label, same_label, whole_set
 
 FORMS: Final = {"boxed": "box", "hash": "hash", "answer_tag": "tag", "any": None}
 COMPARISONS: Final = ("math", "integer", "string")
@@ -55,6 +59,8 @@ _RELATION = re.compile(r"=|<|>|\\(?:le|ge|ne|in|approx|equiv|sim|to|mapsto|subse
 _NAME = r"(?:\\?[A-Za-z]+(?:_(?:\{[^{}]*\}|\w))?'*|\\text\{[^{}]*\})"
 _LHS = re.compile(rf"{_NAME}(?: ?\((?:{_NAME}|-?\d+)(?:, ?(?:{_NAME}|-?\d+))*\))?|\({_NAME}(?:, ?{_NAME})*\)")
 _SUM = re.compile(rf"{_NAME}(?: ?[-+] ?{_NAME})+")
+_SPELLED = re.compile(r"\\text\{ ?[A-Za-z]{2,}(?: [A-Za-z]+)* ?\}")
+_CONSTANTS: Final = {"e", "i", "\\pi", "\\infty"}
 _TEXT = re.compile(r"^\\text\{([^{}]*)\}$")
 _MEMBER = re.compile(rf"^{_NAME} ?\\in(?![a-z]) ?")
 _KNOWN_WORDS: Final = {
@@ -67,7 +73,7 @@ _KINDS: Final = [re.compile(kind) for kind in ("matrix", "vmatrix", r"\\Gamma", 
 # what the parser drops or reads in a way of its own: 2516_7 as 2516, 2 3 as 5, x' as x
 _VAGUE = re.compile(
     r"\d\}?_|(?<![_^\d])\d+ \d|\d\.\d*\.|'|\\prime|[fgh]\^\{-1\}|:|\.\.|≈|\?|%"
-    r"|\\(?:[lc]?dots|approx|sim|text|circ|boxed|fbox|in|ne|pm|mp)(?![a-z])"
+    r"|√|\\(?:[lc]?dots|approx|sim|text|circ|boxed|fbox|in|ne|pm|mp)(?![a-z])"
 )
 
 
@@ -106,12 +112,16 @@ class Group:
     brackets: str
     elements: tuple[str, ...]
 
+    def names(self) -> set[str]:
+        """What the elements are said to be, in x=1, y=2."""
+        return {tight(name) for name, value in map(_assigned, map(sides, self.elements)) if name and value}
+
 
 def group(text: str) -> Group | None:
     r"""Read a set, tuple, interval or bare list; None for a single answer, brackets around which are no group."""
     is_set = text.startswith("\\{") and text.endswith("\\}")
     whole = text[1:-2] + "}" if is_set else text
-    if whole[:1] in _OPEN and whole[-1:] in _CLOSE and _encloses(whole) and (is_set or whole[0] != "{"):
+    if whole[:1] in _OPEN and whole[-1:] in _CLOSE and encloses(whole) and (is_set or whole[0] != "{"):
         elements = split(whole[1:-1], "[,;]")
         return Group(whole[0] + whole[-1], tuple(elements)) if len(elements) > 1 or whole[0] != "(" else None
     elements = [text] if Quantity.of(text).value is not None else split(text)
@@ -120,16 +130,6 @@ def group(text: str) -> Group | None:
     if text.count("\\pm") == 1:
         return Group("", (text.replace("\\pm", "+").lstrip("+ "), text.replace("\\pm", "-")))
     return None
-
-
-def _encloses(text: str) -> bool:
-    """Whether the first bracket is closed by the last character."""
-    level = 0
-    for place, character in enumerate(text):
-        level += (character in _OPEN) - (character in _CLOSE)
-        if level == 0:
-            return place == len(text) - 1
-    return False
 
 
 def sides(text: str) -> list[str]:
@@ -150,12 +150,16 @@ class Comparison:
         """Whether every number has been given as one."""
         self.checked = False
         """Whether the checker has found something equal, which plain reading did not."""
+        self.spelled = False
+        """Whether the gold answer is marked as a word."""
 
     def same(self, gold: str, given: str) -> bool:
         """Whether two answers as written are the same; raises `UndecidedError`."""
         if depth(given) > DEEPEST:
             raise UndecidedError("unparsable")
-        return self._same(*(_MEMBER.sub("", _TEXT.sub(r"\1", normalise(text))) for text in (gold, given)))
+        gold, given = normalise(gold), normalise(given)
+        self.spelled |= _SPELLED.fullmatch(gold) is not None
+        return self._same(*(whole_set(_MEMBER.sub("", _TEXT.sub(r"\1", text))) for text in (gold, given)))
 
     def _same(self, gold: str, given: str) -> bool:
         """For normalised texts."""
@@ -164,6 +168,8 @@ class Comparison:
         if _letters(gold) == _letters(given):
             return True
         wanted, found = group(gold), group(given)
+        if is_inequality(gold) != is_inequality(given):
+            return self._same_solutions(gold, given)
         if wanted and found:
             return self._same_group(wanted, found)
         gold_sides, given_sides = sides(gold), sides(given)
@@ -171,10 +177,16 @@ class Comparison:
             return self._same_equation(gold, given, gold_sides, given_sides)
         if wanted or found:
             return False
-        return same_quantity(Quantity.of(_bare(gold)), Quantity.of(_bare(given)), self._same_expression)
+        return same_quantity(Quantity.of(gold, trusted=True), Quantity.of(given), self._same_expression)
+
+    def _same_solutions(self, gold: str, given: str) -> bool:
+        """An interval or a union of them, and an inequality in one variable."""
+        pair = [interval(text) if is_inequality(text) else text for text in (gold, given)]
+        return pair[0] is not None and pair[1] is not None and self._same(pair[0], pair[1])
 
     def _same_equation(self, gold: str, given: str, gold_sides: list[str], given_sides: list[str]) -> bool:
         """Where one of the texts has an equals sign: an assignment is its value, an equation only another equation."""
+        gold_sides, given_sides = _name_first(gold_sides), _name_first(given_sides)
         name, value = _assigned(gold_sides)
         other, values = (given_sides[0], given_sides[1:]) if _LHS.fullmatch(given_sides[0]) else ("", given_sides)
         if not name and _SUM.fullmatch(given_sides[0]):  # m+n = 809, where 809 is asked for
@@ -193,6 +205,10 @@ class Comparison:
             return False
         if len(given.elements) > MOST:
             raise UndecidedError("answer too long")
+        if len(gold.names()) > 1:  # each value has its name
+            if not given.names():
+                return given.brackets in ("", "()") and self._same_in_order(gold, given)
+            gold, given = (Group("{}", side.elements) for side in (gold, given))
         free = {"", "{}"}
         if gold.brackets in free and given.brackets in free:
             left = list(given.elements)
@@ -204,12 +220,17 @@ class Comparison:
             return True
         if gold.brackets != given.brackets and {gold.brackets, given.brackets} != {"", "()"}:
             return False
+        return self._same_in_order(gold, given)
+
+    def _same_in_order(self, gold: Group, given: Group) -> bool:
         return all(self._same(a, b) for a, b in zip(gold.elements, given.elements, strict=True))
 
     def _same_expression(self, gold: str, given: str) -> bool:
         """For texts of which one at most is a number in plain writing."""
         if _letters(gold) == _letters(given):
             return True
+        if self.spelled or is_label(tight(gold)) or is_label(tight(given)):
+            return same_label(gold, given)
         self.worked_out &= number(gold) is None
         return self._ask(gold, given)
 
@@ -227,13 +248,6 @@ class Comparison:
         raise UndecidedError(CAUSES[word])
 
 
-def _bare(text: str) -> str:
-    """Without brackets around the whole that group nothing."""
-    while text[:1] + text[-1:] in ("()", "{}") and _encloses(text):
-        text = text[1:-1].strip()
-    return text
-
-
 def _letters(text: str) -> str:
     """What is read, for comparison letter by letter: words in any case, names of one to three letters as they are."""
     text = _TEXT.sub(r"\1", text).strip()
@@ -241,11 +255,17 @@ def _letters(text: str) -> str:
     return _SPOKEN.sub(lambda word: word[0].lower(), tight(text))
 
 
+def _name_first(parts: list[str]) -> list[str]:
+    """5 = x as x = 5."""
+    turn = len(parts) == 2 and _LHS.fullmatch(parts[1]) and not _LHS.fullmatch(parts[0])
+    return parts[::-1] if turn and parts[1] not in _CONSTANTS else parts
+
+
 def _assigned(parts: list[str]) -> tuple[str, str | None]:
     """A name, if there is one, and what it is said to be; no value if this is an equation proper."""
     if len(parts) == 1:
         return "", parts[0]
-    if _LHS.fullmatch(parts[0]):
+    if _LHS.fullmatch(parts[0]) and parts[0] not in _CONSTANTS:
         return parts[0], parts[-1]
     return "", None
 
@@ -271,8 +291,10 @@ def math_answer(
     """
     _check_options(form, compare, seconds)
     gold = answers.gold(problem.answer)
-    if not normalise(gold):
+    if len(gold) <= LONGEST and not normalise(gold):
         raise GrpoLabError(f"problem {problem.index} has the answer {problem.answer!r}: nothing can equal that")
+    if len(gold) > LONGEST:
+        return Score(0.0, correct=False, cause="gold answer too long")
     found = answers.find(response)
     if not found:
         return Score(0.0, correct=False, cause="no answer")
@@ -287,16 +309,28 @@ def math_answer(
     demanded = FORMS[form]
     if demanded is not None and all(kind != demanded for kind, _ in found):
         return Score(0.0, correct=False, lenient=True, cause="not in the demanded form")
-    if not comparison.worked_out or (comparison.checked and _restates(problem, given)):
+    if not comparison.worked_out or not _worked_out(problem, gold, given, comparison):
         return Score(0.0, correct=False, lenient=True, cause="not worked out")
     return Score(1.0, correct=True, lenient=True)
 
 
-def _restates(problem: Problem, given: Sequence[str]) -> bool:
-    """Whether an answer stands in the question as it is: expanding (x+2)(x+3) is more than copying it."""
-    asked = problem.prompt if isinstance(problem.prompt, str) else problem.prompt[-1]["content"]
-    question = tight(normalise(asked))
-    return any(tight(sides(normalise(text))[-1]) in question for text in given)
+def _worked_out(problem: Problem, gold: str, given: Sequence[str], comparison: Comparison) -> bool:
+    """Whether right answers have done what the question asks: expanding (x+2)(x+3) is more than copying it."""
+    question = problem.prompt if isinstance(problem.prompt, str) else problem.prompt[-1]["content"]
+    wanted = sides(normalise(gold))[-1]
+    for text in dict.fromkeys(sides(normalise(text))[-1] for text in given):
+        if comparison.checked and asked.unevaluated(wanted, text):
+            return False
+        if not question:
+            continue
+        if number(wanted) is not None:
+            if asked.copies_number(question, wanted, text):
+                return False
+        elif comparison.checked:
+            copied, tasks = asked.candidates(question, text), asked.tasks(question)
+            if (copied or tasks) and not deadline.worked_out(wanted, text, copied, tasks, comparison.budget):
+                return False
+    return True
 
 
 def _check_options(form: str, compare: str, seconds: float) -> None:

@@ -2,8 +2,9 @@
 
 It imports sympy once and forks a child per question, whose exit status is the verdict. The child's alarms have no
 handlers, so the kernel ends it at the deadline wherever it is, in C code too, and no child sees another's leavings.
-One line of JSON comes in per question, [gold, given, processor seconds, seconds by the clock]; a word and the processor
-seconds taken go out.
+One line of JSON comes in per question, [gold, given, processor seconds, seconds by the clock], and, where it is asked
+whether an equal answer has been worked out, a list of the question's formulas and one of its tasks; a word and the
+processor seconds taken go out.
 
 Parsing is latex2sympy's grammar, which builds expressions and evaluates no text.
 """
@@ -27,7 +28,7 @@ from sympy.core.relational import Relational
 
 MEMORY: Final = 1 << 30
 """Bytes of address space that a child may use."""
-WORDS: Final = ("equal", "different", "unparsable", "gold unparsable", "too large")
+WORDS: Final = ("equal", "different", "unparsable", "gold unparsable", "too large", "worked out", "not worked out")
 """What exit status 0, 1, 2 ... of a child means."""
 ALARMS: Final = (signal.SIGALRM, signal.SIGPROF)
 DIGITS: Final = 60
@@ -144,7 +145,100 @@ def judge(gold: str, given: str) -> int:
         return 1
 
 
-def child(gold: str, given: str, seconds: float, clock: float) -> None:
+# --- has the answer been worked out? ---------------------------------------------------------------------------------
+
+
+def as_written(tree: Any) -> Any:
+    """A tree without + 0, times 1, to the power 1, brackets and the order of terms and factors; nested tuples."""
+    if isinstance(tree, sympy.Add | sympy.Mul):
+        kind, idle = ("+", 0) if isinstance(tree, sympy.Add) else ("*", 1)
+        parts = list[Any]()
+        for part in map(as_written, tree.args):
+            parts.extend(part[1] if isinstance(part, tuple) and part[0] == kind else [part])
+        signs = 1
+        if kind == "*":
+            signs = (-1) ** sum(isinstance(part, sympy.Integer) and int(part) < 0 for part in parts)
+            parts = [abs(part) if isinstance(part, sympy.Integer) else part for part in parts]
+        parts = [part for part in parts if part != idle and part != ("^", sympy.Integer(1), sympy.Integer(-1))]
+        if signs < 0:
+            parts.append(sympy.Integer(-1))
+        if not parts:
+            return sympy.Integer(idle)
+        return parts[0] if len(parts) == 1 else (kind, sorted(parts, key=str))
+    if isinstance(tree, sympy.Pow):
+        base, exponent = map(as_written, tree.args)
+        return base if exponent == 1 else ("^", base, exponent)
+    if not isinstance(tree, sympy.Basic) or not tree.args or isinstance(tree, sympy.Rational):
+        return tree
+    return (type(tree).__name__, *map(as_written, tree.args))
+
+
+def is_expanded(tree: Any) -> bool:
+    """Whether nothing multiplies a sum, nor a whole power is taken of one."""
+    for part in sympy.preorder_traversal(tree):
+        if isinstance(part, sympy.Mul) and any(isinstance(factor, sympy.Add) for factor in part.args):
+            return False
+        if isinstance(part, sympy.Pow) and isinstance(part.base, sympy.Add) and part.exp.is_Integer and part.exp > 1:
+            return False
+    return True
+
+
+def factors(written: Any, *, numeric: bool) -> int:
+    """How many factors a product is written with, a power counted as often as it says; numbers only if asked for."""
+    if isinstance(written, tuple) and written[0] == "*":
+        return sum(factors(part, numeric=numeric) for part in written[1])
+    if isinstance(written, tuple) and written[0] == "^" and written[2] in range(2, 1000):
+        return int(written[2]) * factors(written[1], numeric=numeric)
+    return int(numeric and written not in (1, -1)) if isinstance(written, sympy.Rational) else 1
+
+
+def can_be_simplified(tree: Any) -> bool:
+    """Whether it has like terms, several numbers in a sum or product, or a root of a multiple of a square."""
+    for part in sympy.preorder_traversal(tree):
+        if isinstance(part, sympy.Add | sympy.Mul):
+            kinds = [term.as_coeff_Mul()[1] for term in part.args] if isinstance(part, sympy.Add) else list(part.args)
+            kinds = [sympy.Integer(1) if isinstance(kind, sympy.Integer) and abs(kind) != 1 else kind for kind in kinds]
+            kinds = [kind for kind in kinds if isinstance(part, sympy.Add) or kind not in (-1,)]
+            if len(set(kinds)) < len(kinds):
+                return True
+        root = isinstance(part, sympy.Pow) and part.base.is_Integer and not part.exp.is_Integer
+        if root and any(part.base % (number * number) == 0 for number in range(2, 1000)):
+            return True
+    return False
+
+
+def worked_out(gold: str, given: str, question: list[str], tasks: list[str]) -> bool:
+    """Whether an answer that equals the gold one has the form asked for, and is no formula of the question."""
+    wanted, found = parse(gold, is_real=True), parse(given, is_real=True)
+    gold_written, written = as_written(wanted), as_written(found)
+    if gold_written == written:
+        return True
+    if "expand" in tasks and is_expanded(wanted) and not is_expanded(found):
+        return False
+    if "factor" in tasks:
+        most, many = (factors(tree, numeric=not wanted.free_symbols) for tree in (gold_written, written))
+        if many < most > 1:
+            return False
+    if "simplify" in tasks and can_be_simplified(found) and not can_be_simplified(wanted):
+        return False
+    for text in question:
+        try:
+            copied = as_written(parse(text, is_real=True))
+        except Exception:  # what stands between dollars need not be a formula
+            continue
+        if copied == written:
+            return False
+    return True
+
+
+def child(
+    gold: str,
+    given: str,
+    seconds: float,
+    clock: float,
+    question: list[str] | None = None,
+    tasks: list[str] | None = None,
+) -> None:
     """Judge under limits; does not return."""
     status = 1
     try:
@@ -152,7 +246,15 @@ def child(gold: str, given: str, seconds: float, clock: float) -> None:
         signal.setitimer(signal.ITIMER_REAL, clock)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        status = judge(gold, given)
+        if question is None or tasks is None:
+            status = judge(gold, given)
+        else:
+            try:
+                status = 5 if worked_out(gold, given, question, tasks) else 6
+            except MemoryError:
+                raise
+            except Exception:  # it was read a moment ago, so it has a form that is none of these
+                status = 5
     except MemoryError:
         status = 4
     finally:

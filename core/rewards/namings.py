@@ -35,6 +35,7 @@ def _words(text: str) -> frozenset[str]:
 _IS: Final = frozenset(
     {"is", "are", "=", ":", ":=", "be", "was", "were", "'s", "→", "->", "=>", "↦", "being", "-", "–", "—"}
 )
+_EQUALS: Final = frozenset({"=", ":", ":=", "→", "->", "=>", "↦"})
 _SOFT: Final = _words(
     """
     and & , ∧ ∴ ( ) [ ] { } < > " “ ” $ • also but a an the while whereas both each respectively as so therefore thus
@@ -92,9 +93,12 @@ class Naming:
         if len(self._folded) < len(self.names):
             self._folded = {}  # names that differ in case only are read exactly
         self._kinds: dict[str, bool] = {}
+        self._values: dict[str, bool] = {}
+        """Kinds by every word for them, also one that is a name: what stands after "p =" can be nothing else."""
         for kind, meaning in zip(kinds, (True, False), strict=True):
             for word in (kind, *SYNONYMS.get(kind.casefold(), ())):
                 for form in (word, word + "s", word + "es"):
+                    self._values.setdefault(re.sub(r"[\s-]", "", form.casefold()), meaning)
                     if form not in self.names and (len(form) > 2 or form.casefold() not in self._folded):
                         self._kinds.setdefault(re.sub(r"[\s-]", "", form.casefold()), meaning)
         words = [word for kind in kinds for word in (kind, *SYNONYMS.get(kind.casefold(), ()))]
@@ -159,6 +163,9 @@ class Naming:
         after = tokens[place + 1].casefold() if place + 1 < len(tokens) else "\n"
         name = None if self._is_article(tokens, place) else self._name(token)
         kind = self._kind(token)
+        if place > 1 and tokens[place - 1] in _EQUALS and self._name(tokens[place - 2]) is not None:
+            kind = self._values.get(word, kind)
+            name = None if kind is not None else name
         if name is not None:
             self._add_names([name], clause, found)
         elif kind is not None:

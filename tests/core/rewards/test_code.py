@@ -66,6 +66,16 @@ def test_verdicts_are_the_labels(name: str) -> None:
         ("```python\nx = 1", ("```python\nx = 1", False)),
         ("```python\ns = '''a ``` b'''\n```", ("s = '''a ``` b'''\n", True)),
         ("  \n", None),
+        # in a list, which indents the fence and all lines with it
+        ("1. So:\n\n   ```python\n   if x:\n       y\n   ```", ("if x:\n    y\n", True)),
+        ("- ```python\n  x = 1\n\n  y = 2\n  ```\n", ("x = 1\n\ny = 2\n", True)),
+        ("\t```python\n\tx = 1\n\t```", ("x = 1\n", True)),
+        ("  ```python\nif x:\n    y\n  ```", ("if x:\n    y\n", True)),
+        ("~~~python\ns = '```'\n~~~", ("s = '```'\n", True)),
+        ('````python\ns = """\n```\n"""\n````', ('s = """\n```\n"""\n', True)),
+        # what is thought is no program
+        ("<think>\n```python\nx = 1\n```\n</think>\nNo.", ("\nNo.", False)),
+        ("<think>\n```python\nx = 1\n```", None),
     ],
 )
 def test_which_text_is_the_program(response: str, found: tuple[str, bool] | None) -> None:

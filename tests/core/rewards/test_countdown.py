@@ -28,7 +28,11 @@ PROBLEM = Problem("", "", 0, {"numbers": [3, 5, 7, 7], "target": 22})
         ("3 * 5 + 7 / (7 - 7)", False, "division by zero"),
         ("3 ** 5 - 7 - 7", False, "unreadable expression"),
         ("3 // 5 + 7 + 7", False, "unreadable expression"),
-        ("-3 + 5 + 7 + 7", False, "unreadable expression"),
+        ("-3 + 5 + 7 + 7", False, None),
+        ("-(3 - 5) + 7 + 7", False, None),
+        ("3 + 5 + 7 - -7", False, "unreadable expression"),
+        ("+3 + 5 + 7 + 7", False, "unreadable expression"),
+        ("3 + 5 + 7 + 7 = " + "2" * 5000, False, "unreadable expression"),
         ("3 5 7 7", False, "unreadable expression"),
         ("7(3) + 5 - 7", False, "unreadable expression"),
         ("sum([3, 5, 7, 7])", False, "unreadable expression"),
@@ -53,6 +57,22 @@ def test_forms_and_leaving_numbers_out() -> None:
     assert countdown(some, "<answer>3 * 5</answer>", use_all=False).correct
     assert not countdown(some, "<answer>3 * 5</answer>").correct
     assert countdown(some, "<answer>5 + 5 + 5</answer>", use_all=False).cause == "wrong numbers"
+
+
+def test_a_sign_may_begin_a_sum() -> None:
+    problem = Problem("", "", 0, {"numbers": [3, 5, 7, 7], "target": 16})
+    assert countdown(problem, "<answer>-3 + 5 + 7 + 7</answer>").correct  # 5 + 7 + 7 - 3
+    assert countdown(problem, "<answer>7 + 7 + (-3 + 5) = 16</answer>").correct
+    assert not countdown(problem, "<answer>3 + 5 + 7 + 7</answer>").correct
+
+
+def test_empty_forms_before_the_answer_and_thoughts() -> None:
+    right = "<answer>3 + 5 + 7 + 7</answer>"
+    assert countdown(PROBLEM, f"<answer></answer> {right}").correct
+    assert countdown(PROBLEM, f"<answer> ... </answer> {right}").correct
+    assert not countdown(PROBLEM, f"{right} <answer></answer>").correct
+    assert not countdown(PROBLEM, f"<think>{right}").lenient
+    assert not countdown(PROBLEM, f"<think>{right}</think> I give up.").lenient
 
 
 def test_exact_where_floats_are_not() -> None:

@@ -162,3 +162,35 @@ def test_forms() -> None:
             assert score.value == float(score.correct)
     assert who_is_who(problem, f"<answer>{right}</answer> <answer>A, B are knights</answer>").cause == "several answers"
     assert who_is_who(problem, right).cause == "no answer in the demanded form"
+
+
+@pytest.mark.parametrize(
+    ("formula", "answer", "right"),
+    [
+        ("p & t", "p = T, t = T", True),
+        ("p & t", "P = T, T = T", True),
+        ("p & t", "p: T, t: T", True),
+        ("p & ~t", "p = T, t = F", True),
+        ("p & t", "p = T, t = F", False),
+        ("p & ~f", "p = T, f = F", True),
+        ("p & ~f", "p = T, f = T", False),
+        ("p & t", "p, t = T", True),
+        ("p & t", "p = t", False),
+        ("p & t", "T", False),
+    ],
+)
+def test_after_an_equals_sign_stands_a_value_though_a_variable_has_its_letter(
+    formula: str, answer: str, right: bool
+) -> None:
+    assert judged({"kind": "assignment", "formula": formula}, answer).correct is right
+
+
+def test_an_empty_form_before_a_filled_one_is_no_answer() -> None:
+    problem = Problem("", "", 0, {"islanders": {"A": True, "B": False}})
+    right = "<answer>A is a knight, B is a knave</answer>"
+    assert who_is_who(problem, f"<answer></answer> {right}").correct
+    assert who_is_who(problem, f"<answer> ... </answer> {right}").correct
+    assert not who_is_who(problem, f"{right} <answer></answer>").correct
+    assert not who_is_who(problem, f"<answer>A is a knave</answer> {right}").correct
+    for thought in (f"<think>{right}", f"<think>{right}</think> I do not know.", f"{right} <think> but"):
+        assert not who_is_who(problem, thought).lenient

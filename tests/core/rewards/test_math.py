@@ -15,11 +15,11 @@ from core.problems import Problem, Score
 from core.rewards import deadline
 from core.rewards.answers import boxes, find, gold
 from core.rewards.math import math_answer
-from core.rewards.quantities import normalise, number, split_unit
+from core.rewards.quantities import normalise, number
+from core.rewards.units import split_unit
 
 PAIRS: Final = [json.loads(line) for line in Path(__file__).with_name("math_pairs.jsonl").read_text().splitlines()]
 MISSES: Final = {
-    ("7", "\\boxed{\\boxed{7}}"): "a box in a box",
     ("7", "7</answer>"): "a tag whose beginning is missing",
     ("7", "The answer is 7, obviously."): "a word behind the number that is no unit",
 }
@@ -62,6 +62,64 @@ def test_a_copy_of_the_question_is_not_worked_out() -> None:
     assert Score.of(math_answer(problem, "\\boxed{(x+2)(x+3)=x^2+5x+6}")).correct
     larger = Problem("Which is larger, 1/2 or 0.25?", "\\frac{1}{2}", 0)
     assert Score.of(math_answer(larger, "\\boxed{1/2}")).correct  # what is asked for may stand in the question
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "copies", "worked_out"),
+    [
+        (
+            "Expand (x+2)(x+3).",
+            "x^2+5x+6",
+            ["(x+2)(x+3)+0", "(x+3)(x+2)", "1(x+2)(x+3)", "\\frac{(x+2)(x+3)}{1}", "(x+2)(x+3)+1-1", "x(x+3)+2(x+3)"],
+            ["6+5x+x^2", "x\\cdot x+5x+6"],
+        ),
+        (
+            "Factor x²+5x+6",
+            "(x+2)(x+3)",
+            ["x^2+5x+6+0", "5x+x^2+6", "x(x+5)+6", "1(x^2+5x+6)"],
+            ["(x+3)(x+2)", "(3+x)(x+2)+0"],
+        ),
+        ("Factor $x^3-x$.", "x(x-1)(x+1)", ["x(x^2-1)"], ["(x+1)x(x-1)"]),
+        (
+            "Factor 60 into primes.",
+            "2^2 \\cdot 3 \\cdot 5",
+            ["60", "60+0", "6\\cdot 10"],
+            ["5\\cdot 3\\cdot 2\\cdot 2"],
+        ),
+        (
+            "Simplify √8",
+            "2\\sqrt{2}",
+            ["\\sqrt{8}+0", "√8", "8^{1/2}", "\\sqrt{4}\\sqrt{2}"],
+            ["2√2", "\\sqrt2 \\cdot 2"],
+        ),
+        ("Simplify $\\frac{x^2-1}{x-1}$.", "x+1", ["(x^2-1)/(x-1)", "\\frac{-1+x^2}{x-1}"], ["1+x"]),
+        ("Simplify 50/100.", "\\frac{1}{2}", ["50/100", "\\frac{25}{50}"], ["1/2", "0.5"]),
+        ("Write 0.5 as a fraction.", "\\frac{1}{2}", ["0.5", "0.5+0"], ["1/2"]),
+        (
+            "Find the derivative of sin²x.",
+            "2\\sin x\\cos x",
+            ["\\frac{d}{dx}\\sin^2 x", "\\frac{d}{dx}(\\sin x)^2"],
+            ["\\sin 2x", "2\\cos x \\sin x"],
+        ),
+        ("Which is larger, 1/2 or 0.25?", "\\frac{1}{2}", [], ["1/2", "0.5"]),
+        ("Solve $x+y=5$ for $y$.", "5-x", ["5-x+\\int_0^0 x dx"], ["y=-x+5"]),
+    ],
+)
+def test_the_question_is_not_its_answer(question: str, answer: str, copies: list[str], worked_out: list[str]) -> None:
+    def score(given: str) -> Score:
+        return Score.of(math_answer(Problem(question, answer, 0), f"\\boxed{{{given}}}"))
+
+    assert {given: score(given) for given in copies} == {
+        given: Score(0.0, False, lenient=True, cause="not worked out") for given in copies
+    }
+    assert all(score(given).correct for given in (answer, *worked_out))
+
+
+@pytest.mark.parametrize("digits", [1001, 5000])
+def test_bounds_hold_for_the_gold_answer_too(digits: int) -> None:
+    assert judge("6" * digits, "\\boxed{6}").cause == "gold answer too long"
+    assert judge("6", "\\boxed{" + "6" * digits + "}").cause == "answer too long"
+    assert judge("6" * digits, "\\boxed{6}", compare="integer").cause == "gold answer too long"
 
 
 @pytest.mark.parametrize(
@@ -151,6 +209,8 @@ def test_finding_boxes() -> None:
     assert boxes("\\boxed{a} \\fbox{\\frac{1}{2}} \\boxed {c}") == ["a", "\\frac{1}{2}", "c"]
     assert boxes("\\boxed{\\{1\\}} {x} } \\boxed{a") == ["\\{1\\}"]
     assert boxes("\\boxed{\\boxed{a}b}") == ["\\boxed{a}b"]
+    assert boxes("\\boxed{ $\\boxed{\\boxed{a}}$ }") == ["a"]
+    assert boxes("\\boxed{\\boxed{a}\\boxed{b}}") == ["\\boxed{a}\\boxed{b}"]
     assert boxes("\\boxed{ \\boxed{a}") == ["a"]
 
 
@@ -165,6 +225,17 @@ def test_the_forms_in_order() -> None:
     assert find("\\boxed{1}</think> It is 2") == [("number", "2")]
     assert find("<answer>\\boxed{4}</answer>") == [("box", "4"), ("tag", "4")]
     assert find("none") == []
+
+
+def test_an_empty_form_before_a_filled_one_is_no_answer() -> None:
+    assert find("\\boxed{} \\boxed{...} <answer>$$</answer> \\boxed{7}") == [("box", "7")]
+    assert find("\\boxed{7} <answer></answer>") == [("box", "7"), ("tag", "")]
+    assert find("\\boxed{}") == [("box", "")]
+
+
+def test_what_is_thought_is_no_answer() -> None:
+    assert find("<think>\\boxed{5}") == find("\\boxed{5}<think>no") == find("<Thinking>It is 5") == []
+    assert find("<think>\\boxed{5}</think> \\boxed{6}") == [("box", "6")]
 
 
 def test_a_heading_is_no_answer() -> None:
