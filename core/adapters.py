@@ -56,15 +56,18 @@ def merge_adapters(model: PreTrainedModel, folder: Path, said: str) -> PreTraine
     except ImportError as error:
         raise GrpoLabError(f"{folder} holds adapters, which need peft: pip install 'grpo-lab[lora]'") from error
     weights: dict[str, Tensor] = load_peft_weights(str(folder), device="cpu")
-    embeds = _resize_vocabulary(model, weights, said)
+    broken = sorted(name for name, weight in weights.items() if not weight.isfinite().all())
+    if broken:
+        raise GrpoLabError(f"{said}: the adapters in {folder} have values that are not finite, in {broken[0]}")
+    embeddings = _resize_vocabulary(model, weights, said)
     with warnings.catch_warnings():
         # peft asks transformers by names that transformers is about to drop
         warnings.simplefilter("ignore", FutureWarning)
         # what is missing is looked for below
         warnings.filterwarnings("ignore", message="Found missing adapter keys")
         adapted = PeftModel.from_pretrained(model, str(folder))
-    wanted = get_peft_model_state_dict(adapted, save_embedding_layers=embeds).keys()
-    if wrong := sorted(wanted ^ weights.keys()):
+    wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False).keys()
+    if wrong := sorted((wanted ^ weights.keys()) - (embeddings - wanted)):
         lacks = wrong[0] in wanted
         raise GrpoLabError(
             f"{said}: the adapters in {folder} {'lack' if lacks else 'have'} {wrong[0]}"
@@ -76,26 +79,21 @@ def merge_adapters(model: PreTrainedModel, folder: Path, said: str) -> PreTraine
     return merged
 
 
-def _resize_vocabulary(model: PreTrainedModel, weights: Mapping[str, Tensor], said: str) -> bool:
-    """Make room for as many tokens as the adapters' own embeddings have; whether they have any."""
+def _resize_vocabulary(model: PreTrainedModel, weights: Mapping[str, Tensor], said: str) -> set[str]:
+    """Make room for as many tokens as the adapters' own embeddings have; the names of those among `weights`."""
     embeddings: Any = model.get_input_embeddings()
     head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    names = {module: name for name, module in model.named_modules()}
-    found = {
-        layer: len(weight)
-        for layer in (embeddings, head)
-        if layer is not None
-        for weight in (weights.get(f"base_model.model.{names[layer]}.weight"),)
-        if weight is not None
-    }
-    if found and (size := max(found.values())) != len(embeddings.weight):
+    names = {module: f"base_model.model.{name}.weight" for name, module in model.named_modules()}
+    found = {layer: names[layer] for layer in (embeddings, head) if names.get(layer) in weights}
+    size = max((len(weights[name]) for name in found.values()), default=len(embeddings.weight))
+    if size != len(embeddings.weight):
         if head is not None and head not in found and head.weight is not embeddings.weight:
             raise GrpoLabError(
                 f"{said}: the adapters have embeddings of {size} tokens, the model has {len(embeddings.weight)}, and "
                 "its output layer does not come with them: save them with save_embedding_layers=True"
             )
         model.resize_token_embeddings(size, mean_resizing=False)
-    return bool(found)
+    return set(found.values())
 
 
 def adapted_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:

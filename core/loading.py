@@ -6,7 +6,7 @@ import io
 import json
 import re
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -184,11 +184,27 @@ def read_tokenizer(name: str, setting: str = "policy.model") -> PreTrainedTokeni
     return _read_tokenizer(*_unwrapped(name, setting), f"{setting} = {name!r}")
 
 
-def _read_tokenizer(folder: str, gguf: str | None, adapters: list[Path], said: str) -> PreTrainedTokenizerBase:
-    """The one that lies beside the outermost adapters that have one, else the model's own."""
-    own = [place for place in adapters if (place / "tokenizer_config.json").is_file()]
-    if own:
-        folder, gguf = str(own[-1]), None
+def _read_tokenizer(folder: str, gguf: str | None, adapters: Sequence[Path], said: str) -> PreTrainedTokenizerBase:
+    """The model's, but for the tokens and the chat template that lie beside its adapters, which are said to differ."""
+    whole = [place for place in adapters if (place / "tokenizer_config.json").is_file()]
+    tokenizer: PreTrainedTokenizerBase | None = None
+    with contextlib.suppress(GrpoLabError) if whole else contextlib.nullcontext():  # it may come without one then
+        tokenizer = _tokenizer_in(folder, gguf, said)
+    for place in adapters:
+        had = tokenizer and (tokenizer.get_vocab(), tokenizer.chat_template)
+        if place in whole:
+            tokenizer = _tokenizer_in(str(place), None, said)
+        elif tokenizer and (file := place / "chat_template.jinja").is_file():
+            with reading(said, f"chat template {file}"):
+                tokenizer.chat_template = file.read_text(encoding="utf-8")
+        if tokenizer and had and had != (now := (tokenizer.get_vocab(), tokenizer.chat_template)):
+            what = "the tokens" if had[0] != now[0] else "the chat template"
+            warnings.warn(f"{said}: {what} beside the adapters in {place} are used, not the model's own", stacklevel=2)
+    assert tokenizer is not None
+    return tokenizer
+
+
+def _tokenizer_in(folder: str, gguf: str | None, said: str) -> PreTrainedTokenizerBase:
     with reading(said, "tokenizer", gguf):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, **({"gguf_file": gguf} if gguf else {})

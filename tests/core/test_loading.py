@@ -13,8 +13,10 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, LlamaConfig, LlamaForSequenceClassification
 
 from core import GrpoLabError
+from core.adapters import LoraSettings, merge_adapters
 from core.loading import EMBEDDED, read_config, read_model, read_tokenizer
 from core.policy import PolicySettings, load_policy
+from core.problems import Problem
 from core.rewards.reward_model import load_reward_model
 
 Damage = Callable[[Path], None]
@@ -206,3 +208,84 @@ def test_folders_of_adapters_that_lead_nowhere(tmp_path: Path, told: str, messag
         for reader in (read_tokenizer, read_config):
             with pytest.raises(GrpoLabError, match=message):
                 reader(str(tmp_path))
+
+
+# --- adapters --------------------------------------------------------------------------------------------------------
+
+PREFIX = "base_model.model."
+TEMPLATE = "{{ messages[-1].content }}"
+
+
+@pytest.fixture
+def adapters(tmp_path: Path) -> Path:
+    """A folder of adapters on the embedded model that add something to it."""
+    torch.manual_seed(0)
+    policy = load_policy(PolicySettings("embedded", lora=LoraSettings(2, 4, ("q_proj",))))
+    with torch.no_grad():
+        for _, weight in policy.trained():
+            weight.normal_()
+    policy.save(tmp_path / "adapters")
+    return tmp_path / "adapters"
+
+
+def change_adapters(folder: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:
+    file = folder / "adapter_model.safetensors"
+    save_file(change(load_file(file)), file, metadata={"format": "pt"})
+
+
+def test_adapters_are_added_and_checked(adapters: Path) -> None:
+    name = "model.layers.1.self_attn.q_proj"
+    A, B = (load_file(adapters / "adapter_model.safetensors")[f"{PREFIX}{name}.lora_{x}.weight"] for x in "AB")
+    torch.testing.assert_close(read(adapters)[f"{name}.weight"], read(EMBEDDED)[f"{name}.weight"] + 4 / 2 * B @ A)
+    for change, message in (
+        (
+            lambda w: {n: x for n, x in w.items() if n != f"{PREFIX}{name}.lora_A.weight"},
+            r"lack .*q_proj\.lora_A",
+        ),
+        (
+            lambda w: {**w, f"{PREFIX}odd.weight": torch.ones(1)},
+            r"have .*odd\.weight, for which",
+        ),
+        (lambda w: {n: x * float("nan") for n, x in w.items()}, "not finite"),
+        (lambda w: {n: x[:1, :1].contiguous() for n, x in w.items()}, "could not be read: .*size mismatch"),
+    ):
+        kept = (adapters / "adapter_model.safetensors").read_bytes()
+        change_adapters(adapters, change)
+        with pytest.raises(GrpoLabError, match=rf"policy\.model = '{adapters}': .*adapters in {adapters} .*{message}"):
+            read(adapters)
+        (adapters / "adapter_model.safetensors").write_bytes(kept)
+
+
+def test_a_vocabulary_that_adapters_enlarged(adapters: Path) -> None:
+    """Their embeddings, as peft saves them after two tokens more; the output layer is tied to them."""
+    wanted = torch.randn(17, 96)
+    change_adapters(adapters, lambda w: {**w, f"{PREFIX}model.embed_tokens.weight": wanted})
+    tokenizer = AutoTokenizer.from_pretrained(EMBEDDED)
+    tokenizer.add_tokens(["<a>", "<b>"])
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(adapters)
+    with pytest.warns(UserWarning, match=rf"the tokens beside the adapters in {adapters} are used, not the"):
+        policy = load_policy(PolicySettings(str(adapters)))
+    assert policy.vocabulary == 17
+    assert torch.equal(dict(policy.weights())["model.embed_tokens.weight"], wanted)
+    assert policy.tokens(Problem([{"role": "user", "content": "1<b>"}], "", 0)).tolist() == [2, 16]
+    assert policy.logps([torch.tensor([1, 16])], [torch.tensor([15, 2])], [0], width=2)[0].isfinite().all()
+
+
+def test_the_output_layer_must_grow_too(tmp_path: Path) -> None:
+    from peft import LoraConfig
+
+    LoraConfig(r=1, target_modules=["q_proj"], base_model_name_or_path="x").save_pretrained(str(tmp_path))
+    model, _ = read_model("embedded", torch.float32)
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+    save_file({f"{PREFIX}model.embed_tokens.weight": torch.ones(17, 96)}, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(GrpoLabError, match=r"embeddings of 17 tokens, the model has 15, and its output layer does not"):
+        merge_adapters(model, tmp_path, "policy.model = 'x'")
+
+
+def test_a_chat_template_alone_may_lie_beside_adapters(adapters: Path) -> None:
+    for file in adapters.glob("tokenizer*"):
+        file.unlink()
+    (adapters / "chat_template.jinja").write_text(TEMPLATE)
+    with pytest.warns(UserWarning, match="the chat template beside the adapters"):
+        assert read_tokenizer(str(adapters)).chat_template == TEMPLATE
