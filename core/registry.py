@@ -413,6 +413,27 @@ def referenced(value: Any) -> Part | None:
     return found
 
 
+def references(part: Part) -> list[Part]:
+    """The parts that a part's hyper-parameters name, called or not, in collections and through macros too."""
+    bound = {} if part.is_resolved else gin.config._CONFIG.get(("", part.selector), {})
+    return list(_parts_in({**part.defaults, **bound, **part.set_values}))
+
+
+def _parts_in(value: Any) -> Iterator[Part]:
+    if isinstance(value, gin.config.ConfigurableReference):
+        found = referenced(value)
+        if found is not None:
+            yield found
+        elif value.selector.endswith("macro"):
+            yield from _parts_in(gin.config._CONFIG.get(value.config_key))
+    elif isinstance(value, Part):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from (part for item in value.values() for part in _parts_in(item))
+    elif isinstance(value, list | tuple | set):
+        yield from (part for item in value for part in _parts_in(item))
+
+
 def bindings_used() -> set[tuple[str, str]]:
     """(selector, parameter) pairs whose binding has reached a call since the config was parsed."""
     return set(_USED)

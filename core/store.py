@@ -40,8 +40,6 @@ REMEDY: Final = "remove the folder of this run, or give the same command again: 
 """What to do about a damaged run."""
 
 METRICS: Final = "metrics.jsonl"
-SOURCES: Final = "source of your parts"
-"""In a run's identity: the digest of every file that it took parts from, ours apart."""
 _STEP_FILE: Final = re.compile(r"step=(\d+)\.json")
 
 
@@ -478,9 +476,7 @@ def hash_weights(model: nn.Module) -> str:
 
 
 def _different(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two identities. Sources are compared as far as the run uses them: older ones list more."""
-    used = now.get(SOURCES, {})
-    before = {**before, SOURCES: {name: digest for name, digest in before.get(SOURCES, {}).items() if name in used}}
+    """What differs between two identities."""
     return [name for name in sorted({*now, *before}) if (now.get(name) or None) != (before.get(name) or None)]
 
 

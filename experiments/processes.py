@@ -207,8 +207,9 @@ def main(file: Path) -> None:
     from core.store import RunStore
     from core.train import run
     from experiments.declaration import Arm
+    from experiments.identity import facts
     from experiments.setup import import_parts, quiet_libraries
-    from experiments.study import build, facts
+    from experiments.study import build
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     rank = int(os.environ["RANK"])
@@ -235,8 +236,10 @@ def main(file: Path) -> None:
         arm = Arm(job["arm"]["label"], tuple(job["arm"]["bindings"]))
         with config(text=job["config"], bindings=arm.bindings):
             recipe = build("train")
-        found = facts(job["config"], arm, job["seed"], Processes(**job["processes"]))
-        run(recipe, job["seed"], RunStore(Path(job["folder"])), facts=found, watch=watch)
+        store, processes = RunStore(Path(job["folder"])), Processes(**job["processes"])
+        like = store.manifest.get("identity")
+        found = facts(job["config"], arm, job["seed"], processes, recipe=recipe, like=like)
+        run(recipe, job["seed"], store, facts=found, watch=watch)
     except Interrupted:
         outcome = "interrupted"
     except BaseException as error:

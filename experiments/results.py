@@ -3,6 +3,7 @@
 Nothing here trains, tests, draws or repairs.
 """
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -48,6 +49,7 @@ _DEFAULTS = {
     "race": False,
     "looks": (),
     "claim": None,
+    "data": {},
 }
 
 
@@ -219,6 +221,7 @@ class Study:
             raise StudyError(f"{self.path}: {error}") from None
         if judgement is None:
             return None
+        self._refuse_other_data()
         notes = []
         for key, words in PAIRED_BY.items():
             for arm, seeds in self.unlike(key).items():
@@ -251,6 +254,28 @@ class Study:
             f"{run.path}: finished, but without {metric!r}, the declared metric, {where}; "
             "remove the folder and run this seed again"
         )
+
+    def _refuse_other_data(self) -> None:
+        """Raise StudyError where two runs were asked the same and judged by different answers, or as none declared."""
+        remedy = "remove its folder and run this seed again"
+        seen: dict[tuple[str, int, str], tuple[Run, object]] = {}
+        for run in self.runs:
+            declared = self.declaration["data"].get(run.arm)
+            found = (run.manifest.get("identity") or {}).get("questions and answers")
+            if declared and found and declared != found:
+                raise StudyError(
+                    f"{run.path}: this run had other questions or answers than the study was declared with: the file "
+                    f"behind its task has changed; restore the file, {remedy}"
+                )
+            for split in self._splits:
+                for place, question in enumerate(run.questions(split)):
+                    prompt, answer = json.dumps(question.get("prompt")), question.get("answer")
+                    other, theirs = seen.setdefault((split, place, prompt), (run, answer))
+                    if answer != theirs:
+                        raise StudyError(
+                            f"{run.path}: judged question {place} of '{split}' by the answer {answer!r:.40}, and "
+                            f"{other.path} by {theirs!r:.40}; keep the right answer, {remedy}"
+                        )
 
     def _note_unlike(self, arm: str, seeds: list[int], key: str, words: str) -> str:
         """What to say of an arm that is unlike the baseline; raises StudyError if nothing accounts for it."""

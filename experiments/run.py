@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -25,7 +26,7 @@ from experiments.report import verdict_table, write_report, write_tables
 from experiments.report.tables import no_verdict
 from experiments.results import load_study
 from experiments.rows import Rows
-from experiments.study import CONFIGS, DECLARING, Study, build, facts, find_config, prepare_study, run_text
+from experiments.study import CONFIGS, DECLARING, Study, build, find_config, prepare_study, run_text
 from experiments.trackers import check_trackers
 from experiments.tune.command import conclude_tuning, declared_rates, tuning_of
 from experiments.tune.tuned import tuning_seeds
@@ -59,7 +60,8 @@ def run_train(options: argparse.Namespace, *, supervised: bool = False) -> int:
         console.print(f"warning: {recipe.warning}", style="yellow", highlight=False, markup=False)
     if os.environ.get("RANK", "0") == "0":  # of a run that accelerate launch has started: the others would wait for it
         set_damaged_aside([job], {job.arm.label: recipe}, console)
-    job.store.refuse_other(facts(text, arm, options.seed, processes)["identity"])  # a finished one too
+    job = replace(job, identity=job.facts(recipe)["identity"])
+    job.store.refuse_other(job.identity or {})  # a finished one too
     with Progress(1, int(job.store.is_finished), console) as progress:
         try:
             failures = {} if job.store.is_finished else local.launch([job], 1, progress)
@@ -165,8 +167,9 @@ def run_arms(
     ]
     study.declare(folder, "grpolab " + shlex.join(sys.argv[1:]))
     set_damaged_aside(jobs, study.recipes, console)
+    jobs = [replace(job, identity=job.facts(study.recipes[job.arm.label])["identity"]) for job in jobs]
     for job in jobs:  # finished ones too: an edit in the middle would mix two estimators in one verdict
-        job.store.refuse_other(facts(study.config, job.arm, job.seed, job.processes)["identity"])
+        job.store.refuse_other(job.identity or {})
     left = [job for job in jobs if not job.store.is_finished]
     rows = Rows(folder, jobs) if study.settings.may_end_early else None
     with Progress(len(jobs), len(jobs) - len(left), console) as progress:

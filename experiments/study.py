@@ -1,17 +1,10 @@
 """A study: arms x seeds under one recipe, declared before its first run."""
 
 import json
-import platform
-import re
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
-
-import torch
 
 import core.registry as registry
 from core import SETTINGS, GrpoLabError, Variant
@@ -19,12 +12,10 @@ from core.errors import near
 from core.evaluation import suites_at
 from core.loading import locate
 from core.recipe import Recipe
-from core.registry import REGISTRIES, Part
 from core.scoring import start
-from core.store import SOURCES, read_json, seal, write_json
+from core.store import read_json, seal, write_json
 from experiments.ablate.settings import Ablation, declared_ablation
 from experiments.declaration import Arm, StudySettings
-from experiments.processes import ONE, Processes
 from experiments.tune.tuned import PARAMETER, tuned_rates
 
 CONFIGS: Final = Path(__file__).parent / "configs"
@@ -34,8 +25,6 @@ BUDGETS: Final = {"sampled_tokens": "token_budget", "seconds": "seconds_budget",
 """What an axis's budget is called in a recipe."""
 DECLARING: Final = ("compare", "ablate", "tune", "claim")
 """Settings that declare a study; they are no part of a run's config or identity."""
-OURS: Final = ("core", "estimators", "variants", "experiments")
-LIBRARIES: Final = ("torch", "transformers", "accelerate", "numpy", "gin-config", "grpo-lab")
 
 
 @dataclass(frozen=True)
@@ -64,6 +53,7 @@ class Study:
             "questions": s.questions, "race": s.race, "looks": s.looks, "claim": asdict(s.claim) if s.claim else None,
             **({"ablation": self.ablation.declaration} if self.ablation else {}),
             **({"tuned": s.tuned} if s.tuned else {}),
+            **({"data": self.data} if self.data else {}),
             "arms": {arm.label: list(arm.bindings) for arm in s.arms},
             "config": self.config.splitlines(),
         }  # fmt: skip
@@ -74,6 +64,12 @@ class Study:
         recipe = next(iter(self.recipes.values()))
         bound = (axis for axis, name in BUDGETS.items() if axis != "steps" and getattr(recipe, name) is not None)
         return self.settings.axis or next(bound, "steps")
+
+    @property
+    def data(self) -> dict[str, str]:
+        """By arm, a digest of the questions and answers that its task has read from files."""
+        digests = {label: getattr(recipe.task, "digest", None) for label, recipe in self.recipes.items()}
+        return {label: digest for label, digest in digests.items() if digest}
 
     @property
     def hash(self) -> str:
@@ -124,6 +120,8 @@ class Study:
         path = folder / "study.json"
         if path.is_file():
             before, now = read_json(path).get("declaration", {}), json.loads(json.dumps(self.declaration))
+            if "data" not in before:  # declared before it was part of a declaration
+                now.pop("data", None)
             changed = [k for k in before.keys() | now.keys() if before.get(k) != now.get(k)]
             if changed:
                 raise GrpoLabError(
@@ -304,75 +302,3 @@ def build(name: str, **arguments: Any) -> Any:
             f"{name} cannot be built from this config: {error}. Numbers stand without quotes, a part is @name, and "
             "what makes a variant, task or generator is called: @name()"
         ) from error
-
-
-def operative(config: str, arm: Arm) -> str:
-    """The gin text that a run of this arm is made of."""
-    with registry.config(text=config, bindings=arm.bindings):
-        return registry.config_text()
-
-
-def facts(config: str, arm: Arm, seed: int, processes: Processes = ONE) -> dict[str, Any]:
-    """What a run's manifest says of where it came from; `identity` is what a resumed run must share."""
-    text = operative(config, arm)
-    versions = {name: version(name) for name in LIBRARIES}
-    return {
-        "arm": arm.label,
-        "identity": {
-            "config": text,
-            "seed": seed,
-            SOURCES: _sources(config, arm, text),
-            "library versions": versions,
-            **({"processes": str(processes)} if processes.number > 1 else {}),
-        },
-        "git": _revision(),
-        "python": platform.python_version(),
-        "hardware": _hardware(),
-        "command": " ".join(sys.argv),
-    }
-
-
-def _sources(config: str, arm: Arm, text: str) -> dict[str, str]:
-    """Digests of the user's files that the arm takes parts from, by module: what it does not use may change.
-
-    With a file go those that it imports, as far as there are parts in them.
-    """
-    own = [part for parts in REGISTRIES.values() for part in parts.values() if part.module.split(".")[0] not in OURS]
-    if not own:
-        return {}
-    with registry.config(text=config, bindings=arm.bindings):
-        recipe: Recipe = build("train")
-    used = {part.name for part in recipe.parts} | {recipe.variant.name} | set(re.findall(r"\w+", text))
-    sources, found = {part.module: part.source for part in own}, list[str]()
-    reached = [part.module for part in own if part.name in used]
-    while reached:
-        found.append(name := reached.pop())
-        values = list(vars(sys.modules[name]).values()) if name in sys.modules else []
-        named = {
-            x.module if isinstance(x, Part) else getattr(x, "__module__", None) or getattr(x, "__name__", "")
-            for x in values
-        }
-        reached += [other for other in sources.keys() & named if other not in (*found, *reached)]
-    return {name: sources[name] for name in sorted(found)}
-
-
-def _hardware() -> str:
-    """The processor and its vector instructions, which decide the last bits."""
-    info = Path("/proc/cpuinfo")
-    named = re.search(r"model name\s*: (.*)", info.read_text()) if info.is_file() else None
-    return f"{named[1] if named else platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
-
-
-def _revision() -> str | None:
-    """Git revision of the code, if it is run from a checkout."""
-    try:
-        result = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except OSError:
-        return None
-    return result.stdout.strip() or None

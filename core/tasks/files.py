@@ -11,12 +11,13 @@ A layout is recognised by its columns; `columns` says which column plays which p
 by hash of the question, so that no question is in two; split files that are given are checked for that.
 """
 
+import hashlib
 import importlib
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -300,6 +301,15 @@ class Files:
     easy_first: bool = False
     """Whether the first pass over the training questions goes from easy to hard, as they are listed."""
     patterns: Mapping[str, str] = field(default_factory=lambda: IN_WORDS)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of all questions and answers in their order, by split: a file may change behind a path that stays."""
+        told = {
+            split: [(q.text, q.answer, q.data, q.solution) for q in questions]
+            for split, questions in self.questions.items()
+        }
+        return hashlib.blake2b(json.dumps(told, sort_keys=True, default=repr).encode(), digest_size=8).hexdigest()
 
     def problem(self, split: str, seed: int, index: int) -> Problem:
         """Problem `index` of the stream that `seed` picks: all questions in random order, then all in another."""

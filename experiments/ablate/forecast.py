@@ -24,10 +24,11 @@ from core import GrpoLabError
 from core.evaluation import suites_at
 from core.recipe import Recipe
 from core.store import read_json
+from experiments.identity import hardware, operative
 from experiments.statistics import minimum_detectable_effect, seeds_needed
 from experiments.statistics.wording import T_SEEDS
 from experiments.stored_run import SEED_FOLDER
-from experiments.study import Study, facts, operative
+from experiments.study import Study
 
 PROBE_STEPS: Final = 2
 EFFECTS: Final = (0.5, 1.0, 1.5)
@@ -99,7 +100,7 @@ def most_tokens(recipe: Recipe) -> int:
 def earlier_paces(study: Study, out: Path) -> dict[str, Pace]:
     """The pace of each arm that has finished runs, of the same config on the same hardware, in a study in `out`."""
     texts = {operative(study.config, arm): arm.label for arm in study.settings.arms}
-    hardware = facts(study.config, study.settings.arms[0], 0)["hardware"]
+    here = hardware()
     found: dict[str, list[Pace]] = {}
     for file in sorted(out.glob("*/*/seed=*/manifest.json")):
         if not SEED_FOLDER.fullmatch(file.parent.name):
@@ -107,7 +108,7 @@ def earlier_paces(study: Study, out: Path) -> dict[str, Pace]:
         with suppress(GrpoLabError):  # somebody else's broken file is not this study's concern
             manifest = read_json(file)
             label = texts.get(manifest.get("identity", {}).get("config", ""))
-            if label and manifest.get("status") == "finished" and manifest.get("hardware") == hardware:
+            if label and manifest.get("status") == "finished" and manifest.get("hardware") == here:
                 found.setdefault(label, []).append(read_pace(file.parent, study.recipes[label]))
     return {label: _mean(paces, out) for label, paces in found.items()}
 

@@ -11,13 +11,15 @@ from typing import Any, Protocol, TypeAlias
 
 from core import GrpoLabError
 from core.errors import MachineError, cause_of, cause_of_exit, told
+from core.recipe import Recipe
 from core.registry import config
 from core.store import RunStore
 from core.train import Interrupted, Watch, run
 from experiments.declaration import Arm
+from experiments.identity import facts
 from experiments.processes import ONE, Processes, run_in_processes
 from experiments.progress import Progress
-from experiments.study import build, facts
+from experiments.study import build
 from experiments.trackers import Trackers
 
 Failures: TypeAlias = dict[tuple[str, int], str]
@@ -55,6 +57,8 @@ class Job:
     needs: Needs = Needs()
     processes: Processes = ONE
     track: tuple[str, ...] = ()
+    identity: Mapping[str, Any] | None = None
+    """What the run must be, where that was known before: whatever was edited since then is noticed."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -65,6 +69,11 @@ class Job:
     def store(self) -> RunStore:
         """The run's folder."""
         return RunStore(Path(self.folder))
+
+    def facts(self, recipe: Recipe | None = None) -> dict[str, Any]:
+        """What the run's manifest is to say of where it came from; an identity that is there is met in its terms."""
+        like = self.store.manifest.get("identity")
+        return facts(self.config, self.arm, self.seed, self.processes, recipe=recipe, like=like)
 
 
 class Launch(Protocol):
@@ -87,16 +96,16 @@ def run_job(
     """Build the recipe from text and train, in as many processes as the job says.
 
     `say` is told what a person should know and no record holds. Raises `MachineError` where it would be another run
-    than `identity`.
+    than `identity`, or the job's own.
     """
     with config(text=job.config, bindings=job.arm.bindings):
         recipe = build("train")
-    found = facts(job.config, job.arm, job.seed, job.processes)
-    if different := [name for name, value in found["identity"].items() if identity and value != identity[name]]:
-        here, there = found["identity"][different[0]], (identity or {})[different[0]]
+    found, expected = job.facts(recipe), identity or job.identity
+    if different := [name for name, value in found["identity"].items() if expected and value != expected.get(name)]:
+        here, there = found["identity"][different[0]], (expected or {}).get(different[0])
         raise MachineError(
             f"node {platform.node()} has another {different[0]} than the driver ({here}, there {there}); install there "
-            "what the driver has"
+            "what the driver has, and change nothing while a study runs"
         )
     with Trackers(
         job.track, Path(job.folder), arm=job.arm.label, seed=job.seed, identity=found["identity"], say=say

@@ -46,8 +46,8 @@ from experiments.launchers.job import (
     watch_of,
 )
 from experiments.launchers.post import Post
+from experiments.own_code import OURS
 from experiments.progress import Progress
-from experiments.study import OURS, facts
 
 RETRIES: Final = 3
 """How often a run is begun anew that was lost with its process or node."""
@@ -165,7 +165,7 @@ class _Driver:
 
         needs = job.needs
         _refuse_unmeetable(needs)
-        identity = facts(job.config, job.arm, job.seed, job.processes)["identity"]
+        identity = job.identity or job.facts()["identity"]
         so_far = _pack(Path(job.folder)) if self._brings_back else None
         task = ray.remote(_work).options(
             num_cpus=needs.cpus, num_gpus=needs.gpus, memory=needs.memory or None, max_retries=RETRIES,

@@ -35,7 +35,6 @@ from experiments.launchers.job import (
     watch_of,
 )
 from experiments.progress import Progress
-from experiments.study import facts
 
 PAUSE: Final = 0.5
 """Seconds between two looks at the jobs and their files."""
@@ -156,7 +155,7 @@ class _Driver:
         return self._failures
 
     def _submit(self, job: Job) -> None:
-        identity = facts(job.config, job.arm, job.seed, job.processes)["identity"]
+        identity = job.identity or job.facts()["identity"]
         task = _Task(job, os.getcwd(), tuple(sys.argv), self._notes, identity)
         needs = job.needs
         self._executor.update_parameters(

@@ -14,8 +14,9 @@ import pytest
 
 from core.registry import REGISTRIES
 from experiments.cli import main
+from experiments.own_code import OURS
 from experiments.run import parse_seeds
-from experiments.study import OURS, find_config
+from experiments.study import find_config
 
 SMALL = """
 include 'embedded.gin'
@@ -92,7 +93,7 @@ def test_an_estimator_of_ones_own_runs_beside_grpo_whatever_the_number_of_worker
     (tmp_path / "my_estimators.py").write_text(ESTIMATOR.replace("0.5", "0.75"))
     edited = grpolab(tmp_path, "compare", "-c", "mine.gin", "--seeds", "3", "--out", "two")
     assert edited.returncode == 2
-    assert "its source of your parts changed" in edited.stderr
+    assert "its code of your parts changed" in edited.stderr
 
 
 def test_a_study_that_was_killed_ends_like_one_that_was_not(tmp_path: Path) -> None:

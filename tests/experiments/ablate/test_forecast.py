@@ -17,7 +17,8 @@ from experiments.ablate.forecast import (
     read_pace,
 )
 from experiments.ablate.plan import clock, size
-from experiments.study import CONFIGS, Study, facts, prepare_study
+from experiments.identity import facts
+from experiments.study import CONFIGS, Study, prepare_study
 
 
 def study(*bindings: str, seeds: int = 8) -> Study:
