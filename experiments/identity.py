@@ -4,7 +4,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -44,7 +44,10 @@ def facts(
     with registry.config(text=config, bindings=arm.bindings):
         text = registry.config_text()
         recipe = recipe or build("train")
-        own = [part for part in parts_of(recipe) if is_own(part.function.__module__)]
+        parts = parts_of(recipe)
+    if like is not None and in_use(like["config"], parts) == in_use(text, parts):
+        text = like["config"]  # they differ in what another arm uses
+    own = [part for part in parts if is_own(part.function.__module__)]
     code: dict[str, Any] = {CODE: {f"{part.kind} {part.name}": code_digest(part.function) for part in own}}
     if like is not None and FILES in like:
         code = {FILES: {**like[FILES], **{part.function.__module__: part.source for part in own}}}
@@ -78,6 +81,18 @@ def parts_of(recipe: Recipe) -> list[Part]:
             found[part.kind, part.name] = part
             waiting += registry.references(part)
     return [found[key] for key in sorted(found)]
+
+
+def in_use(text: str, parts: Sequence[Part]) -> list[str]:
+    """The lines of a config that bind something of these parts, and the macros in them; an import does nothing."""
+    names = {part.name for part in parts}
+    lines = [line for line in text.splitlines() if " = " in line]
+    keys = {line: line.partition(" = ")[0].split(".") for line in lines}
+    used = [line for line, key in keys.items() if len(key) > 1 and key[-2] in names]
+    macros = {key[0]: line for line, key in keys.items() if len(key) == 1}
+    for line in used:  # grows meanwhile: a macro may name another
+        used += [macros.pop(name) for name in list(macros) if re.search(rf"%{re.escape(name)}\b", line)]
+    return sorted(used)
 
 
 def operative(config: str, arm: Arm) -> str:

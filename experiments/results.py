@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import near
-from core.store import seal
+from experiments.history import is_edited, looks_of, told
 from experiments.pairing import PAIRED_BY, answered
 from experiments.statistics import SCALARS, Analysis, Curve, Judgement, Plan, Trajectory, judge, scores
 from experiments.statistics.predictions import Prediction
@@ -158,6 +158,7 @@ class Study:
             questions=d["questions"], race=bool(d["race"]), looks=tuple((int(n), float(a)) for n, a in d["looks"]),
             largest=1.0 if is_share(str(d["metric"])) else math.inf,
             predictions=tuple(Prediction.parse(text) for text in (d["claim"] or {}).get("predictions", ())),
+            seen=looks_of(self.record),
         )  # fmt: skip
 
     @cached_property
@@ -222,7 +223,7 @@ class Study:
         if judgement is None:
             return None
         self._refuse_other_data()
-        notes = []
+        notes = told(self.record)
         for key, words in PAIRED_BY.items():
             for arm, seeds in self.unlike(key).items():
                 notes.append(self._note_unlike(arm, seeds, key, words))
@@ -347,7 +348,12 @@ def load_study(path: Path | str) -> Study:
     record = read_object(file, remedy)
     declaration = {**_DEFAULTS, **entry(record, "declaration", dict, file, remedy)}
     arms = entry(record, "arms", dict, file, remedy)
-    if "hash" in record and record["hash"] != seal(record["declaration"]):
+    try:
+        edited = is_edited(record)
+        told(record), looks_of(record)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise StudyError(f"{file}: the history of its declarations is incomplete ({error!r}); {remedy}") from None
+    if edited:
         raise StudyError(f"{file}: the declaration is not the one that was hashed before the first run; {remedy}")
     for key in _DECLARED:
         if key not in declaration:

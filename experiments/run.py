@@ -165,11 +165,16 @@ def run_arms(
         for seed in study.seeds
         for arm in study.settings.arms
     ]
-    study.declare(folder, "grpolab " + shlex.join(sys.argv[1:]))
+    command = "grpolab " + shlex.join(sys.argv[1:])
+    grow = getattr(options, "grow", False) and study.history(folder, grow=True) is not None
+    if not grow:
+        study.declare(folder, command)
     set_damaged_aside(jobs, study.recipes, console)
     jobs = [replace(job, identity=job.facts(study.recipes[job.arm.label])["identity"]) for job in jobs]
     for job in jobs:  # finished ones too: an edit in the middle would mix two estimators in one verdict
         job.store.refuse_other(job.identity or {})
+    if grow:  # what was there is whole, and the same as it would be now
+        study.declare(folder, command, grow=True)
     left = [job for job in jobs if not job.store.is_finished]
     rows = Rows(folder, jobs) if study.settings.may_end_early else None
     with Progress(len(jobs), len(jobs) - len(left), console) as progress:

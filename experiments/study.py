@@ -1,6 +1,5 @@
 """A study: arms x seeds under one recipe, declared before its first run."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from core.scoring import start
 from core.store import read_json, seal, write_json
 from experiments.ablate.settings import Ablation, declared_ablation
 from experiments.declaration import Arm, StudySettings
+from experiments.history import chained, is_edited, plain
 from experiments.tune.tuned import PARAMETER, tuned_rates
 
 CONFIGS: Final = Path(__file__).parent / "configs"
@@ -115,23 +115,17 @@ class Study:
         keys = [key for key in ours.keys() | base.keys() if ours.get(key) != base.get(key)]
         return sorted({name for key in keys for name in _feeds(*key)})
 
-    def declare(self, folder: Path, command: str) -> None:
-        """Write the study file before the first run; refuse a folder in which another study was declared."""
-        path = folder / "study.json"
-        if path.is_file():
-            before, now = read_json(path).get("declaration", {}), json.loads(json.dumps(self.declaration))
-            if "data" not in before:  # declared before it was part of a declaration
-                now.pop("data", None)
-            changed = [k for k in before.keys() | now.keys() if before.get(k) != now.get(k)]
-            if changed:
-                raise GrpoLabError(
-                    f"{folder} holds a study that was declared otherwise (different: {', '.join(sorted(changed))}). A "
-                    "declaration is not changed once runs exist, seeds included: give another --out or compare.name, "
-                    "or remove the folder"
-                )
+    def declare(self, folder: Path, command: str, *, grow: bool = False) -> None:
+        """Write the study file before the first run; refuse a folder in which another study was declared.
+
+        With `grow` the declaration there becomes history, with what has been seen by now.
+        """
+        history = self.history(folder, grow=grow)
+        if history is None:
             return
-        write_json(path, {
-            "name": self.settings.name, "hash": self.hash, "command": command, "declaration": self.declaration,
+        write_json(folder / "study.json", {
+            "name": self.settings.name, "hash": chained(self.declaration, history), "command": command,
+            "declaration": self.declaration,
             "arms": {
                 arm.label: {"bindings": list(arm.bindings), "variant": self.recipes[arm.label].variant.name,
                             "card": self.card(arm.label),
@@ -139,7 +133,40 @@ class Study:
                 for arm in self.settings.arms
             },
             **({"tuned": read_json(Path(self.settings.tuned))} if self.settings.tuned else {}),
+            **({"history": history} if history else {}),
         })  # fmt: skip
+
+    def history(self, folder: Path, *, grow: bool = False) -> list[Mapping[str, Any]] | None:
+        """The declarations before this one in a folder; None where this is the one in force.
+
+        Raises `GrpoLabError` where another is, unless the study can grow from it and shall.
+        """
+        path = folder / "study.json"
+        if not path.is_file():
+            return []
+        record = read_json(path)
+        before, now = record.get("declaration", {}), plain(self.declaration)
+        if "data" not in before:  # declared before it was part of a declaration
+            now.pop("data", None)
+        changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
+        if not changed:
+            return None
+        from experiments.growth import check_growth, superseded  # it knows what a study is
+
+        told = f"{folder} holds a study that was declared otherwise (different: {', '.join(changed)})"
+        elsewhere = "give another --out or compare.name, or remove the folder"
+        try:
+            if "hash" in record and is_edited(record):
+                raise GrpoLabError("its study.json is not as it was written: restore it")
+            check_growth(self, before)
+        except GrpoLabError as error:
+            raise GrpoLabError(f"{told}, and it cannot grow into this one: {error}. Else {elsewhere}") from error
+        if not grow:
+            raise GrpoLabError(
+                f"{told}. With --grow it is declared anew, what has been seen so far is put down, and its finished "
+                f"runs are used; to start anew {elsewhere}"
+            )
+        return superseded(record, folder)
 
 
 def find_config(name: str) -> str:

@@ -256,8 +256,14 @@ def declared_section(study: Study, judgement: Judgement | None) -> str:
     items = "".join(f"<li>{escape(note)}</li>" for note in notes)
     return section(
         "Declared before the first run", facts(pairs), f'<h3>To keep in mind</h3><ul class="notes">{items}</ul>',
-        about="Fixed before any result was seen. What was looked at beyond it is exploratory and has no verdict.",
+        about=f"{_fixed(study)} What was looked at beyond it is exploratory and has no verdict.",
     )  # fmt: skip
+
+
+def _fixed(study: Study) -> str:
+    if not study.record.get("history"):
+        return "Fixed before any result was seen."
+    return "Fixed before the runs that it added; what had been seen by then is told below."
 
 
 def _base(record: Mapping[str, Any], declaration: Mapping[str, Any]) -> str:

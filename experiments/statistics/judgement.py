@@ -17,6 +17,7 @@ from experiments.statistics.analysis import analyze
 from experiments.statistics.bootstrap import LEAST_SEEDS, bootstrap_t_interval
 from experiments.statistics.coupling import Coupling, coupling
 from experiments.statistics.exploration import Exploratory, explore
+from experiments.statistics.grown import Grown, Look, grown
 from experiments.statistics.outcomes import Outcomes, collapse_warnings, failure_notes, outcomes, pending_notes
 from experiments.statistics.predictions import ClaimVerdict, assess
 from experiments.statistics.runs import CLOCK, POLICIES, Plan, Policy, Trajectory, arms_of, check, least_spent, scores
@@ -25,7 +26,7 @@ from experiments.statistics.scalars import last_evaluations
 from experiments.statistics.sequential import Sequential, analyze_sequentially
 from experiments.statistics.two_level import VarianceComponents, variance_components
 from experiments.statistics.verdict import Analysis, Comparison, to_plain
-from experiments.statistics.wording import MANY_REMOVED, removal_notes
+from experiments.statistics.wording import MANY_REMOVED, T_SEEDS, removal_notes
 
 SHORT: Final = 0.1
 """Share of the budget that a run may leave unspent without a word: steps are not divisible."""
@@ -58,7 +59,9 @@ class Judgement:
     claim: ClaimVerdict | None
     """The outcome of what was predicted before the first run."""
     warnings: tuple[str, ...]
-    """What belongs beside the verdict: it hangs on how failures are handled, or on the axis."""
+    """What belongs beside the verdict: it hangs on how failures are handled, on the axis, or on earlier looks."""
+    grown: Grown | None = None
+    """What earlier looks did to the error rate."""
 
     def bootstrap_t(self, comparison: Comparison) -> Interval | None:
         """The bootstrap-t interval of a comparison, for differences that may be skewed; None below five seeds.
@@ -78,6 +81,7 @@ class Judgement:
         return self.analysis.to_json() | {
             "plan": to_plain(self.plan),
             "sequential": to_plain(self.sequential),
+            "grown": to_plain(self.grown),
             "warnings": list(self.warnings),
             "failure_policies": _verdicts(self.policies),
             "axes": _verdicts(self.axes),
@@ -125,6 +129,7 @@ def judge(plan: Plan, runs: Sequence[Trajectory]) -> Judgement | None:
     claim, unassessed = _claim(plan, runs, budget)
     notes += [*unassessed, *analysis.notes]
     pairs = [(c.arm, c.baseline) for c in analysis.comparisons]
+    growth = _grown(plan, runs, analysis, budget)
     return Judgement(
         plan=plan,
         analysis=replace(analysis, notes=tuple(notes)),
@@ -137,10 +142,12 @@ def judge(plan: Plan, runs: Sequence[Trajectory]) -> Judgement | None:
         exploratory=() if plan.sequential else explore(plan, runs, budget),
         claim=claim,
         warnings=(
+            *((growth.sentence,) if growth else ()),
             *collapse_warnings(plan, found),
             *_policy_warnings(policies),
             *_axis_warnings(analysis, axes, plan.axis),
         ),
+        grown=growth,
     )
 
 
@@ -162,6 +169,19 @@ def _analysis(
     )  # fmt: skip
     gone = _removed(runs, policy)
     return _unranked(analysis, len(gone), len(plan.seeds)) if _too_many(plan, gone) else analysis
+
+
+def _grown(plan: Plan, runs: Sequence[Trajectory], analysis: Analysis, budget: float | None) -> Grown | None:
+    """What looks under earlier declarations did; a race and declared looks keep their error rate however they grow."""
+    if plan.sequential or not plan.seen:
+        return None
+    looks = (*plan.seen, Look(len(analysis.seeds), len(analysis.arms), plan.alpha))
+    fresh = plan.seeds[max(look.seeds for look in plan.seen) :]
+    alone = None
+    if len(set(fresh) & set(analysis.seeds)) >= T_SEEDS:
+        since = [run for run in runs if run.seed in fresh]
+        alone = _analysis(replace(plan, seeds=fresh), since, plan.axis, budget, plan.failures)
+    return grown(looks, alone, len(fresh), plan.family)
 
 
 def _removed(runs: Sequence[Trajectory], policy: Policy) -> dict[int, list[str]]:

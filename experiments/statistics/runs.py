@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol, TypeAlias
 
+from experiments.statistics.grown import Look
 from experiments.statistics.predictions import Prediction
 from experiments.statistics.samples import Array
 from experiments.statistics.scalars import auc, final
@@ -60,6 +61,8 @@ class Plan:
     looks: tuple[tuple[int, float], ...] = ()
     """Looks after so many seeds, each at its own level."""
     predictions: tuple[Prediction, ...] = ()
+    seen: tuple[Look, ...] = ()
+    """Looks at the study under earlier declarations, from which it grew."""
 
     @property
     def sequential(self) -> bool:

@@ -139,7 +139,11 @@ def test_where_names_cannot_be_followed_the_whole_module_counts(
 
 
 def test_a_function_made_by_another_counts_with_its_whole_module(digest: Callable[..., str]) -> None:
-    made = ("mine.py", "def neighbour", "def make(n):\n    return lambda x: x + n\n\n\nmade = make(2)\n\n\ndef neighbour")
+    made = (
+        "mine.py",
+        "def neighbour",
+        "def make(n):\n    return lambda x: x + n\n\n\nmade = make(2)\n\n\ndef neighbour",
+    )
     one = digest(made, of="made")
     assert one != digest(made, ("mine.py", "OTHER = 4", "OTHER = 5"), of="made")
     assert one == digest(made, ("mine.py", "    # a comment\n", ""), of="made")

@@ -1,0 +1,117 @@
+"""Studies that grew after a look: how often equal arms are then called different, and what the fresh seeds say alone.
+
+To look, and to add seeds where nothing was found, is to have several chances of a false claim. Looks that are declared
+before the first run share α among them (`looks.py`, `racing.py`); those that were not are told with the error rate that
+they have, and beside them the seeds that nobody had seen, which keep their own.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import combinations
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from experiments.statistics.samples import Array
+from experiments.statistics.verdict import Analysis, Family
+from experiments.statistics.wording import FLIP_SEEDS, T_SEEDS
+
+STUDIES: Final = 200_000
+"""Simulated studies of two arms: a rate of 0.1 has a standard error of 0.0007; a fifth of them with more arms."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """A look at the first `seeds` seeds of `arms` arms, the baseline and those declared by then, at level `alpha`."""
+
+    seeds: int
+    arms: int
+    alpha: float
+
+
+@dataclass(frozen=True)
+class Grown:
+    """What a study's growth did to its error rate."""
+
+    looks: tuple[Look, ...]
+    """Every look, the present one last."""
+    error_rate: float
+    """How often equal arms are called different at one of the looks."""
+    fresh: Analysis | None
+    """The verdicts of the seeds since the last look before this one; None where they are too few."""
+    sentence: str
+
+
+@cache
+def error_rate(looks: tuple[Look, ...], family: Family = "baseline") -> float:
+    """P(equal arms are called different at one of `looks`), simulated with normal noise; always the same number.
+
+    At each look the largest |t| of the family decides, as in `analyze`: against t at α/m below 8 seeds (Holm's first
+    step), from there on against its own 1 - α quantile, which is what the max-T test attains. Arms that were added
+    later have no part in earlier looks. ValueError: no look, one below 3 seeds or 2 arms.
+    """
+    if not looks or min(look.seeds for look in looks) < T_SEEDS or min(look.arms for look in looks) < 2:
+        raise ValueError(f"looks {looks}: give one or more, each at {T_SEEDS} seeds and 2 arms or more")
+    arms = max(look.arms for look in looks)
+    pairs = [(k, 0) for k in range(1, arms)]
+    if family == "all":
+        pairs += [(k, j) for j, k in combinations(range(1, arms), 2)]
+    left, right = (np.array(side) for side in zip(*pairs, strict=True))
+    studies = STUDIES if len(pairs) == 1 else STUDIES // 5
+    rng = np.random.default_rng(0)
+    total = np.zeros((studies, len(pairs)))
+    squares = np.zeros_like(total)
+    claimed = np.zeros(studies, dtype=np.bool_)
+    for n in range(1, max(look.seeds for look in looks) + 1):
+        scores = rng.normal(size=(studies, arms))
+        d = scores[:, left] - scores[:, right]
+        total += d
+        squares += d**2
+        for look in looks:
+            if look.seeds == n:
+                made = np.maximum(left, right) < look.arms
+                claimed |= _claims(total[:, made], squares[:, made], look)
+    return float(claimed.mean())
+
+
+def _claims(total: Array, squares: Array, look: Look) -> NDArray[np.bool_]:
+    """Whether a look rejects in each study, from the sums of its differences [R, m] and of their squares."""
+    n, m = look.seeds, total.shape[1]
+    variance = (squares - total**2 / n) / (n - 1)
+    largest = np.abs(total / np.sqrt(n * variance)).max(axis=1)
+    bound = -special.stdtrit(n - 1, look.alpha / (2 * m)) if n < FLIP_SEEDS else np.quantile(largest, 1 - look.alpha)
+    return np.asarray(largest >= bound)
+
+
+def grown(looks: Sequence[Look], fresh: Analysis | None, fresh_seeds: int, family: Family) -> Grown | None:
+    """What to say of a study that was looked at so often; None where this is the first look that could claim anything.
+
+    `fresh_seeds`: how many seeds there are since the last look but one, with or without results.
+    """
+    told = tuple(dict.fromkeys(look for look in looks if look.seeds >= T_SEEDS and look.arms > 1))
+    if len(told) < 2:
+        return None
+    rate, alpha = error_rate(told, family), told[-1].alpha
+    seeds, levels = [look.seeds for look in told], list(dict.fromkeys(look.alpha for look in told))
+    if len({look.arms for look in told}) == 1:
+        after = f"{', '.join(map(str, seeds[:-1]))} and {seeds[-1]} seeds"
+    else:
+        after = ", then ".join(f"{look.seeds} seeds of {look.arms} arms" for look in told)
+    at = f"each at {levels[0]:g}" if len(levels) == 1 else f"at {', then '.join(f'{x.alpha:g}' for x in told)}"
+    sentence = (
+        f"Looked at after {after}, {at}: equal arms are called different at one of these looks in {100 * rate:.1f} % "
+        "of such studies."
+    )
+    if fresh is not None:
+        verdicts = "; ".join(
+            f"{c.arm} vs {c.baseline} {c.verdict} ({c.mean_difference:+.3g}"
+            + (f", adjusted p = {c.adjusted_p:.3g})" if c.adjusted_p is not None else ")")
+            for c in fresh.comparisons
+        )
+        sentence += f" The {len(fresh.seeds)} seeds since the look before, alone, keep {alpha:g}: {verdicts}."
+    elif fresh_seeds:
+        sentence += f" The seeds since the look before are fewer than {T_SEEDS}: alone they decide nothing."
+    return Grown(told, rate, fresh, sentence)
