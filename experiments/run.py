@@ -166,7 +166,7 @@ def run_arms(
         for arm in study.settings.arms
     ]
     command = "grpolab " + shlex.join(sys.argv[1:])
-    grow = getattr(options, "grow", False) and study.history(folder, grow=True) is not None
+    grow = getattr(options, "grow", False) and study.grows_from(folder, grow=True) is not None
     if not grow:
         study.declare(folder, command)
     set_damaged_aside(jobs, study.recipes, console)

@@ -120,10 +120,13 @@ class Study:
 
         With `grow` the declaration there becomes history, with what has been seen by now.
         """
-        history = self.history(folder, grow=grow)
-        if history is None:
+        from experiments.growth import superseded  # it knows what a study is
+
+        path, before = folder / "study.json", self.grows_from(folder, grow=grow)
+        if before is None and path.is_file():
             return
-        write_json(folder / "study.json", {
+        history = superseded(before, folder) if before is not None else []
+        write_json(path, {
             "name": self.settings.name, "hash": chained(self.declaration, history), "command": command,
             "declaration": self.declaration,
             "arms": {
@@ -136,14 +139,14 @@ class Study:
             **({"history": history} if history else {}),
         })  # fmt: skip
 
-    def history(self, folder: Path, *, grow: bool = False) -> list[Mapping[str, Any]] | None:
-        """The declarations before this one in a folder; None where this is the one in force.
+    def grows_from(self, folder: Path, *, grow: bool) -> Mapping[str, Any] | None:
+        """The record of another declaration in a folder; None where there is none, or the same.
 
-        Raises `GrpoLabError` where another is, unless the study can grow from it and shall.
+        Raises `GrpoLabError` unless the study can grow from it, and shall.
         """
         path = folder / "study.json"
         if not path.is_file():
-            return []
+            return None
         record = read_json(path)
         before, now = record.get("declaration", {}), plain(self.declaration)
         if "data" not in before:  # declared before it was part of a declaration
@@ -151,7 +154,7 @@ class Study:
         changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
         if not changed:
             return None
-        from experiments.growth import check_growth, superseded  # it knows what a study is
+        from experiments.growth import check_growth
 
         told = f"{folder} holds a study that was declared otherwise (different: {', '.join(changed)})"
         elsewhere = "give another --out or compare.name, or remove the folder"
@@ -166,7 +169,7 @@ class Study:
                 f"{told}. With --grow it is declared anew, what has been seen so far is put down, and its finished "
                 f"runs are used; to start anew {elsewhere}"
             )
-        return superseded(record, folder)
+        return record
 
 
 def find_config(name: str) -> str:
