@@ -42,7 +42,7 @@ def looks_of(record: Mapping[str, Any]) -> tuple[Look, ...]:
     )
 
 
-def told(record: Mapping[str, Any]) -> list[str]:
+def notes_of(record: Mapping[str, Any]) -> list[str]:
     """How a study grew, a sentence for each declaration that was superseded."""
     history = [*record.get("history", []), record]
     return [_sentence(before, after["declaration"]) for before, after in pairwise(history)]

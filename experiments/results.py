@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import near
-from experiments.history import is_edited, looks_of, told
+from experiments.history import is_edited, looks_of, notes_of
 from experiments.pairing import PAIRED_BY, answered
 from experiments.statistics import SCALARS, Analysis, Curve, Judgement, Plan, Trajectory, judge, scores
 from experiments.statistics.predictions import Prediction
@@ -223,7 +223,7 @@ class Study:
         if judgement is None:
             return None
         self._refuse_other_data()
-        notes = told(self.record)
+        notes = notes_of(self.record)
         for key, words in PAIRED_BY.items():
             for arm, seeds in self.unlike(key).items():
                 notes.append(self._note_unlike(arm, seeds, key, words))
@@ -350,7 +350,7 @@ def load_study(path: Path | str) -> Study:
     arms = entry(record, "arms", dict, file, remedy)
     try:
         edited = is_edited(record)
-        told(record), looks_of(record)
+        notes_of(record), looks_of(record)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise StudyError(f"{file}: the history of its declarations is incomplete ({error!r}); {remedy}") from None
     if edited:
