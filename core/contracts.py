@@ -10,7 +10,8 @@ from gin as `median_baseline.name = value`.
 
 Every decorator takes three optional descriptions. `axes` says what the part decides, axis by axis, as format strings
 over its hyper-parameters. `published` says which defaults are the value that a paper or a library's code gives, and
-which. `limits` says between which numbers a hyper-parameter must lie; names that the part lacks are passed over.
+which. `limits` says between which numbers a hyper-parameter must lie, as a `Range` or a pair, both ends included; names
+that the part lacks are passed over. What else a value must be, its annotation says: `core.settings`.
 """
 
 import inspect
@@ -23,11 +24,12 @@ from torch import Tensor
 
 from core.errors import GrpoLabError
 from core.registry import Part, register
+from core.settings import Limit
 
 Function: TypeAlias = Callable[..., Any]
 Decorator: TypeAlias = Callable[[Function], Part]
 NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
-Limits: TypeAlias = Mapping[str, tuple[float, float]]
+Limits: TypeAlias = Mapping[str, Limit]
 NO_LIMITS: Final[Limits] = MappingProxyType({})
 
 FILLED_FIELDS: Final = ("greedy_rewards", "ref_logps", "values", "sum_squared_probs", "token_rewards", "step_ends")

@@ -10,11 +10,12 @@ from core.batch import Batch
 from core.contracts import check_shape, provider
 from core.errors import GrpoLabError
 from core.loss import step_weights
-from core.optimizer import Optimizer, OptimizerSettings
+from core.optimizer import LIMITS, Optimizer, OptimizerSettings, Schedule
 from core.policy import Policy, PolicySettings, load_policy
 from core.providers import Fill
 from core.ranks import gather
 from core.rollout import Backward, Run
+from core.settings import POSITIVE
 from core.update import by_row, deal_micro_batches, texts_of
 
 
@@ -107,6 +108,7 @@ class Critic:
     fills="values",
     cost="a critic with its optimizer, one more forward pass a response, one forward and backward pass an update",
     published={"learning_rate": "verl"},
+    limits={**LIMITS, "coefficient": POSITIVE},
 )
 def critic(
     run: Run,
@@ -115,7 +117,7 @@ def critic(
     model: str | None = None,
     learning_rate: float = 1e-5,
     warmup_steps: int = 0,
-    schedule: str = "constant",
+    schedule: Schedule = "constant",
     weight_decay: float = 0.0,
     max_grad_norm: float = 1.0,
     coefficient: float = 0.1,
@@ -132,8 +134,6 @@ def critic(
     """
     where = f"variant '{run.recipe.variant.name}'"
     options = run.recipe.variant.advantage.options
-    if trunk not in ("own", "shared", "frozen"):
-        raise GrpoLabError(f"critic.trunk = {trunk!r}: must be one of own, shared, frozen")
     if run.recipe.variant.value_loss is None or options["target"] is None:
         raise GrpoLabError(
             f"{where} asks for a critic's values and does not say how they are learned: give the Variant a value_loss, "
@@ -142,13 +142,6 @@ def critic(
     if model is not None and trunk != "own":
         raise GrpoLabError(
             f"critic.model = {model!r}, but critic.trunk = {trunk!r} is the policy's: remove one of them"
-        )
-    if coefficient <= 0:
-        raise GrpoLabError(f"critic.coefficient = {coefficient}: must be positive; critic.trunk = 'frozen' is without")
-    if learning_rate < 0 or max_grad_norm <= 0 or schedule not in ("constant", "linear", "cosine"):
-        raise GrpoLabError(
-            f"critic.learning_rate = {learning_rate} may not be negative, critic.max_grad_norm = {max_grad_norm} must "
-            f"be positive, and critic.schedule = {schedule!r} one of constant, linear, cosine"
         )
     settings = OptimizerSettings(learning_rate, (0.9, 0.999), 1e-8, weight_decay, warmup_steps, schedule, max_grad_norm)
     return Critic(

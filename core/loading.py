@@ -8,7 +8,7 @@ import re
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 import torch
 import transformers
@@ -28,6 +28,7 @@ from core.errors import GrpoLabError, MachineError, brief, cause_of
 
 ASSETS: Final = Path(__file__).parent / "assets"
 EMBEDDED: Final = ASSETS / "embedded"
+Dtype: TypeAlias = Literal["float32", "bfloat16", "float16"]
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 WRAPPERS: Final = {

@@ -3,15 +3,23 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from core.contracts import setting
-from core.errors import GrpoLabError
 from core.ranks import add_up
+from core.settings import NOT_NEGATIVE, POSITIVE, Range
+
+Schedule: TypeAlias = Literal["constant", "linear", "cosine"]
+
+LIMITS: Final = {
+    "learning_rate": NOT_NEGATIVE, "betas": Range(0, 1, "high"), "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE,
+    "warmup_steps": NOT_NEGATIVE, "max_grad_norm": POSITIVE,
+}  # fmt: skip
+"""Between which numbers settings of an optimizer must lie."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,7 @@ class OptimizerSettings:
         )
 
 
-@setting
+@setting(limits=LIMITS)
 def adamw(
     *,
     learning_rate: float = 1e-6,
@@ -54,17 +62,13 @@ def adamw(
     eps: float = 1e-8,
     weight_decay: float = 0.0,
     warmup_steps: int = 0,
-    schedule: str = "constant",
+    schedule: Schedule = "constant",
     max_grad_norm: float = 1.0,
 ) -> OptimizerSettings:
     """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101); warm-up and schedule count rollout steps.
 
     A rate of 0 leaves the model as it is: the control that learning is measured against.
     """
-    if schedule not in ("constant", "linear", "cosine"):
-        raise GrpoLabError(f"adamw.schedule = {schedule!r}: must be 'constant', 'linear' or 'cosine'")
-    if learning_rate < 0 or max_grad_norm <= 0:
-        raise GrpoLabError("adamw.learning_rate may not be negative, and adamw.max_grad_norm must be positive")
     low, high = betas
     return OptimizerSettings(learning_rate, (low, high), eps, weight_decay, warmup_steps, schedule, max_grad_norm)
 

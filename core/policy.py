@@ -16,13 +16,14 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from core.adapters import LoraSettings, adapted_layers, adapter_weight, add_adapters, save_adapters
 from core.contracts import setting
 from core.errors import GrpoLabError
-from core.loading import DTYPES, read_model
+from core.loading import DTYPES, Dtype, read_model
 from core.logps import sum_squared_probs, token_logps
 from core.optimizer import Optimizer, OptimizerSettings
 from core.packing import Layout, Packed
 from core.problems import Problem
 from core.prompts import prompt_tokens
 from core.ranks import is_main
+from core.settings import COUNT, Range
 from core.sharding import MakeSharding, Sharding, whole
 from core.soundness import check_head, check_repeats, check_trunk, context_of
 
@@ -38,11 +39,11 @@ class PolicySettings:
     """Adapters are trained instead of the weights."""
 
 
-@setting
+@setting(limits={"lora_rank": Range(0, 4096), "lora_alpha": COUNT})
 def policy(
     *,
     model: str = "embedded",
-    dtype: str = "float32",
+    dtype: Dtype = "float32",
     gradient_checkpointing: bool = False,
     lora_rank: int = 0,
     lora_alpha: int = 32,
@@ -57,13 +58,6 @@ def policy(
     al. 2022, arXiv:2106.09685, W + lora_alpha / lora_rank * B A) on `lora_targets`, linear layers by name; the rest
     stays frozen.
     """
-    if dtype not in DTYPES:
-        raise GrpoLabError(f"policy.dtype = {dtype!r}: must be one of {', '.join(DTYPES)}")
-    if lora_rank < 0 or lora_alpha <= 0:
-        raise GrpoLabError(
-            f"policy.lora_rank = {lora_rank}, policy.lora_alpha = {lora_alpha}: a rank is 0 (no adapters) or more, "
-            "alpha positive"
-        )
     targets = lora_targets if isinstance(lora_targets, str) else tuple(lora_targets)
     lora = LoraSettings(lora_rank, lora_alpha, targets) if lora_rank else None
     return PolicySettings(model, dtype, gradient_checkpointing, lora)

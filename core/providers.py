@@ -12,6 +12,7 @@ from core.contracts import provider
 from core.errors import GrpoLabError
 from core.policy import Policy
 from core.rollout import Draw, Run, grade, sample, shape_rewards
+from core.settings import COUNT, Range
 from core.sharding import MakeSharding
 from core.update import compute_logps, compute_sum_squared_probs
 
@@ -105,7 +106,11 @@ def _logps(policy: Policy, batch: Batch, run: Run) -> Tensor:
     return compute_logps(policy, batch, temperature=run.recipe.temperature, micro_tokens=run.recipe.micro_tokens)
 
 
-@provider(fills="ref_logps", cost="a second copy of the weights and one forward pass per response")
+@provider(
+    fills="ref_logps",
+    cost="a second copy of the weights and one forward pass per response",
+    limits={"every": COUNT, "share": Range(0, 1, "low")},
+)
 def reference(run: Run, *, every: int | None = None, share: float = 1.0) -> Fill:
     """Log-probabilities under the policy as it was before the first step, frozen.
 
@@ -115,8 +120,6 @@ def reference(run: Run, *, every: int | None = None, share: float = 1.0) -> Fill
 
     R1 replaces it by the policy every 400 steps (`every = 400`); TRL's `sync_ref_model` mixes 0.6 in every 512 steps.
     """
-    if (every is not None and every < 1) or not 0 < share <= 1:
-        raise GrpoLabError(f"reference.every = {every}, reference.share = {share}: need every >= 1 and 0 < share <= 1")
     if not run.policy.has_adapters:
         return Reference(run, every, share)
     if every:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from core.contracts import FILLED_FIELDS, setting
 from core.errors import GrpoLabError
@@ -12,6 +12,7 @@ from core.policy import PolicySettings, policy
 from core.problems import Task
 from core.registry import PROVIDERS, REQUIRED, Part, as_part
 from core.scoring import start
+from core.settings import COUNT, MANY, NOT_NEGATIVE, POSITIVE, THREADS, Range
 from core.variant import Variant
 
 if TYPE_CHECKING:
@@ -30,7 +31,11 @@ class EvaluationSettings:
     split: str | None
 
 
-@setting
+@setting(
+    limits={
+        "every": COUNT, "questions": COUNT, "samples": Range(2, MANY), "temperature": POSITIVE, "seed": NOT_NEGATIVE,
+    }
+)  # fmt: skip
 def evaluation(
     *,
     every: int = 5,
@@ -45,8 +50,6 @@ def evaluation(
     `split` defaults to the task's test suites: the first every time, further ones at step 0 and at the end. Two samples
     or more are needed to tell sampling noise from the rest.
     """
-    if every < 1 or questions < 1 or samples < 2:
-        raise GrpoLabError("evaluation needs every >= 1, questions >= 1 and samples >= 2")
     return EvaluationSettings(every, questions, samples, temperature, seed, split)
 
 
@@ -116,15 +119,21 @@ class Recipe:
         return self.epochs * self.minibatches
 
 
-@setting
+@setting(
+    limits={
+        "steps": COUNT, "token_budget": Range(1), "seconds_budget": POSITIVE, "prompts": COUNT, "group_size": COUNT,
+        "max_tokens": COUNT, "temperature": POSITIVE, "epochs": COUNT, "minibatches": COUNT, "micro_tokens": Range(1),
+        "threads": THREADS, "checkpoint_every": COUNT, "stored_groups": NOT_NEGATIVE,
+    }
+)  # fmt: skip
 def train(
     *,
     variant: Variant = REQUIRED,
     task: Task = REQUIRED,
     generator: Generator = REQUIRED,
-    source: Any = None,
-    correction: Any = None,
-    rewards: Sequence[Any] | None = None,
+    source: Annotated[Any, "source"] = None,
+    correction: Annotated[Part, "correction"] | None = None,
+    rewards: Sequence[Annotated[Part, "reward"]] | None = None,
     reward_weights: Sequence[float] | None = None,
     steps: int = 40,
     token_budget: int | None = None,
@@ -158,26 +167,12 @@ def train(
         raise GrpoLabError(
             f"train.rewards has {len(chosen)} functions, train.reward_weights {len(weights)} weights: one each"
         )
-    if not isinstance(variant, Variant):
-        raise GrpoLabError(f"train.variant is {variant!r}: write it with brackets, e.g. train.variant = @grpo()")
     if correction is not None and variant.correction is None:
         variant = replace(variant, correction=as_part(correction, "correction", "train.correction"))
-    positive = {
-        "steps": steps, "prompts": prompts, "group_size": group_size, "max_tokens": max_tokens, "epochs": epochs,
-        "minibatches": minibatches, "micro_tokens": micro_tokens, "threads": threads,
-        "checkpoint_every": checkpoint_every,
-        **({} if token_budget is None else {"token_budget": token_budget}),
-    }  # fmt: skip
-    for name, value in positive.items():
-        if value < 1:
-            raise GrpoLabError(f"train.{name} = {value}: must be at least 1")
-    if seconds_budget is not None and (token_budget is not None or seconds_budget <= 0):
+    if seconds_budget is not None and token_budget is not None:
         raise GrpoLabError(
-            f"train.seconds_budget = {seconds_budget}: must be positive, and train.token_budget not bound beside it"
-        )
-    if temperature <= 0:
-        raise GrpoLabError(
-            f"train.temperature = {temperature}: must be positive (training samples; it is never greedy)"
+            f"train.seconds_budget = {seconds_budget} and train.token_budget = {token_budget}: a run is ended by one "
+            "of them; remove the other"
         )
     if minibatches > prompts:
         raise GrpoLabError(f"train.minibatches = {minibatches} is more than the {prompts} groups of a rollout")

@@ -1,34 +1,31 @@
-"""Parts, registries and gin: how a function gets a name, a place in a config file, and its hyper-parameters.
+"""Parts and registries: how a function gets a name, a place in a config file, and its hyper-parameters.
 
 A decorator (`@advantage`, `@objective`, ...) checks a function's signature where it is written, registers it under
-its own name and returns a `Part`. Calling a `Part` looks its hyper-parameters up in gin, so that a binding on a leaf
-always applies. With no gin config a call is a plain Python call.
-
-This module is the only place in core that imports gin.
+its own name and returns a `Part`. Calling a `Part` looks its hyper-parameters up in the gin config in force, so that a
+binding on a leaf always applies, and asks each value whether it is what annotation and limits say. With no config a
+call is a plain Python call.
 """
 
-# gin looks for this submodule without importing it when a search path is set
 import hashlib
-import importlib.util  # noqa: F401
 import inspect
-import logging
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from string import Formatter
 from types import MappingProxyType
 from typing import Any, Final
 
-import gin
-
 from core.errors import GrpoLabError, near
-
-REQUIRED: Final = gin.REQUIRED
-
-_USED: set[tuple[str, str]] = set()
-"""(part, hyper-parameter) pairs whose gin binding reached a call."""
+from core.gin_text import REQUIRED as REQUIRED
+from core.gin_text import Key, add, bound, overridden, resolved, use, used
+from core.gin_text import bindings_in_force as bindings_in_force
+from core.gin_text import config as config
+from core.gin_text import config_text as config_text
+from core.gin_text import keys_of as keys_of
+from core.gin_text import place_of as place_of
+from core.gin_text import places as places
+from core.gin_text import referenced as referenced
+from core.settings import Limit, SettingError, annotations, fault, form_of
 
 
 @dataclass(frozen=True)
@@ -53,8 +50,8 @@ class Part:
     """What this part decides, by axis: a format string over its hyper-parameters."""
     published: Mapping[str, str] = field(default_factory=dict)
     """Hyper-parameters whose default is the value of a paper or of a library's code, and of which."""
-    limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """Between which numbers a hyper-parameter must lie, both included."""
+    limits: Mapping[str, Limit] = field(default_factory=dict)
+    """Between which numbers a hyper-parameter must lie."""
     set_values: Mapping[str, Any] = field(default_factory=dict)
     supplied: frozenset[str] = frozenset()
     """Keyword arguments that the core fills in, so not hyper-parameters."""
@@ -112,21 +109,21 @@ class Part:
             for name, value in self.defaults.items()
         }
         if not self.is_resolved:
-            for name, value in gin.get_bindings(self.selector).items():
+            for name, value in bound(self.selector).items():
                 if name not in self.set_values:
-                    _USED.add((self.selector, name))
-                    found[name] = Setting(_unwrap(value), "binding")
+                    use((self.selector, name))
+                    found[name] = Setting(resolved(value), "binding")
+                    self.check(name, found[name].value, place_of((self.selector, name)))
         found |= {name: Setting(value, "variant") for name, value in self.set_values.items()}
-        for name in self.limits.keys() & found.keys():
-            self._check_limits(name, found[name].value)
         return found
 
-    def _check_limits(self, name: str, value: Any) -> None:
-        low, high = self.limits[name]
-        if not isinstance(value, int | float) or not low <= value <= high:
-            above = "above 0" if 0 < low < 1e-300 else f"at least {low:g}"
-            most = f" and at most {high:g}" if high < float("inf") else ""
-            raise GrpoLabError(f"{self.name}.{name} = {value!r}: must be a number {above}{most}")
+    def check(self, name: str, value: Any, place: str = "") -> None:
+        """Raise `SettingError` where a hyper-parameter may not have this value, which was given at `place`."""
+        if value is REQUIRED:
+            return
+        form = form_of(annotations(self.function).get(name, Any), self.limits.get(name), self.defaults[name])
+        if must := fault(value, form):
+            raise SettingError(f"{self.name}.{name}", value, _with_names(must, value), place)
 
     def using(self, **values: Any) -> "Part":
         """The same part with these hyper-parameters set, e.g. by a variant; they then win over a gin binding."""
@@ -137,6 +134,8 @@ class Part:
                 f"{', '.join(sorted(unknown))}; it has: {', '.join(self.defaults) or 'none'}. What sets them needs "
                 f"an {self.kind} that has them, or another variant"
             )
+        for name, value in values.items():
+            self.check(name, value)
         return replace(self, set_values={**self.set_values, **values})
 
     def resolved(self) -> "Part":
@@ -150,6 +149,8 @@ class Part:
             return self.function(*args, **{**self.set_values, **kwargs})
         values = {name: setting.value
                   for name, setting in self.settings().items() if setting.source in ("binding", "variant")}  # fmt: skip
+        for name in kwargs.keys() & self.defaults.keys():
+            self.check(name, kwargs[name])
         values |= kwargs
         missing = [n for n, v in (self.defaults | values).items() if v is inspect.Parameter.empty or v is REQUIRED]
         if missing:
@@ -216,7 +217,7 @@ class Registry(Mapping[str, Part]):
                     f"{taken.place}; rename one of them (a name in a gin file must mean one thing)"
                 )
         self._parts[part.name] = part
-        gin.external_configurable(_shim(part), name=part.name, module=_MODULES[self.kind])
+        add(_shim(part), part.name, _MODULES[self.kind])
         return part
 
 
@@ -247,6 +248,17 @@ REGISTRIES: Final[Mapping[str, Registry]] = MappingProxyType({kind: Registry(kin
     SOURCES,
     SETTINGS,
 ) = REGISTRIES.values()
+
+
+def _with_names(must: str, value: Any) -> str:
+    """Words about parts, with the names that there are."""
+    for kind, registry in REGISTRIES.items():
+        if f"registered {kind}" in must:
+            return must.replace("@name", f"one of {', '.join(f'@{name}' for name in registry)}", 1)
+        if f"a {kind}, with brackets" in must:
+            name = value.name if isinstance(value, Part) and value.kind == kind else next(iter(registry), "name")
+            return must.replace("@name()", f"@{name}()")
+    return must
 
 
 def as_part(value: Any, kind: str, where: str) -> Part:
@@ -301,142 +313,35 @@ def _shim(part: Part) -> Callable[..., Any]:
     return call
 
 
-def _unwrap(value: Any) -> Any:
-    """Gin references replaced by the parts they stand for."""
-    if isinstance(value, list | tuple):
-        return type(value)(_unwrap(item) for item in value)
-    if isinstance(value, dict):
-        return {key: _unwrap(item) for key, item in value.items()}
-    return getattr(value, "part", value)
+def bindings_used() -> set[Key]:
+    """Bindings that have reached a call since the config was put in force, and those that are `excused`."""
+    return used() | excused()
 
 
-@contextmanager
-def config(
-    files: Sequence[str | Path] = (),
-    bindings: Sequence[str] = (),
-    text: str = "",
-    *,
-    include_from: Sequence[Path] = (),
-) -> Iterator[None]:
-    """Parse gin files, config text and single bindings, in that order; forget them all on leaving.
-
-    An `include` is looked for from the current folder, beside the files given, then in the folders `include_from`.
-    Raises `GrpoLabError` for a missing file and for whatever gin refuses, with file and line.
-    """
-    gin.clear_config()
-    _USED.clear()
-    # gin has no way to forget a search path; without this, one study's include could find another's file
-    places = list(gin.config._LOCATION_PREFIXES)
-    try:
-        for folder in dict.fromkeys([*(Path(file).parent for file in files), *include_from]):
-            gin.add_config_file_search_path(str(folder))
-        _parse(files, bindings, text)
-        yield
-    finally:
-        gin.config._LOCATION_PREFIXES[:] = places
-        gin.clear_config()
-        _USED.clear()
-
-
-def _parse(files: Sequence[str | Path], bindings: Sequence[str], text: str) -> None:
-    # gin logs an error for each place of its search path where an included file is not
-    logging.disable(logging.ERROR)
-    try:
-        for file in files:
-            if not Path(file).is_file():
-                raise GrpoLabError(f"config file not found: {file} (looked from {Path.cwd()})")
-            gin.parse_config_file(str(file))
-        if text:
-            gin.parse_config(text)
-        for binding in bindings:
-            gin.parse_config(binding)
-        for (scope, selector), bound in gin.config._CONFIG.items():
-            if scope and selector != "gin.macro":
-                name = f"{selector.split('.')[-1]}.{next(iter(bound))}"
-                raise GrpoLabError(
-                    f"the binding '{scope}/{name}' has no effect: nothing here is called in a gin scope; bind '{name}'"
-                )
-    except GrpoLabError:
-        raise
-    except ModuleNotFoundError as error:
-        # gin adds file and line to the text and loses the name
-        module = re.search(r"No module named '([^']+)'", str(error))
-        raise GrpoLabError(
-            f"a gin file imports '{module[1] if module else error.name}', which is not on the import path; run "
-            f"from the folder that holds it. {' '.join(str(error).split())}"
-        ) from error
-    except Exception as error:  # gin raises many types, all meaning that the text is wrong
-        raise GrpoLabError(f"gin: {_readable(error)}") from error
-    finally:
-        logging.disable(logging.NOTSET)
-
-
-def _readable(error: Exception) -> str:
-    """Gin's message, with the near names that it leaves out."""
-    message = " ".join(str(error).split())
-    unknown = re.search(r"No configurable matching (?:reference )?'@?([^'()]+)", message)
-    if unknown:
-        wanted = unknown[1].split(".")[-1]
-        message += f" -- {near(wanted, [n for r in REGISTRIES.values() for n in r])}"
-    parameter = re.search(r"Configurable '([^']+)' doesn't have a parameter named '([^']+)'", message)
-    if parameter:
-        owner = parameter[1].split(".")[-1]
-        part = next((r[owner] for r in REGISTRIES.values() if owner in r), None)
-        if part is not None:
-            message += f" -- {near(parameter[2], part.defaults)}"
-    return message
-
-
-def config_text() -> str:
-    """The present config as gin text, enough to parse it again elsewhere."""
-    # one binding a line: gin's wrapped lines and comments are for people, this is for parsing and hashing
-    lines = gin.config_str(max_line_length=100_000).splitlines()
-    return "\n".join(line for line in lines if line and not line.startswith("#")) + "\n"
-
-
-def bindings_in_force() -> dict[tuple[str, str], Any]:
-    """Every binding of the present config: (complete selector, parameter) to value, references unresolved."""
-    return {
-        (selector, parameter): value
-        # gin offers no public way to list bindings; pinned to 0.5, where this is the store
-        for (_scope, selector), bound in gin.config._CONFIG.items()
-        if selector != "gin.macro"
-        for parameter, value in bound.items()
-    }
-
-
-def referenced(value: Any) -> Part | None:
-    """The part that an unresolved gin reference names, called or not; None for any other value, a macro too."""
-    if not isinstance(value, gin.config.ConfigurableReference):
-        return None
-    found: Part | None = getattr(value.configurable.wrapped, "part", None)
-    return found
+def excused() -> set[Key]:
+    """Bindings of parts that only a binding chose which a later one replaced, in an included file say."""
+    selectors, waiting = set[str](), [part for value in overridden() for part in _parts_in(value)]
+    while waiting:
+        part = waiting.pop()
+        if part.selector not in selectors:
+            selectors.add(part.selector)
+            waiting += references(part)
+    return {key for key in bindings_in_force() if key[0] in selectors}
 
 
 def references(part: Part) -> list[Part]:
     """The parts that a part's hyper-parameters name, called or not, in collections and through macros too."""
-    bound = {} if part.is_resolved else gin.config._CONFIG.get(("", part.selector), {})
-    return list(_parts_in({**part.defaults, **bound, **part.set_values}))
+    return list(_parts_in({**part.defaults, **({} if part.is_resolved else bound(part.selector)), **part.set_values}))
 
 
 def _parts_in(value: Any) -> Iterator[Part]:
-    if isinstance(value, gin.config.ConfigurableReference):
-        found = referenced(value)
-        if found is not None:
-            yield found
-        elif value.selector.endswith("macro"):
-            yield from _parts_in(gin.config._CONFIG.get(value.config_key))
-    elif isinstance(value, Part):
-        yield value
+    found = value if isinstance(value, Part) else referenced(value)
+    if found is not None:
+        yield found
     elif isinstance(value, Mapping):
         yield from (part for item in value.values() for part in _parts_in(item))
     elif isinstance(value, list | tuple | set):
         yield from (part for item in value for part in _parts_in(item))
-
-
-def bindings_used() -> set[tuple[str, str]]:
-    """(selector, parameter) pairs whose binding has reached a call since the config was parsed."""
-    return set(_USED)
 
 
 def refuse_unused(

@@ -1,13 +1,20 @@
 """A method as a value: the parts of the maths that together make a published algorithm, and its axis card."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, overload
+from types import MappingProxyType
+from typing import Any, Final, Literal, overload
 
 from core.contracts import NOTHING, Decorator, Function, check_defaults, check_signature
 from core.errors import GrpoLabError
-from core.registry import Part, as_part, register
+from core.registry import Part, as_part, place_of, register
+from core.settings import COUNT, NOT_NEGATIVE, POSITIVE, Range, SettingError, annotations, fault, form_of
+
+LIMITS: Final[Mapping[str, Range]] = MappingProxyType({
+    "kl_coef": NOT_NEGATIVE, "filter_rounds": Range(1, 10_000), "reward_clip": POSITIVE, "kl_target": POSITIVE,
+    "kl_horizon": COUNT,
+})  # fmt: skip
+"""Between which numbers fields of a variant must lie, and hyper-parameters of the same names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,28 +55,17 @@ class Variant:
             if not (optional and value is None):
                 object.__setattr__(self, kind, as_part(value, kind, f"{where}: {kind}"))
         object.__setattr__(self, "shaping", tuple(as_part(s, "shaping", f"{where}: shaping") for s in self.shaping))
-        choices = {"kl_place": ("loss", "reward"), "truncated": ("keep", "mask")}
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise GrpoLabError(f"{where}: {name} must be one of {allowed}, not {getattr(self, name)!r}")
-        if self.kl_coef < 0 or (self.kl_coef > 0 and self.kl is None):
+        for name, annotation in annotations(Variant).items():
+            value = getattr(self, name)
+            if must := fault(value, form_of(annotation, LIMITS.get(name))):
+                raise SettingError(f"{self.name or 'Variant'}.{name}", value, must)
+        if self.kl_coef > 0 and self.kl is None:
+            raise GrpoLabError(f"{where}: kl_coef={self.kl_coef} needs a kl, e.g. @k3")
+        if self.kl_target is not None and (not self.uses_kl or self.kl_place != "reward"):
             raise GrpoLabError(
-                f"{where}: kl_coef={self.kl_coef} must not be negative, and above 0 needs a kl, e.g. @k3"
+                f"{where}: kl_target={self.kl_target} adapts the penalty in the reward: give a kl, a kl_coef to start "
+                "from, above 0, and kl_place='reward'"
             )
-        if self.kl_target is not None and (not self.uses_kl or self.kl_place != "reward" or self.kl_target <= 0):
-            raise GrpoLabError(
-                f"{where}: kl_target={self.kl_target} must be positive, and adapts the penalty in the reward: give a "
-                "kl, a kl_coef to start from, above 0, and kl_place='reward'"
-            )
-        if self.kl_horizon < 1:
-            raise GrpoLabError(f"{where}: kl_horizon={self.kl_horizon} must be at least 1")
-        if not math.isfinite(self.entropy_coef) or (self.reward_clip is not None and not self.reward_clip > 0):
-            raise GrpoLabError(
-                f"{where}: entropy_coef={self.entropy_coef} must be finite, and reward_clip={self.reward_clip} above 0 "
-                "or None"
-            )
-        if self.filter_rounds < 1:
-            raise GrpoLabError(f"{where}: filter_rounds must be at least 1, not {self.filter_rounds}")
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -166,10 +162,18 @@ def variant(
         def build(**hyper: Any) -> Variant:
             try:
                 return replace(function(**hyper), name=function.__name__)
+            except SettingError as error:
+                # of a part that the variant sets: the hyper-parameter that it came from is what a reader can change
+                own = next((n for n, v in hyper.items() if v is error.value and error.key.endswith(f".{n}")), None)
+                if own is None:
+                    named = error.key.replace("Variant.", f"variant '{function.__name__}': ", 1)
+                    raise SettingError(named, error.value, error.must) from error
+                place = place_of((f"variants.{function.__name__}", own))
+                raise SettingError(f"{function.__name__}.{own}", error.value, error.must, place) from error
             except GrpoLabError as error:
                 raise GrpoLabError(f"variant '{function.__name__}': {str(error).removeprefix('Variant: ')}") from error
 
-        return register("variant", _like(build, function), published=published)
+        return register("variant", _like(build, function), published=published, limits=LIMITS)
 
     return add(function) if function is not None else add
 

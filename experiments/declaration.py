@@ -1,21 +1,21 @@
 """What a study declares before its first run: arms, metric, test, failure handling, and what it predicts."""
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final, Literal
 
 import core.registry as registry
 from core import GrpoLabError, Part, setting
 from core.errors import near
 from core.registry import REQUIRED
+from core.settings import NOT_NEGATIVE, Range, SettingError
 from experiments.statistics.looks import Looks
 from experiments.statistics.predictions import Prediction
 from experiments.statistics.racing import LEAST_SEEDS
-from experiments.statistics.runs import POLICIES, SCALARS
 
 LONGEST_LABEL: Final = 120
+MOST_SEEDS: Final = 100_000
 METRICS: Final = ("accuracy", "lenient_accuracy", "greedy_accuracy", "pass_at_k")
 PREDICTABLE: Final = (*METRICS, "length", "length_correct", "length_incorrect", "truncated", "entropy")
 
@@ -68,25 +68,27 @@ class StudySettings:
         return self.race or bool(self.looks)
 
 
-@setting
+@setting(
+    limits={"alpha": Range(0, 0.5, "both"), "margin": Range(1e-9, 1), "seeds": NOT_NEGATIVE, "looks": NOT_NEGATIVE}
+)
 def compare(
     *,
     name: str = "study",
-    variants: Sequence[Part] = (),
+    variants: Sequence[Annotated[Part, "variant"]] = (),
     arms: Mapping[str, str | Sequence[str]] = REQUIRED,
     baseline: str | None = None,
     metric: str = "test/accuracy",
-    scalar: str = "final",
-    axis: str | None = None,
-    family: str = "baseline",
+    scalar: Literal["final", "auc"] = "final",
+    axis: Literal["sampled_tokens", "seconds", "steps"] | None = None,
+    family: Literal["baseline", "all"] = "baseline",
     alpha: float = 0.05,
     margin: float | None = None,
-    failures: str = "worst",
+    failures: Literal["worst", "intersect"] = "worst",
     floor: float = 0.0,
     threshold: float | None = None,
     tuned: str | None = None,
     seeds: int | Sequence[int] = 5,
-    questions: str = "fixed",
+    questions: Literal["fixed", "population"] = "fixed",
     race: bool = False,
     looks: Sequence[tuple[int, float]] = (),
 ) -> StudySettings:
@@ -103,7 +105,11 @@ def compare(
     these (`fixed`) or about questions like these (`population`). `race`: look after every seed, and stop when all is
     decided; or `looks` after so many seeds, each at its own level: ((8, 0.01), (12, 0.015), (20, 0.025)).
     """
-    labelled: dict[str, tuple[str, ...]] = {part.name: (f"train.variant = @{part.name}()",) for part in variants}
+    labelled: dict[str, tuple[str, ...]] = {}
+    for part in variants:
+        if part.name in labelled:
+            raise GrpoLabError(f"compare.variants has '{part.name}' twice: an arm is compared once; remove one")
+        labelled[part.name] = (f"train.variant = @{part.name}()",)
     for label, bindings in dict(arms).items():
         if label in labelled:
             raise GrpoLabError(f"compare: two arms are called '{label}'; labels must differ")
@@ -119,18 +125,6 @@ def compare(
         raise GrpoLabError(f"compare.baseline = '{base}' is no arm: {near(base, labelled)}")
     if "/" not in metric or metric.split("/")[1] not in METRICS:
         raise GrpoLabError(f"compare.metric = '{metric}': must be SUITE/NAME with NAME one of {', '.join(METRICS)}")
-    choices = {
-        "family": (family, ("baseline", "all")),
-        "scalar": (scalar, tuple(SCALARS)),
-        "axis": (axis or "steps", ("sampled_tokens", "seconds", "steps")),
-        "failures": (failures, POLICIES),
-        "questions": (questions, ("fixed", "population")),
-    }
-    for parameter, (value, known) in choices.items():
-        if value not in known:
-            raise GrpoLabError(f"compare.{parameter} = {value!r}: must be {' or '.join(map(repr, known))}")
-    if not 0 < alpha < 0.5 or (margin is not None and margin <= 0):
-        raise GrpoLabError("compare.alpha must be between 0 and 0.5, and compare.margin positive")
     _check_folder_name("compare.name", name)
     expected = declared_claim(set(labelled), metric.split("/")[0])
     planned = check_seeds("compare.seeds", seeds)
@@ -144,9 +138,6 @@ def compare(
         raise GrpoLabError(
             "compare.questions = 'population' takes compare.scalar = 'final', a metric SUITE/accuracy, and no claim"
         )
-    for parameter, number in (("floor", floor), ("threshold", 0.0 if threshold is None else threshold)):
-        if not isinstance(number, int | float) or not math.isfinite(number):
-            raise GrpoLabError(f"compare.{parameter} = {number!r}: must be a number")
     split = tuple(Arm(label, tuple(lines(b))) for label, b in labelled.items())
     return StudySettings(
         name=name, arms=split, baseline=base, metric=metric, scalar=scalar, axis=axis, family=family, alpha=alpha,
@@ -175,8 +166,8 @@ def claim(*, question: str = REQUIRED, source: str = REQUIRED, predictions: Sequ
 
     With <, > or =, and the smallest difference of interest in the metric's unit; `source` says who expects it.
     """
-    if isinstance(predictions, str) or not predictions:
-        raise GrpoLabError("claim.predictions is a list: ['dapo > grpo on test/accuracy by 0.02']")
+    if not predictions:
+        raise GrpoLabError("claim.predictions is empty: ['dapo > grpo on test/accuracy by 0.02']")
     return Claim(question, source, tuple(predictions))
 
 
@@ -201,9 +192,11 @@ def declared_claim(arms: set[str], suite: str) -> Claim | None:
 
 def check_seeds(where: str, seeds: int | Sequence[int]) -> tuple[int, ...]:
     """A number of seeds, or these: at least one, all different, none negative."""
+    if isinstance(seeds, int) and seeds > MOST_SEEDS:
+        raise SettingError(where, seeds, f"a number of seeds up to {MOST_SEEDS:,}, or a list of them")
     planned = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
-    if not planned or len(set(planned)) != len(planned) or not all(isinstance(s, int) and s >= 0 for s in planned):
-        raise GrpoLabError(f"{where} = {seeds!r}: seeds must be at least one, different, and not negative")
+    if not planned or len(set(planned)) != len(planned) or min(planned) < 0:
+        raise SettingError(where, seeds, "at least one seed, all different, none negative")
     return planned
 
 

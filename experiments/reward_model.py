@@ -26,11 +26,12 @@ from transformers import AutoModelForSequenceClassification
 import core.registry as registry
 from core import setting
 from core.errors import GrpoLabError
-from core.optimizer import Optimizer, OptimizerSettings
+from core.optimizer import LIMITS, Optimizer, OptimizerSettings
 from core.policy import Policy, PolicySettings, load_policy
 from core.randomness import torch_generator
 from core.ranks import join
 from core.rewards.reward_model import RewardModel, Row
+from core.settings import COUNT, NOT_NEGATIVE, POSITIVE, THREADS, Range
 from core.sources.pairs import Pair, read_pairs
 from core.store import RunStore, write_json, write_text
 from estimators.preferences import bradley_terry, calibration_error, pair_accuracy, reliability
@@ -60,7 +61,13 @@ class RewardModelSettings:
     threads: int
 
 
-@setting
+@setting(
+    limits={
+        **LIMITS, "learning_rate": POSITIVE, "steps": COUNT, "pairs": COUNT, "centering": NOT_NEGATIVE,
+        "held_out": Range(0, 1, "both"), "every": COUNT, "checkpoint_every": COUNT, "micro_tokens": Range(1),
+        "threads": THREADS,
+    }
+)  # fmt: skip
 def reward_model_training(
     *,
     steps: int = 30,
@@ -81,14 +88,6 @@ def reward_model_training(
     (Ouyang et al. 2022, arXiv:2203.02155: 9e-6) and one epoch. `centering` weighs a pull of the rewards towards 0.
     `held_out`: the share of the prompts whose pairs are for testing, done after `every` so many steps.
     """
-    least = {"steps": steps, "pairs": pairs, "every": every, "checkpoint_every": checkpoint_every,
-             "micro_tokens": micro_tokens, "threads": threads}  # fmt: skip
-    for name, value in least.items():
-        if value < 1:
-            raise GrpoLabError(f"reward_model_training.{name} = {value}: must be at least 1")
-    if not 0 < held_out < 1 or centering < 0 or learning_rate <= 0:
-        raise GrpoLabError("reward_model_training.held_out must be between 0 and 1, centering may not be negative, and "
-                           "learning_rate must be positive")  # fmt: skip
     optimizer = OptimizerSettings(learning_rate, (0.9, 0.999), 1e-8, weight_decay, warmup_steps, "linear", 1.0)
     return RewardModelSettings(
         steps, pairs, optimizer, centering, held_out, every, checkpoint_every, micro_tokens, threads

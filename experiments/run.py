@@ -103,6 +103,11 @@ def run_study(options: argparse.Namespace, *, ablating: bool = False) -> int:
             "ablate needs axes: bind ablate.axes = {'dapo.eps_high': [0.28, 0.2]} (arms written down one by one are "
             "for grpolab compare)"
         )
+    if len(study.recipes) == 1:
+        raise GrpoLabError(
+            f"compare has one arm, '{study.settings.baseline}', and nothing to compare it with: add another to "
+            "compare.variants or compare.arms, or train it alone with grpolab train"
+        )
     console = Console(stderr=options.json)
     return run_arms(study, options, console, lambda folder: conclude(folder, console, as_json=options.json))
 

@@ -196,12 +196,15 @@ def prepare_study(files: Sequence[str], bindings: Sequence[str], seeds: Sequence
     with registry.config(files, [*bindings, *given], include_from=[CONFIGS]):
         ablation = declared_ablation()
         settings: StudySettings = build("compare", **_arms(ablation))
+        places = registry.places()
         # what a declaration refers to is not used by that alone
         used = {key for key in registry.bindings_used() if key[0].removeprefix("settings.") in DECLARING}
+        used |= registry.excused()
         shared = {key for key in registry.bindings_in_force() if key[0] != "settings.tune"}  # for another command
         text = run_text()
     if ablation:
-        with registry.config(text=text, bindings=ablation.shared):
+        with registry.config(text=text, bindings=ablation.shared, places=places, origin=_origin(places)):
+            places |= registry.places()
             shared |= set(registry.bindings_in_force())
             text = run_text()
     if settings.tuned:
@@ -212,22 +215,27 @@ def prepare_study(files: Sequence[str], bindings: Sequence[str], seeds: Sequence
     recipes: dict[str, Recipe] = {}
     bound: dict[str, Mapping[tuple[str, str], str]] = {}
     for arm in settings.arms:
-        with registry.config(bindings=arm.bindings):
-            own = set(registry.bindings_in_force())
-        with registry.config(text=text, bindings=arm.bindings):
-            try:
+        try:
+            own = registry.keys_of(arm.bindings)
+            with registry.config(text=text, bindings=arm.bindings, places=places, origin=_origin(places)):
                 recipe: Recipe = build("train")
                 bound[arm.label] = {key: repr(value) for key, value in registry.bindings_in_force().items()}
                 registry.refuse_unused(own, registry.bindings_used(), recipe.parts, [recipe.variant.name])
-            except GrpoLabError as error:
-                raise GrpoLabError(f"arm '{arm.label}': {error}") from error
-            used |= registry.bindings_used() | own
+                used |= registry.bindings_used() | own
+        except GrpoLabError as error:
+            raise GrpoLabError(f"arm '{arm.label}': {error}") from error
         recipes[arm.label] = recipe
     parts = [part for recipe in recipes.values() for part in recipe.parts]
     registry.refuse_unused(sorted(shared), used, parts, [r.variant.name for r in recipes.values()])
     _check(settings, recipes)
     _refuse_twins(recipes, bound)
     return Study(settings, settings.seeds, text, recipes, bound, ablation)
+
+
+def _origin(places: Mapping[tuple[str, str], str]) -> str:
+    """Where the arms of a config are written down."""
+    keys = (("settings.ablate", "axes"), ("settings.compare", "arms"), ("settings.compare", "variants"))
+    return next((places[key] for key in keys if key in places), "")
 
 
 def run_text() -> str:

@@ -12,6 +12,7 @@ from core.generation.noise import make_noise
 from core.packing import Cache, Packed
 from core.policy import Policy
 from core.randomness import row_keys
+from core.settings import SHARE
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def _draw(logits: Tensor, temperature: float, noise: Tensor | None) -> tuple[Ten
     return chosen, log_probs.gather(-1, chosen[:, None])[:, 0], entropy
 
 
-@generator
+@generator(limits={"retire_at": SHARE})
 def native(*, retire_at: float = 0.75) -> Native:
     """Decoding inside this process, on the policy's own weights: sampler and trainer agree to rounding."""
     return Native(retire_at)

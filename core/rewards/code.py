@@ -2,7 +2,7 @@
 
 import math
 import re
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from core.contracts import reward
 from core.problems import Problem, Score
@@ -68,7 +68,7 @@ def code_tests(
     problem: Problem,
     response: str,
     *,
-    level: str = "namespaces",
+    level: Literal["rlimits", "namespaces", "bubblewrap"] = "namespaces",
     fenced: bool = True,
     partial: bool = False,
     seconds: int = 4,

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Final
+from typing import Final, Literal
 
 from core.contracts import reward
 from core.errors import GrpoLabError
@@ -58,7 +58,13 @@ def evaluate(text: str) -> tuple[Fraction, list[int]]:
 
 
 @reward
-def countdown(problem: Problem, response: str, *, form: str = "answer_tag", use_all: bool = True) -> Score:
+def countdown(
+    problem: Problem,
+    response: str,
+    *,
+    form: Literal["answer_tag", "boxed", "mark"] = "answer_tag",
+    use_all: bool = True,
+) -> Score:
     """1 if the expression makes `problem.data["target"]` of `problem.data["numbers"]` by + - * /, else 0.
 
     Each number serves exactly once, or with `use_all=False` at most once. "= target" may follow the expression.

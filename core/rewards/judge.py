@@ -1,14 +1,14 @@
 """A language model as the reward: it judges responses by written principles (RLAIF)."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from core.contracts import reward
 from core.errors import GrpoLabError, near
 from core.judges.endpoint import Endpoint, check_endpoint, endpoint
 from core.judges.local import check_local, local_judge
 from core.judges.questions import VERDICTS, Asker, digest, read_principles
-from core.loading import DTYPES
+from core.loading import DTYPES, Dtype
 from core.problems import Problem, Score
 from core.registry import REQUIRED
 
@@ -45,11 +45,11 @@ def judge(
     *,
     model: str = REQUIRED,
     principles: str = "arithmetic",
-    mode: str = "score",
+    mode: Literal["score", "compare"] = "score",
     verdicts: Sequence[str] = (),
     reference: bool = False,
     opponents: int = 8,
-    dtype: str = "float32",
+    dtype: Dtype = "float32",
     name: str = "",
     key_variable: str = "",
     seconds: float = 60.0,

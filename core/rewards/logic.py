@@ -6,7 +6,7 @@ Where the answer must stand is the hyper-parameter `form`, see `core.rewards.for
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from core.contracts import reward
 from core.errors import GrpoLabError, near
@@ -211,7 +211,9 @@ def _assignment(answer: str, names: tuple[str, ...]) -> dict[str, bool]:
 
 
 @reward
-def truth_table(problem: Problem, response: str, *, form: str = "answer_tag") -> Score:
+def truth_table(
+    problem: Problem, response: str, *, form: Literal["answer_tag", "boxed", "mark"] = "answer_tag"
+) -> Score:
     """1 if a truth table shows that the propositional answer is right, else 0.
 
     `problem.data["logic"]` is a mapping with `kind` and formulas:
@@ -230,7 +232,9 @@ def truth_table(problem: Problem, response: str, *, form: str = "answer_tag") ->
 
 
 @reward
-def who_is_who(problem: Problem, response: str, *, form: str = "answer_tag") -> Score:
+def who_is_who(
+    problem: Problem, response: str, *, form: Literal["answer_tag", "boxed", "mark"] = "answer_tag"
+) -> Score:
     """1 if the answer says of every islander rightly which of the two kinds it is, in any order and wording, else 0.
 
     `problem.data["islanders"]` maps each name to whether it is of the first of `problem.data["kinds"]`, by default

@@ -24,7 +24,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Final
+from typing import Final, Literal
 
 from core.contracts import reward
 from core.errors import GrpoLabError, near
@@ -32,6 +32,7 @@ from core.problems import Problem, Score
 from core.rewards import answers, asked, deadline
 from core.rewards.quantities import Quantity, encloses, normalise, number, same_quantity, tight
 from core.rewards.readings import interval, is_inequality, is_label, same_label, whole_set
+from core.settings import Range
 
 FORMS: Final = {"boxed": "box", "hash": "hash", "answer_tag": "tag", "any": None}
 COMPARISONS: Final = ("math", "integer", "string")
@@ -277,9 +278,14 @@ def _ready(*, form: str, compare: str, seconds: float) -> str:
     return f"math-verify {version('math-verify')}, {seconds:g} s an answer"
 
 
-@reward(parallel=True, start=_ready)
+@reward(parallel=True, start=_ready, limits={"seconds": Range(0, 600, "low")})
 def math_answer(
-    problem: Problem, response: str, *, form: str = "boxed", compare: str = "math", seconds: float = 3.0
+    problem: Problem,
+    response: str,
+    *,
+    form: Literal["boxed", "hash", "answer_tag", "any"] = "boxed",
+    compare: Literal["math", "integer", "string"] = "math",
+    seconds: float = 3.0,
 ) -> Score:
     """1 if the final answer equals `problem.answer` and stands in the demanded form, else 0; lenient: in any form.
 

@@ -20,11 +20,12 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 
 from core.contracts import reward
 from core.errors import GrpoLabError
-from core.loading import DTYPES, read_model
+from core.loading import DTYPES, Dtype, read_model
 from core.packing import Packed
 from core.problems import Messages, Problem, Score
 from core.prompts import chat_text, tokens_of
 from core.registry import REQUIRED
+from core.settings import Range
 from core.soundness import check_head, check_trunk, context_of
 from core.store import read_json
 
@@ -190,13 +191,13 @@ def _said(*, model: str, dtype: str, **_: object) -> str:
     return f"reward model {model} in {dtype}, weights {_digest(_stamp(find_reward_model(model)))}"
 
 
-@reward(together=True, start=_said, limits={"micro_tokens": (1, float("inf"))})
+@reward(together=True, start=_said, limits={"micro_tokens": Range(1)})
 def reward_model(
     problems: Sequence[Problem],
     responses: Sequence[Sequence[str]],
     *,
     model: str = REQUIRED,
-    dtype: str = "float32",
+    dtype: Dtype = "float32",
     micro_tokens: int = 16_384,
 ) -> list[list[Score]]:
     """What a learnt reward model gives each response: a number, and no verdict.

@@ -9,6 +9,7 @@ from core.problems import Problem
 from core.randomness import key
 from core.recipe import Recipe
 from core.rollout import Run, Sampled, Source, draw_problems
+from core.settings import Range
 from core.sources.stored import (
     Stored,
     StoredFile,
@@ -62,7 +63,7 @@ def _stored(problem: Problem) -> Stored:
     return Stored(problem, (solution,), f"training problem {problem.index}")
 
 
-@source
+@source(limits={"limit": Range(1)})
 def worked_solutions(*, path: str = "", limit: int | None = None) -> Source:
     """One right response to each prompt, reward 1: a file's, or without `path` the task's own (`data["solution"]`).
 
@@ -71,8 +72,6 @@ def worked_solutions(*, path: str = "", limit: int | None = None) -> Source:
     by the run's seed, then all in another order. `limit`: the first so many only. The end-of-sequence token is added
     where there is none; a solution longer than `train.max_tokens` is an error and is not cut.
     """
-    if limit is not None and limit < 1:
-        raise GrpoLabError(f"worked_solutions.limit = {limit}: must be at least 1, or None for all")
     if not path:
         return OwnSolutions(limit)
     rows, answered = list[Stored](), dict[bool, str]()

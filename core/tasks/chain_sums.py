@@ -18,6 +18,7 @@ from core.contracts import reward, task
 from core.errors import GrpoLabError
 from core.problems import Problem, Score
 from core.registry import Part
+from core.settings import Range
 from core.tasks.splits import SPLITS, tenth, tenths
 
 ALPHABET = "0123456789+=;>"
@@ -74,9 +75,9 @@ class ChainSums:
                 return Problem(question, str(sum(digits) % 10), index, {"solution": restate(question)})
 
 
-@task
+@task(limits={"min_terms": Range(2, 1000), "max_terms": Range(2, 1000)})
 def chain_sums(*, min_terms: int = 3, max_terms: int = 6) -> ChainSums:
     """Chains of one-digit numbers summed modulo 10: the task the embedded base model was made for."""
-    if not 2 <= min_terms <= max_terms:
-        raise GrpoLabError(f"chain_sums needs 2 <= min_terms <= max_terms, not {min_terms} and {max_terms}")
+    if min_terms > max_terms:
+        raise GrpoLabError(f"chain_sums.min_terms = {min_terms} is more than chain_sums.max_terms = {max_terms}")
     return ChainSums(min_terms, max_terms)

@@ -400,7 +400,7 @@ def _existing(file: str) -> Path:
     return path
 
 
-@task
+@task(limits={"between": (0, 1)})
 def files(
     *,
     path: str | Mapping[str, str] = REQUIRED,

@@ -21,6 +21,7 @@ from core.errors import GrpoLabError
 from core.problems import Problem
 from core.registry import Part
 from core.rewards.logic import who_is_who
+from core.settings import Range
 from core.tasks.splits import SPLITS, tenth, tenths
 
 NAMES: Final = "abcdefgh"
@@ -142,12 +143,11 @@ def _draw(rng: random.Random, islanders: int) -> Puzzle:
     return Puzzle(names, says, (one, two), rng.choice("&|"))
 
 
-@task
+@task(limits={"min_islanders": Range(3, len(NAMES)), "max_islanders": Range(3, len(NAMES))})
 def islanders(*, min_islanders: int = 3, max_islanders: int = 5) -> Islanders:
     """Knights and knaves in a few characters: the task the base model `islanders` was made for."""
-    if not 3 <= min_islanders <= max_islanders <= len(NAMES):
+    if min_islanders > max_islanders:
         raise GrpoLabError(
-            f"islanders needs 3 <= min_islanders <= max_islanders <= {len(NAMES)}, not {min_islanders} and "
-            f"{max_islanders}"
+            f"islanders.min_islanders = {min_islanders} is more than islanders.max_islanders = {max_islanders}"
         )
     return Islanders(min_islanders, max_islanders)

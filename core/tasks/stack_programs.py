@@ -21,6 +21,7 @@ from core.errors import GrpoLabError
 from core.problems import Problem
 from core.registry import Part
 from core.rewards.code import code_tests
+from core.settings import Range
 from core.tasks.splits import SPLITS, tenth, tenths
 
 ALPHABET: Final = "abcdefnrtuxy0123456789+-*=(),:; "
@@ -128,11 +129,12 @@ def _calls(tree: Tree, question: str) -> list[tuple[tuple[int, int], int]]:
     return [(pair, evaluate(tree, *pair)) for pair in arguments]
 
 
-@task
+@task(limits={"min_operations": Range(2, 100), "max_operations": Range(2, 100)})
 def stack_programs(*, min_operations: int = 2, max_operations: int = 4) -> StackPrograms:
     """Stack programs to be written as Python functions: the task the base model `stack_programs` was made for."""
-    if not 2 <= min_operations <= max_operations:
+    if min_operations > max_operations:
         raise GrpoLabError(
-            f"stack_programs needs 2 <= min_operations <= max_operations, not {min_operations} and {max_operations}"
+            f"stack_programs.min_operations = {min_operations} is more than stack_programs.max_operations = "
+            f"{max_operations}"
         )
     return StackPrograms(min_operations, max_operations)

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from core import TokenLoss, objective
-from estimators.limits import LIMITS, POSITIVE
+from core.settings import POSITIVE
+from estimators.limits import LIMITS
 from estimators.objectives.sequence import row_mean, row_sum
 
 POSITIVE_BETA = {**LIMITS, "beta": POSITIVE}

@@ -168,8 +168,7 @@ def _refuse_unused(
     """Refuse a binding on the command line that reached nothing; a file may hold what is for other commands."""
     import core.registry as registry
 
-    with registry.config(bindings=bindings):
-        own = sorted(registry.bindings_in_force())
+    own = sorted(registry.keys_of(bindings))
     everything = [*parts, *(part for variant in variants for part in variant.parts)]
     registry.refuse_unused(own, used, everything, [variant.name for variant in variants])
 

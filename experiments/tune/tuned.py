@@ -4,7 +4,6 @@ tune.rates = [1e-4, 3e-4, 1e-3]                     # what `grpolab tune` tries,
 compare.tuned = 'runs/study-tune/tuned.json'        # what `grpolab compare` and `ablate` then take
 """
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Final
 from core import GrpoLabError, setting
 from core.errors import near
 from core.registry import REQUIRED
+from core.settings import POSITIVE, SettingError
 from core.store import read_json
 
 FIRST_SEED: Final = 1000
@@ -20,14 +20,12 @@ FIRST_SEED: Final = 1000
 PARAMETER: Final = "adamw.learning_rate"
 
 
-@setting
+@setting(limits={"rates": POSITIVE})
 def tune(*, rates: Sequence[float] = REQUIRED) -> tuple[float, ...]:
     """The learning rates that every arm is tried at, in ascending order; two or more different positive numbers."""
-    numbers = [rate for rate in rates if isinstance(rate, int | float) and not isinstance(rate, bool)]
-    good = len(numbers) == len(rates) and all(0 < rate < math.inf for rate in numbers)
-    if not good or len(set(numbers)) != len(numbers) or len(numbers) < 2:
-        raise GrpoLabError(f"tune.rates = {rates!r}: give two or more different positive numbers, e.g. [1e-4, 3e-4]")
-    return tuple(sorted(map(float, numbers)))
+    if len(set(rates)) != len(rates) or len(rates) < 2:
+        raise SettingError("tune.rates", list(rates), "two or more different numbers, e.g. [1e-4, 3e-4]")
+    return tuple(sorted(map(float, rates)))
 
 
 def tuning_seeds(seeds: Sequence[int], text: str) -> tuple[int, ...]:

@@ -105,7 +105,7 @@ def test_bindings_without_effect_are_refused_naming_the_right_key(binding: str, 
 
 
 def test_bindings_with_effect_are_not_refused() -> None:
-    refuse(["dapo.eps_high = 0.3", "soft_overlong.buffer = 0.1", "group_mean_std.eps = 0.1", "WIDE = 1"], "dapo")
+    refuse(["dapo.eps_high = 0.3", "soft_overlong.buffer = 0.1", "group_mean_std.eps = 0.1"], "dapo")
     refuse(["grpo.objective = @policy_gradient"], "grpo")
     with pytest.raises(GrpoLabError, match="'clip' is not used here, but policy_gradient"):
         refuse(["grpo.objective = @policy_gradient", "clip.eps_low = 0.1"], "grpo")
@@ -151,7 +151,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
 
 
 def test_config_forgets_everything_afterwards() -> None:
-    with config(bindings=["clip.eps_low = 0.05", "WIDE = 3"]):
+    with config(bindings=["clip.eps_low = %WIDE", "WIDE = 3"]):
         clip.settings()
         assert bindings_used()
     assert not bindings_in_force()
@@ -188,7 +188,7 @@ def test_config_text_parses_to_the_same_config(tmp_path: Path) -> None:
     long = " ".join(["word"] * 60)
     bindings = [
         "WIDE = 0.4", "clip.eps_high = %WIDE", "grpo.aggregator = @token_mean", "dapo.shaping = [@soft_overlong]",
-        f"policy_path/macro = '{long}'", "group_mean_std.eps = 1e-09", "grpo.kl_coef = 0.04",
+        f"policy_path/macro = '{long}'", "policy.model = %policy_path/macro", "group_mean_std.eps = 1e-09", "grpo.kl_coef = 0.04",
     ]  # fmt: skip
     with config(bindings=bindings):
         text, before = config_text(), {k: repr(v) for k, v in bindings_in_force().items()}

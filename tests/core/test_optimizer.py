@@ -57,8 +57,8 @@ def test_a_warm_up_as_long_as_the_run_is_fine() -> None:
     ("more", "message"),
     [
         ({"schedule": "step"}, r"adamw\.schedule = 'step'"),
-        ({"learning_rate": -1e-6}, "may not be negative"),
-        ({"max_grad_norm": -1.0}, "positive"),
+        ({"learning_rate": -1e-6}, "learning_rate = -1e-06: must be a number from 0 up"),
+        ({"max_grad_norm": -1.0}, "max_grad_norm = -1.0: must be a number above 0"),
     ],
 )
 def test_what_cannot_work_is_refused(more: dict[str, Any], message: str) -> None:

@@ -349,13 +349,16 @@ def test_filters_read_the_verdict_after_shaping(embedded: Policy, zero_if_odd: P
     ("line", "message"),
     [
         ("train.group_size = 1", r"train\.group_size = 1, but advantage 'group_mean_std' of variant 'grpo'.*from 2"),
-        ("train.variant = @grpo", r"write it with brackets, e\.g\. train\.variant = @grpo\(\)"),
-        ("train.steps = 0", r"train\.steps = 0: must be at least 1"),
-        ("train.temperature = 0.0", r"train\.temperature = 0\.0: must be positive"),
+        ("train.variant = @grpo", r"train\.variant = @grpo: must be a variant, with brackets: @grpo\(\)"),
+        ("train.steps = 0", r"train\.steps = 0: must be a whole number from 1 up"),
+        ("train.temperature = 0.0", r"train\.temperature = 0\.0: must be a number above 0"),
         ("train.minibatches = 5", r"train\.minibatches = 5 is more than the 4 groups"),
         ("train.reward_weights = [1.0, 2.0]", "1 functions, train.reward_weights 2 weights"),
-        ("train.rewards = [@clip]", "must be a registered reward, not the objective 'clip'"),
-        ("chain_sums.min_terms = 9", "chain_sums needs 2 <= min_terms <= max_terms"),
+        (
+            "train.rewards = [@clip]",
+            r"train\.rewards = \[@clip\]: must be a list of registered rewards, one of @code_tests",
+        ),
+        ("chain_sums.min_terms = 9", "chain_sums.min_terms = 9 is more than chain_sums.max_terms = 6"),
         (
             "train.variant = @ppo()\nppo.kl_coef = 0.1\nppo.kl_target = 1.0\nppo.kl_horizon = 2",
             r"'ppo'.*kl_horizon=2 and 12 responses.*could fall to 0",

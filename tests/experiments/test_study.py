@@ -120,13 +120,13 @@ def test_seeds_are_declared_and_not_changed_afterwards(tmp_path: Path) -> None:
         (["compare.arms = {'a': 'rloo.aggregator = @token_mean'}"], "arm 'a'.*'rloo' is not used here, but grpo"),
         (["compare.variants = [@grpo]", "compare.baseline = 'rlo'"], "compare.baseline = 'rlo' is no arm"),
         (["compare.variants = [@grpo]", "compare.metric = 'accuracy'"], "compare.metric = 'accuracy'"),
-        (["compare.variants = [@grpo]", "train.rewards = [@math_answer]", "math_answer.form = 'boxd'"], "mean boxed"),
+        (["compare.variants = [@grpo]", "train.rewards = [@math_answer]", "math_answer.form = 'boxd'"], "must be 'boxed', 'hash'"),
         (["compare.variants = [@grpo]", "train.group_size = 1"], "group_size_mean_std|defined from 2 samples"),
-        (["compare.variants = [@grpo]", "train.variant = @grpo"], "write it with brackets"),
-        (["compare.variants = [@grpo]", "grpo.advantage = @clip"], "must be a registered advantage, not the objective"),
+        (["compare.variants = [@grpo]", "train.variant = @grpo"], r"must be a variant, with brackets: @grpo\(\)"),
+        (["compare.variants = [@grpo]", "grpo.advantage = @clip"], "grpo.advantage = @clip: must be a registered advantage, one of @group_mean, "),
         (["compare.variants = [@grpo]", "train.minibatches = 17"], "more than the 16 groups"),
-        (["compare.variants = [@grpo]", "adamw.schedule = 'cosinus'"], "adamw.schedule"),
-        (["compare.variants = [@grpo]", "policy.dtype = 'fp32'"], "policy.dtype"),
+        (["compare.variants = [@grpo]", "adamw.schedule = 'cosinus'"], "adamw.schedule = 'cosinus': must be 'constant', 'linear' or 'cosine'"),
+        (["compare.variants = [@grpo]", "policy.dtype = 'fp32'"], "policy.dtype = 'fp32': must be 'float32', 'bfloat16' or 'float16'"),
         (["compare.arms = {'../x': []}"], "names a folder"),
         ([], "has no arms"),
         (["compare.arms = {'a': [], 'b': 'train.steps = 7'}"], "budget must be the same"),
@@ -134,13 +134,13 @@ def test_seeds_are_declared_and_not_changed_afterwards(tmp_path: Path) -> None:
         (["compare.variants = [@grpo]", "compare.metric = 'test_long/accuracy'"], "'test_long' would be evaluated 1 "),
         (["compare.variants = [@grpo]", "evaluation.every = 20"], "evaluated 2 times.*lower evaluation"),
         (["compare.variants = [@grpo]", "evaluation.split = 'tets'"], "no split 'tets'"),
-        (["compare.variants = [@grpo]", "compare.alpha = 0.6"], "compare.alpha must be between"),
+        (["compare.variants = [@grpo]", "compare.alpha = 0.6"], "compare.alpha = 0.6: must be a number above 0 and below 0.5"),
         (["compare.variants = [@grpo]", "policy.model = '/nowhere'"], "there is no such folder"),
         (["compare.variants = [@grpo]", "compare.name = '../up'"], "compare.name '../up' names a folder"),
-        (["compare.variants = ['grpo']"], "compare cannot be built"),
-        (["compare.arms = {'a': @grpo()}"], "compare cannot be built"),
-        (["compare.variants = [@grpo]", "train.task = @chain_sums"], r"train cannot be built.*@name\(\)"),
-        (["compare.variants = [@grpo]", "train.steps = '40'"], "train cannot be built.*without quotes"),
+        (["compare.variants = ['grpo']"], r"compare.variants = \['grpo'\]: must be a list of registered variants"),
+        (["compare.arms = {'a': @grpo()}"], "compare.arms = {'a': a Variant}: must be a dictionary of texts"),
+        (["compare.variants = [@grpo]", "train.task = @chain_sums"], r"train.task = @chain_sums: must be a task, with brackets: @chain_sums\(\)"),
+        (["compare.variants = [@grpo]", "train.steps = '40'"], "train.steps = '40': must be a whole number from 1 up"),
         (["compare.arms = {'a': [], 'k2': 'grpo.kl = @k2'}"], "arm 'k2' does the same as arm 'a'"),
     ],
 )  # fmt: skip
@@ -154,7 +154,7 @@ def test_mistakes_are_named_before_anything_runs(bindings: list[str], message: s
 def test_a_bad_line_in_a_file_is_named_with_file_and_line(tmp_path: Path) -> None:
     file = tmp_path / "mine.gin"
     file.write_text("include 'embedded.gin'\ncompare.variants = [@grpo]\ngrpo.advantag = @group_mean\n")
-    with pytest.raises(GrpoLabError, match=r"mine.gin.*line 3.*did you mean advantage"):
+    with pytest.raises(GrpoLabError, match=r"did you mean advantage.*mine.gin, line 3"):
         prepare_study([str(file)], [], [0])
 
 

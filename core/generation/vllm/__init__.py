@@ -25,6 +25,7 @@ from core.generation.vllm.engine import the_engine
 from core.generation.vllm.server import server_at, server_version
 from core.policy import Policy
 from core.randomness import row_keys
+from core.settings import COUNT, Range
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,13 @@ class Vllm:
         )  # fmt: skip
 
 
-@generator
+@generator(
+    limits={
+        "max_num_seqs": COUNT,
+        "kv_cache_gib": Range(0, 10_000, "low"),
+        "gpu_memory_utilization": Range(0, 1, "both"),
+    }
+)
 def vllm(
     *,
     url: str | None = None,
@@ -101,10 +108,6 @@ def vllm(
         raise GrpoLabError("vllm.url and vllm.sync_folder go together: the server reads new weights from that folder")
     if url is not None and not url.startswith(("http://", "https://")):
         raise GrpoLabError(f"vllm.url = {url!r}: must begin with http:// or https://")
-    if max_num_seqs < 1 or kv_cache_gib <= 0 or not 0 < gpu_memory_utilization < 1:
-        raise GrpoLabError(
-            "vllm.max_num_seqs and vllm.kv_cache_gib must be positive, vllm.gpu_memory_utilization between 0 and 1"
-        )
     return Vllm(url.rstrip("/") if url else None, sync_folder, max_num_seqs, kv_cache_gib, gpu_memory_utilization)
 
 

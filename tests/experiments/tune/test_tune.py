@@ -243,9 +243,9 @@ def test_from_rates_to_the_comparison(
     [
         (["tune"], "tune needs a study"),
         (["tune", "-c", "demo"], "tune.rates is not set"),
-        (["tune", "-c", "demo", "--rates", "1e-4"], r"tune.rates = \[0.0001\]: give two or more"),
-        (["tune", "-c", "demo", "--rates", "1e-4,-1"], "give two or more different positive numbers"),
-        (["tune", "-c", "demo", "--rates", "1e-4,1e-4"], "give two or more different positive numbers"),
+        (["tune", "-c", "demo", "--rates", "1e-4"], r"tune.rates = \[0.0001\]: must be two or more different numbers"),
+        (["tune", "-c", "demo", "--rates", "1e-4,-1"], "must be a list of numbers above 0"),
+        (["tune", "-c", "demo", "--rates", "1e-4,1e-4"], "must be two or more different numbers"),
         (["tune", "-c", "demo", "--rates", "1e-4,x"], "gin: "),
         (["tune", "-c", "demo", "--rates", "1e-4,1e-3", "--seeds", "0,1"], "seeds of tuning start at 1000"),
     ],
