@@ -188,7 +188,8 @@ def test_config_text_parses_to_the_same_config(tmp_path: Path) -> None:
     long = " ".join(["word"] * 60)
     bindings = [
         "WIDE = 0.4", "clip.eps_high = %WIDE", "grpo.aggregator = @token_mean", "dapo.shaping = [@soft_overlong]",
-        f"policy_path/macro = '{long}'", "policy.model = %policy_path/macro", "group_mean_std.eps = 1e-09", "grpo.kl_coef = 0.04",
+        f"policy_path/macro = '{long}'", "policy.model = %policy_path/macro", "group_mean_std.eps = 1e-09",
+        "grpo.kl_coef = 0.04",
     ]  # fmt: skip
     with config(bindings=bindings):
         text, before = config_text(), {k: repr(v) for k, v in bindings_in_force().items()}

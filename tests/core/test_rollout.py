@@ -356,7 +356,7 @@ def test_filters_read_the_verdict_after_shaping(embedded: Policy, zero_if_odd: P
         ("train.reward_weights = [1.0, 2.0]", "1 functions, train.reward_weights 2 weights"),
         (
             "train.rewards = [@clip]",
-            r"train\.rewards = \[@clip\]: must be a list of registered rewards, one of @code_tests",
+            r"train\.rewards = \[@clip\]: must be a list of registered rewards, one of @code",
         ),
         ("chain_sums.min_terms = 9", "chain_sums.min_terms = 9 is more than chain_sums.max_terms = 6"),
         (

@@ -142,7 +142,7 @@ def test_a_task_that_asks_nonsense_is_told_so(logic: Any, message: str) -> None:
         judged(logic, "yes")
     with pytest.raises(GrpoLabError, match=r"problem.data\['islanders'\] = None: must map"):
         who_is_who(Problem("", "", 0, {}), "A is a knight")
-    with pytest.raises(GrpoLabError, match="who_is_who.form = 'tags': must be 'answer_tag', 'boxed' or 'mark'"):
+    with pytest.raises(GrpoLabError, match=r"who_is_who\.form = 'tags': must be 'answer_tag', 'boxed' or 'mark'"):
         who_is_who(Problem("", "", 0, {"islanders": {"A": True}}), "A is a knight", form="tags")
 
 

@@ -72,7 +72,7 @@ def test_problems_are_pure_and_splits_disjoint() -> None:
     assert sizes == {"train": {3, 4, 5}, "tune": {3, 4, 5}, "test": {3, 4, 5}}
     with pytest.raises(GrpoLabError, match="islanders has no split 'dev'"):
         made.problem("dev", 0, 0)
-    with pytest.raises(GrpoLabError, match="islanders.min_islanders = 2: must be a whole number from 3 to 8"):
+    with pytest.raises(GrpoLabError, match=r"islanders\.min_islanders = 2: must be a whole number from 3 to 8"):
         islanders(min_islanders=2)
 
 

@@ -87,7 +87,7 @@ def test_problems_are_pure_and_splits_disjoint() -> None:
     assert sizes == {"train": {2, 3, 4}, "tune": {2, 3, 4}, "test": {2, 3, 4}}
     with pytest.raises(GrpoLabError, match="stack_programs has no split 'dev'"):
         made.problem("dev", 0, 0)
-    with pytest.raises(GrpoLabError, match="stack_programs.min_operations = 3 is more than"):
+    with pytest.raises(GrpoLabError, match=r"stack_programs\.min_operations = 3 is more than"):
         stack_programs(min_operations=3, max_operations=2)
 
 
