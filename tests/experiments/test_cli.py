@@ -177,7 +177,7 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path: Path) -> No
         (["lens", "rloo", "--rollouts", "0"], "--rollouts 0: must be at least 1"),
         (
             ["describe", "grpo", "-b", "clip.eps_low = -0.5"],
-            "clip.eps_low = -0.5: must be a number from 0 up (command",
+            "clip.eps_low = -0.5: must be a number from 0 up",
         ),
         (["describe", "cispo_clip", "-b", "cispo_clip.eps_high = 'x'"], "cispo_clip.eps_high = 'x': must be a number"),
         (["describe", "grpo", "-b", "group_mean_std.correction = 9"], "must be a whole number from 0 to 1"),

@@ -120,7 +120,7 @@ def test_seeds_are_declared_and_not_changed_afterwards(tmp_path: Path) -> None:
         (["compare.arms = {'a': 'rloo.aggregator = @token_mean'}"], "arm 'a'.*'rloo' is not used here, but grpo"),
         (["compare.variants = [@grpo]", "compare.baseline = 'rlo'"], "compare.baseline = 'rlo' is no arm"),
         (["compare.variants = [@grpo]", "compare.metric = 'accuracy'"], "compare.metric = 'accuracy'"),
-        (["compare.variants = [@grpo]", "train.rewards = [@math_answer]", "math_answer.form = 'boxd'"], "must be 'boxed'"),
+        (["compare.variants = [@grpo]", "train.rewards = [@math_answer]", "math_answer.form = 'boxd'"], "be 'boxed', "),
         (["compare.variants = [@grpo]", "train.group_size = 1"], "group_size_mean_std|defined from 2 samples"),
         (["compare.variants = [@grpo]", "train.variant = @grpo"], r"must be a variant, with brackets: @grpo\(\)"),
         (["compare.variants = [@grpo]", "grpo.advantage = @clip"], "must be a registered advantage, one of @"),
