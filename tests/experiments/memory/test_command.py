@@ -57,7 +57,7 @@ def test_a_measured_run_beside_the_forecast(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_run_that_fails_says_why() -> None:
-    with pytest.raises(GrpoLabError, match=r"the run to be measured failed: policy\.dtype = 'x': must be one of"):
+    with pytest.raises(GrpoLabError, match=r"the run to be measured failed: policy\.dtype = 'x': must be 'float32'"):
         measure(
             "policy.dtype = 'x'\ntrain.variant = @grpo()\ntrain.task = @chain_sums()\ntrain.generator = @native()\n"
         )
