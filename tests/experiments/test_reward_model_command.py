@@ -168,7 +168,11 @@ def test_what_is_measured_by_hand() -> None:
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [({"steps": 0}, "steps = 0"), ({"held_out": 1.0}, "held_out must be"), ({"centering": -1.0}, "centering may not")],
+    [
+        ({"steps": 0}, "steps = 0"),
+        ({"held_out": 1.0}, "held_out = 1.0: must be a number above 0"),
+        ({"centering": -1.0}, "centering = -1.0: must be a number from 0 up"),
+    ],
 )
 def test_settings_that_cannot_work_are_named(values: dict[str, Any], message: str) -> None:
     with pytest.raises(GrpoLabError, match=message):

@@ -221,7 +221,7 @@ def test_a_local_judge_says_who_it_is(tiny_folder: Path, tmp_path: Path) -> None
         ({"model": "embedded", "mode": "compare"}, r"no single token for the verdict 'A'"),
         ({"model": "embedded", "verdicts": ("1", "1")}, r"cannot tell them apart"),
         ({"model": "embedded", "verdicts": ("1",)}, r"must be two words"),
-        ({"model": "embedded", "mode": "scores"}, r"judge.mode = 'scores': did you mean score"),
+        ({"model": "embedded", "mode": "scores"}, r"judge.mode = 'scores': must be 'score' or 'compare'"),
         ({"model": "embedded", "dtype": "fp8"}, r"judge.dtype = 'fp8'"),
         ({"model": "embedded", "principles": "/no/such.txt"}, r"judge.principles = '/no/such.txt'"),
         ({"model": "http://127.0.0.1:9/v1"}, r"judge.name is not set"),
