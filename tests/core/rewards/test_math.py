@@ -180,7 +180,7 @@ def test_strings_alone(given: str, right: bool) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"form": "box"}, "form = 'box': did you mean boxed"),
+        ({"form": "box"}, "form = 'box': must be 'boxed', 'hash'"),
         ({"compare": "exact"}, "compare = 'exact'"),
         ({"seconds": 0}, "seconds = 0"),
         ({"seconds": float("nan")}, "seconds = nan"),
