@@ -390,8 +390,9 @@ def reward(
     P lists of G scores: for models, and for judges that compare the responses of a group. NaN says that a response
     could not be graded, and its group is dropped; a `GrpoLabError` says that nothing can be, and stops the run.
     `parallel` declares that it waits on other processes and may be called from several threads at a time. `start` is
-    called once before anything runs, with the hyper-parameters by name: it raises `GrpoLabError` where the reward
-    cannot work, and returns what the manifest is to say (which sandbox is in force, say).
+    called once before anything runs, with the hyper-parameters by name, and with the task where it has a parameter
+    `task`: it raises `GrpoLabError` where the reward cannot work, and returns what the manifest is to say (which
+    sandbox is in force, say).
     """
 
     def add(function: Function) -> Part:

@@ -90,7 +90,7 @@ class Recipe:
 
     def start(self) -> dict[str, str]:
         """What rewards, generator and source say, by name; raises `GrpoLabError` where one cannot work here."""
-        said = start(self.rewards)
+        said = start(self.rewards, self.task)
         if hasattr(self.generator, "start"):
             said["generator"] = self.generator.start()
         if self.source is not None and hasattr(self.source, "start"):

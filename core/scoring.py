@@ -1,5 +1,6 @@
 """Scoring: every response of a rollout through every reward function, and what happens when a grader fails."""
 
+import inspect
 import math
 import os
 import traceback
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from core.errors import GrpoLabError, MachineError, cause_of
-from core.problems import Problem, Score
+from core.problems import Problem, Score, Task
 from core.registry import Part
 
 WINDOW: Final = 20
@@ -233,9 +234,14 @@ def _graded_one_by_one(
         yield from pool.map(group_of_different, problems, texts)
 
 
-def start(rewards: Sequence[Part]) -> dict[str, str]:
+def start(rewards: Sequence[Part], task: Task | None = None) -> dict[str, str]:
     """What each reward says of itself before a run, by name; raises `GrpoLabError` where one cannot work."""
-    return {part.name: part.options["start"](**part.set_values) for part in rewards if part.options["start"]}
+    said: dict[str, str] = {}
+    for part in rewards:
+        if ready := part.options["start"]:
+            asks = "task" in inspect.signature(ready).parameters
+            said[part.name] = ready(**part.set_values, **({"task": task} if asks else {}))
+    return said
 
 
 def alarm(rewards: Tensor, truncated: Tensor) -> str | None:

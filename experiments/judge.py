@@ -82,7 +82,7 @@ def measure(recipe: Recipe, *, samples: int, questions: int, seed: int) -> Judge
         raise GrpoLabError("train.rewards names no judge: bind, e.g., train.rewards = [@final_digit, @judge]")
     others = [part for part in (*recipe.rewards, *recipe.task.rewards) if part.name != "judge"]
     gold, settings = others[0], judge.set_values
-    said = start([judge])["judge"]
+    said = start([judge], recipe.task)["judge"]
     torch.set_num_threads(recipe.threads)
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
     run = Run(recipe, seed, load_policy(recipe.policy, accelerator.device))

@@ -55,7 +55,7 @@ def make_pairs(recipe: Recipe, *, prompts: int, samples: int, accuracy: float, s
     """
     torch.set_num_threads(recipe.threads)
     gold = recipe.rewards[:1]
-    start(gold)
+    start(gold, recipe.task)
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
     run = Run(recipe, seed, load_policy(recipe.policy, accelerator.device))
     stream, wrong = key(seed, "preferences", 0), torch.tensor(key(seed, "preferences", 1))

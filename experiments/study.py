@@ -278,7 +278,7 @@ def _check(settings: StudySettings, recipes: Mapping[str, Recipe]) -> None:
     suite = settings.metric.split("/")[0]
     for label, recipe in recipes.items():
         locate(recipe.policy.model)
-        start(recipe.rewards)
+        start(recipe.rewards, recipe.task)
         for split in ("train", *suites_at(recipe, 0)):
             recipe.task.problem(split, recipe.evaluation.seed, 0)
         if suite not in suites_at(recipe, 0):

@@ -2,11 +2,9 @@
 
 The deadline is processor time, so that it falls at the same place on a busy machine; the clock ends what still lasts.
 
-A process of the bench keeps up to `MOST` checkers, started when needed and ended with it; threads take one each. A
-forked child starts its own: it must not talk through its parent's pipes.
+A process of the bench keeps up to `MOST` checkers (`core.workers`).
 """
 
-import atexit
 import importlib.util
 import json
 import os
@@ -14,7 +12,6 @@ import select
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -23,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from core.errors import GrpoLabError
+from core.workers import Pool
 
 WORKER: Final = Path(__file__).with_name("math_worker.py")
 MOST: Final = 4
@@ -91,6 +89,11 @@ class Checker:
         self.process.wait()
         self.close()
 
+    def disown(self) -> None:
+        """Close our ends of the pipes, in a forked child, and wait for nothing."""
+        self.close()
+        self.process.returncode = 0
+
     def close(self) -> None:
         """Close our ends of the pipes."""
         for pipe in (self.process.stdin, self.process.stdout):
@@ -99,31 +102,12 @@ class Checker:
                 pipe.close()
 
 
-class _Pool:
-    """The idle checkers of this process, and a turn for each that may be busy."""
-
-    def __init__(self) -> None:
-        self.turns = threading.BoundedSemaphore(MOST)
-        self.idle: list[Checker] = []
-        self.all: set[Checker] = set()
-
-    def end(self) -> None:
-        """Kill every checker; the next question starts a new one."""
-        self.idle.clear()
-        while self.all:
-            self.all.pop().kill()
-
-    def forget(self) -> None:
-        """In a forked child: the checkers are the parent's, and turns are held by threads that are not here."""
-        for checker in self.all:
-            checker.close()
-            checker.process.returncode = 0  # not ours to wait for
-        self.turns, self.idle, self.all = threading.BoundedSemaphore(MOST), [], set()
+def _start() -> Checker:
+    require_checker()
+    return Checker()
 
 
-_POOL: Final = _Pool()
-atexit.register(_POOL.end)
-os.register_at_fork(after_in_child=_POOL.forget)
+_POOL: Final = Pool(_start, MOST)
 
 
 def end_checkers() -> None:
@@ -137,16 +121,6 @@ def require_checker() -> None:
         raise GrpoLabError(
             "math_answer needs the package math-verify for answers beyond plain numbers: pip install 'grpo-lab[math]'"
         )
-
-
-def _take() -> Checker:
-    """An idle checker, or a new one."""
-    with suppress(IndexError):
-        return _POOL.idle.pop()
-    require_checker()
-    checker = Checker()
-    _POOL.all.add(checker)
-    return checker
 
 
 @dataclass
@@ -174,29 +148,17 @@ def check(gold: str, given: str, budget: Budget, *more: Sequence[str]) -> str:
     The wait for a free checker and its start do not count. A checker that died, which no answer can bring about, is
     replaced and asked once more.
     """
-    with _POOL.turns:
-        for _ in range(2):
-            if min(budget.seconds, budget.clock) <= 0:
-                return "too slow"
-            checker, start = _take(), time.monotonic()
+    for _ in range(2):
+        if min(budget.seconds, budget.clock) <= 0:
+            return "too slow"
+        with suppress(GoneError):
             try:
-                word, taken = checker.ask(gold, given, budget.seconds, budget.clock, *more)
+                with _POOL.one() as checker:
+                    start = time.monotonic()
+                    word, taken = checker.ask(gold, given, budget.seconds, budget.clock, *more)
             except TimeoutError:
-                _drop(checker)
                 return "too slow"
-            except GoneError:
-                _drop(checker)
-            except BaseException:  # Ctrl-C: an answer may still come, to the wrong question
-                _drop(checker)
-                raise
-            else:
-                _POOL.idle.append(checker)
-                budget.seconds -= taken
-                budget.clock -= time.monotonic() - start
-                return word
-        raise RuntimeError("the checker of mathematical answers was killed twice in a row, by nothing it was asked")
-
-
-def _drop(checker: Checker) -> None:
-    _POOL.all.discard(checker)
-    checker.kill()
+            budget.seconds -= taken
+            budget.clock -= time.monotonic() - start
+            return word
+    raise RuntimeError("the checker of mathematical answers was killed twice in a row, by nothing it was asked")

@@ -3,5 +3,6 @@
 from core.sandbox.levels import LEVELS, Limits, SandboxError
 from core.sandbox.probe import Sandbox, require, sandbox
 from core.sandbox.process import Program, ProgramError
+from core.sandbox.scorer import Scorer
 
-__all__ = ["LEVELS", "Limits", "Program", "ProgramError", "Sandbox", "SandboxError", "require", "sandbox"]
+__all__ = ["LEVELS", "Limits", "Program", "ProgramError", "Sandbox", "SandboxError", "Scorer", "require", "sandbox"]

@@ -31,6 +31,9 @@ def enter(libc: Any, root: str, shown: list[str], emptied: list[str], scratch: i
 
     mount("none", "/", "", MS_REC | MS_PRIVATE)
     mount("none", root, "tmpfs", MS_NOSUID | MS_NODEV, "size=64k,mode=755")
+    # before what is shown, which may lie in it
+    os.mkdir(root + "/tmp")
+    mount("none", root + "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, f"size={scratch},nr_inodes=4096,mode=1777")
     for path in shown:
         inside = root + path
         if os.path.isdir(path):
@@ -43,8 +46,6 @@ def enter(libc: Any, root: str, shown: list[str], emptied: list[str], scratch: i
             mount("none", inside, "", MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV)
     for path in emptied:
         mount("none", root + path, "tmpfs", MS_NOSUID | MS_NODEV, "size=4k,mode=755")
-    os.mkdir(root + "/tmp")
-    mount("none", root + "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, f"size={scratch},nr_inodes=4096,mode=1777")
     # the old root is stacked on the new one, and then taken away from above it
     os.chdir(root)
     if libc.pivot_root(b".", b".") or libc.umount2(b".", MNT_DETACH):
@@ -79,16 +80,23 @@ def shut_in(config: dict[str, Any]) -> None:
         resource.setrlimit(kind, (soft, hard))
     libc.prctl(1, 9, 0, 0, 0)  # PR_SET_PDEATHSIG, SIGKILL; changing the user has cleared it
     libc.prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE: none of the user's other processes may look in
-    filter = config["filter"]
+    if config["filter"]:
+        refuse_calls(libc, config["filter"])
+    os.chdir(config["scratch"])
+    os.environ.clear()
+    for name in [name for name in sys.modules if "ctypes" in name]:
+        del sys.modules[name]
+
+
+def refuse_calls(libc: Any, filter: bytes) -> None:
+    """Have the kernel refuse system calls from here on; raises where it takes no filter."""
+    import ctypes
+
     buffer = ctypes.create_string_buffer(filter, len(filter))
     program = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(filter) // 8, ctypes.addressof(buffer)))
     # PR_SET_NO_NEW_PRIVS, then PR_SET_SECCOMP with SECCOMP_MODE_FILTER
     if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, program, 0, 0):
         raise OSError(ctypes.get_errno(), "the kernel took no system call filter")
-    os.chdir(config["scratch"])
-    os.environ.clear()
-    for name in [name for name in sys.modules if "ctypes" in name]:
-        del sys.modules[name]
 
 
 def _threads_of(uid: int) -> list[int]:

@@ -14,6 +14,7 @@ import resource
 import shutil
 import sys
 import sysconfig
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,6 +27,7 @@ LEVELS: Final = ("rlimits", "namespaces", "bubblewrap")
 
 NOBODY: Final = 65534
 _HARNESS: Final = Path(__file__).with_name("harness.py")
+_WORKER: Final = Path(__file__).with_name("worker.py")
 _numbers = itertools.count()
 
 
@@ -51,16 +53,20 @@ class Limits:
     files: int = 64
 
 
-def command(level: str, limits: Limits, scratch: str | None) -> list[str]:
-    """The command that starts the harness at `level`; `scratch` is a folder to work in, for level rlimits alone."""
+def command(level: str, limits: Limits, scratch: str | None, *, worker: Mapping[str, Any] | None = None) -> list[str]:
+    """The command that starts the harness at `level`; `scratch` is a folder to work in, for level rlimits alone.
+
+    With `worker`, what its configuration holds beside the harness's, the program in `worker.py` is started instead.
+    """
     root = os.geteuid() == 0
+    packages = tuple(worker["path"]) if worker else ()
     config: dict[str, Any] = {
         "mounts": None,
         "uid": _own_user() if root else None,
         "processes": limits.processes,
         "count_processes": level == "rlimits" and not root,
         "rlimits": [
-            (resource.RLIMIT_CPU, limits.cpu_seconds, limits.cpu_seconds),
+            *([] if worker else [(resource.RLIMIT_CPU, limits.cpu_seconds, limits.cpu_seconds)]),
             (resource.RLIMIT_AS, limits.memory, limits.memory),
             (resource.RLIMIT_FSIZE, limits.scratch, limits.scratch),
             (resource.RLIMIT_NOFILE, limits.files, limits.files),
@@ -73,31 +79,49 @@ def command(level: str, limits: Limits, scratch: str | None) -> list[str]:
         "owns_scratch": scratch is not None,
         "output": limits.output,
     }
+    if worker:  # its children have the filter, and one deadline each
+        config |= {"filter": None, "child_filter": config["filter"], "harness": _text(_HARNESS), **worker}
     spaces: list[str] = []
     if level == "bubblewrap":
-        spaces = _bubblewrap(root, limits)
+        spaces = _bubblewrap(root, limits, packages)
     elif level == "namespaces":
-        config["mounts"] = {"root": "/mnt", "shown": _shown(), "emptied": _emptied(), "scratch": limits.scratch}
+        config["mounts"] = {
+            "root": "/mnt", "shown": _shown(packages), "emptied": _emptied(packages), "scratch": limits.scratch,
+        }  # fmt: skip
         # setpriv: when the trainer dies, unshare must too, and then its child
         spaces = [_tool("setpriv"), "--pdeathsig", "KILL", _tool("unshare"), *([] if root else ["--map-root-user"])]
         spaces += ["--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child", "--"]
     # hash seeds are fixed: a verdict must not depend on the order of a set
-    return [*spaces, _interpreter(), "-s", "-S", "-P", "-B", "-X", "utf8", "-c", _harness(), ascii(config)]
+    return [
+        *spaces,
+        _interpreter(),
+        "-s",
+        "-S",
+        "-P",
+        "-B",
+        "-X",
+        "utf8",
+        "-c",
+        _text(_WORKER if worker else _HARNESS),
+        ascii(config),
+    ]
 
 
-def _bubblewrap(root: bool, limits: Limits) -> list[str]:
+def _bubblewrap(root: bool, limits: Limits, packages: tuple[str, ...]) -> list[str]:
     """bwrap with its options; only root may keep what it takes to become another user, and gives it up at once."""
     options = [_tool("bwrap"), "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
     options += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"] if root else ["--unshare-user"]
     options += ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    # before what is shown, which may lie in it
+    options += ["--perms", "1777", "--size", str(limits.scratch), "--tmpfs", "/tmp"]
     # left to itself bwrap makes these folders as closed as those they stand for, and the program is another user
-    for folder in sorted({str(parent) for path in _shown() for parent in Path(path).parents} - {"/"}):
+    for folder in sorted({str(parent) for path in _shown(packages) for parent in Path(path).parents} - {"/", "/tmp"}):
         options += ["--perms", "0755", "--dir", folder]
-    for path in _shown():
+    for path in _shown(packages):
         options += ["--dev-bind" if path.startswith("/dev/") else "--ro-bind", path, path]
-    for path in _emptied():
+    for path in _emptied(packages):
         options += ["--perms", "0755", "--size", "4096", "--tmpfs", path]
-    options += ["--perms", "1777", "--size", str(limits.scratch), "--tmpfs", "/tmp", "--remount-ro", "/"]
+    options += ["--remount-ro", "/"]
     return [*options, "--chdir", "/tmp", "--"]
 
 
@@ -109,10 +133,10 @@ def _tool(name: str) -> str:
 
 
 @cache
-def _shown() -> list[str]:
-    """The interpreter, its standard library and the shared libraries: all of the machine's files that there are."""
+def _shown(packages: tuple[str, ...] = ()) -> list[str]:
+    """The interpreter, its standard library, the shared libraries and `packages`: all of the files that there are."""
     wanted = [_interpreter(), sysconfig.get_path("stdlib"), f"{sys.base_prefix}/lib", "/usr/lib", "/lib", "/lib64"]
-    wanted += ["/usr/lib64", "/etc/ld.so.cache", "/dev/null", "/dev/zero", "/dev/urandom"]
+    wanted += ["/usr/lib64", "/etc/ld.so.cache", "/dev/null", "/dev/zero", "/dev/urandom", *packages]
     shown: list[str] = []
     for path in sorted(wanted):  # a folder before what is inside it
         inside = any(path == seen or path.startswith(seen + "/") for seen in shown)
@@ -122,11 +146,13 @@ def _shown() -> list[str]:
 
 
 @cache
-def _emptied() -> list[str]:
+def _emptied(packages: tuple[str, ...] = ()) -> list[str]:
     """Folders of installed packages inside the shown ones: a program gets the standard library and nothing else."""
     library = Path(sysconfig.get_path("stdlib"))
-    packages = (library / "site-packages", library / "dist-packages", library.parent / "python3" / "dist-packages")
-    return [str(path) for path in packages if path.is_dir()]
+    installed = (library / "site-packages", library / "dist-packages", library.parent / "python3" / "dist-packages")
+    return [
+        str(path) for path in installed if path.is_dir() and not any(Path(p).is_relative_to(path) for p in packages)
+    ]
 
 
 @cache
@@ -135,8 +161,8 @@ def _interpreter() -> str:
 
 
 @cache
-def _harness() -> str:
-    return _HARNESS.read_text()
+def _text(program: Path) -> str:
+    return program.read_text()
 
 
 def _own_user() -> int:

@@ -81,15 +81,15 @@ def sandbox() -> Sandbox:
         return _found[0]
 
 
-def require(level: str) -> str:
-    """The strongest level there is; raises unless that is `level` or above."""
+def require(level: str, setting: str = "code_tests.level") -> str:
+    """The strongest level there is; raises unless that is `level`, which `setting` asks for, or above."""
     if level not in LEVELS:
-        raise GrpoLabError(f"code_tests.level = {level!r} must be one of {', '.join(LEVELS)}, weakest first")
+        raise GrpoLabError(f"{setting} = {level!r} must be one of {', '.join(LEVELS)}, weakest first")
     found = sandbox()
     if found.level is None or LEVELS.index(found.level) < LEVELS.index(level):
         raise GrpoLabError(
             f"this machine gives no sandbox at level '{level}' or above for running models' programs ({found}); "
-            f"{_REMEDY}; or, if you trust the programs with your files, code_tests.level = 'rlimits'"
+            f"{_REMEDY}; or, if you trust the programs with your files, {setting} = 'rlimits'"
         )
     return found.level
 

@@ -1,4 +1,4 @@
-"""One program in its sandbox: started, asked one thing at a time under a deadline, and ended with all it started."""
+"""A process in its sandbox: started, asked one thing at a time under a deadline, and ended with all it started."""
 
 import contextlib
 import json
@@ -35,59 +35,24 @@ class ProgramError(Exception):
         self.final = final
 
 
-class Program:
-    """A program under test, as a context: `with Program(source, level) as program: program.call("f", (1,), {})`.
+class Enclosed:
+    """A process at a level of the sandbox, and the pipes to it: frames of a length in 4 bytes and that many bytes."""
 
-    `whole` programs are run from standard input to standard output, others are loaded once and have functions called.
-    Raises `ProgramError` for what is the program's doing, `SandboxError` for what is not.
-    """
-
-    def __init__(self, source: str, level: str, limits: Limits, *, whole: bool = False) -> None:
-        self.source, self.level, self.limits, self.whole = source, level, limits, whole
+    def __init__(self, level: str, limits: Limits) -> None:
+        self.level, self.limits = level, limits
         self._process: subprocess.Popen[bytes] | None = None
         self._init: int | None = None
         self._folder: str | None = None
+        self._deadline = 0.0
 
-    def __enter__(self) -> Self:
-        try:
-            if self.level == "rlimits":
-                self._folder = tempfile.mkdtemp(prefix=f"grpolab-{os.getpid()}-")
-            self._start()
-            self._ask("load", self.source, self.whole)
-        except BaseException:
-            self._end()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._end()
-
-    def call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], most: int | None = None) -> Any:
-        """What the function returns for plain arguments, as tagged JSON (`core.sandbox.values`) of `most` bytes."""
-        return self._ask("call", name, args, kwargs, most=most)
-
-    def run(self, stdin: str) -> str:
-        """What the program prints for this input; `ProgramError` unless it ends with status 0."""
-        # a character of output may take six of JSON
-        reply = self._ask("run", stdin, most=6 * self.limits.output + 1000)
-        try:
-            _, (_, digits), output = reply
-            status, length = int(digits, 16), len(output.encode("utf-8", "surrogateescape"))
-        except (ValueError, TypeError, AttributeError):
-            raise ProgramError("unreadable reply") from None
-        if status == -signal.SIGKILL:
-            raise ProgramError("timed out", final=False)
-        if status:
-            raise ProgramError("raised an exception", final=False)
-        if length > self.limits.output:
-            raise ProgramError("too much output", final=False)
-        return str(output)
+    def _command(self) -> list[str]:
+        raise NotImplementedError
 
     def _start(self) -> None:
+        if self.level == "rlimits":
+            self._folder = tempfile.mkdtemp(prefix=f"grpolab-{os.getpid()}-")
         process = self._process = subprocess.Popen(
-            command(self.level, self.limits, self._folder),
+            self._command(),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env={"PYTHONHASHSEED": "0"}, cwd="/", start_new_session=True,
         )  # fmt: skip
@@ -99,7 +64,7 @@ class Program:
         os.set_blocking(self._replies, False)
         self._deadline = time.monotonic() + START_SECONDS
         try:
-            self._read("", 1000)
+            self._read(1000)
         except ProgramError as error:
             os.kill(process.pid, signal.SIGKILL)  # not Popen's: that may collect the process before its group is dead
             process.stdin.close()
@@ -133,20 +98,8 @@ class Program:
         if self._folder is not None:
             _remove(self._folder)
 
-    def _ask(self, kind: str, *rest: Any, most: int | None = None) -> Any:
-        """Send one request and wait for its reply, known by a number that was not there before."""
-        nonce = secrets.token_hex(8)
-        text = ascii((nonce, kind, *rest)).encode()
-        self._write(struct.pack(">I", len(text)) + text)
-        outcome, value = self._read(nonce, most or self.limits.output)
-        if outcome == "value":
-            return value
-        if outcome in _OUTCOMES:
-            raise ProgramError(_OUTCOMES[outcome], final=False)
-        raise ProgramError("unreadable reply")
-
-    def _write(self, frame: bytes) -> None:
-        rest = memoryview(frame)
+    def _write(self, text: bytes) -> None:
+        rest = memoryview(struct.pack(">I", len(text)) + text)
         while rest:
             self._wait(self._requests, select.POLLOUT)
             try:
@@ -156,18 +109,11 @@ class Program:
             except BrokenPipeError:
                 raise self._silent() from None
 
-    def _read(self, nonce: str, most: int) -> tuple[str, Any]:
-        """One reply's outcome and value."""
+    def _read(self, most: int) -> bytes:
         (length,) = struct.unpack(">I", self._exactly(4))
         if length > most:
             raise ProgramError("too much output")
-        try:
-            given, outcome, value = json.loads(self._exactly(length))
-        except (ValueError, TypeError, RecursionError):
-            raise ProgramError("unreadable reply") from None
-        if given != nonce or not isinstance(outcome, str):
-            raise ProgramError("unreadable reply")
-        return outcome, value
+        return self._exactly(length)
 
     def _exactly(self, count: int) -> bytes:
         parts = []
@@ -202,6 +148,78 @@ class Program:
                 return ProgramError("timed out" if killed else "ended without an answer")
             time.sleep(0.005)
         return ProgramError("ended without an answer")
+
+
+class Program(Enclosed):
+    """A program under test, as a context: `with Program(source, level) as program: program.call("f", (1,), {})`.
+
+    `whole` programs are run from standard input to standard output, others are loaded once and have functions called.
+    Raises `ProgramError` for what is the program's doing, `SandboxError` for what is not.
+    """
+
+    def __init__(self, source: str, level: str, limits: Limits, *, whole: bool = False) -> None:
+        super().__init__(level, limits)
+        self.source, self.whole = source, whole
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+            self._ask("load", self.source, self.whole)
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], most: int | None = None) -> Any:
+        """What the function returns for plain arguments, as tagged JSON (`core.sandbox.values`) of `most` bytes."""
+        return self._ask("call", name, args, kwargs, most=most)
+
+    def run(self, stdin: str) -> str:
+        """What the program prints for this input; `ProgramError` unless it ends with status 0."""
+        # a character of output may take six of JSON
+        reply = self._ask("run", stdin, most=6 * self.limits.output + 1000)
+        try:
+            _, (_, digits), output = reply
+            status, length = int(digits, 16), len(output.encode("utf-8", "surrogateescape"))
+        except (ValueError, TypeError, AttributeError):
+            raise ProgramError("unreadable reply") from None
+        if status == -signal.SIGKILL:
+            raise ProgramError("timed out", final=False)
+        if status:
+            raise ProgramError("raised an exception", final=False)
+        if length > self.limits.output:
+            raise ProgramError("too much output", final=False)
+        return str(output)
+
+    def _command(self) -> list[str]:
+        return command(self.level, self.limits, self._folder)
+
+    def _ask(self, kind: str, *rest: Any, most: int | None = None) -> Any:
+        """Send one request and wait for its reply, known by a number that was not there before."""
+        nonce = secrets.token_hex(8)
+        self._write(ascii((nonce, kind, *rest)).encode())
+        outcome, value = self._reply(nonce, most or self.limits.output)
+        if outcome == "value":
+            return value
+        if outcome in _OUTCOMES:
+            raise ProgramError(_OUTCOMES[outcome], final=False)
+        raise ProgramError("unreadable reply")
+
+    def _reply(self, nonce: str, most: int) -> tuple[str, Any]:
+        """One reply's outcome and value."""
+        text = self._read(most)
+        try:
+            given, outcome, value = json.loads(text)
+        except (ValueError, TypeError, RecursionError):
+            raise ProgramError("unreadable reply") from None
+        if given != nonce or not isinstance(outcome, str):
+            raise ProgramError("unreadable reply")
+        return outcome, value
 
 
 def _kill_group(leader: int) -> None:

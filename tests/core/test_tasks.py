@@ -1,5 +1,7 @@
 """Tasks: problems are a function of (split, seed, index), splits are disjoint, verifiers judge; the base is honest."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +13,12 @@ from core.generation.native import native
 from core.policy import PolicySettings, load_policy
 from core.problems import Problem, Score, Task
 from core.randomness import key
+from core.sandbox import Sandbox, sandbox
+from core.scoring import start
 from core.tasks.chain_sums import chain_sums, final_digit
-from core.tasks.reasoning import extract_answer, reasoning_gym, verified
+from core.tasks.reasoning import _digest, extract_answer, reasoning_gym, verified
+
+needs_sandbox = pytest.mark.skipif(sandbox().level not in ("bubblewrap", "namespaces"), reason=str(sandbox()))
 
 
 def arithmetic() -> Task:
@@ -79,6 +85,55 @@ def test_reasoning_gym_answers_are_extracted_and_verified() -> None:
     assert verified(problem, "I do not know.").cause == "no answer"
     with pytest.raises(GrpoLabError, match=r"reasoning_gym.dataset = 'chain_smu'"):
         reasoning_gym(dataset="chain_smu")
+
+
+@needs_sandbox
+def test_a_verifier_that_evaluates_does_not_run_the_response(tmp_path: Path) -> None:
+    task: Task = reasoning_gym(dataset="countdown")
+    problem = task.problem("train", 0, 0)
+    said = start([verified.resolved()], task)["verified"]
+    assert said.startswith("verifier of countdown, in a process of its own, 3 s an answer; code sandbox: ")
+    forged = f"<answer>__import__('os').system('touch {tmp_path}/run') or {problem.answer}</answer>"
+    assert verified(problem, forged) == Score(0.0, correct=False, cause="would run as a program")
+    assert not list(tmp_path.iterdir())
+    patched = "<answer>setattr(__import__('reasoning_gym').games.countdown, 'sorted', lambda _: 0)</answer>"
+    assert not verified(problem, patched).correct
+    assert not verified(problem, "<answer>1</answer>").correct
+    assert verified(problem, f"<answer>{problem.answer}</answer>") == Score(1.0, correct=True, lenient=True)
+    slow = verified(problem, "<answer>9**9**9</answer>", seconds=0.3)
+    assert slow == Score(0.0, correct=False, cause="too slow to check")
+
+
+@needs_sandbox
+@pytest.mark.parametrize(
+    ("dataset", "finding"),
+    [
+        ("puzzle24", "the verifier of puzzle24 accepts the answers to other problems, in 20 of 20 cases"),
+        ("game_of_life_halting", "accepts 'I do not know' to 5 of 5 problems; it accepts the question as the answer"),
+        ("rush_hour", "the verifier of rush_hour refuses its own answer to 5 of 5 problems"),
+        ("acre", "'acre' cannot make a problem: IndexError"),
+    ],
+)
+def test_a_verifier_that_is_seen_to_be_wrong_is_refused(dataset: str, finding: str) -> None:
+    task: Task = reasoning_gym(dataset=dataset)
+    with pytest.raises(GrpoLabError, match=re.escape(finding)):
+        start([verified.resolved()], task)
+
+
+def test_a_level_that_a_machine_does_not_give_and_another_task_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.sandbox.probe._found", [Sandbox("rlimits", {"bubblewrap": "bwrap is not installed"})])
+    with pytest.raises(GrpoLabError, match=r"no sandbox at level 'namespaces'.*verified.level = 'rlimits'"):
+        start([verified.resolved()], arithmetic())
+    with pytest.raises(GrpoLabError, match="verified is that of the task reasoning_gym"):
+        start([verified.resolved()], chain_sums())
+
+
+def test_a_data_set_of_few_questions_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    task: Any = reasoning_gym(dataset="chain_sum")
+    monkeypatch.setattr(type(task.source.dataset), "__getitem__", lambda *_: {"question": "?", "answer": "1"})
+    split = "test" if _digest("?")[0] % 8 != 1 else "tune"
+    with pytest.raises(GrpoLabError, match="'chain_sum' has too few questions: none of 1000 is of the split"):
+        task.problem(split, 0, 0)
 
 
 def test_the_embedded_base_is_half_able() -> None:

@@ -38,7 +38,7 @@ def test_the_strongest_level_is_in_force_and_said() -> None:
 @pytest.mark.skipif(LEVEL not in ("bubblewrap", "namespaces"), reason=f"needs name spaces; {sandbox()}")
 def test_a_sandbox_that_leaks_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = [*levels._shown(), "/etc/passwd"]
-    monkeypatch.setattr(levels, "_shown", lambda: shown)
+    monkeypatch.setattr(levels, "_shown", lambda *_: shown)
     assert probe.shortcoming(str(LEVEL)) == "a program sees files"
 
 
@@ -55,7 +55,7 @@ def test_a_machine_without_a_filter_has_no_level(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_sandbox_that_does_not_start_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(levels, "_harness", lambda: "raise SystemExit('broken')")
+    monkeypatch.setattr(levels, "_text", lambda _: "raise SystemExit('broken')")
     with pytest.raises(SandboxError, match="broken"), Program("x = 1", "rlimits", Limits()):
         pass
 
