@@ -73,10 +73,18 @@ def write_text(path: Path, text: str) -> None:
         ) from error
 
 
+def parse_json(text: str | bytes) -> Any:
+    """What JSON says; raises ValueError for all that cannot be read, brackets in brackets without end too."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; raises `GrpoLabError` naming the file when it is none."""
     try:
-        value = json.loads(path.read_text())
+        value = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise GrpoLabError(f"{path} cannot be read: {error}; restore it, or remove its folder to start anew") from error
     if not isinstance(value, dict):

@@ -41,6 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # of a file that is there and cannot be read, a name that is too long, ...
+        if error.filename is None:
+            raise
+        print(f"grpolab: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         goes_on = "; the same command goes on from here" if options.resumable else ""
         print(f"stopped{goes_on}", file=sys.stderr)

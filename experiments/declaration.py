@@ -15,6 +15,9 @@ from experiments.statistics.predictions import Prediction
 from experiments.statistics.racing import LEAST_SEEDS
 
 LONGEST_LABEL: Final = 120
+"""In bytes: a letter beyond English takes two or more."""
+TAKEN: Final = ("study.json", "report.html", "tables")
+"""Names in a study's folder that no arm can have."""
 MOST_SEEDS: Final = 100_000
 METRICS: Final = ("accuracy", "lenient_accuracy", "greedy_accuracy", "pass_at_k")
 PREDICTABLE: Final = (*METRICS, "length", "length_correct", "length_incorrect", "truncated", "entropy")
@@ -148,7 +151,11 @@ def compare(
 
 
 def _check_folder_name(what: str, name: str) -> None:
-    if not re.fullmatch(r"[\w+][\w.,+=-]*", name) or len(name) > LONGEST_LABEL:
+    if name in TAKEN:
+        raise GrpoLabError(
+            f"{what} {name!r}: a study keeps a file or folder of its own under that name; choose another"
+        )
+    if not re.fullmatch(r"[\w+][\w.,+=-]*", name) or len(name.encode()) > LONGEST_LABEL:
         raise GrpoLabError(
             f"{what} {name!r} names a folder: use at most {LONGEST_LABEL} letters, digits, '_', '-', '.', '=', ',' and "
             "'+'; ablate.names shortens the names of axes"

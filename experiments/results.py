@@ -32,6 +32,7 @@ from experiments.stored_run import (
     numbers,
     read_object,
     read_run,
+    unreadable,
 )
 
 _DECLARED = ("metric", "budget", "baseline", "seeds")
@@ -338,7 +339,13 @@ def _alike(run: Run, other: Run, key: str) -> bool:
 
 def load_study(path: Path | str) -> Study:
     """Read the study in folder `path`; a StudyError names what is missing or broken, and what to do."""
-    path = Path(path)
+    try:
+        return _load_study(Path(path))
+    except OSError as error:
+        raise StudyError(unreadable(error)) from None
+
+
+def _load_study(path: Path) -> Study:
     file = path / "study.json"
     if not path.is_dir():
         raise StudyError(f"{path}: no such folder{_studies_in(path.parent)}")

@@ -6,6 +6,7 @@ torn.
 """
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import GrpoLabError
-from core.store import REMEDY, find_damage, is_altered
+from core.store import REMEDY, find_damage, is_altered, parse_json
 from experiments.statistics.runs import Status
 from experiments.statistics.scalars import last_evaluations
 
@@ -155,6 +156,10 @@ def read_run(folder: Path, arm: str, seed: int) -> Run | None:
     """The run in `folder`, or None when it has not begun; raises DamagedRunError, and StudyError for another's run."""
     try:
         run = _read_run(folder, arm, seed)
+    except PermissionError as error:  # no damage: the run may be as it was
+        raise StudyError(unreadable(error)) from None
+    except OSError as error:
+        raise DamagedRunError(f"{error.filename}: {error.strerror}; {REMEDY}") from None
     except StudyError as error:
         raise DamagedRunError(str(error)) from None
     if run and (run.manifest.get("arm", arm), run.manifest.get("seed", seed)) != (arm, seed):
@@ -168,6 +173,14 @@ def read_run(folder: Path, arm: str, seed: int) -> Run | None:
 
 def _read_run(folder: Path, arm: str, seed: int) -> Run | None:
     file = folder / "manifest.json"
+    files, folders = (file, folder / "metrics.jsonl"), (folder, folder / "eval")
+    for place in (*files, *folders):
+        if os.path.lexists(place) and not (place.is_dir() if place in folders else place.is_file()):
+            kind = "folder" if place in folders else "file"
+            raise StudyError(f"{place}: no {kind}, but something else or a broken link is there; {REMEDY}")
+    for place in (folder / "eval", *(folder / "eval").glob("*/")):
+        if place.is_dir():
+            os.listdir(place)  # what may not be read would be passed over
     if not file.is_file():
         if any(folder.glob("metrics.jsonl")) or any(folder.glob("eval/**/step=*.json")):
             raise StudyError(f"{folder}: results without a manifest.json; {REMEDY}")
@@ -199,7 +212,7 @@ def _read_lines(file: Path, *, torn_tail: bool, remedy: str) -> list[dict[str, A
     last = -1
     for number, line in enumerate(lines, start=1):
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             step = int(row["step"])
             int(row["total_sampled_tokens"])
         except (ValueError, TypeError, KeyError) as error:
@@ -239,14 +252,25 @@ def _read_evaluations(folder: Path, remedy: str) -> list[dict[str, Any]]:
 def read_object(file: Path, remedy: str) -> dict[str, Any]:
     """The JSON object in `file`."""
     try:
-        value = json.loads(file.read_bytes())
+        value = parse_json(file.read_bytes())
+    except PermissionError:  # no damage: for who knows what it stands in the way of
+        raise
+    except OSError as error:
+        raise StudyError(f"{file}: {error.strerror}; {remedy}") from None
     except json.JSONDecodeError as error:
         raise StudyError(f"{file}, line {error.lineno}: not valid JSON ({error.msg}); {remedy}") from None
     except UnicodeDecodeError as error:
         raise StudyError(f"{file}: not UTF-8 text ({error.reason}); {remedy}") from None
+    except ValueError as error:
+        raise StudyError(f"{file}: not valid JSON ({error}); {remedy}") from None
     if not isinstance(value, dict):
         raise StudyError(f"{file}: a JSON object was expected, not {type(value).__name__}; {remedy}")
     return value
+
+
+def unreadable(error: OSError) -> str:
+    """What to say of a file or folder that may not be read."""
+    return f"{error.filename}: may not be read ({error.strerror}); give yourself the right to, nothing is lost"
 
 
 def entry(record: Mapping[str, Any], key: str, kind: type, file: Path, remedy: str) -> Any:

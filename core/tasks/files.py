@@ -29,6 +29,7 @@ from core.rewards.answers import boxes
 from core.rewards.code import code_tests
 from core.rewards.countdown import countdown
 from core.rewards.math import math_answer
+from core.store import parse_json
 from core.tasks.patterns import IN_WORDS
 from core.tasks.splits import SPLITS, tenth
 
@@ -216,7 +217,7 @@ def _from_jsonl(path: Path) -> Iterator[tuple[str, Row]]:
                 continue
             place = f"{path}, line {number}"
             try:
-                row = json.loads(line)
+                row = parse_json(line)
             except ValueError as error:
                 raise GrpoLabError(f"{place}: not JSON: {error}") from error
             if not isinstance(row, dict):

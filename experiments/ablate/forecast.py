@@ -4,7 +4,6 @@ Time and tokens are measured: on finished runs of the same recipe on the same ha
 baseline. Memory is the probe's peak, or the forecast of `experiments.memory`. Power is that of the paired t test.
 """
 
-import json
 import math
 import re
 import resource
@@ -23,7 +22,7 @@ import torch
 from core import GrpoLabError
 from core.evaluation import suites_at
 from core.recipe import Recipe
-from core.store import read_json
+from core.store import parse_json, read_json
 from experiments.identity import hardware, operative
 from experiments.statistics import minimum_detectable_effect, seeds_needed
 from experiments.statistics.wording import T_SEEDS
@@ -127,7 +126,7 @@ def _mean(paces: Sequence[Pace], out: Path) -> Pace:
 def read_pace(folder: Path, recipe: Recipe) -> Pace:
     """The pace of the run of `recipe` in `folder`, loading left out; GrpoLabError when its metrics cannot be read."""
     try:
-        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        rows = [parse_json(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         seconds = [row["seconds"] for row in rows]
         tests = sum(len(suites_at(recipe, row["step"], last=row is rows[-1])) for row in rows)
         return Pace(

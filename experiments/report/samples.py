@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from core.store import parse_json
 from experiments.report.figures import Style
 from experiments.report.grid import scrolling
 from experiments.report.markup import arm_name, section
@@ -147,7 +148,7 @@ def _shared(files: Mapping[str, Mapping[str, Path]], name: str) -> Step | None:
 
 def _read(file: Path) -> list[dict[str, Any]]:
     try:
-        groups = json.loads(file.read_bytes())
+        groups = parse_json(file.read_bytes())
         complete = [
             g
             for g in groups

@@ -1,6 +1,8 @@
 """Reading a study's folder: the numbers that come out, and the errors that name file, line and remedy."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 
 from core.errors import GrpoLabError
 from experiments.results import Counts, load_study
-from experiments.stored_run import StudyError
+from experiments.stored_run import DamagedRunError, StudyError
 
 SEEDS = [0, 1]
 
@@ -236,6 +238,62 @@ def test_unknown_names_get_the_near_ones(folder: Path) -> None:
 def test_broken_json_is_named_with_its_line(folder: Path) -> None:
     (folder / "study.json").write_text('{"name": "pair",\n"declaration": }')
     with pytest.raises(StudyError, match=r"study\.json, line 2: not valid JSON"):
+        load_study(folder)
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+@pytest.mark.parametrize("name", ["study.json", "manifest.json", "metrics.jsonl", "eval/step=000002.json"])
+@pytest.mark.parametrize("what", ["folder", "broken link", "deep", "not allowed"])
+def test_what_stands_where_a_record_was_is_named(
+    folder: Path, name: str, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = folder / ("" if name == "study.json" else "grpo/seed=0") / name
+    text = file.read_bytes()
+    file.unlink()
+    if what == "folder":
+        file.mkdir()
+    elif what == "broken link":
+        file.symlink_to(folder / "gone")
+    elif what == "deep":
+        file.write_text(DEEP)
+    else:  # whoever runs the tests may be allowed everything
+        file.write_bytes(text)
+        read = Path.read_bytes
+
+        def refuse(path: Path) -> bytes:
+            if path == file:
+                raise PermissionError(13, "Permission denied", str(path))
+            return read(path)
+
+        monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(StudyError) as caught:
+        load_study(folder)
+    assert (str(folder) if name == "study.json" else str(file)) in str(caught.value)
+    # nothing is made again for want of a permission
+    assert isinstance(caught.value, DamagedRunError) == (name != "study.json" and what != "not allowed")
+
+
+@pytest.mark.parametrize("name", ["grpo/seed=0", "grpo/seed=0/eval"])
+def test_a_file_where_a_folder_was_is_named(folder: Path, name: str) -> None:
+    shutil.rmtree(folder / name)
+    (folder / name).write_text("")
+    with pytest.raises(DamagedRunError, match=rf"{name}: no folder"):
+        load_study(folder)
+
+
+def test_a_folder_that_may_not_be_listed_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking for evaluations in it would find none, without a word."""
+    listed = os.listdir
+
+    def refuse(path: Any) -> list[str]:
+        if Path(path) == folder / "dapo" / "seed=1" / "eval":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(StudyError, match=r"dapo/seed=1/eval: may not be read \(Permission denied\)"):
         load_study(folder)
 
 
