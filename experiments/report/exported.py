@@ -14,6 +14,7 @@ from experiments.report.tables import (
     alpha_of,
     arm_rows,
     compared_means,
+    counterpart,
     difference_text,
     interval_text,
     level_text,
@@ -96,10 +97,12 @@ def arm_grid(study: Study, judgement: Judgement | None) -> Grid:
     metric = study.plan.metric
     measure, styles = unit(metric), arm_styles(list(study.arms), study.baseline)
     rows = arm_rows(study, judgement)
+    both = any(row.beside is not None for row in rows)
     columns = [
         column("arm", "arm"),
         column("seeds", "seeds", numeric=True),
         column("mean", f"mean {metric_name(metric)}", numeric=True),
+        *([column("beside", metric_name(counterpart(study)), numeric=True, note="mean")] if both else []),
         column("sd", "sd", numeric=True, note="over seeds"),
         column("iqm", "interquartile mean", numeric=True),
         column("sampled_tokens", "sampled tokens", numeric=True, note="per run"),
@@ -123,6 +126,7 @@ def arm_grid(study: Study, judgement: Judgement | None) -> Grid:
                 Cell(name, (row.arm,), arm_name(row.arm, styles) + tag),
                 number(len(row.seeds), f"{len(row.seeds)}{of}"),
                 number(row.mean, value_text(row.mean, measure)),
+                *([number(row.beside, value_text(row.beside, measure))] if both else []),
                 number(sd, value_text(sd, measure, suffix=False)),
                 number(iqm, value_text(iqm, measure)),
                 number(row.sampled_tokens, thousands(row.sampled_tokens)),

@@ -24,6 +24,7 @@ from experiments.report.ranks import ranks_section
 from experiments.report.samples import samples_section
 from experiments.report.script import SCRIPT
 from experiments.report.sensitivity import sensitivity_section
+from experiments.report.sharpening import sharpening_section
 from experiments.report.style import CSS
 from experiments.report.tables import listed, metric_name
 from experiments.report.tuning import tuning_section
@@ -53,6 +54,7 @@ def render(study: Study, judgement: Judgement | None) -> str:
         headline_section(study, judgement, question),
         verdicts_section(study, judgement),
         sensitivity_section(judgement, styles),
+        sharpening_section(judgement, styles),
         declared_section(study, judgement),
         tuning_section(study, styles),
         curves_section(study, styles),

@@ -13,6 +13,7 @@ from rich.text import Text
 from experiments.results import Study
 from experiments.statistics import Analysis, Comparison, Judgement
 from experiments.statistics.outcomes import collapse_warnings, outcomes
+from experiments.statistics.sharpening import BESIDE
 
 MARKS = {"better": "▲", "worse": "▼", "equivalent": "≈", "inconclusive": "?", "untestable": "–"}
 STYLES = {"better": "bold blue", "worse": "bold red", "equivalent": "green"}
@@ -208,6 +209,7 @@ class Row:
     length: float | None  # tokens; the declared scalar of the held-out response length, also by correctness
     length_correct: float | None
     length_incorrect: float | None
+    beside: float | None  # the counterpart of the declared metric: greedy accuracy beside sampled accuracy
 
     @property
     def mean(self) -> float | None:
@@ -227,7 +229,7 @@ def arm_rows(study: Study, judgement: Judgement | None) -> list[Row]:
         seeds = tuple(seed for seed in study.seeds if seed in used)
         runs = [run for run in (study.run(arm, seed) for seed in seeds) if run is not None]
         lengths = []
-        for key in (f"{suite}/length", f"{suite}/length_correct", f"{suite}/length_incorrect"):
+        for key in (f"{suite}/length", f"{suite}/length_correct", f"{suite}/length_incorrect", counterpart(study)):
             values = [study.scalar(run, key) for run in runs] if key in study.keys else []
             lengths.append(_mean([value for value in values if not math.isnan(value)]))
         rows.append(
@@ -243,6 +245,12 @@ def arm_rows(study: Study, judgement: Judgement | None) -> list[Row]:
             )
         )
     return rows
+
+
+def counterpart(study: Study) -> str:
+    """The metric that the declared one is held against: greedy accuracy of sampled, and the other way round."""
+    suite, _, name = study.plan.metric.rpartition("/")
+    return f"{suite}/{BESIDE[name]}" if name in BESIDE else ""
 
 
 def analyzed_scores(analysis: Analysis) -> dict[str, dict[int, float]]:

@@ -24,6 +24,7 @@ from experiments.statistics.runs import CLOCK, POLICIES, Plan, Policy, Trajector
 from experiments.statistics.samples import Array, Interval, differences
 from experiments.statistics.scalars import last_evaluations
 from experiments.statistics.sequential import Sequential, analyze_sequentially
+from experiments.statistics.sharpening import Beside, beside, sharpening_warnings
 from experiments.statistics.two_level import VarianceComponents, variance_components
 from experiments.statistics.verdict import Analysis, Comparison, to_plain
 from experiments.statistics.wording import MANY_REMOVED, T_SEEDS, removal_notes
@@ -59,9 +60,12 @@ class Judgement:
     claim: ClaimVerdict | None
     """The outcome of what was predicted before the first run."""
     warnings: tuple[str, ...]
-    """What belongs beside the verdict: it hangs on how failures are handled, on the axis, or on earlier looks."""
+    """What belongs beside the verdict: runs that collapsed, and on what else it hangs: how failures are handled, the
+    axis, earlier looks, how answers are drawn."""
     grown: Grown | None = None
     """What earlier looks did to the error rate."""
+    beside: tuple[Beside, ...] = ()
+    """Sampled answers beside greedy ones, where both were measured."""
 
     def bootstrap_t(self, comparison: Comparison) -> Interval | None:
         """The bootstrap-t interval of a comparison, for differences that may be skewed; None below five seeds.
@@ -92,6 +96,7 @@ class Judgement:
             },
             "variance": {f"{arm} vs {base}": to_plain(v) for (arm, base), v in self.variances.items()},
             "exploratory": to_plain(self.exploratory),
+            "sampled_and_greedy": to_plain(self.beside),
             "claim": to_plain(self.claim),
         }
 
@@ -130,6 +135,7 @@ def judge(plan: Plan, runs: Sequence[Trajectory]) -> Judgement | None:
     notes += [*unassessed, *analysis.notes]
     pairs = [(c.arm, c.baseline) for c in analysis.comparisons]
     growth = _grown(plan, runs, analysis, budget)
+    both = () if plan.sequential else beside(plan, runs, budget, analysis)
     return Judgement(
         plan=plan,
         analysis=replace(analysis, notes=tuple(notes)),
@@ -146,8 +152,10 @@ def judge(plan: Plan, runs: Sequence[Trajectory]) -> Judgement | None:
             *collapse_warnings(plan, found),
             *_policy_warnings(policies),
             *_axis_warnings(analysis, axes, plan.axis),
+            *sharpening_warnings(plan, both),
         ),
         grown=growth,
+        beside=both,
     )
 
 

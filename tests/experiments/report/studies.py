@@ -152,7 +152,7 @@ def write_curves(path: Path, right: Mapping[str, Sequence[Sequence[int]]], **dec
                     "step": step,
                     "split": "test",
                     "total_sampled_tokens": 1000 * step,
-                    "summary": {"accuracy": number / 256, "length": 8.0},
+                    "summary": {"accuracy": number / 256, "greedy_accuracy": 0.5, "length": 8.0},
                     "questions": questions,
                 }
                 file = study.path / arm / f"seed={seed}" / "eval" / f"step={step:06d}.json"

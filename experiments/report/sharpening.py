@@ -1,0 +1,52 @@
+"""Section of the report: sampled answers beside greedy ones."""
+
+from collections.abc import Mapping
+from html import escape
+
+from experiments.report.figures import Style
+from experiments.report.grid import Cell, Column, Grid, column, number, said, to_html
+from experiments.report.markup import arm_name, breakable, section
+from experiments.report.tables import difference_text, interval_text, level_text, metric_name, p_text, unit
+from experiments.statistics import Judgement
+
+
+def sharpening_section(judgement: Judgement | None, styles: Mapping[str, Style]) -> str:
+    """The difference on the declared metric and on its counterpart, and whether the two agree."""
+    if judgement is None or not judgement.beside:
+        return ""
+    metric, other = judgement.plan.metric, judgement.beside[0].metric
+    level = level_text(judgement)
+    columns = (
+        column("arm", "arm"),
+        column("baseline", "against"),
+        column("n", "n", numeric=True),
+        column("difference", metric_name(metric), numeric=True, note="difference, points"),
+        column("other", metric_name(other), numeric=True, note="difference, points"),
+        Column(("other_low", "other_high"), f"its {level} interval", numeric=True),
+        column("excess", "the one less the other", numeric=True, note="points"),
+        Column(("excess_low", "excess_high"), f"its {level} interval", numeric=True),
+        column("p", "p", numeric=True, note="that both are alike"),
+        column("disagree", "do they agree?"),
+    )
+    measure = unit(metric)
+    rows = tuple(
+        (
+            said(each.arm, arm_name(each.arm, styles)),
+            said(each.baseline, breakable(each.baseline)),
+            number(each.n, str(each.n)),
+            *(number(d, difference_text(d, measure)) for d in (each.difference, each.other)),
+            Cell(interval_text(each.interval, measure), each.interval or (None, None)),
+            number(each.excess, difference_text(each.excess, measure)),
+            Cell(interval_text(each.excess_interval, measure), each.excess_interval or (None, None)),
+            number(each.p, p_text(each.p), escape(p_text(each.p))),
+            said("they disagree" if each.disagree else "no sign that they do not"),
+        )
+        for each in judgement.beside
+    )
+    about = (
+        "Accuracy of sampled answers rises when a policy only becomes surer of what it knew (sharpening); that of "
+        "greedy answers does not. Finished runs only; p is that of a paired t test of the difference of the two, Holm "
+        "over the rows. They disagree where the declared verdict is better or worse, the two differ at α, and the "
+        "other one does not go the same way. This was not declared: it qualifies a verdict and is none."
+    )
+    return section("Sampled and greedy", to_html(Grid(columns, rows), "Sampled and greedy"), about=about)

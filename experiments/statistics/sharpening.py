@@ -1,0 +1,128 @@
+"""Sampled against greedy answers: whether an arm knows more, or only says more surely what it knew.
+
+Training can raise the accuracy of sampled answers by lowering the entropy alone. Greedy answers do not gain by that.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from experiments.statistics.multiplicity import holm
+from experiments.statistics.paired import paired_t
+from experiments.statistics.runs import SCALARS, Plan, Trajectory
+from experiments.statistics.samples import Array, Interval, differences, mean_difference
+from experiments.statistics.verdict import Analysis
+from experiments.statistics.wording import T_SEEDS
+
+BESIDE: Final = {"accuracy": "greedy_accuracy", "greedy_accuracy": "accuracy"}
+_HOW: Final = {"accuracy": "sampled", "greedy_accuracy": "greedy"}
+
+
+@dataclass(frozen=True)
+class Beside:
+    """One comparison on the declared metric and, over the same finished seeds, on its counterpart.
+
+    `difference` and `other` are mean differences, arm - baseline, on the declared metric and on the counterpart;
+    `excess` is their difference, whose p (paired t, Holm over the comparisons) says whether the two differ. They
+    `disagree` where the declared verdict is better or worse, the two differ (p at most α), and the counterpart does not
+    go the same way: its interval does not lie on the same side of 0.
+    """
+
+    arm: str
+    baseline: str
+    metric: str
+    """The counterpart."""
+    n: int
+    difference: float
+    other: float
+    interval: Interval | None
+    """Of `other`."""
+    excess: float
+    excess_interval: Interval | None
+    p: float
+    disagree: bool
+
+
+def beside(plan: Plan, runs: Sequence[Trajectory], budget: float, analysis: Analysis) -> tuple[Beside, ...]:
+    """Every comparison beside its counterpart; none where that was not measured, or at fewer than 3 finished seeds."""
+    suite, _, name = plan.metric.rpartition("/")
+    if name not in BESIDE:
+        return ()
+    counterpart = f"{suite}/{BESIDE[name]}" if suite else BESIDE[name]
+    tables = [_scores(plan, runs, metric, budget) for metric in (plan.metric, counterpart)]
+    found: list[Beside] = []
+    for c in analysis.comparisons:
+        pair = (c.arm, c.baseline)
+        seeds = [s for s in analysis.seeds if all((arm, s) in table for arm in pair for table in tables)]
+        if len(seeds) < T_SEEDS:
+            continue
+        ours, others = (
+            differences(*(np.array([table[arm, seed] for seed in seeds]) for arm in pair)) for table in tables
+        )
+        found.append(_held(c.arm, c.baseline, counterpart, ours, others, plan.alpha))
+    adjusted = holm([each.p for each in found]).tolist() if found else []
+    verdicts = {(c.arm, c.baseline): c.verdict for c in analysis.comparisons}
+    return tuple(
+        replace(each, p=p, disagree=verdicts[each.arm, each.baseline] in ("better", "worse") and _differ(each, p, plan))
+        for each, p in zip(found, adjusted, strict=True)
+    )
+
+
+def sharpening_warnings(plan: Plan, found: Sequence[Beside]) -> list[str]:
+    """Which verdicts are about how surely an arm answers rather than about what it knows."""
+    told = []
+    for each in found:
+        if each.disagree:
+            ours, others = (_HOW[metric.rpartition("/")[2]] for metric in (plan.metric, each.metric))
+            gains = (each.difference > 0) == plan.higher_is_better
+            told.append(
+                f"Sampled and greedy answers disagree: {each.arm} vs {each.baseline} differs by {each.difference:+.3g} "
+                f"in {ours} answers, but by {each.other:+.3g}{_shown(each.interval)} in {others} ones (that both are "
+                f"alike: p = {each.p:.2g}). The {'gain' if gains else 'loss'} is one in how surely it answers"
+                f"{' (sharpening)' if gains and ours == 'sampled' else ''}, not in which answer it holds most likely."
+            )
+    return told
+
+
+def _held(arm: str, baseline: str, metric: str, ours: Array, others: Array, alpha: float) -> Beside:
+    excess = differences(ours, others)
+    p, excess_interval = paired_t(excess, 1 - alpha)
+    _, interval = paired_t(others, 1 - alpha)
+    return Beside(
+        arm=arm,
+        baseline=baseline,
+        metric=metric,
+        n=ours.size,
+        difference=mean_difference(ours),
+        other=mean_difference(others),
+        interval=interval,
+        excess=mean_difference(excess),
+        excess_interval=excess_interval,
+        p=p,
+        disagree=False,
+    )
+
+
+def _differ(each: Beside, p: float, plan: Plan) -> bool:
+    tells = each.interval is not None and each.interval[0] * each.interval[1] > 0
+    goes_along = tells and each.other * each.difference > 0
+    return p <= plan.alpha and each.excess * each.difference > 0 and not goes_along
+
+
+def _shown(interval: Interval | None) -> str:
+    return f" [{interval[0]:+.3g}, {interval[1]:+.3g}]" if interval else ""
+
+
+def _scores(plan: Plan, runs: Sequence[Trajectory], metric: str, budget: float) -> dict[tuple[str, int], float]:
+    """The declared scalar of finished runs, where the metric was measured at every evaluation up to the budget."""
+    found = {}
+    for run in runs:
+        curve = run.curves.get(metric)
+        if run.status != "finished" or curve is None or plan.axis not in curve.spent:
+            continue
+        spent = curve.spent[plan.axis]
+        if all(np.isfinite(value) for value, at in zip(curve.values, spent, strict=True) if at <= budget):
+            found[run.arm, run.seed] = SCALARS[plan.scalar](spent, curve.values, budget)
+    return found
