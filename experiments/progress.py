@@ -11,12 +11,15 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from experiments.scored import Scores
+
 
 class Progress:
     """A live table on a terminal; one line per finished run elsewhere."""
 
-    def __init__(self, runs: int, done: int, console: Console) -> None:
-        self._console = console
+    def __init__(self, runs: int, done: int, console: Console, scores: Scores | None = None) -> None:
+        """`scores` tells where a run began and what it is judged by; without it there is its last evaluation."""
+        self._console, self._scores = console, scores
         self._runs, self._finished = runs, done
         # in runs, of which those under way and those that were resumed are fractions
         self._total = float(runs - done)
@@ -45,6 +48,8 @@ class Progress:
             began_at = record["budget_share"] * (record["step"] - 1) / record["step"]
             self._began_at[arm, seed] = began_at
             self._total -= began_at
+            if self._runs == 1 and self._scores and (began := self._scores.start(arm, seed)):
+                self.say(f"{arm} seed {seed}: {began}")
         self._active[arm, seed] = record
         if record.get("alarm") and (arm, seed) not in self._alarmed:
             self._alarmed.add((arm, seed))
@@ -60,7 +65,9 @@ class Progress:
         self._total -= 1.0 - ended_at
         if outcome == "finished":
             self._finished += 1
-            tested = "  ".join(f"{suite} {value:.3f}" for suite, value in self._tested.get((arm, seed), {}).items())
+            tested = self._scores.end(arm, seed) if self._scores else ""
+            last = self._tested.get((arm, seed), {}).items()
+            tested = tested or "  ".join(f"{suite} {value:.3f}" for suite, value in last)
             left = "" if self._live else f"  {self._time_left()}"
             self.say(f"[{self._finished}/{self._runs}] {arm} seed {seed}: {tested}{left}")
         else:
@@ -79,7 +86,7 @@ class Progress:
 
     def __rich__(self) -> RenderableType:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for column in ("run", "", "step", "reward", "length", "test accuracy", "scored 0 because"):
+        for column in ("run", "", "step", "reward", "length", "last accuracy", "scored 0 because"):
             table.add_column(column)
         for (arm, seed), record in self._active.items():
             tested = ", ".join(f"{value:.3f}" for value in self._tested[arm, seed].values())

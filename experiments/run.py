@@ -13,6 +13,7 @@ from rich.console import Console
 
 import core.registry as registry
 from core.errors import GrpoLabError
+from core.evaluation import suites_at
 from core.loading import locate
 from experiments.ablate.plan import show_plan
 from experiments.declaration import Arm, check_seeds
@@ -26,6 +27,7 @@ from experiments.report import verdict_table, write_report, write_tables
 from experiments.report.tables import no_verdict
 from experiments.results import load_study
 from experiments.rows import Rows
+from experiments.scored import Scores
 from experiments.study import CONFIGS, DECLARING, Study, build, find_config, prepare_study, run_text
 from experiments.trackers import check_trackers
 from experiments.tune.command import conclude_tuning, declared_rates, tuning_of
@@ -62,7 +64,10 @@ def run_train(options: argparse.Namespace, *, supervised: bool = False) -> int:
         set_damaged_aside([job], {job.arm.label: recipe}, console)
     job = replace(job, identity=job.facts(recipe)["identity"])
     job.store.refuse_other(job.identity or {})  # a finished one too
-    with Progress(1, int(job.store.is_finished), console) as progress:
+    scores = Scores(folder.parents[1], f"{suites_at(recipe, 0)[0]}/accuracy")
+    if job.store.is_finished:
+        console.print(f"{arm.label} seed {options.seed}: {scores.end(*job.key)}", highlight=False, markup=False)
+    with Progress(1, int(job.store.is_finished), console, scores) as progress:
         try:
             failures = {} if job.store.is_finished else local.launch([job], 1, progress)
         except BrokenArmError as error:
@@ -182,7 +187,9 @@ def run_arms(
         study.declare(folder, command, grow=True)
     left = [job for job in jobs if not job.store.is_finished]
     rows = Rows(folder, jobs) if study.settings.may_end_early else None
-    with Progress(len(jobs), len(jobs) - len(left), console) as progress:
+    declared = study.declaration
+    scores = Scores(folder, declared["metric"], declared["scalar"], declared["axis"], declared["budget"])
+    with Progress(len(jobs), len(jobs) - len(left), console, scores) as progress:
         if rows:
             failures = launch(rows(), workers, progress, more=rows)
         else:

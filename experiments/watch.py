@@ -220,7 +220,9 @@ class Screen:
             yield _grid(study, study.seeds[first : first + across])
         marks = [(f"{mark} {status}  ", style) for status, (mark, style) in MARKS.items()]
         yield Text.assemble(*marks, ("· not begun", "dim"))
-        yield Text(f"below each step: reward, {metric_name(study.plan.metric)}; the last of both", style="dim")
+        name, scalar = metric_name(study.plan.metric), study.plan.scalar
+        yield Text(f"below each step: reward and {name}, the last; of a finished run {name} as judged ({scalar})",
+                   style="dim")  # fmt: skip
         yield Text("")
         yield from _findings(view)
         if view.warning:
@@ -251,9 +253,10 @@ def _cell(study: Study, run: Run | None) -> Text:
     else:
         progress = f"{run.steps} ({100 * run.spent(last, plan.axis) / (plan.budget or 1):.0f} %)" if last else "0"
     scores = study.curve(run.arm, run.seed, plan.metric)[1].tolist() if plan.metric in study.keys else []
+    score = study.scalar(run, plan.metric) if run.finished and scores else scores[-1] if scores else None
     return Text.assemble(
         (f"{mark} {progress}\n", style),
-        f"{number_text(last.get('reward'), 3)}  {value_text(scores[-1] if scores else None, unit(plan.metric))}",
+        f"{number_text(last.get('reward'), 3)}  {value_text(score, unit(plan.metric))}",
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from experiments.report.exported import comparison_grid, seed_grid
 from experiments.report.grid import Grid, latex_text, to_csv, to_latex, to_markdown
 from experiments.report.outcomes import OUTCOME_WORDS, outcome_grid
-from experiments.report.tables import budget_text, margin_text, metric_name, unit
+from experiments.report.tables import budget_text, margin_text, metric_name, scored_words, unit
 from experiments.results import Study
 from experiments.statistics import Judgement
 from experiments.stored_run import StudyError
@@ -61,7 +61,8 @@ def _about(study: Study, judgement: Judgement) -> list[str]:
     margin = margin_text(plan.margin, unit(plan.metric))
     said = "" if study.declaration.get("margin_declared", True) else ", the default"
     return [
-        f"{metric_name(plan.metric)} ({plan.metric}), {plan.scalar}, {budget_text(study)} per run, paired by seed",
+        f"{metric_name(plan.metric)} ({plan.metric}), {plan.scalar}, {budget_text(study)} per run, paired by seed; "
+        f"{scored_words(study)}",
         f"alpha = {plan.alpha:g}, two-sided, over all comparisons together; Δ = {margin}{said}",
         *judgement.warnings,
     ]

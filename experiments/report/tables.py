@@ -11,8 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.results import Study
+from experiments.scored import steps_text
 from experiments.statistics import Analysis, Comparison, Judgement
 from experiments.statistics.outcomes import collapse_warnings, outcomes
+from experiments.statistics.scalars import last_evaluations
 from experiments.statistics.sharpening import BESIDE
 
 MARKS = {"better": "▲", "worse": "▼", "equivalent": "≈", "inconclusive": "?", "untestable": "–"}
@@ -348,6 +350,22 @@ def with_trouble(verdict: str | Text, judgement: Judgement, arm: str) -> Text:
     return cell.append(f"\n{told}", style="red") if told else cell
 
 
+def scored_words(study: Study) -> str:
+    """What the one number of a run is, and at which steps it was measured where all finished runs agree."""
+    plan = study.plan
+    assert plan.budget is not None
+    if plan.scalar != "final":
+        return "a run's score: mean height of its curve"
+    used = set()
+    for run in study.trajectories:
+        if run.status == "finished":
+            curve = run.curves[plan.metric].spent
+            steps = [s for s, at in zip(curve["steps"], curve[plan.axis], strict=True) if at <= plan.budget]
+            used.add(tuple(steps[-last_evaluations(len(steps)) :]))
+    which = steps_text(used.pop()) if len(used) == 1 else "mean of each run's last evaluations"
+    return f"a run's score: {which}"
+
+
 def tests_told(analysis: Analysis) -> str | None:
     """What the adjusted p of a table come from, for its caption."""
     tests = {test_name(each) for each in analysis.comparisons} - {""}
@@ -391,7 +409,8 @@ def verdict_table(judgement: Judgement | None, study: Study) -> Table:
         else:
             cells.append(tokens)
         table.add_row(*cells)
-    table.caption = tests_told(analysis) if analysis is not None else None
+    told = tests_told(analysis) if analysis is not None else None
+    table.caption = "\n".join((*([told] if told else []), f"A{scored_words(study)[1:]}."))
     return table
 
 

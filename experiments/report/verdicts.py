@@ -23,6 +23,7 @@ from experiments.report.tables import (
     metric_name,
     no_verdict,
     plain_text,
+    scored_words,
     unit,
 )
 from experiments.results import Study
@@ -223,7 +224,7 @@ def declared_section(study: Study, judgement: Judgement | None) -> str:
         margin += " (the default; nobody chose it for this study)"
     pairs = {
         "Metric": f"{metric_name(plan.metric)} ({plan.metric})",
-        "One number per run": _SCALARS.get(plan.scalar, plan.scalar),
+        "One number per run": f"{_SCALARS.get(plan.scalar, plan.scalar)}; {scored_words(study)}",
         "Budget": f"{budget_text(study)} per run",
         "Baseline": plan.baseline,
         "Comparisons": _FAMILIES[plan.family],

@@ -1,6 +1,7 @@
 """Time left is told from the share of its budget that each run has spent, whatever the budget is counted in."""
 
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -9,7 +10,9 @@ from core.recipe import Recipe
 from core.registry import config
 from core.rollout import Run
 from experiments.progress import Progress
+from experiments.scored import Scores
 from experiments.study import CONFIGS, build
+from tests.experiments.report.studies import write_study
 
 
 def record(step: int, share: float) -> dict[str, object]:
@@ -29,6 +32,25 @@ def test_time_left_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     progress.end("b", 0, "failed")
     assert said.getvalue().endswith("b seed 0: failed\n")
     assert progress._time_left() == "time left 0:00"
+
+
+def test_the_line_of_a_finished_run_has_the_number_it_is_judged_by(tmp_path: Path) -> None:
+    """From .3 over .48 and .49 to .51: the table has .49, the mean of the last three, and so has the line."""
+    study = write_study(tmp_path / "pair", {"grpo": [0.49]}, metric="test/accuracy")
+    said = StringIO()
+    scores = Scores(study.path, "test/accuracy", budget=6)
+    progress = Progress(1, 0, Console(file=said, width=200), scores)
+    progress.step("grpo", 0, record(1, 0.25))
+    progress.end("grpo", 0, "finished")
+    first, last = said.getvalue().splitlines()
+    assert first == "grpo seed 0: test/accuracy 0.300 before training"
+    told = "test/accuracy 0.300 before training, 0.490 (mean of steps 2, 4, 6)"
+    assert last.startswith(f"[1/1] grpo seed 0: {told}  ")
+    assert study.scores()["grpo"][0] == pytest.approx(0.49)
+    assert Scores(study.path, "test/accuracy", budget=4).end("grpo", 0).endswith("(mean of steps 0, 2, 4)")
+    by_area = Scores(study.path, "test/accuracy", "auc").end("grpo", 0)
+    assert by_area.endswith("0.457 (mean height of its curve)")  # (.390 + .485 + .495) / 3
+    assert Scores(tmp_path / "elsewhere", "test/accuracy").end("grpo", 0) == ""
 
 
 @pytest.mark.parametrize(

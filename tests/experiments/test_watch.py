@@ -179,10 +179,11 @@ def test_the_screen_shows_every_run_and_no_verdict_before_the_end(folder: Path) 
     lines = [line.rstrip() for line in text.splitlines()]
     assert lines[0].split() == ["seed", "0", "seed", "1"]
     assert lines[1].split() == ["grpo", "✓", "6/6", "▶", "5/6"]
-    assert lines[2].split() == ["0.600", "51.0", "%", "0.500", "52.0", "%"]
+    # of the finished run the mean of its last three evaluations, of the other its last
+    assert lines[2].split() == ["0.600", "50.0", "%", "0.500", "52.0", "%"]
     assert lines[3].split() == ["dapo", "‖", "0/6", "·"]
     assert lines[4].split() == ["–", "30.0", "%"]
-    assert "reward, held-out accuracy" in text
+    assert "reward and held-out accuracy, the last; of a finished run" in " ".join(text.split())
     assert "Finished: grpo 1 of 2, dapo 0 of 2." in " ".join(text.split())
 
 
