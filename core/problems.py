@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, SupportsFloat, TypeAlias
 
+from core.errors import GrpoLabError
 from core.registry import Part
 
 Messages: TypeAlias = Sequence[Mapping[str, str]]
@@ -43,12 +44,12 @@ class Score:
     def of(result: object) -> "Score":
         """A verifier's plain return value as a `Score`: a number counts as correct from 1 up.
 
-        Raises `TypeError` for what is neither a `Score` nor a number nor a bool; text that spells a number is neither.
+        Raises `GrpoLabError` for what is neither a `Score` nor a number nor a bool; text that spells a number is none.
         """
         if isinstance(result, Score):
             return Score(float(result.value), bool(result.correct), bool(result.lenient), result.cause)
         if not isinstance(result, SupportsFloat) or getattr(result, "ndim", None):
-            raise TypeError(f"a reward must return a number, a bool or a Score, not {result!r:.80}")
+            raise GrpoLabError(f"a reward must return a number, a bool or a Score, not {result!r:.80}")
         value = float(result)
         return Score(value, correct=value >= 1, lenient=value >= 1)
 

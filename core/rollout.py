@@ -1,5 +1,6 @@
 """The phases that fill a batch, each findable by its name: sample, score, combine, shape, filter."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from core.batch import Batch
 from core.contracts import check_shape
+from core.errors import GrpoLabError, TrainingError
 from core.generation.base import Generation, Request
 from core.policy import Policy
 from core.problems import Problem
@@ -24,8 +26,15 @@ Backward: TypeAlias = Callable[[Tensor], None]
 """Adds the gradient of a micro-batch's loss to what the policy's optimizer step will follow."""
 
 
-COUNTED: Final = ("grader_log", "failed_updates", "seconds", "sampled_tokens", "kl_coef")
+COUNTED: Final = (
+    "grader_log", "failed_updates", "seconds", "sampled_tokens", "kl_coef", "skipped_prompts", "has_learned",
+    "best_reward", "had_spread", "all_right",
+)  # fmt: skip
 """What a run that goes on must know of the one before."""
+MOST_SKIPPED: Final = 100
+"""Problems in a row that do not fit the model's context before a run stops."""
+MOST_EMPTY: Final = 10
+"""Steps from the first on in which a filter passes no group before a run stops."""
 
 
 @dataclass
@@ -44,6 +53,16 @@ class Run:
     """Spent on training so far, evaluation apart."""
     sampled_tokens: int = 0
     """Every token generated for training so far: discarded groups and greedy baselines included, evaluation not."""
+    skipped_prompts: int = 0
+    """Drawn for training so far and passed over, in every arm alike, because they do not fit the context."""
+    has_learned: bool = False
+    """Whether any step so far had a group to train on."""
+    best_reward: float = -math.inf
+    """The highest that a response had before the first group was trained on."""
+    had_spread: bool = False
+    """Whether rewards differed within a group before the first was trained on."""
+    all_right: bool = True
+    """Whether no response was wrong before the first group was trained on."""
 
     @property
     def kl_coef(self) -> float:
@@ -100,13 +119,44 @@ class Source(Protocol):
 
 
 def draw_problems(run: Run, step: int, round: int) -> tuple[Problem, ...]:
-    """A round's problems: the same for every arm of a seed, however many rounds any of them takes."""
-    P = run.recipe.prompts
+    """A round's problems: the same for every arm of a seed, however many rounds any of them takes.
+
+    One that does not fit the context is passed over, for the first of a stream of its slot's own that does: alike in
+    all arms with the same model and limit.
+    """
+    P, task = run.recipe.prompts, run.recipe.task
     if round == 0:
         stream, first = key(run.seed, "prompts"), (step - 1) * P
     else:
         stream, first = key(run.seed, "extra_prompts", step, round), 0
-    return tuple(run.recipe.task.problem("train", stream, first + slot) for slot in range(P))
+    found = []
+    for slot in range(P):
+        problem, others = task.problem("train", stream, first + slot), 0
+        while not fits(run, problem):
+            if others == MOST_SKIPPED:
+                raise GrpoLabError(
+                    f"{MOST_SKIPPED} training problems in a row do not fit the context. {unfit(run, problem)}"
+                )
+            problem = task.problem("train", key(run.seed, "extra_prompts", step, round, slot), others)
+            run.skipped_prompts += 1
+            others += 1
+        found.append(problem)
+    return tuple(found)
+
+
+def fits(run: Run, problem: Problem) -> bool:
+    """Whether the context has room for the prompt and the longest response to it."""
+    return 1 <= len(run.policy.tokens(problem)) <= run.policy.context - run.recipe.max_tokens
+
+
+def unfit(run: Run, problem: Problem) -> str:
+    """What is to be said of a problem that does not fit."""
+    length, most = len(run.policy.tokens(problem)), run.policy.context - run.recipe.max_tokens
+    return (
+        f"The prompt {problem.prompt!r:.80} has {length} tokens; with train.max_tokens = {run.recipe.max_tokens} it "
+        f"must have between 1 and {most} to fit the model's context of {run.policy.context}. Shorten the prompts or "
+        "lower train.max_tokens"
+    )
 
 
 @dataclass(frozen=True)
@@ -233,8 +283,10 @@ class Rollout:
     causes: Counter[str]
 
 
-def _own_samples(run: Run, step: int, round: int) -> Sampled:
-    """What the policy responds to a round's problems."""
+def sample_step(run: Run, step: int, round: int) -> Sampled:
+    """A round's responses: the source's, or what the policy responds to the round's problems."""
+    if run.recipe.source:
+        return run.recipe.source.sample(run, step, round)
     noise_key = key(run.seed, "sampling", step, round)
     return sample(run, draw_problems(run, step, round), Draw(run.recipe.group_size, noise_key))
 
@@ -247,7 +299,7 @@ def roll_out(run: Run, step: int) -> Rollout:
     causes: Counter[str] = Counter()
     first: tuple[Batch, Tensor, Sampled] | None = None
     while round < (variant.filter_rounds if variant.filter else 1) and sum(b.groups for b in kept) < recipe.prompts:
-        sampled = recipe.source.sample(run, step, round) if recipe.source else _own_samples(run, step, round)
+        sampled = sample_step(run, step, round)
         scores = grade(recipe.rewards, sampled)
         raw = combine(run, sampled, scores, step)
         if first is None:
@@ -267,4 +319,36 @@ def roll_out(run: Run, step: int) -> Rollout:
     run.grader_log.add(dropped, round * recipe.prompts)
     assert first is not None
     batch = Batch.concat(kept) if kept else None
+    _count_empty(run, step, batch, first[0])
     return Rollout(batch, *first, rounds=round, dropped_groups=dropped, discarded_tokens=discarded, causes=causes)
+
+
+def _count_empty(run: Run, step: int, batch: Batch | None, first_round: Batch) -> None:
+    """Raise when a filter has passed no group in the first steps, so that nothing has been trained on.
+
+    Where rewards differ within groups, the filter and the rewards do not go together, and where all is right already
+    there is nothing to study: no method's doing, `GrpoLabError`. Else the method did not get off the ground:
+    `TrainingError`.
+    """
+    variant, rewards = run.recipe.variant, first_round.rewards
+    run.has_learned |= batch is not None
+    if run.has_learned or variant.filter is None or not first_round.groups:
+        return
+    run.best_reward = max(run.best_reward, float(rewards.max()))
+    run.had_spread |= not bool(first_round.no_spread.all())
+    run.all_right &= bool(first_round.require("correct").all())
+    if step < min(MOST_EMPTY, run.recipe.steps):
+        return
+    said = (
+        f"filter '{variant.filter.name}' has passed no group in the first {step} steps, so nothing was trained on; the "
+        f"highest reward was {run.best_reward:g}"
+    )
+    if run.had_spread:
+        raise GrpoLabError(
+            f"{said}, and rewards differ within groups. A filter for groups with right and wrong responses goes by "
+            "Score.correct, and a reward that is a number counts as correct from 1 up: scale the reward, return a "
+            "Score, or leave the filter out"
+        )
+    if run.all_right:
+        raise GrpoLabError(f"{said}, and every response was right: the model has nothing left to learn of this task")
+    raise TrainingError(f"{said}, and all responses to a question are rewarded alike")

@@ -3,7 +3,6 @@
 import inspect
 import math
 import os
-import traceback
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from core.errors import GrpoLabError, MachineError, cause_of
+from core.errors import GrpoLabError, MachineError, cause_of, told
 from core.problems import Problem, Score, Task
 from core.registry import Part
 
@@ -24,7 +23,7 @@ THREADS: Final = min(8, os.cpu_count() or 1)
 
 
 class GraderError(Exception):
-    """A reward function failed twice on one response; the message is its first traceback."""
+    """A reward function failed twice on one response; the message says on what, and where in its code."""
 
 
 class UnreachableError(GraderError):
@@ -83,9 +82,7 @@ def grade(part: Part, problem: Problem, response: str) -> Score:
             reason = f"reward '{part.name}' ({part.place}) returned {score.value} for the response {response!r}"
         except Exception as error:  # whatever a user's grader raises
             kind = _kind(error)
-            reason = (
-                f"reward '{part.name}' ({part.place}) raised on the response {response!r}:\n{traceback.format_exc()}"
-            )
+            reason = f"reward '{part.name}' ({part.place}) raised on the response {response!r}:\n{told(error)}"
         first = first or kind(reason)
     assert first is not None
     raise first
@@ -110,7 +107,7 @@ class Scores:
     failed: tuple[int, ...]
     """Groups to be dropped whole."""
     failure: str | None
-    """The first grader failure's traceback."""
+    """What the first grader failure was."""
     by_machine: bool = False
     """Whether that was the machine's doing."""
 
@@ -188,7 +185,7 @@ def _graded_together(
         except GrpoLabError:  # about the reward itself, not about a response: nothing could be graded
             raise
         except Exception as error:  # whatever a user's grader raises
-            failure = failure or _kind(error)(f"reward '{part.name}' ({part.place}) raised:\n{traceback.format_exc()}")
+            failure = failure or _kind(error)(f"reward '{part.name}' ({part.place}) raised:\n{told(error)}")
             continue
         if [len(row) for row in rows] != [len(row) for row in texts]:
             failure = GraderError(
@@ -244,8 +241,15 @@ def start(rewards: Sequence[Part], task: Task | None = None) -> dict[str, str]:
     return said
 
 
-def alarm(rewards: Tensor, truncated: Tensor) -> str | None:
-    """A warning where a rollout can teach nothing because every response [P, G] was cut off before it could answer."""
+def alarm(rewards: Tensor, truncated: Tensor, *, filtered: bool = False) -> str | None:
+    """A warning where a rollout teaches nothing: every response [P, G] was cut off before it could answer, or a filter
+    left no group (`filtered`).
+    """
     if rewards.numel() and bool(truncated.all()) and bool((rewards == rewards.flatten()[0]).all()):
         return "every response was cut off and all rewards are equal: raise train.max_tokens"
+    if rewards.numel() and filtered:
+        return (
+            "the filter passed no group, so nothing is trained on (a reward that is a number counts as correct from 1 "
+            f"up; the highest here is {float(rewards.max()):g})"
+        )
     return None

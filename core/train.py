@@ -125,6 +125,7 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch, accelerator
             clock = Clock()
             with clock("sample"):
                 sampled_before, passed_before = current.sampled_tokens, passed_tokens(policy, providers)
+                skipped_before = current.skipped_prompts
                 rollout = roll_out(current, step)
             if recipe.token_budget is not None and current.sampled_tokens > recipe.token_budget:
                 # beyond the budget: thrown away untrained, so that no arm learns from more than was declared
@@ -161,6 +162,7 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch, accelerator
                 "total_sampled_tokens": current.sampled_tokens,
                 "learning_rate": rate,
                 "dropped_groups": rollout.dropped_groups + ungraded,
+                "skipped_prompts": current.skipped_prompts - skipped_before,
                 "old_logps_from": "forward pass" if batch is not None and batch.old_logps is not None else "update",
                 "prompts_hash": hashes["prompts"],
             }

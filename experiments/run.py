@@ -5,9 +5,10 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 
@@ -15,6 +16,7 @@ import core.registry as registry
 from core.errors import GrpoLabError
 from core.evaluation import suites_at
 from core.loading import locate
+from core.recipe import Recipe
 from experiments.ablate.plan import show_plan
 from experiments.declaration import Arm, check_seeds
 from experiments.launchers import local
@@ -23,6 +25,7 @@ from experiments.launchers.options import chosen_launcher, needs_of
 from experiments.processes import read_processes
 from experiments.progress import Progress
 from experiments.redo import set_damaged_aside
+from experiments.rehearsal import BrokenRecipeError, rehearse
 from experiments.report import verdict_table, write_report, write_tables
 from experiments.report.tables import no_verdict
 from experiments.results import load_study
@@ -31,7 +34,10 @@ from experiments.scored import Scores
 from experiments.study import CONFIGS, DECLARING, Study, build, find_config, prepare_study, run_text
 from experiments.trackers import check_trackers
 from experiments.tune.command import conclude_tuning, declared_rates, tuning_of
-from experiments.tune.tuned import tuning_seeds
+from experiments.tune.tuned import PARAMETER, tuning_seeds
+
+RATE: Final = ("settings.adamw", PARAMETER.split(".")[1])
+"""The learning rate among a study's bindings."""
 
 
 def run_train(options: argparse.Namespace, *, supervised: bool = False) -> int:
@@ -52,7 +58,8 @@ def run_train(options: argparse.Namespace, *, supervised: bool = False) -> int:
         keys = [key for key in registry.bindings_in_force() if key[0].removeprefix("settings.") not in DECLARING]
         registry.refuse_unused(keys, registry.bindings_used(), recipe.parts, [recipe.variant.name])
         text = run_text()
-    folder = Path(options.out) / options.name / recipe.variant.name / f"seed={options.seed}"
+    root = Path(options.out) / options.name
+    folder = root / recipe.variant.name / f"seed={options.seed}"
     arm = Arm(recipe.variant.name, ())
     job = Job(arm, options.seed, text, str(folder), processes=processes, track=track)
     console = Console()
@@ -64,6 +71,8 @@ def run_train(options: argparse.Namespace, *, supervised: bool = False) -> int:
         set_damaged_aside([job], {job.arm.label: recipe}, console)
     job = replace(job, identity=job.facts(recipe)["identity"])
     job.store.refuse_other(job.identity or {})  # a finished one too
+    left_out = rehearse_untrained({arm.label: recipe}, root, console)
+    job = replace(job, rehearsed=arm.label not in left_out)
     scores = Scores(folder.parents[1], f"{suites_at(recipe, 0)[0]}/accuracy")
     if job.store.is_finished:
         console.print(f"{arm.label} seed {options.seed}: {scores.end(*job.key)}", highlight=False, markup=False)
@@ -166,12 +175,24 @@ def run_arms(
     warnings = [recipe.warning for recipe in study.recipes.values() if recipe.warning]
     for warning in [*warnings, *(study.confounded() if judged else ())]:
         console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False)
+    untried = rehearse_untrained(
+        _unlike(study), folder, console, again=options.dry_run, on_accelerators=bool(options.gpus)
+    )
     if options.dry_run:
         show_plan(study, Path(options.out), workers, console, measure=not options.no_probe, judged=judged)
         return 0
     needs = {label: needs_of(recipe, processes, options) for label, recipe in study.recipes.items()}
     jobs = [
-        Job(arm, seed, study.config, str(folder / arm.label / f"seed={seed}"), needs[arm.label], processes, track)
+        Job(
+            arm,
+            seed,
+            study.config,
+            str(folder / arm.label / f"seed={seed}"),
+            needs[arm.label],
+            processes,
+            track,
+            rehearsed=arm.label not in untried,
+        )
         for seed in study.seeds
         for arm in study.settings.arms
     ]
@@ -198,6 +219,39 @@ def run_arms(
         console.print(f"\n{arm} seed {seed} failed: {message}", style="red", highlight=False, markup=False)
     code = conclude(folder)
     return 1 if failures else code
+
+
+def rehearse_untrained(
+    recipes: Mapping[str, Recipe],
+    folder: Path,
+    console: Console,
+    *,
+    again: bool = False,
+    on_accelerators: bool = False,
+) -> Collection[str]:
+    """Take one tiny step of every arm that has not been trained in `folder`, or `again` of all; raises where one fails.
+
+    Returns the arms whose step this machine cannot take.
+    """
+    left = {label: each for label, each in recipes.items() if again or not any((folder / label).glob("*/checkpoint/*"))}
+    if not left:
+        return ()
+    try:
+        rehearsed = rehearse(left, on_accelerators=on_accelerators)
+    except BrokenRecipeError as error:
+        raise GrpoLabError(
+            f"arm '{error.label}' is broken: {error}\nNothing was run. Mend it and give the same command again"
+        ) from error
+    console.print(str(rehearsed), highlight=False, markup=False)
+    return rehearsed.left_out.keys()
+
+
+def _unlike(study: Study) -> dict[str, Recipe]:
+    """The arms of a study but for those that differ from an earlier one in the learning rate alone."""
+    kinds: dict[frozenset[tuple[tuple[str, str], str]], str] = {}
+    for label, bound in study.bound.items():
+        kinds.setdefault(frozenset(each for each in bound.items() if each[0] != RATE), label)
+    return {label: study.recipes[label] for label in kinds.values()}
 
 
 def conclude(folder: Path, console: Console, *, as_json: bool = False) -> int:

@@ -312,6 +312,10 @@ class Files:
         }
         return hashlib.blake2b(json.dumps(told, sort_keys=True, default=repr).encode(), digest_size=8).hexdigest()
 
+    def size(self, split: str) -> int:
+        """How many questions a split has."""
+        return len(self.questions[split])
+
     def problem(self, split: str, seed: int, index: int) -> Problem:
         """Problem `index` of the stream that `seed` picks: all questions in random order, then all in another."""
         if split not in self.questions:

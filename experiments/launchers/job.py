@@ -19,6 +19,7 @@ from experiments.declaration import Arm
 from experiments.identity import facts
 from experiments.processes import ONE, Processes, run_in_processes
 from experiments.progress import Progress
+from experiments.rehearsal import rehearse
 from experiments.study import build
 from experiments.trackers import Trackers
 
@@ -59,6 +60,8 @@ class Job:
     track: tuple[str, ...] = ()
     identity: Mapping[str, Any] | None = None
     """What the run must be, where that was known before: whatever was edited since then is noticed."""
+    rehearsed: bool = True
+    """Whether a tiny step of the arm has been taken; else the run takes it before its first."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -107,6 +110,8 @@ def run_job(
             f"node {platform.node()} has another {different[0]} than the driver ({here}, there {there}); install there "
             "what the driver has, and change nothing while a study runs"
         )
+    if not job.rehearsed and job.processes.number == 1 and not any(Path(job.folder).glob("checkpoint/*")):
+        rehearse({job.arm.label: recipe})
     with Trackers(
         job.track, Path(job.folder), arm=job.arm.label, seed=job.seed, identity=found["identity"], say=say
     ) as trackers:

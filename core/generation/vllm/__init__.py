@@ -39,6 +39,8 @@ class Vllm:
     gpu_memory_utilization: float
     exact = False
     """Whether its probabilities are the trainer's to rounding of one kernel."""
+    is_costly = True
+    """A first token takes an engine, or another's weights: a rehearsal samples without."""
 
     def start(self) -> str:
         """Say which backend will sample; raises `GrpoLabError` where there is none."""
