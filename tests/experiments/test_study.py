@@ -36,7 +36,7 @@ def test_every_shipped_config_is_built_and_none_of_its_bindings_is_idle(
         for made_first in MADE_FIRST[path.stem]:
             (tmp_path / "runs" / made_first).mkdir(parents=True)
         (tmp_path / "runs" / "pairs.jsonl").write_text('{"prompt": "1+1=", "chosen": ">2.", "rejected": ">3."}\n')
-        monkeypatch.setattr("experiments.study.start", lambda _: {})  # a reward that is a model wants it there
+        monkeypatch.setattr("experiments.study.start", lambda *_: {})  # a reward that is a model wants it there
     questions = tmp_path / "questions.jsonl"
     questions.write_text("".join(json.dumps({"question": f"{n} + 1 = ?", "answer": n + 1}) + "\n" for n in range(99)))
     # the user's to give, or to download
