@@ -19,8 +19,9 @@ from core.errors import near
 from experiments.history import is_edited, looks_of, notes_of
 from experiments.pairing import PAIRED_BY, answered
 from experiments.statistics import SCALARS, Analysis, Curve, Judgement, Plan, Trajectory, judge, scores
+from experiments.statistics.judgement import where_it_stands
 from experiments.statistics.predictions import Prediction
-from experiments.statistics.sequential import Sequential, where_it_stands
+from experiments.statistics.sequential import Sequential
 from experiments.stored_run import (
     AXES,
     SEED_FOLDER,
@@ -183,12 +184,11 @@ class Study:
             for key in metrics:
                 spent = {axis: self.curve(run.arm, run.seed, key, axis)[0].tolist() for axis in run.axes}
                 if spent["steps"]:
-                    answers = run.answered(*key.split("/", 1))
-                    curves[key] = Curve(spent, self.curve(run.arm, run.seed, key)[1].tolist(), answers)
+                    split, name = key.split("/", 1)
+                    values = self.curve(run.arm, run.seed, key)[1].tolist()
+                    curves[key] = Curve(spent, values, run.answered(split, name), run.samples(split, name, values))
             cause = str(run.manifest.get("error") or "")
-            found.append(
-                Trajectory(run.arm, run.seed, run.outcome, curves, cause, run.answers(suite), run.families(suite))
-            )
+            found.append(Trajectory(run.arm, run.seed, run.outcome, curves, cause, run.families(suite)))
         return tuple(found)
 
     @cached_property
@@ -236,7 +236,7 @@ class Study:
     def sequential(self) -> Sequential:
         """Which arms a race, or a study with looks, runs at which seeds next."""
         try:
-            return where_it_stands(self.plan, self.scores())
+            return where_it_stands(self.plan, self.trajectories)
         except ValueError as error:
             raise StudyError(f"{self.path}: {error}") from None
 

@@ -8,7 +8,7 @@ torn.
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from core.errors import GrpoLabError
 from core.store import REMEDY, find_damage, is_altered, parse_json
 from experiments.statistics.runs import Status
-from experiments.statistics.scalars import last_evaluations
 
 STATUSES: Final = ("finished", "running", "interrupted", "failed", "broken")
 """A manifest's `failed` is read as `broken` where the run failed for its code, settings, data or model."""
@@ -115,17 +114,18 @@ class Run:
         """Tokens sampled in training so far, discarded groups and greedy baselines included."""
         return int(self.metrics[-1]["total_sampled_tokens"]) if self.metrics else None
 
-    def answers(self, split: str) -> NDArray[np.float64] | None:
-        """[Q, K]: right (1) or wrong (0), by question and sample, of all evaluations that `final` averages.
+    def samples(self, split: str, name: str, values: Sequence[float]) -> NDArray[np.float64] | None:
+        """[N, Q, K] by evaluation, question and sample: what the values [N] of a summary's number are means of.
 
-        None where the evaluations do not tell, or not of the same questions.
+        K is 1 for numbers of a whole question. None where the evaluations do not tell, or where they tell of something
+        else than the values.
         """
-        tables = [row["correct"] for row in self.evals if row["split"] == split]
-        used = tables[-last_evaluations(len(tables)) :]
-        shapes = {(len(table), *{len(row) for row in table}) for table in used}
-        if len(shapes) != 1 or len(shapes.pop()) != 2:
+        tables = [row.get("numbers", {}).get(name) for row in self.evals if row["split"] == split]
+        shapes = {None if table is None else table.shape for table in tables}
+        if len(shapes) != 1 or None in shapes or len(tables) != len(values):
             return None
-        return np.concatenate([np.asarray(table, dtype=np.float64) for table in used], axis=1)
+        found = np.array(tables, dtype=np.float64)
+        return found if np.allclose(found.mean(axis=(1, 2)), values, rtol=1e-5, atol=1e-6) else None
 
     def answered(self, split: str, name: str) -> list[int] | None:
         """How many answers, each right or wrong, the summary's `name` is the mean of, by evaluation of `split`.
@@ -245,8 +245,23 @@ def _read_evaluations(folder: Path, remedy: str) -> list[dict[str, Any]]:
             [bool(sample.get("correct")) for sample in question.get("samples", ())]
             for question in evaluation.get("questions") or ()
         ]
+        evaluation["numbers"] = _numbers(evaluation.get("questions") or ())
         evaluations.append(evaluation)
     return evaluations
+
+
+def _numbers(questions: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[np.float64]]:
+    """Numbers of the summary that are means over answers, [Q, K] each; none where questions differ in samples."""
+    samples = [question.get("samples") or () for question in questions]
+    if len({len(each) for each in samples}) != 1 or not samples[0]:
+        return {}
+    correct = np.array([[bool(s.get("correct")) for s in each] for each in samples], dtype=np.float64)
+    found = {"accuracy": correct, "pass_at_k": correct.max(axis=1, keepdims=True)}
+    if all("greedy" in question for question in questions):
+        found["greedy_accuracy"] = np.array([[bool(q["greedy"].get("correct"))] for q in questions], dtype=np.float64)
+    if all("length" in s for each in samples for s in each):
+        found["length"] = np.array([[s["length"] for s in each] for each in samples], dtype=np.float64)
+    return found
 
 
 def read_object(file: Path, remedy: str) -> dict[str, Any]:

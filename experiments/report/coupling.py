@@ -7,7 +7,7 @@ from experiments.report.drawing import frame, line, mark, spanning, svg, text
 from experiments.report.figures import Style
 from experiments.report.grid import Cell, Column, Grid, column, number, said, to_html
 from experiments.report.markup import arm_name, breakable, figure, section
-from experiments.report.tables import Unit, analyzed_scores, number_text, tick_text, unit, value_text
+from experiments.report.tables import Unit, analyzed_scores, error_text, number_text, tick_text, unit, value_text
 from experiments.statistics import Coupling, Judgement
 
 
@@ -20,9 +20,10 @@ def coupling_section(judgement: Judgement | None, styles: Mapping[str, Style]) -
     about = (
         "Arms that share prompts, weights and sampling noise tend to be lucky together; that part of the noise leaves "
         "their difference. The standard error of the mean difference is given as paired and as the same scores would "
-        "have it from unrelated runs; a ratio of variances below 1 is what pairing saved, one above 1 what it cost. "
-        "Unpaired seeds is how many runs per arm would be as precise without pairing. With few seeds all of it is as "
-        "rough as the interval of the correlation is wide."
+        "have it from unrelated runs, both by the spread of seeds alone (the verdict’s own is at least what sampled "
+        "answers allow). A ratio of variances below 1 is what pairing saved, one above 1 what it cost. Unpaired seeds "
+        "is how many runs per arm would be as precise without pairing. With few seeds all of it is as rough as the "
+        "interval of the correlation is wide."
     )
     grid = _grid(judgement, styles, measure)
     scatters = "".join(
@@ -61,17 +62,13 @@ def _grid(judgement: Judgement, styles: Mapping[str, Style], measure: Unit) -> G
                 number(each.n, str(each.n)),
                 number(each.correlation, number_text(each.correlation, 2)),
                 Cell(between, interval or (None, None)),
-                number(paired, _error_text(paired, measure)),
-                number(unpaired, _error_text(unpaired, measure)),
+                number(paired, error_text(paired, measure)),
+                number(unpaired, error_text(unpaired, measure)),
                 number(each.ratio, number_text(each.ratio, 2)),
                 number(each.equivalent_unpaired_seeds, number_text(each.equivalent_unpaired_seeds, 1)),
             )
         )
     return Grid(columns, tuple(rows))
-
-
-def _error_text(error: float, measure: Unit) -> str:
-    return number_text(error * measure.scale, measure.digits + 1)
 
 
 def _scatter(

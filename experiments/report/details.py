@@ -8,7 +8,9 @@ from experiments.report.grid import Cell, Column, Grid, column, number, said, to
 from experiments.report.markup import pair_name, section
 from experiments.report.tables import (
     Unit,
+    alpha_of,
     common_scores,
+    error_text,
     interval_text,
     level_text,
     number_text,
@@ -28,7 +30,8 @@ def details_section(judgement: Judgement | None, styles: Mapping[str, Style]) ->
     measure = unit(analysis.metric)
     about = (
         "The verdict follows the adjusted p of one test, chosen by the plan and the number of seeds alone; everything "
-        "else is sensitivity. Intervals of the family hold together. "
+        "else is sensitivity. The standard error is that of the mean difference: the sd of differences over √n, and at "
+        "least what sampled answers allow. Intervals of the family hold together. "
         "P(improvement) compares all pairs of runs, unpaired; the win rate is paired."
     )
     grid = Grid(
@@ -52,6 +55,8 @@ def _columns(level: str) -> tuple[Column, ...]:
     return (
         column("pair", "comparison"),
         *(column(key, title, numeric=True) for key, title in numbers.items()),
+        column("standard_error", "standard error", numeric=True),
+        column("answers_error", "its least, by the answers", numeric=True),
         *(Column((f"{key}_low", f"{key}_high"), title, numeric=True) for key, title in intervals.items()),
         *(column(key, title, numeric=True) for key, title in {**p, **sizes, **needed}.items()),
     )
@@ -59,6 +64,7 @@ def _columns(level: str) -> tuple[Column, ...]:
 
 def _row(each: Comparison, judgement: Judgement, measure: Unit, styles: Mapping[str, Style]) -> tuple[Cell, ...]:
     intervals = (each.interval, each.simultaneous_interval, each.flip_interval, judgement.bootstrap_t(each))
+    alpha = alpha_of(judgement, each)
     probabilities = (
         *(each.p_t, each.p_flip, each.p_wilcoxon),
         *(each.adjusted_p_t, each.adjusted_p_flip, each.p_equivalence),
@@ -67,8 +73,10 @@ def _row(each: Comparison, judgement: Judgement, measure: Unit, styles: Mapping[
         said(f"{each.arm} vs {each.baseline}", pair_name(each, styles)),
         number(each.sd_difference, value_text(each.sd_difference, measure, suffix=False)),
         number(each.correlation, number_text(each.correlation, 2)),
-        *(Cell(interval_text(interval, measure), interval or (None, None)) for interval in intervals),
-        *(number(p, p_text(p), escape(p_text(p))) for p in probabilities),
+        number(each.standard_error, error_text(each.standard_error, measure)),
+        number(each.answers_error, error_text(each.answers_error, measure)),
+        *(Cell(interval_text(ends, measure, judgement.plan.margin), ends or (None, None)) for ends in intervals),
+        *(number(p, p_text(p, alpha), escape(p_text(p, alpha))) for p in probabilities),
         *(number(size, number_text(size, 2)) for size in (each.d_z, each.d_av, each.probability_of_improvement)),
         number(
             each.detectable,

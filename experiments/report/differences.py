@@ -69,8 +69,8 @@ def differences_figure(judgement: Judgement, styles: Mapping[str, Style], *, mea
         parts.append(text(left - 12, y + 52, names[place][1], "label", "end"))
         parts += _row(x, y, each, values, styles[each.arm], scale)
         told.append(
-            f"{each.arm} minus {each.baseline} {difference_text(each.mean_difference, measure)}, interval "
-            f"{interval_text(each.interval, measure)}, {verdict_text(each)}"
+            f"{each.arm} minus {each.baseline} {difference_text(each.mean_difference, measure, analysis.margin)}, "
+            f"interval {interval_text(each.interval, measure, analysis.margin)}, {verdict_text(each)}"
         )
     return svg(parts, width, height + 44, f"Paired differences: {'; '.join(told)}.")
 

@@ -14,6 +14,7 @@ def exploratory_section(judgement: Judgement | None, styles: Mapping[str, Style]
     """Other numbers of the declared metric and other metrics, with false discovery rates and without verdicts."""
     if judgement is None or not judgement.exploratory:
         return ""
+    alpha = judgement.plan.alpha
     points = any(_unit(each.quantity).difference for each in judgement.exploratory)
     timed = any(each.reached for each in judgement.exploratory)
     columns = (
@@ -41,8 +42,8 @@ def exploratory_section(judgement: Judgement | None, styles: Mapping[str, Style]
                 Cell(interval_text(each.interval, measure), each.interval or (None, None)),
                 *([said(_shares(each.reached))] if timed else []),
                 said(each.test),
-                number(each.p, p_text(each.p), escape(p_text(each.p))),
-                number(each.q, p_text(each.q), escape(p_text(each.q))),
+                number(each.p, p_text(each.p, alpha), escape(p_text(each.p, alpha))),
+                number(each.q, p_text(each.q, alpha), escape(p_text(each.q, alpha))),
             )
         )
     about = (

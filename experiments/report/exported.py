@@ -60,7 +60,7 @@ def comparison_grid(study: Study, judgement: Judgement) -> Grid:
     rows = []
     for each in analysis.comparisons:
         arm, base = compared_means(judgement, each)
-        interval = interval_text(each.interval, measure) + own_level(judgement, each)
+        interval = interval_text(each.interval, measure, analysis.margin) + own_level(judgement, each)
         wrong = [f"{name}: {told}" for name in (each.arm, each.baseline) if (told := trouble(judgement, name))]
         drawn = _interval_svg(each, extent, analysis.margin, styles[each.arm], measure)
         rows.append(
@@ -73,13 +73,13 @@ def comparison_grid(study: Study, judgement: Judgement) -> Grid:
                     (arm, base),
                     f"{value_text(arm, measure)}<small>vs {value_text(base, measure)}</small>",
                 ),
-                number(each.mean_difference, difference_text(each.mean_difference, measure)),
+                number(each.mean_difference, difference_text(each.mean_difference, measure, analysis.margin)),
                 Cell(
                     interval,
                     (*each.interval, 1 - alpha_of(judgement, each)) if each.interval else (None, None, None),
                     f"{drawn}<small>{interval}</small>",
                 ),
-                _p_cell(each),
+                _p_cell(each, alpha_of(judgement, each)),
                 number(each.g_z, number_text(each.g_z, 2, signed=True)),
                 number(each.win_rate, number_text(each.win_rate, 2)),
                 Cell(
@@ -208,7 +208,7 @@ def _hash(digest: str) -> Cell:
     return said(digest[:8] or "–", f'<span class="mono">{escape(digest[:8] or "–")}</span>')
 
 
-def _p_cell(each: Comparison) -> Cell:
+def _p_cell(each: Comparison, alpha: float) -> Cell:
     """The adjusted p with its test; an equivalence rests on another p, which is then given too."""
     test = test_name(each)
     values = (each.adjusted_p, test, each.p_equivalence)
@@ -216,9 +216,9 @@ def _p_cell(each: Comparison) -> Cell:
         return Cell("– (no test)", values, "–<small>no test</small>")
     within = ""
     if each.verdict == "equivalent" or each.smaller_than_margin:
-        within = f"within ±Δ: {p_text(each.p_equivalence)}"
-    words = f"{p_text(each.adjusted_p)} ({test})" + (f"; {within}" if within else "")
-    html = f"{escape(p_text(each.adjusted_p))}<small>{test}</small>"
+        within = f"within ±Δ: {p_text(each.p_equivalence, alpha)}"
+    words = f"{p_text(each.adjusted_p, alpha)} ({test})" + (f"; {within}" if within else "")
+    html = f"{escape(p_text(each.adjusted_p, alpha))}<small>{test}</small>"
     return Cell(words, values, html + (f"<small>{escape(within)}</small>" if within else ""))
 
 

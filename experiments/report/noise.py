@@ -1,28 +1,30 @@
 """Section of the report: how much of the noise of a difference is seeds, questions and samples."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from experiments.report.figures import Style
 from experiments.report.grid import Grid, column, number, said, to_html
 from experiments.report.markup import pair_name, section
 from experiments.report.tables import number_text, unit
 from experiments.statistics import Judgement
-from experiments.statistics.two_level import WORTH_SAMPLING
+from experiments.statistics.two_level import WORTH_SAMPLING, VarianceComponents
 
 
 def noise_section(judgement: Judgement | None, styles: Mapping[str, Style]) -> str:
-    """Variance components of every comparison, and what doubling one number would buy."""
+    """Variance components of every comparison, and what doubling one number would buy.
+
+    Their standard error is the one that the verdict rests on.
+    """
     if judgement is None or not judgement.variances:
         return ""
     measure = unit(judgement.analysis.metric)
     points = measure.difference
-    parts = {
-        "seed": "seeds",
-        "question": "questions",
-        "seed_question": "seeds × questions",
-        "sampling": "sampling",
-    }
-    doubled = next(iter(judgement.variances.values())).doubling()
+    parts = {"seed": "seeds", "question": "questions", "seed_question": "seeds × questions", "sampling": "sampling"}
+    variances = dict(judgement.variances)
+    if judgement.plan.questions == "fixed":
+        parts.pop("question")
+        variances = {pair: found.on_these_questions for pair, found in variances.items()}
+    doubled = next(iter(variances.values())).doubling()
     columns = (
         column("pair", "comparison"),
         *(column(key, title, numeric=True, note="share of the variance") for key, title in parts.items()),
@@ -31,7 +33,7 @@ def noise_section(judgement: Judgement | None, styles: Mapping[str, Style]) -> s
     )
     rows = []
     for each in judgement.analysis.comparisons:
-        found = judgement.variances.get((each.arm, each.baseline))
+        found = variances.get((each.arm, each.baseline))
         if found is None:
             continue
         shares = {key: getattr(found, key) / found.total if found.total else None for key in parts}
@@ -46,16 +48,17 @@ def noise_section(judgement: Judgement | None, styles: Mapping[str, Style]) -> s
         )
     about = (
         "The variance of the mean difference by where it comes from, estimated from the answers to single questions; "
-        "and the standard error that twice as many seeds, questions or samples a question would leave. A claim about "
-        f"these very questions has no question term. {_samples(judgement)}"
+        "and the standard error that twice as many seeds, questions or samples a question would leave. The first "
+        "standard error is the verdict’s own: no term is below 0, so it is never finer than the sampled answers allow. "
+        f"A claim about these very questions has no question term. {_samples(variances.values())}"
     )
     table = to_html(Grid(columns, tuple(rows)), "Variance components")
     return section("Where the noise comes from", table, about=about) if rows else ""
 
 
-def _samples(judgement: Judgement) -> str:
+def _samples(variances: Iterable[VarianceComponents]) -> str:
     """Whether more samples a question are worth their cost."""
-    largest = max(found.sampling_share for found in judgement.variances.values())
+    largest = max(found.sampling_share for found in variances)
     limit = f"{100 * WORTH_SAMPLING:.0f} %"
     if largest < WORTH_SAMPLING:
         return f"Sampling makes less than {limit} of it everywhere: more samples a question are not worth their cost."

@@ -26,7 +26,7 @@ def sensitivity_section(judgement: Judgement | None, styles: Mapping[str, Style]
     rows = []
     for each in judgement.analysis.comparisons:
         cells = [said(f"{each.arm} vs {each.baseline}", pair_name(each, styles))]
-        cells += [_cell(each, _same_pair(way.analysis, each), measure) for way in ways]
+        cells += [_cell(each, _same_pair(way.analysis, each), measure, judgement.plan.alpha) for way in ways]
         rows.append(tuple(cells))
     policies = "; ".join(f"<i>{policy}</i>: {escape(POLICY_WORDS[policy])}" for policy in judgement.policies)
     about = (
@@ -74,15 +74,15 @@ def _same_pair(analysis: Analysis | None, each: Comparison) -> Comparison | None
     return next((c for c in found if (c.arm, c.baseline) == (each.arm, each.baseline)), None)
 
 
-def _cell(declared: Comparison, each: Comparison | None, measure: Unit) -> Cell:
+def _cell(declared: Comparison, each: Comparison | None, measure: Unit, alpha: float) -> Cell:
     if each is None:
         return said("nothing left to compare")
-    numbers = f"{difference_text(each.mean_difference, measure)}, n = {each.n}, p {_stated(each.adjusted_p)}"
+    numbers = f"{difference_text(each.mean_difference, measure)}, n = {each.n}, p {_stated(each.adjusted_p, alpha)}"
     shown = f"{badge(each)}<small>{escape(numbers)}</small>"
     marked = f'<div class="turned">{shown}</div>' if departs(declared, each) else shown
     return said(f"{verdict_text(each)}, {numbers}", marked)
 
 
-def _stated(p: float | None) -> str:
-    words = p_text(p)
+def _stated(p: float | None, alpha: float) -> str:
+    words = p_text(p, alpha)
     return words if words.startswith(("<", "–")) else f"= {words}"

@@ -13,6 +13,7 @@ from rich.text import Text
 from experiments.results import Study
 from experiments.scored import steps_text
 from experiments.statistics import Analysis, Comparison, Judgement
+from experiments.statistics.numbers import rounded
 from experiments.statistics.outcomes import collapse_warnings, outcomes
 from experiments.statistics.scalars import last_evaluations
 from experiments.statistics.sharpening import BESIDE
@@ -118,16 +119,22 @@ def value_text(value: float | None, measure: Unit, *, suffix: bool = True) -> st
     return number_text(value * measure.scale, measure.digits) + (measure.value if suffix else "")
 
 
-def difference_text(value: float | None, measure: Unit) -> str:
-    """A difference in the metric's unit, with its sign: `+4.7`."""
+def difference_text(value: float | None, measure: Unit, margin: float = 0.0) -> str:
+    """A difference in the metric's unit, with its sign, on its own side of 0 and of the margin: `+4.7`."""
     if value is None or math.isnan(value):
         return "–"
-    return number_text(value * measure.scale, measure.digits, signed=True)
+    limits = [measure.scale * limit for limit in (-margin, 0.0, margin)]
+    return number_text(value * measure.scale, measure.digits, signed=True, limits=limits)
 
 
-def interval_text(interval: tuple[float, float] | None, measure: Unit) -> str:
+def error_text(error: float | None, measure: Unit) -> str:
+    """A standard error, to one digit more than a difference."""
+    return "–" if error is None else number_text(error * measure.scale, measure.digits + 1)
+
+
+def interval_text(interval: tuple[float, float] | None, measure: Unit, margin: float = 0.0) -> str:
     """An interval of a difference: `−1.0 to +9.0`."""
-    return " to ".join(difference_text(end, measure) for end in interval) if interval else "–"
+    return " to ".join(difference_text(end, measure, margin) for end in interval) if interval else "–"
 
 
 def margin_text(margin: float, measure: Unit) -> str:
@@ -135,23 +142,23 @@ def margin_text(margin: float, measure: Unit) -> str:
     return f"{difference_text(margin, measure).lstrip('+')} {measure.difference}".strip()
 
 
-def number_text(value: float | None, digits: int, *, signed: bool = False) -> str:
-    """A number with a real minus sign, or a dash when there is none."""
+def number_text(value: float | None, digits: int, *, signed: bool = False, limits: Sequence[float] = ()) -> str:
+    """A number with a real minus sign, or a dash when there is none; more digits where a limit takes them."""
     if value is None or math.isnan(value):
         return "–"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    text = f"{value:{'+' if signed else ''}.{digits}f}"
+    text = rounded(value, digits, limits, kind="f", sign="+" if signed else "")
     return text.lstrip("+-") if float(text) == 0 else text.replace("-", "−")
 
 
-def p_text(p: float | None) -> str:
-    """A p-value, never written as 0."""
+def p_text(p: float | None, alpha: float = 0.05) -> str:
+    """A p-value, never written as 0, on its own side of the level at which it decides."""
     if p is None or math.isnan(p):
         return "–"
-    if p < 0.0001:
+    if p < 0.0001 <= alpha:
         return "< 0.0001"
-    return f"{p:.4f}" if p < 0.1 else f"{p:.2f}"
+    return rounded(p, 4 if p < 0.1 else 2, [0.0, alpha], kind="f")
 
 
 def thousands(value: float | None) -> str:
@@ -326,13 +333,13 @@ def terminal_table(title: str) -> Table:
     )
 
 
-def comparison_cells(each: Comparison, measure: Unit) -> tuple[str, str, str, Text]:
+def comparison_cells(each: Comparison, measure: Unit, judgement: Judgement) -> tuple[str, str, str, Text]:
     """Difference with its interval, adjusted p, effect size and verdict."""
-    low, high = interval_of(each)
-    interval = "" if low is None else f" [{difference_text(low, measure)}, {difference_text(high, measure)}]"
+    margin = judgement.analysis.margin
+    ends = ", ".join(difference_text(end, measure, margin) for end in each.interval or ())
     return (
-        difference_text(each.mean_difference, measure) + interval,
-        p_text(each.adjusted_p) if test_name(each) else "–",
+        difference_text(each.mean_difference, measure, margin) + (f" [{ends}]" if ends else ""),
+        p_text(each.adjusted_p, alpha_of(judgement, each)) if test_name(each) else "–",
         number_text(each.g_z, 2, signed=True),
         Text(f"{MARKS[each.verdict]} {verdict_text(each)}", style=STYLES.get(each.verdict, "")),
     )
@@ -401,7 +408,7 @@ def verdict_table(judgement: Judgement | None, study: Study) -> Table:
         tokens = thousands(row.sampled_tokens)
         if each is not None:
             assert judgement is not None
-            *compared, verdict = comparison_cells(each, measure)
+            *compared, verdict = comparison_cells(each, measure, judgement)
             cells += [*compared, tokens, with_trouble(verdict, judgement, row.arm)]
         elif judgement is not None:
             said = "baseline" if row.arm == judgement.analysis.baseline else "no finished run"

@@ -12,7 +12,6 @@ from experiments.report.sensitivity import departures
 from experiments.report.tables import (
     MARKS,
     POLICY_WORDS,
-    Unit,
     axis_words,
     budget_text,
     counted,
@@ -59,9 +58,8 @@ def headline_section(study: Study, judgement: Judgement | None, question: str) -
     ]
     if judgement is not None and judgement.analysis.comparisons:
         analysis = judgement.analysis
-        measure = unit(analysis.metric)
         items = (
-            f"<li><div>{badge(each)}</div><div><p>{_in_short(each, measure, level_text(judgement, each))}</p>"
+            f"<li><div>{badge(each)}</div><div><p>{_in_short(each, judgement)}</p>"
             f"{_depends(judgement, each)}"
             f'<p class="detail">{escape(each.sentence)}</p></div></li>'
             for each in analysis.comparisons
@@ -93,13 +91,14 @@ def _claim(study: Study, judgement: Judgement | None) -> str:
     return f'<div class="claim">{told}</div>'
 
 
-def _in_short(each: Comparison, measure: Unit, level: str) -> str:
+def _in_short(each: Comparison, judgement: Judgement) -> str:
     """A comparison in the reader's unit; the sentence of the analysis follows with all it rests on."""
-    interval = f", {level} interval {interval_text(each.interval, measure)}" if each.interval else ""
+    measure, margin, level = unit(judgement.analysis.metric), judgement.analysis.margin, level_text(judgement, each)
+    interval = f", {level} interval {interval_text(each.interval, measure, margin)}" if each.interval else ""
     points = f" {measure.difference}" if measure.difference else ""
     return (
         f"<strong>{breakable(each.arm)}</strong> against {breakable(each.baseline)}: "
-        f"<strong>{difference_text(each.mean_difference, measure)}{points}</strong>{interval}"
+        f"<strong>{difference_text(each.mean_difference, measure, margin)}{points}</strong>{interval}"
     )
 
 
@@ -207,7 +206,7 @@ def _matrix(judgement: Judgement) -> str:
             x = left + place * wide
             parts.append(box(x + 1.5, y + 1.5, wide - 3, high - 3, f"cell {verdict or 'blank'}"))
             if verdict:
-                shown = difference_text(difference, measure)
+                shown = difference_text(difference, measure, analysis.margin)
                 parts.append(text(x + wide / 2, y + 20, f"{MARKS[verdict]} {verdict}", f"on {verdict}", "middle"))
                 parts.append(text(x + wide / 2, y + 36, shown, "label", "middle"))
                 told.append(f"{arm} against {head} {verdict} ({shown})")

@@ -8,6 +8,9 @@ has no error rate one could state:
     3-7      paired t, Holm over the family                           model-based
     8-20     step-down max-T over all joint sign flips                distribution-free
     > 20     the same over 99,999 random flips                        distribution-free
+
+Where the answers behind the scores are known, no standard error is finer than they allow (`answers.py`), and from 8
+seeds on a difference must also be one by a t test with that standard error.
 """
 
 import dataclasses
@@ -20,21 +23,24 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
+from experiments.statistics.answers import Answers, Basis, least_error, p_of_answers
 from experiments.statistics.coupling import correlation
 from experiments.statistics.effects import hedges_j, probability_of_improvement, win_rate
 from experiments.statistics.multiplicity import holm, max_t
-from experiments.statistics.paired import TINY, paired_t, tost, wilcoxon_exact
+from experiments.statistics.paired import TINY, paired_t, standard_error, tost, widened, wilcoxon_exact
 from experiments.statistics.power import minimum_detectable_effect
-from experiments.statistics.samples import Array, check_level, differences, is_constant, mean_difference
+from experiments.statistics.samples import Array, Interval, check_level, differences, is_constant, mean_difference
 from experiments.statistics.scalars import interquartile_mean
 from experiments.statistics.sign_flips import sign_flip_interval, sign_flip_p
 from experiments.statistics.two_level import crossed_t
-from experiments.statistics.verdict import Analysis, ArmSummary, Comparison, Family, Label, Verdict
+from experiments.statistics.verdict import Analysis, ArmSummary, Comparison, Family, Label, Questions, Verdict
 from experiments.statistics.wording import (
+    ANSWERS_TEST,
     FLIP_SEEDS,
     POWER,
     T_SEEDS,
     Rule,
+    answers_notes,
     comparison_notes,
     removal_notes,
     sentence,
@@ -52,7 +58,8 @@ def analyze(
     margin: float = 0.01,
     family: Family = "baseline",
     higher_is_better: bool = True,
-    cells: Mapping[str, Mapping[int, ArrayLike]] | None = None,
+    answers: Answers | None = None,
+    questions: Questions = "fixed",
     families: Sequence[str] | None = None,
     planned: int | None = None,
     largest: float = math.inf,
@@ -67,16 +74,20 @@ def analyze(
     arm, and a note says so. `axis` names what was equal when the scores were taken (steps, sampled tokens). `seed`
     starts the generator of the random flips; all comparisons share the flips.
 
-    `cells` makes the claim one about questions like these, not these questions: {arm: {seed: score of each question}},
-    whose means are `scores`. Seeds and questions are then both a sample, and `crossed_t` decides at any n. `families`
-    [Q] names the template or source of each question, where related ones are to count as one.
+    `answers` tells what the scores are means of: {arm: {seed: score of each question [Q], or by sample [Q, K]}},
+    the same questions everywhere, or the number of answers. No standard error, interval or p is then finer than these
+    allow (`answers.py`); without it they rest on how far the seeds agree.
+
+    `questions`: "population" makes the claim one about questions like these, not these questions, and takes `answers`
+    by question for every score. Seeds and questions are then both a sample, and `crossed_t` decides at any n.
+    `families` [Q] names the template or source of each question, where related ones are to count as one.
 
     `largest` is the largest difference that the metric can have; nobody is told to look for a larger one.
 
     `planned`: how many comparisons were declared, where not all can be made yet; p by t is adjusted for so many.
 
     Raises ValueError: fewer than 2 arms, unknown baseline or family, non-finite score, no shared seed, alpha
-    outside (0, 0.5), margin <= 0.
+    outside (0, 0.5), margin <= 0, answers that cannot be those of the scores.
     """
     _check(scores, baseline, alpha, margin, family)
     seeds, notes = _shared_seeds(scores)
@@ -85,15 +96,18 @@ def analyze(
     pairs = [(arm, baseline) for arm in others]
     if family == "all":
         pairs += [(arm, reference) for reference, arm in combinations(others, 2)]
+    if questions not in ("fixed", "population"):
+        raise ValueError(f"analyze: unknown questions {questions!r}; choose 'fixed' or 'population'")
     rule = Rule(metric, axis, alpha, margin, higher_is_better, n=len(seeds), m=max(len(pairs), planned or 0),
-                largest=largest, crossed=cells is not None)  # fmt: skip
+                largest=largest, crossed=questions == "population")  # fmt: skip
 
-    measured = [_measure(pair, table, rule, seed) for pair in pairs]
-    if cells is not None:
-        answers = {arm: np.array([cells[arm][s] for s in seeds], dtype=np.float64) for arm in table}
-        measured = [
-            _over_questions(c, differences(answers[c.arm], answers[c.baseline]), rule, families) for c in measured
-        ]
+    measured = []
+    for pair in pairs:
+        found = least_error(answers, pair, seeds, table[pair[0]], table[pair[1]])
+        measured.append(_measure(pair, table, rule, seed, *found))
+    if rule.crossed:
+        cells = _cells(answers, table, seeds)
+        measured = [_over_questions(c, differences(cells[c.arm], cells[c.baseline]), rule, families) for c in measured]
         if families:
             notes.append(
                 f"Questions come in {len(set(families))} families, which take their place in the test: differences are "
@@ -101,7 +115,7 @@ def analyze(
             )
     comparisons = _decide(measured, _columns(pairs, table), rule, seed)
     small_n = small_n_note(rule, comparisons)
-    notes += [small_n] if small_n else []
+    notes += [*([small_n] if small_n else []), *answers_notes(comparisons)]
     for comparison in comparisons:
         notes += comparison_notes(comparison)
     return Analysis(
@@ -178,7 +192,27 @@ def _columns(pairs: Sequence[tuple[str, str]], table: Mapping[str, Array]) -> Ar
     return np.column_stack([np.zeros_like(d) if is_constant(d) else d for d in columns])
 
 
-def _measure(pair: tuple[str, str], table: Mapping[str, Array], rule: Rule, seed: int) -> Comparison:
+def _cells(answers: Answers | None, table: Mapping[str, Array], seeds: Sequence[int]) -> dict[str, Array]:
+    """The score of each question by arm, [S, Q], or [S, Q, K] where all have K samples."""
+    rows = {
+        arm: [np.asarray(answers[arm].get(s, math.nan), dtype=np.float64) for s in seeds]
+        if isinstance(answers, Mapping) and arm in answers else [np.asarray(math.nan)]
+        for arm in table
+    }  # fmt: skip
+    for arm, found in rows.items():
+        if any(not row.ndim for row in found):
+            raise ValueError(
+                f"analyze: arm {arm!r} lacks the score of each question at some seed, which a claim about questions "
+                "like these takes; leave out questions='population'"
+            )
+    if len({row.shape for found in rows.values() for row in found}) > 1:
+        rows = {arm: [row if row.ndim == 1 else row.mean(axis=1) for row in found] for arm, found in rows.items()}
+    return {arm: np.array(found) for arm, found in rows.items()}
+
+
+def _measure(
+    pair: tuple[str, str], table: Mapping[str, Array], rule: Rule, seed: int, answers_error: float | None, basis: Basis
+) -> Comparison:
     """All that concerns one pair alone: effects, intervals and raw p-values. The verdict is still open."""
     x, y = (table[arm] for arm in pair)
     n, d = x.size, differences(x, y)
@@ -188,34 +222,41 @@ def _measure(pair: tuple[str, str], table: Mapping[str, Array], rule: Rule, seed
     no_evidence = 1.0 if n >= T_SEEDS else None
 
     mean = mean_difference(d)
+    least = answers_error or 0.0
     sd = None if n < 2 else 0.0 if constant else float(d.std(ddof=1))
-    d_z = mean / sd if sd else None
-    p_t, interval = paired_t(d, 1 - rule.alpha) if testable else (no_evidence, None)
+    error = standard_error(d, least) if n > 1 else None
+    spread = error * math.sqrt(n) if error and sd else None
+    d_z = mean / spread if spread else None
+    p_t, interval = paired_t(d, 1 - rule.alpha, least) if testable else (no_evidence, None)
     return Comparison(
         arm=pair[0],
         baseline=pair[1],
         n=n,
         mean_difference=mean,
         sd_difference=sd,
+        standard_error=error,
+        answers_error=answers_error,
+        answers=basis,
         correlation=correlation(x, y),
         interval=interval,
-        simultaneous_interval=paired_t(d, 1 - rule.family_alpha)[1] if testable else None,
-        flip_interval=_flip_interval(d, rule.alpha, seed) if testable else None,
+        simultaneous_interval=paired_t(d, 1 - rule.family_alpha, least)[1] if testable else None,
+        flip_interval=_flip_interval(d, rule.alpha, seed, least) if testable else None,
         p_t=p_t,
         p_flip=sign_flip_p(d, np.random.default_rng(seed)) if testable else no_evidence,
         p_wilcoxon=wilcoxon_exact(d) if testable else no_evidence,
+        p_answers=p_of_answers(mean, answers_error, n) if testable else None,
         adjusted_p_t=None,
         adjusted_p_flip=None,
         adjusted_p=None,
-        p_equivalence=tost(d, rule.margin) if testable else no_evidence,
+        p_equivalence=tost(d, rule.margin, least) if testable else no_evidence,
         d_z=d_z,
         g_z=d_z * hedges_j(n) if d_z is not None and n >= T_SEEDS else None,
         d_av=_d_av(mean, x, y),
         win_rate=win_rate(better * d),
         probability_of_improvement=probability_of_improvement(better * x, better * y),
-        detectable=minimum_detectable_effect(n, rule.family_alpha, POWER) * sd if sd else None,
-        seeds_for_margin=rule.seeds_for(sd) if sd else None,
-        seeds_for_margin_high=rule.seeds_for(rule.upper_sd(sd)) if sd else None,
+        detectable=minimum_detectable_effect(n, rule.family_alpha, POWER) * spread if spread else None,
+        seeds_for_margin=rule.seeds_for(spread) if spread else None,
+        seeds_for_margin_high=rule.seeds_for(rule.upper_sd(spread)) if spread else None,
         equal_shift=n >= 2 and constant and mean != 0,
         verdict="untestable",
         label="descriptive",
@@ -236,9 +277,9 @@ def _over_questions(c: Comparison, cells: Array, rule: Rule, families: Sequence[
     if crossed.df is not None:
         p_equivalence = float(special.stdtr(crossed.df, (abs(crossed.mean) - rule.margin) / crossed.standard_error))
     return dataclasses.replace(
-        c, mean_difference=mean, p_t=crossed.p, interval=crossed.interval, flip_interval=None, p_flip=None,
-        p_wilcoxon=None, simultaneous_interval=simultaneous, p_equivalence=max(p_equivalence, TINY), detectable=None,
-        seeds_for_margin=None, seeds_for_margin_high=None,
+        c, mean_difference=mean, standard_error=crossed.standard_error, p_t=crossed.p, interval=crossed.interval,
+        simultaneous_interval=simultaneous, flip_interval=None, p_flip=None, p_wilcoxon=None, p_answers=None,
+        p_equivalence=max(p_equivalence, TINY), detectable=None, seeds_for_margin=None, seeds_for_margin_high=None,
     )  # fmt: skip
 
 
@@ -249,11 +290,15 @@ def _decide(measured: Sequence[Comparison], columns: Array, rule: Rule, seed: in
     not_made = [1.0] * (rule.m - len(measured))
     by_t = holm([*(c.p_t or 1.0 for c in measured), *not_made]).tolist()
     by_flips = max_t(columns, np.random.default_rng(seed)).tolist() if not rule.crossed else [None] * len(measured)
+    by_answers = holm([*(c.p_answers or 0.0 for c in measured), *not_made]).tolist()
     equivalence = holm([*(c.p_equivalence or 1.0 for c in measured), *not_made]).tolist()
     decided = []
-    for c, p_t, p_flip, p_equivalence in zip(measured, by_t, by_flips, equivalence, strict=False):
-        primary = p_flip if rule.flips else p_t
-        verdict, label = _verdict(c, primary, p_equivalence, rule)
+    for c, p_t, p_flip, p_answers, p_equivalence in zip(
+        measured, by_t, by_flips, by_answers, equivalence, strict=False
+    ):
+        primary = max(p_flip, p_answers) if rule.flips else p_t
+        by_t_alone = not rule.flips or p_answers > p_flip
+        verdict, label = _verdict(c, primary, p_equivalence, "model-based" if by_t_alone else "distribution-free", rule)
         settled = dataclasses.replace(
             c,
             adjusted_p_t=p_t,
@@ -262,17 +307,16 @@ def _decide(measured: Sequence[Comparison], columns: Array, rule: Rule, seed: in
             p_equivalence=p_equivalence,
             verdict=verdict,
             label=label,
-            test=rule.test if label != "descriptive" else "",
+            test="" if label == "descriptive" else ANSWERS_TEST if rule.flips and by_t_alone else rule.test,
             smaller_than_margin=verdict in ("better", "worse") and p_equivalence <= rule.alpha,
         )
         decided.append(dataclasses.replace(settled, sentence=sentence(settled, rule)))
     return decided
 
 
-def _verdict(c: Comparison, p: float, p_equivalence: float, rule: Rule) -> tuple[Verdict, Label]:
+def _verdict(c: Comparison, p: float, p_equivalence: float, label: Label, rule: Rule) -> tuple[Verdict, Label]:
     if not c.sd_difference:
         return "untestable", "descriptive"
-    label: Label = "distribution-free" if rule.flips else "model-based"
     if p <= rule.alpha:
         return ("better" if (c.mean_difference > 0) == rule.higher_is_better else "worse"), label
     if p_equivalence <= rule.alpha:
@@ -285,9 +329,9 @@ def _d_av(mean: float, x: Array, y: Array) -> float | None:
     return mean / spread if spread and not (is_constant(x) and is_constant(y)) else None
 
 
-def _flip_interval(d: Array, alpha: float, seed: int) -> tuple[float, float] | None:
-    """The inverted sign-flip test, where n suffices for a bounded interval."""
+def _flip_interval(d: Array, alpha: float, seed: int, least: float) -> Interval | None:
+    """The inverted sign-flip test, where n suffices for a bounded interval; no finer than the answers allow."""
     if d.size < FLIP_SEEDS:
         return None
     interval = sign_flip_interval(d, 1 - alpha, np.random.default_rng(seed))
-    return interval if math.isfinite(interval[0]) else None
+    return widened(interval, d, 1 - alpha, least) if math.isfinite(interval[0]) else None

@@ -14,13 +14,26 @@ from typing import Any, Final
 import numpy as np
 
 from experiments.statistics.analysis import analyze
+from experiments.statistics.answers import Answers
 from experiments.statistics.bootstrap import LEAST_SEEDS, bootstrap_t_interval
 from experiments.statistics.coupling import Coupling, coupling
 from experiments.statistics.exploration import Exploratory, explore
 from experiments.statistics.grown import Grown, Look, grown
 from experiments.statistics.outcomes import Outcomes, collapse_warnings, failure_notes, outcomes, pending_notes
+from experiments.statistics.paired import widened
 from experiments.statistics.predictions import ClaimVerdict, assess
-from experiments.statistics.runs import CLOCK, POLICIES, Plan, Policy, Trajectory, arms_of, check, least_spent, scores
+from experiments.statistics.runs import (
+    CLOCK,
+    POLICIES,
+    Plan,
+    Policy,
+    Trajectory,
+    answers_of,
+    arms_of,
+    check,
+    least_spent,
+    scores,
+)
 from experiments.statistics.samples import Array, Interval, differences
 from experiments.statistics.scalars import last_evaluations
 from experiments.statistics.sequential import Sequential, analyze_sequentially
@@ -70,15 +83,17 @@ class Judgement:
     def bootstrap_t(self, comparison: Comparison) -> Interval | None:
         """The bootstrap-t interval of a comparison, for differences that may be skewed; None below five seeds.
 
-        Wider than the t interval (1.3 times at five normal differences) and nearer to its level where they are skewed.
-        None as well where the study may end early, and where an end is infinite.
+        Wider than the t interval (1.3 times at five normal differences) and nearer to its level where they are skewed;
+        no finer than the answers allow. None as well where the study may end early, and where an end is infinite.
         """
         scores = {each.arm: each.scores for each in self.analysis.arms}
         if self.sequential or comparison.n < LEAST_SEEDS:
             return None
         d = differences(*(np.array(scores[arm]) for arm in (comparison.arm, comparison.baseline)))
         interval = bootstrap_t_interval(d, 1 - self.plan.alpha, rng=np.random.default_rng(0))
-        return interval if interval is not None and np.isfinite(interval).all() else None
+        if interval is None or not np.isfinite(interval).all():
+            return None
+        return widened(interval, d, 1 - self.plan.alpha, comparison.answers_error or 0.0)
 
     def to_json(self) -> dict[str, Any]:
         """The analysis as JSON, and beside it all else that was looked at."""
@@ -114,7 +129,8 @@ def judge(plan: Plan, runs: Sequence[Trajectory]) -> Judgement | None:
     sequential = None
     if plan.sequential:
         table = scores(plan, runs, plan.axis, budget, plan.failures)
-        sequential, analysis = analyze_sequentially(plan, table)
+        known = _of_one_kind(plan, answers_of(plan, runs, plan.axis, budget))
+        sequential, analysis = analyze_sequentially(plan, table, known)
     else:
         analysis = _analysis(plan, runs, plan.axis, budget, plan.failures)
         failed = any(run.status == "failed" for run in runs)
@@ -144,7 +160,7 @@ def judge(plan: Plan, runs: Sequence[Trajectory]) -> Judgement | None:
         axes=axes,
         outcomes=found,
         couplings=_couplings(analysis, pairs),
-        variances=_variances(runs, analysis.seeds, pairs),
+        variances=_variances(answers_of(plan, runs, plan.axis, budget), analysis.seeds, pairs),
         exploratory=() if plan.sequential else explore(plan, runs, budget),
         claim=claim,
         warnings=(
@@ -159,6 +175,13 @@ def judge(plan: Plan, runs: Sequence[Trajectory]) -> Judgement | None:
     )
 
 
+def where_it_stands(plan: Plan, runs: Sequence[Trajectory]) -> Sequential:
+    """Which arms of a race, or of a study with looks, run at which seeds next."""
+    table = scores(plan, runs, plan.axis, plan.budget, plan.failures)
+    answers = _of_one_kind(plan, answers_of(plan, runs, plan.axis, plan.budget))
+    return analyze_sequentially(plan, table, answers)[0]
+
+
 def _analysis(
     plan: Plan, runs: Sequence[Trajectory], axis: str, budget: float | None, policy: Policy
 ) -> Analysis | None:
@@ -169,11 +192,14 @@ def _analysis(
     # what was removed is told from what became of the runs, not from which scores are missing
     table = {arm: {seed: score for seed, score in row.items() if seed in shared} for arm, row in table.items()}
     arms = len(arms_of(runs))
+    answers = _of_one_kind(plan, answers_of(plan, runs, axis, budget))
+    if plan.questions == "population":
+        answers = _declared_answers(answers, table)
     analysis = analyze(
         table, baseline=plan.baseline, metric=plan.metric, axis=axis, alpha=plan.alpha, margin=plan.margin,
         family=plan.family, higher_is_better=plan.higher_is_better, largest=plan.largest,
         planned=arms - 1 if plan.family == "baseline" else arms * (arms - 1) // 2,
-        cells=_cells(runs, table) if plan.questions == "population" else None, families=_families(runs),
+        answers=answers or None, questions=plan.questions, families=_families(runs),
     )  # fmt: skip
     gone = _removed(runs, policy)
     return _unranked(analysis, len(gone), len(plan.seeds)) if _too_many(plan, gone) else analysis
@@ -236,27 +262,30 @@ def _at_equal(axis: str, plan: Plan, runs: Sequence[Trajectory]) -> Analysis | N
         return None
 
 
-def _cells(runs: Sequence[Trajectory], table: Mapping[str, Mapping[int, float]]) -> dict[str, dict[int, Array]]:
-    """{arm: {seed: score of each question}}; a failed run has its declared score on every question."""
-    answers = {(run.arm, run.seed): run.answers for run in runs if run.status == "finished"}
-    number = next((a.shape[0] for a in answers.values() if a is not None), 0)
-    cells: dict[str, dict[int, Array]] = {arm: {} for arm in table}
+def _of_one_kind(plan: Plan, answers: Mapping[str, Mapping[int, Array]]) -> dict[str, dict[int, Array]]:
+    """Those to as many questions as the baseline's: runs with others are no pair with it, question by question."""
+    questions = next((each.shape[:1] for each in answers.get(plan.baseline, {}).values()), None)
+    return {
+        arm: {seed: each for seed, each in row.items() if each.shape[:1] == questions} for arm, row in answers.items()
+    }
+
+
+def _declared_answers(
+    answers: Mapping[str, Mapping[int, Array]], table: Mapping[str, Mapping[int, float]]
+) -> dict[str, dict[int, Array]]:
+    """Answers for every score of the table: a failed run has its declared score on every question."""
+    shape = next((each.shape for row in answers.values() for each in row.values()), ())
+    found: dict[str, dict[int, Array]] = {arm: {} for arm in table}
     for arm, row in table.items():
         for seed, score in row.items():
-            found = answers.get((arm, seed), np.full((number, 1), score))
-            if found is None or found.shape[0] != number:
+            known = answers.get(arm, {}).get(seed, np.full(shape, score))
+            if not known.ndim:
                 raise ValueError(
                     f"judge: arm {arm!r}, seed {seed} lacks the answers by question that a claim about questions like "
                     "these needs; declare questions = 'fixed'"
                 )
-            cells[arm][seed] = found.mean(axis=1)
-            mean = float(cells[arm][seed].mean())
-            if abs(mean - score) > 1e-6:
-                raise ValueError(
-                    f"judge: arm {arm!r}, seed {seed}: its answers by question have mean {mean:.6g}, but its score is "
-                    f"{score:.6g}; a claim about questions like these is about their mean"
-                )
-    return cells
+            found[arm][seed] = known
+    return found
 
 
 def _families(runs: Sequence[Trajectory]) -> tuple[str, ...] | None:
@@ -309,17 +338,17 @@ def _couplings(analysis: Analysis, pairs: Sequence[tuple[str, str]]) -> dict[tup
 
 
 def _variances(
-    runs: Sequence[Trajectory], seeds: Sequence[int], pairs: Sequence[tuple[str, str]]
+    answers: Mapping[str, Mapping[int, Array]], seeds: Sequence[int], pairs: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, str], VarianceComponents]:
     """Where every run of a pair has answers [Q, K] of one shape, at least 2 x 2, over at least 2 seeds."""
-    answers = {(run.arm, run.seed): run.answers for run in runs if run.status == "finished"}
     found = {}
     for pair in pairs:
-        shared = [seed for seed in seeds if all(answers.get((arm, seed)) is not None for arm in pair)]
-        cells = [[answers[arm, seed] for seed in shared] for arm in pair]
-        shapes = {a.shape for row in cells for a in row if a is not None}
-        if len(shared) > 1 and len(shapes) == 1 and min(shapes.pop()) > 1:
-            found[pair] = variance_components(*(np.array(row, dtype=np.float64) for row in cells))
+        shared = [seed for seed in seeds if all(seed in answers.get(arm, ()) for arm in pair)]
+        cells = [[answers[arm][seed] for seed in shared] for arm in pair]
+        shapes = {each.shape for row in cells for each in row}
+        shape = shapes.pop() if len(shapes) == 1 else ()
+        if len(shared) > 1 and len(shape) == 2 and min(shape) > 1:
+            found[pair] = variance_components(*(np.array(row) for row in cells))
     return found
 
 
@@ -345,9 +374,18 @@ def _claim(plan: Plan, runs: Sequence[Trajectory], budget: float) -> tuple[Claim
         left_out.update((run.arm, run.seed) for run in measured if run.status == "failed")
         return scores(replace(plan, metric=metric), measured, plan.axis, budget, "intersect")
 
+    def known_answers(metric: str) -> Answers:
+        measured = [
+            replace(run, curves={metric: curve.measured})
+            for run in runs
+            if (curve := run.curves.get(metric)) is not None and curve.measured.values
+        ]
+        on = replace(plan, metric=metric)
+        return _of_one_kind(on, answers_of(on, measured, plan.axis, budget))
+
     left_out: set[tuple[str, int]] = set()
     try:
-        claim = assess(plan.predictions, scores_of, plan.alpha)
+        claim = assess(plan.predictions, scores_of, plan.alpha, known_answers)
     except ValueError as error:
         return None, [f"What was predicted cannot be judged: {error}."]
     notes = [] if claim else ["What was predicted is not judged: a prediction has fewer than 3 seeds to go by."]

@@ -15,27 +15,38 @@ from experiments.statistics.samples import TIE, Array, Interval, check_level, is
 TINY = float(np.finfo(np.float64).tiny)  # a p-value is never reported as 0
 
 
-def paired_t(d: ArrayLike, level: float = 0.95) -> tuple[float, Interval | None]:
+def standard_error(d: ArrayLike, least: float = 0.0) -> float:
+    """Standard error of the mean of d [n], sd(d) / √n, and at least `least`: what the answers behind d allow.
+
+    sd divides by n - 1; all differences equal, rounding aside, have none. ValueError for n < 2.
+    """
+    d = sample(d, least=2)
+    return max(0.0 if is_constant(d) else float(d.std(ddof=1)) / math.sqrt(d.size), least)
+
+
+def paired_t(d: ArrayLike, level: float = 0.95, least_error: float = 0.0) -> tuple[float, Interval | None]:
     """Two-sided p of the paired t test, and the t interval for the mean difference at `level`.
 
-        t = mean(d) √n / sd(d),   p = P(|T_{n-1}| >= |t|),   mean(d) ± t_{(1+level)/2, n-1} sd(d) / √n
+        t = mean(d) / e,   p = P(|T_{n-1}| >= |t|),   mean(d) ± t_{(1+level)/2, n-1} e
+        e = max(sd(d) / √n, least_error)
 
-    sd divides by n - 1. All differences equal: (1.0, None). ValueError for n < 2. Student 1908.
+    sd divides by n - 1. `least_error`: see `answers.py`. All differences equal: (1.0, None). ValueError for n < 2.
+    Student 1908.
     """
     d = sample(d, least=2)
     check_level("level", level)
     if is_constant(d):
         return 1.0, None
-    mean, error, df = _mean_error_df(d)
+    mean, error, df = float(d.mean()), standard_error(d, least_error), d.size - 1
     p = 2 * float(special.stdtr(df, -abs(mean / error)))
     half_width = float(special.stdtrit(df, (1 + level) / 2)) * error
     return max(p, TINY), (mean - half_width, mean + half_width)
 
 
-def tost(d: ArrayLike, margin: float) -> float:
+def tost(d: ArrayLike, margin: float, least_error: float = 0.0) -> float:
     """p of the two one-sided tests for equivalence, H0: |mean difference| >= margin (in the unit of d).
 
-        p = P(T_{n-1} >= (margin - |mean(d)|) √n / sd(d))
+        p = P(T_{n-1} >= (margin - |mean(d)|) / e),   e = max(sd(d) / √n, least_error)
 
     p <= α exactly when the 1 - 2α t interval lies inside (-margin, margin). All differences equal: 1.0.
     ValueError for n < 2 or margin <= 0. Schuirmann 1987.
@@ -44,8 +55,15 @@ def tost(d: ArrayLike, margin: float) -> float:
     check_level("margin", margin, high=math.inf)
     if is_constant(d):
         return 1.0
-    mean, error, df = _mean_error_df(d)
-    return max(float(special.stdtr(df, (abs(mean) - margin) / error)), TINY)
+    error = standard_error(d, least_error)
+    return max(float(special.stdtr(d.size - 1, (abs(float(d.mean())) - margin) / error)), TINY)
+
+
+def widened(interval: Interval, d: ArrayLike, level: float, least_error: float) -> Interval:
+    """An interval for the mean of d [n], no narrower than the t interval with `least_error` for a standard error."""
+    d = sample(d, least=2)
+    mean, half = float(d.mean()), float(special.stdtrit(d.size - 1, (1 + level) / 2)) * least_error
+    return min(interval[0], mean - half), max(interval[1], mean + half)
 
 
 def wilcoxon_exact(d: ArrayLike) -> float:
@@ -70,10 +88,6 @@ def wilcoxon_exact(d: ArrayLike) -> float:
     observed = int(ranks[d[kept] > 0].sum())
     extreme = np.abs(2 * np.arange(total + 1) - total) >= abs(2 * observed - total)
     return max(float(chances[extreme].sum()), TINY)
-
-
-def _mean_error_df(d: Array) -> tuple[float, float, int]:
-    return float(d.mean()), float(d.std(ddof=1)) / math.sqrt(d.size), d.size - 1
 
 
 def _doubled_mid_ranks(size: Array) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from experiments.statistics.analysis import analyze
+from experiments.statistics.answers import Answers
 from experiments.statistics.multiplicity import holm
+from experiments.statistics.numbers import rounded
 from experiments.statistics.verdict import Comparison
 from experiments.statistics.wording import FLIP_SEEDS, T_SEEDS
 
@@ -75,11 +77,13 @@ def assess(
     predictions: Sequence[Prediction],
     scores_of: Callable[[str], Mapping[str, Mapping[int, float]]],
     alpha: float = 0.05,
+    answers_of: Callable[[str], Answers | None] | None = None,
 ) -> ClaimVerdict | None:
     """Judge every prediction by differences paired by seed; None below 3 seeds in any of them.
 
-    `scores_of(metric)` gives {arm: {seed: score}}. A prediction of a difference is supported by a significant one of
-    the right sign, and not supported by one of the wrong sign or by equivalence within its margin. A prediction of
+    `scores_of(metric)` gives {arm: {seed: score}}, `answers_of(metric)` what they are means of, as in `analyze`. A
+    prediction of a difference is supported by a significant one of the right sign, and not supported by one of the
+    wrong sign or by equivalence within its margin. A prediction of
     equivalence is supported by TOST, and not supported by a significant difference that is observed beyond the
     margin. Anything else is underpowered. Tests are those of `analyze` (n decides), each Holm-adjusted over the
     predictions at `alpha`.
@@ -98,10 +102,11 @@ def assess(
         if len(set.intersection(*map(set, pair.values()))) < T_SEEDS:
             return None
         found = analyze(
-            pair, baseline=prediction.baseline, metric=prediction.metric, alpha=alpha, margin=prediction.margin
-        )
+            pair, baseline=prediction.baseline, metric=prediction.metric, alpha=alpha, margin=prediction.margin,
+            answers=answers_of(prediction.metric) if answers_of else None,
+        )  # fmt: skip
         comparisons.append(found.comparisons[0])
-    raw = [(c.p_t if c.n < FLIP_SEEDS else c.p_flip) or 1.0 for c in comparisons]
+    raw = [(c.p_t if c.n < FLIP_SEEDS else max(c.p_flip or 1.0, c.p_answers or 0.0)) or 1.0 for c in comparisons]
     differ = holm(raw).tolist()
     alike = holm([c.p_equivalence or 1.0 for c in comparisons]).tolist()
     assessments = tuple(
@@ -134,14 +139,17 @@ def _assess(
             outcome = "supported"
         elif (different and not as_predicted) or equivalent:
             outcome = "not supported"
-    interval = f", interval [{c.interval[0]:+.3g}, {c.interval[1]:+.3g}]" if c.interval else ""
+    limits = (0.0, -prediction.margin, prediction.margin)
+    ends = [rounded(end, 3, limits, sign="+") for end in c.interval or ()]
+    interval = f", interval [{', '.join(ends)}]" if ends else ""
     needed = (
         f"; {c.seeds_for_margin} seeds would detect the margin"
         if outcome == "underpowered" and c.seeds_for_margin and prediction.relation != "="
         else ""
     )
     sentence = (
-        f"{prediction}: {outcome} (difference {d:+.3g}{interval}, {c.n} seeds; Holm-adjusted p = {p_difference:.4g} "
-        f"for a difference, {p_equivalence:.4g} for equivalence{needed})."
+        f"{prediction}: {outcome} (difference {rounded(d, 3, limits, sign='+')}{interval}, {c.n} seeds; Holm-adjusted "
+        f"p = {rounded(p_difference, 4, [alpha])} for a difference, {rounded(p_equivalence, 4, [alpha])} for "
+        f"equivalence{needed})."
     )
     return Assessment(prediction, c, p_difference, p_equivalence, outcome, sentence)

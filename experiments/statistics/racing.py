@@ -14,9 +14,11 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from experiments.statistics.answers import Answers, least_error, p_of_answers
 from experiments.statistics.looks import Scores, Stop, check_rows
 from experiments.statistics.multiplicity import holm
-from experiments.statistics.paired import TINY
+from experiments.statistics.numbers import rounded
+from experiments.statistics.paired import TINY, widened
 from experiments.statistics.samples import (
     Array,
     Interval,
@@ -124,7 +126,9 @@ class RaceDecision:
     """Where one comparison of a race stands after the n seeds that both arms ran; d = arm - baseline.
 
     `e_value` is E_n and `largest_e_value` the largest so far, on which `p_anytime` rests. `adjusted_p_anytime` is
-    Holm over the baseline family, min(1, m p) over all pairs. The intervals are anytime ones at 1 - α and 1 - α/m;
+    Holm over the baseline family, min(1, m p) over all pairs, of `p_anytime` or, where it is larger, the p of a t test
+    with the least standard error that the answers allow; intervals and equivalence are no finer either. The intervals
+    are anytime ones at 1 - α and 1 - α/m;
     None if every shift is rejected. `p_bayes`, the anytime p of a Gaussian Bayes factor, is a cross-check that holds
     for normal differences only; it decides nothing. No fixed-n p is here: it would not survive looking.
     `smaller_than_margin`: better or worse, yet equivalent within the margin.
@@ -177,6 +181,7 @@ def race(
     margin: float = 0.01,
     family: Family = "baseline",
     higher_is_better: bool = True,
+    answers: Answers | None = None,
 ) -> RaceState:
     """Where a race stands, given the scores so far, {arm: {seed: score}}; pure, so call it after every run.
 
@@ -187,7 +192,8 @@ def race(
         family "all"        drop the loser of a pair with E >= m/α, m = V(V - 1)/2; the largest E goes first
 
     Equivalence is the anytime interval at 1 - α/m inside ±margin. The baseline never leaves in its own family. The
-    chance of any false claim is at most α for differences (and α for equivalence), whenever one stops.
+    chance of any false claim is at most α for differences (and α for equivalence), whenever one stops. `answers` as in
+    `analyze`: what they do not allow is not claimed yet.
 
     Raises ValueError: fewer than 10 seeds declared, repeated or undeclared seeds, fewer than 2 arms, unknown
     baseline or family, a non-finite score (failed runs get their declared floor first), alpha or margin out of range.
@@ -201,7 +207,7 @@ def race(
     if family == "all":
         pairs += [(arm, reference) for reference, arm in combinations(others, 2)]
     rule = _Rule(metric, alpha, len(pairs), alpha / len(pairs), margin, family, higher_is_better)
-    tracks = [_track(pair, scores, seeds, margin) for pair in pairs]
+    tracks = [_track(pair, scores, seeds, margin, answers) for pair in pairs]
 
     live, row, dropped, open_ = list(scores), 0, dict[str, int](), tracks
     while open_ and row < len(seeds) and all(seeds[row] in scores[arm] for arm in live):
@@ -241,6 +247,8 @@ class _Track:
     d: Array
     log_e: Array
     log_at_margin: Array
+    errors: Array
+    """The least standard error of the mean of every prefix of d; 0 where nothing is known of the answers."""
     n: int = 0
     equivalent: bool = False
 
@@ -253,8 +261,17 @@ class _Track:
         return self.n >= T_SEEDS and not is_constant(self.seen)
 
     @property
+    def error(self) -> float:
+        return float(self.errors[self.n - 1]) if self.n else 0.0
+
+    @property
     def p(self) -> float:
         return float(_p(self.log_e[: self.n].max())) if self.testable else 1.0
+
+    @property
+    def p_claimed(self) -> float:
+        allowed = p_of_answers(float(self.seen.mean()), self.error, self.n) if self.testable and self.error else None
+        return max(self.p, allowed or 0.0)
 
     def wins(self, rule: _Rule) -> bool:
         """Whether the arm was ahead when the evidence was largest."""
@@ -264,7 +281,11 @@ class _Track:
     def advance(self, rule: _Rule) -> None:
         self.n += 1
         if not self.equivalent and self.testable and self.log_at_margin[self.n - 1] >= -math.log(rule.pair_alpha):
-            self.equivalent = anytime_equivalent(self.seen, rule.margin, rule.pair_alpha)
+            low, high = widened((0.0, 0.0), self.seen, 1 - rule.pair_alpha, self.error)
+            self.equivalent = (
+                -rule.margin < low and high < rule.margin
+                and anytime_equivalent(self.seen, rule.margin, rule.pair_alpha)
+            )  # fmt: skip
 
 
 def _check(scores: Scores, seeds: Sequence[int], baseline: str, family: str) -> None:
@@ -281,16 +302,21 @@ def _check(scores: Scores, seeds: Sequence[int], baseline: str, family: str) -> 
         raise ValueError(f"race: unknown family {family!r}; choose 'baseline' or 'all'")
 
 
-def _track(pair: tuple[str, str], scores: Scores, seeds: Sequence[int], margin: float) -> _Track:
+def _track(
+    pair: tuple[str, str], scores: Scores, seeds: Sequence[int], margin: float, answers: Answers | None
+) -> _Track:
     x, y = (scores[arm] for arm in pair)
     both = next((row for row, seed in enumerate(seeds) if seed not in x or seed not in y), len(seeds))
     table = np.array([[float(runs[seed]) for seed in seeds[:both]] for runs in (x, y)])
     d = differences(table[0], table[1])
-    return _Track(*pair, d, log_e_process(d), _log_at_margin(d, margin)) if both else _Track(*pair, d, d, d)
+    errors = np.array([
+        least_error(answers, pair, seeds[:k], table[0, :k], table[1, :k])[0] or 0.0 for k in range(1, both + 1)
+    ])  # fmt: skip
+    return _Track(*pair, d, log_e_process(d), _log_at_margin(d, margin), errors) if both else _Track(*pair, d, d, d, d)
 
 
 def _adjusted(tracks: Sequence[_Track], rule: _Rule) -> Array:
-    p = np.array([track.p for track in tracks])
+    p = np.array([track.p_claimed for track in tracks])
     return holm(p) if rule.family == "baseline" else np.minimum(1.0, rule.m * p)
 
 
@@ -300,7 +326,7 @@ def _leaving(tracks: Sequence[_Track], running: Sequence[_Track], rule: _Rule) -
     if rule.family == "baseline":
         return [t.arm for t in running if t.equivalent or t in decided]
     gone: list[str] = []
-    for track in sorted(decided, key=lambda t: t.p):
+    for track in sorted(decided, key=lambda t: t.p_claimed):
         if track.arm not in gone and track.baseline not in gone:
             gone.append(track.baseline if track.wins(rule) else track.arm)
     return gone
@@ -309,8 +335,7 @@ def _leaving(tracks: Sequence[_Track], running: Sequence[_Track], rule: _Rule) -
 def _describe(track: _Track, adjusted: float, rule: _Rule) -> RaceDecision:
     testable, claimed = track.testable, adjusted <= rule.alpha
     interval, simultaneous = (
-        anytime_interval(track.seen, level) if testable else (-math.inf, math.inf)
-        for level in (rule.alpha, rule.pair_alpha)
+        _interval(track, level) if testable else (-math.inf, math.inf) for level in (rule.alpha, rule.pair_alpha)
     )
     log_e = track.log_e[: track.n] if testable else np.zeros(1)
     verdict: Verdict = "equivalent" if track.equivalent else "inconclusive" if testable else "untestable"
@@ -335,6 +360,11 @@ def _describe(track: _Track, adjusted: float, rule: _Rule) -> RaceDecision:
     return replace(decision, sentence=_sentence(decision, track, rule))
 
 
+def _interval(track: _Track, alpha: float) -> Interval | None:
+    interval = anytime_interval(track.seen, alpha)
+    return None if interval is None else widened(interval, track.seen, 1 - alpha, track.error)
+
+
 def _sentence(c: RaceDecision, track: _Track, rule: _Rule) -> str:
     level, interval = 1 - rule.alpha, c.interval
     head = f"{c.arm} vs {c.baseline} on {rule.metric}: {c.verdict}"
@@ -345,12 +375,16 @@ def _sentence(c: RaceDecision, track: _Track, rule: _Rule) -> str:
         level, interval = 1 - rule.pair_alpha, c.simultaneous_interval
     elif c.smaller_than_margin:
         head += f", but smaller than {rule.margin:g}"
-    bounds = "empty (differences drift)" if interval is None else f"[{interval[0]:+.3g}, {interval[1]:+.3g}]"
-    mean = "" if c.mean_difference is None else f"mean difference {c.mean_difference:+.3g}, "
+    limits = (0.0, -rule.margin, rule.margin)
+    bounds = "empty (differences drift)"
+    if interval is not None:
+        bounds = f"[{', '.join(rounded(end, 3, limits, sign='+') for end in interval)}]"
+    mean = "" if c.mean_difference is None else f"mean difference {rounded(c.mean_difference, 3, limits, sign='+')}, "
     return (
         f"{head}; {mean}anytime {100 * level:.4g} % interval {bounds}, {c.n} seed{'s' * (c.n != 1)}, "
-        f"E = {c.e_value:.4g} (largest {c.largest_e_value:.4g}), anytime p = {c.p_anytime:.4g}, "
-        f"adjusted {c.adjusted_p_anytime:.4g} ({'Holm, ' * (rule.family == 'baseline')}m = {rule.m})."
+        f"E = {c.e_value:.4g} (largest {rounded(c.largest_e_value, 4, [1 / rule.pair_alpha])}), anytime p = "
+        f"{rounded(c.p_anytime, 4, [rule.alpha])}, adjusted {rounded(c.adjusted_p_anytime, 4, [rule.alpha])} "
+        f"({'Holm, ' * (rule.family == 'baseline')}m = {rule.m})."
     )
 
 

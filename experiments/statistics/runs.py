@@ -5,19 +5,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol, TypeAlias
 
+import numpy as np
+
 from experiments.statistics.grown import Look
 from experiments.statistics.predictions import Prediction
 from experiments.statistics.samples import Array
 from experiments.statistics.scalars import auc, final
-from experiments.statistics.verdict import Family
+from experiments.statistics.verdict import Family, Questions
 
 Policy: TypeAlias = Literal["worst", "intersect"]
 Status: TypeAlias = Literal["finished", "failed", "lost", "pending"]
-Questions: TypeAlias = Literal["fixed", "population"]
 
 
 class Scalar(Protocol):
-    """Reduces a curve to one number."""
+    """Reduces a curve to one number, which is linear in the values."""
 
     def __call__(self, budget: Sequence[float], values: Sequence[float], common_budget: float) -> float:
         """`budget` and `values` [N]."""
@@ -84,6 +85,9 @@ class Curve:
     values: Sequence[float]
     answers: Sequence[float] | None = None
     """[N]: how many answers, each right or wrong, every value is the mean of; None where that is not known."""
+    samples: Array | None = field(default=None, repr=False, compare=False)
+    """[N, Q, K]: the scores by question and sample that every value is the mean of, the same questions at every
+    evaluation and in every run; None where they are not known."""
 
     @property
     def measured(self) -> "Curve":
@@ -91,7 +95,8 @@ class Curve:
         known = [place for place, value in enumerate(self.values) if math.isfinite(value)]
         spent = {axis: [each[place] for place in known] for axis, each in self.spent.items()}
         answers = None if self.answers is None else [self.answers[place] for place in known]
-        return Curve(spent, [self.values[place] for place in known], answers)
+        samples = None if self.samples is None else self.samples[known]
+        return Curve(spent, [self.values[place] for place in known], answers, samples)
 
 
 @dataclass(frozen=True)
@@ -107,8 +112,6 @@ class Trajectory:
     status: Status
     curves: Mapping[str, Curve] = field(default_factory=dict, repr=False)
     cause: str = ""
-    answers: Array | None = field(default=None, repr=False, compare=False)
-    """[Q, K]: right or wrong, by question and sample, of the evaluations that `final` averages."""
     families: tuple[str, ...] | None = field(default=None, repr=False, compare=False)
     """[Q]: the template or source that each question comes from, where the task names them."""
 
@@ -134,6 +137,8 @@ def check(plan: Plan, runs: Sequence[Trajectory]) -> None:
         seen.add((run.arm, run.seed))
         if run.seed not in plan.seeds:
             raise ValueError(f"judge: arm {run.arm!r} has seed {run.seed}, which the plan does not know")
+        for metric, each in run.curves.items():
+            _check_samples(run, metric, each)
         curve = run.curves.get(plan.metric)
         if run.status == "finished" and curve is not None and plan.axis not in curve.spent:
             raise ValueError(
@@ -144,6 +149,26 @@ def check(plan: Plan, runs: Sequence[Trajectory]) -> None:
                 f"judge: arm {run.arm!r}, seed {run.seed} is finished but has no {plan.metric!r}; it has "
                 f"{', '.join(run.curves) or 'nothing'}"
             )
+
+
+def _check_samples(run: Trajectory, metric: str, curve: Curve) -> None:
+    if curve.samples is None:
+        return
+    where = f"judge: arm {run.arm!r}, seed {run.seed}"
+    values = np.asarray(curve.values, dtype=np.float64)
+    if curve.samples.ndim != 3 or len(curve.samples) != values.size:
+        raise ValueError(
+            f"{where}: samples of shape {curve.samples.shape} to {values.size} evaluations of {metric!r}; give "
+            "[evaluations, questions, samples]"
+        )
+    means = curve.samples.mean(axis=(1, 2))
+    off = np.flatnonzero(~np.isclose(means, values, rtol=1e-5, atol=1e-6, equal_nan=True))
+    if off.size:
+        at = int(off[0])
+        raise ValueError(
+            f"{where}: the samples of evaluation {at} have mean {means[at]:.6g}, but its {metric!r} is "
+            f"{values[at]:.6g}; a score is the mean of its samples"
+        )
 
 
 def scores(
@@ -164,6 +189,36 @@ def scores(
         elif run.status == "failed" and policy == "worst":
             table[run.arm][run.seed] = _imputed(plan, run)
     return table
+
+
+def answers_of(plan: Plan, runs: Iterable[Trajectory], axis: str, budget: float | None) -> dict[str, dict[int, Array]]:
+    """What the scores of finished runs are means of, where that is known: {arm: {seed: [Q, K], or a number}}."""
+    runs = list(runs)
+    if budget is None:
+        budget = least_spent(plan, runs, axis)
+    found: dict[str, dict[int, Array]] = {}
+    for run in runs:
+        curve = run.curves.get(plan.metric)
+        if run.status == "finished" and curve is not None:
+            reduced = _answers(curve, plan.scalar, axis, budget)
+            if reduced is not None:
+                found.setdefault(run.arm, {})[run.seed] = reduced
+    return found
+
+
+def _answers(curve: Curve, scalar: str, axis: str, budget: float) -> Array | None:
+    """The samples of a curve [N, Q, K] reduced as its values are, [Q, K]; else how many answers its score rests on.
+
+    A score Σ w_i v_i of means v_i of n_i independent answers has the variance of a mean of 1 / Σ (w_i² / n_i) of them.
+    """
+    if curve.samples is None and curve.answers is None:
+        return None
+    units = np.eye(len(curve.values)).tolist()
+    weights = np.array([SCALARS[scalar](curve.spent[axis], unit, budget) for unit in units])
+    if curve.samples is not None:
+        return np.asarray(np.tensordot(weights, curve.samples, axes=1))
+    used = weights != 0
+    return np.asarray(1 / np.sum(weights[used] ** 2 / np.asarray(curve.answers)[used]))
 
 
 def arms_of(runs: Iterable[Trajectory]) -> list[str]:

@@ -5,11 +5,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from experiments.statistics.analysis import analyze, summary
+from experiments.statistics.answers import Answers
 from experiments.statistics.looks import Looks, Stop
 from experiments.statistics.racing import RaceDecision, race
 from experiments.statistics.runs import Plan
 from experiments.statistics.samples import Interval
 from experiments.statistics.verdict import Analysis, Comparison
+from experiments.statistics.wording import answers_notes
 
 
 @dataclass(frozen=True)
@@ -30,20 +32,22 @@ class Sequential:
     """Of a race: the evidence E for every comparison, its anytime p, and intervals that may be unbounded."""
 
 
-def where_it_stands(plan: Plan, table: Mapping[str, Mapping[int, float]]) -> Sequential:
-    """Which arms to run at which seed next, from the scores {arm: {seed: score}} so far."""
-    return analyze_sequentially(plan, table)[0]
+def analyze_sequentially(
+    plan: Plan, table: Mapping[str, Mapping[int, float]], answers: Answers | None
+) -> tuple[Sequential, Analysis | None]:
+    """Where a race or a study with looks stands, and its verdicts: none before the first whole row or look.
+
+    `table` {arm: {seed: score}} has the scores so far.
+    """
+    return _raced(plan, table, answers) if plan.race else _looked(plan, table, answers)
 
 
-def analyze_sequentially(plan: Plan, table: Mapping[str, Mapping[int, float]]) -> tuple[Sequential, Analysis | None]:
-    """Where a race or a study with looks stands, and its verdicts: none before the first whole row or look."""
-    return _raced(plan, table) if plan.race else _looked(plan, table)
-
-
-def _raced(plan: Plan, table: Mapping[str, Mapping[int, float]]) -> tuple[Sequential, Analysis | None]:
+def _raced(
+    plan: Plan, table: Mapping[str, Mapping[int, float]], answers: Answers | None
+) -> tuple[Sequential, Analysis | None]:
     state = race(
         table, seeds=plan.seeds, baseline=plan.baseline, metric=plan.measured, alpha=plan.alpha, margin=plan.margin,
-        family=plan.family, higher_is_better=plan.higher_is_better,
+        family=plan.family, higher_is_better=plan.higher_is_better, answers=answers,
     )  # fmt: skip
     sequential = Sequential(
         state.live_arms, state.row, state.row + 1, state.dropped, state.stop, state.comparisons
@@ -52,8 +56,8 @@ def _raced(plan: Plan, table: Mapping[str, Mapping[int, float]]) -> tuple[Sequen
         return sequential, None
     rows = {arm: plan.seeds[: state.dropped.get(arm, state.row)] for arm in table}
     run = {arm: {seed: table[arm][seed] for seed in seeds} for arm, seeds in rows.items()}
-    comparisons = tuple(_anytime(c, run, plan) for c in state.comparisons)
-    notes = (*state.notes, _progress(sequential, plan))
+    comparisons = tuple(_anytime(c, run, plan, answers) for c in state.comparisons)
+    notes = (*state.notes, *answers_notes(comparisons), _progress(sequential, plan))
     return sequential, Analysis(
         metric=plan.metric, axis=plan.axis, baseline=plan.baseline, alpha=plan.alpha, margin=plan.margin,
         family=plan.family, higher_is_better=plan.higher_is_better, seeds=plan.seeds[: state.row],
@@ -62,22 +66,24 @@ def _raced(plan: Plan, table: Mapping[str, Mapping[int, float]]) -> tuple[Sequen
     )  # fmt: skip
 
 
-def _anytime(c: RaceDecision, run: Mapping[str, Mapping[int, float]], plan: Plan) -> Comparison:
+def _anytime(
+    c: RaceDecision, run: Mapping[str, Mapping[int, float]], plan: Plan, answers: Answers | None
+) -> Comparison:
     """A race's comparison in the form of all others: effects as usual, and no fixed-n p or interval at all."""
     seeds = plan.seeds[: c.n]
     pair = {arm: {seed: run[arm][seed] for seed in seeds} for arm in (c.baseline, c.arm)}
     plain = analyze(
         pair, baseline=c.baseline, metric=plan.metric, alpha=plan.alpha, margin=plan.margin,
-        higher_is_better=plan.higher_is_better,
+        higher_is_better=plan.higher_is_better, answers=answers,
     ).comparisons[0]  # fmt: skip
     tested = c.verdict != "untestable"
     return replace(
         plain, interval=_bounded(c.interval), simultaneous_interval=_bounded(c.simultaneous_interval),
-        flip_interval=None, p_t=None, p_flip=None, p_wilcoxon=None, adjusted_p_t=None, adjusted_p_flip=None,
-        adjusted_p=c.adjusted_p_anytime if tested else None, p_equivalence=None, detectable=None, seeds_for_margin=None,
-        seeds_for_margin_high=None, verdict=c.verdict, label="anytime" if tested else "descriptive",
-        test="sign-flip betting, anytime" if tested else "", smaller_than_margin=c.smaller_than_margin,
-        sentence=c.sentence,
+        flip_interval=None, p_t=None, p_flip=None, p_wilcoxon=None, p_answers=None, adjusted_p_t=None,
+        adjusted_p_flip=None, adjusted_p=c.adjusted_p_anytime if tested else None, p_equivalence=None, detectable=None,
+        seeds_for_margin=None, seeds_for_margin_high=None, verdict=c.verdict,
+        label="anytime" if tested else "descriptive", test="sign-flip betting, anytime" if tested else "",
+        smaller_than_margin=c.smaller_than_margin, sentence=c.sentence,
     )  # fmt: skip
 
 
@@ -85,10 +91,12 @@ def _bounded(interval: Interval | None) -> Interval | None:
     return interval if interval is not None and all(abs(bound) < float("inf") for bound in interval) else None
 
 
-def _looked(plan: Plan, table: Mapping[str, Mapping[int, float]]) -> tuple[Sequential, Analysis | None]:
+def _looked(
+    plan: Plan, table: Mapping[str, Mapping[int, float]], answers: Answers | None
+) -> tuple[Sequential, Analysis | None]:
     test = partial(
         analyze, baseline=plan.baseline, metric=plan.metric, axis=plan.axis, margin=plan.margin, family=plan.family,
-        higher_is_better=plan.higher_is_better, largest=plan.largest,
+        higher_is_better=plan.higher_is_better, largest=plan.largest, answers=answers,
     )  # fmt: skip
     state = Looks(plan.looks, plan.alpha).decide(table, plan.seeds, lambda scores, level: test(scores, alpha=level))
     sequential = Sequential(tuple(table), state.row, state.next_look or state.row, {}, state.stop)

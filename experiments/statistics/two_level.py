@@ -6,18 +6,20 @@ on which questions they solve, and because answers are sampled. What a study cla
     fixed questions           "on this benchmark": `paired_t` over seeds, on differences averaged over questions
     population of questions   "on problems like these": `crossed_t`, seeds and questions both random
 
-More questions or samples never replace seeds: the first term of the variance shrinks with seeds alone.
+More questions or samples never replace seeds: the first term of the variance shrinks with seeds alone. Either claim has
+one standard error: the root of the sum of its terms, none of which is below 0 (`answers.py` says why).
 """
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
+from experiments.statistics.answers import mean_squares, noise
 from experiments.statistics.paired import TINY
 from experiments.statistics.samples import TIE, Array, Interval, check_level, differences
 
@@ -34,6 +36,7 @@ class VarianceComponents:
 
     Each field holds its whole term, divisor included. Estimates below 0, which chance produces where a component is
     small, are set to 0 and named in `truncated`. The claim "on this benchmark" leaves out the question term.
+    `standard_error` is that of the verdict on the claim: `Comparison.standard_error`.
     """
 
     seed: float
@@ -56,6 +59,11 @@ class VarianceComponents:
     def sampling_share(self) -> float:
         """Share of the total that more samples can remove; 0 for total 0."""
         return self.sampling / self.total if self.total else 0.0
+
+    @property
+    def on_these_questions(self) -> "VarianceComponents":
+        """Of the claim "on this benchmark": without the question term."""
+        return replace(self, question=0.0)
 
     def doubling(self) -> dict[Doubled, tuple[float, float]]:
         """Standard error (before, after) if only the number of seeds, of questions, or of samples were doubled."""
@@ -87,11 +95,13 @@ def variance_components(x: ArrayLike, y: ArrayLike) -> VarianceComponents:
 
     With D [S, Q] the differences of the means over K samples, and MS the mean squares of its two-way table:
 
-        seed = (MS_S - MS_E) / (S Q)           seed×question = (MS_E - v / K) / (S Q)
-        question = (MS_Q - MS_E) / (S Q)       sampling = v / (S Q K)
-        v = mean over cells of var_K(x) + var_K(y), which divides by K - 1: p(1-p) K / (K-1) for 0/1 scores
+        seed = (MS_S - σ²) / (S Q)             seed×question = (MS_E - v / K) / (S Q)
+        question = (MS_Q - σ²) / (S Q)         sampling = v / (S Q K)
+        σ² = max(MS_E, v / K),   v = mean over cells of var_K(x - y), which divides by K - 1
 
-    Unbiased before truncation. ValueError: shapes differ or are not [S >= 2, Q >= 2, K >= 2], non-finite scores.
+    Samples are paired as well, so that noise which two arms share is none of their difference; unpaired ones may come
+    in any order. Unbiased before truncation. ValueError: shapes differ or are not [S >= 2, Q >= 2, K >= 2], non-finite
+    scores.
     """
     x, y = _table(x, 3, "variance_components"), _table(y, 3, "variance_components")
     if x.shape != y.shape:
@@ -102,11 +112,12 @@ def variance_components(x: ArrayLike, y: ArrayLike) -> VarianceComponents:
             "variance_components: with 1 sample per question sampling noise cannot be told from seed×question; "
             "evaluate with 2 samples or more, or use crossed_t, which needs no such split"
         )
-    rows, columns, residual = _mean_squares(differences(x.mean(axis=2), y.mean(axis=2)))
-    within = float((x.var(axis=2, ddof=1) + y.var(axis=2, ddof=1)).mean()) / K
+    rows, columns, residual = mean_squares(differences(x.mean(axis=2), y.mean(axis=2)))
+    d = differences(x, y)
+    within, error = float(d.var(axis=2, ddof=1).mean()) / K, noise(d)
     raw = {
-        "seed": rows - residual,
-        "question": columns - residual,
+        "seed": rows - error,
+        "question": columns - error,
         "seed_question": residual - within,
         "sampling": within,
     }
@@ -119,19 +130,24 @@ def crossed_t(cells: ArrayLike, level: float = 0.95, families: Sequence[Hashable
 
         Var = (MS_S + MS_Q - MS_E) / (S Q)
         df = (MS_S + MS_Q - MS_E)² / (MS_S² / (S-1) + MS_Q² / (Q-1) + MS_E² / ((S-1)(Q-1)))
-        MS_S = Q var_s(D_s·),   MS_Q = S var_q(D_·q),   MS_E = two-way residual
+        MS_S = Q var_s(D_s·), at least MS_E,   MS_Q = S var_q(D_·q),   MS_E = two-way residual
 
-    If Var < MS_S / (S Q) the paired t over seeds stands in, Var = MS_S / (S Q) with S - 1 df. D is averaged over
-    samples first. `families` [Q] names the template or source of each question: related questions are averaged,
-    and families take the place of questions. For a claim on these very questions use `paired_t(D.mean(axis=1))`.
-    ValueError: not [S >= 2, Q >= 2] after averaging, non-finite, wrong number of families. Satterthwaite 1946.
+    If Var < MS_S / (S Q) the paired t over seeds stands in, Var = MS_S / (S Q) with S - 1 df. D by sample, [S, Q, K],
+    is averaged over samples first; MS_E is then at least their variance, v / K (`variance_components`). `families` [Q]
+    names the template or source of each question: related questions are averaged, and families take the place of
+    questions. For a claim on these very questions use `paired_t(D.mean(axis=1))`. ValueError: not [S >= 2, Q >= 2]
+    after averaging, non-finite, wrong number of families. Satterthwaite 1946.
     """
     check_level("level", level)
-    table = _table(cells, 2, "crossed_t")
+    samples = np.asarray(cells, dtype=np.float64)
+    table = _table(samples if samples.ndim < 3 else samples.mean(axis=2), 2, "crossed_t")
     if families is not None:
         table = _table(_family_means(table, families), 2, "crossed_t, questions averaged by family")
     S, Q = table.shape
-    rows, columns, residual = _mean_squares(table)
+    rows, columns, residual = mean_squares(table)
+    if families is None and samples.ndim == 3:
+        residual = noise(samples)
+    rows = max(rows, residual)
     seeds_only = columns < residual
     spread = rows if seeds_only else rows + columns - residual
     mean, error = float(table.mean()), math.sqrt(spread / (S * Q))
@@ -154,18 +170,6 @@ def _table(values: ArrayLike, dimensions: int, what: str) -> Array:
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(table))[0])
         raise ValueError(f"{what}: the score at {where} is {table[where]}; replace or leave out failed runs first")
     return table
-
-
-def _mean_squares(table: Array) -> tuple[float, float, float]:
-    """(MS of rows, MS of columns, residual MS) of a two-way table [S, Q] with one value per cell."""
-    S, Q = table.shape
-    rows, columns = table.mean(axis=1), table.mean(axis=0)
-    residual = table - rows[:, None] - columns[None, :] + table.mean()
-    return (
-        Q * float(rows.var(ddof=1)),
-        S * float(columns.var(ddof=1)),
-        float((residual**2).sum()) / ((S - 1) * (Q - 1)),
-    )
 
 
 def _family_means(table: Array, families: Sequence[Hashable]) -> Array:

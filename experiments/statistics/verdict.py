@@ -5,10 +5,12 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from experiments.statistics.answers import Basis
 from experiments.statistics.samples import Interval
 
 Family: TypeAlias = Literal["baseline", "all"]
 Verdict: TypeAlias = Literal["better", "worse", "equivalent", "inconclusive", "untestable"]
+Questions: TypeAlias = Literal["fixed", "population"]
 Label: TypeAlias = Literal["model-based", "distribution-free", "anytime", "descriptive"]
 
 
@@ -30,13 +32,19 @@ class ArmSummary:
 class Comparison:
     """One arm against one baseline, paired by seed; differences are d = arm - baseline in the metric's unit.
 
-    `interval` and `simultaneous_interval` are t intervals at 1 - α and 1 - α/m for m comparisons;
-    `flip_interval` inverts the sign-flip test (8 seeds or more). `adjusted_p_t` is Holm on `p_t`,
-    `adjusted_p_flip` is max-T over joint sign flips, and `adjusted_p`, which decides, is the first of them for
-    3 to 7 seeds and the second from 8 on: chosen by n, never by the data. `p_equivalence` is Holm on TOST.
+    `standard_error` is that of the mean difference: `sd_difference` / √n, and at least `answers_error`, the least that
+    sampled answers allow (`answers.py`; None where nothing is known of them). `answers` says how they are known: "by
+    question", "by number" or "unknown". All else that measures by a spread takes the standard error e: `p_t`, the t
+    intervals `interval` and `simultaneous_interval` at 1 - α and 1 - α/m for m comparisons, `p_equivalence` (TOST,
+    Holm), `d_z`, `g_z`, `detectable` and the two numbers of seeds.
 
-    `detectable` is the true difference that n seeds detect with 80 % power at α/m given `sd_difference`;
-    `seeds_for_margin` and `seeds_for_margin_high` are the seeds that detect the margin so, at the observed sd
+    `p_answers` is the t test with `answers_error` alone. `adjusted_p_t` is Holm on `p_t`; `adjusted_p_flip` is max-T
+    over joint sign flips. `adjusted_p` decides: the first of them for 3 to 7 seeds; from 8 on the larger of the second
+    and Holm on `p_answers`. That is chosen by n, never by the data. `flip_interval` inverts the sign-flip test (8 seeds
+    or more), and is no narrower than a t interval with `answers_error`. `p_flip` and `p_wilcoxon` are of seeds alone.
+
+    `detectable` is the true difference that n seeds detect with 80 % power at α/m, with e √n for the sd of
+    differences; `seeds_for_margin` and `seeds_for_margin_high` are the seeds that detect the margin so, at that sd
     and at its upper 80 % limit sd √((n-1) / χ²_{0.2, n-1}). `win_rate` (paired) and
     `probability_of_improvement` (all pairs) count in the direction that is better.
 
@@ -54,6 +62,9 @@ class Comparison:
     n: int
     mean_difference: float
     sd_difference: float | None
+    standard_error: float | None
+    answers_error: float | None
+    answers: Basis
     correlation: float | None
     interval: Interval | None
     simultaneous_interval: Interval | None
@@ -61,6 +72,7 @@ class Comparison:
     p_t: float | None
     p_flip: float | None
     p_wilcoxon: float | None
+    p_answers: float | None
     adjusted_p_t: float | None
     adjusted_p_flip: float | None
     adjusted_p: float | None
@@ -79,6 +91,21 @@ class Comparison:
     test: str
     smaller_than_margin: bool
     sentence: str
+
+    @property
+    def spread(self) -> float:
+        """The sd of differences that `standard_error` amounts to, e √n; 0 where nothing can be tested."""
+        return (self.standard_error or 0.0) * math.sqrt(self.n) if self.sd_difference else 0.0
+
+    @property
+    def agrees_too_well(self) -> bool:
+        """Whether the seeds agree more closely than the answers allow, so that these give the standard error."""
+        return bool(self.sd_difference and self.answers_error and self.answers_error > self.seeds_error)
+
+    @property
+    def seeds_error(self) -> float:
+        """The standard error by the spread of the seeds alone: `sd_difference` / √n."""
+        return (self.sd_difference or 0.0) / math.sqrt(self.n)
 
 
 @dataclass(frozen=True)
@@ -99,21 +126,19 @@ class Analysis:
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return dicts and lists ready for JSON: finite floats, None for undefined, p to 4 digits, never 0."""
+        """Return dicts and lists ready for JSON: finite floats in full precision, None for undefined, p never 0."""
         plain: dict[str, Any] = to_plain(self)
         return plain
 
 
-def to_plain(value: Any, key: str = "") -> Any:
-    """A record as dicts and lists ready for JSON: finite floats, None for undefined, p to 4 digits and never 0."""
+def to_plain(value: Any) -> Any:
+    """A record as dicts and lists ready for JSON: finite floats in full precision, None for undefined."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_plain(getattr(value, field.name), field.name) for field in dataclasses.fields(value)}
+        return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
-        return {name: to_plain(item, name) for name, item in value.items()}
+        return {name: to_plain(item) for name, item in value.items()}
     if isinstance(value, tuple | list):
         return [to_plain(item) for item in value]
-    if isinstance(value, float) and (key in ("p", "q") or key.startswith(("p_", "adjusted_p"))):
-        return float(f"{value:.4g}")
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 from scipy import special
 
+from experiments.statistics.numbers import rounded
 from experiments.statistics.power import minimum_detectable_effect, power, seeds_needed
 from experiments.statistics.sign_flips import EXACT_SEEDS
 from experiments.statistics.verdict import Comparison
 
 T_SEEDS = 3  # from here on the paired t test decides
 FLIP_SEEDS = 8  # from here on sign flips do: below, they lose real power
+ANSWERS_TEST = "t with what the answers allow, Holm"
 POWER = 0.8
 LOW_CORRELATION = 0.1
 MANY_REMOVED = 0.2
@@ -77,13 +79,20 @@ def sentence(c: Comparison, rule: Rule) -> str:
     if c.verdict == "untestable":
         return f"{head} ({_why_untestable(c)}); mean difference {c.mean_difference:+.3g}, descriptive only."
     assert c.interval is not None
+    assert c.adjusted_p is not None
+    assert c.p_equivalence is not None
     observed = (
-        f"mean difference {c.mean_difference:+.3g}, {_percent(1 - rule.alpha)} interval "
-        f"[{c.interval[0]:+.3g}, {c.interval[1]:+.3g}], {c.n} seeds"
+        f"mean difference {_difference(c.mean_difference, rule)}, {_percent(1 - rule.alpha)} interval "
+        f"[{', '.join(_difference(end, rule) for end in c.interval)}], {c.n} seeds"
     )
-    test = f"adjusted p = {c.adjusted_p:.4g} ({c.test}, m = {rule.m})"
+    if c.agrees_too_well and not rule.crossed:
+        observed += (
+            f", standard error {c.standard_error:.3g} (what the answers allow: the seeds agree to {c.seeds_error:.3g})"
+        )
+    test = f"adjusted p = {rounded(c.adjusted_p, 4, [rule.alpha])} ({c.test}, m = {rule.m})"
     if c.verdict == "equivalent":
-        return f"{head} within ±{rule.margin:g} ({c.label}); {observed}, TOST p = {c.p_equivalence:.4g}, {test}."
+        p = rounded(c.p_equivalence, 4, [rule.alpha])
+        return f"{head} within ±{rule.margin:g} ({c.label}); {observed}, TOST p = {p}, {test}."
     if c.verdict == "inconclusive" and rule.crossed:
         return f"{head}; {observed}, {test}. The shares of the variance say what more seeds or questions would buy."
     if c.verdict == "inconclusive":
@@ -102,7 +111,7 @@ def small_n_note(rule: Rule, comparisons: Sequence[Comparison]) -> str | None:
     margin takes.
     """
     floor = 2 / 2**rule.n
-    sds = [c.sd_difference for c in comparisons if c.sd_difference and not rule.crossed]
+    sds = [c.spread for c in comparisons if c.spread and not rule.crossed]
     weak = any(power(rule.margin / sd, rule.n, rule.family_alpha) < POWER for sd in sds)
     if floor <= rule.alpha and not weak:
         return None
@@ -123,7 +132,7 @@ def small_n_note(rule: Rule, comparisons: Sequence[Comparison]) -> str | None:
     known = [c for c in comparisons if c.detectable is not None]
     return text + (
         f" With alpha = {rule.alpha:g}{corrected} 80 % power at this n needs |d_z| ≥ {effects[0]:.2f}{stricter}, "
-        f"i.e. {_detectable(known, rule)} at the observed sd of differences. To detect {rule.margin:g} you need "
+        f"i.e. {_detectable(known, rule)} at this sd of differences. To detect {rule.margin:g} you need "
         f"{_seeds_needed(known, 'the sd')}."
     )
 
@@ -151,6 +160,24 @@ def _seeds_range(needed: Sequence[int]) -> str:
     if max(needed) <= REACHABLE:
         return _range(needed)
     return f"over {REACHABLE}" if min(needed) > REACHABLE else f"{min(needed)} to over {REACHABLE}"
+
+
+def answers_notes(comparisons: Sequence[Comparison]) -> list[str]:
+    """What is known of the answers behind the scores, where that is less than their questions."""
+    known = {basis: [f"{c.arm} vs {c.baseline}" for c in comparisons if c.answers == basis]
+             for basis in ("by number", "unknown")}  # fmt: skip
+    notes = []
+    for basis, told in (
+        ("by number", "Of the answers behind the scores only the number is known: no standard error is below the "
+                      "binomial one of unpaired answers, which is too large where arms share questions and noise"),
+        ("unknown", "The answers behind the scores are not known: intervals rest on how far the seeds agree, which "
+                    "by luck may be finer than the answers allow"),
+    ):  # fmt: skip
+        pairs = known[basis]
+        if pairs:
+            which = "" if len(pairs) == len(comparisons) else f" ({', '.join(pairs)})"
+            notes.append(f"{told}{which}.")
+    return notes
 
 
 def comparison_notes(c: Comparison) -> list[str]:
@@ -189,6 +216,11 @@ def _why_untestable(c: Comparison) -> str:
     if c.n < T_SEEDS:
         return f"{c.n} paired seed{'s' * (c.n > 1)}, a test takes {T_SEEDS}"
     return "identical shift on every seed" if c.equal_shift else "identical scores on every seed"
+
+
+def _difference(d: float, rule: Rule) -> str:
+    """A difference, on its own side of 0 and of the margin."""
+    return rounded(d, 3, (0.0, -rule.margin, rule.margin), sign="+")
 
 
 def _percent(fraction: float) -> str:

@@ -44,7 +44,7 @@ def test_the_terminal_table_fits_80_columns(tmp_path: Path, names: tuple[str, st
     text = terminal(study, judge(study))
     assert max(map(len, text.splitlines())) <= 80
     assert "inconclusive" in text
-    assert "+4.0 [−1.0," in text.replace("\n", " ")
+    assert "+4.0 [−0.97," in text.replace("\n", " ")
     assert "0.0742" in text
     assert "paired t, Holm" in text
 

@@ -67,13 +67,18 @@ def of_table(values: Array, **question: Any) -> Judgement:
 
 
 def of_runs(values: Array, answers: Array | None = None, **plan: Any) -> Judgement:
-    """The judgement of a study that comes as runs in memory; `answers` [arms, seeds, Q, K], right or wrong."""
+    """The judgement of a study that comes as runs in memory.
+
+    `answers` [arms, seeds, Q, K], right or wrong, are those to the evaluations after training, which agree.
+    """
     arms, n, _ = values.shape
     listed = values.tolist()
     runs = [
         Trajectory(
-            f"a{a}", s, "finished", {"accuracy": Curve({"steps": STEPS}, listed[a][s])},
-            answers=None if answers is None else answers[a, s],
+            f"a{a}", s, "finished",
+            {"accuracy": Curve(
+                {"steps": STEPS}, listed[a][s], samples=None if answers is None else everywhere(answers[a, s])
+            )},
         )
         for a in range(arms)
         for s in range(n)
@@ -82,6 +87,11 @@ def of_runs(values: Array, answers: Array | None = None, **plan: Any) -> Judgeme
     judgement = judge(Plan(baseline="a0", seeds=tuple(range(n)), **asked), runs)
     assert judgement is not None
     return judgement
+
+
+def everywhere(answers: Array) -> Array:
+    """Answers [Q, K] after training, and before it as many whose mean is `UNTRAINED`: [evaluations, Q, K]."""
+    return np.stack([np.full_like(answers, UNTRAINED), *[answers] * (len(STEPS) - 1)])
 
 
 def write_folder(folder: Path, values: Array, statuses: Statuses | None = None) -> Path:

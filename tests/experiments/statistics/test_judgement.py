@@ -309,14 +309,24 @@ def test_looks_take_the_first_that_decides() -> None:
 
 def with_answers(runs: Sequence[Trajectory], right: Any) -> list[Trajectory]:
     """Every run answers 4 questions twice; `right(arm, seed)` is how many of the 8 answers are right, in order."""
-    return [
-        dataclasses.replace(each, answers=(np.arange(8) < right(each.arm, each.seed)).reshape(4, 2).astype(float))
-        for each in runs
-    ]
+    return [answering(each, (np.arange(8) < right(each.arm, each.seed)).reshape(4, 2).astype(float)) for each in runs]
+
+
+def answering(run: Trajectory, answers: Any) -> Trajectory:
+    """The run with the same answers [Q, K] to every evaluation but the first."""
+    curve = run.curves["accuracy"]
+    told = np.stack([np.full_like(answers, curve.values[0]), *[answers] * (len(curve.values) - 1)])
+    return dataclasses.replace(run, curves={"accuracy": dataclasses.replace(curve, samples=told)})
+
+
+def answers_to(runs: list[Trajectory]) -> Any:
+    """[runs, Q, K]."""
+    return np.array([run.curves["accuracy"].samples[-1] for run in runs], dtype=np.float64)  # type: ignore[index]
 
 
 def test_variance_is_split_where_answers_are_known() -> None:
-    found = judged(PLAN, with_answers(study(BASE, BETTER), lambda arm, seed: 4 + seed % 2 + 2 * (arm == "arm")))
+    base, arm = [0.5, 0.625, 0.5, 0.625, 0.5], [0.75, 0.875, 0.75, 0.875, 0.75]
+    found = judged(PLAN, with_answers(study(base, arm), lambda name, seed: 4 + seed % 2 + 2 * (name == "arm")))
     split = found.variances["arm", "base"]
     assert split.seed == pytest.approx(0)  # the same gain on every seed, on the same question
     assert split.question > 0
@@ -332,14 +342,14 @@ def test_a_claim_about_questions_like_these_is_judged_over_seeds_and_questions()
     assert comparison.test == "t over seeds and questions, Holm"
     assert comparison.label == "model-based"
     assert (comparison.p_flip, comparison.detectable, comparison.seeds_for_margin) == (None, None, None)
-    answers = np.array([run.answers for run in runs], dtype=np.float64).mean(axis=2)
+    answers = answers_to(runs)
     d = answers[5:] - answers[:5]
     assert comparison.mean_difference == pytest.approx(d.mean())
     assert comparison.p_t == pytest.approx(crossed_t(d).p)
     assert list(judgement.axes) == ["steps"]
     with pytest.raises(ValueError, match="arm 'base', seed 0 lacks the answers by question"):
         judge(plan, study(BASE, BETTER))
-    with pytest.raises(ValueError, match=r"have mean 0.5, but its score is 0.51"):
+    with pytest.raises(ValueError, match=r"have mean 0.5, but its .accuracy. is 0.51"):
         judge(plan, with_answers(study([0.51, *base[1:]], arm), lambda name, seed: 4 + seed % 2))
 
 
@@ -347,7 +357,7 @@ def test_families_of_questions_take_their_place() -> None:
     plan = dataclasses.replace(PLAN, questions="population")
     base, arm = [0.5, 0.625, 0.5, 0.625, 0.5], [0.875, 0.875, 0.75, 0.875, 0.75]
     runs = with_answers(study(base, arm), lambda name, seed: 4 + seed % 2 + (2 + (seed == 0)) * (name == "arm"))
-    answers = np.array([run.answers for run in runs], dtype=np.float64).mean(axis=2)
+    answers = answers_to(runs)
     d = answers[5:] - answers[:5]
     families = tuple("aab" + "b" * (d.shape[1] - 3))
     judgement = judged(plan, [dataclasses.replace(run, families=families) for run in runs])
@@ -364,9 +374,9 @@ def test_a_noisy_claim_about_questions_like_these_is_inconclusive_in_words() -> 
     runs = []
     for each in study(BASE, BASE):
         drawn = (rng.random((6, 2)) < 0.5).astype(float)
-        runs.append(dataclasses.replace(run(each.arm, each.seed, float(drawn.mean())), answers=drawn))
+        runs.append(answering(run(each.arm, each.seed, float(drawn.mean())), drawn))
     comparison = judged(dataclasses.replace(PLAN, questions="population"), runs).analysis.comparisons[0]
-    answers = np.array([each.answers for each in runs], dtype=np.float64).mean(axis=2)
+    answers = answers_to(runs)
     crossed = crossed_t(answers[5:] - answers[:5])
     assert comparison.p_t == pytest.approx(crossed.p)
     assert comparison.interval == pytest.approx(crossed.interval)

@@ -1,0 +1,284 @@
+"""No standard error, interval or verdict is finer than the answers behind it allow."""
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from experiments.statistics import Curve, Judgement, Plan, Trajectory, analyze, judge, paired_t, race, tost
+from experiments.statistics.answers import counted_error, least_error, noise
+from experiments.statistics.samples import Array
+from experiments.statistics.wording import ANSWERS_TEST
+
+D = np.array([[0.0, 0.2], [0.2, 0.0], [0.1, 0.16]])  # residuals ∓0.09, ±0.11, ∓0.02: MS_E = 0.0412 / 2
+LEAST = math.sqrt(0.0206 / 6)
+BASE = np.array([[0.4, 0.5], [0.5, 0.3], [0.6, 0.4]])
+
+
+def rows(table: Array) -> dict[int, Any]:
+    return dict(enumerate(table))
+
+
+def study(base: Array, arm: Array) -> tuple[dict[str, dict[int, float]], dict[str, dict[int, Any]]]:
+    """Scores and answers of two arms from tables [S, Q] or [S, Q, K]."""
+    tables = {"base": base, "arm": arm}
+    return (
+        {name: {s: float(row.mean()) for s, row in enumerate(table)} for name, table in tables.items()},
+        {name: rows(table) for name, table in tables.items()},
+    )
+
+
+def test_the_least_error_by_hand() -> None:
+    assert noise(D) == pytest.approx(0.0206)
+    x, y = (BASE + D).mean(axis=1), BASE.mean(axis=1)
+    error, basis = least_error({"base": rows(BASE), "arm": rows(BASE + D)}, ("arm", "base"), [0, 1, 2], x, y)
+    assert error == pytest.approx(LEAST)
+    assert basis == "by question"
+    scores, answers = study(BASE, BASE + D)
+    c = analyze(scores, baseline="base", answers=answers).comparisons[0]
+    assert c.sd_difference == pytest.approx(0.03 / math.sqrt(3))  # seeds differ by 0.1, 0.1, 0.13: an error of 0.01
+    assert c.standard_error == c.answers_error == pytest.approx(LEAST)
+    assert c.answers == "by question"
+    half = stats.t.ppf(0.975, 2) * LEAST
+    assert c.interval == pytest.approx((0.11 - half, 0.11 + half))
+    assert c.p_t == c.p_answers == c.adjusted_p == pytest.approx(2 * stats.t.sf(0.11 / LEAST, 2))
+    assert c.d_z == pytest.approx(0.11 / (LEAST * math.sqrt(3)))
+    assert c.verdict == "inconclusive"
+    assert "standard error 0.0586 (what the answers allow: the seeds agree to 0.01)" in c.sentence
+    alone = analyze(scores, baseline="base").comparisons[0]
+    assert (alone.verdict, alone.answers, alone.answers_error) == ("better", "unknown", None)
+
+
+def test_samples_that_agree_within_a_question_less_than_the_questions_do() -> None:
+    """Every cell has the samples 0 and 1: v = 1/2 and K = 2, though the table of means is flat but for one seed."""
+    y = np.zeros((3, 4, 2))
+    x = np.tile([0.0, 1.0], (3, 4, 1))
+    x[0, 0, 0] = 1.0
+    assert noise(x - y) == pytest.approx(11 / 12 * 0.5 / 2)
+    assert noise((x - y).mean(axis=2)) < 0.1
+
+
+def test_noise_that_arms_share_is_not_counted() -> None:
+    x = np.random.default_rng(0).random((4, 8, 3)).round()
+    assert noise(x - x) == 0.0
+    assert noise((x - x)[:, :, :1]) == 0.0
+
+
+def test_the_binomial_error_by_hand() -> None:
+    """p̃ = 51/102 and 61/102 of 100 answers each, three seeds."""
+    error = counted_error(np.full(3, 0.6), np.full(3, 0.5), np.full(3, 100.0), np.full(3, 100.0))
+    assert error == pytest.approx(math.sqrt((0.25 + 61 / 102 * 41 / 102) / 100 / 3))
+    always = counted_error(np.ones(3), np.ones(3), np.full(3, 98.0), np.full(3, 98.0))
+    assert always == pytest.approx(math.sqrt(2 * 0.99 * 0.01 / 98 / 3))  # about one answer in 98, for either arm
+    scores = {"base": {0: 0.5, 1: 0.52, 2: 0.51}, "arm": {0: 0.6, 1: 0.62, 2: 0.6101}}
+    one = analyze(scores, baseline="base", answers=100)
+    each = analyze(scores, baseline="base", answers={arm: dict.fromkeys(range(3), 100) for arm in scores})
+    assert one == each
+    assert (one.comparisons[0].answers, one.comparisons[0].verdict) == ("by number", "inconclusive")
+    assert any("only the number is known" in note for note in one.notes)
+
+
+def test_seeds_that_differ_more_than_their_answers_are_judged_as_before() -> None:
+    d = np.array([[0.3, 0.5], [-0.2, 0.0], [0.1, 0.3]])
+    scores, answers = study(BASE, BASE + d)
+    known, unknown = (analyze(scores, baseline="base", answers=a).comparisons[0] for a in (answers, None))
+    told = {"answers", "answers_error", "p_answers"}
+    assert {k: v for k, v in dataclasses.asdict(known).items() if k not in told} == {
+        k: v for k, v in dataclasses.asdict(unknown).items() if k not in told
+    }
+
+
+@settings(max_examples=50)
+@given(st.integers(0, 10_000), st.integers(3, 9), st.booleans())
+def test_nothing_is_finer_than_the_answers(seed: int, n: int, sampled: bool) -> None:
+    rng = np.random.default_rng(seed)
+    p = rng.random(6)[None, :, None]
+    x, y = (rng.random((n, 6, 2 if sampled else 1)) < p).astype(float), (rng.random((n, 6, 2)) < p).astype(float)
+    scores, answers = study(y, x)
+    analysis = analyze(scores, baseline="base", answers=answers, margin=0.5)
+    c, plain = analysis.comparisons[0], analyze(scores, baseline="base", margin=0.5).comparisons[0]
+    assert c.standard_error is not None
+    assert c.answers_error is not None
+    assert c.standard_error == max(c.answers_error, plain.standard_error or 0.0)
+    if c.interval is None or plain.interval is None:
+        return
+    half = stats.t.ppf(0.975, n - 1) * c.answers_error
+    for interval in (c.interval, c.simultaneous_interval, c.flip_interval):
+        if interval is not None:
+            assert interval[0] <= c.mean_difference - half * (1 - 1e-9)
+            assert interval[1] >= c.mean_difference + half * (1 - 1e-9)
+    for name in ("p_t", "adjusted_p", "p_equivalence"):
+        assert getattr(c, name) >= getattr(plain, name) - 1e-12
+    assert (c.p_flip, c.p_wilcoxon) == (plain.p_flip, plain.p_wilcoxon)
+
+
+def test_from_eight_seeds_on_a_difference_is_one_by_the_answers_too() -> None:
+    d = np.linspace(0.010, 0.012, 8)  # one sign: p = 2 / 2^8 by sign flips
+    scores = {"base": dict.fromkeys(range(8), 0.5), "arm": {s: 0.5 + float(x) for s, x in enumerate(d)}}
+    few = analyze(scores, baseline="base", answers=100).comparisons[0]
+    many = analyze(scores, baseline="base", answers=10**6).comparisons[0]
+    assert (few.adjusted_p_flip, few.verdict, few.test, few.label) == (
+        2 / 2**8,
+        "inconclusive",
+        ANSWERS_TEST,
+        "model-based",
+    )
+    assert few.adjusted_p == few.p_answers
+    assert few.flip_interval is not None
+    assert few.flip_interval[0] < 0
+    assert (many.verdict, many.label, many.adjusted_p) == ("better", "distribution-free", 2 / 2**8)
+
+
+def test_no_equivalence_below_the_answers() -> None:
+    scores = {"base": {0: 0.5, 1: 0.52, 2: 0.51}, "arm": {0: 0.5001, 1: 0.5201, 2: 0.5102}}
+    assert analyze(scores, baseline="base", margin=0.01).comparisons[0].verdict == "equivalent"
+    few = analyze(scores, baseline="base", margin=0.01, answers=500).comparisons[0]
+    assert few.verdict == "inconclusive"
+    assert few.p_equivalence == pytest.approx(tost([1e-4, 1e-4, 2e-4], 0.01, few.answers_error or 0.0))
+
+
+def test_paired_t_with_a_least_error() -> None:
+    p, interval = paired_t([1.0, 2.0, 3.0], least_error=2.0)
+    half = stats.t.ppf(0.975, 2) * 2
+    assert p == pytest.approx(2 * stats.t.sf(1, 2))
+    assert interval == pytest.approx((2 - half, 2 + half))
+    assert paired_t([1.0, 2.0, 3.0], least_error=0.5) == paired_t([1.0, 2.0, 3.0])
+    assert tost([1.0, 2.0, 3.0], 4.0, 2.0) == pytest.approx(stats.t.sf(1, 2))
+
+
+def test_a_race_waits_for_the_answers() -> None:
+    scores = {"base": dict.fromkeys(range(10), 0.5), "arm": {s: 0.51 + 1e-4 * (s % 2) for s in range(10)}}
+    free = race(scores, seeds=range(10), baseline="base")
+    assert (free.stop, free.comparisons[0].verdict, free.row) == ("decided", "better", 6)
+    held = race(scores, seeds=range(10), baseline="base", answers=100)
+    (c,) = held.comparisons
+    assert (held.stop, c.verdict, held.row) == ("budget", "inconclusive", 10)
+    assert c.p_anytime < 0.05 < c.adjusted_p_anytime
+    assert c.interval is not None
+    assert c.interval[0] < 0
+    verdicts = [
+        race(scores, seeds=range(10), baseline="base", margin=0.1, answers=n).comparisons[0].verdict for n in (20, 100)
+    ]
+    assert verdicts == ["inconclusive", "equivalent"]
+
+
+# runs
+
+
+def run(arm: str, seed: int, right: Array, status: Any = "finished") -> Trajectory:
+    """A run whose evaluations after training have answers [N, Q, K]."""
+    answers = np.concatenate([np.full_like(right[:1], 0.25), right])
+    values = answers.mean(axis=(1, 2)).tolist()
+    curve = Curve({"steps": list(range(len(values)))}, values, samples=answers)
+    return Trajectory(arm, seed, status, {"accuracy": curve})
+
+
+def judged(runs: list[Trajectory], **plan: Any) -> Judgement:
+    seeds = tuple(dict.fromkeys(each.seed for each in runs))
+    asked: dict[str, Any] = {"metric": "accuracy", "baseline": "base", "seeds": seeds, "budget": 4.0} | plan
+    found = judge(Plan(**asked), runs)
+    assert found is not None
+    return found
+
+
+def drawn(n: int, evaluations: int = 4, Q: int = 16, K: int = 2) -> list[Trajectory]:
+    rng = np.random.default_rng(n)
+    return [
+        run(arm, seed, (rng.random((evaluations, Q, K)) < 0.6).astype(float))
+        for arm in ("base", "arm")
+        for seed in range(n)
+    ]
+
+
+def test_answers_are_averaged_as_the_scores_are() -> None:
+    runs = drawn(3)
+    right = np.array([each.curves["accuracy"].samples for each in runs])  # [6, 5, 16, 2]
+    last = right[:, 2:].mean(axis=1)  # final: three evaluations
+    expected = math.sqrt(noise(last[3:] - last[:3]) / (3 * 16))
+    found = judged(runs)
+    assert found.analysis.comparisons[0].answers_error == pytest.approx(expected)
+    whole = np.tensordot([1 / 8, 1 / 4, 1 / 4, 1 / 4, 1 / 8], right, axes=(0, 1))  # auc: trapezoids
+    area = judged(runs, scalar="auc").analysis.comparisons[0]
+    assert area.answers_error == pytest.approx(math.sqrt(noise(whole[3:] - whole[:3]) / (3 * 16)))
+
+
+def test_one_standard_error_whatever_the_claim() -> None:
+    for questions in ("fixed", "population"):
+        found = judged(drawn(4), questions=questions)
+        split = found.variances["arm", "base"]
+        claimed = split.on_these_questions if questions == "fixed" else split
+        assert found.analysis.comparisons[0].standard_error == pytest.approx(claimed.standard_error)
+
+
+def test_numbers_of_answers_add_up_over_evaluations() -> None:
+    runs = [
+        Trajectory(
+            arm, seed, "finished", {"accuracy": Curve({"steps": [0, 1, 2, 3]}, [0.2, *[score] * 3], [200.0] * 4)}
+        )
+        for arm, row in {"base": [0.5, 0.52, 0.51], "arm": [0.55, 0.57, 0.5601]}.items()
+        for seed, score in enumerate(row)
+    ]
+    c = judged(runs, budget=3.0).analysis.comparisons[0]
+    scores = {"base": {0: 0.5, 1: 0.52, 2: 0.51}, "arm": {0: 0.55, 1: 0.57, 2: 0.5601}}
+    assert c.answers_error == pytest.approx(analyze(scores, baseline="base", answers=600).comparisons[0].answers_error)
+
+
+def test_a_failed_run_has_no_answers_and_the_others_tell() -> None:
+    runs = drawn(5)
+    runs[7] = dataclasses.replace(runs[7], status="failed")
+    found = judged(runs)
+    assert found.analysis.comparisons[0].n == 5
+    last = np.array([each.curves["accuracy"].samples[2:].mean(axis=0) for each in runs])  # type: ignore[index]
+    kept = [0, 1, 3, 4]
+    expected = math.sqrt(noise((last[5:] - last[:5])[kept]) / (5 * 16))
+    assert found.analysis.comparisons[0].answers_error == pytest.approx(expected)
+    assert found.policies["intersect"] is not None
+
+
+def test_looks_are_no_finer_either() -> None:
+    base = [run("base", s, np.tile([0.0, 1.0], (4, 16, 1))) for s in range(4)]
+    arm = []
+    for s in range(4):
+        right = np.tile([0.0, 1.0], (4, 16, 1))
+        right[:, s % 16, 0] = 1.0
+        right[:, 8 + s % 2, 0] = s % 2
+        arm.append(run("arm", s, right))
+    found = judged([*base, *arm], looks=((3, 0.02), (4, 0.03)))
+    for c in found.analysis.comparisons:
+        assert c.standard_error is not None
+        assert c.standard_error >= (c.answers_error or 0.0) > 0
+
+
+@pytest.mark.parametrize(
+    ("answers", "told"),
+    [
+        (
+            {"base": {0: [1.0, 0.0], 1: [1.0, 0.0]}, "arm": {0: [1.0, 0.0, 1.0], 1: [1.0, 0.0, 0.0]}},
+            "2 and 3 questions",
+        ),
+        (0.5, "0.5 answers behind a score"),
+        (math.nan, "nan answers"),
+    ],
+)
+def test_answers_that_cannot_be_are_refused(answers: Any, told: str) -> None:
+    scores = {"base": {0: 0.5, 1: 0.5}, "arm": {0: 0.5, 1: 0.6}}
+    with pytest.raises(ValueError, match=told):
+        analyze(scores, baseline="base", answers=answers)
+
+
+def test_percentages_have_no_number_of_answers() -> None:
+    with pytest.raises(ValueError, match="scores from 50 to 61 are no shares"):
+        analyze({"base": {0: 50, 1: 51}, "arm": {0: 60, 1: 61}}, baseline="base", answers=100)
+
+
+def test_answers_that_are_not_those_of_the_scores_are_refused() -> None:
+    runs = drawn(3)
+    curve = runs[0].curves["accuracy"]
+    broken = dataclasses.replace(curve, values=[*curve.values[:-1], 0.123])
+    with pytest.raises(ValueError, match=r"evaluation 4 have mean .* but its 'accuracy' is 0.123"):
+        judged([dataclasses.replace(runs[0], curves={"accuracy": broken}), *runs[1:]])
