@@ -186,7 +186,8 @@ class Study:
                 if spent["steps"]:
                     split, name = key.split("/", 1)
                     values = self.curve(run.arm, run.seed, key)[1].tolist()
-                    curves[key] = Curve(spent, values, run.answered(split, name), run.samples(split, name, values))
+                    known = (run.answered(split, name, values), run.samples(split, name, values))
+                    curves[key] = Curve(spent, values, *known)
             cause = str(run.manifest.get("error") or "")
             found.append(Trajectory(run.arm, run.seed, run.outcome, curves, cause, run.families(suite)))
         return tuple(found)

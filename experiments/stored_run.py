@@ -127,10 +127,11 @@ class Run:
         found = np.array(tables, dtype=np.float64)
         return found if np.allclose(found.mean(axis=(1, 2)), values, rtol=1e-5, atol=1e-6) else None
 
-    def answered(self, split: str, name: str) -> list[int] | None:
-        """How many answers, each right or wrong, the summary's `name` is the mean of, by evaluation of `split`.
+    def answered(self, split: str, name: str, values: Sequence[float]) -> list[int] | None:
+        """How many answers, each right or wrong, the values [N] of a summary's number are means of, by evaluation.
 
-        None of what is no such mean, and where an evaluation does not tell.
+        None of what is no such mean, and where an evaluation does not tell, or tells of so many that none of them has
+        the value.
         """
         tables = [row["correct"] for row in self.evals if row["split"] == split]
         if name in _BY_QUESTION:
@@ -139,7 +140,8 @@ class Run:
             found = [sum(map(len, table)) for table in tables]
         else:
             return None
-        return found if all(found) else None
+        right = np.array(found) * np.asarray(values, dtype=np.float64)
+        return found if all(found) and np.allclose(right, right.round(), atol=0.01, equal_nan=True) else None
 
     def families(self, split: str) -> tuple[str, ...] | None:
         """The family (template or source) of each question on `split`; None where the task names none."""
