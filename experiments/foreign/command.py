@@ -3,11 +3,12 @@
 import argparse
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from rich.console import Console
     from rich.table import Table
@@ -65,17 +66,40 @@ def run_tables(options: argparse.Namespace) -> int:
     from experiments.foreign.sheets import TableError
     from experiments.foreign.tables import Question, judge_table, read_tables
 
-    table = read_tables([Path(path) for path in options.paths], options.runs)
-    if options.baseline is None:
-        raise TableError(f"{table.source}: --baseline is needed; the arms are {', '.join(table.arms)}")
-    asked = given(options)
+    paths = [Path(path) for path in options.paths]
+    table, asked = read_tables(paths, options.runs), given(options)
     asked.pop("runs", None)
-    judgement = judge_table(table, Question(**asked))
+    declared, notes = as_declared(paths, asked)
+    asked = declared | asked
+    if "baseline" not in asked:
+        raise TableError(f"{table.source}: --baseline is needed; the arms are {', '.join(table.arms)}")
+    judgement = judge_table(replace(table, notes=(*table.notes, *notes)), Question(**asked))
     if options.json:
         print(json.dumps(judgement.to_json(), indent=1))
     else:
         show(judgement, table.source, Console())
     return 0
+
+
+def as_declared(paths: "Sequence[Path]", asked: "Mapping[str, Any]") -> tuple[dict[str, Any], list[str]]:
+    """What was declared of tables that lie where a study has written them, but for what is asked; and what to say."""
+    from experiments.foreign.sheets import TableError
+    from experiments.results import load_study
+
+    places = {path if path.is_dir() else path.parent for path in paths}
+    folder = next(iter(places)).resolve().parent
+    if len(places) > 1 or next(iter(places)).resolve().name != "tables" or not (folder / "study.json").is_file():
+        return {}, []
+    plan = load_study(folder).plan
+    if plan.sequential or plan.questions == "population":
+        raise TableError(
+            f"{folder}: a race, declared looks and a claim about questions like these need more than scores: grpolab "
+            f"analyze {folder}"
+        )
+    names = ("baseline", "metric", "margin", "alpha", "family", "failures")
+    found = {name: getattr(plan, name) for name in names if name not in asked}
+    told = ", ".join(f"{name} {value}" for name, value in found.items())
+    return {**found, "seen": plan.seen}, [f"As declared in {folder / 'study.json'}: {told}."] if found else []
 
 
 def show(judgement: "Judgement", title: str, console: "Console") -> None:

@@ -1,12 +1,14 @@
-"""Three layouts of a CSV file, recognised by the header, and the measurements that each holds.
+"""Four layouts of a CSV file, recognised by the header, and the measurements that each holds.
 
 tidy table    arm, seed, step, value, and optionally metric, sampled_tokens, seconds, status: a row a measurement
+scores        arm, seed, score, and optionally status and imputed: a row a run, as the bench writes scores.csv
 TensorBoard   Wall time, Step, Value: one file for each run and tag
-W&B           Step, and "<run> - <metric>" for each run, with companions that end in __MIN and __MAX
+W&B           Step or a step metric of one's own, and "<run> - <metric>" for each run, with companions that end in
+              __MIN and __MAX
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, cast
 
@@ -20,7 +22,17 @@ NEEDED: Final = ("arm", "seed", "step", "value")
 AXES: Final = ("sampled_tokens", "seconds")
 """Columns that count a budget beside the steps."""
 STATUSES: Final = ("finished", "failed", "lost")
+SCORED: Final = "budget"
+"""The axis of scores, which were taken at a budget that the table does not tell."""
 _COMPANIONS = ("__MIN", "__MAX")
+_INTERNAL = ("_step", "_runtime", "_timestamp")
+"""What W&B keeps with every run, beside what the run logged."""
+_ENDS: Final[Mapping[str, Status]] = {"not started": "pending", "running": "pending", "interrupted": "pending"}
+"""How the bench says that a run has not come to its end."""
+_TOLD = ("imputed", "course", "steps", "sampled_tokens", "seconds")
+"""Columns of scores that change no verdict."""
+_RESULTS = ({"arm", "baseline", "verdict"}, {"arm", "planned", "imputed", "causes"})
+"""Columns by which the bench's tables of results are recognised."""
 
 
 class Measurement(NamedTuple):
@@ -30,7 +42,7 @@ class Measurement(NamedTuple):
     seed: int
     metric: str
     spent: dict[str, float]
-    """By axis, `steps` among them."""
+    """By axis: `steps` and perhaps others, or SCORED alone."""
     value: float | None
     status: Status | None
     source: str
@@ -111,9 +123,42 @@ def content_of(sheet: Sheet, names: Names) -> Content:
     columns = [column.lower() for column in sheet.header]
     if sorted(columns) == ["step", "value", "wall time"]:
         return Content(list(_tensorboard(sheet, names)), [], named=True)
-    if columns[0] == "step" and any(" - " in column for column in columns):
-        return Content(list(_wandb(sheet, names)), [], named=True)
+    if any(" - " in column for column in columns[1:]) and not {"arm", "seed"} & set(columns):
+        told = f"{sheet.source}: the horizontal axis is {sheet.header[0]!r}, taken for the steps."
+        return Content(list(_wandb(sheet, names)), [told] * (columns[0] != "step"), named=True)
+    if {"arm", "seed", "score"} <= set(columns) and not {"step", "value"} & set(columns):
+        return _scores(sheet)
     return _tidy(sheet)
+
+
+def holds_results(sheet: Sheet) -> bool:
+    """Whether a table is of verdicts or counts, as the bench writes them, and not of runs."""
+    return any(columns <= set(sheet.header) for columns in _RESULTS)
+
+
+def _scores(sheet: Sheet) -> Content:
+    """One number a run; a failed run's, where it has one, is what it was declared to score."""
+    at = {name: sheet.column(name) for name in ("arm", "seed", "score", "status", "imputed", "metric")}
+    unused = [column for column in sheet.header if column.lower() not in (*at, *_TOLD)]
+    notes = [f"{sheet.source}: not used: {', '.join(map(repr, unused))}."] if unused else []
+    measurements = []
+    for line, cells in sheet.rows:
+        told = {name: cells[place] for name, place in at.items() if place is not None}
+        arm = told["arm"] or sheet.refuse(line, "arm is empty; name the method that ran")
+        word = told.get("status", "").lower()
+        status = _ENDS.get(word) or _status(sheet, line, word)
+        imputed = told.get("imputed", "").lower() in ("true", "1", "yes") or status == "failed"
+        metric = told.get("metric") or UNNAMED
+        value, spent = None, {SCORED: 0.0 if imputed else 1.0}  # what counts for a failed run, it had before training
+        if told["score"]:
+            value = sheet.number(line, told["score"], "score", "write nan where the run diverged")
+            status = "failed" if imputed else status
+        elif status in (None, "finished", "failed"):
+            status = "lost"  # nothing says what it would score, so that its seed leaves every arm
+        measurements.append(
+            Measurement(arm, _whole(sheet, line, told["seed"]), metric, spent, value, status, sheet.source, line)
+        )
+    return Content(measurements, notes, named=False)
 
 
 def _tidy(sheet: Sheet) -> Content:
@@ -168,7 +213,7 @@ def _wandb(sheet: Sheet, names: Names) -> Iterator[Measurement]:
     runs: list[tuple[int, str, int, str]] = []
     for place, column in enumerate(sheet.header):
         name, dash, metric = column.rpartition(" - ")
-        if dash and not metric.endswith(_COMPANIONS):
+        if dash and not metric.endswith(_COMPANIONS) and metric not in _INTERNAL:
             arm, seed, _ = names.read(name, f"{sheet.source}, column {column!r}")
             runs.append((place, arm, seed, metric))
     for line, cells in sheet.rows:
@@ -215,5 +260,6 @@ def _without(sheet: Sheet, name: str) -> str:
     remedy = remedies.get(name, "rename the column that holds it")
     return (
         f"{sheet.source}, header: no column {name!r} ({near(name, free)}); {remedy}. A table has the columns "
-        f"{', '.join(NEEDED)}; TensorBoard's exports Wall time, Step, Value; W&B's Step and 'run - metric'"
+        f"{', '.join(NEEDED)}; a table of scores {', '.join(('arm', 'seed', 'score'))}; TensorBoard's exports Wall "
+        "time, Step, Value; W&B's Step and 'run - metric'"
     )

@@ -11,10 +11,11 @@ from itertools import pairwise
 from pathlib import Path
 
 from core.errors import near
-from experiments.foreign.formats import UNNAMED, Content, Measurement, Names, content_of
+from experiments.foreign.formats import SCORED, UNNAMED, Content, Measurement, Names, content_of, holds_results
 from experiments.foreign.sheets import Sheet, TableError, csv_files, read_sheet, sheet_of
 from experiments.statistics import Curve, Judgement, Plan, Trajectory, judge
 from experiments.statistics.budgets import SLACK
+from experiments.statistics.grown import Look
 from experiments.statistics.runs import Policy, Status
 from experiments.statistics.verdict import Family
 from experiments.stored_run import is_share
@@ -41,6 +42,7 @@ class Question:
     higher_is_better: bool = True
     failures: Policy = "worst"
     floor: float | None = None
+    seen: tuple[Look, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,15 @@ def read_tables(paths: Sequence[Path], pattern: str | None = None) -> Table:
     else:
         root = os.path.commonpath([file.absolute().parent for file in files])
     names = Names.of(pattern)
-    contents = []
-    for file in dict.fromkeys(files):
-        name = Path(os.path.relpath(file, root)).with_suffix("").as_posix()
-        contents.append(content_of(read_sheet(file, name), names))
+    named = {file: Path(os.path.relpath(file, root)).with_suffix("").as_posix() for file in dict.fromkeys(files)}
+    sheets = {file: read_sheet(file, name) for file, name in named.items()}
+    results = [file for file, sheet in sheets.items() if holds_results(sheet)]
+    if results and (len(results) == len(sheets) or any(file in paths for file in results)):
+        raise TableError(
+            f"{results[0]}: these are results, not runs; give the scores.csv that was written beside it, or the "
+            "study's folder"
+        )
+    contents = [content_of(sheet, names) for file, sheet in sheets.items() if file not in results]
     if pattern is not None and not any(content.named for content in contents):
         raise TableError(f"--runs {pattern!r} has no effect: these tables have columns for arm and seed; leave it out")
     return _table(contents, ", ".join(map(str, paths)))
@@ -114,13 +121,19 @@ def judge_table(table: Table, question: Question) -> Judgement:
     metric, runs = _measured(table, question.metric)
     runs, failed = _settle(table, metric, runs)
     runs, missing = _complete(table, runs)
+    if _is_scored(runs):
+        if (question.axis, question.budget, question.scalar) != ("steps", None, "final"):
+            raise TableError(
+                f"{table.source}: one score a run, taken when the table was made; leave out --axis, --budget, --scalar"
+            )
+        question = replace(question, axis=SCORED)
     runs = _on_axis(table, metric, question.axis, runs)
     floor, floored = _floor(table, question, runs, metric)
     plan = Plan(
         metric=metric, baseline=question.baseline, seeds=table.seeds, axis=question.axis, budget=question.budget,
         scalar=question.scalar, family=question.family, alpha=question.alpha,
         margin=MARGIN if question.margin is None else question.margin, higher_is_better=question.higher_is_better,
-        failures=question.failures, floor=floor, largest=_largest(metric, runs),
+        failures=question.failures, floor=floor, largest=_largest(metric, runs), seen=question.seen,
     )  # fmt: skip
     _check_budget(table, plan, runs)
     notes = [*_assumed(plan, question, runs), *failed, *floored, *missing]
@@ -164,7 +177,7 @@ def _run(arm: str, seed: int, measured: Sequence[Measurement]) -> Trajectory:
         if each.value is None:
             continue
         at = by_metric.setdefault(each.metric, {})
-        step = each.spent["steps"]
+        step = next(iter(each.spent.values()))
         if step in at:
             raise TableError(
                 f"{each.place}: arm {arm!r}, seed {seed} has {each.metric!r} at step {step:g} already, from "
@@ -218,7 +231,7 @@ def _settle(table: Table, metric: str, runs: Iterable[Trajectory]) -> tuple[tupl
                 f"{table.source}: arm {run.arm!r}, seed {run.seed} has no {metric!r}, only "
                 f"{', '.join(run.curves)}; choose another metric, or give the run the status failed or lost"
             )
-        pairs = zip(curve.spent["steps"], curve.values, strict=True) if curve else ()
+        pairs = zip(next(iter(curve.spent.values())), curve.values, strict=True) if curve else ()
         broken = next(((step, value) for step, value in pairs if not math.isfinite(value)), None)
         if run.status == "finished" and broken is not None:
             cause = f"{metric} is {broken[1]} at step {broken[0]:g}"
@@ -262,6 +275,12 @@ def _floor(table: Table, question: Question, runs: Iterable[Trajectory], metric:
     failed = any(run.status == "failed" for run in runs)
     if question.floor is not None or not failed:
         return question.floor or FLOOR, []
+    if _is_scored(runs):
+        kept = [run.curves[metric].values[0] for run in runs if run.status == "failed" and metric in run.curves]
+        if kept:
+            return (max if question.higher_is_better else min)(kept), [
+                "Failed runs keep the scores that the table gives them."
+            ]
     curves = (run.curves[metric] for run in runs if metric in run.curves)
     values = [value for curve in curves for value in curve.values if math.isfinite(value)]
     worst = min(values, default=FLOOR) if question.higher_is_better else max(values, default=FLOOR)
@@ -296,7 +315,9 @@ def _assumed(plan: Plan, question: Question, runs: Iterable[Trajectory]) -> list
             f"Assumed: the smallest difference of interest is {plan.margin:g}, in the metric's unit (--margin)."
         )
     done = [run for run in runs if run.status == "finished"]
-    if plan.budget is None and done:
+    if plan.axis == SCORED:
+        notes.append("Scores are as the table has them: it does not tell at which budget they were taken.")
+    elif plan.budget is None and done:
         ends = {(run.arm, run.seed): run.curves[plan.metric].spent[plan.axis][-1] for run in done}
         first, last = min(ends, key=lambda run: ends[run]), max(ends.values())
         least, axis = ends[first], _words(plan.axis)
@@ -314,6 +335,11 @@ def _largest(metric: str, runs: Sequence[Trajectory]) -> float:
     values = [value for run in runs for value in (run.curves[metric].values if metric in run.curves else ())]
     shares = is_share(metric) and all(0 <= value <= 1 for value in values if math.isfinite(value))
     return 1.0 if shares else math.inf
+
+
+def _is_scored(runs: Iterable[Trajectory]) -> bool:
+    """Whether the table has one score a run."""
+    return any(SCORED in curve.spent for run in runs for curve in run.curves.values())
 
 
 def _words(axis: str) -> str:
