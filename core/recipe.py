@@ -135,6 +135,7 @@ def train(
     correction: Annotated[Part, "correction"] | None = None,
     rewards: Sequence[Annotated[Part, "reward"]] | None = None,
     reward_weights: Sequence[float] | None = None,
+    providers: Sequence[Annotated[Part, "provider"]] = (),
     steps: int = 40,
     token_budget: int | None = None,
     seconds_budget: float | None = None,
@@ -156,7 +157,8 @@ def train(
     `micro_tokens`: tokens per forward and backward
     pass, which bounds memory and changes the last bits only. `threads`: CPU threads, part of the recipe because they
     change the last bits. `correction` is the variants' that have none of their own: for generators whose probabilities
-    are not the trainer's. `rewards` replaces the task's own. `stored_groups`: groups per step whose responses are kept
+    are not the trainer's. `rewards` replaces the task's own. `providers` chooses where several fill
+    the same batch field. `stored_groups`: groups per step whose responses are kept
     on disk. `token_budget`: a run ends before the step that would sample more tokens in training than this
     (discarded groups and greedy responses count), at the latest after `steps`; learning-rate schedules go by `steps`.
     `seconds_budget`: a run ends after the step that brings it to so many seconds of training, evaluation apart.
@@ -204,18 +206,27 @@ def train(
         steps=steps, token_budget=token_budget, seconds_budget=seconds_budget, prompts=prompts, group_size=group_size,
         max_tokens=max_tokens,
         temperature=temperature, epochs=epochs, minibatches=minibatches, micro_tokens=micro_tokens, threads=threads,
-        checkpoint_every=checkpoint_every, stored_groups=stored_groups, providers=_providers(variant),
+        checkpoint_every=checkpoint_every, stored_groups=stored_groups, providers=_providers(variant, providers),
     )  # fmt: skip
 
 
-def _providers(variant: Variant) -> tuple[Part, ...]:
-    """A provider for each field that the variant needs and the core does not fill itself."""
-    by_field = {part.options["fills"]: part for part in PROVIDERS.values()}
-    needed = sorted(variant.needs.intersection(FILLED_FIELDS))
-    for field in needed:
-        if field not in by_field:
-            raise GrpoLabError(
-                f"variant '{variant.name}' needs the batch field '{field}', which no provider fills; register one with "
-                f"@provider(fills={field!r}, cost=...)"
-            )
-    return tuple(by_field[field].resolved() for field in needed)
+def _providers(variant: Variant, chosen: Sequence[Part]) -> tuple[Part, ...]:
+    """A provider for each field that the variant needs and the core does not fill itself: the chosen one, or the only
+    one there is.
+    """
+    given = [as_part(part, "provider", "train.providers") for part in chosen]
+    return tuple(
+        _provider(variant, field, given).resolved() for field in sorted(variant.needs.intersection(FILLED_FIELDS))
+    )
+
+
+def _provider(variant: Variant, field: str, given: Sequence[Part]) -> Part:
+    found = [part for part in PROVIDERS.values() if part.options["fills"] == field]
+    found = [part for part in given if part.options["fills"] == field] or found
+    needs = f"variant '{variant.name}' needs the batch field '{field}', which"
+    if not found:
+        raise GrpoLabError(f"{needs} no provider fills; register one with @provider(fills={field!r}, cost=...)")
+    if len(found) > 1:
+        listed = " and ".join(f"'{part.name}' ({part.place})" for part in found)
+        raise GrpoLabError(f"{needs} is filled by {listed}: choose one, train.providers = [@{found[-1].name}]")
+    return found[0]

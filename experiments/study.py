@@ -79,7 +79,7 @@ class Study:
     def card(self, label: str) -> dict[str, str]:
         """The arm's axis card, and what its providers cost."""
         recipe = self.recipes[label]
-        costs = "; ".join(str(part.options["cost"]) for part in recipe.providers)
+        costs = "; ".join(f"{part.name}: {part.options['cost']}" for part in recipe.providers)
         return {**recipe.variant.card(), "extra cost": costs or "none"}
 
     def confounded(self) -> list[str]:

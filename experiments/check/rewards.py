@@ -10,16 +10,48 @@ CHECKS = Checks("reward")
 PROBLEM = Problem("2+2=", "4", 0)
 
 
-def _score(part: Part, response: str) -> float:
+RESPONSES = ("4", "the answer is 4", "5", "")
+
+
+def _returned(part: Part, response: str) -> object:
+    """What comes back for one response."""
     try:
-        score = Score.of(
-            part([PROBLEM], [[response]])[0][0] if part.options.get("together") else part(PROBLEM, response)
-        )
+        returned = part([PROBLEM], [[response]]) if part.options.get("together") else part(PROBLEM, response)
     except GrpoLabError as error:  # it needs a model that is not bound
         raise Inapplicable(str(error)) from error
+    if not part.options.get("together"):
+        return returned
+    try:
+        ((only,),) = returned
+    except (TypeError, ValueError) as error:
+        raise Broken(f"{returned!r:.80} for one response to one problem, instead of [[score]]") from error
+    return only
+
+
+def _score(part: Part, response: str) -> float:
+    score = Score.of(_returned(part, response))
     if not math.isfinite(score.value):
         raise Broken(f"{score.value} for {response!r}")
     return score.value
+
+
+@CHECKS.must(
+    "returns a number, a bool or a Score",
+    remedy="return a number (it counts as correct from 1 up), a bool, or Score(value, correct)",
+)
+def returns_a_score(part: Part) -> None:
+    """Nothing else can be weighed and averaged."""
+    for response in RESPONSES:
+        try:
+            returned = _returned(part, response)
+        except (Broken, Inapplicable):
+            raise
+        except Exception as error:  # it is for problems of another task, perhaps
+            raise Inapplicable(f"raised {type(error).__name__}: {error}") from error
+        try:
+            Score.of(returned)
+        except GrpoLabError as error:
+            raise Broken(f"{error}, for the response {response!r}") from error
 
 
 @CHECKS.reports("scores an empty response")
@@ -38,7 +70,7 @@ def junk(part: Part) -> None:
 @CHECKS.reports("same response, same score")
 def same_score(part: Part) -> None:
     """A verdict is a function of problem and response."""
-    for response in ("4", "the answer is 4", "5"):
+    for response in RESPONSES:
         first, second = _score(part, response), _score(part, response)
         if first != second:
             raise Broken(f"{first:g}, then {second:g} for {response!r}")

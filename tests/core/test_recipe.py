@@ -1,11 +1,13 @@
 """A recipe's correction of the mismatch between sampler and trainer."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
+import torch
 
 import core.train  # noqa: F401 - registers generators, settings and tasks
-from core import CORRECTIONS, SETTINGS, VARIANTS, GrpoLabError, Part, Variant, variant
+from core import CORRECTIONS, SETTINGS, VARIANTS, GrpoLabError, Part, Variant, provider, variant
 from core.recipe import Recipe
 from core.registry import config
 
@@ -41,3 +43,27 @@ def test_a_variants_own_correction_stays() -> None:
 def test_what_is_no_correction_is_refused() -> None:
     with pytest.raises(GrpoLabError, match=r"train.correction"):
         recipe("train.correction = @token_mean")
+
+
+@pytest.mark.usefixtures("fresh_registry")
+def test_of_two_providers_of_a_field_one_must_be_chosen() -> None:
+    """Else whoever imports a module would train against another reference, in every arm and unsaid."""
+
+    @provider(fills="ref_logps", cost="none")
+    def another_reference(run: Any) -> Any:
+        """Zeros."""
+        return lambda batch: torch.zeros(batch.response_mask.shape)
+
+    assert recipe().providers == ()  # nothing asks for it
+    with pytest.raises(
+        GrpoLabError,
+        match=r"needs the batch field 'ref_logps', which is filled by 'reference' \(.*providers.py:\d+\) and "
+        r"'another_reference' \(.*test_recipe.py:\d+\): choose one, train.providers = \[@another_reference\]",
+    ):
+        recipe("grpo.kl_coef = 0.1")
+    for name in ("reference", "another_reference"):
+        chosen = recipe("grpo.kl_coef = 0.1", f"train.providers = [@{name}]").providers
+        assert [part.name for part in chosen] == [name]
+    with pytest.raises(GrpoLabError, match=r"'reference' .* and 'another_reference' .*: choose one"):
+        recipe("grpo.kl_coef = 0.1", "train.providers = [@reference, @another_reference]")
+    assert recipe("train.providers = [@reference]").providers == ()

@@ -568,3 +568,26 @@ def too_small() -> Variant:
 @breaks("variant", "nothing counted", "loss nan")
 def divides_by_no_token() -> Variant:
     return composed(aggregator=divides_by_nothing)
+
+
+# rewards
+
+
+def _that_returns(value: Any) -> Callable[..., Any]:
+    def returning(problem: Any, response: str) -> Any:
+        """The same of everything."""
+        return value
+
+    return returning
+
+
+for _value, _says in ((None, "not None"), ("1.0", "not '1.0'"), ([1.0], r"not \[1.0\]"), (torch.ones(2), "not tensor")):
+    breaks("reward", "returns a number, a bool or a Score", f"must return a number, a bool or a Score, {_says}.*, for")(
+        _that_returns(_value)
+    )
+
+
+@breaks("reward", "returns a number, a bool or a Score", r"\[1.0\] for one response to one problem", together=True)
+def _one_row_short(problems: Any, responses: Any) -> Any:
+    """A list of scores instead of a list of lists."""
+    return [1.0 for _ in problems]

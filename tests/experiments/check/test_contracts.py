@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from core import (
     Part,
     TokenLoss,
 )
+from core.problems import Score
 from experiments.check.examples import make_batch, tensors
 from experiments.check.suite import CHECKS, examine
 from tests.experiments.check.broken import BROKEN, at_random, in_place, noisy, outcome, part_of, raises, summed
@@ -111,3 +113,9 @@ def asks_for_everything(
 )
 def test_nothing_is_held_against_a_sound_part(part: Part) -> None:
     assert not [(c.name, o.reason) for c, o in examine(part).failures]
+
+
+@pytest.mark.parametrize("value", [1, 0.5, True, np.float32(0.5), np.bool_(True), torch.tensor(0.5), Score(0.5, False)])
+def test_a_reward_may_return_any_number(value: Any) -> None:
+    part = part_of("reward", lambda problem, response: value)
+    assert outcome(part, "returns a number, a bool or a Score").state == "holds"
