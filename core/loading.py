@@ -25,6 +25,7 @@ from transformers import (
 
 from core.adapters import merge_adapters
 from core.errors import GrpoLabError, MachineError, brief, cause_of
+from core.store import refuse_damaged_model
 
 ASSETS: Final = Path(__file__).parent / "assets"
 EMBEDDED: Final = ASSETS / "embedded"
@@ -120,6 +121,8 @@ def read_model(
     """
     folder, gguf, adapters = _unwrapped(name, setting)
     said = f"{setting} = {name!r}"
+    for place in (Path(folder), *adapters):
+        refuse_damaged_model(place, said)
     config = _read_config(folder, gguf, said)
     tokenizer = _read_tokenizer(folder, gguf, adapters, said)
     with reading(said, "weights", gguf):

@@ -9,7 +9,8 @@ checkpoint/                state to go on from, with sharded weights a folder of
 .lock, .tmp-*              whose the folder is at present, and what a killed process left unfinished
 
 `files` are the fingerprints of the three kinds of results as they were written, not as they are found at the end: a
-checkpoint carries those up to its step, the manifest of a finished run all.
+checkpoint carries those up to its step, the manifest of a finished run all, and those of the model's files, which are
+looked at when it is used as `policy.model`: results can be judged without it.
 """
 
 import fcntl
@@ -40,6 +41,7 @@ REMEDY: Final = "remove the folder of this run, or give the same command again: 
 """What to do about a damaged run."""
 
 METRICS: Final = "metrics.jsonl"
+CHECKPOINT: Final = "checkpoint"
 _STEP_FILE: Final = re.compile(r"step=(\d+)\.json")
 
 
@@ -140,7 +142,48 @@ def fingerprints(folder: Path, step: int | None = None) -> dict[str, Fingerprint
 
 def find_damage(folder: Path, recorded: Mapping[str, str], step: int | None = None) -> str | None:
     """The first result file that is not as `recorded`, and what is the matter with it; None when all are."""
-    found = {name: str(fingerprint) for name, fingerprint in fingerprints(folder, step).items()}
+    recorded = {name: fingerprint for name, fingerprint in recorded.items() if not name.startswith(f"{CHECKPOINT}/")}
+    return _difference_of_files(folder, recorded, fingerprints(folder, step))
+
+
+def refuse_damaged_model(folder: Path, said: str) -> None:
+    """Raise `GrpoLabError` where `folder` holds the model that a run ended with, and a file is not as it was written.
+
+    What runs from before models were fingerprinted left, and what was copied elsewhere, is taken as it is.
+    """
+    manifest = folder.resolve().parent / "manifest.json"
+    if folder.resolve().name != CHECKPOINT or not manifest.is_file():
+        return
+    files = read_json(manifest).get("files", {})
+    recorded = {name: fingerprint for name, fingerprint in files.items() if name.startswith(f"{CHECKPOINT}/")}
+    found = _of_model(folder)
+    if damage := _difference_of_files(
+        folder.parent, recorded, {name: found[name] for name in found if name in recorded}
+    ):
+        raise GrpoLabError(
+            f"{said}: {damage} when the run ended. Restore it, train it again, or copy the folder elsewhere if it was "
+            "changed on purpose"
+        )
+
+
+def _of_model(folder: Path) -> dict[str, Fingerprint]:
+    """The files of a saved model, by the place in a run's folder that they have or will have."""
+    files = (file for file in sorted(folder.rglob("*")) if file.is_file())
+    return {f"{CHECKPOINT}/{file.relative_to(folder)}": _of_file(file) for file in files}
+
+
+def _of_file(file: Path) -> Fingerprint:
+    found = Fingerprint()
+    with file.open("rb") as opened:
+        while data := opened.read(1 << 24):
+            found.add(data)
+    return found
+
+
+def _difference_of_files(
+    folder: Path, recorded: Mapping[str, str], fingerprints: Mapping[str, Fingerprint]
+) -> str | None:
+    found = {name: str(fingerprint) for name, fingerprint in fingerprints.items()}
     for name in sorted({*recorded, *found}):
         if name not in found:
             return f"{folder / name}: missing"
@@ -408,11 +451,12 @@ class RunStore:
         shutil.rmtree(final, ignore_errors=True)
         try:
             model.save(final)
+            files = {**self.files, **{name: str(each) for name, each in _of_model(final).items()}}
         except Exception as error:  # a full disk is an error of another type with every library that writes
             shutil.rmtree(final, ignore_errors=True)
             raise MachineError(f"cannot write the model to {final}: {error}; the run can be resumed") from error
         # first marked, then swapped: killed in between, the run is finished and `tidy` swaps
-        self.update_manifest(status="finished", files=self.files, **fields)
+        self.update_manifest(status="finished", files=files, **fields)
         self._swap_in_model()
 
     def _swap_in_model(self) -> None:

@@ -23,6 +23,7 @@ from core.store import (
     hash_tensors,
     hash_weights,
     lock,
+    refuse_damaged_model,
     set_aside,
     write_json,
     write_text,
@@ -403,3 +404,51 @@ def test_weights_are_told_apart_by_a_single_bit() -> None:
     with torch.no_grad():
         layer.weight[1, 2] = torch.nextafter(layer.weight[1, 2], torch.tensor(9.0))
     assert hash_weights(layer) != before
+
+
+class OneFile:
+    """A model of one file."""
+
+    def save(self, folder: Path) -> None:
+        """Write it."""
+        folder.mkdir()
+        (folder / "weights").write_bytes(b"0123")
+
+
+def test_the_model_that_a_run_ended_with_is_looked_at_when_it_is_used(tmp_path: Path) -> None:
+    """Cut, changed or gone; results are judged without it, and a copy elsewhere is anybody's."""
+    run = tmp_path / "run"
+    store = filled(run)
+    store.finish(OneFile())
+    file = run / "checkpoint" / "weights"
+    assert store.manifest["files"]["checkpoint/weights"].startswith("4:")
+    refuse_damaged_model(run / "checkpoint", "policy.model = 'x'")
+    for damage, told in ((b"012", "3 bytes where 4 were written"), (b"0124", "altered"), (None, "missing")):
+        file.write_bytes(damage) if damage else file.unlink()
+        with pytest.raises(
+            GrpoLabError, match=rf"policy.model = 'x': {file}: {told}: it is not the model that the run"
+        ):
+            refuse_damaged_model(run / "checkpoint", "policy.model = 'x'")
+        assert find_damage(run, store.manifest["files"]) is None
+    shutil.copytree(run / "checkpoint", tmp_path / "copy")
+    refuse_damaged_model(tmp_path / "copy", "policy.model = 'x'")
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "full"), Exception("No space left on device (os error 28)"), KeyError("x")]
+)
+def test_whatever_a_writer_of_models_raises_is_the_machines_and_the_run_can_go_on(
+    tmp_path: Path, error: Exception
+) -> None:
+    class Full:
+        def save(self, folder: Path) -> None:
+            folder.mkdir()
+            raise error
+
+    store = filled(tmp_path / "run", 2)
+    store.save_checkpoint({"step": 2})
+    with pytest.raises(MachineError, match=r"cannot write the model to .*; the run can be resumed"):
+        store.finish(Full())
+    assert not store.is_finished
+    assert not (tmp_path / "run" / "checkpoint.tmp").exists()
+    assert store.load_checkpoint() is not None
