@@ -12,8 +12,8 @@ from core.errors import GrpoLabError
 from core.problems import Messages, Problem
 from core.registry import REQUIRED
 from core.rollout import Source
-from core.sources.stored import Stored, StoredFile, answer_of, are_messages, content_of, field_of, prompt_of
-from core.tasks.files import Row, read_rows
+from core.sources.stored import Stored, StoredFile, answer_of, content_of, field_of, prompt_of
+from core.tasks.rows import Row, are_messages, is_number, read_rows
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,10 @@ def _pair(place: str, row: Row) -> Pair:
     else:
         prompt = field_of(row, "prompt", place)
     numbers: list[Any] = [row.get(name) for name in ("margin", "gold_chosen", "gold_rejected")]
-    if not all(value is None or isinstance(value, int | float) for value in numbers):
-        raise GrpoLabError(f"{place}: 'margin', 'gold_chosen' and 'gold_rejected' must be numbers, not {numbers}")
+    if not all(value is None or is_number(value) for value in numbers):
+        raise GrpoLabError(
+            f"{place}: 'margin', 'gold_chosen' and 'gold_rejected' must be finite numbers, not {numbers}"
+        )
     margin, *gold = numbers
     return Pair(
         prompt_of(prompt, place), content_of(chosen, "chosen", place), content_of(rejected, "rejected", place), margin,

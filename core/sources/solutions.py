@@ -21,7 +21,7 @@ from core.sources.stored import (
     prompt_of,
     refuse_unknown,
 )
-from core.tasks.files import read_rows
+from core.tasks.rows import read_rows
 
 RIGHT: Final = (1.0,)
 

@@ -18,7 +18,7 @@ from core.randomness import key
 from core.recipe import Recipe
 from core.rollout import Run, Sampled
 from core.scoring import score
-from core.tasks.files import Row
+from core.tasks.rows import Row, are_messages, is_number
 
 
 @dataclass(frozen=True)
@@ -197,16 +197,6 @@ def content_of(value: Any, name: str, place: str) -> str:
 def answer_of(row: Row, place: str) -> str | None:
     """The right answer, if the row has one."""
     answer = row.get("answer")
-    if answer is not None and (isinstance(answer, bool) or not isinstance(answer, int | float | str)):
-        raise GrpoLabError(f"{place}: field 'answer' is {answer!r:.60}, neither text nor a number")
+    if answer is not None and not isinstance(answer, str) and not is_number(answer):
+        raise GrpoLabError(f"{place}: field 'answer' is {answer!r:.60}, neither text nor a finite number")
     return None if answer is None else str(answer).strip()
-
-
-def are_messages(value: Any) -> bool:
-    """Whether it is a list of chat messages."""
-    return (
-        isinstance(value, list)
-        and len(value) > 0
-        and all(isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str)
-                for m in value)
-    )  # fmt: skip

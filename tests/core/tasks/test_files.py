@@ -12,7 +12,8 @@ import pytest
 
 from core import GrpoLabError
 from core.rewards.countdown import countdown
-from core.tasks.files import R1_ZERO, files, read
+from core.tasks.files import R1_ZERO, files
+from core.tasks.layouts import read
 from core.tasks.splits import SPLITS, tenth
 
 
@@ -150,6 +151,23 @@ def test_each_layout_has_its_judge(tmp_path: Path) -> None:
         (['{"foo": 1, "bar": 2}'], "columns foo, bar, which fit no layout"),
         (['{"question": "a", "answer": "1"}', '{"question": " a", "answer": "2"}'], "line 2 asks what .*line 1 asks"),
         ([], "has no questions"),
+        (['{"question": "a", "answer": NaN}'], "line 1: column 'answer' is nan, neither text nor a finite number"),
+        (['{"question": "a", "answer": 1e999}'], "line 1: column 'answer' is inf, neither text nor a finite number"),
+        (['{"question": "a", "answer": true}'], "line 1: column 'answer' is True, neither"),
+        (['{"nums": [1, true], "target": 3}'], "line 1: column 'nums' is .*, not a list of whole numbers"),
+        (['{"nums": [1], "target": true}'], "line 1: column 'target' is True, not a whole number"),
+        (['{"question": "a", "answer": "1"}', '{"a": ' + "[" * 100_000], "line 2: not JSON: nested too deeply"),
+        (['{"question": "\\ud83d", "answer": "1"}'], "line 1: not UTF-8: .*surrogates not allowed"),
+        (['{"text": "a", "test_list": ["assert f(1) == 1", "assert f("]}'], r"line 1: column 'test_list': .*\[1\] = '"),
+        (['{"text": "a", "test_list": ["print(1)"]}'], "line 1: column 'test_list': .*mend the test or remove the row"),
+        (['{"problem": "a", "solution": "", "answer": NaN}'], "line 1: column 'answer' is nan"),
+        (['{"problem": "a", "solution": "5"}'], r"has no complete .*: add one, or a column 'answer'"),
+        (['{"prompt": [{"role": "user"}], "answer": "1"}'], "line 1: column 'prompt' is .*not a list of messages"),
+        (['{"prompt": [{"role": "user", "content": [{"type": "text"}]}], "answer": "1"}'], "not a list of messages"),
+        (['{"prompt": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "answer": "1"}'],
+         "line 1: column 'prompt' must end with what the user says: its roles are user, assistant"),
+        (['{"messages": [{"role": "user", "content": "a"}]}'], "line 1: there is no column 'answer', and no"),
+        (['{"messages": [], "answer": "1"}'], "line 1: column 'messages' is \\[\\], not a list of messages"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, lines: list[str], message: str) -> None:
@@ -237,3 +255,101 @@ def test_a_curriculum_goes_from_easy_to_hard_once(tmp_path: Path) -> None:
     assert sorted(asked[0][n:]) == sorted(asked[0][:n])
     with pytest.raises(GrpoLabError, match=r"files\.curriculum has no effect without files\.pass_rates"):
         files(path=path, curriculum=True)
+
+
+def test_bytes_that_are_no_text_are_named_with_their_line(tmp_path: Path) -> None:
+    path = tmp_path / "latin.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"question": "a", "answer": "1"}\n{"question": "caf\xe9", "answer": "1"}\n')
+    with pytest.raises(GrpoLabError, match=r"latin.jsonl, line 2: not UTF-8: .*0xe9"):
+        read(str(path))
+    path.write_bytes(b"PAR1 and no more")
+    with pytest.raises(GrpoLabError, match="cannot be read as Parquet"):
+        read(str(path.rename(tmp_path / "latin.parquet")))
+
+
+# --- the answer's column ---------------------------------------------------------------------------------------------
+
+
+def test_the_column_of_answers_goes_before_the_solutions_last_box(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"problem": "One?", "solution": "So \\boxed{ 1 }.", "answer": "$1$"},
+        {"problem": "Two?", "solution": "So \\boxed{3}.", "answer": "2"},
+        {"problem": "Three?", "solution": "", "answer": 3},
+        {"problem": "Four?", "solution": "So \\boxed{4}.", "answer": None},
+    ]
+    path = write(tmp_path / "math.jsonl", rows)
+    said = r"in 1 of 4 rows the column of answers says something else .* \(first in .*, line 2: '2', and not '3'\)"
+    with pytest.warns(UserWarning, match=said):
+        found = read(path)
+    assert [question.answer for question in found] == ["$1$", "2", "3", "4"]
+    assert [question.solution for question in found] == ["So \\boxed{ 1 }.", "So \\boxed{3}.", "", "So \\boxed{4}."]
+    renamed = [{"p": row["problem"], "s": row["solution"], "a": row["answer"]} for row in rows]
+    path = write(tmp_path / "renamed.jsonl", renamed[2:])
+    named = read(path, columns={"problem": "p", "solution": "s", "answer": "a"})
+    assert [question.answer for question in named] == ["3", "4"]
+
+
+# --- conversations ---------------------------------------------------------------------------------------------------
+
+ASKS = {"role": "user", "content": "Two and two?"}
+REPLIES = {"role": "assistant", "content": "4"}
+AGAIN = {"role": "user", "content": "And one more?"}
+
+
+def test_questions_may_be_lists_of_messages_as_in_trl(tmp_path: Path) -> None:
+    rows = [{"prompt": [ASKS], "answer": 4}, {"prompt": [ASKS, REPLIES, AGAIN], "answer": 5}]
+    rows += [{"prompt": [{"role": "user", "content": f"What is {i}?"}], "answer": i} for i in range(60)]
+    alone, talk, *_ = read(path := write(tmp_path / "talks.jsonl", rows))
+    # one message is the question that its text would be
+    assert (alone.text, talk.text) == ("Two and two?", "user: Two and two?\nassistant: 4\nuser: And one more?")
+    made = files(path=path, system="Be brief.")
+    prompts = {
+        problem.answer: problem.prompt
+        for split, questions in made.questions.items()
+        for problem in (made.problem(split, 0, i) for i in range(len(questions)))
+        if problem.data["question"] in (alone.text, talk.text)
+    }
+    system = {"role": "system", "content": "Be brief."}
+    assert prompts == {"4": [system, ASKS], "5": [system, ASKS, REPLIES, AGAIN]}
+    with pytest.raises(GrpoLabError, match=r"line 2 is a conversation of 3 messages, for which .* has no place"):
+        files(path=path, template="plain")
+    own = write(tmp_path / "own.jsonl", [{"prompt": [system, ASKS], "answer": 4}, *rows[2:]])
+    with pytest.raises(GrpoLabError, match=r"line 1 has a system prompt of its own: leave files\.system out"):
+        files(path=own, system="Be brief.")
+    assert files(path=own).suites == ("test",)
+
+
+def test_what_the_assistant_says_last_is_the_worked_solution(tmp_path: Path) -> None:
+    told = {"role": "assistant", "content": "2 + 2 = \\boxed{4}"}
+    rows: list[dict[str, Any]] = [
+        {"messages": [ASKS, told]},
+        {"messages": [AGAIN, REPLIES], "answer": "5"},
+        {"messages": [{**ASKS, "content": "?"}], "answer": "6"},
+    ]
+    found = read(write(tmp_path / "talks.jsonl", rows))
+    assert [(q.text, q.answer, q.solution) for q in found] == [
+        ("Two and two?", "4", "2 + 2 = \\boxed{4}"),
+        ("And one more?", "5", "4"),
+        ("?", "6", ""),
+    ]
+
+
+def test_a_template_of_ones_own(tmp_path: Path) -> None:
+    path = write(tmp_path / "sums.jsonl", plain(60))
+    bare = str(files(path=path, template="plain").problem("train", 0, 0).prompt)
+    assert files(path=path, template="Q: {question}\nA:").problem("train", 0, 0).prompt == f"Q: {bare}\nA:"
+    made = files(path=path, template=(("system", "Reason."), ("user", "{question} Box it.")))
+    assert made.problem("train", 0, 0).prompt == [
+        {"role": "system", "content": "Reason."},
+        {"role": "user", "content": f"{bare} Box it."},
+    ]
+    assert made.rewards[0].set_values == {}
+    for settings, message in (
+        ({"template": "Q: A:"}, r"files.template = 'Q: A:': .*a template of your own, with \{question\}"),
+        ({"template": (("user", "A?"),)}, "this one has no place for it; or a template of your own"),
+        ({"template": (("user",),)}, "files.template must be pairs of a role and what it says"),
+        ({"turns": ("user", "1?")}, "files.turns must be pairs of a role and what it says"),
+        ({"template": "{question}", "system": "S"}, "has no place for a system prompt or turns"),
+    ):
+        with pytest.raises(GrpoLabError, match=message):
+            files(path=path, **settings)
