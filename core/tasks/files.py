@@ -206,11 +206,6 @@ def files(
 def _template(template: str | Turns, system: str, turns: Turns) -> str | tuple[tuple[str, str], ...]:
     """A text, or roles with what they say, in which the question has its place."""
     said = f"files.template = {template!r:.80}"
-    for name, pairs in (("files.turns", turns), ("files.template", () if isinstance(template, str) else template)):
-        if not all(len(pair) == 2 and all(isinstance(part, str) for part in pair) for pair in pairs):
-            raise GrpoLabError(
-                f"{name} must be pairs of a role and what it says, e.g. (('user', '1 + 1?'), ('assistant', '2'))"
-            )
     if template == "chat":
         return (*((("system", system),) if system else ()), *((role, text) for role, text in turns), ("user", PLACE))
     if system or turns:

@@ -347,8 +347,8 @@ def test_a_template_of_ones_own(tmp_path: Path) -> None:
     for settings, message in (
         ({"template": "Q: A:"}, r"files.template = 'Q: A:': .*a template of your own, with \{question\}"),
         ({"template": (("user", "A?"),)}, "this one has no place for it; or a template of your own"),
-        ({"template": (("user",),)}, "files.template must be pairs of a role and what it says"),
-        ({"turns": ("user", "1?")}, "files.turns must be pairs of a role and what it says"),
+        ({"template": (("user",),)}, r"files\.template = .* must be text in quotes or a list of tuples"),
+        ({"turns": ("user", "1?")}, r"files\.turns = .* must be a list of tuples"),
         ({"template": "{question}", "system": "S"}, "has no place for a system prompt or turns"),
     ):
         with pytest.raises(GrpoLabError, match=message):
