@@ -228,16 +228,15 @@ def run_analyze(options: argparse.Namespace) -> int:
 
 def run_report(options: argparse.Namespace) -> int:
     """`grpolab report`."""
-    from experiments.report import write_report, write_tables
+    from experiments.report import write_figures, write_report, write_tables
     from experiments.results import load_study
 
     folder = Path(options.folder)
     study = load_study(folder)
     judgement = study.judge()
-    for path in (
-        *write_tables(study, judgement, folder / "tables"),
-        write_report(study, judgement, folder / "report.html"),
-    ):
+    tables = write_tables(study, judgement, folder / "tables")
+    page = write_report(study, judgement, folder / "report.html")
+    for path in (*tables, *write_figures(study, page.read_text("utf-8"), folder / "figures"), page):
         print(path)
     return 0
 

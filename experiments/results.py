@@ -231,8 +231,21 @@ class Study:
                 notes.append(self._note_unlike(arm, seeds, key, words))
         compared = judgement.analysis.comparisons
         notes += [answered(note, compared, self.runs) for note in judgement.analysis.notes]
+        idle = self.trained_on_nothing()
         told = tuple(replace(each, sentence=answered(each.sentence, compared, self.runs)) for each in compared)
-        return replace(judgement, analysis=replace(judgement.analysis, notes=tuple(notes), comparisons=told))
+        analysis = replace(judgement.analysis, notes=tuple(notes), comparisons=told)
+        return replace(judgement, analysis=analysis, warnings=(*idle, *judgement.warnings))
+
+    def trained_on_nothing(self) -> list[str]:
+        """A sentence for every arm with runs that never trained on a token: they are the model that they began with."""
+        runs = [run for run in self.runs if run.finished and run.trained_on_nothing]
+        seeds = {arm: [str(run.seed) for run in runs if run.arm == arm] for arm in self.arms}
+        return [
+            f"{arm} was trained on nothing at seed {', '.join(at)}: no group was left to train on at any step (its "
+            "filter, say, passed none), so what is compared is the model that it began with."
+            for arm, at in seeds.items()
+            if at
+        ]
 
     def sequential(self) -> Sequential:
         """Which arms a race, or a study with looks, runs at which seeds next."""

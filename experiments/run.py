@@ -26,7 +26,7 @@ from experiments.processes import read_processes
 from experiments.progress import Progress
 from experiments.redo import set_damaged_aside
 from experiments.rehearsal import BrokenRecipeError, rehearse
-from experiments.report import verdict_table, write_report, write_tables
+from experiments.report import verdict_table, write_figures, write_report, write_tables
 from experiments.report.tables import no_verdict
 from experiments.results import load_study
 from experiments.rows import Rows
@@ -277,6 +277,7 @@ def conclude(folder: Path, console: Console, *, as_json: bool = False) -> int:
             console.print(f"note: {note}", highlight=False, markup=False)
     write_tables(study, judgement, folder / "tables")
     path = write_report(study, judgement, folder / "report.html")
+    write_figures(study, path.read_text("utf-8"), folder / "figures")
     console.print(f"report: {path}", soft_wrap=True, highlight=False)
     return 1 if study.broken else 0
 

@@ -66,6 +66,11 @@ class Run:
         """Whether the run reached its budget."""
         return self.status == "finished"
 
+    @property
+    def trained_on_nothing(self) -> bool:
+        """Whether it made steps and never trained on a token: no group passed its filter, say."""
+        return bool(self.metrics) and all(row.get("trained_tokens") == 0 for row in self.metrics)
+
     def hash(self, key: str) -> str:
         """The manifest's hash of `prompts`, `initial_weights` or `first_rollout`; empty before the run finished."""
         hashes = self.manifest.get("hashes")

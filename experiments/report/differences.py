@@ -53,9 +53,10 @@ def differences_figure(judgement: Judgement, styles: Mapping[str, Style], *, mea
     ends = [scale * end for each, _ in rows for end in (*(each.interval or ()), *(each.simultaneous_interval or ()))]
     x = spanning([-1.25 * margin, 1.25 * margin, *ends, *(v for _, ds in rows for v in ds.values())], left, width - 8)
     parts = [box(x(-margin), _TOP - 8, x(margin) - x(-margin), height - _TOP + 8, "margin")]
-    for end, words in ((-margin, "−Δ"), (margin, "+Δ")):
-        parts += [line([(x(end), _TOP - 8), (x(end), height)], "edge")]
-        parts += [text(x(end), _TOP - 12, words, "label", "middle")]
+    parts += [line([(x(end), _TOP - 8), (x(end), height)], "edge") for end in (-margin, margin)]
+    apart = x(margin) - x(-margin) > 2 * width_of("−Δ")
+    labels = ((-margin, "−Δ"), (margin, "+Δ")) if apart else ((0.0, "±Δ"),)
+    parts += [text(x(at), _TOP - 12, words, "label", "middle") for at, words in labels]
     parts += [line([(x(0), _TOP - 8), (x(0), height)], "zero"), line([(left, height), (width - 8, height)], "axis")]
     for value in x.ticks(9):
         parts += [line([(x(value), height), (x(value), height + 4)], "axis")]

@@ -162,6 +162,8 @@ def seed_grid(study: Study) -> Grid:
             failed = run is not None and run.outcome == "failed"
             imputed = failed and score is not None
             status = "not started" if run is None else "lost" if run.outcome == "lost" else run.status
+            if run is not None and run.trained_on_nothing:
+                status += ", trained on nothing"
             state = "" if status == "finished" else "failed" if failed else "open"
             cause = str(run.manifest.get("error") or "").strip()[-LONGEST_CAUSE:] if run is not None else ""
             shown = f'<span class="{state}">{status}</span>' if state else status

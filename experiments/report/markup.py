@@ -1,7 +1,7 @@
 """Small pieces of HTML that the sections share."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from experiments.report.drawing import swatch
@@ -18,10 +18,18 @@ def section(title: str, *parts: str, about: str = "") -> str:
     return f'<section id="{name}"><h2>{escape(title)}</h2>{told}{"".join(parts)}</section>'
 
 
+def contents(sections: Sequence[str]) -> str:
+    """Links to sections, by their own titles."""
+    heads = (re.match(r'<section id="([^"]+)"><h2>(.*?)</h2>', each) for each in sections)
+    items = (f'<li><a href="#{head[1]}">{head[2]}</a></li>' for head in heads if head)
+    return f'<nav aria-label="Contents"><ul class="contents">{"".join(items)}</ul></nav>'
+
+
 def figure(drawing: str, title: str = "", kind: str = "") -> str:
-    """A figure under its title."""
+    """A figure under its title; one that scrolls says so on a screen that it is too wide for."""
     caption = f"<figcaption>{title}</figcaption>" if title else ""
-    return f'<figure class="{kind}">{caption}{drawing}</figure>'
+    hint = '<p class="sideways" aria-hidden="true">Wider than this screen: scroll it sideways →</p>'
+    return f'<figure class="{kind}">{caption}{hint if "scroll" in kind else ""}{drawing}</figure>'
 
 
 def legend(study: Study, styles: Mapping[str, Style]) -> str:

@@ -18,6 +18,7 @@ from experiments.report.distribution import distribution_section
 from experiments.report.exploratory import exploratory_section
 from experiments.report.figures import arm_styles
 from experiments.report.files import write_whole
+from experiments.report.markup import contents
 from experiments.report.noise import noise_section
 from experiments.report.outcomes import outcomes_section
 from experiments.report.ranks import ranks_section
@@ -71,7 +72,8 @@ def render(study: Study, judgement: Judgement | None) -> str:
         cards_section(study, styles),
         reproduction_section(study),
     )
-    body = "\n".join(section for section in sections if section)
+    head, *rest = (section for section in sections if section)
+    body = "\n".join((head, contents(rest), *rest))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'

@@ -2,16 +2,16 @@
 
 from experiments.report.figures import TONES
 
-_LIGHT = """
+LIGHT = """
   --paper: #fff; --ink: #1d232b; --muted: #56606b; --faint: #68727d; --rule: #e3e6ea; --line: #bcc3ca; --wash: #f6f7f9;
-  --accent: #0b5c8f; --strip: #e9edf2; --zero: #8a939d;
+  --accent: #0b5c8f; --strip: #e9edf2; --zero: #8a939d; --shade: #1d232b40;
   --good: #0a5483; --good-bg: #e6f1f9; --good-edge: #b5d5ea; --bad: #983900; --bad-bg: #fdeee5; --bad-edge: #f2c6ab;
   --even: #0b6a4f; --even-bg: #e5f5ef; --even-edge: #b0dccd; --open: #4b545e; --open-bg: #f3f4f6; --open-edge: #d9dde2;
   --warn: #6d4f00; --warn-bg: #fffaea; --warn-edge: #ecd59a;
 """
 _DARK = """
   --paper: #14181d; --ink: #e6e9ed; --muted: #a9b2bc; --faint: #929ca7; --rule: #2a3038; --line: #48515c;
-  --wash: #1b2027; --accent: #6fb6e6; --strip: #252c35; --zero: #7a848f;
+  --wash: #1b2027; --accent: #6fb6e6; --strip: #252c35; --zero: #7a848f; --shade: #000;
   --good: #8cc8f2; --good-bg: #12293a; --good-edge: #27506e; --bad: #ffab7d; --bad-bg: #3a2014; --bad-edge: #70402a;
   --even: #7fd6b8; --even-bg: #12302a; --even-edge: #25584a; --open: #b9c1ca; --open-bg: #232930; --open-edge: #3b444e;
   --warn: #ebcb7a; --warn-bg: #2c2514; --warn-edge: #5d4d22;
@@ -22,8 +22,36 @@ def _tones(place: int) -> str:
     return " ".join(f".t{tone} {{ --tone: {pair[place]}; }}" for tone, pair in enumerate(TONES))
 
 
+FIGURE_CSS = """
+svg text { font-family: var(--sans); font-size: 12px; fill: var(--ink); font-variant-numeric: tabular-nums; }
+svg text.tick, svg text.label { fill: var(--muted); }
+svg text.seed { font-size: 9.5px; fill: var(--muted); }
+svg text.name { font-weight: 600; font-size: 12.5px; }
+svg path { fill: none; }
+.grid { stroke: var(--rule); } .axis { stroke: var(--zero); } .zero { stroke: var(--zero); stroke-width: 1.2; }
+.margin { fill: var(--strip); } .edge { stroke: var(--zero); stroke-dasharray: 3 3; }
+.diagonal { stroke: var(--zero); stroke-dasharray: 4 4; }
+.run { stroke: var(--tone); stroke-width: .9; opacity: .36; }
+.untrained { stroke: var(--ink); stroke-width: 1.6; stroke-dasharray: 1.5 3; }
+.open-run { stroke: var(--tone); stroke-width: 1.4; stroke-dasharray: 1.5 3; }
+svg path.band { fill: var(--tone); opacity: .13; }
+.mean { stroke: var(--tone); stroke-width: 2.2; stroke-linejoin: round; }
+.bar { stroke: var(--tone); stroke-width: 3.4; } .wide-bar { stroke: var(--tone); stroke-width: 1.2; }
+.join { stroke: var(--tone); stroke-width: .8; opacity: .4; }
+.elbow { stroke: var(--tone); stroke-width: 1.2; } .clique { stroke: var(--ink); stroke-width: 4; }
+svg path.mark { fill: var(--tone); stroke: var(--paper); stroke-width: .8; }
+svg path.hollow { fill: var(--paper); stroke: var(--tone); stroke-width: .6; }
+.cell { fill: var(--open-bg); stroke: var(--open-edge); } .cell.blank { fill: none; stroke: var(--rule); }
+.cell.better { fill: var(--good-bg); stroke: var(--good-edge); }
+.cell.worse { fill: var(--bad-bg); stroke: var(--bad-edge); }
+.cell.equivalent { fill: var(--even-bg); stroke: var(--even-edge); }
+svg text.on { font-weight: 600; fill: var(--open); } svg text.on.better { fill: var(--good); }
+svg text.on.worse { fill: var(--bad); } svg text.on.equivalent { fill: var(--even); }
+"""
+"""What figures need of the style sheet, on the page and as files."""
+
 CSS = (
-    f":root {{{_LIGHT}}}\n{_tones(0)}\n"
+    f":root {{{LIGHT}}}\n{_tones(0)}\n"
     f"@media screen and (prefers-color-scheme: dark) {{\n:root {{{_DARK}}}\n{_tones(1)}\n}}"
     """
 :root {
@@ -56,6 +84,9 @@ td.n { font-variant-numeric: tabular-nums lining-nums; }
   padding: 11px 0; border-bottom: 1px solid var(--rule); }
 .verdicts p { margin: 0; max-width: none; overflow-wrap: break-word; }
 .verdicts .detail, .claim .detail { color: var(--muted); font-size: 13.5px; line-height: 1.45; margin-top: 2px; }
+.contents { columns: 3 10.5em; list-style: none; margin: 26px 0 0; padding: 0; font-size: 14px; line-height: 1.75; }
+.contents li { break-inside: avoid; }
+.contents a { color: var(--accent); text-decoration: none; } .contents a:hover { text-decoration: underline; }
 .badge { display: inline-block; padding: 1px 9px 2px 8px; border-radius: 999px; border: 1px solid; font-size: 12.5px;
   font-weight: 600; line-height: 1.5; white-space: nowrap; color: var(--open); background: var(--open-bg);
   border-color: var(--open-edge); }
@@ -77,7 +108,11 @@ section > .alert { margin: 0 0 16px; }
 .alert p, .claim p { margin: 0; max-width: none; }
 .alert p + p, .claim p + p { margin-top: 6px; }
 
-.scroll { overflow-x: auto; margin: 0 0 10px; }
+.scroll { overflow-x: auto; margin: 0 0 10px; background: linear-gradient(to right, var(--paper) 40%, transparent),
+  linear-gradient(to left, var(--paper) 40%, transparent) right, linear-gradient(to right, var(--shade), transparent),
+  linear-gradient(to left, var(--shade), transparent) right; background-repeat: no-repeat;
+  background-size: 36px 100%, 36px 100%, 12px 100%, 12px 100%; background-attachment: local, local, scroll, scroll; }
+.sideways { display: none; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; line-height: 1.4; }
 th, td { text-align: left; padding: 8px 16px 8px 0; border-bottom: 1px solid var(--rule); vertical-align: middle; }
 th:last-child, td:last-child { padding-right: 0; }
@@ -131,31 +166,10 @@ ul.notes li::marker { color: var(--faint); }
 figure { margin: 0 0 8px; min-width: 0; }
 figcaption { font-size: 13.5px; font-weight: 600; line-height: 1.4; margin: 0 0 4px; overflow-wrap: break-word; }
 
+"""
+    f"{FIGURE_CSS}"
+    """
 svg.figure { display: block; width: 100%; height: auto; }
-svg text { font: 12px var(--sans); fill: var(--ink); font-variant-numeric: tabular-nums; }
-svg text.tick, svg text.label { fill: var(--muted); }
-svg text.seed { font-size: 9.5px; fill: var(--muted); }
-svg text.name { font-weight: 600; font-size: 12.5px; }
-svg path { fill: none; }
-.grid { stroke: var(--rule); } .axis { stroke: var(--zero); } .zero { stroke: var(--zero); stroke-width: 1.2; }
-.margin { fill: var(--strip); } .edge { stroke: var(--zero); stroke-dasharray: 3 3; }
-.diagonal { stroke: var(--zero); stroke-dasharray: 4 4; }
-.run { stroke: var(--tone); stroke-width: .9; opacity: .36; }
-.untrained { stroke: var(--ink); stroke-width: 1.6; stroke-dasharray: 1.5 3; }
-.open-run { stroke: var(--tone); stroke-width: 1.4; stroke-dasharray: 1.5 3; }
-svg path.band { fill: var(--tone); opacity: .13; }
-.mean { stroke: var(--tone); stroke-width: 2.2; stroke-linejoin: round; }
-.bar { stroke: var(--tone); stroke-width: 3.4; } .wide-bar { stroke: var(--tone); stroke-width: 1.2; }
-.join { stroke: var(--tone); stroke-width: .8; opacity: .4; }
-.elbow { stroke: var(--tone); stroke-width: 1.2; } .clique { stroke: var(--ink); stroke-width: 4; }
-svg path.mark { fill: var(--tone); stroke: var(--paper); stroke-width: .8; }
-svg path.hollow { fill: var(--paper); stroke: var(--tone); stroke-width: .6; }
-.cell { fill: var(--open-bg); stroke: var(--open-edge); } .cell.blank { fill: none; stroke: var(--rule); }
-.cell.better { fill: var(--good-bg); stroke: var(--good-edge); }
-.cell.worse { fill: var(--bad-bg); stroke: var(--bad-edge); }
-.cell.equivalent { fill: var(--even-bg); stroke: var(--even-edge); }
-svg text.on { font-weight: 600; fill: var(--open); } svg text.on.better { fill: var(--good); }
-svg text.on.worse { fill: var(--bad); } svg text.on.equivalent { fill: var(--even); }
 .matrix { margin-top: 18px; } .matrix svg { width: 100%; }
 
 .cards td, .cards thead th { min-width: 8.5em; overflow-wrap: anywhere; vertical-align: top; }
@@ -203,6 +217,9 @@ td small.cause { color: var(--bad); white-space: pre-wrap; max-width: 30em; over
     .on-axis > h3 { display: none; }
   }
 }
+@media screen and (max-width: 690px) {
+  .sideways { display: block; color: var(--muted); font-size: 12.5px; margin: 0 0 6px; position: sticky; left: 0; }
+}
 @media screen and (max-width: 820px) {
   figure.wide svg { min-width: 640px; }
   main { padding: 30px 18px 48px; }
@@ -218,7 +235,7 @@ td small.cause { color: var(--bad); white-space: pre-wrap; max-width: 30em; over
   @page { size: A4; margin: 15mm 14mm 16mm; }
   body { font-size: 9.6pt; line-height: 1.45; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   main { max-width: none; padding: 0; }
-  .skip, .switch { display: none; }
+  .skip, .switch, .contents { display: none; }
   details::details-content { content-visibility: visible; display: block; }
   h1 { font-size: 19pt; } h2 { font-size: 13pt; margin-top: 24pt; padding-top: 9pt; }
   h2, h3, h4, .about, .legend, thead, figcaption, .prompt { break-after: avoid; }
@@ -228,7 +245,7 @@ td small.cause { color: var(--bad); white-space: pre-wrap; max-width: 30em; over
   table { font-size: 8pt; } td small, th small, thead th { font-size: 7.2pt; }
   th, td { padding: 3.5pt 6pt 3.5pt 0; } td.n { white-space: normal; }
   th button::after { content: none !important; }
-  .scroll { overflow: visible; }
+  .scroll { overflow: visible; background: none; }
   .interval, .interval + small { width: 84px; }
   .badge { font-size: 7.6pt; padding: 0 6px 1px; } .basis { white-space: normal; margin-left: 4px; }
   figure, tr, li, .question, dl.facts div { break-inside: avoid; }

@@ -296,12 +296,12 @@ def against_baseline(judgement: Judgement | None) -> dict[str, Comparison]:
 def no_verdict(study: Study) -> str:
     """Why nothing is compared: what every arm has finished, what is still needed, and the command that goes on.
 
-    Runs that collapsed are told all the same.
+    Runs that collapsed, or were trained on nothing, are told all the same.
     """
     plan = study.plan
     assert plan.budget is not None
     collapsed = collapse_warnings(plan, outcomes(plan, study.trajectories, plan.budget))
-    return " ".join((_why_no_verdict(study), *collapsed))
+    return " ".join((_why_no_verdict(study), *study.trained_on_nothing(), *collapsed))
 
 
 def _why_no_verdict(study: Study) -> str:

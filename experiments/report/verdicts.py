@@ -237,7 +237,9 @@ def declared_section(study: Study, judgement: Judgement | None) -> str:
     if plan.threshold is not None:
         pairs["Score to be reached"] = f"{plan.threshold:g}; {axis_words(plan.axis)} until then are exploratory"
     pairs |= {
-        key.replace("_", " ").capitalize(): plain_text(value) for key, value in declaration.items() if key not in _SHOWN
+        key.replace("_", " ").capitalize(): plain_text(value)
+        for key, value in declaration.items()
+        if key not in _SHOWN and plain_text(value)
     }
     if plan.questions == "population":
         pairs["Questions"] = "a sample: the claim is about questions like these"

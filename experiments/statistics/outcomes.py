@@ -113,10 +113,12 @@ def collapse_warnings(plan: Plan, found: Sequence[Outcomes]) -> list[str]:
         first = each.courses[seeds[0]]
         assert first is not None
         below = [seed for seed in seeds if _is_below_start(plan, each.courses[seed])]
-        at = f", {'all' if len(below) == len(seeds) else len(below)} of them below where they began" if below else ""
+        many = len(seeds) > 1
+        at = ("" if not below else ", below where it began" if not many
+              else f", {'all' if len(below) == len(seeds) else len(below)} of them below where they began")  # fmt: skip
         told.append(
             f"{each.arm}: {len(seeds)} of {each.finished} finished runs collapsed ({_seeds(seeds)}), ending with less "
-            f"than half of what they had gained{at if len(seeds) > 1 else ', below where it began' if below else ''}. "
+            f"than half of what {'they' if many else 'it'} had gained{at}. "
             f"Seed {seeds[0]} went from {first.start:.3g} to {first.peak:.3g} at {first.peak_at:g} "
             f"{plan.axis.replace('_', ' ')} and ended at {first.end:.3g}."
         )
@@ -137,7 +139,9 @@ def failure_notes(plan: Plan, found: Sequence[Outcomes]) -> list[str]:
                 f"{each.collapsed} collapsed; the 95 % interval of the rate is {100 * low:.0f} % to {100 * high:.0f} %."
             )
         ways = [
-            f"{len(seeds)} {words} ({_seeds(seeds)})" for kind, words in _WAYS.items() if (seeds := each.seeds(kind))
+            f"{len(seeds)} {words[len(seeds) > 1]} ({_seeds(seeds)})"
+            for kind, words in _WAYS.items()
+            if (seeds := each.seeds(kind))
         ]
         if ways:
             notes.append(f"{each.arm}: of {each.finished} finished runs {' and '.join(ways)}.")
@@ -165,10 +169,14 @@ def failure_notes(plan: Plan, found: Sequence[Outcomes]) -> list[str]:
     return notes
 
 
-_WAYS: Mapping[Kind, str] = {
-    "declined": "declined, ending with less than nine tenths of what they had gained",
-    "dipped": "dipped below half of it and came back",
+_WAYS: Mapping[Kind, tuple[str, str]] = {
+    "declined": (
+        "declined, ending with less than nine tenths of what it had gained",
+        "declined, ending with less than nine tenths of what they had gained",
+    ),
+    "dipped": ("dipped below half of its gain and came back", "dipped below half of their gain and came back"),
 }
+"""Of one run, and of several."""
 
 
 def _is_below_start(plan: Plan, each: Course | None) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from core.errors import GrpoLabError
+from experiments.report import render
 from experiments.results import Counts, load_study
 from experiments.stored_run import DamagedRunError, StudyError
 
@@ -351,3 +352,16 @@ def test_half_an_evaluation_is_refused(folder: Path) -> None:
 
 def test_the_command_line_may_print_these_errors_alone() -> None:
     assert issubclass(StudyError, GrpoLabError)
+
+
+def test_an_arm_that_was_trained_on_nothing_is_told_of_beside_the_verdict(tmp_path: Path) -> None:
+    path = write_study(tmp_path / "pair")
+    for seed, last in enumerate([0, 12]):
+        file = path / "dapo" / f"seed={seed}" / "metrics.jsonl"
+        *rows, end = [json.loads(line) | {"trained_tokens": 0} for line in file.read_text().splitlines()]
+        file.write_text("".join(json.dumps(row) + "\n" for row in (*rows, end | {"trained_tokens": last})))
+    study = load_study(path)
+    judgement = study.judge()
+    assert judgement is not None
+    assert judgement.warnings[0].startswith("dapo was trained on nothing at seed 0: no group was left to train on")
+    assert "finished, trained on nothing" in render(study, judgement)

@@ -36,7 +36,7 @@ def test_the_terminal_the_tables_and_the_page_tell_of_a_collapse(
     said = " ".join(capsys.readouterr().out.split())
     assert TOLD in said
     assert "Seed 0 went from 0.352 to 0.797 at 2 steps and ended at 0.211." in said
-    assert "rlaif: of 3 finished runs 1 dipped below half of it and came back (seed 1)." in said
+    assert "rlaif: of 3 finished runs 1 dipped below half of its gain and came back (seed 1)." in said
     assert "rlaif: 0 of 3 runs failed and 1 collapsed" in said
     assert "No failure in grpo: 3 seeds" in said
     tables = folder / "tables"

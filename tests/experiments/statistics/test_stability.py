@@ -156,8 +156,7 @@ def test_an_arm_is_told_of_by_seed_and_a_clean_record_only_where_it_is_known() -
     notes = failure_notes(PLAN, found)
     assert "arm: 0 of 3 runs failed and 2 collapsed; the 95 % interval of the rate is 9 % to 99 %." in notes
     assert (
-        "arm: of 3 finished runs 1 declined, ending with less than nine tenths of what they had gained (seed 1)."
-        in notes
+        "arm: of 3 finished runs 1 declined, ending with less than nine tenths of what it had gained (seed 1)." in notes
     )
     assert any(note.startswith("No run failed in base, late: 3 seeds") for note in notes)
     assert any(note.startswith("Whether runs collapsed is not known of 3 of late") for note in notes)
