@@ -156,13 +156,11 @@ def refuse_damaged_model(folder: Path, said: str) -> None:
         return
     files = read_json(manifest).get("files", {})
     recorded = {name: fingerprint for name, fingerprint in files.items() if name.startswith(f"{CHECKPOINT}/")}
-    found = _of_model(folder)
-    if damage := _difference_of_files(
-        folder.parent, recorded, {name: found[name] for name in found if name in recorded}
-    ):
+    found = {name: each for name, each in _of_model(folder).items() if name in recorded}
+    if damage := _difference_of_files(folder.parent, recorded, found):
         raise GrpoLabError(
-            f"{said}: {damage} when the run ended. Restore it, train it again, or copy the folder elsewhere if it was "
-            "changed on purpose"
+            f"{said}: {damage}: it is not the model that the run ended with. Restore it, train it again, or copy the "
+            "folder elsewhere if it was changed on purpose"
         )
 
 
