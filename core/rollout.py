@@ -27,10 +27,10 @@ Backward: TypeAlias = Callable[[Tensor], None]
 
 
 COUNTED: Final = (
-    "grader_log", "failed_updates", "seconds", "sampled_tokens", "kl_coef", "skipped_prompts", "has_learned",
+    "failed_updates", "seconds", "sampled_tokens", "kl_coef", "skipped_prompts", "has_learned",
     "best_reward", "had_spread", "all_right",
 )  # fmt: skip
-"""What a run that goes on must know of the one before."""
+"""What a run that goes on must know of the one before, beside its log of graders."""
 MOST_SKIPPED: Final = 100
 """Problems in a row that do not fit the model's context before a run stops."""
 MOST_EMPTY: Final = 10
@@ -85,12 +85,14 @@ class Run:
 
     def state_dict(self) -> dict[str, Any]:
         """What it has counted and adapted."""
-        return {name: getattr(self, name) for name in COUNTED}
+        return {"grader_log": self.grader_log.state_dict(), **{name: getattr(self, name) for name in COUNTED}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
-        for name, value in state.items():
-            setattr(self, name, value)
+        self.grader_log.load_state_dict(state["grader_log"])
+        for name in COUNTED:
+            if name in state:
+                setattr(self, name, state[name])
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,10 +4,10 @@ import inspect
 import math
 import os
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -38,6 +38,16 @@ class GraderLog:
     first: str | None = None
     by_machine: bool = False
     """Whether the first failure was the machine's doing, not the reward function's."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it has counted, as plain data."""
+        return {**vars(self), "recent": [list(step) for step in self.recent]}
+
+    def load_state_dict(self, state: "Mapping[str, Any] | GraderLog") -> None:
+        """Go on from there; older checkpoints hold the log itself."""
+        for name, value in (vars(state) if isinstance(state, GraderLog) else state).items():
+            setattr(self, name, value)
+        self.recent = deque(((dropped, groups) for dropped, groups in self.recent), maxlen=WINDOW)
 
     def note(self, scores: "Scores") -> None:
         """Remember the first failure, for the message that a later one may end the run with."""

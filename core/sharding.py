@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar
 import torch
 from accelerate import FullyShardedDataParallelPlugin
 from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
@@ -18,8 +19,9 @@ from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionP
 from torch.distributed.tensor import DTensor, Partial
 from transformers import PreTrainedModel
 
-from core.errors import GrpoLabError
+from core.errors import GrpoLabError, MachineError
 from core.optimizer import Optimizer, OptimizerSettings, Stepper
+from core.plain import PlainPlanner, PlainReader
 from core.ranks import ranks
 from core.zero import Zero3, whole_partition, zero_settings
 
@@ -129,7 +131,11 @@ class FullyShard:
         """Read them back."""
         weights, state = get_state_dict(self._model, self._optimizer.adam, options=_TRAINED)
         found: dict[str, Any] = {"weights": weights, "optimizer": state}
-        load(found, checkpoint_id=folder)
+        try:
+            load(found, storage_reader=PlainReader(folder), planner=PlainPlanner())
+        except CheckpointException as error:  # of any rank, and no Exception
+            cause = next((failure[0] for failure in error.failures.values()), error)
+            raise MachineError(f"{folder} cannot be read: {cause}; remove the run's folder to start it anew") from error
         set_state_dict(
             self._model, self._optimizer.adam,
             model_state_dict=found["weights"], optim_state_dict=found["optimizer"], options=_TRAINED,

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 
 from core.errors import GrpoLabError, MachineError
+from core.plain import read_plain, refuse_more
 from core.ranks import wait_for_all
 from core.sharding import whole
 
@@ -393,7 +394,7 @@ class RunStore:
             folder.mkdir(exist_ok=True)
             shards = _write_shards(folder, state["step"], save_shards)
             kept = {"shards": shards, "shard_sizes": _sizes(folder / shards)} if shards else {}
-            torch.save({**state, "files": self.files, **kept}, folder / "state.tmp")
+            torch.save(refuse_more({**state, "files": self.files, **kept}), folder / "state.tmp")
             with (folder / "state.tmp").open("rb") as file:
                 os.fsync(file.fileno())
             os.replace(folder / "state.tmp", folder / "state.pt")
@@ -408,7 +409,7 @@ class RunStore:
     def load_checkpoint(self, *, mapped: bool = False) -> dict[str, Any] | None:
         """The last state, or None; with `mapped` its tensors stay on disk until they are used.
 
-        It is a pickle of our own making: do not resume a folder from somebody else. Raises `DamagedError`.
+        It is read as plain data, and nothing in it is run. Raises `DamagedError`.
         """
         path = self.folder / "checkpoint" / "state.pt"
         if not path.is_file():
@@ -419,7 +420,7 @@ class RunStore:
                 damaged = archive.testzip()
             if damaged:
                 raise ValueError(f"the checksum of {damaged} is another")
-            state: dict[str, Any] = torch.load(path, weights_only=False, map_location="cpu", mmap=mapped)
+            state: dict[str, Any] = read_plain(path, mapped=mapped)
         except Exception as error:  # which one depends on the byte that is wrong
             raise DamagedError(f"{path}: no checkpoint of ours ({error}); {REMEDY}") from error
         if "shards" in state:
