@@ -61,10 +61,16 @@ def _check_arm(study: "Study", label: str, before: Mapping[str, Any]) -> None:
         now, parts = registry.config_text(), parts_of(study.recipes[label])
     was, is_now = (in_use(each, parts) for each in (text, now))
     if was != is_now:
+        why = ""
+        if all(line.startswith("evaluation.") for line in set(was) ^ set(is_now)):
+            why = (
+                ". A run's score is the mean of its last evaluations, and of its models the last alone is kept: more "
+                "questions or samples need runs of their own"
+            )
         lost, new = ("; ".join(sorted(set(x) - set(y))) or "nothing" for x, y in ((was, is_now), (is_now, was)))
         raise GrpoLabError(
             f"arm '{label}' would run otherwise (was {lost}, is {new}): give the changed settings to an arm of another "
-            "name"
+            f"name{why}"
         )
 
 

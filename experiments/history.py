@@ -62,6 +62,8 @@ def _sentence(entry: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     changes += [words.format(before[k], now[k]) for k, words in _WORDS.items() if before.get(k) != now.get(k)]
     if before.get("claim") != now.get("claim"):
         changes.append("what is predicted was put down then, with these results known")
+    if now.get("race") or now.get("looks"):
+        changes.append("the error rate is kept, as looking was declared before the first run")
     return (
         f"Grown on {seen['when'][:10]}, after {runs} runs ({verdicts or 'no verdict yet'}): {'; '.join(changes)}. "
         f"Hash of the declaration before: {entry['hash'][:16]}."

@@ -3,8 +3,9 @@
 Comments, docstrings, blank lines and layout are no part of it, nor is anything else in the same file: from a function
 on, the names that it loads are followed through the module and through imported modules of one's own, be they
 functions, classes or constants. Installed libraries and the bench itself are not followed: a run's identity names their
-versions. Where names cannot be followed (`globals()`, `eval`, `from x import *`, a function made by another), the whole
-module counts.
+versions. What a module does to others when it is imported (`torch.set_default_dtype(...)`, `library.limit = 3`) counts
+for everything in it. Where names cannot be followed (`globals()`, `eval`, `from x import *`, a function that another
+makes), the whole module counts.
 """
 
 import ast
@@ -61,6 +62,22 @@ class _Module:
     bound: dict[str, list[ast.stmt]]
     """By name, the statements at the top of the module that make it what it is."""
 
+    @property
+    def effects(self) -> list[ast.stmt]:
+        """Statements at the top that call something imported for no result, or store into it."""
+        found: list[ast.stmt] = []
+        for statement in self.statements:
+            if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+                touched = [_root(statement.value.func)]
+            elif isinstance(statement, ast.Assign | ast.AugAssign | ast.AnnAssign):
+                targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+                touched = [_root(target) for target in targets if not isinstance(target, ast.Name)]
+            else:
+                continue
+            makers = [maker for name in touched if name for maker in self.bound.get(name, ())]
+            found += [statement] * any(isinstance(maker, ast.Import | ast.ImportFrom) for maker in makers)
+        return found
+
     def absolute(self, statement: ast.ImportFrom) -> str:
         """The module that a `from` of this one names."""
         relative = "." * statement.level + (statement.module or "")
@@ -80,6 +97,10 @@ class _Reached:
         if {(module.name, name), (module.name, ALL)} & self._taken:
             return
         self._taken.add((module.name, name))
+        if (module.name, "") not in self._taken:
+            self._taken.add((module.name, ""))
+            for statement in module.effects:
+                self._add(module, statement)
         if name != ALL and name not in module.bound:
             if (below := self.read(f"{module.name}.{name}")) is not None:
                 self.take(below, ALL)
@@ -182,6 +203,13 @@ def _names(statement: ast.stmt) -> set[str]:
     found = {node.id for node in nodes if isinstance(node, ast.Name)}
     found |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
     return found | {_called(node) for node in nodes if isinstance(node, ast.alias)}
+
+
+def _root(node: ast.expr) -> str | None:
+    """`a` of `a.b[0].c`."""
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else None
 
 
 def _called(alias: ast.alias) -> str:

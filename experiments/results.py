@@ -5,12 +5,13 @@ Nothing here trains, tests, draws or repairs.
 
 import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,13 @@ _DEFAULTS = {
     "claim": None,
     "data": {},
 }
+_NUMBER: Final = (int, float)
+_KINDS: Final[Mapping[str, tuple[type, ...]]] = {
+    **dict.fromkeys(("metric", "scalar", "axis", "baseline", "family", "failures", "questions"), (str,)),
+    **dict.fromkeys(("alpha", "margin", "budget", "floor"), _NUMBER), "threshold": (*_NUMBER, type(None)),
+    "seeds": (list,), "looks": (list, tuple), "race": (bool,), "claim": (dict, type(None)), "data": (dict,),
+}  # fmt: skip
+"""What a declaration's entries may be."""
 
 
 @dataclass(frozen=True)
@@ -379,6 +387,14 @@ def _load_study(path: Path) -> Study:
     for key in _DECLARED:
         if key not in declaration:
             raise StudyError(f"{file}: the declaration has no {key!r}; {remedy}")
+    for key, kinds in _KINDS.items():
+        if not _is_one(declaration[key], kinds):
+            raise StudyError(f"{file}: {key} cannot be {declaration[key]!r:.60}; {remedy}")
+    if any(type(seed) is not int or seed < 0 for seed in declaration["seeds"]):
+        raise StudyError(f"{file}: seeds cannot be {declaration['seeds']!r:.60}; {remedy}")
+    for arm, entries in arms.items():
+        if not isinstance(entries, dict) or arm in ("", "..") or Path(arm).name != arm:
+            raise StudyError(f"{file}: the arm {arm!r} is not recorded as one; {remedy}")
     for key, known in (("axis", AXES), ("scalar", SCALARS)):
         if declaration[key] not in known:
             raise StudyError(f"{file}: {key} {declaration[key]!r} is not one of {', '.join(known)}; {remedy}")
@@ -389,7 +405,7 @@ def _load_study(path: Path) -> Study:
         for seed in declaration["seeds"]:
             run = read_run(path / arm / f"seed={seed}", arm, int(seed))
             runs += [run] if run is not None else []
-    return Study(
+    study = Study(
         path=path,
         name=str(record.get("name") or path.resolve().name),
         declaration=declaration,
@@ -398,6 +414,18 @@ def _load_study(path: Path) -> Study:
         record=record,
         ignored=_unplanned(path, arms, declaration["seeds"]),
     )
+    try:
+        _ = study.plan
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise StudyError(f"{file}: what it declares cannot be: {error}; {remedy}") from None
+    return study
+
+
+def _is_one(value: object, kinds: tuple[type, ...]) -> bool:
+    """Whether a value is of one of these kinds; numbers are finite, and True is none."""
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        return isinstance(value, bool) and bool in kinds
+    return not isinstance(value, int | float) or abs(value) <= sys.float_info.max
 
 
 def _unplanned(path: Path, arms: Mapping[str, Any], seeds: list[int]) -> tuple[str, ...]:

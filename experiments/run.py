@@ -178,6 +178,7 @@ def run_arms(
     untried = rehearse_untrained(
         _unlike(study), folder, console, again=options.dry_run, on_accelerators=bool(options.gpus)
     )
+    grow = getattr(options, "grow", False) and study.grows_from(folder, grow=True) is not None
     if options.dry_run:
         show_plan(study, Path(options.out), workers, console, measure=not options.no_probe, judged=judged)
         return 0
@@ -197,7 +198,6 @@ def run_arms(
         for arm in study.settings.arms
     ]
     command = "grpolab " + shlex.join(sys.argv[1:])
-    grow = getattr(options, "grow", False) and study.grows_from(folder, grow=True) is not None
     if not grow:
         study.declare(folder, command)
     set_damaged_aside(jobs, study.recipes, console)

@@ -101,6 +101,9 @@ def test_what_a_part_does_not_use_is_no_part_of_it(digest: Callable[..., str], e
     "edit",
     [
         ("mine.py", "share=0.5", "share=0.6"),
+        ("mine.py", "OTHER = 4", "OTHER = 4\nmath.tau2 = 3"),
+        ("mine.py", "OTHER = 4", "OTHER = 4\nmine_help.idle(3)"),
+        ("mine_help.py", "def idle", "import sys\nsys.setrecursionlimit(9999)\n\ndef idle"),
         ("mine.py", "+ math.pi", "- math.pi"),
         ("mine.py", "LIMIT = 3", "LIMIT = 4"),
         ("mine.py", "return LIMIT", "return LIMIT + 1"),

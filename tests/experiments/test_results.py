@@ -305,6 +305,16 @@ def test_a_folder_that_may_not_be_listed_is_named(folder: Path, monkeypatch: pyt
         ({"axis": "hours"}, "'hours' is not one of steps, sampled_tokens, seconds"),
         ({"scalar": "best"}, "'best' is not one of final"),
         ({"metric": None}, "no 'metric'"),
+        ({"metric": 3}, "metric cannot be 3"),
+        ({"budget": "six"}, "budget cannot be 'six'"),
+        ({"budget": 10**400}, "budget cannot be 1000"),
+        ({"alpha": True}, "alpha cannot be True"),
+        ({"threshold": [0.5]}, "threshold cannot be"),
+        ({"seeds": "01"}, "seeds cannot be '01'"),
+        ({"seeds": [0, 1.5]}, r"seeds cannot be \[0, 1.5\]"),
+        ({"looks": [3, 5]}, "what it declares cannot be"),
+        ({"claim": {"predictions": ["grpo"]}}, "what it declares cannot be: .*grpo"),
+        ({"data": 3}, "data cannot be 3"),
     ],
 )
 def test_an_impossible_declaration_is_refused(folder: Path, change: dict[str, Any], told: str) -> None:
@@ -365,3 +375,11 @@ def test_an_arm_that_was_trained_on_nothing_is_told_of_beside_the_verdict(tmp_pa
     assert judgement is not None
     assert judgement.warnings[0].startswith("dapo was trained on nothing at seed 0: no group was left to train on")
     assert "finished, trained on nothing" in render(study, judgement)
+
+
+@pytest.mark.parametrize("arms", [{"grpo": {}, "dapo": 3}, {"grpo": {}, "../elsewhere": {}}, {"grpo": {}, "": {}}])
+def test_an_arm_that_is_recorded_as_none_is_named(folder: Path, arms: dict[str, Any]) -> None:
+    record = json.loads((folder / "study.json").read_text()) | {"arms": arms}
+    (folder / "study.json").write_text(json.dumps(record))
+    with pytest.raises(StudyError, match="is not recorded as one"):
+        load_study(folder)
