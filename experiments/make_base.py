@@ -12,7 +12,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from core.errors import GrpoLabError, near
+from core.errors import GrpoLabError, MachineError, near
 from experiments.bases import BASES
 
 END = "."
@@ -81,6 +81,9 @@ def make_base(
         if report:
             report(step + 1, loss.item())
     folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    try:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    except Exception as error:  # a full disk is an error of another type with every library that writes
+        raise MachineError(f"cannot write the model to {folder}: {error}; choose another --out") from error
     return folder

@@ -65,7 +65,7 @@ class Rehearsed:
         parts = [f"one tiny step of {arms} works ({self.seconds:.1f} s)"] if self.taken else []
         for reason in dict.fromkeys(self.left_out.values()):
             labels = ", ".join(label for label, why in self.left_out.items() if why == reason)
-            parts.append(f"no tiny step of {labels} here, {reason}: each run takes it first")
+            parts.append(f"no tiny step of {labels} here, {reason}: what is broken shows in their runs")
         return "; ".join(parts)
 
 

@@ -10,14 +10,17 @@ from torch import Tensor
 
 import core.train  # noqa: F401 - registers generator, settings, providers and tasks
 from core import REWARDS, SETTINGS, TASKS, VARIANTS, Batch, GrpoLabError, Part, Variant, filter, reward
+from core.errors import TrainingError
 from core.generation.base import Generation, Request
 from core.policy import Policy
 from core.problems import Problem, Score
 from core.providers import fill, make_providers
 from core.randomness import key
 from core.recipe import Recipe
+from core.records import step_record
 from core.registry import config
 from core.rollout import Run, draw_problems, roll_out, shape, shape_rewards
+from core.update import UpdateMetrics
 from estimators.advantages.group import group_mean
 from estimators.aggregators import token_mean
 from estimators.filters import nonuniform
@@ -403,3 +406,81 @@ def test_problems_are_a_pure_function_and_splits_are_disjoint() -> None:
         assert int(problem.answer) == sum(map(int, str(problem.prompt).rstrip("=").split("+"))) % 10
     with pytest.raises(GrpoLabError, match="no split 'dev'; it has: train, tune, test, test_long"):
         task.problem("dev", 0, 0)
+
+
+# what does not fit, and what teaches nothing
+
+
+def test_a_problem_that_does_not_fit_is_passed_over_alike_in_all_arms(tiny: Policy) -> None:
+    """For the first of its slot's own stream that does; those that fit are what they were."""
+    recipes = [recipe_of(name, generator=Parrot(), prompts=12) for name in ("grpo", "dapo")]
+    roomy = [p.prompt for p in draw_problems(run_of(tiny, recipes[0]), 1, 0)]
+    lengths = [len(tiny.tokens(p)) for p in draw_problems(run_of(tiny, recipes[0]), 1, 0)]
+    assert min(lengths) < max(lengths)
+    tiny.context = max(lengths) - 1 + recipes[0].max_tokens
+    runs = [run_of(tiny, recipe) for recipe in recipes]
+    first, second = ([p.prompt for p in draw_problems(run, 1, 0)] for run in runs)
+    assert first == second
+    assert all(len(tiny.tokens(p)) < max(lengths) for p in draw_problems(run_of(tiny, recipes[0]), 1, 0))
+    kept = [mine == before for mine, before in zip(first, roomy, strict=True)]
+    assert kept == [length < max(lengths) for length in lengths]
+    assert runs[0].skipped_prompts == runs[1].skipped_prompts >= kept.count(False) > 0
+
+
+def test_where_no_problem_fits_it_is_said(tiny: Policy) -> None:
+    tiny.context = 25
+    with pytest.raises(GrpoLabError, match=r"100 training problems in a row do not fit .* between 1 and 1 to fit the"):
+        draw_problems(run_of(tiny, recipe_of("grpo")), 1, 0)
+
+
+def scoring(*values: Score | float) -> Callable[[Problem, str], Score | float]:
+    def scores_by_length_in_a_rollout_test(problem: Problem, response: str) -> Score | float:
+        """The parrot's responses are told apart by their length."""
+        return values[len(response) - 1]
+
+    return scores_by_length_in_a_rollout_test
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "says"),
+    [
+        # rewards that differ and never reach 1 are no verdicts
+        ((0.5, 0.0, 0.0), GrpoLabError, "highest reward was 0.5, and rewards differ .* counts as correct from 1 up"),
+        ((0.0, 0.0, 0.0), TrainingError, "highest reward was 0, and all responses to a question are rewarded alike"),
+        ((1.0, 1.0, 1.0), GrpoLabError, "highest reward was 1, and every response was right: .* nothing left to learn"),
+    ],
+)
+def test_a_filter_that_passes_nothing_from_the_first_step_on_ends_the_run(
+    embedded: Policy, fresh_registry: None, values: tuple[float, ...], kind: type[Exception], says: str
+) -> None:
+    part = reward(scoring(*values))
+    run = run_of(embedded, recipe_of("dapo", generator=Parrot(), rewards=(part,), steps=3))
+    for step in (1, 2):
+        rollout = roll_out(run, step)
+        record = step_record(step, rollout, None, UpdateMetrics({}))
+        assert "the filter passed no group, so nothing is trained on" in record["alarm"]
+    # a run that goes on knows of it
+    resumed = run_of(embedded, run.recipe)
+    resumed.load_state_dict(run.state_dict())
+    with pytest.raises(kind, match=rf"filter 'nonuniform' has passed no group in the first 3 steps.*{says}") as caught:
+        roll_out(resumed, 3)
+    assert type(caught.value) is kind
+
+
+def test_once_something_was_learnt_a_filter_may_pass_nothing(embedded: Policy, fresh_registry: None) -> None:
+    """The policy may have learnt all there is."""
+    part = reward(scoring(1.0, 0.0, 0.0))
+    run = run_of(embedded, recipe_of("dapo", generator=Parrot(), rewards=(part,), steps=3))
+    assert roll_out(run, 1).batch is not None
+    run.recipe = replace(run.recipe, variant=replace(run.recipe.variant, filter=none_passes()))
+    for step in (2, 3):
+        assert roll_out(run, step).batch is None
+
+
+def none_passes() -> Part:
+    @filter
+    def passes_none_in_a_rollout_test(batch: Batch) -> torch.Tensor:
+        """Nothing."""
+        return torch.zeros(batch.groups, dtype=torch.bool)
+
+    return passes_none_in_a_rollout_test

@@ -219,7 +219,9 @@ def test_a_step_for_a_larger_machine_is_left_to_the_runs(home: Path, monkeypatch
         patch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1))
         found = rehearse(recipes(grpo=""))
     assert found.taken == 0
-    assert str(found).startswith("no tiny step of grpo here, which takes 0.0 GiB where 0.0 are free: each run takes it")
+    assert str(found).startswith(
+        "no tiny step of grpo here, which takes 0.0 GiB where 0.0 are free: what is broken shows"
+    )
     with config(["study.gin"], ["grpo.advantage = @of_a_wrong_shape"], include_from=[CONFIGS]):
         text = config_text()
     job = Job(Arm("mine", ()), 0, text, str(home / "run"), rehearsed=False)
@@ -233,4 +235,7 @@ def test_runs_meant_for_a_gpu_are_not_tried_without_one(home: Path) -> None:
     if torch.accelerator.is_available():
         pytest.skip("there is one")
     found = rehearse(recipes(grpo=""), on_accelerators=True)
-    assert str(found) == "no tiny step of grpo here, for want of the GPU that runs ask for: each run takes it first"
+    assert (
+        str(found)
+        == "no tiny step of grpo here, for want of the GPU that runs ask for: what is broken shows in their runs"
+    )
