@@ -40,13 +40,17 @@ _LIST = re.compile(rf"{_NUMERAL}(?:\s*(?:,|\bor\b|\band\b|\bto\b|–)+\s*{_NUMER
 _NO_NUMBER = re.compile(r"\\[()\[\]]|(?<=\d )(?:[kcm]?m|ft|in|yd)\^\{?[23]\}?")
 # a number is part of something larger: an operand, a factor, an index, a coordinate
 _BOUND_LEFT = re.compile(r"(?:[\w\\({\[.,_/+-]|(?<!\*)\*|[\^<>≤≥×÷·]\s*|[/+-]\s+|(?<!\*)\*\s+)\$?$")
-_BOUND_RIGHT = re.compile(r"\$?(?:\s*[\^_/+=<>({\[!:×÷·≤≥]|\*(?!\*)|\s+[*-]\s|-|[A-Za-z]\b|\\[a-z]|\.\d)")
+_BOUND_RIGHT = re.compile(
+    r"\$?(?:\s*[\^_/+=<>({\[!:×÷·≤≥]|\*(?!\*)|\s+[*-]\s|-|(?!an? [a-z]{2})[A-Za-z]\b|\\[a-z]|\.\d)"
+)
 _HEDGE = re.compile(
     r"(?:\b(?:not|never|no|neither|nor|or|than|least|most|about|around|roughly|between)\b|n't\b)[^.\n]{0,12}$"
     r"|\b(?:step|case|part|line|question|problem|equation|figure) *\(?$"
     r"|\d\s*(?:,|,?\s*\b(?:and|or))\s*\w+\s*=\s*$",
     re.IGNORECASE,
 )
+_WIDE: Final = {0xFEE0 + code: code for code in range(0x21, 0x7F)} | {ord("。"): "."}
+"""Characters as wide as a Chinese one, to the ASCII ones."""
 _TAIL: Final = 400
 """Characters at a response's end among which the last number is looked for."""
 
@@ -112,7 +116,7 @@ def phrase(text: str) -> list[str]:
 
 def last_number(text: str) -> list[str]:
     """The last number, or all of "3 or 4"; none if it belongs to something larger, as in x^2, 3*5, 5x or "not 5"."""
-    tail = _NO_NUMBER.sub(" ", text[-_TAIL:])
+    tail = _NO_NUMBER.sub(" ", text[-_TAIL:].translate(_WIDE))
     runs = list(_LIST.finditer(tail))
     if not runs:
         return []

@@ -59,6 +59,7 @@ _OPEN, _CLOSE = "([{", ")]}"
 _RELATION = re.compile(r"=|<|>|\\(?:le|ge|ne|in|approx|equiv|sim|to|mapsto|subset|cup|cap|setminus)(?![A-Za-z])")
 _NAME = r"(?:\\?[A-Za-z]+(?:_(?:\{[^{}]*\}|\w))?'*|\\text\{[^{}]*\})"
 _LHS = re.compile(rf"{_NAME}(?: ?\((?:{_NAME}|-?\d+)(?:, ?(?:{_NAME}|-?\d+))*\))?|\({_NAME}(?:, ?{_NAME})*\)")
+_TUPLE_NAMED = re.compile(rf"(\({_NAME}(?:, ?{_NAME})+\)) ?= ?(\(.*\))")
 _SUM = re.compile(rf"{_NAME}(?: ?[-+] ?{_NAME})+")
 _SPELLED = re.compile(r"\\text\{ ?[A-Za-z]{2,}(?: [A-Za-z]+)* ?\}")
 _CONSTANTS: Final = {"e", "i", "\\pi", "\\infty"}
@@ -120,6 +121,10 @@ class Group:
 
 def group(text: str) -> Group | None:
     r"""Read a set, tuple, interval or bare list; None for a single answer, brackets around which are no group."""
+    if (named := _TUPLE_NAMED.fullmatch(text)) and (values := group(named[2])):
+        names = split(named[1][1:-1], ",")
+        if values.brackets == "()" and len(names) == len(values.elements):
+            return Group("", tuple(map("=".join, zip(names, values.elements, strict=True))))
     is_set = text.startswith("\\{") and text.endswith("\\}")
     whole = text[1:-2] + "}" if is_set else text
     if whole[:1] in _OPEN and whole[-1:] in _CLOSE and encloses(whole) and (is_set or whole[0] != "{"):
@@ -323,8 +328,11 @@ def math_answer(
 def _worked_out(problem: Problem, gold: str, given: Sequence[str], comparison: Comparison) -> bool:
     """Whether right answers have done what the question asks: expanding (x+2)(x+3) is more than copying it."""
     question = problem.prompt if isinstance(problem.prompt, str) else problem.prompt[-1]["content"]
-    wanted = sides(normalise(gold))[-1]
-    for text in dict.fromkeys(sides(normalise(text))[-1] for text in given):
+    if not question and not comparison.checked:
+        return True
+    is_equation = len(sides(normalise(gold))) > 1
+    wanted = _value(normalise(gold), is_equation)
+    for text in dict.fromkeys(_value(normalise(text), is_equation) for text in given):
         if comparison.checked and asked.unevaluated(wanted, text):
             return False
         if not question:
@@ -337,6 +345,14 @@ def _worked_out(problem: Problem, gold: str, given: Sequence[str], comparison: C
             if (copied or tasks) and not deadline.worked_out(wanted, text, copied, tasks, comparison.budget):
                 return False
     return True
+
+
+def _value(text: str, of_equation: bool) -> str:
+    """What an assignment or a chain of equal terms comes to; all of a list, and where an equation is asked for."""
+    parts = sides(text)
+    if group(text) is not None or (of_equation and len(parts) == 2 and not _assigned(parts)[0]):
+        return text
+    return parts[-1]
 
 
 def _check_options(form: str, compare: str, seconds: float) -> None:

@@ -170,7 +170,8 @@ def as_written(tree: Any) -> Any:
         return base if exponent == 1 else ("^", base, exponent)
     if not isinstance(tree, sympy.Basic) or not tree.args or isinstance(tree, sympy.Rational):
         return tree
-    return (type(tree).__name__, *map(as_written, tree.args))
+    parts = list(map(as_written, tree.args))
+    return (type(tree).__name__, *(sorted(parts, key=str) if isinstance(tree, sympy.Equality) else parts))
 
 
 def is_expanded(tree: Any) -> bool:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final
 
 from core.rewards.characters import plain
@@ -45,6 +46,7 @@ _SPELLINGS: Final = [
         (r"\^\s*\{\s*\\circ\s*\}", r"^\\circ "),
         (r"([_^])\{(\w)\}(?!\d)", r"\1\2"),
         (r"\^ ?(-\d+|\d{2,})", r"^{\1}"),
+        (r"\\sqrt ?(\d{2,})(?![.\d])", r"\\sqrt{\1}"),
         (r"\\varnothing(?![A-Za-z])", r"\\emptyset "),
         (r"(?<![\\A-Za-z])pi(?![A-Za-z])", r"\\pi "),
         (r"(?<![\\A-Za-z])(sin|cos|tan|cot|csc|log|ln)(?![A-Za-z])", r"\\\1 "),
@@ -66,6 +68,7 @@ _CURRENCIES: Final = dict(
 _IDLE_BLANK = re.compile(r"(?<![A-Za-z0-9.,]) | (?![A-Za-z0-9.])")
 
 
+@lru_cache(1024)
 def normalise(text: str) -> str:
     """One spelling of what reads the same: no delimiters, no sizes and spacings, no blanks but between two words."""
     text = plain(text)

@@ -8,12 +8,14 @@ import re
 from typing import Final
 
 _LABEL: Final = re.compile(r"[A-Z]|[A-Za-z]{2,3}|\d+[A-Za-z]{0,3}[A-Z][A-Za-z\d]*|[A-Za-z]+\d[A-Za-z\d]*")
-_PRODUCT: Final = re.compile(r"[b-df-hj-np-tv-z]{2,3}|[a-d]{2}|abc|abd|acd|bcd")
-"""Two or three small letters that are a product of variables rather than a word: xy, mn, ab."""
+_PRODUCT: Final = re.compile(
+    r"(?!(?:[ckm]m|[km]g|ml|lb|ft|hr|pm|mph|nth)$)(?:[b-df-hj-np-tv-xz]{2,3}|[w-z]{2,3}|[a-d]{2}|abc|abd|acd|bcd)"
+)
+"""Two or three small letters that are a product of variables rather than a word or a unit: xy, mn, ab."""
 _TIMES: Final = re.compile(r" |\\cdot(?![A-Za-z]) ?|\\times(?![A-Za-z]) ?|\*")
 _RELATION: Final = re.compile(r"(<|>|\\le(?![a-z])|\\ge(?![a-z]))")
 _VARIABLE: Final = re.compile(r"[a-df-hj-zA-Z](?:_(?:\w|\{\w+\}))?|\\(?:theta|alpha|beta|lambda|mu|phi|omega)")
-_OR: Final = re.compile(r"(?<![A-Za-z\\])or(?![A-Za-z])|\\lor(?![A-Za-z])|,")
+_OR: Final = re.compile(r"(?<![A-Za-z\\])or(?![A-Za-z])|\\lor(?![A-Za-z])")
 _TURNED: Final = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}
 _EVERYTHING: Final = "(-\\infty,\\infty)"
 _ALL_REALS: Final = re.compile(

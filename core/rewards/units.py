@@ -79,6 +79,8 @@ _MEASURES: Final = {word: unit for word, unit in _PREFIXED.items() if len(word) 
     pt pint
     point pts
     cup
+    tbsp tablespoon
+    tsp teaspoon
     ° degree circ deg
     rad radian
     mi/h mph
@@ -106,7 +108,7 @@ _MEASURES: Final = {word: unit for word, unit in _PREFIXED.items() if len(word) 
 _BARE: Final = _words_of(
     """
     cm mm km kg mg ml mL min sec hr in ft mi lb yd mph kph kmh USD EUR GBP am pm day oz pts cup men egg box yr yen won
-    ton bit way gal
+    ton bit way gal deg
     """
 )
 """Words of two or three letters that are no product of variables outside \\text either."""
@@ -141,7 +143,7 @@ _NO_UNITS: Final = _words_of(
     hundred hundreds thousand thousands million millions billion billions trillion trillions dozen dozens score scores
     tens ones twos threes fours fives sixes sevens eights nines gross half halves third thirds quarter quarters fourth
     fourths fifth fifths sixth sixths seventh sevenths eighth eighths ninth ninths tenth tenths hundredth hundredths
-    thousandth thousandths percent percents percentage pairs doubles triples factorial factorials squared cubed root
+    thousandth thousandths percent percents percentage doubles triples factorial factorials squared cubed root
     roots power powers double doubled triple tripled quadruple quadrupled halved negated inverted inverse inverses
     reciprocal reciprocals negative negatives minus plus times over point mod modulo modulus base divided multiplied
     added subtracted increased decreased reduced raised rounded choose sqrt sinh cosh tanh cos sin tan log infinity
@@ -160,10 +162,12 @@ _PER: Final = frozenset({"per", "a", "an", "each", "every", "/"})
 _TOKEN: Final = re.compile(
     r"\\text\{([^{}]*)\}|(?<![\\A-Za-z])[A-Za-z]+|[€£¥₹₩₽$]|/|\^(?:\{-?\d\}|\d)|\\(?:cdot|times)(?![A-Za-z])"
 )
-_IN_TEXT: Final = re.compile(r"(?:[A-Za-z.'’/ $€£¥₹₩₽-]|\^\{?-?\d\}?)*")
-_WORD: Final = re.compile(r"[A-Za-z]+(?:['’-][A-Za-z]+)*|/|\^\{?-?\d\}?|[€£¥₹₩₽$]")
+_IN_TEXT: Final = re.compile(r"(?:[A-Za-z.'’/ $€£¥₹₩₽-]|\\cdot |\^\{?-?\d\}?)*")
+_WORD: Final = re.compile(r"\\cdot|[A-Za-z]+(?:['’-][A-Za-z]+)*|/|\^\{?-?\d\}?|[€£¥₹₩₽$]")
 _SYMBOL: Final = re.compile(f"[mcknμGM]?(?:{_SYMBOLS})")
 _DEGREES: Final = re.compile(r"\s*\^\s*\\circ\s*(?:\\text\{\s*([CF])\s*\}|([CF]))?$")
+_AREA: Final = re.compile(r"(?<=\d) m\^[23]$")
+"""Square and cubic meters outside \\text, which a gold answer may mean as a power of a variable."""
 _LAST_WORD: Final = re.compile(r"(.*[\d}]) ?([A-Za-z]+)")
 _LONGEST: Final = 8
 """Words of a unit."""
@@ -176,6 +180,8 @@ def split_unit(text: str, *, trusted: bool = False) -> tuple[str, str | None]:
     """
     if match := _DEGREES.search(text):
         return text[: match.start()], f"°{match[1] or match[2] or ''}"
+    if not trusted and (match := _AREA.search(text)):
+        return text[: match.start()], match[0].strip()
     end, marks = len(text.rstrip()), list[re.Match[str]]()
     for mark in reversed(list(_TOKEN.finditer(text))):
         if text[mark.end() : end].strip() or len(marks) == 2 * _LONGEST:
@@ -234,7 +240,8 @@ def _read(words: list[tuple[str, bool]], trusted: bool) -> str | None:
     for mark, part in zip(per, parts[1:], strict=True):
         if not part and mark != "each":
             return None
-        what = _noun(part, trusted=True) if part else ""
+        plain = [(word, in_text or mark != "/") for word, in_text in part]
+        what = _noun(plain, trusted=True) if part else ""
         if what is None:
             return None
         below += [what] if what else []
@@ -263,7 +270,7 @@ def _noun(words: list[tuple[str, bool]], trusted: bool) -> str | None:
         under = sorted(symbol.replace("^-1", "").replace("^-", "^") for symbol in symbols if symbol and "^-" in symbol)
         return "/".join(filter(None, ("·".join(over), "·".join(under))))
     *before, (head, in_text) = words
-    if any(len(word) < 3 and not inside for word, inside in before):  # 6x cm
+    if any(len(word) < 3 and not inside and word != "sq" for word, inside in before):  # 6x cm
         return None
     base, _, power = head.partition("^")
     unit = _symbol(base, in_text) or _thing(base, in_text, trusted)
