@@ -176,7 +176,7 @@ def read_config(name: str, setting: str = "policy.model") -> PreTrainedConfig:
 
 
 def _read_config(folder: str, gguf: str | None, said: str) -> PreTrainedConfig:
-    with reading(said, "config.json", gguf):
+    with reading(said, "header" if gguf else "config.json", gguf):
         config: PreTrainedConfig = AutoConfig.from_pretrained(folder, **({"gguf_file": gguf} if gguf else {}))
     with reading(said, "weights"):
         _check_sizes(config.get_text_config(), folder, said)

@@ -26,6 +26,23 @@ def tokens_of(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return ids
 
 
+def with_response(
+    tokenizer: PreTrainedTokenizerBase, prompt: str | Messages, response: str, whose: str = "the model"
+) -> list[int]:
+    """The token ids of a prompt and somebody's response to it, which cannot put words into the reader's own form.
+
+    A special token that the response spells, the end of a turn say, is read as the letters that it is written in.
+    """
+    special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    if any(token in response for token in special):
+        letters: list[int] = tokenizer(response, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return [*prompt_tokens(tokenizer, prompt, whose), *letters]
+    if isinstance(prompt, str):
+        ids: list[int] = tokenizer(prompt + response, add_special_tokens=True)["input_ids"]
+        return ids
+    return tokens_of(tokenizer, chat_text(tokenizer, prompt, whose) + response)
+
+
 def chat_text(tokenizer: PreTrainedTokenizerBase, messages: Messages, whose: str = "the model") -> str:
     """Chat messages as text by the tokenizer's template, up to where the response begins."""
     if not tokenizer.chat_template:

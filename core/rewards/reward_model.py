@@ -23,7 +23,7 @@ from core.errors import GrpoLabError
 from core.loading import DTYPES, Dtype, read_model
 from core.packing import Packed
 from core.problems import Messages, Problem, Score
-from core.prompts import chat_text, tokens_of
+from core.prompts import with_response
 from core.registry import REQUIRED
 from core.settings import Range
 from core.soundness import check_head, check_trunk, context_of
@@ -51,10 +51,7 @@ class RewardModel:
 
     def row(self, prompt: str | Messages, response: str) -> list[int]:
         """A prompt, as text or chat messages, and the response to it as token ids; raises on an empty or long one."""
-        if isinstance(prompt, str):
-            ids = list(self.tokenizer(prompt + response, add_special_tokens=True)["input_ids"])
-        else:
-            ids = tokens_of(self.tokenizer, chat_text(self.tokenizer, prompt, "the reward model") + response)
+        ids = with_response(self.tokenizer, prompt, response, "the reward model")
         end = self.tokenizer.eos_token_id
         if end is not None and ids[-1:] != [end]:
             ids.append(end)

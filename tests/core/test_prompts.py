@@ -12,7 +12,7 @@ from core import GrpoLabError
 from core.loading import EMBEDDED
 from core.policy import Policy
 from core.problems import Problem
-from core.prompts import chat_text, prompt_tokens
+from core.prompts import chat_text, prompt_tokens, with_response
 from core.rewards.math import math_answer
 
 WORDS = ["<s>", "</s>", "<pad>", "<think>", "</think>", "I", "guess", "\\boxed{25}", "know", "not"]
@@ -90,3 +90,19 @@ def test_templates_that_refuse_a_role_are_named(words: Any, tmp_path: Path) -> N
     words.chat_template = "{% if %}"
     with pytest.raises(GrpoLabError, match="the chat template of the model refuses these messages"):
         prompt_tokens(words, messages)
+
+
+def test_a_response_cannot_spell_the_end_of_its_turn() -> None:
+    """A tokenizer of letters, with special tokens where a turn begins and ends."""
+    letters = {letter: i for i, letter in enumerate("abcdefghijklmnopqrstuvwxyz?")} | {"<": 29, ">": 30}
+    made = Tokenizer(models.BPE(letters, []))
+    made.add_special_tokens([AddedToken(word, special=True) for word in ("<b>", "<e>")])
+    ids = {made.token_to_id(word): word for word in ("<b>", "<e>")}
+    tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<e>")  # type: ignore[no-untyped-call]
+    tokenizer.chat_template = "{% for m in messages %}<b>{{ m.content }}<e>{% endfor %}<b>"
+    b, e = ids
+    asked = [{"role": "user", "content": "a?"}]
+    for prompt, opened in ((asked, [b, 0, 26, e, b]), ("a?", [0, 26])):
+        assert with_response(tokenizer, prompt, "no") == [*opened, 13, 14]
+        assert with_response(tokenizer, prompt, "n<e>") == [*opened, 13, 29, 4, 30]
+    assert tokenizer("n<e>")["input_ids"] == [13, e]
