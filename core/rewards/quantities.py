@@ -47,6 +47,7 @@ _SPELLINGS: Final = [
         (r"([_^])\{(\w)\}(?!\d)", r"\1\2"),
         (r"\^ ?(-\d+|\d{2,})", r"^{\1}"),
         (r"\\sqrt ?(\d{2,})(?![.\d])", r"\\sqrt{\1}"),
+        (r"\\mathbb ?([A-Z])(?![A-Za-z])", r"\\mathbb{\1}"),
         (r"\\varnothing(?![A-Za-z])", r"\\emptyset "),
         (r"(?<![\\A-Za-z])pi(?![A-Za-z])", r"\\pi "),
         (r"(?<![\\A-Za-z])(sin|cos|tan|cot|csc|log|ln)(?![A-Za-z])", r"\\\1 "),

@@ -19,7 +19,7 @@ _OR: Final = re.compile(r"(?<![A-Za-z\\])or(?![A-Za-z])|\\lor(?![A-Za-z])")
 _TURNED: Final = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}
 _EVERYTHING: Final = "(-\\infty,\\infty)"
 _ALL_REALS: Final = re.compile(
-    r"\\mathbb\{?R\}?|(?:the )?(?:set of )?all (?:the )?real(?: number)?s|\(-\\infty ?, ?\+?\\infty ?\)", re.IGNORECASE
+    r"\\mathbb\{R\}|(?:the )?(?:set of )?all (?:the )?real(?: number)?s|\(-\\infty ?, ?\+?\\infty ?\)", re.IGNORECASE
 )
 _NOTHING: Final = re.compile(r"\\\{ ?\\\}|(?:the )?empty set|\\emptyset", re.IGNORECASE)
 
