@@ -46,7 +46,13 @@ def step_record(step: int, rollout: Rollout, batch: Batch | None, metrics: Updat
         **(_kl_record(batch) if batch is not None and batch.kl_rewards is not None else {}),
         **(value_record(batch) if batch is not None and batch.returns is not None else {}),
         "causes": dict(sorted(rollout.causes.items())),
-        "alarm": alarm(first.rewards, first.require("truncated"), filtered=rollout.batch is None),
+        "alarm": alarm(
+            first.rewards,
+            first.require("truncated"),
+            correct=correct,
+            verdicts=parts[..., 0],
+            filtered=rollout.batch is None,
+        ),
         **dict(sorted(metrics.averages().items())),
     }
 

@@ -251,15 +251,23 @@ def start(rewards: Sequence[Part], task: Task | None = None) -> dict[str, str]:
     return said
 
 
-def alarm(rewards: Tensor, truncated: Tensor, *, filtered: bool = False) -> str | None:
-    """A warning where a rollout teaches nothing: every response [P, G] was cut off before it could answer, or a filter
-    left no group (`filtered`).
+def alarm(
+    rewards: Tensor, truncated: Tensor, *, correct: Tensor, verdicts: Tensor, filtered: bool = False
+) -> str | None:
+    """A warning where a rollout teaches or shows nothing.
+
+    Every response [P, G] was cut off before it could answer; a filter left no group (`filtered`); or the values of the
+    reward that gives the verdict (`verdicts`) differ, and none of them counts as `correct`.
     """
-    if rewards.numel() and bool(truncated.all()) and bool((rewards == rewards.flatten()[0]).all()):
+    if not rewards.numel():
+        return None
+    if bool(truncated.all()) and bool((rewards == rewards.flatten()[0]).all()):
         return "every response was cut off and all rewards are equal: raise train.max_tokens"
-    if rewards.numel() and filtered:
-        return (
-            "the filter passed no group, so nothing is trained on (a reward that is a number counts as correct from 1 "
-            f"up; the highest here is {float(rewards.max()):g})"
-        )
+    known = verdicts[~verdicts.isnan()]
+    best = float(known.max()) if known.numel() else math.nan
+    rule = f"(a reward that is a number counts as correct from 1 up; the highest here is {best:g})"
+    if filtered:
+        return f"the filter passed no group, so nothing is trained on {rule}"
+    if known.numel() and float(known.min()) < best < 1 and not bool(correct.any()):
+        return f"rewards differ and no response counts as correct, so accuracy is 0 {rule}"
     return None

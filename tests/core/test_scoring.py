@@ -200,7 +200,22 @@ def test_what_a_reward_says_at_the_start_is_kept() -> None:
 
 def test_a_rollout_that_was_cut_off_as_a_whole_raises_an_alarm() -> None:
     cut, whole = torch.ones(2, 2, dtype=torch.bool), torch.zeros(2, 2, dtype=torch.bool)
-    assert "raise train.max_tokens" in (alarm(torch.zeros(2, 2), cut) or "")
-    assert alarm(torch.zeros(2, 2), whole) is None
-    assert alarm(torch.tensor([[0.0, 1.0], [0.0, 0.0]]), cut) is None
-    assert alarm(torch.zeros(0, 2), cut[:0]) is None
+    none, zero, mixed = ~cut, torch.zeros(2, 2), torch.tensor([[0.0, 1.0], [0.0, 0.0]])
+    assert "raise train.max_tokens" in (alarm(zero, cut, correct=none, verdicts=zero) or "")
+    assert alarm(zero, whole, correct=none, verdicts=zero) is None
+    assert alarm(mixed, cut, correct=mixed >= 1, verdicts=mixed) is None
+    assert alarm(zero[:0], cut[:0], correct=none[:0], verdicts=zero[:0]) is None
+
+
+def test_rewards_of_which_none_counts_as_correct_raise_an_alarm() -> None:
+    """Not where all are equal, where some are right, or where nothing was graded."""
+    whole = torch.zeros(1, 2, dtype=torch.bool)
+    half = torch.tensor([[0.5, 0.0]])
+    told = alarm(half, whole, correct=whole, verdicts=half) or ""
+    assert told == (
+        "rewards differ and no response counts as correct, so accuracy is 0 (a reward that is a number counts as "
+        "correct from 1 up; the highest here is 0.5)"
+    )
+    assert "the filter passed no group" in (alarm(half, whole, correct=whole, verdicts=half, filtered=True) or "")
+    for verdicts in (half * 0, half * math.nan, half * 2):
+        assert alarm(half, whole, correct=verdicts >= 1, verdicts=verdicts) is None
