@@ -15,7 +15,7 @@ from core.errors import GrpoLabError
 from core.loading import read_tokenizer
 from core.packing import Packed
 from core.policy import PolicySettings, load_policy
-from core.prompts import prompt_tokens
+from core.prompts import chat_tokens, text_tokens
 
 SETTING: Final = "judge.model"
 MOST_TOKENS: Final = 16_384
@@ -49,8 +49,9 @@ class LocalJudge:
 
     def _tokens(self, question: str) -> list[int]:
         tokenizer = self._policy.tokenizer
-        asked = [{"role": "user", "content": question}] if tokenizer.chat_template else f"{question}\nVerdict:"
-        return prompt_tokens(tokenizer, asked, "the judge")
+        if not tokenizer.chat_template:
+            return text_tokens(tokenizer, f"{question}\nVerdict:")
+        return chat_tokens(tokenizer, [{"role": "user", "content": question}], whose="the judge")
 
     def _next_logits(self, rows: Sequence[list[int]], tokens: Sequence[int]) -> Tensor:
         """Logits [R, k] of k tokens after each row, float32: verdicts may lie closer together than bfloat16 tells."""
