@@ -5,11 +5,10 @@ import hashlib
 import json
 import math
 import os
+import re
 import sqlite3
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,8 +16,11 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
+from core import web
 from core.errors import GrpoLabError, MachineError
+from core.printable import printable
 
 WAITS: Final = (1.0, 2.0, 4.0, 8.0)
 """Seconds before each further attempt."""
@@ -26,6 +28,8 @@ MOST_IN_A_ROW: Final = 8
 """Questions that are given up, none answered between them, before the server is taken to be down."""
 LONGEST_WAIT: Final = 60.0
 """That a server may ask for by Retry-After."""
+MOST_BYTES: Final = 1 << 20
+"""Of an answer, which is one token with its alternatives."""
 TOP: Final = 20
 """Alternatives asked for beside the token; OpenAI and vLLM give no more."""
 _PASSING: Final = (408, 409, 425, 429)
@@ -129,8 +133,8 @@ class EndpointJudge:
                 return masses[0] / sum(masses)
             text = choice["message"]["content"]
             said = [_says(text, word) for word in words]
-        except (AttributeError, KeyError, IndexError, TypeError) as error:
-            raise NoAnswerError(f"an answer in another form: {str(choice)[:200]}") from error
+        except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError):
+            raise NoAnswerError(f"an answer in another form: {self._told(choice)}") from None
         return float(said[0]) if any(said) else math.nan
 
     def _complete(self, question: str) -> Any:
@@ -155,32 +159,37 @@ class EndpointJudge:
         headers = {"Content-Type": "application/json"}
         if self._settings.key_variable:
             headers["Authorization"] = f"Bearer {_api_key(self._settings.key_variable)}"
-        url = f"{self._settings.url}/chat/completions"
-        request = urllib.request.Request(url, json.dumps(content).encode(), headers)
-        reason = ""
+        url, seconds = f"{self._settings.url}/chat/completions", self._settings.seconds
+        body, reason = json.dumps(content).encode(), ""
         for wait in (*WAITS, None):
             self._count()
             asked_to_wait = 0.0
             try:
-                with _opener.open(request, timeout=self._settings.seconds) as response:
-                    return json.loads(response.read())["choices"][0]
-            except urllib.error.HTTPError as error:
-                with error:
-                    reason = f"{error.code} {error.read().decode(errors='replace')[:300]}"
-                if error.code < 500 and error.code not in _PASSING:
+                return json.loads(web.fetch(url, body, headers, seconds=seconds, most=MOST_BYTES))["choices"][0]
+            except web.RefusedError as error:
+                reason = f"{error.status} {self._told(error.said)}"
+                if error.status < 500 and error.status not in _PASSING:
                     raise RefusedError(
                         f"{url} refused: {reason}. Look at judge.name = {self._settings.name!r} and at the key in "
                         f"judge.key_variable = {self._settings.key_variable!r}",
-                        error.code,
-                    ) from error
-                asked_to_wait = _seconds(error.headers.get("Retry-After"))
+                        error.status,
+                    ) from None
+                asked_to_wait = _seconds(error.retry_after)
             except (OSError, HTTPException) as error:
-                reason = f"{type(error).__name__}: {error}"
-            except (ValueError, KeyError, IndexError, TypeError) as error:
-                reason = f"no completion ({type(error).__name__}: {error})"
+                reason = f"{type(error).__name__}: {self._told(error)}"
+            except (ValueError, LookupError, TypeError, RecursionError) as error:
+                reason = f"no completion ({type(error).__name__}: {self._told(error)})"
             if wait is not None:
                 time.sleep(min(max(wait, asked_to_wait), LONGEST_WAIT))
         raise NoAnswerError(f"{len(WAITS) + 1} attempts, the last: {reason}")
+
+    def _told(self, said: object) -> str:
+        """What a server says, as it may be shown: without the key, in one line of text, and not too long."""
+        text = str(said)
+        key = os.environ.get(self._settings.key_variable, "").strip() if self._settings.key_variable else ""
+        for spelling in {key, json.dumps(key)[1:-1], quote(key, safe="")} - {""}:
+            text = text.replace(spelling, "***")
+        return printable(text, lines=False)[:300]
 
     def _count(self) -> None:
         with self._lock:
@@ -265,24 +274,19 @@ def check_endpoint(settings: Endpoint, words: tuple[str, str]) -> str:
     try:
         judge.ask(f"Is 2 + 2 = 4? Answer with {words[0]} or {words[1]}.", words)
     except NoAnswerError as error:
-        raise GrpoLabError(f"judge.model = {settings.url!r} does not answer: {error}") from error
+        raise GrpoLabError(f"judge.model = {settings.url!r} does not answer: {error}") from None
     return f"verdicts {'with' if judge.gave_probabilities else 'without'} probabilities"
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """The key is for this address alone."""
-
-    def redirect_request(self, *_: Any) -> None:
-        """Take a redirection as a refusal."""
-
-
-_opener = urllib.request.build_opener(_NoRedirects)
-
-
 def _api_key(variable: str) -> str:
-    key = os.environ.get(variable, "")
+    key = os.environ.get(variable, "").strip()
     if not key:
         raise GrpoLabError(f"judge.key_variable = {variable!r}: that environment variable is not set")
+    if not re.fullmatch(r"[!-~]+", key):
+        raise GrpoLabError(
+            f"judge.key_variable = {variable!r}: what that environment variable holds is no key: it has blanks, line "
+            "ends or letters beyond ASCII in it"
+        )
     return key
 
 

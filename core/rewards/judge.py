@@ -11,6 +11,7 @@ from core.judges.questions import VERDICTS, Asker, digest, read_principles
 from core.loading import DTYPES, Dtype
 from core.problems import Problem, Score
 from core.registry import REQUIRED
+from core.web import check_address
 
 _LIMITS: Final = {
     "opponents": (2, 1000), "seconds": (0.01, 3600), "parallel": (1, 256), "budget": (1, 10**12),
@@ -25,6 +26,8 @@ def _ready(**settings: Any) -> str:
             "judge.model is not set: bind a model as for policy.model, or the address of a server that speaks OpenAI's "
             "protocol, e.g. judge.model = 'http://localhost:8000/v1'"
         )
+    if _is_address(model):
+        check_address("judge.model", model)
     words = _verdicts(mode, settings["verdicts"])
     principles = read_principles(settings["principles"])
     if settings["dtype"] not in DTYPES:

@@ -26,6 +26,7 @@ from core.generation.vllm.server import server_at, server_version
 from core.policy import Policy
 from core.randomness import row_keys
 from core.settings import COUNT, Range
+from core.web import check_address
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,8 @@ def vllm(
         raise GrpoLabError("vllm.url and vllm.sync_folder go together: the server reads new weights from that folder")
     if url is not None and not url.startswith(("http://", "https://")):
         raise GrpoLabError(f"vllm.url = {url!r}: must begin with http:// or https://")
+    if url is not None:
+        check_address("vllm.url", url)
     return Vllm(url.rstrip("/") if url else None, sync_folder, max_num_seqs, kv_cache_gib, gpu_memory_utilization)
 
 

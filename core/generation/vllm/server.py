@@ -4,8 +4,6 @@ import http.client
 import json
 import secrets
 import shutil
-import urllib.error
-import urllib.request
 import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,13 +14,19 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from core import web
 from core.errors import GrpoLabError, MachineError
 from core.generation.vllm.backend import Answer, Asked
 from core.policy import Policy
+from core.printable import printable
 from core.ranks import gather, is_main
 
 IN_FLIGHT: Final = 64
 """Responses that are asked of a server at a time."""
+SECONDS: Final = 600.0
+"""That the server may take to answer."""
+MOST_BYTES: Final = 1 << 30
+"""Of an answer."""
 UNTOUCHED: Final = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0,
                     "presence_penalty": 0.0, "frequency_penalty": 0.0}  # fmt: skip
 """Said with every response: what is left out, a server takes from the model's generation_config.json."""
@@ -116,20 +120,18 @@ def server_version(url: str) -> str:
 def _call(url: str, content: Any = None) -> Any:
     """The JSON that the server answers; `content` is posted. Raises `GrpoLabError` when it does not answer."""
     body = None if content is None else json.dumps(content).encode()
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     for attempt in range(3):
         try:
-            with urllib.request.urlopen(request, timeout=600) as response:
-                text = response.read()
-                return json.loads(text) if text else None
-        except urllib.error.HTTPError as error:
-            hint = "; start it as `grpolab describe vllm` says" if error.code == 404 else ""
-            raise (MachineError if error.code >= 500 else GrpoLabError)(
-                f"{url} refused: {error.code} {error.read().decode()[:500]}{hint}"
+            text = web.fetch(url, body, {"Content-Type": "application/json"}, seconds=SECONDS, most=MOST_BYTES)
+            return json.loads(text) if text else None
+        except web.RefusedError as error:
+            hint = "; start it as `grpolab describe vllm` says" if error.status == 404 else ""
+            raise (MachineError if error.status >= 500 else GrpoLabError)(
+                f"{url} refused: {error.status} {printable(error.said, lines=False)[:500]}{hint}"
             ) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise GrpoLabError(f"{url} answers no JSON: is it a vLLM server that vllm.url names?") from error
-        except (urllib.error.URLError, ConnectionError, TimeoutError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException) as error:
             if attempt == 2:
                 raise MachineError(
                     f"{url} does not answer ({error}): is the server that vllm.url names running?"

@@ -4,6 +4,7 @@ import json
 import math
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -257,3 +258,58 @@ def test_a_server_that_does_not_answer_is_refused_before_anything_runs(server: S
     part = judge.using(model=server.url, name="j").resolved()
     with pytest.raises(GrpoLabError, match=r"does not answer: 3 attempts, the last: 503 starting"):
         start([part])
+
+
+def everything(error: BaseException) -> str:
+    """All that a traceback of an error may show."""
+    return "".join(traceback.format_exception(error))
+
+
+@pytest.mark.parametrize("said", ["you sent Bearer secret-1234", "x" * 295 + "secret-1234", '{"key": "secret-1234"}'])
+@pytest.mark.parametrize("status", [401, 503, 200])
+def test_a_key_that_a_server_echoes_is_not_shown(
+    status: int, said: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEY", "secret-1234")
+    server.answer = lambda question, n: (status, {"choices": [said]} if status == 200 else said)
+    with pytest.raises(GrpoLabError) as refused:
+        start([judge.using(model=server.url, name="j", key_variable="MY_KEY", cache="").resolved()])
+    assert "secret" not in everything(refused.value)
+    assert set(server.keys) == {"Bearer secret-1234"}
+
+
+def test_a_key_ends_with_its_line_and_is_a_word(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = judge.using(model=server.url, name="j", key_variable="MY_KEY", cache="").resolved()
+    for wrong in ("secret\nX-Other: 1", "secret 1", "secret\u00e9"):
+        monkeypatch.setenv("MY_KEY", wrong)
+        with pytest.raises(GrpoLabError, match=r"key_variable = 'MY_KEY': what .* holds is no key") as refused:
+            start([part])
+        assert "secret" not in everything(refused.value)
+    monkeypatch.setenv("MY_KEY", " secret-1234\n")
+    start([part])
+    assert server.keys == ["Bearer secret-1234"]
+
+
+def test_an_address_with_a_password_is_refused() -> None:
+    with pytest.raises(GrpoLabError, match=r"judge\.model: the address of host holds more than") as refused:
+        start([judge.using(model="http://me:secret@host/v1", name="j").resolved()])
+    assert "secret" not in str(refused.value)
+
+
+TOKEN = '{{"choices": [{{"logprobs": {{"content": [{{"top_logprobs": [{{"token": "Yes", "logprob": {}}}]}}]}}}}]}}'
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [*(TOKEN.format(value) for value in ("1000", "1e999", "NaN", '"0"', "9" * 400, "null")), "[" * 200_000,
+     '{"a":' * 200_000, "9" * 5000, '{"choices": {"0": 1}}', '{"choices": [[[]]]}'],
+)  # fmt: skip
+def test_an_answer_that_breaks_arithmetic_is_no_verdict(answer: str, server: Server) -> None:
+    server.answer = lambda question, n: (200, answer)
+    assert math.isnan(at(server).prefer(["q"], YES_NO)[0])
+
+
+def test_what_a_server_says_cannot_command_the_terminal(server: Server) -> None:
+    server.answer = lambda question, n: (401, "\x1b]0;title\x07\x1b[2Jno\r\nsuch\u202e key")
+    with pytest.raises(GrpoLabError, match=r"401 \]0;title\[2Jno such key\. Look at judge.name"):
+        at(server).prefer(["q"], YES_NO)
