@@ -22,6 +22,7 @@ from experiments.pairing import PAIRED_BY, answered
 from experiments.statistics import SCALARS, Analysis, Curve, Judgement, Plan, Trajectory, judge, scores
 from experiments.statistics.judgement import where_it_stands
 from experiments.statistics.predictions import Prediction
+from experiments.statistics.runs import answers_of
 from experiments.statistics.sequential import Sequential
 from experiments.stored_run import (
     AXES,
@@ -199,6 +200,16 @@ class Study:
             cause = str(run.manifest.get("error") or "")
             found.append(Trajectory(run.arm, run.seed, run.outcome, curves, cause, run.families(suite)))
         return tuple(found)
+
+    def answers(self) -> dict[tuple[str, int], float]:
+        """How many independent answers, each right or wrong, a finished run's score rests on, where that is known."""
+        plan = self.plan
+        counted = [
+            replace(run, curves={key: replace(curve, samples=None) for key, curve in run.curves.items()})
+            for run in self.trajectories
+        ]
+        found = answers_of(plan, counted, plan.axis, plan.budget)
+        return {(arm, seed): float(number) for arm, row in found.items() for seed, number in row.items()}
 
     @cached_property
     def broken(self) -> dict[str, str]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from experiments.report.tables import Unit
+    from experiments.results import Study
     from experiments.statistics import Analysis, Judgement
 
 
@@ -61,12 +62,21 @@ def given(options: argparse.Namespace) -> dict[str, Any]:
 
 def run_tables(options: argparse.Namespace) -> int:
     """Read the tables, judge and print."""
-    from rich.console import Console
-
     from experiments.foreign.sheets import TableError
     from experiments.foreign.tables import Question, judge_table, read_tables
+    from experiments.report.tables import no_verdict
 
     paths = [Path(path) for path in options.paths]
+    if not given(options) and (study := _written_by(paths)) is not None:
+        judgement = study.judge()
+        if judgement is None:
+            raise TableError(no_verdict(study))
+        note = (
+            f"Judged as the study {study.path}, whose tables are as it wrote them, with the answers behind the scores."
+        )
+        judgement = replace(judgement, analysis=replace(judgement.analysis, notes=(*judgement.analysis.notes, note)))
+        _tell(judgement, str(study.path), options)
+        return 0
     table, asked = read_tables(paths, options.runs), given(options)
     asked.pop("runs", None)
     declared, notes = as_declared(paths, asked)
@@ -74,11 +84,37 @@ def run_tables(options: argparse.Namespace) -> int:
     if "baseline" not in asked:
         raise TableError(f"{table.source}: --baseline is needed; the arms are {', '.join(table.arms)}")
     judgement = judge_table(replace(table, notes=(*table.notes, *notes)), Question(**asked))
+    _tell(judgement, table.source, options)
+    return 0
+
+
+def _tell(judgement: "Judgement", title: str, options: argparse.Namespace) -> None:
+    from rich.console import Console
+
     if options.json:
         print(json.dumps(judgement.to_json(), indent=1))
     else:
-        show(judgement, table.source, Console())
-    return 0
+        show(judgement, title, Console())
+
+
+def _folder_of(paths: "Sequence[Path]") -> Path | None:
+    """The study whose folder of tables all these are in."""
+    places = {(path if path.is_dir() else path.parent).resolve() for path in paths}
+    place = next(iter(places))
+    is_studys = len(places) == 1 and place.name == "tables" and (place.parent / "study.json").is_file()
+    return place.parent if is_studys else None
+
+
+def _written_by(paths: "Sequence[Path]") -> "Study | None":
+    """The study that wrote these tables, if its scores are still those."""
+    from experiments.report.files import scores_csv
+    from experiments.results import load_study
+
+    folder = _folder_of(paths)
+    if folder is None or any(path.is_file() and path.name != "scores.csv" for path in paths):
+        return None
+    study, file = load_study(folder), folder / "tables" / "scores.csv"
+    return study if file.is_file() and file.read_bytes() == scores_csv(study).encode() else None
 
 
 def as_declared(paths: "Sequence[Path]", asked: "Mapping[str, Any]") -> tuple[dict[str, Any], list[str]]:
@@ -86,9 +122,8 @@ def as_declared(paths: "Sequence[Path]", asked: "Mapping[str, Any]") -> tuple[di
     from experiments.foreign.sheets import TableError
     from experiments.results import load_study
 
-    places = {path if path.is_dir() else path.parent for path in paths}
-    folder = next(iter(places)).resolve().parent
-    if len(places) > 1 or next(iter(places)).resolve().name != "tables" or not (folder / "study.json").is_file():
+    folder = _folder_of(paths)
+    if folder is None:
         return {}, []
     plan = load_study(folder).plan
     if plan.sequential or plan.questions == "population":

@@ -47,6 +47,8 @@ class Measurement(NamedTuple):
     status: Status | None
     source: str
     line: int
+    answers: float | None = None
+    """How many answers, each right or wrong, the value is the mean of."""
 
     @property
     def place(self) -> str:
@@ -138,7 +140,7 @@ def holds_results(sheet: Sheet) -> bool:
 
 def _scores(sheet: Sheet) -> Content:
     """One number a run; a failed run's, where it has one, is what it was declared to score."""
-    at = {name: sheet.column(name) for name in ("arm", "seed", "score", "status", "imputed", "metric")}
+    at = {name: sheet.column(name) for name in ("arm", "seed", "score", "status", "imputed", "metric", "answers")}
     unused = [column for column in sheet.header if column.lower() not in (*at, *_TOLD)]
     notes = [f"{sheet.source}: not used: {', '.join(map(repr, unused))}."] if unused else []
     measurements = []
@@ -155,9 +157,10 @@ def _scores(sheet: Sheet) -> Content:
             status = "failed" if imputed else status
         elif status in (None, "finished", "failed"):
             status = "lost"  # nothing says what it would score, so that its seed leaves every arm
-        measurements.append(
-            Measurement(arm, _whole(sheet, line, told["seed"]), metric, spent, value, status, sheet.source, line)
-        )
+        number = told.get("answers")
+        answers = sheet.number(line, number, "answers", "give how many, or leave it empty") if number else None
+        seed = _whole(sheet, line, told["seed"])
+        measurements.append(Measurement(arm, seed, metric, spent, value, status, sheet.source, line, answers))
     return Content(measurements, notes, named=False)
 
 

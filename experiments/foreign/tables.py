@@ -203,7 +203,9 @@ def _curve(arm: str, seed: int, points: Sequence[Measurement]) -> Curve:
                     f"{before.spent['steps']:g} to {after.spent['steps']:g}; count what was spent since the start"
                 )
     spent = {axis: [each.spent[axis] for each in points] for axis in axes}
-    return Curve(spent, [each.value for each in points if each.value is not None])
+    answers = [each.answers for each in points if each.answers is not None]
+    values = [each.value for each in points if each.value is not None]
+    return Curve(spent, values, answers if len(answers) == len(points) else None)
 
 
 def _measured(table: Table, asked: str | None) -> tuple[str, tuple[Trajectory, ...]]:

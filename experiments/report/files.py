@@ -6,14 +6,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from experiments.report.exported import comparison_grid, seed_grid
-from experiments.report.grid import Grid, latex_text, to_csv, to_latex, to_markdown
+from experiments.report.grid import Grid, column, latex_text, number, to_csv, to_latex, to_markdown
 from experiments.report.outcomes import OUTCOME_WORDS, outcome_grid
 from experiments.report.tables import budget_text, margin_text, metric_name, scored_words, unit
 from experiments.results import Study
 from experiments.statistics import Judgement
 from experiments.stored_run import StudyError
 
-_SCORES = ("arm", "seed", "score", "status", "imputed", "course")
+_SCORES = ("arm", "seed", "score", "status", "imputed", "course", "answers")
 
 
 def write_tables(study: Study, judgement: Judgement | None, folder: Path) -> list[Path]:
@@ -26,8 +26,17 @@ def write_tables(study: Study, judgement: Judgement | None, folder: Path) -> lis
         about, notes = _about(study, judgement), judgement.analysis.notes
         texts |= _forms("verdicts", comparison_grid(study, judgement), study, about, notes)
         texts |= _forms("outcomes", outcome_grid(study, judgement), study, [OUTCOME_WORDS])
-    texts["scores.csv"] = to_csv(seed_grid(study), _SCORES)
+    texts["scores.csv"] = scores_csv(study)
     return [write_whole(Path(folder) / name, text.encode()) for name, text in texts.items()]
+
+
+def scores_csv(study: Study) -> str:
+    """A line a planned run: its score, what became of it, and on how many answers the score rests."""
+    grid, answers = seed_grid(study), study.answers()
+    keys = [(arm, seed) for arm in study.arms for seed in study.seeds]
+    counts = [round(answers[key], 3) if key in answers else None for key in keys]
+    rows = tuple((*row, number(count, "")) for row, count in zip(grid.rows, counts, strict=True))
+    return to_csv(Grid((*grid.columns, column("answers", "answers")), rows), _SCORES)
 
 
 def write_whole(path: Path, content: bytes) -> Path:

@@ -13,6 +13,7 @@ from experiments.foreign.tables import Question, judge_table, read_tables
 from experiments.report.files import write_tables
 from experiments.results import Study
 from experiments.statistics import Comparison
+from experiments.statistics.verdict import to_plain
 from tests.experiments.report.studies import FINALS, LOOKS, judge, write_study
 
 # one bad seed of rloo at the floor, which a failed run keeps
@@ -69,11 +70,37 @@ def test_where_they_were_written_they_need_no_options(
     found = json.loads(capsys.readouterr().out)
     (ours,) = [c for c in judge(study).analysis.comparisons if c.arm == "dapo"]
     (theirs,) = [c for c in found["comparisons"] if c["arm"] == "dapo"]
-    assert (theirs["verdict"], theirs["mean_difference"]) == (ours.verdict, ours.mean_difference)
+    assert theirs == to_plain(ours)
     assert (found["metric"], found["margin"]) == ("test/accuracy", 0.03)
-    assert any("study.json: baseline grpo, metric test/accuracy, margin 0.03, alpha 0.05" in n for n in found["notes"])
-    assert main(["analyze", str(study.path / path), "--baseline", "dapo", "--margin", "0.01", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["baseline"] == "dapo"
+    assert found["notes"][-1].startswith(f"Judged as the study {study.path}, whose tables are as it wrote them")
+    assert main(["analyze", str(study.path / path), "--baseline", "dapo", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["baseline"], found["margin"]) == ("dapo", 0.03)
+    assert any("study.json: metric test/accuracy, margin 0.03, alpha 0.05" in note for note in found["notes"])
+
+
+def test_scores_that_were_edited_are_judged_as_they_stand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tables_of(write_study(tmp_path / "study")) / "scores.csv"
+    file.write_text(file.read_text().replace("dapo,0,0.54", "dapo,0,0.94"))
+    assert main(["analyze", str(file), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["comparisons"][0]["mean_difference"] == pytest.approx((0.44 + 0.06 + 0.02) / 3)
+    assert any("study.json: baseline grpo, metric test/accuracy" in note for note in found["notes"])
+
+
+def test_scores_elsewhere_are_no_finer_than_their_number_of_answers(tmp_path: Path) -> None:
+    """Differences of .05, .05, .06 of 300 answers each: seeds agree to .003, two shares of 300 answers do not."""
+    rows = [(arm, seed, base + seed / 100) for arm, base in (("grpo", 0.5), ("dapo", 0.55)) for seed in range(3)]
+    rows[-1] = ("dapo", 2, 0.58)
+    text = "".join(f"{arm},{seed},{score},300\n" for arm, seed, score in rows)
+    (tmp_path / "scores.csv").write_text(f"arm,seed,score,answers\n{text}")
+    (known,) = judge_table(read_tables([tmp_path / "scores.csv"]), Question("grpo")).analysis.comparisons
+    error = sum(p * (1 - p) / 302 for p in (0.5, 0.55)) ** 0.5 / 3**0.5
+    assert known.standard_error == pytest.approx(error, rel=0.02)
+    assert known.verdict == "inconclusive"
+    (tmp_path / "scores.csv").write_text(f"arm,seed,score\n{text.replace(',300', '')}")
+    (unknown,) = judge_table(read_tables([tmp_path / "scores.csv"]), Question("grpo")).analysis.comparisons
+    assert unknown.verdict == "better"
 
 
 @pytest.mark.parametrize("name", ["verdicts.csv", "outcomes.csv"])
@@ -85,7 +112,7 @@ def test_tables_of_results_point_to_the_runs(tmp_path: Path, name: str) -> None:
 
 def test_what_scores_cannot_tell_is_asked_of_the_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     looked = tables_of(write_study(tmp_path / "looked", {k: v * 2 for k, v in FINALS.items()}, **LOOKS))
-    assert main(["analyze", str(looked / "scores.csv")]) == 2
+    assert main(["analyze", str(looked / "scores.csv"), "--baseline", "grpo"]) == 2
     assert f"grpolab analyze {looked.parent}" in " ".join(capsys.readouterr().err.split())
     folder = tables_of(write_study(tmp_path / "study"))
     for asked in ({"budget": 3.0}, {"scalar": "auc"}, {"axis": "seconds"}):
