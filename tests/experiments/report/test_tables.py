@@ -103,7 +103,7 @@ def test_files_hold_the_rows_of_the_page(tmp_path: Path) -> None:
     assert each.interval == (float(record["interval_low"]), float(record["interval_high"]))
     assert (record["verdict"], record["rests_on"], record["seeds"]) == (each.verdict, "model-based", "4")
     scores = list(csv.DictReader(paths[-1].read_text().splitlines()))
-    assert list(scores[0]) == ["arm", "seed", "score", "status", "imputed", "course"]
+    assert list(scores[0]) == ["arm", "seed", "score", "status", "imputed", "course", "answers"]
     assert len(scores) == len(page.table("Every run")) - 1 == 8
     failed = {"arm": "dapo", "seed": "3", "score": "0.0", "status": "failed", "imputed": "true", "course": ""}
     assert scores[-1] == failed
@@ -170,7 +170,10 @@ def test_the_same_study_gives_the_same_files(tmp_path: Path) -> None:
 def test_without_a_judgement_there_are_the_scores_alone(tmp_path: Path) -> None:
     study = write_study(tmp_path / "one", {"grpo": [0.5, 0.6]})
     (path,) = write_tables(study, None, tmp_path / "tables")
-    assert path.read_text().splitlines()[1:] == ["grpo,0,0.5,finished,false,steady", "grpo,1,0.6,finished,false,steady"]
+    assert path.read_text().splitlines()[1:] == [
+        "grpo,0,0.5,finished,false,steady,",
+        "grpo,1,0.6,finished,false,steady,",
+    ]
 
 
 def test_without_a_verdict_the_reader_learns_what_is_missing(tmp_path: Path) -> None:
