@@ -3,7 +3,7 @@
 The end of a run is held against its start and its peak, and every difference against the noise of the evaluations.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -18,10 +18,8 @@ Kind: TypeAlias = Literal["steady", "dipped", "declined", "collapsed"]
 
 ALPHA: Final = 0.001
 """Bound of the probability that noise alone makes a run look as if it had fallen at any time."""
-COLLAPSED: Final = 0.5
-"""Share of its gain that a run keeps at least if it has not collapsed."""
-DECLINED: Final = 0.9
-"""Share of its gain that a run keeps at least if it has not declined."""
+_ENDS: Final[Mapping[Kind, float]] = {"collapsed": 0.5, "declined": 0.9}
+"""Share of its gain that a run keeps at least if it has not ended so."""
 _MEDIAN_CHI2: Final = 0.45493642311957283  # of one degree of freedom
 
 
@@ -62,9 +60,10 @@ def course(
 
     for N evaluations after the start, margin Δ and α = 0.001; upside down where lower is better.
 
-        collapsed   the last evaluation, or the mean of the last two, ..., k after the peak, is below L at λ = 1/2
-        declined    not so, but one of these means is below L at λ = 0.9
-        dipped      neither, but an evaluation in between was below L at λ = 1/2, with P the best before it
+        collapsed   so is, at λ = 1/2, the last evaluation or the mean of the last two, ..., k after the peak, and the
+                    last evaluation is itself no higher than L
+        declined    not so, but that holds at λ = 0.9
+        dipped      neither, but an evaluation in between was so at λ = 1/2, with P the best before it
         steady      none of these
 
     k is as in `final`. The mean of n answers that are right or wrong has var = q (1 - q) / n with q = (x + 2) / (n + 4)
@@ -81,8 +80,11 @@ def course(
     after = used.size - 1
     z = float(special.ndtri(1 - ALPHA / max(1, after * (after + 1) / 2)))
 
+    def level_of(peak: int, kept: float) -> float:
+        return float(height[0] + kept * (height[peak] - height[0]))
+
     def is_below(place: slice, peak: int, kept: float) -> bool:
-        level = height[0] + kept * (height[peak] - height[0])
+        level = level_of(peak, kept)
         spread = kept**2 * variances[peak] + (1 - kept) ** 2 * variances[0]
         if peak == 0:
             spread = variances[0]  # the very same evaluation
@@ -94,12 +96,14 @@ def course(
     low = int(height.argmin())
     kind: Kind = "steady"
     end = tails[-1] if tails else slice(after, used.size)
-    if fallen := [tail for tail in tails if is_below(tail, peak, COLLAPSED)]:
-        kind, end = "collapsed", fallen[-1]
-    elif fallen := [tail for tail in tails if is_below(tail, peak, DECLINED)]:
-        kind, end = "declined", fallen[-1]
+    for name, kept in _ENDS.items():
+        # one low evaluation before the last is a dip
+        fallen = [tail for tail in tails if height[-1] < level_of(peak, kept) and is_below(tail, peak, kept)]
+        if fallen:
+            kind, end = name, fallen[-1]
+            break
     else:
-        dips = [i for i in range(1, after) if is_below(slice(i, i + 1), int(height[:i].argmax()), COLLAPSED)]
+        dips = [i for i in range(1, after) if is_below(slice(i, i + 1), int(height[:i].argmax()), _ENDS["collapsed"])]
         if dips:
             kind, low = "dipped", min(dips, key=lambda i: height[i])
     return Course(

@@ -41,6 +41,8 @@ def test_the_end_is_held_against_start_and_peak_by_hand() -> None:
         ([90, 150, 190, 215, 220, 224], "steady"),
         ([90, 205, 203, 200, 165, 160, 155], "declined"),
         ([90, 205, 203, 200, 199, 201, 60], "collapsed"),  # at the last evaluation, whose model is what is left
+        ([97, 164, 218, 205, 200, 57, 169], "declined"),  # .22 at the last but one is a dip: it keeps .61 of its gain
+        ([97, 164, 218, 205, 200, 57, 212], "dipped"),
         ([90, 80, 50, 20], "collapsed"),  # never gained, and ends below its start
         ([90, 95, 88, 92, 90, 91], "steady"),
         ([90, 40, 150, 200], "dipped"),
