@@ -25,7 +25,7 @@ def answered(note: str, comparisons: Sequence[Comparison], runs: Sequence[Run]) 
                 (ARMS_DIFFER, _differ(pairs)),
             ):  # fmt: skip
                 note = note.replace(question, answer or question)
-    return note
+    return note if note.endswith((".", "?")) else f"{note}."
 
 
 def _shared(pairs: Sequence[tuple[Run, Run]]) -> str:
@@ -42,7 +42,7 @@ def _applied(runs: Sequence[Run]) -> str:
         return ""
     if len({run.hash("prompts") for run in runs}) == 1:
         return "the seed is not applied, for all seeds had the same prompts"
-    return "yet the seed is applied, for prompts differ from seed to seed"
+    return "the seed is applied, for prompts differ from seed to seed"
 
 
 def _differ(pairs: Sequence[tuple[Run, Run]]) -> str:
@@ -50,7 +50,7 @@ def _differ(pairs: Sequence[tuple[Run, Run]]) -> str:
         return ""
     if all(a.hash("final_weights") == b.hash("final_weights") for a, b in pairs):
         return "the two arms do the same, for their trained weights are the same"
-    return "yet the two arms differ in their trained weights"
+    return "the two arms differ in their trained weights all the same"
 
 
 def _known(runs: Sequence[Run], *keys: str) -> bool:

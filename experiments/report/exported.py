@@ -194,10 +194,9 @@ def _course(found: Course | None, measure: Unit) -> Cell:
         return said("")
     if found.kind == "steady":
         return said("steady")
-    start, peak, end, low = (value_text(v, measure) for v in (found.start, found.peak, found.end, found.lowest))
-    way = f"{start}, {low} at {found.lowest_at:g}, {end}"
-    if found.kind != "dipped":
-        way = f"{start}, {peak} at {found.peak_at:g}, {end}"
+    between, at = (found.lowest, found.lowest_at) if found.kind == "dipped" else (found.peak, found.peak_at)
+    start, middle, end = (value_text(value, measure) for value in (found.start, between, found.end))
+    way = f"from {start} to {middle} at {at:g}, ends at {end}"
     shown = f'<span class="{"failed" if found.kind == "collapsed" else "open"}">{found.kind}</span>'
     return Cell(f"{found.kind}: {way}", (found.kind,), f"{shown}<small>{escape(way)}</small>")
 

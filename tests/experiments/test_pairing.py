@@ -26,11 +26,11 @@ EQUAL = {"grpo": [0.50, 0.52, 0.54], "dapo": [0.50, 0.52, 0.54]}
             {"prompts": ""},
             "nothing; check that both arms draw prompts and sampling noise from the shared seed.",
         ),
-        (SHIFTED, {}, "on every seed: yet the seed is applied, for prompts differ from seed to seed"),
+        (SHIFTED, {}, "on every seed: the seed is applied, for prompts differ from seed to seed"),
         (SHIFTED, {"prompts": "same"}, "on every seed: the seed is not applied, for all seeds had the same prompts"),
         (SHIFTED, {"prompts": ""}, "on every seed: is the seed really applied?"),
         (EQUAL, {"final_weights": "same"}, "the two arms do the same, for their trained weights are the same"),
-        (EQUAL, {"final_weights": "ARM"}, "yet the two arms differ in their trained weights"),
+        (EQUAL, {"final_weights": "ARM"}, "the two arms differ in their trained weights"),
         (EQUAL, {}, "do the two arms really differ?"),
     ],
 )

@@ -52,7 +52,11 @@ def test_the_terminal_the_tables_and_the_page_tell_of_a_collapse(
     page = Page((folder / "report.html").read_text("utf-8"))
     assert TOLD in (folder / "report.html").read_text("utf-8").split("<ul")[0], "beside the headline"
     assert [row[5] for row in page.table("Every run")[4:]] == [
-        *("collapsed 35.2 %, 79.7 % at 2, 21.1 %", "dipped 35.2 %, 23.4 % at 4, 87.5 %", "steady")
+        *(
+            "collapsed from 35.2 % to 79.7 % at 2, ends at 21.1 %",
+            "dipped from 35.2 % to 23.4 % at 4, ends at 87.5 %",
+            "steady",
+        )
     ]
 
 

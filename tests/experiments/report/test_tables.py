@@ -111,6 +111,22 @@ def test_files_hold_the_rows_of_the_page(tmp_path: Path) -> None:
     assert page.table("Every run")[-1][:5] == ["dapo", "3", "0.0 %", "failed the loss was nan", "yes"]
 
 
+def test_a_latex_table_takes_its_caveats_along(tmp_path: Path) -> None:
+    """Better at equal steps, worse at equal tokens: the note is printed with the table, not left in a comment."""
+    study = write_study(tmp_path / "clear", {"grpo": [0.50, 0.52, 0.54], "dapo": [0.54, 0.561, 0.58]})
+    judgement = judge(study)
+    assert [each.verdict for each in judgement.analysis.comparisons] == ["better"]
+    write_tables(study, judgement, tmp_path / "tables")
+    for name in ("verdicts", "outcomes"):
+        tex = (tmp_path / "tables" / f"{name}.tex").read_text("utf-8")
+        printed = "\n".join(line for line in tex.splitlines() if not line.startswith("%"))
+        assert printed.index(r"\end{tabular}") < printed.index(r"\textit{Note.}") < printed.index(r"\end{minipage}")
+        assert printed.count("{") == printed.count("}")
+        if name == "verdicts":
+            assert "dapo vs grpo is better (+0.0403) at equal steps, worse" in printed
+            assert r"run's score: mean of steps 2, 4, 6" in printed
+
+
 def test_a_comparison_settled_at_an_early_look_is_shown_as_it_was_then(tmp_path: Path) -> None:
     """dapo at its first three of six seeds; rloo at all six, where grpo's mean is .525 and not .54."""
     study = write_study(tmp_path / "looks", EARLY, **LOOKS)
