@@ -1,9 +1,9 @@
-"""What a question asks to be done with a formula, and whether an answer has done it rather than copied the question.
+r"""What a question asks to be done with a formula, and whether an answer has done it rather than copied the question.
 
-    unevaluated   \frac{d}{dx}\\sin^2 x, \\int x dx, \\lim, \\sum, \\max where the gold answer has no such operator
+    unevaluated   \frac{d}{dx}\sin^2 x, \int x dx, \lim, \sum, \max where the gold answer has no such operator
     copied        a formula of the question, in another order, with + 0, times 1 or brackets: (x+3)(x+2)+0
     unfinished    still a product where the question says "expand"; fewer factors than the gold answer where it says
-                  "factor"; \\sqrt{8} or 4/8 where it says "simplify"
+                  "factor"; \sqrt{8} or 4/8 where it says "simplify"
 
 An answer is held to a form that the gold answer has itself. The last two are told by the checker, from trees that are
 not evaluated.
@@ -28,6 +28,7 @@ _OPERATOR: Final = re.compile(
 )
 _DELIMITED: Final = re.compile(r"\$\$?([^$]+)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _PROSE: Final = re.compile(r"[A-Za-z]{2,}")
+_FUNCTIONS: Final = re.compile(r"\\[A-Za-z]+|sqrt|sin|cos|tan|log|ln|exp")
 _NAMES: Final = re.compile(r"\\[A-Za-z]+|[A-Za-z]")
 _RATIO: Final = re.compile(r"\\frac ?\{? ?(\d{1,18}) ?\}? ?\{? ?(\d{1,18}) ?\}?|(\d{1,18}) ?/ ?(\d{1,18})", re.ASCII)
 _LAYOUT: Final = {"\\frac", "\\cdot", "\\times"}
@@ -55,12 +56,8 @@ def formulas(question: str) -> list[str]:
     run = list[str]()
     for word in [*_DELIMITED.sub(" | ", rest).split(), "|"]:
         bare = word.strip(".,;:?!\"'")
-        names = _NAMES.sub("", bare)
-        if (
-            word == "|"
-            or not bare
-            or (_PROSE.search(re.sub(r"\\[A-Za-z]+|sqrt|sin|cos|tan|log|ln|exp", "", bare)) and names == "")
-        ):
+        is_prose = not _NAMES.sub("", bare) and _PROSE.search(_FUNCTIONS.sub("", bare))
+        if word == "|" or not bare or is_prose:
             found.append(" ".join(run))
             run = []
         else:
@@ -79,11 +76,17 @@ def candidates(question: str, given: str) -> list[str]:
 
 
 def copies_number(question: str, gold: str, given: str) -> bool:
-    """Whether a number is the question's own, where that asks to write it otherwise, or can still be reduced."""
+    """Whether a number is the question's own, where that asks to write it in another way, or can still be reduced."""
     if tight(gold) == tight(given) or not _REWRITE.search(question):
         return False
-    copied = tight(given) in map(tight, formulas(question))
-    return copied or ("simplify" in tasks(question) and reducible(given) and not reducible(gold))
+    if _notation(gold) != _notation(given) and tight(given) in map(tight, formulas(question)):
+        return True
+    return "simplify" in tasks(question) and reducible(given) and not reducible(gold)
+
+
+def _notation(number: str) -> str:
+    """Percentage, fraction, power of ten, decimal or whole number, by the sign that shows it."""
+    return next((sign for sign in ("%", "\\frac", "/", "^", ".") if sign in number), "").replace("\\frac", "/")
 
 
 def reducible(text: str) -> bool:

@@ -46,9 +46,8 @@ def _fenced(response: str) -> list[tuple[list[str], str]]:
 
 def _without_indent(text: str, width: int) -> str:
     """A block in a list without the blanks that stand before its fence, as far as its first line has them too."""
-    first = re.match(r"\s*\n|", text)
-    body = text[first.end() :] if first else text
-    width = min(width, len(body) - len(body.lstrip(" \t")))
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    width = min(width, len(first) - len(first.lstrip(" \t")))
     return re.sub(rf"^[ \t]{{1,{width}}}", "", text, flags=re.MULTILINE) if width else text
 
 

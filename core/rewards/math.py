@@ -161,8 +161,9 @@ class Comparison:
 
     def same(self, gold: str, given: str) -> bool:
         """Whether two answers as written are the same; raises `UndecidedError`."""
-        if depth(given) > DEEPEST:
-            raise UndecidedError("unparsable")
+        for text, cause in ((gold, "gold unparsable"), (given, "unparsable")):
+            if depth(text) > DEEPEST:
+                raise UndecidedError(CAUSES[cause])
         gold, given = normalise(gold), normalise(given)
         self.spelled |= _SPELLED.fullmatch(gold) is not None
         return self._same(*(whole_set(_MEMBER.sub("", _TEXT.sub(r"\1", text))) for text in (gold, given)))

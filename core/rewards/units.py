@@ -53,7 +53,7 @@ _PREFIXED: Final = {
     ).items()
     if name != symbol or not prefix
 }
-_SYMBOLS: Final = "Hz|Pa|eV|cal|mol|Wh|[mgslLVWANJKCFThHB]"
+_SYMBOLS: Final = "Hz|Pa|eV|cal|mol|Wh|[mgslLVWANJKCFThH]"
 _MEASURES: Final = {word: unit for word, unit in _PREFIXED.items() if len(word) > 2} | _table(
     """
     s sec
@@ -156,8 +156,9 @@ _NO_UNITS: Final = _words_of(
     """
 )
 """Words that make another number of the one before them, deny it, or doubt it."""
-_TAIL: Final = _words_of("of in on at from left total altogether old long tall high wide deep away apart ago remaining")
-"""Words with which a phrase goes on that says of what, or where."""
+_WHERE: Final = _words_of("of in on at from")
+_HOW: Final = _words_of("left total altogether old long tall high wide deep away apart ago remaining")
+"""Words with which a phrase goes on that says of what, or where; after the first ones something must stand."""
 _PER: Final = frozenset({"per", "a", "an", "each", "every", "/"})
 _TOKEN: Final = re.compile(
     r"\\text\{([^{}]*)\}|(?<![\\A-Za-z])[A-Za-z]+|[€£¥₹₩₽$]|/|\^(?:\{-?\d\}|\d)|\\(?:cdot|times)(?![A-Za-z])"
@@ -191,10 +192,12 @@ def split_unit(text: str, *, trusted: bool = False) -> tuple[str, str | None]:
     for first, mark in enumerate(marks):
         before = text[: mark.start()].rstrip()
         if (
-            mark[0][0] == "^"
-            or not before
+            not before
+            or mark[0][0] == "^"
             or not (before[-1] in "})." or before[-1].isdecimal() or mark[1] is not None)
         ):
+            continue
+        if mark[1] in ("K", "T") and len(before) == mark.start():  # 10K is ten thousand
             continue
         words = _words(marks[first:])
         unit = None if words is None else _read(words, trusted)
@@ -252,8 +255,8 @@ def _read(words: list[tuple[str, bool]], trusted: bool) -> str | None:
 
 def _noun(words: list[tuple[str, bool]], trusted: bool) -> str | None:
     """A measure or a counted thing, with what stands before and behind it left out; None if it is neither."""
-    for place, (word, _) in enumerate(words[:-1] if words[-1][0] in _TAIL - {"of"} and len(words) == 1 else words):
-        if word.lower() in _TAIL and (place < len(words) - 1 or word != "in"):
+    for place, (word, _) in enumerate(words):
+        if word.lower() in _HOW or (word.lower() in _WHERE and place < len(words) - 1):
             if any(other.lower() in _NO_UNITS for other, _ in words[place:]):
                 return None
             words = words[:place]

@@ -94,6 +94,11 @@ def test_characters(text: str, read: str) -> None:
         ("5 doubled", None, None),
         ("5 doubled apples", None, None),
         ("10\\text{k}", None, None),
+        ("10\\text{K}", None, None),
+        ("300\\text{ K}", "300", "K"),
+        ("5 in total", "5", None),
+        ("5 total", "5", None),
+        ("5 of", None, None),
         ("5 tens", None, None),
         ("5 a b", None, None),
         ("5nm", None, None),
@@ -179,6 +184,14 @@ def test_formulas_of_a_question() -> None:
     assert asked.formulas("Simplify √8, please") == ["\\sqrt{8}"]
     assert asked.tasks("Expand and simplify") == ["expand", "simplify"]
     assert asked.tasks("What is the greatest?") == []
+
+
+def test_a_number_is_copied_only_where_it_is_to_be_written_otherwise() -> None:
+    assert asked.copies_number("Write 0.5 as a fraction.", "\\frac{1}{2}", "0.5")
+    assert asked.copies_number("Simplify 2/4", "\\frac{1}{2}", "2/4")
+    # the same notation as the gold answer's, though the number is in the question by chance
+    assert not asked.copies_number("A coin lands on heads 1/2 of the time. Express ...", "\\frac{1}{2}", "1/2")
+    assert not asked.copies_number("Tom has 0.5 pies. How many?", "\\frac{1}{2}", "0.5")
 
 
 def test_operators_left_to_be_carried_out() -> None:
