@@ -12,13 +12,12 @@ PAIRED_BY: Final = {"prompts": "prompts", "initial_weights": "initial weights", 
 
 
 def answered(note: str, comparisons: Sequence[Comparison], runs: Sequence[Run]) -> str:
-    """A note on two arms with its question answered, as far as the manifests of their finished runs can."""
+    """A sentence on two arms with its question answered, as far as the manifests of their finished runs can."""
     for each in comparisons:
-        if note.startswith(f"{each.arm} vs {each.baseline}: "):
-            by_arm = {
-                arm: {r.seed: r for r in runs if r.arm == arm and r.finished} for arm in (each.arm, each.baseline)
-            }
-            ours, theirs = by_arm.values()
+        if note.startswith((f"{each.arm} vs {each.baseline}: ", f"{each.arm} vs {each.baseline} on ")):
+            ours, theirs = (
+                {run.seed: run for run in runs if run.arm == arm and run.finished} for arm in (each.arm, each.baseline)
+            )
             pairs = [(ours[seed], theirs[seed]) for seed in ours if seed in theirs]
             for question, answer in (
                 (SHARE_SEEDS, _shared(pairs)), (SEED_APPLIED, _applied(list(ours.values()))),

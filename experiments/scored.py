@@ -1,6 +1,7 @@
 """What a run scored: where it began, the one number it is judged by, and the steps of which that is the mean."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,14 +40,15 @@ class Scores:
     def _of(self, run: Run, metric: str) -> str:
         points = _points(run, metric, self.axis)
         last = points[-1][1] if self.budget is None else self.budget
-        within = [point for point in points if point[1] <= last]
+        within = [point for point in points if point[1] <= last] or points[:1]
         began = f"{within[0][2]:.3f} before training, " if within[0][0] == 0 and len(within) > 1 else ""
         steps, spent, values = ([point[k] for point in within] for k in range(3))
         value, which = values[-1], steps_text(steps[-1:])
-        if metric == self.metric:
-            value = SCALARS[self.scalar](spent, values, last)
-            of_final = steps_text(steps[-last_evaluations(len(steps)) :])
-            which = of_final if self.scalar == "final" else "mean height of its curve"
+        with suppress(ValueError):  # a curve that cannot be reduced so, which the judgement explains
+            if metric == self.metric:
+                value = SCALARS[self.scalar](spent, values, last)
+                of_final = steps_text(steps[-last_evaluations(len(steps)) :])
+                which = of_final if self.scalar == "final" else "mean height of its curve"
         return f"{metric} {began}{value:.3f} ({which})"
 
     def _run(self, arm: str, seed: int) -> Run | None:

@@ -42,5 +42,14 @@ def test_a_question_is_asked_only_where_nobody_knows(
         manifest = json.loads(file.read_text())
         manifest["hashes"] |= {key: manifest["arm"] if value == "ARM" else value for key, value in hashes.items()}
         file.write_text(json.dumps(manifest))
-    notes = judge(load_study(study.path)).analysis.notes
-    assert [note for note in notes if said in note]
+    analysis = judge(load_study(study.path)).analysis
+    assert [note for note in analysis.notes if said in note]
+
+
+def test_a_race_is_answered_in_its_sentences(tmp_path: Path) -> None:
+    finals = {"grpo": [0.40 + seed / 100 for seed in range(10)], "dapo": [0.41 + seed / 100 for seed in range(10)]}
+    study = write_study(tmp_path / "race", finals, race=True, failures="worst")
+    (each,) = judge(study).analysis.comparisons
+    assert each.verdict == "untestable"
+    assert "the seed is applied, for prompts differ from seed to seed" in each.sentence
+    assert "?" not in each.sentence
