@@ -6,6 +6,7 @@ what becomes of logits that are large.
 """
 
 import contextlib
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
@@ -38,7 +39,7 @@ def check_trunk(model: PreTrainedModel, said: str) -> None:
         draw = torch.Generator().manual_seed(0)
         most = min(model.config.get_text_config().vocab_size, 1000)
         prompts, responses = (
-            [torch.randint(1, most, (size,), generator=draw).to(model.device) for size in sizes]
+            [torch.randint(most, (size,), generator=draw).to(model.device) for size in sizes]
             for sizes in ((6, 3), (5, 4, 6))
         )
         owner = (0, 0, 1)
@@ -64,11 +65,11 @@ def check_head(model: PreTrainedModel, head: nn.Module, said: str) -> None:
     with _refusing(model, said):
         if not isinstance(head, nn.Linear):
             raise GrpoLabError(f"has an output layer that is no linear layer but {type(head).__name__}")
-        padding = getattr(
-            model.config.get_text_config(), "pad_token_id", None
-        )  # classifiers read the last token that is none
-        ids = torch.tensor([token for token in range(1, 7) if token != padding][:5], device=model.device)
-        loud = LOUD * torch.randn(5, head.out_features, generator=torch.Generator().manual_seed(0))
+        config = model.config.get_text_config()
+        # classifiers read the last token that is not padding
+        usual = (token for token in range(config.vocab_size) if token != getattr(config, "pad_token_id", None))
+        ids = torch.tensor(list(itertools.islice(usual, 5)), device=model.device)
+        loud = LOUD * torch.randn(len(ids), head.out_features, generator=torch.Generator().manual_seed(0))
         loud = loud.to(head.weight)[None]
         seen: dict[str, Tensor] = {}
 
@@ -93,7 +94,7 @@ def check_head(model: PreTrainedModel, head: nn.Module, said: str) -> None:
 def check_repeats(model: PreTrainedModel, said: str) -> None:
     """Raise `GrpoLabError` where equal passes, with and without a gradient, differ: where some dropout stays on."""
     with _refusing(model, said):
-        ids = torch.arange(1, 9, device=model.device)
+        ids = torch.arange(min(8, model.config.get_text_config().vocab_size), device=model.device)
         layout = Packed([ids])
         once = _states(model.base_model, layout.input_ids, layout.positions, layout)
         with torch.enable_grad():
