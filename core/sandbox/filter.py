@@ -11,8 +11,8 @@ from typing import Final
 
 # system call: its number on x86_64, on aarch64 (None: not there)
 REFUSED: Final[dict[str, tuple[int, int | None]]] = {
-    # network; socketpair stays, event loops need it
-    "socket": (41, 198),
+    # network; a socketpair of streams stays, event loops need it
+    "socket": (41, 198), "connect": (42, 203), "bind": (49, 200),
     # other processes
     "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "kcmp": (312, 272),
     "process_madvise": (440, 440), "pidfd_open": (434, 434), "pidfd_getfd": (438, 438),
@@ -41,14 +41,17 @@ MACHINES: Final = ("x86_64", "aarch64")
 
 _AUDIT: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _CLONE: Final = {"x86_64": 56, "aarch64": 220}
+_PRCTL: Final = {"x86_64": 157, "aarch64": 167}
+_SOCKETPAIR: Final = {"x86_64": 53, "aarch64": 199}
 _PRLIMIT64: Final = {"x86_64": 302, "aarch64": 261}
 _FCNTL: Final = {"x86_64": 72, "aarch64": 25}
 _IOCTL: Final = {"x86_64": 16, "aarch64": 29}
 _CLONE3: Final = 435
-_NEW_NAMESPACES: Final = 0x7E020080  # every CLONE_NEW... flag
+_CLONE_FLAGS: Final = 0x7E020080 | 0x8000
+"""Every CLONE_NEW... flag, and CLONE_PARENT, which makes a child that is another's to wait for."""
 _FIRST_X32: Final = 0x40000000
 
-_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 _ALLOW, _EPERM, _ENOSYS, _KILL = 0x7FFF0000, 0x00050000 | 1, 0x00050000 | 38, 0x80000000
 _NUMBER, _MACHINE, _ARGUMENT_0, _ARGUMENT_1 = 0, 4, 16, 24  # offsets into struct seccomp_data
 
@@ -72,7 +75,7 @@ def seccomp_filter(machine: str | None = None) -> bytes | None:
             code += [_step(_EQUAL, number, 0, 1), _step(_RETURN, _EPERM)]
     code += [
         _step(_EQUAL, _CLONE[machine], 0, 4), _step(_LOAD, _ARGUMENT_0),
-        _step(_ANY_BIT, _NEW_NAMESPACES, 0, 1), _step(_RETURN, _EPERM), _step(_RETURN, _ALLOW),
+        _step(_ANY_BIT, _CLONE_FLAGS, 0, 1), _step(_RETURN, _EPERM), _step(_RETURN, _ALLOW),
         # who is sent a signal when a file is ready, which may be any process, and which signal: F_SETOWN, F_SETSIG,
         # F_SETOWN_EX; FIOSETOWN, SIOCSPGRP
         _step(_EQUAL, _FCNTL[machine], 0, 6), _step(_LOAD, _ARGUMENT_1),
@@ -80,6 +83,12 @@ def seccomp_filter(machine: str | None = None) -> bytes | None:
         _step(_RETURN, _EPERM), _step(_RETURN, _ALLOW),
         _step(_EQUAL, _IOCTL[machine], 0, 5), _step(_LOAD, _ARGUMENT_1),
         _step(_EQUAL, 0x8901, 1, 0), _step(_EQUAL, 0x8902, 0, 1), _step(_RETURN, _EPERM), _step(_RETURN, _ALLOW),
+        # PR_SET_PDEATHSIG: nothing outlives the trainer
+        _step(_EQUAL, _PRCTL[machine], 0, 4), _step(_LOAD, _ARGUMENT_0),
+        _step(_EQUAL, 1, 0, 1), _step(_RETURN, _EPERM), _step(_RETURN, _ALLOW),
+        # a datagram can be sent to any address; SOCK_STREAM is 1, below flags
+        _step(_EQUAL, _SOCKETPAIR[machine], 0, 5), _step(_LOAD, _ARGUMENT_1), _step(_AND, 0xF),
+        _step(_EQUAL, 1, 1, 0), _step(_RETURN, _EPERM), _step(_RETURN, _ALLOW),
         # limits of other processes; 0 is oneself
         _step(_EQUAL, _PRLIMIT64[machine], 0, 3), _step(_LOAD, _ARGUMENT_0),
         _step(_EQUAL, 0, 1, 0), _step(_RETURN, _EPERM), _step(_RETURN, _ALLOW),

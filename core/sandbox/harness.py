@@ -45,7 +45,7 @@ def enter(libc: Any, root: str, shown: list[str], emptied: list[str], scratch: i
         if not path.startswith("/dev/"):
             mount("none", inside, "", MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV)
     for path in emptied:
-        mount("none", root + path, "tmpfs", MS_NOSUID | MS_NODEV, "size=4k,mode=755")
+        mount("none", root + path, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV, "size=4k,mode=755")
     # the old root is stacked on the new one, and then taken away from above it
     os.chdir(root)
     if libc.pivot_root(b".", b".") or libc.umount2(b".", MNT_DETACH):
@@ -61,13 +61,17 @@ def shut_in(config: dict[str, Any]) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if config["mounts"]:
         enter(libc, **config["mounts"])
+    if config["inodes"]:
+        # bwrap limits a file system's bytes alone; a security module may refuse this, and then time is the limit
+        options = f"size={config['inodes']},nr_inodes=4096"
+        libc.mount(b"none", b"/tmp", b"tmpfs", MS_REMOUNT | MS_NOSUID | MS_NODEV, options.encode())
     if config["uid"] is not None:
         if config["owns_scratch"]:
             os.chown(config["scratch"], config["uid"], config["uid"])
         os.setgroups([])
         os.setresgid(config["uid"], config["uid"], config["uid"])
         os.setresuid(config["uid"], config["uid"], config["uid"])
-    elif config["mounts"]:
+    elif config["mounts"] or config["inodes"]:
         # root of a user namespace of its own: without this, its powers there would outlast the set-up
         for capability in range(64):
             libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP

@@ -62,6 +62,7 @@ def command(level: str, limits: Limits, scratch: str | None, *, worker: Mapping[
     packages = tuple(worker["path"]) if worker else ()
     config: dict[str, Any] = {
         "mounts": None,
+        "inodes": limits.scratch if level == "bubblewrap" else None,
         "uid": _own_user() if root else None,
         "processes": limits.processes,
         "count_processes": level == "rlimits" and not root,
@@ -108,8 +109,9 @@ def command(level: str, limits: Limits, scratch: str | None, *, worker: Mapping[
 
 
 def _bubblewrap(root: bool, limits: Limits, packages: tuple[str, ...]) -> list[str]:
-    """bwrap with its options; only root may keep what it takes to become another user, and gives it up at once."""
+    """bwrap with its options; the harness keeps what it takes to limit a mount and to change the user, and drops it."""
     options = [_tool("bwrap"), "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+    options += ["--cap-add", "CAP_SYS_ADMIN"]
     options += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"] if root else ["--unshare-user"]
     options += ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     # before what is shown, which may lie in it
@@ -120,7 +122,7 @@ def _bubblewrap(root: bool, limits: Limits, packages: tuple[str, ...]) -> list[s
     for path in _shown(packages):
         options += ["--dev-bind" if path.startswith("/dev/") else "--ro-bind", path, path]
     for path in _emptied(packages):
-        options += ["--perms", "0755", "--size", "4096", "--tmpfs", path]
+        options += ["--perms", "0755", "--size", "4096", "--tmpfs", path, "--remount-ro", path]
     options += ["--remount-ro", "/"]
     return [*options, "--chdir", "/tmp", "--"]
 

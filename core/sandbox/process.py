@@ -42,7 +42,7 @@ class Enclosed:
         self.level, self.limits = level, limits
         self._process: subprocess.Popen[bytes] | None = None
         self._init: int | None = None
-        self._folder: str | None = None
+        self._scratch: Scratch | None = None
         self._deadline = 0.0
 
     def _command(self) -> list[str]:
@@ -50,7 +50,7 @@ class Enclosed:
 
     def _start(self) -> None:
         if self.level == "rlimits":
-            self._folder = tempfile.mkdtemp(prefix=f"grpolab-{os.getpid()}-")
+            self._scratch = Scratch()
         process = self._process = subprocess.Popen(
             self._command(),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -95,8 +95,8 @@ class Enclosed:
                 if pipe:
                     pipe.close()
             process.wait()
-        if self._folder is not None:
-            _remove(self._folder)
+        if self._scratch is not None:
+            self._scratch.remove()
 
     def _write(self, text: bytes) -> None:
         rest = memoryview(struct.pack(">I", len(text)) + text)
@@ -197,7 +197,7 @@ class Program(Enclosed):
         return str(output)
 
     def _command(self) -> list[str]:
-        return command(self.level, self.limits, self._folder)
+        return command(self.level, self.limits, self._scratch.path if self._scratch else None)
 
     def _ask(self, kind: str, *rest: Any, most: int | None = None) -> Any:
         """Send one request and wait for its reply, known by a number that was not there before."""
@@ -220,6 +220,23 @@ class Program(Enclosed):
         if given != nonce or not isinstance(outcome, str):
             raise ProgramError("unreadable reply")
         return outcome, value
+
+
+class Scratch:
+    """A folder for a program without a file system of its own; it is found again wherever the program has moved it."""
+
+    def __init__(self) -> None:
+        self.path = tempfile.mkdtemp(prefix=f"grpolab-{os.getpid()}-")
+        self._file = os.open(self.path, os.O_PATH | os.O_DIRECTORY)
+
+    def remove(self) -> None:
+        """Remove it, and whatever the program has put in its place."""
+        now = os.readlink(f"/proc/self/fd/{self._file}")
+        with contextlib.suppress(OSError):  # it is gone
+            if os.path.samestat(os.lstat(now), os.fstat(self._file)):
+                _remove(now)
+        os.close(self._file)
+        _remove(self.path)
 
 
 def _kill_group(leader: int) -> None:

@@ -94,7 +94,8 @@ class _Process(Enclosed):
             raise GrpoLabError(f"a scorer cannot be made in its sandbox (level {level}): {word}")
 
     def _command(self) -> list[str]:
-        return command(self.level, self.limits, self._folder, worker=self._config)
+        scratch = self._scratch.path if self._scratch else None
+        return command(self.level, self.limits, scratch, worker=self._config)
 
     def ask(self, request: bytes, clock: float) -> tuple[str, float]:
         """A word and marks; raises `SandboxError` where the worker itself is gone or hangs."""

@@ -335,6 +335,48 @@ def attack():
         if os.fork() == 0: os._exit(0)
     return True
 """,
+    "a child that is another's": """
+import ctypes
+def attack():
+    pid = ctypes.CDLL(None).syscall(56 if os.uname().machine == "x86_64" else 220, 0x8011, 0, 0, 0, 0)
+    if pid == 0: os._exit(0)
+    return pid > 0
+""",
+    "parent-death signal reset": """
+import ctypes
+def attack(): return ctypes.CDLL(None).prctl(1, 0, 0, 0, 0) == 0
+""",
+    "datagrams": """
+import socket
+def attack():
+    one, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    return True
+""",
+    "an address for a socket": """
+import socket
+def attack():
+    one, _ = socket.socketpair()
+    one.bind("/tmp/address")
+    return True
+""",
+    "inodes": """
+def attack():
+    for number in range(10_000): os.close(os.open(f"/tmp/{number}", os.O_CREAT))
+    return True
+""",
+    "folders": """
+def attack():
+    for number in range(10_000): os.mkdir(f"/tmp/{number}")
+    return True
+""",
+    "files elsewhere": """
+def attack():
+    for folder in ("/", os.path.dirname(os.__file__) + "/site-packages", "/usr", "/dev"):
+        try:
+            os.close(os.open(folder + "/made", os.O_CREAT))
+            return True
+        except OSError: pass
+""",
     "stopped for ever": """
 import signal
 def attack(): signal.raise_signal(signal.SIGSTOP); return True

@@ -170,3 +170,17 @@ def test_whatever_is_left_of_the_scratch_folder_is_removed(left: Callable[[Path]
     process._remove(str(tmp_path / "scratch"))
     assert os.listdir(tmp_path) == ["other"]
     assert (tmp_path / "other" / "kept").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_scratch_folder_that_was_moved_is_found() -> None:
+    scratch = process.Scratch()
+    moved = scratch.path + "-moved"
+    os.rename(scratch.path, moved)
+    Path(moved, "file").write_text("left")
+    Path(scratch.path).symlink_to("/usr")  # and something in its place
+    scratch.remove()
+    assert not os.path.lexists(moved)
+    assert not os.path.lexists(scratch.path)
+    gone = process.Scratch()
+    os.rmdir(gone.path)
+    gone.remove()
