@@ -1,16 +1,16 @@
 """Somebody else's text as a terminal may be given it."""
 
-import unicodedata
+from typing import Final
+
+_DROPPED: Final = dict.fromkeys(
+    [
+        *(code for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"),
+        *(0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)),
+    ]
+)
+"""Control characters, which a terminal obeys, and marks that turn the direction of writing."""
 
 
 def printable(text: str, *, lines: bool = True) -> str:
-    """The text without control characters, which a terminal obeys, or marks that turn the direction of writing.
-
-    Tabs and line ends stay, or become blanks where there are to be no `lines`.
-    """
-    if not lines:
-        text = " ".join(text.split())
-    return "".join(c for c in text if c in "\n\t" or (unicodedata.category(c) != "Cc" and c not in _TURNS))
-
-
-_TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c")
+    """The text without control characters but tabs and line ends, which become blanks where `lines` are not wanted."""
+    return (text if lines else " ".join(text.split())).translate(_DROPPED)

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 
 from core.errors import GrpoLabError, MachineError
+from core.files import write_whole
 from core.plain import read_plain, refuse_more
 from core.ranks import wait_for_all
 from core.sharding import whole
@@ -59,18 +60,10 @@ class Savable(Protocol):
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all: to a neighbour first, synced, then renamed."""
-    unfinished = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    """Write a file whole or not at all; raises `MachineError`."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
+        write_whole(path, text.encode())
     except OSError as error:
-        with suppress(OSError):
-            unfinished.unlink()
         raise MachineError(
             f"cannot write {path}: {error.strerror or error}; choose another folder with --out"
         ) from error

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import GrpoLabError
+from core.printable import printable
 from core.store import read_json
 from experiments.statistics import compare_checkpoints
 from experiments.statistics.verdict import to_plain
@@ -34,7 +35,7 @@ def compare_runs(paths: Sequence[Path], *, as_json: bool) -> int:
         found = compare_checkpoints(*tables, names=(str(paths[0]), str(paths[1])))
     except ValueError as error:
         raise StudyError(str(error)) from None
-    print(json.dumps(to_plain(found), indent=1) if as_json else found.sentence)
+    print(json.dumps(to_plain(found), indent=1) if as_json else printable(found.sentence))
     return 0
 
 

@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from core.errors import GrpoLabError, near
+from core.printable import printable
 from experiments.check.command import add_options as add_check_options
 from experiments.foreign.command import add_options as add_table_options
 from experiments.launchers.options import add_launcher_options
 from experiments.lens.command import add_options as add_lens_options
 from experiments.memory.command import add_options as add_memory_options
 from experiments.options import add_config_options, add_process_options, add_track_option
+from experiments.terminal import Console
 
 OUT = "runs"
 
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.run(options)
         return code
     except GrpoLabError as error:
-        print(f"grpolab: {error}", file=sys.stderr)
+        print(printable(f"grpolab: {error}"), file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader of our output (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # of a file that is there and cannot be read, a name that is too long, ...
         if error.filename is None:
             raise
-        print(f"grpolab: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(printable(f"grpolab: {error.filename}: {error.strerror}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         goes_on = "; the same command goes on from here" if options.resumable else ""

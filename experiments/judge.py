@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
@@ -26,6 +25,7 @@ from core.scoring import score, start
 from experiments.statistics.agreement import Agreement, PairShare, agreement
 from experiments.statistics.verdict import to_plain
 from experiments.study import CONFIGS, build, find_config
+from experiments.terminal import Console
 
 SPLIT = "tune"
 """Neither trained nor tested on."""

@@ -14,6 +14,7 @@ from core.randomness import key
 from core.recipe import Recipe
 from core.rollout import Draw, Run, sample
 from core.scoring import score
+from core.store import write_text
 from core.tasks.files import Files
 from experiments.study import CONFIGS, build, find_config
 
@@ -51,5 +52,4 @@ def measure(recipe: Recipe, out: Path, *, samples: int, seed: int) -> None:
         for problem, correct in zip(problems, scores.correct, strict=True):
             rate = float(correct.float().mean())
             lines.append(json.dumps({"question": problem.data["question"], "pass_rate": rate, "samples": samples}))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(out, "\n".join(lines) + "\n")

@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console
-
 import core.registry as registry
 from core.errors import GrpoLabError
 from core.evaluation import suites_at
@@ -32,6 +30,7 @@ from experiments.results import load_study
 from experiments.rows import Rows
 from experiments.scored import Scores
 from experiments.study import CONFIGS, DECLARING, Study, build, find_config, prepare_study, run_text
+from experiments.terminal import Console
 from experiments.trackers import check_trackers
 from experiments.tune.command import conclude_tuning, declared_rates, tuning_of
 from experiments.tune.tuned import PARAMETER, tuning_seeds

@@ -6,18 +6,19 @@ files -> `Watcher`: the study as it could last be read -> a page, rendered when 
 
 import argparse
 import hashlib
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from html import escape
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich import console as rich
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -27,11 +28,14 @@ from experiments.report.tables import metric_name, no_verdict, number_text, unit
 from experiments.results import Study, load_study
 from experiments.statistics import Analysis, Judgement
 from experiments.stored_run import Run
+from experiments.terminal import Console
 
 Render: TypeAlias = Callable[[Study, Judgement | None], str]
 
 HOST = "127.0.0.1"
 PAUSE = 1.0  # seconds between two looks at the files
+PATIENCE = 10.0  # seconds that a request may take
+MOST = 32  # requests at a time
 WATCHED = ("study.json", "*/seed=*/manifest.json", "*/seed=*/metrics.jsonl", "*/seed=*/eval/**/step=*.json")
 MARKS = {
     "finished": ("✓", "green"), "running": ("▶", "cyan"), "interrupted": ("‖", "yellow"), "failed": ("✗", "red"),
@@ -141,17 +145,47 @@ def _page(view: View, report: str) -> Page:
 
 
 class Server(ThreadingHTTPServer):
-    """Answers GET and HEAD of `/` with the page, to this machine only; nothing else is there."""
+    """Answers GET and HEAD of `/` with the page, to this machine only; nothing else is there.
+
+    Whoever connects gets `PATIENCE` seconds, whatever they send or do not read, and of `MOST` at a time the rest none.
+    """
 
     def __init__(self, watcher: Watcher, port: int) -> None:
         super().__init__((HOST, port), _Handler)
         self.watcher = watcher
+        self._places = threading.BoundedSemaphore(MOST)
         self.hosts = {f"{host}:{self.server_port}" for host in (HOST, "localhost")}
 
     @property
     def address(self) -> str:
         """Where a browser finds the page."""
         return f"http://{HOST}:{self.server_port}/"
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread, if there is a place."""
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer until the time is over."""
+        over = threading.Timer(PATIENCE, _shut, [request])
+        over.daemon = True
+        over.start()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            over.cancel()
+            self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that has gone: the terminal shows the study."""
+
+
+def _shut(connection: socket.socket) -> None:
+    with suppress(OSError):  # it is closed
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -211,7 +245,7 @@ class Screen:
     watcher: Watcher
     address: str = ""
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+    def __rich_console__(self, console: rich.Console, options: rich.ConsoleOptions) -> rich.RenderResult:
         """Lay out the present view, as many seeds side by side as fit."""
         view = self.watcher.view()
         study = view.study

@@ -5,11 +5,10 @@ import json
 from typing import TYPE_CHECKING
 
 from experiments.options import add_config_options
+from experiments.terminal import Console
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from rich.console import Console
 
     from experiments.check.suite import Findings
 

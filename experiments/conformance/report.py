@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Final
 
-from rich.console import Console
 from rich.table import Table
 
 from experiments.conformance.comparison import FLOAT32, FLOAT64, REFERENCES, Comparison, Measured
 from experiments.conformance.matrix import TITLES, Matrix, differences, magnitude
+from experiments.terminal import Console
 
 WIDTH: Final = 140
 """Columns that the matrix takes at least, also where the output is no terminal."""

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rich.console import Console
     from rich.table import Table
 
     from experiments.report.tables import Unit
     from experiments.results import Study
     from experiments.statistics import Analysis, Judgement
+    from experiments.terminal import Console
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -89,7 +89,7 @@ def run_tables(options: argparse.Namespace) -> int:
 
 
 def _tell(judgement: "Judgement", title: str, options: argparse.Namespace) -> None:
-    from rich.console import Console
+    from experiments.terminal import Console
 
     if options.json:
         print(json.dumps(judgement.to_json(), indent=1))

@@ -6,10 +6,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from rich.console import Console
-
 from core.errors import GrpoLabError, near
 from experiments.options import add_config_options
+from experiments.terminal import Console
 
 if TYPE_CHECKING:
     from core import Variant

@@ -5,10 +5,9 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from core.errors import GrpoLabError
 from experiments.options import add_config_options
+from experiments.terminal import Console
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from experiments.report.drawing import line, mark, text, width_of
 from experiments.report.figures import TONES, Style, arm_styles
-from experiments.report.files import write_whole
+from experiments.report.files import write_report_file
 from experiments.report.style import FIGURE_CSS, LIGHT
 from experiments.results import Study
 
@@ -38,7 +38,7 @@ def write_figures(study: Study, page: str, folder: Path) -> list[Path]:
             words = (section, "" if declared else f"by-{axis}", title)
             name = re.sub(r"[^\w.=-]+", "-", "-".join(filter(None, words)).lower()).strip("-")
             found.setdefault(f"{name}.svg", standalone(each["svg"], styles))
-    return [write_whole(Path(folder) / name, drawing.encode()) for name, drawing in found.items()]
+    return [write_report_file(Path(folder) / name, drawing.encode()) for name, drawing in found.items()]
 
 
 def standalone(drawing: str, styles: Mapping[str, Style]) -> str:

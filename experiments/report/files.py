@@ -1,10 +1,9 @@
 """The report's tables as files, for a paper, a notebook or another program: the very rows of the page."""
 
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
+from core.files import write_whole
 from experiments.report.exported import comparison_grid, seed_grid
 from experiments.report.grid import Grid, column, latex_text, number, to_csv, to_latex, to_markdown
 from experiments.report.outcomes import OUTCOME_WORDS, outcome_grid
@@ -27,7 +26,7 @@ def write_tables(study: Study, judgement: Judgement | None, folder: Path) -> lis
         texts |= _forms("verdicts", comparison_grid(study, judgement), study, about, notes)
         texts |= _forms("outcomes", outcome_grid(study, judgement), study, [OUTCOME_WORDS])
     texts["scores.csv"] = scores_csv(study)
-    return [write_whole(Path(folder) / name, text.encode()) for name, text in texts.items()]
+    return [write_report_file(Path(folder) / name, text.encode()) for name, text in texts.items()]
 
 
 def scores_csv(study: Study) -> str:
@@ -39,16 +38,11 @@ def scores_csv(study: Study) -> str:
     return to_csv(Grid((*grid.columns, column("answers", "answers")), rows), _SCORES)
 
 
-def write_whole(path: Path, content: bytes) -> Path:
+def write_report_file(path: Path, content: bytes) -> Path:
     """Write a file whole or not at all; a StudyError says why it could not be."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(content)
-        draft.replace(path)
+        write_whole(path, content)
     except OSError as error:
-        with suppress(OSError):
-            draft.unlink()
         raise StudyError(f"cannot write {path}: {error.strerror or error}; the runs are as they were") from error
     return path
 

@@ -17,7 +17,7 @@ from experiments.report.differences import differences_section
 from experiments.report.distribution import distribution_section
 from experiments.report.exploratory import exploratory_section
 from experiments.report.figures import arm_styles
-from experiments.report.files import write_whole
+from experiments.report.files import write_report_file
 from experiments.report.markup import contents
 from experiments.report.noise import noise_section
 from experiments.report.outcomes import outcomes_section
@@ -41,7 +41,7 @@ def write_report(study: Study, judgement: Judgement | None, path: Path) -> Path:
     if path.is_dir():
         raise StudyError(f"{path}: a folder, but the report is one file; give a name such as {path / 'report.html'}")
     # responses may hold lone surrogates, which UTF-8 cannot write
-    return write_whole(path, render(study, judgement).encode("utf-8", errors="replace"))
+    return write_report_file(path, render(study, judgement).encode("utf-8", errors="replace"))
 
 
 def render(study: Study, judgement: Judgement | None) -> str:

@@ -6,9 +6,11 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -112,6 +114,51 @@ def test_only_this_machine_is_answered(port: int) -> None:
     assert ask(port, host="evil.example")[0] == 403
     with socket.socket() as other, pytest.raises(ConnectionRefusedError):
         other.connect(("127.0.0.2", port))  # reached if the server listened on every address
+
+
+def test_clients_that_reset_are_not_told_of(port: int, watcher: Watcher, capfd: pytest.CaptureFixture[str]) -> None:
+    for sent in (b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % port):
+        client = socket.create_connection((HOST, port))
+        client.sendall(sent)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, not an end
+        client.close()
+    while threads_of_requests():
+        time.sleep(0.01)
+    assert ask(port)[0] == 200
+    assert capfd.readouterr() == ("", "")
+
+
+def threads_of_requests() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if "process_request_thread" in thread.name]
+
+
+def test_half_requests_hold_nothing_for_ever(watcher: Watcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("experiments.watch.PATIENCE", 0.3)
+    monkeypatch.setattr("experiments.watch.MOST", 2)
+    with serving(watcher, 0) as address:
+        port = int(address.rstrip("/").rpartition(":")[2])
+        clients = [socket.create_connection((HOST, port)) for _ in range(6)]
+        over = threading.Event()
+
+        def drip(client: socket.socket) -> None:
+            with suppress(OSError):
+                while not over.wait(0.05):
+                    client.sendall(b"G")
+
+        threads = [threading.Thread(target=drip, args=(client,)) for client in clients]
+        for thread in threads:
+            thread.start()
+        for client in clients:
+            with suppress(ConnectionResetError):
+                assert client.recv(1) == b""  # ended from there, by its time or for want of a place
+        over.set()
+        for thread in threads:
+            thread.join()
+        for client in clients:
+            client.close()
+        while threads_of_requests():
+            time.sleep(0.01)
+        assert ask(port)[0] == 200
 
 
 def test_a_page_is_rendered_once_for_each_state(folder: Path) -> None:

@@ -185,10 +185,10 @@ def test_a_report_appears_whole_or_not_at_all(pair: Made, tmp_path: Path, monkey
     path = tmp_path / "report.html"
     path.write_text("an earlier report")
 
-    def fail(self: Path, target: Path) -> Path:
+    def fail(draft: Path, target: Path) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(Path, "replace", fail)
+    monkeypatch.setattr("os.replace", fail)
     with pytest.raises(StudyError, match=r"cannot write .*disk full"):
         write_report(pair.study, None, path)
     assert path.read_text() == "an earlier report"
