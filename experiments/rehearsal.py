@@ -6,6 +6,7 @@
 Nothing that follows is touched by it: no folder, random state, number of threads, or weight.
 """
 
+import gc
 import os
 import random
 import time
@@ -18,11 +19,11 @@ import numpy as np
 import psutil
 import torch
 
-from core.errors import GrpoLabError, MachineError, TrainingError, cause_of, told
+from core.errors import GrpoLabError, MachineError, TrainingError, brief, cause_of, told
 from core.evaluation import evaluate, suites_at
 from core.generation.base import Generation, Generator, Request
 from core.generation.native import native
-from core.policy import Policy, load_policy
+from core.policy import Policy, PolicySettings, load_policy
 from core.problems import Problem
 from core.providers import make_providers
 from core.randomness import key
@@ -78,28 +79,39 @@ def rehearse(recipes: Mapping[str, Recipe], *, on_accelerators: bool = False) ->
     begun = time.perf_counter()
     left_out = {label: reason for label, recipe in recipes.items() if (reason := _too_much(recipe, on_accelerators))}
     here = {label: recipe for label, recipe in recipes.items() if label not in left_out}
-    with _untouched():
-        for settings in dict.fromkeys(recipe.policy for recipe in here.values()):
-            policy: Policy | None = None
-            checked: set[Any] = set()
-            for label, recipe in here.items():
-                if recipe.policy != settings:
-                    continue
-                stages = _Stages()
-                try:
-                    torch.set_num_threads(recipe.threads)
-                    with stages("loading the model"):
-                        policy = policy or load_policy(settings, join().device)
-                    _step(recipe, policy, stages, checked)
-                except TrainingError:
-                    pass  # a method may fail: that is for the study to show
-                except Exception as error:
-                    if cause_of(error) == "code":
-                        raise BrokenRecipeError(label, f"one tiny step fails in {stages.at}: {told(error)}") from error
-                    left_out[label] = f"{stages.at} fails for want of the machine ({told(error)})"
-                if policy is not None and not all(bool(p.isfinite().all()) for p in policy.model.parameters()):
-                    policy = None  # not to be laid at the next arm's door
+    try:
+        with _untouched():
+            for settings in dict.fromkeys(recipe.policy for recipe in here.values()):
+                sharing = {label: recipe for label, recipe in here.items() if recipe.policy == settings}
+                left_out |= _rehearse_with_one_model(settings, sharing)
+    finally:
+        if torch.accelerator.is_available():  # the runs need it
+            gc.collect()
+            torch.accelerator.empty_cache()
     return Rehearsed(len(recipes) - len(left_out), left_out, time.perf_counter() - begun)
+
+
+def _rehearse_with_one_model(settings: PolicySettings, recipes: Mapping[str, Recipe]) -> dict[str, str]:
+    """The same for arms that share a model; returns those that the machine kept from it, with the reason."""
+    policy: Policy | None = None
+    checked: set[Any] = set()
+    left_out: dict[str, str] = {}
+    for label, recipe in recipes.items():
+        stages = _Stages()
+        try:
+            torch.set_num_threads(recipe.threads)
+            with stages("loading the model"):
+                policy = policy or load_policy(settings, join().device)
+            _step(recipe, policy, stages, checked)
+        except TrainingError:
+            pass  # a method may fail: that is for the study to show
+        except Exception as error:
+            if cause_of(error) == "code":
+                raise BrokenRecipeError(label, f"one tiny step fails in {stages.at}: {told(error)}") from error
+            left_out[label] = f"where {stages.at} fails for want of the machine ({brief(error)})"
+        if policy is not None and not all(bool(p.isfinite().all()) for p in policy.model.parameters()):
+            policy = None  # not to be laid at the next arm's door
+    return left_out
 
 
 def _too_much(recipe: Recipe, on_accelerators: bool) -> str:
@@ -126,7 +138,7 @@ def _prompts(recipe: Recipe) -> int:
     return max(PROMPTS, recipe.minibatches)
 
 
-def tiny(recipe: Recipe) -> Recipe:
+def _tiny(recipe: Recipe) -> Recipe:
     """The recipe with as few prompts and tokens as its parts can do with; groups keep their size."""
     sampler = native() if getattr(recipe.generator, "is_costly", False) else recipe.generator
     return replace(
@@ -171,7 +183,7 @@ class _Stages(Clock):
 
 def _step(recipe: Recipe, policy: Policy, stages: _Stages, checked: set[Any]) -> None:
     """The step itself; `checked` are the data that are known to fit the model."""
-    run = Run(tiny(recipe), SEED, policy)
+    run = Run(_tiny(recipe), SEED, policy)
     variant = run.recipe.variant
     with stages("data"):
         _refuse_unfit(Run(recipe, SEED, policy), checked)

@@ -57,8 +57,7 @@ def run_train(options: argparse.Namespace, *, supervised: bool = False) -> int:
         keys = [key for key in registry.bindings_in_force() if key[0].removeprefix("settings.") not in DECLARING]
         registry.refuse_unused(keys, registry.bindings_used(), recipe.parts, [recipe.variant.name])
         text = run_text()
-    root = Path(options.out) / options.name
-    folder = root / recipe.variant.name / f"seed={options.seed}"
+    folder = Path(options.out) / options.name / recipe.variant.name / f"seed={options.seed}"
     arm = Arm(recipe.variant.name, ())
     job = Job(arm, options.seed, text, str(folder), processes=processes, track=track)
     console = Console()
@@ -70,7 +69,8 @@ def run_train(options: argparse.Namespace, *, supervised: bool = False) -> int:
         set_damaged_aside([job], {job.arm.label: recipe}, console)
     job = replace(job, identity=job.facts(recipe)["identity"])
     job.store.refuse_other(job.identity or {})  # a finished one too
-    left_out = rehearse_untrained({arm.label: recipe}, root, console)
+    has_trained = any(folder.glob("checkpoint/*"))
+    left_out = rehearse_arms({} if has_trained else {arm.label: recipe}, console)
     job = replace(job, rehearsed=arm.label not in left_out)
     scores = Scores(folder.parents[1], f"{suites_at(recipe, 0)[0]}/accuracy")
     if job.store.is_finished:
@@ -174,8 +174,14 @@ def run_arms(
     warnings = [recipe.warning for recipe in study.recipes.values() if recipe.warning]
     for warning in [*warnings, *(study.confounded() if judged else ())]:
         console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False)
-    untried = rehearse_untrained(
-        _unlike(study), folder, console, again=options.dry_run, on_accelerators=bool(options.gpus)
+    untried = rehearse_arms(
+        {
+            label: recipe
+            for label, recipe in _unlike(study).items()
+            if options.dry_run or not any((folder / label).glob("seed=*/checkpoint/*"))
+        },
+        console,
+        on_accelerators=bool(options.gpus),
     )
     grow = getattr(options, "grow", False) and study.grows_from(folder, grow=True) is not None
     if options.dry_run:
@@ -220,23 +226,12 @@ def run_arms(
     return 1 if failures else code
 
 
-def rehearse_untrained(
-    recipes: Mapping[str, Recipe],
-    folder: Path,
-    console: Console,
-    *,
-    again: bool = False,
-    on_accelerators: bool = False,
-) -> Collection[str]:
-    """Take one tiny step of every arm that has not been trained in `folder`, or `again` of all; raises where one fails.
-
-    Returns the arms whose step this machine cannot take.
-    """
-    left = {label: each for label, each in recipes.items() if again or not any((folder / label).glob("*/checkpoint/*"))}
-    if not left:
+def rehearse_arms(recipes: Mapping[str, Recipe], console: Console, *, on_accelerators: bool = False) -> Collection[str]:
+    """Take one tiny step of every arm; raises where one fails. Returns the arms whose step this machine cannot take."""
+    if not recipes:
         return ()
     try:
-        rehearsed = rehearse(left, on_accelerators=on_accelerators)
+        rehearsed = rehearse(recipes, on_accelerators=on_accelerators)
     except BrokenRecipeError as error:
         raise GrpoLabError(
             f"arm '{error.label}' is broken: {error}\nNothing was run. Mend it and give the same command again"
