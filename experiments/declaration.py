@@ -16,7 +16,7 @@ from experiments.statistics.racing import LEAST_SEEDS
 
 LONGEST_LABEL: Final = 120
 """In bytes: a letter beyond English takes two or more."""
-TAKEN: Final = ("study.json", "report.html", "tables")
+TAKEN: Final = ("study.json", "report.html", "tables", "figures")
 """Names in a study's folder that no arm can have."""
 MOST_SEEDS: Final = 100_000
 METRICS: Final = ("accuracy", "lenient_accuracy", "greedy_accuracy", "pass_at_k")

@@ -4,7 +4,6 @@ More seeds after those that there are, more arms, another error rate, margin, th
 runs did may not change: a run is what it was when it ran.
 """
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from itertools import takewhile
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import core.registry as registry
 from core import GrpoLabError
 from experiments.declaration import Arm
-from experiments.history import plain
+from experiments.history import chained, plain
 from experiments.identity import in_use, operative, parts_of
 from experiments.results import load_study
 from experiments.stored_run import StudyError
@@ -29,7 +28,9 @@ _CHECKED: Final = frozenset({"config", "data", "ablation"})
 
 def check_growth(study: "Study", before: Mapping[str, Any]) -> None:
     """Raise `GrpoLabError` where a study cannot grow from the declaration `before`, naming what stands against it."""
-    now = plain(study.declaration)
+    now = plain({"data": {}, **study.declaration})
+    if missing := [name for name in ("arms", "config", "seeds") if name not in before]:
+        raise GrpoLabError(f"its declaration, of an earlier version, does not say its {missing[0]}")
     fixed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k) and k not in GROWS | _CHECKED)
     if fixed:
         name = fixed[0]
@@ -99,5 +100,11 @@ def seen_by_now(folder: Path) -> dict[str, Any]:
 
 def superseded(record: Mapping[str, Any], folder: Path) -> list[Mapping[str, Any]]:
     """The history of a study whose present declaration is now one of the past."""
-    kept = {name: record[name] for name in ("hash", "declaration", "command") if name in record}
-    return [*record.get("history", []), {**kept, "seen": json.loads(json.dumps(seen_by_now(folder)))}]
+    history = record.get("history", [])
+    return [
+        *history,
+        {
+            "hash": record.get("hash") or chained(record["declaration"], history),
+            "declaration": record["declaration"], "command": record.get("command", ""), "seen": seen_by_now(folder),
+        },
+    ]  # fmt: skip

@@ -37,7 +37,11 @@ def is_edited(record: Mapping[str, Any]) -> bool:
 def looks_of(record: Mapping[str, Any]) -> tuple[Look, ...]:
     """The looks at a study before its present declaration."""
     return tuple(
-        Look(int(entry["seen"]["seeds"]), len(entry["declaration"]["arms"]), float(entry["declaration"]["alpha"]))
+        Look(
+            int(entry["seen"]["seeds"]),
+            len(entry["declaration"]["arms"]),
+            float(entry["declaration"].get("alpha", 0.05)),
+        )
         for entry in record.get("history", [])
     )
 
@@ -59,7 +63,9 @@ def _sentence(entry: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     added = [arm for arm in now["arms"] if arm not in before["arms"]]
     if added:
         changes.append(f"{', '.join(added)} came in, and the family counts all {len(now['arms'])} arms")
-    changes += [words.format(before[k], now[k]) for k, words in _WORDS.items() if before.get(k) != now.get(k)]
+    changes += [
+        words.format(before[k], now[k]) for k, words in _WORDS.items() if k in before and before[k] != now.get(k)
+    ]
     if before.get("claim") != now.get("claim"):
         changes.append("what is predicted was put down then, with these results known")
     if now.get("race") or now.get("looks"):

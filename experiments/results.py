@@ -39,7 +39,7 @@ from experiments.stored_run import (
 )
 
 _DECLARED = ("metric", "budget", "baseline", "seeds")
-_DEFAULTS = {
+DEFAULTS: Final[Mapping[str, Any]] = {
     "scalar": "final",
     "axis": "steps",
     "family": "baseline",
@@ -55,6 +55,7 @@ _DEFAULTS = {
     "claim": None,
     "data": {},
 }
+"""What declarations of earlier versions leave out."""
 _NUMBER: Final = (int, float)
 _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
     **dict.fromkeys(("metric", "scalar", "axis", "baseline", "family", "failures", "questions"), (str,)),
@@ -386,7 +387,7 @@ def _load_study(path: Path) -> Study:
         raise StudyError(f"{path}: no study.json here, so this is not a study's folder{_studies_in(path)}")
     remedy = "the file is written once, before the first run; restore it, or start the study anew"
     record = read_object(file, remedy)
-    declaration = {**_DEFAULTS, **entry(record, "declaration", dict, file, remedy)}
+    declaration = {**DEFAULTS, **entry(record, "declaration", dict, file, remedy)}
     arms = entry(record, "arms", dict, file, remedy)
     try:
         edited = is_edited(record)

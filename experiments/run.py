@@ -269,6 +269,10 @@ def conclude(folder: Path, console: Console, *, as_json: bool = False) -> int:
             console.print(f"predicted: {assessment.sentence}", highlight=False, markup=False)
         for note in analysis.notes:
             console.print(f"note: {note}", highlight=False, markup=False)
+        if not judgement.plan.sequential and any(c.verdict == "inconclusive" for c in analysis.comparisons):
+            console.print(
+                "more seeds: the same command with --seeds and --grow uses all finished runs", highlight=False
+            )
     write_tables(study, judgement, folder / "tables")
     path = write_report(study, judgement, folder / "report.html")
     write_figures(study, path.read_text("utf-8"), folder / "figures")

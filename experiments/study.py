@@ -16,6 +16,7 @@ from core.store import read_json, seal, write_json
 from experiments.ablate.settings import Ablation, declared_ablation
 from experiments.declaration import Arm, StudySettings
 from experiments.history import chained, is_edited, plain
+from experiments.results import DEFAULTS
 from experiments.tune.tuned import PARAMETER, tuned_rates
 
 CONFIGS: Final = Path(__file__).parent / "configs"
@@ -148,9 +149,9 @@ class Study:
         if not path.is_file():
             return None
         record = read_json(path)
-        before, now = record.get("declaration", {}), plain(self.declaration)
-        if "data" not in before:  # declared before it was part of a declaration
-            now.pop("data", None)
+        before, now = plain({**DEFAULTS, **record.get("declaration", {})}), plain({"data": {}, **self.declaration})
+        if not before["data"]:  # declared before it was part of a declaration
+            now["data"] = {}
         changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
         if not changed:
             return None

@@ -191,6 +191,22 @@ def test_what_may_change_is_put_down_with_what_was_seen(
     assert json.loads((tmp_path / "study.json").read_text()) == record
 
 
+def test_a_study_of_an_earlier_version_grows_and_goes_on(tmp_path: Path) -> None:
+    """Its declaration leaves out what there was not yet, and has no hash."""
+    study().declare(tmp_path, "first")
+    record = json.loads((tmp_path / "study.json").read_text())
+    for name in ("questions", "race", "looks", "threshold", "claim", "floor"):
+        del record["declaration"][name]
+    del record["hash"]
+    write_json(tmp_path / "study.json", record)
+    study().declare(tmp_path, "the same")
+    assert json.loads((tmp_path / "study.json").read_text()) == record
+    study(seeds=(0, 1, 2, 3)).declare(tmp_path, "second", grow=True)
+    grew = load_study(tmp_path)
+    assert grew.seeds == (0, 1, 2, 3)
+    assert grew.record["history"][0]["declaration"] == record["declaration"]
+
+
 def test_a_race_and_declared_looks_grow_as_such(tmp_path: Path) -> None:
     looked = (PAIR, "compare.looks = ((3, 0.01), (5, 0.02))")
     study(*looked, seeds=tuple(range(5))).declare(tmp_path / "looks", "first")

@@ -131,6 +131,7 @@ def test_seeds_are_declared_and_not_changed_afterwards(tmp_path: Path) -> None:
         (["compare.arms = {'report.html': []}"], "of its own under that name"),
         (["compare.arms = {'study.json': []}"], "of its own under that name"),
         (["compare.arms = {'tables': []}"], "of its own under that name"),
+        (["compare.arms = {'figures': []}"], "of its own under that name"),
         ([f"compare.arms = {{'{'x' * 121}': []}}"], "at most 120"),
         ([f"compare.arms = {{'{'ü' * 61}': []}}"], "at most 120"),
         ([], "has no arms"),
