@@ -214,7 +214,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
         return {}
 
     monkeypatch.setattr(local, "launch", launch)
-    monkeypatch.setattr(experiments.run, "write_report", lambda study, judgement, path: path)
+    monkeypatch.setattr(experiments.run, "write_report", lambda study, judgement, path: Path(os.devnull))
+    monkeypatch.setattr(experiments.run, "write_figures", lambda study, page, folder: [])
     return made
 
 
