@@ -10,8 +10,9 @@
 
 A layout is recognised by its columns; `columns` says which column plays which part where the names differ. A question
 may be text or, as in TRL's conversational format, a list of messages with `role` and `content`; in the layout
-`messages` what the assistant says last is the worked solution. Splits are by hash of the question, so that no question
-is in two; split files that are given are checked for that.
+`messages` what the assistant says last is the worked solution. `template` is `chat`, `plain`, `r1_zero` or one's own
+with {question} in it: a text, or messages as pairs of a role and what it says. Splits are by hash of the question, so
+that no question is in two; split files that are given are checked for that.
 """
 
 import hashlib

@@ -101,38 +101,36 @@ def _gsm8k(row: Row, c: Mapping[str, str]) -> _Read:
     return _Read(_asked(row, c["question"]), final.strip().replace(",", ""), {}, solution)
 
 
+def _settled(row: Row, c: Mapping[str, str], solution: str) -> tuple[str, str]:
+    """The answer, by its column or else the solution's last box, and that box where it says otherwise."""
+    answer, last = _answer(row, c), (boxes(solution) or [""])[-1]
+    same = "".join(answer.split()).strip("$") == "".join(last.split()).strip("$")
+    return answer or last, last if answer and not same else ""
+
+
 def _math(row: Row, c: Mapping[str, str]) -> _Read:
-    asked, answer, solution = _asked(row, c["problem"]), _answer(row, c), _optional(row, c, "solution")
-    found = boxes(solution)
-    if answer:
-        differs = found[-1] if found and _spaceless(found[-1]) != _spaceless(answer) else ""
-        return _Read(asked, answer, {}, solution, differs)
-    if not found:
+    solution = _optional(row, c, "solution")
+    answer, differs = _settled(row, c, solution)
+    if not answer:
         raise _RowError(
             f"column '{c['solution']}' has no complete \\boxed{{...}}: add one, or a column 'answer', or remove the row"
         )
-    return _Read(asked, found[-1], {}, _text(row, c["solution"]))
-
-
-def _spaceless(answer: str) -> str:
-    return "".join(answer.split()).strip("$")
+    return _Read(_asked(row, c["problem"]), answer, {}, solution, differs)
 
 
 def _conversation(row: Row, c: Mapping[str, str]) -> _Read:
     """Messages of which the last, where it is the assistant's, is the worked solution."""
-    value, column = row[c["messages"]], c["messages"]
-    solution, answer = "", _answer(row, c)
+    value, column, solution = row[c["messages"]], c["messages"], ""
     if are_messages(value) and value[-1]["role"] == "assistant":
         solution = value[-1]["content"].strip()
         row = {**row, column: value[:-1]}
-    found = boxes(solution)
-    if not answer and not found:
+    asked = _asked(row, column)
+    answer, differs = _settled(row, c, solution)
+    if not answer:
         raise _RowError(
-            f"there is no column 'answer', and no \\boxed{{...}} in what the assistant says at the end of "
-            f"column '{column}'"
+            f"there is no column 'answer', and no \\boxed{{...}} in what the assistant says at the end of '{column}'"
         )
-    differs = found[-1] if answer and found and _spaceless(found[-1]) != _spaceless(answer) else ""
-    return _Read(_asked(row, column), answer or found[-1], {}, solution, differs)
+    return _Read(asked, answer, {}, solution, differs)
 
 
 def _countdown(row: Row, c: Mapping[str, str]) -> _Read:
