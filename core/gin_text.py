@@ -22,7 +22,7 @@ from gin.config import ConfigurableReference
 from gin.config_parser import BindingStatement, ConfigParser, ImportStatement, IncludeStatement
 
 from core.errors import GrpoLabError, near
-from core.settings import any_of, shown
+from core.settings import SettingError, any_of, shown
 
 REQUIRED: Final = gin.REQUIRED
 MACRO: Final = "gin.macro"
@@ -158,10 +158,10 @@ def at(place: str) -> str:
 
 
 def _find(name: str, folder: Path, include_from: Sequence[Path], within: tuple[Path, ...]) -> Path:
-    places = dict.fromkeys([folder, Path(), *include_from])
+    places = [folder, Path(), *include_from]
     file = next((found for each in places if (found := each / name).is_file()), None)
     if file is None:
-        looked = ", ".join(str(each.resolve()) for each in places)
+        looked = ", ".join(dict.fromkeys(str(each.resolve()) for each in places))
         raise ValueError(f"there is no file '{name}' to include, looked for in {looked}")
     if file.resolve() in within:
         raise ValueError(f"include '{name}' leads back to a file that is being read: remove one of the includes")
@@ -193,18 +193,24 @@ def _binding(statement: Any, place: str) -> Binding:
         return Binding((MACRO, name), statement.value, place)
     found = gin.config.ParsedBindingKey.parse((statement.scope, statement.selector, statement.arg_name))
     made = Binding((found.complete_selector, found.arg_name), statement.value, place)
-    scoped = found.scope or next(("/".join(r.scopes) for r in references(made.value) if not _is_macro(r)), "")
-    if scoped:
+    if found.scope:
         raise GrpoLabError(
-            f"the binding '{found.scope and found.scope + '/'}{made.name}' has no effect: nothing here is called in a "
-            f"gin scope; leave '{scoped}/' out{at(place)}"
+            f"the binding '{found.scope}/{made.name}' has no effect: nothing here is called in a gin scope; bind "
+            f"'{made.name}'{at(place)}"
         )
+    for reference in references(made.value):
+        if reference.scopes and not _is_macro(reference):
+            raise GrpoLabError(
+                f"{made.name} refers to '{reference!r}': nothing here is called in a gin scope; write "
+                f"@{reference.selector}{at(place)}"
+            )
     return made
 
 
 def _readable(error: Exception) -> str:
     """Gin's message without the place, with the near names that it leaves out."""
     message = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
+    message = re.sub(r"malformed node or string.*?<.*?> ", "", message)  # of Python's own reader, with an address
     if isinstance(error, RecursionError):
         return "brackets are nested too deeply"
     unknown = re.search(r"No configurable matching (?:reference )?'@?([^'()]+)", message)
@@ -284,11 +290,13 @@ def _refuse_unwritable(binding: Binding) -> None:
         is_kept = gin.config._is_literally_representable(binding.value)
     except (ValueError, RecursionError):  # an integer of too many digits
         is_kept = False
-    if not is_kept:
-        raise GrpoLabError(
-            f"{binding.name} = {shown(binding.value)}: must be a value that text can hold, without infinities"
-            f"{at(binding.place)}"
-        )
+    if is_kept:
+        return
+    selector, parameter = binding.key
+    for part in _parts():
+        if part.selector == selector:
+            part.check(parameter, binding.value, binding.place)
+    raise SettingError(binding.name, binding.value, "a value that text can hold, without infinities", binding.place)
 
 
 def _refuse_idle_macros(given: Iterable[Binding]) -> None:
@@ -350,7 +358,7 @@ def _expanded(value: Any, key: Key, within: tuple[str, ...] = ()) -> Any:
     macro = gin.config._CONFIG.get((name, MACRO))
     if macro is None:
         known = [scope for scope, selector in gin.config._CONFIG if selector == MACRO]
-        raise GrpoLabError(f"{where} refers to the macro %{name}, which is not defined{at(place_of(key))}: "
+        raise GrpoLabError(f"{where} refers to the macro %{name}, which is not defined{at(_NOW.places.get(key, ''))}: "
                            f"{near(name, known)}")  # fmt: skip
     return _expanded(macro["value"], key, (*within, name))
 

@@ -131,7 +131,7 @@ def train(
     variant: Variant = REQUIRED,
     task: Task = REQUIRED,
     generator: Generator = REQUIRED,
-    source: Annotated[Any, "source"] = None,
+    source: Annotated[Any, "source"] | None = None,
     correction: Annotated[Part, "correction"] | None = None,
     rewards: Sequence[Annotated[Part, "reward"]] | None = None,
     reward_weights: Sequence[float] | None = None,

@@ -16,8 +16,8 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from core.errors import GrpoLabError, near
+from core.gin_text import NO_PLACES, Key, add, at, bound, overridden, resolved, use, used
 from core.gin_text import REQUIRED as REQUIRED
-from core.gin_text import Key, add, bound, overridden, resolved, use, used
 from core.gin_text import bindings_in_force as bindings_in_force
 from core.gin_text import config as config
 from core.gin_text import config_text as config_text
@@ -25,7 +25,7 @@ from core.gin_text import keys_of as keys_of
 from core.gin_text import place_of as place_of
 from core.gin_text import places as places
 from core.gin_text import referenced as referenced
-from core.settings import Limit, SettingError, annotations, fault, form_of
+from core.settings import Form, Limit, SettingError, annotations, fault, form_of
 
 
 @dataclass(frozen=True)
@@ -117,12 +117,15 @@ class Part:
         found |= {name: Setting(value, "variant") for name, value in self.set_values.items()}
         return found
 
+    def form(self, name: str) -> Form:
+        """What a hyper-parameter must be, by its annotation and limits."""
+        return form_of(annotations(self.function).get(name, Any), self.limits.get(name), self.defaults[name])
+
     def check(self, name: str, value: Any, place: str = "") -> None:
         """Raise `SettingError` where a hyper-parameter may not have this value, which was given at `place`."""
         if value is REQUIRED:
             return
-        form = form_of(annotations(self.function).get(name, Any), self.limits.get(name), self.defaults[name])
-        if must := fault(value, form):
+        if must := fault(value, self.form(name)):
             raise SettingError(f"{self.name}.{name}", value, _with_names(must, value), place)
 
     def using(self, **values: Any) -> "Part":
@@ -349,15 +352,18 @@ def refuse_unused(
     used: Collection[tuple[str, str]],
     parts: Sequence[Part],
     variants: Sequence[str],
+    places: Mapping[Key, str] = NO_PLACES,
 ) -> None:
     """Raise `GrpoLabError` for the first of `keys` that is not `used`, naming the right key where there is one.
 
-    `parts` are those in use, `variants` the names of the variants that were built.
+    `parts` are those in use, `variants` the names of the variants that were built. `places` says where bindings were
+    given, if the config is no longer in force.
     """
     for selector, parameter in keys:
         if (selector, parameter) in used:
             continue
         owner = selector.split(".")[-1]
+        place = places.get((selector, parameter)) or place_of((selector, parameter))
         message = f"the binding '{owner}.{parameter}' had no effect"
         setter = next((p for p in parts if p.selector == selector and parameter in p.set_values), None)
         if setter is not None:
@@ -369,4 +375,4 @@ def refuse_unused(
         else:
             in_use = sorted({p.name for p in parts if p.kind + "s" == selector.split(".")[0]})
             message += f": '{owner}' is not used here" + (f", but {', '.join(in_use)}" if in_use else "")
-        raise GrpoLabError(message + "; or remove the line")
+        raise GrpoLabError(f"{message}; or remove the line{at(place)}")

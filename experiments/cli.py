@@ -5,20 +5,23 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from core.errors import GrpoLabError, near
 from core.printable import printable
+from core.settings import COUNT, SHARE, Range
 from experiments.check.command import add_options as add_check_options
 from experiments.foreign.command import add_options as add_table_options
 from experiments.launchers.options import add_launcher_options
 from experiments.lens.command import add_options as add_lens_options
 from experiments.memory.command import add_options as add_memory_options
-from experiments.options import add_config_options, add_process_options, add_track_option
+from experiments.options import add_config_options, add_process_options, add_seed_option, add_track_option, number
 from experiments.terminal import Console
 
 OUT = "runs"
+TWO = Range(2, COUNT.high)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,9 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # appended, not put first: a user's own folder named core must not shadow ours
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    parser = make_parser()
-    options = parser.parse_args(arguments)
+    resumable = False
     try:
+        options = make_parser().parse_args(arguments)
+        resumable = options.resumable
         from experiments.setup import import_parts, quiet_libraries
 
         import_parts()
@@ -47,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(printable(f"grpolab: {error.filename}: {error.strerror}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        goes_on = "; the same command goes on from here" if options.resumable else ""
+        goes_on = "; the same command goes on from here" if resumable else ""
         print(f"stopped{goes_on}", file=sys.stderr)
         return 130
 
@@ -67,6 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="grpolab", description="The research bench for critic-free RL of language models."
     )
+    parser.add_argument("--version", action="version", version=f"grpolab {version('grpo-lab')}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
@@ -76,8 +81,9 @@ def make_parser() -> argparse.ArgumentParser:
 
     listed = command("list", run_list, "List every registered part by kind.")
     listed.add_argument("kind", nargs="?", help="one kind, e.g. variants")
+    add_config_options(listed)
     described = command("describe", late("describe", "run_describe"), "Formula, source, axis card and parameters.")
-    described.add_argument("name")
+    described.add_argument("name", metavar="NAME|FILE.py", help="a part, or a file of yours, meaning all parts in it")
     described.add_argument("--diff", metavar="OTHER", help="show only the axes on which two variants differ")
     add_config_options(described)
 
@@ -98,7 +104,7 @@ def make_parser() -> argparse.ArgumentParser:
         trained = command(name, late("run", f"run_{name}"), text)
         trained.set_defaults(resumable=True)
         add_config_options(trained)
-        trained.add_argument("--seed", type=int, default=0)
+        add_seed_option(trained)
         trained.add_argument("--out", default=OUT, metavar="FOLDER", help=f"default: {OUT}")
         trained.add_argument("--name", default=name, help=f"the run's folder in FOLDER (default: {name})")
         add_process_options(trained)
@@ -116,7 +122,7 @@ def make_parser() -> argparse.ArgumentParser:
             studied.add_argument("--rates", default=None, metavar="LIST", help="1e-4,3e-4,1e-3 (default: tune.rates)")
         seeds = ("3", "3") if name == "tune" else (None, "compare.seeds, or 5")
         studied.add_argument("--seeds", default=seeds[0], metavar="N|LIST", help=f"8, or 0,1,2 (default: {seeds[1]})")
-        studied.add_argument("--workers", type=int, default=None,
+        studied.add_argument("--workers", type=number("--workers", int, Range(1, 10_000)), default=None,
                              help="runs at a time (default: one per CPU core; on a cluster, all)")  # fmt: skip
         studied.add_argument("--out", default=OUT, metavar="FOLDER", help=f"default: {OUT}")
         studied.add_argument("--dry-run", action="store_true",
@@ -146,33 +152,43 @@ def make_parser() -> argparse.ArgumentParser:
 
     watched = command("watch", late("watch", "run_watch"), "Watch a study while it runs, here and as a local page.")
     watched.add_argument("folder", help="the study's folder, e.g. runs/demo")
-    watched.add_argument("--port", type=int, default=0, help="of the page on 127.0.0.1 (default: any that is free)")
+    watched.add_argument(
+        "--port",
+        type=number("--port", int, Range(0, 65_535)),
+        default=0,
+        help="of the page on 127.0.0.1 (default: any that is free)",
+    )
     watched.add_argument("--once", action="store_true", help="print the present state and end")
 
     rated = command("pass-rates", late("pass_rates", "run_pass_rates"),
                     "Measure how often the model passes each training question of files.path.")  # fmt: skip
     add_config_options(rated)
-    rated.add_argument("--samples", type=int, default=8, metavar="N", help="responses per question (default: 8)")
-    rated.add_argument("--seed", type=int, default=0)
+    rated.add_argument("--samples", type=number("--samples", int, COUNT), default=8, metavar="N",
+                       help="responses per question (default: 8)")  # fmt: skip
+    add_seed_option(rated)
     rated.add_argument("--out", required=True, metavar="FILE.jsonl", help="to be given as files.pass_rates")
 
     judged = command("judge", late("judge", "run_judge"),
                      "Measure how far the judge of train.rewards agrees with gold verdicts.")  # fmt: skip
     add_config_options(judged)
-    judged.add_argument("--questions", type=int, default=64, metavar="M", help="of the tune split (default: 64)")
-    judged.add_argument("--samples", type=int, default=4, metavar="N", help="responses per question (default: 4)")
-    judged.add_argument("--seed", type=int, default=0)
+    judged.add_argument("--questions", type=number("--questions", int, COUNT), default=64, metavar="M",
+                        help="of the tune split (default: 64)")  # fmt: skip
+    judged.add_argument("--samples", type=number("--samples", int, TWO), default=4, metavar="N",
+                        help="responses per question (default: 4)")  # fmt: skip
+    add_seed_option(judged)
     judged.add_argument("--json", action="store_true", help="print what was measured as JSON")
 
     preferred = command("preferences", late("preferences", "run_preferences"),
                         "Make pairs of responses, labelled by an annotator of known accuracy.")  # fmt: skip
     add_config_options(preferred)
-    preferred.add_argument("--prompts", type=int, default=512, metavar="N", help="training questions (default: 512)")
-    preferred.add_argument("--samples", type=int, default=4, metavar="N",
+    preferred.add_argument("--prompts", type=number("--prompts", int, COUNT), default=512, metavar="N",
+                           help="training questions (default: 512)")  # fmt: skip
+    preferred.add_argument("--samples", type=number("--samples", int, TWO), default=4, metavar="N",
                            help="responses to each; the best and the worst become a pair (default: 4)")  # fmt: skip
-    preferred.add_argument("--annotator-accuracy", type=float, default=1.0, metavar="SHARE",
+    preferred.add_argument("--annotator-accuracy", type=number("--annotator-accuracy", float, SHARE),
+                           default=1.0, metavar="SHARE",
                            help="how often the better response is labelled as such (default: 1)")  # fmt: skip
-    preferred.add_argument("--seed", type=int, default=0)
+    add_seed_option(preferred)
     preferred.add_argument("--out", required=True, metavar="FILE.jsonl")
 
     learnt = command("reward-model", late("reward_model", "run_reward_model"),
@@ -181,30 +197,34 @@ def make_parser() -> argparse.ArgumentParser:
     add_config_options(learnt)
     learnt.add_argument("--pairs", required=True, metavar="FILE",
                         help=".jsonl, .parquet or datasets:ID, with prompt, chosen and rejected")  # fmt: skip
-    learnt.add_argument("--seed", type=int, default=0)
+    add_seed_option(learnt)
     learnt.add_argument("--out", required=True, metavar="FOLDER", help="to be given as reward_model.model")
 
     based = command("make-base", run_make_base, "Pretrain an embedded base model anew (minutes on one core).")
     based.add_argument("--task", default="chain_sums", metavar="NAME", help="the task it is for (default: chain_sums)")
     based.add_argument("--out", required=True, metavar="FOLDER")
-    based.add_argument("--seed", type=int, default=0)
-    based.add_argument("--steps", type=int, default=None, help="default: those of the task's shipped base")
+    add_seed_option(based)
+    based.add_argument("--steps", type=number("--steps", int, COUNT), default=None,
+                       help="default: those of the task's shipped base")  # fmt: skip
     return parser
 
 
 def run_list(options: argparse.Namespace) -> int:
     """`grpolab list`."""
-    from core.registry import REGISTRIES
+    from core.registry import REGISTRIES, config
+    from experiments.study import CONFIGS, find_config
 
     kinds = {kind + "s": registry for kind, registry in REGISTRIES.items()}
     if options.kind and options.kind not in kinds:
         raise GrpoLabError(f"unknown kind '{options.kind}': {near(options.kind, kinds)}")
-    for kind, registry in kinds.items():
-        if options.kind in (None, kind) and registry:
-            print(kind)
-            width = max(map(len, registry))
-            for name, part in sorted(registry.items()):
-                print(f"  {name:<{width}}  {(part.function.__doc__ or '').strip().splitlines()[0]}")
+    # a gin file's imports register parts
+    with config([find_config(file) for file in options.config], options.bind, include_from=[CONFIGS]):
+        for kind, registry in kinds.items():
+            if options.kind in (None, kind) and registry:
+                print(kind)
+                width = max(map(len, registry))
+                for name, part in sorted(registry.items()):
+                    print(f"  {name:<{width}}  {(part.function.__doc__ or '').strip().splitlines()[0]}")
     return 0
 
 

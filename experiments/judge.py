@@ -60,10 +60,6 @@ class Judged:
 
 def run_judge(options: argparse.Namespace) -> int:
     """`grpolab judge`."""
-    if options.samples < 2 or options.questions < 1:
-        raise GrpoLabError(
-            f"--samples {options.samples} --questions {options.questions}: two samples or more, of a question or more"
-        )
     files = [find_config(file) for file in options.config or ["rlaif"]]
     with registry.config(files, options.bind, include_from=[CONFIGS]):
         recipe: Recipe = build("train")

@@ -1,6 +1,45 @@
 """Options that several commands share."""
 
 import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from core.errors import GrpoLabError
+from core.settings import NOT_NEGATIVE, Range, SettingError, fault, form_of
+
+PROCESSES: Final = Range(1, 4096)
+
+
+def number(option: str, kind: type, limit: Range) -> Callable[[str], Any]:
+    """What reads an option's number, an int or a float; out of limits it is refused in the words of settings."""
+    form = form_of(kind, limit)
+
+    def read(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = text
+        if must := fault(value, form):
+            raise SettingError(option, value, must)
+        return value
+
+    return read
+
+
+def add_seed_option(parser: argparse.ArgumentParser) -> None:
+    """`--seed`."""
+    parser.add_argument("--seed", type=number("--seed", int, NOT_NEGATIVE), default=0)
+
+
+def file_to_write(text: str) -> Path:
+    """A file that a command is to write, refused before the work is done where none can be: a folder, a device."""
+    path = Path(text)
+    if path.name in ("", "..") or (path.exists() and not path.is_file()):
+        raise GrpoLabError(
+            f"--out {text} is no file that can be written: give a file's name, e.g. {path / 'out.jsonl'}"
+        )
+    return path
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
@@ -22,4 +61,9 @@ def add_process_options(parser: argparse.ArgumentParser) -> None:
     """`--accelerate` and `--processes`: one run on several processes of a machine."""
     parser.add_argument("--accelerate", metavar="CONFIG",
                         help="a run on several processes: ddp, fsdp2, deepspeed_zero3, or a file")  # fmt: skip
-    parser.add_argument("--processes", type=int, metavar="N", help="of a run (default: the configuration's, or 1)")
+    parser.add_argument(
+        "--processes",
+        type=number("--processes", int, PROCESSES),
+        metavar="N",
+        help="of a run (default: the configuration's, or 1)",
+    )

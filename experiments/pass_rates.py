@@ -16,16 +16,15 @@ from core.rollout import Draw, Run, sample
 from core.scoring import score
 from core.store import write_text
 from core.tasks.files import Files
+from experiments.options import file_to_write
 from experiments.study import CONFIGS, build, find_config
 
 
 def run_pass_rates(options: argparse.Namespace) -> int:
     """`grpolab pass-rates`."""
-    if options.samples < 1:
-        raise GrpoLabError(f"--samples {options.samples}: must be at least 1")
+    out = file_to_write(options.out)
     with registry.config([find_config(file) for file in options.config], options.bind, include_from=[CONFIGS]):
         recipe: Recipe = build("train")
-    out = Path(options.out)
     measure(recipe, out, samples=options.samples, seed=options.seed)
     print(f'{out}; use it with -b "files.pass_rates = {str(out)!r}" -b "files.between = (0.1, 0.9)"')
     return 0

@@ -6,7 +6,6 @@ own reward gives them, and `flipped`, whether the annotator was wrong; and the `
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,19 +21,16 @@ from core.recipe import Recipe
 from core.rollout import Draw, Run, sample
 from core.scoring import score, start
 from core.store import write_text
+from experiments.options import file_to_write
 from experiments.study import CONFIGS, build, find_config
 
 
 def run_preferences(options: argparse.Namespace) -> int:
     """`grpolab preferences`."""
-    if options.prompts < 1 or options.samples < 2:
-        raise GrpoLabError("--prompts must be at least 1, and --samples at least 2: a pair is made of two responses")
-    if not 0 <= options.annotator_accuracy <= 1:
-        raise GrpoLabError(f"--annotator-accuracy {options.annotator_accuracy}: must be a share between 0 and 1")
+    out = file_to_write(options.out)
     files = [find_config(file) for file in options.config or ["embedded"]]
     with registry.config(files, options.bind, include_from=[CONFIGS]):
         recipe: Recipe = build("train")
-    out = Path(options.out)
     lines = make_pairs(
         recipe, prompts=options.prompts, samples=options.samples, accuracy=options.annotator_accuracy, seed=options.seed
     )

@@ -57,8 +57,6 @@ ONE: Final = Processes()
 
 def read_processes(number: int | None, config: str | None) -> Processes:
     """Those of `--processes` and `--accelerate`: a shipped configuration by name, or a file of accelerate's own."""
-    if number is not None and number < 1:
-        raise GrpoLabError(f"--processes {number}: must be at least 1")
     if config is None:
         return Processes(number or 1)
     shipped = {path.stem: path for path in SHIPPED.glob("*.yaml")}

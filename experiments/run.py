@@ -157,8 +157,6 @@ def run_arms(
     """
     launch = chosen_launcher(options)
     track, processes = check_trackers(options.track), read_processes(options.processes, options.accelerate)
-    if options.workers is not None and options.workers < 1:
-        raise GrpoLabError(f"--workers {options.workers}: must be at least 1")
     folder = Path(options.out) / study.settings.name
     steps = next(iter(study.recipes.values())).steps
     # a cluster has its own limits

@@ -217,8 +217,8 @@ def prepare_study(files: Sequence[str], bindings: Sequence[str], seeds: Sequence
     bound: dict[str, Mapping[tuple[str, str], str]] = {}
     for arm in settings.arms:
         try:
-            own = registry.keys_of(arm.bindings)
             with registry.config(text=text, bindings=arm.bindings, places=places, origin=_origin(places)):
+                own = registry.keys_of(arm.bindings)
                 recipe: Recipe = build("train")
                 bound[arm.label] = {key: repr(value) for key, value in registry.bindings_in_force().items()}
                 registry.refuse_unused(own, registry.bindings_used(), recipe.parts, [recipe.variant.name])
@@ -227,7 +227,7 @@ def prepare_study(files: Sequence[str], bindings: Sequence[str], seeds: Sequence
             raise GrpoLabError(f"arm '{arm.label}': {error}") from error
         recipes[arm.label] = recipe
     parts = [part for recipe in recipes.values() for part in recipe.parts]
-    registry.refuse_unused(sorted(shared), used, parts, [r.variant.name for r in recipes.values()])
+    registry.refuse_unused(sorted(shared), used, parts, [r.variant.name for r in recipes.values()], places)
     _check(settings, recipes)
     _refuse_twins(recipes, bound)
     return Study(settings, settings.seeds, text, recipes, bound, ablation)

@@ -7,6 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core.settings import POSITIVE, Range
+from experiments.options import number
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -26,18 +29,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--scalar", choices=("final", "auc"),
                        help="a run's last evaluations, or the area under its curve (default: final)")  # fmt: skip
     group.add_argument("--axis", metavar="NAME", help="what the budget is counted in (default: steps)")
-    group.add_argument("--budget", type=float, metavar="B",
+    group.add_argument("--budget", type=number("--budget", float, POSITIVE), metavar="B",
                        help="compare runs at B (default: the least that a finished run has spent)")  # fmt: skip
-    group.add_argument("--margin", type=float, metavar="D",
+    group.add_argument("--margin", type=number("--margin", float, Range(1e-30, 1e30)), metavar="D",
                        help="smallest difference of interest, in the metric's unit (default: 0.01)")  # fmt: skip
-    group.add_argument("--alpha", type=float, metavar="A", help="level of the verdicts (default: 0.05)")
+    group.add_argument(
+        "--alpha",
+        type=number("--alpha", float, Range(0, 0.5, "both")),
+        metavar="A",
+        help="level of the verdicts (default: 0.05)",
+    )
     group.add_argument("--family", choices=("baseline", "all"),
                        help="every arm against the baseline, or all pairs (default: baseline)")  # fmt: skip
     group.add_argument("--lower-is-better", action="store_const", const=False, dest="higher_is_better",
                        help="as with a loss")  # fmt: skip
     group.add_argument("--failures", choices=("worst", "intersect"),
                        help="failed runs keep a bad score, or leave with their seeds (default: worst)")  # fmt: skip
-    group.add_argument("--floor", type=float, metavar="F", help="the score of a failed run (default: 0)")
+    group.add_argument(
+        "--floor", type=number("--floor", float, Range()), metavar="F", help="the score of a failed run (default: 0)"
+    )
     group.add_argument("--runs", metavar="REGEX",
                        help="reads groups arm, seed and perhaps metric from a file's or run's name")  # fmt: skip
 

@@ -7,6 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from core.errors import GrpoLabError, near
+from core.settings import Range
+from experiments.options import number
 
 if TYPE_CHECKING:
     from core.recipe import Recipe
@@ -39,13 +41,25 @@ def add_launcher_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("where runs run")
     group.add_argument("--launcher", default="local", metavar="NAME", help="local, ray or slurm (default: local)")
     group.add_argument("--memory", metavar="SIZE", help="of a run, 4G say (default: forecast; slurm: none)")
-    group.add_argument("--cpus", type=int, metavar="N", help="ray, slurm: of a run (default: train.threads)")
-    group.add_argument("--gpus", type=float, metavar="X", help="ray, slurm: of a run; 0.5 shares one (default: 0)")
+    group.add_argument(
+        "--cpus",
+        type=number("--cpus", int, Range(1, 4096)),
+        metavar="N",
+        help="ray, slurm: of a run (default: train.threads)",
+    )
+    group.add_argument(
+        "--gpus",
+        type=number("--gpus", float, Range(0, 4096)),
+        metavar="X",
+        help="ray, slurm: of a run; 0.5 shares one (default: 0)",
+    )
     group.add_argument("--address", metavar="HOST:PORT", help="ray: of a running cluster, or auto (default: start one)")
     group.add_argument("--bring-back", action="store_true",
                        help="ray: --out is not shared with the nodes; bring the files of ended runs back")  # fmt: skip
     group.add_argument("--partition", metavar="NAME", help="slurm: default, the cluster's")
-    group.add_argument("--time", type=int, metavar="MINUTES", help="slurm: until a run is requeued")
+    group.add_argument(
+        "--time", type=number("--time", int, Range(1, 10**6)), metavar="MINUTES", help="slurm: until a run is requeued"
+    )
 
 
 def chosen_launcher(options: argparse.Namespace) -> "Launch":
@@ -59,13 +73,10 @@ def chosen_launcher(options: argparse.Namespace) -> "Launch":
                 f"--{option.replace('_', '-')} is for --launcher {' or '.join(launchers)}, and this is {name}: "
                 "leave it out"
             )
-    for option in ("cpus", "time"):
-        if (value := getattr(options, option)) is not None and value < 1:
-            raise GrpoLabError(f"--{option} {value}: must be at least 1")
     if options.memory is not None:
         parse_memory(options.memory)
     gpus = options.gpus or 0.0
-    if gpus < 0 or ((gpus > 1 or name == "slurm") and gpus != int(gpus)):
+    if (gpus > 1 or name == "slurm") and gpus != int(gpus):
         raise GrpoLabError(f"--gpus {gpus:g}: a whole number, or with --launcher ray a share of one between 0 and 1")
     if name == "slurm" and options.time is None:
         raise GrpoLabError("--launcher slurm: give --time MINUTES, the limit of one run")

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from core.errors import GrpoLabError, near
-from experiments.options import add_config_options
+from core.settings import COUNT
+from experiments.options import add_config_options, add_seed_option, number
 from experiments.terminal import Console
 
 if TYPE_CHECKING:
@@ -23,18 +24,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="+", metavar="NAME|FILE.py",
                         help="a variant, an advantage, or a file of yours, meaning all of both in it")  # fmt: skip
     add_config_options(parser)
-    parser.add_argument("--group-size", type=int, default=None, metavar="G",
+    parser.add_argument("--group-size", type=number("--group-size", int, COUNT), default=None, metavar="G",
                         help="samples per prompt (default: 8; with --model that of the recipe)")  # fmt: skip
     parser.add_argument("--group-sizes", default=None, metavar="LIST",
                         help="group sizes of the curve (default: 2,4,8,16)")  # fmt: skip
-    parser.add_argument("--rollouts", type=int, default=64, metavar="N",
+    parser.add_argument("--rollouts", type=number("--rollouts", int, COUNT), default=64, metavar="N",
                         help="responses in a batch, as near as complete groups allow (default: 64)")  # fmt: skip
-    parser.add_argument("--batches", type=int, default=2000, metavar="N",
+    parser.add_argument("--batches", type=number("--batches", int, COUNT), default=2000, metavar="N",
                         help="sampled batches for each group size (default: 2000)")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0)
+    add_seed_option(parser)
     parser.add_argument("--model", default=None, metavar="FILE.gin|RUN",
                         help="measure on a model: a config's, e.g. embedded, or a finished run's")  # fmt: skip
-    parser.add_argument("--prompts", type=int, default=64, metavar="N",
+    parser.add_argument("--prompts", type=number("--prompts", int, COUNT), default=64, metavar="N",
                         help="with --model: problems in the pool of rollouts (default: 64)")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print everything measured as JSON")
     parser.add_argument("--out", default=OUT, metavar="FOLDER", help=f"default: {OUT}")
@@ -43,9 +44,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run_lens(options: argparse.Namespace) -> int:
     """`grpolab lens`."""
     options.names = wanted(options.names)
-    for name in ("rollouts", "batches", "prompts"):
-        if getattr(options, name) < 1:
-            raise GrpoLabError(f"--{name} {getattr(options, name)}: must be at least 1")
     console = Console(stderr=options.json)
     return _on_model(options, console) if options.model else _exact(options, console)
 

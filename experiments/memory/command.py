@@ -2,11 +2,12 @@
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from core.errors import GrpoLabError
-from experiments.options import add_config_options
+from experiments.options import PROCESSES, add_config_options, number
 from experiments.terminal import Console
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ MIB = 2**20
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `grpolab memory`."""
     add_config_options(parser)
-    parser.add_argument("--processes", type=int, default=1, metavar="N",
+    parser.add_argument("--processes", type=number("--processes", int, PROCESSES), default=1, metavar="N",
                         help="processes that share a run's responses (default: 1)")  # fmt: skip
     parser.add_argument("--shard", action="store_true", help="spread weights and optimizer state over the processes")
     parser.add_argument("--variants", metavar="LIST", help="these side by side, e.g. ppo,grpo,remax,rloo,dpo")
@@ -37,8 +38,6 @@ def run_memory(options: argparse.Namespace) -> int:
     from experiments.memory.measure import measure
     from experiments.study import CONFIGS, DECLARING, build, find_config, run_text
 
-    if options.processes < 1:
-        raise GrpoLabError(f"--processes {options.processes}: must be at least 1")
     if options.measure and (options.processes > 1 or options.shard):
         raise GrpoLabError("--measure runs one process: leave --processes and --shard out")
     if options.sizes and not options.variants:
@@ -114,12 +113,27 @@ def show_sizes(options: argparse.Namespace) -> int:
         models = {name: models_of(variant, sizes) for name, variant in variants.items()}
         parts = [part for variant in variants.values() for part in variant.parts]
         registry.refuse_unused(sorted(registry.bindings_in_force()), registry.bindings_used(), parts, names)
+    for name, held in models.items():
+        for which in dict.fromkeys(part.partition("=")[0].strip() for part in options.sizes.split(",")):
+            if not getattr(held, which) and sizes[which]:
+                print(f"{name} holds no {which}: {_remedy(name, which)}", file=sys.stderr)
     if options.json:
         rows = {n: asdict(m) | {"equivalents": m.equivalents, "bytes": m.bytes} for n, m in models.items()}
         print(json.dumps(rows, indent=1))
     else:
         Console().print(sizes_table(models))
     return 0
+
+
+def _remedy(name: str, which: str) -> str:
+    """What would make a variant hold the model of which a size was given."""
+    import core.registry as registry
+
+    if which == "reference" and "kl_coef" in registry.VARIANTS[name].defaults:
+        return f"its KL penalty has the coefficient 0; with -b '{name}.kl_coef = 0.05' it would"
+    if which == "critic" and "value_loss" in registry.VARIANTS[name].defaults:
+        return "critic.trunk is the policy's; with critic.trunk = 'own' it would"
+    return "none of its parts asks for one, and the size is left out"
 
 
 def variants_of(options: argparse.Namespace) -> list[str]:
