@@ -139,9 +139,10 @@ def form_of(annotation: Any, limit: Limit | None = None, default: Any = None) ->
         return _either([form_of(each, between, default) for each in inner])
     if origin is Annotated:
         named = next((note for note in inner[1:] if isinstance(note, str)), "")
-        if _names_part(inner[0]) or not named:
-            return _part(named) if named else form_of(inner[0], between, default)
-        return _made(named, lambda value: not isinstance(value, _DATA))
+        if named and _names_part(inner[0]):
+            return _part(named)
+        made = _made(named, lambda value: not isinstance(value, _DATA))
+        return made if named and inner[0] is Any else form_of(inner[0], between, default)
     if origin is tuple and inner and inner[-1] is not Ellipsis:
         return _tuple([form_of(each, between, default) for each in inner])
     if issubclass(kind, Sequence) and kind is not bytes:

@@ -165,12 +165,13 @@ def variant(
                 return replace(function(**hyper), name=function.__name__)
             except SettingError as error:
                 # of a part that the variant sets: the hyper-parameter that it came from is what a reader can change
-                own = next((n for n, v in hyper.items() if v is error.value and error.key.endswith(f".{n}")), None)
-                if own is None:
-                    named = error.key.replace("Variant.", f"variant '{function.__name__}': ", 1)
+                came_from = [name for name, value in hyper.items() if value is error.value]
+                own = [name for name in came_from if error.key.endswith(f".{name}")] or came_from
+                if len(own) != 1:
+                    named = f"variant '{function.__name__}': {error.key}"
                     raise SettingError(named, error.value, error.must) from error
-                place = place_of((f"variants.{function.__name__}", own))
-                raise SettingError(f"{function.__name__}.{own}", error.value, error.must, place) from error
+                place = place_of((f"variants.{function.__name__}", own[0]))
+                raise SettingError(f"{function.__name__}.{own[0]}", error.value, error.must, place) from error
             except GrpoLabError as error:
                 raise GrpoLabError(f"variant '{function.__name__}': {str(error).removeprefix('Variant: ')}") from error
 

@@ -98,7 +98,9 @@ def page(figures: Mapping[str, Any]) -> str:
 def section(part: Part, figures: Mapping[str, Any]) -> str:
     """One variant's section."""
     card = _table(("axis", ""), list(part().card().items()))
-    values = _table(("parameter", "value", "from"), [(f"`{n}`", f"`{v}`", source) for n, v, source in parameters(part)])
+    values = _table(
+        ("parameter", "value", "from"), [(f"`{n}`", f"`{v}`", source) for n, v, source, _ in parameters(part)]
+    )
     lens = _lens(figures, part.name)
     aside = figures["variants"][part.name]["beside_reward"]
     also = f"\nIt optimises more than the reward: {', '.join(aside)}.\n" if aside else ""

@@ -40,6 +40,8 @@ def run_check(options: argparse.Namespace) -> int:
     find_parts([target for target in options.targets if is_file(target)])  # a gin file may bind what is in them
     with config([find_config(file) for file in options.config], options.bind, include_from=[CONFIGS]):
         parts = find_parts(options.targets)
+        for part in parts:
+            part.settings()  # a value that it may not have is no finding about the part
         findings = [examine(part) for part in parts]
         if not options.config:  # a whole study's file binds more than parts
             refuse_unused(bindings_in_force(), bindings_used(), parts, [p.name for p in parts if p.kind == "variant"])
