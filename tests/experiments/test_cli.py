@@ -174,7 +174,7 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path: Path) -> No
         (["check", "grop"], "did you mean grpo"),
         (["lens", "rlo"], "unknown variant or advantage 'rlo': did you mean rloo"),
         (["lens", "rloo", "--group-size", "1"], "rloo"),
-        (["lens", "rloo", "--rollouts", "0"], "--rollouts 0: must be at least 1"),
+        (["lens", "rloo", "--rollouts", "0"], "--rollouts = 0: must be a whole number from 1 up"),
         (
             ["describe", "grpo", "-b", "clip.eps_low = -0.5"],
             "clip.eps_low = -0.5: must be a number from 0 up",

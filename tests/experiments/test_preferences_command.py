@@ -80,8 +80,8 @@ def test_the_same_again_for_a_seed_and_nothing_half_written(
 
 def test_mistakes_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for options, message in (
-        (["--samples", "1"], "--samples at least 2"),
-        (["--annotator-accuracy", "90"], "--annotator-accuracy 90.0: must be a share between 0 and 1"),
+        (["--samples", "1"], "--samples = 1: must be a whole number from 2 up"),
+        (["--annotator-accuracy", "90"], "--annotator-accuracy = 90.0: must be a number from 0 to 1"),
     ):
         assert main([*SMALL, str(tmp_path / "no.jsonl"), *options]) == 2
         assert message in capsys.readouterr().err

@@ -38,7 +38,7 @@ def test_json_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
         (["-b", "policy.dtyp = 'bfloat16'"], "did you mean dtype"),
         (["-c", "embeded"], "did you mean embedded"),
         (["-b", "rloo.kl_coef = 0.1"], "rloo.kl_coef"),
-        (["--processes", "0"], "--processes 0: must be at least 1"),
+        (["--processes", "0"], "--processes = 0: must be a whole number from 1 to 4,096"),
         (["--measure", "--shard"], "--measure runs one process"),
         (["-b", "policy.model = './nowhere'"], "there is no such folder"),
     ],
