@@ -58,6 +58,8 @@ class _InForce:
     """By any statement, one that was overridden since too."""
     overridden: list[Any] = field(default_factory=list)
     """Values that another has replaced."""
+    of_files: set[Key] = field(default_factory=set)
+    """Bindings that stand in a file and not on the command line."""
     used: set[Key] = field(default_factory=set)
     """Bindings that have reached a call."""
 
@@ -258,6 +260,7 @@ def config(
             _NOW.places[binding.key] = places.get(binding.key, "")
         given = [binding for each in bindings for binding in read(each, lambda _: origin, include_from=include_from)]
         _put(given, overriding=not text)
+        _NOW.of_files |= {binding.key for binding in written} - {binding.key for binding in given}
         _refuse_idle_macros([*written, *given])
         yield
     finally:
@@ -400,6 +403,11 @@ def places() -> dict[Key, str]:
 def overridden() -> list[Any]:
     """Values that files and bindings gave and gave anew."""
     return list(_NOW.overridden)
+
+
+def of_files() -> set[Key]:
+    """Bindings that stand in a file and not on the command line."""
+    return set(_NOW.of_files)
 
 
 def use(key: Key) -> None:

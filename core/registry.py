@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from core.errors import GrpoLabError, near
-from core.gin_text import NO_PLACES, Key, add, at, bound, overridden, resolved, use, used
+from core.gin_text import NO_PLACES, Key, add, at, bound, of_files, overridden, resolved, use, used
 from core.gin_text import REQUIRED as REQUIRED
 from core.gin_text import bindings_in_force as bindings_in_force
 from core.gin_text import config as config
@@ -322,14 +322,14 @@ def bindings_used() -> set[Key]:
 
 
 def excused() -> set[Key]:
-    """Bindings of parts that only a binding chose which a later one replaced, in an included file say."""
+    """Bindings of files, of parts that only a binding chose which a later one replaced: in an included file, say."""
     selectors, waiting = set[str](), [part for value in overridden() for part in _parts_in(value)]
     while waiting:
         part = waiting.pop()
         if part.selector not in selectors:
             selectors.add(part.selector)
             waiting += references(part)
-    return {key for key in bindings_in_force() if key[0] in selectors}
+    return {key for key in of_files() if key[0] in selectors}
 
 
 def references(part: Part) -> list[Part]:

@@ -126,7 +126,8 @@ class Variant:
         for name in ("advantage", "objective", "aggregator"):
             axes = differences(getattr(other, name).describe(), getattr(self, name).describe())
             if getattr(other, name) != getattr(self, name) or axes:
-                changed.append(f"{name}: {', '.join(axes)}" if axes else f"{name} (axes= on it would tell in what)")
+                untold = "" if getattr(self, name).axes else " (axes= on it would tell more)"
+                changed.append((f"{name}: {', '.join(axes)}" if axes else name) + untold)
         # a part without axes has a line of its kind's name on the card, and is told of already
         described = {axis for part in (self, other) for p in part.parts for axis in (*p.describe(), p.kind)}
         return changed + [axis for axis in differences(other.card(), self.card()) if axis not in described]

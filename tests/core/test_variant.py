@@ -1,10 +1,12 @@
 """A method as a value: what it refuses, what it needs, and its card."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from torch import Tensor
 
-from core import CORRECTIONS, GrpoLabError, Variant
+from core import CORRECTIONS, GrpoLabError, Variant, aggregator
 from core.registry import config
 from core.update import needs_old_logps
 from estimators.advantages.greedy import greedy_baseline
@@ -117,3 +119,21 @@ def test_a_part_without_axes_stands_for_itself(fresh_registry: None) -> None:
         return scale * batch.rewards
 
     assert make(advantage=bare_advantage_in_a_test).card()["advantage"] == "bare_advantage_in_a_test(scale=2.0)"
+
+
+@pytest.mark.usefixtures("fresh_registry")
+def test_a_part_without_axes_is_one_respect() -> None:
+    @aggregator
+    def aggregator_without_axes(mask: Tensor) -> Tensor:
+        """Everything."""
+        return mask.float()
+
+    @aggregator(axes={"aggregation": "everything"})
+    def aggregator_with_axes(mask: Tensor) -> Tensor:
+        """Everything."""
+        return mask.float()
+
+    base, other = make(), make(aggregator=aggregator_without_axes)
+    assert other.changes(base) == ["aggregator: aggregation (axes= on it would tell more)"]
+    assert base.changes(other) == ["aggregator: aggregation"]
+    assert replace(other, aggregator=aggregator_with_axes).changes(base) == ["aggregator: aggregation"]

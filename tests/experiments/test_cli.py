@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import gin
 import pytest
 
 from core.registry import REGISTRIES
@@ -215,7 +216,9 @@ def test_list_and_describe_show_what_is_registered(capsys: pytest.CaptureFixture
     assert "arXiv:2503.14476" in shown
     assert "A_i  = (r_i - mean(r)) / (std(r) + eps)" in shown
     found = {
-        line.split()[0]: line.split("(")[-1].rstrip(")") for line in shown.splitlines() if " = " in line and "." in line
+        line.split()[0]: line.split("(")[-1].split(")")[0]
+        for line in shown.splitlines()
+        if " = " in line and "." in line
     }
     assert found["dapo.eps_high"] == "your binding"
     assert found["dapo.eps_low"] == "published: DAPO, section 4.1"
@@ -228,6 +231,38 @@ def test_list_and_describe_show_what_is_registered(capsys: pytest.CaptureFixture
     shown = capsys.readouterr().out
     assert "s_i = exp(mean_t d_it)" in shown
     assert re.search(r"gspo_clip.eps_low +=.* 0.1 +\(your binding\)", shown)
+
+
+def test_describe_takes_a_file_and_a_setting_and_says_what_a_value_must_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "described_in_a_test.py").write_text(
+        "from core import reward\n\n@reward(limits={'share': (0, 1)})\n"
+        "def described_in_a_test(problem, response, *, share: float = 0.5, free=None):\n"
+        "    'A share.'\n    return share\n"
+    )
+    (tmp_path / "more.gin").write_text("import described_in_a_test\n")
+    try:
+        assert main(["describe", str(tmp_path / "described_in_a_test.py")]) == 0
+        shown = capsys.readouterr().out
+        assert shown.startswith("reward described_in_a_test  (")
+        assert re.search(r"described_in_a_test\.share += 0\.5 +\(default\) +a number from 0 to 1\n", shown)
+        assert re.search(r"described_in_a_test\.free += None +\(default\)\n", shown)
+        assert main(["list", "rewards", "-c", str(tmp_path / "more.gin")]) == 0
+        assert "described_in_a_test" in capsys.readouterr().out
+    finally:
+        gin.config._REGISTRY.pop(REGISTRIES["reward"]._parts.pop("described_in_a_test").selector)
+    assert main(["describe", "train", "-c", "embedded"]) == 0
+    shown = capsys.readouterr().out
+    assert " at 0x" not in shown
+    assert re.search(r"train\.variant += @grpo\(\) +\(your binding\) +a variant, with brackets", shown)
+    assert re.search(r"train\.steps += 40 +\(your binding\) +a whole number from 1 up\n", shown)
+    assert main(["describe", "train"]) == 0
+    assert re.search(r"train\.variant += \(to be bound\)", capsys.readouterr().out)
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert re.fullmatch(r"grpolab \d+\.\d+\.\d+\n", capsys.readouterr().out)
 
 
 def test_compare_warns_of_arms_that_differ_in_several_respects(capsys: pytest.CaptureFixture[str]) -> None:

@@ -152,6 +152,9 @@ def test_a_binding_whose_part_was_exchanged_is_no_mistake(tmp_path: Path) -> Non
                  "stack_programs.max_operations = 3")  # fmt: skip
     assert "'stack_programs.max_operations' had no effect" in error
     assert "(command line)" in error
+    error = said(tmp_path, ONE + "compare.variants = [@grpo, @rloo]\n", "train.task = @islanders()",
+                 "policy.model = 'islanders'", "chain_sums.max_terms = 4")  # fmt: skip
+    assert "'chain_sums.max_terms' had no effect" in error
 
 
 @pytest.mark.parametrize("config", sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.gin")))

@@ -29,6 +29,21 @@ def test_the_four_models_of_ppo_are_65_billion_equivalents(capsys: pytest.Captur
     assert frozen["ppo"]["critic"] == 0
 
 
+def test_a_size_that_no_model_has_is_said_to_be_unused(capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = ["--sizes", "policy=7B,critic=7B,reward=2B,reference=7B", "--json"]
+    assert main(["memory", "--variants", "ppo", *sizes]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["ppo"]["equivalents"] == 58e9
+    assert shown.err.splitlines() == [
+        "ppo holds no reference: its KL penalty has the coefficient 0; with -b 'ppo.kl_coef = 0.05' it would"
+    ]
+    assert main(["memory", "--variants", "ppo", *sizes, "-b", "ppo.kl_coef = 0.05"]) == 0
+    shown = capsys.readouterr()
+    assert (json.loads(shown.out)["ppo"]["equivalents"], shown.err) == (65e9, "")
+    assert main(["memory", "--variants", "grpo_trl", *sizes]) == 0
+    assert "grpo_trl holds no critic: none of its parts asks for one" in capsys.readouterr().err
+
+
 def test_bytes_by_hand() -> None:
     """A trained parameter has 2 + 4 + 4 + 8 bytes, a frozen one 2."""
     models = Models(policy=10.0, critic=5.0, reference=10.0, reward=1.0)
