@@ -28,8 +28,6 @@ def run_check(options: argparse.Namespace) -> int:
     import os
     import sys
 
-    from rich.console import Console
-
     from core.registry import bindings_in_force, bindings_used, config, refuse_unused
     from experiments.check.files import find_parts, is_file
     from experiments.check.suite import examine
