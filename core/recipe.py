@@ -98,6 +98,12 @@ class Recipe:
         return said
 
     @property
+    def data(self) -> str:
+        """Digests of what task and source have read from files, which may change behind a path; "" where none was."""
+        told = (getattr(each, "digest", "") for each in (self.task, self.source))
+        return " ".join(digest for digest in told if digest and isinstance(digest, str))
+
+    @property
     def learned_from(self) -> tuple[str, ...]:
         """What `start` says that may not change while a run lasts: data, models and principles, by their digests."""
         return ("source", *(part.name for part in self.rewards if part.options["together"]))

@@ -21,7 +21,7 @@ from experiments.study import DECLARING, build
 
 LIBRARIES: Final = ("torch", "transformers", "accelerate", "numpy", "gin-config", "grpo-lab")
 DATA: Final = "questions and answers"
-"""Of a task that reads them from files: a digest, as the file behind a path may change."""
+"""Of a task or source that reads them from files: a digest, as the file behind a path may change."""
 CODE: Final = "code of your parts"
 FILES: Final = "source of your parts"
 """What runs of earlier versions say instead of CODE: digests of whole files, of all parts that were imported."""
@@ -51,9 +51,7 @@ def facts(
     code: dict[str, Any] = {CODE: {f"{part.kind} {part.name}": code_digest(part.function) for part in own}}
     if like is not None and FILES in like:
         code = {FILES: {**like[FILES], **{part.function.__module__: part.source for part in own}}}
-    data = getattr(recipe.task, "digest", None)
-    if like is not None and DATA not in like:
-        data = None
+    data = recipe.data if like is None or DATA in like else ""
     return {
         "arm": arm.label,
         "identity": {

@@ -68,9 +68,8 @@ class Study:
 
     @property
     def data(self) -> dict[str, str]:
-        """By arm, a digest of the questions and answers that its task has read from files."""
-        digests = {label: getattr(recipe.task, "digest", None) for label, recipe in self.recipes.items()}
-        return {label: digest for label, digest in digests.items() if digest}
+        """By arm, a digest of the questions, answers and responses that were read from files."""
+        return {label: recipe.data for label, recipe in self.recipes.items() if recipe.data}
 
     @property
     def hash(self) -> str:

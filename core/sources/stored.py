@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
@@ -64,9 +64,13 @@ class StoredFile:
                     f"({failure.splitlines()[-1]}): remove the field from the file, and nothing is judged"
                 )
         passes = recipe.steps * recipe.prompts / len(self.rows)
+        return f"{self.path}: {len(self.rows)} prompts, {passes:.3g} passes in {recipe.steps} steps ({self.digest})"
+
+    @cached_property
+    def digest(self) -> str:
+        """Of all prompts, answers and responses in their order."""
         told = repr([(row.problem.prompt, row.problem.answer, row.responses) for row in self.rows])
-        digest = hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
-        return f"{self.path}: {len(self.rows)} prompts, {passes:.3g} passes in {recipe.steps} steps ({digest})"
+        return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
 
     def sample(self, run: Run, step: int, round: int) -> Sampled:
         """The rows of a round; all of the file is checked before the first."""

@@ -49,6 +49,16 @@ def test_a_run_does_not_go_on_with_other_questions_or_answers(tmp_path: Path) ->
     assert "has another questions and answers than the driver" in message
 
 
+def test_what_a_source_reads_is_data_too(tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text('{"prompt": "1+1=", "chosen": ">2.", "rejected": ">3."}\n')
+    bindings = ["train.source = @preference_pairs()", f"preference_pairs.path = '{pairs}'", "train.group_size = 2",
+                "train.variant = @dpo()"]  # fmt: skip
+    before = job(tmp_path / "run", bindings).facts()["identity"][DATA]
+    pairs.write_text('{"prompt": "1+1=", "chosen": ">2.", "rejected": ">4."}\n')
+    assert job(tmp_path / "run", bindings).facts()["identity"][DATA] != before
+
+
 def test_data_is_what_is_in_the_file_and_in_which_order_not_how_it_is_written(tmp_path: Path) -> None:
     """The order of lines decides which question comes when."""
     write_questions(tmp_path / "sums.jsonl")
