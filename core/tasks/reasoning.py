@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from string import ascii_letters
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from core.contracts import reward, task
 from core.errors import GrpoLabError
@@ -135,7 +135,13 @@ def _question(problem: Problem) -> str:
 
 
 @reward(parallel=True, start=_ready, limits={"seconds": (0.01, 3600)})
-def verified(problem: Problem, response: str, *, level: str = "namespaces", seconds: float = 3.0) -> Score:
+def verified(
+    problem: Problem,
+    response: str,
+    *,
+    level: Literal["rlimits", "namespaces", "bubblewrap"] = "namespaces",
+    seconds: float = 3.0,
+) -> Score:
     """1 if the data set's own verifier gives the extracted answer full marks, else 0; lenient: it gives some.
 
     The verifier is asked in a process of its own, in the strongest sandbox that the machine gives, and not at all where
