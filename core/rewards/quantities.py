@@ -66,12 +66,15 @@ _CURRENCIES: Final = dict(
         strict=True,
     )
 )
+_NUMERAL = re.compile(r"-?\d+(?:[.,]\d+)*", re.ASCII)
 _IDLE_BLANK = re.compile(r"(?<![A-Za-z0-9.,]) | (?![A-Za-z0-9.])")
 
 
 @lru_cache(1024)
 def normalise(text: str) -> str:
     """One spelling of what reads the same: no delimiters, no sizes and spacings, no blanks but between two words."""
+    if _NUMERAL.fullmatch(text):
+        return text
     text = plain(text)
     for pattern, by in _SPELLINGS:
         text = pattern.sub(by, text)
