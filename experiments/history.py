@@ -28,9 +28,14 @@ def chained(declaration: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
 
 
 def is_edited(record: Mapping[str, Any]) -> bool:
-    """Whether a study's record is not as it was written: some hash is not of what stands there. May raise KeyError."""
+    """Whether a study's record is not as it was written: some hash is not of what stands there.
+
+    Raises ValueError where it is no record at all.
+    """
     history = record.get("history", [])
-    told = [*history, record]
+    told = [*history, record] if isinstance(history, list) else []
+    if not told or not all(isinstance(x, dict) and isinstance(x.get("declaration"), dict) for x in told):
+        raise ValueError("a declaration is missing")
     return any("hash" in x and x["hash"] != chained(x["declaration"], history[:k]) for k, x in enumerate(told))
 
 

@@ -45,7 +45,7 @@ def facts(
         text = registry.config_text()
         recipe = recipe or build("train")
         parts = parts_of(recipe)
-    if like is not None and in_use(like["config"], parts) == in_use(text, parts):
+    if like is not None and in_use(like.get("config", ""), parts) == in_use(text, parts):
         text = like["config"]  # they differ in what another arm uses
     own = [part for part in parts if is_own(part.function.__module__)]
     code: dict[str, Any] = {CODE: {f"{part.kind} {part.name}": code_digest(part.function) for part in own}}

@@ -148,7 +148,11 @@ class Study:
         if not path.is_file():
             return None
         record = read_json(path)
-        before, now = plain({**DEFAULTS, **record.get("declaration", {})}), plain({"data": {}, **self.declaration})
+        try:
+            edited = is_edited(record)
+        except ValueError as error:
+            raise GrpoLabError(f"{path}: {error}; restore it, or remove its folder to start anew") from None
+        before, now = plain({**DEFAULTS, **record["declaration"]}), plain({"data": {}, **self.declaration})
         if not before["data"]:  # declared before it was part of a declaration
             now["data"] = {}
         changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
@@ -159,7 +163,7 @@ class Study:
         told = f"{folder} holds a study that was declared otherwise (different: {', '.join(changed)})"
         elsewhere = "give another --out or compare.name, or remove the folder"
         try:
-            if "hash" in record and is_edited(record):
+            if edited:
                 raise GrpoLabError("its study.json is not as it was written: restore it")
             check_growth(self, before)
         except GrpoLabError as error:

@@ -274,6 +274,14 @@ def test_an_edited_history_is_noticed(tmp_path: Path, change: str) -> None:
         load_study(folder)
 
 
+@pytest.mark.parametrize("record", [{}, {"declaration": 3}, {"declaration": {}, "hash": "x", "history": 3}])
+def test_a_study_does_not_grow_from_what_is_no_declaration(tmp_path: Path, record: dict[str, Any]) -> None:
+    write_json(tmp_path / "study.json", record)
+    for grow in (False, True):
+        with pytest.raises(GrpoLabError, match=r"study\.json"):
+            study().declare(tmp_path, "command", grow=grow)
+
+
 @pytest.mark.parametrize("history", [3, [3], [{}], {"a": 1}, [{"declaration": {}, "hash": "x", "seen": 3}]])
 def test_a_history_that_is_none_is_refused_in_words(tmp_path: Path, history: Any) -> None:
     folder = grown(tmp_path / "study")
