@@ -14,6 +14,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import gather_object
 from torch import Tensor
 
+from core.device import takes_cpu
 from core.errors import GrpoLabError
 
 Item = TypeVar("Item")
@@ -25,7 +26,7 @@ PARCEL: Final = 1 << 24
 def join() -> Accelerator:
     """Become one of the processes that torchrun or accelerate started, or the only one."""
     try:
-        accelerator = Accelerator(cpu=not torch.accelerator.is_available())
+        accelerator = Accelerator(cpu=takes_cpu())
     except ImportError as error:
         raise GrpoLabError(f"accelerate's configuration asks for a package that is not installed: {error}; "
                            "for DeepSpeed, pip install 'grpo-lab[deepspeed]'") from error  # fmt: skip

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from rich.progress import track
 from rich.table import Table
 
@@ -18,6 +17,7 @@ from core.errors import GrpoLabError
 from core.judges.questions import win_rates
 from core.policy import load_policy
 from core.randomness import key
+from core.ranks import join
 from core.recipe import Recipe
 from core.rewards.judge import make_asker
 from core.rollout import Draw, Run, sample
@@ -80,7 +80,7 @@ def measure(recipe: Recipe, *, samples: int, questions: int, seed: int) -> Judge
     gold, settings = others[0], judge.set_values
     said = start([judge], recipe.task)["judge"]
     torch.set_num_threads(recipe.threads)
-    accelerator = Accelerator(cpu=not torch.accelerator.is_available())
+    accelerator = join()
     run = Run(recipe, seed, load_policy(recipe.policy, accelerator.device))
     asker = make_asker(**settings)
     values: list[list[float]] = []

@@ -4,13 +4,13 @@ import argparse
 import json
 from pathlib import Path
 
-from accelerate import Accelerator
 from rich.progress import track
 
 import core.registry as registry
 from core.errors import GrpoLabError
 from core.policy import load_policy
 from core.randomness import key
+from core.ranks import join
 from core.recipe import Recipe
 from core.rollout import Draw, Run, sample
 from core.scoring import score
@@ -37,7 +37,7 @@ def measure(recipe: Recipe, out: Path, *, samples: int, seed: int) -> None:
         raise GrpoLabError(
             "pass-rates is for questions from files, of which there are so many and no more: train.task = @files()"
         )
-    accelerator = Accelerator()
+    accelerator = join()
     run = Run(recipe, seed, load_policy(recipe.policy, accelerator.device))
     lines = []
     # one epoch of a stream meets every question once

@@ -9,7 +9,6 @@ import json
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from rich.progress import track
 
 import core.registry as registry
@@ -17,6 +16,7 @@ from core.errors import GrpoLabError
 from core.policy import load_policy
 from core.problems import Problem
 from core.randomness import fold, key, uniform
+from core.ranks import join
 from core.recipe import Recipe
 from core.rollout import Draw, Run, sample
 from core.scoring import score, start
@@ -52,7 +52,7 @@ def make_pairs(recipe: Recipe, *, prompts: int, samples: int, accuracy: float, s
     torch.set_num_threads(recipe.threads)
     gold = recipe.rewards[:1]
     start(gold, recipe.task)
-    accelerator = Accelerator(cpu=not torch.accelerator.is_available())
+    accelerator = join()
     run = Run(recipe, seed, load_policy(recipe.policy, accelerator.device))
     stream, wrong = key(seed, "preferences", 0), torch.tensor(key(seed, "preferences", 1))
     lines: list[dict[str, Any]] = []

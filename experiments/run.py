@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import core.registry as registry
+from core.device import device_note
 from core.errors import GrpoLabError
 from core.evaluation import suites_at
 from core.loading import locate
@@ -61,7 +62,7 @@ def run_train(options: argparse.Namespace, *, supervised: bool = False) -> int:
     arm = Arm(recipe.variant.name, ())
     job = Job(arm, options.seed, text, str(folder), processes=processes, track=track)
     console = Console()
-    for words in said.values():
+    for words in (*said.values(), *filter(None, [device_note()])):
         console.print(words, highlight=False, markup=False)
     if recipe.warning:
         console.print(f"warning: {recipe.warning}", style="yellow", highlight=False, markup=False)
@@ -169,6 +170,8 @@ def run_arms(
     )
     for said in sorted({said for recipe in study.recipes.values() for said in recipe.start().values()}):
         console.print(said, highlight=False, markup=False)
+    if note := device_note():
+        console.print(note, highlight=False, markup=False)
     warnings = [recipe.warning for recipe in study.recipes.values() if recipe.warning]
     for warning in [*warnings, *(study.confounded() if judged else ())]:
         console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False)

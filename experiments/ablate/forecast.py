@@ -20,6 +20,7 @@ from typing import Any, Final
 import torch
 
 from core import GrpoLabError
+from core.device import takes_cpu
 from core.evaluation import suites_at
 from core.recipe import Recipe
 from core.store import parse_json, read_json
@@ -162,7 +163,7 @@ def probe(study: Study) -> Pace:
 
 def peak_memory() -> int:
     """Most bytes that this process has held so far: of the accelerator where there is one, else resident."""
-    if torch.accelerator.is_available():
+    if not takes_cpu():
         return int(torch.accelerator.max_memory_allocated())
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -100,11 +100,11 @@ def launch(
             if not waiting and not any(worker.job for worker in pool):
                 waiting = list(more())
     except (KeyboardInterrupt, BrokenArmError) as stop:
-        progress.say(stopping(stop))
         for worker in pool:
             if worker.job:
                 with suppress(OSError):
                     worker.pipe.send("stop")
+        progress.say(stopping(stop))
         try:
             for worker in pool:
                 worker.process.join() if worker.job else worker.process.kill()

@@ -146,9 +146,9 @@ class _Driver:
                 under_way=lambda: len(self._under_way),
             )
         except (KeyboardInterrupt, BrokenArmError) as stop:
-            self._progress.say(stopping(stop))
             try:
                 begun = ray.get(self._post.stop.remote())
+                self._progress.say(stopping(stop))
                 for task, job in self._under_way.items():
                     if job.key not in begun:
                         ray.cancel(task)

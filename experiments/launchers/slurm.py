@@ -139,9 +139,9 @@ class _Driver:
                 jobs, self._workers, more, begin=self._submit, listen=self._look, under_way=lambda: len(self._under_way)
             )
         except (KeyboardInterrupt, BrokenArmError) as stop:
-            self._progress.say(stopping(stop))
             try:
                 (self._notes / "stop").touch()
+                self._progress.say(stopping(stop))
                 for submitted, task in self._under_way:
                     if not task.begun.exists():
                         submitted.cancel()

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from core import Batch, Variant
@@ -20,6 +19,7 @@ from core.loss import compute_advantages, kl_in_reward
 from core.policy import Policy, PolicySettings, load_policy
 from core.providers import Fill, fill, make_providers
 from core.randomness import key, torch_generator
+from core.ranks import join
 from core.recipe import Recipe
 from core.rollout import Draw, Run, combine, draw_problems, filter_groups, sample, shape
 from core.scoring import score
@@ -83,7 +83,7 @@ def measure_on_model(
     """
     first = recipes[0]
     torch.set_num_threads(first.threads)
-    accelerator = Accelerator()
+    accelerator = join()
     policy = load_policy(first.policy, accelerator.device)
     base = {name: x.clone() for name, x in policy.model.state_dict().items()} if checkpoint else None
     if checkpoint:

@@ -27,6 +27,7 @@ from typing import Any, Final
 import torch
 
 from core import GrpoLabError
+from core.device import takes_cpu
 from core.registry import config
 from core.store import METRICS, RunStore
 from core.train import run
@@ -115,7 +116,7 @@ class _Meter:
     def __init__(self) -> None:
         gc.collect()
         self._status = Path("/proc/self/status")
-        if torch.accelerator.is_available():
+        if not takes_cpu():
             torch.accelerator.reset_peak_memory_stats()
         elif self._status.exists():
             ctypes.CDLL(None).malloc_trim(0)
@@ -123,7 +124,7 @@ class _Meter:
         self._start = self._most()
 
     def _most(self) -> int:
-        if torch.accelerator.is_available():
+        if not takes_cpu():
             return int(torch.accelerator.max_memory_allocated())
         if self._status.exists():
             return 1024 * next(

@@ -1,0 +1,65 @@
+"""Which device this process computes on: an accelerator that can do what a run needs, else the CPU."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Final
+
+import torch
+
+from core.errors import GrpoLabError
+from core.randomness import row_keys, uniform
+
+VARIABLE: Final = "GRPOLAB_DEVICE"
+"""The environment variable that chooses: `cpu`, or the accelerator's kind (`cuda`), which is then taken or an error."""
+
+
+def takes_cpu() -> bool:
+    """Whether runs of this process are to compute on the CPU; raises `GrpoLabError` for a choice that cannot be had."""
+    return _decide(os.environ.get(VARIABLE, ""))[0]
+
+
+def device_note() -> str | None:
+    """Why an accelerator that is here is left alone, in one line; None where nothing is to be said."""
+    return _decide(os.environ.get(VARIABLE, ""))[1]
+
+
+def lacks(device: torch.device) -> str | None:
+    """What `device` cannot do of what every run does there; None when all is well.
+
+    Sampling noise is computed from 64-bit keys in float64, and has to be the same on every device.
+    """
+    slots, samples = torch.arange(4)[:, None], torch.arange(3)
+    expected = uniform(row_keys(2**61 + 1, slots, samples))
+    try:
+        found = uniform(row_keys(2**61 + 1, slots.to(device), samples.to(device))).cpu()
+    except Exception as error:  # each backend has exceptions of its own for what it lacks
+        return str(error).strip().split("\n")[0] or type(error).__name__
+    return None if torch.equal(found, expected) else "its 64-bit arithmetic gives other numbers than the CPU's"
+
+
+@cache
+def _decide(wanted: str) -> tuple[bool, str | None]:
+    """Whether it is the CPU, and what there is to say of it."""
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if wanted not in ("", "cpu", found.type if found else "cpu"):
+        here = f"only cpu and {found.type}" if found else "no accelerator, only cpu"
+        raise GrpoLabError(f"{VARIABLE}={wanted}: this machine has {here}")
+    if found is None or wanted == "cpu":
+        return True, f"{found.type} is left alone, as {VARIABLE}=cpu says" if found else None
+    missing = lacks(found)
+    if missing and wanted:
+        raise GrpoLabError(f"{VARIABLE}={wanted}: {found.type} lacks what a run needs ({missing}); use cpu")
+    note = f"runs compute on the CPU: {found.type} lacks what they need ({missing})" if missing else None
+    return missing is not None, note
+
+
+@contextmanager
+def deciding_anew() -> Iterator[None]:
+    """Forget the decision before and after, for tests that pretend another machine."""
+    _decide.cache_clear()
+    try:
+        yield
+    finally:
+        _decide.cache_clear()

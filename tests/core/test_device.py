@@ -1,0 +1,93 @@
+"""Which device a run computes on: an accelerator that can, else the CPU, with a line that says so."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from core.device import VARIABLE, deciding_anew, device_note, lacks, takes_cpu
+from core.errors import GrpoLabError
+
+
+@pytest.fixture(autouse=True)
+def _anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    with deciding_anew():
+        yield
+
+
+@pytest.fixture
+def accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with an accelerator whose tensors are on the CPU."""
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cpu"))
+
+
+@pytest.fixture
+def no_float64(accelerator: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a Mac."""
+
+    def double(_: Tensor) -> Tensor:
+        raise TypeError(
+            "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64.\nMore"
+        )
+
+    real, calls = Tensor.double, [0]
+
+    def only_on_cpu(tensor: Tensor) -> Tensor:
+        calls[0] += 1
+        return real(tensor) if calls[0] == 1 else double(tensor)  # the first are the expected numbers
+
+    monkeypatch.setattr(Tensor, "double", only_on_cpu)
+
+
+def test_without_an_accelerator_it_is_the_cpu_and_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    assert takes_cpu()
+    assert device_note() is None
+
+
+def test_an_accelerator_that_can_is_taken(accelerator: None) -> None:
+    assert not takes_cpu()
+    assert device_note() is None
+
+
+def test_one_without_float64_is_left_alone_and_a_line_says_so(no_float64: None) -> None:
+    assert takes_cpu()
+    assert device_note() == (
+        "runs compute on the CPU: cpu lacks what they need (Cannot convert a MPS Tensor to float64 dtype as the MPS "
+        "framework doesn't support float64.)"
+    )
+
+
+def test_a_device_that_cannot_give_numbers_lacks_them() -> None:
+    assert lacks(torch.device("meta"))
+    assert lacks(torch.device("cpu")) is None
+
+
+def test_one_whose_arithmetic_is_other_is_left_alone(accelerator: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = iter([torch.tensor(0.5), torch.tensor(0.25)])
+    monkeypatch.setattr("core.device.uniform", lambda _: next(numbers))
+    assert takes_cpu()
+    assert "other numbers than the CPU's" in str(device_note())
+
+
+def test_the_variable_chooses(accelerator: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("meta"))
+    monkeypatch.setenv(VARIABLE, "cpu")
+    assert takes_cpu()
+    assert device_note() == f"meta is left alone, as {VARIABLE}=cpu says"
+    monkeypatch.setenv(VARIABLE, "cuda")
+    with pytest.raises(GrpoLabError, match=r"GRPOLAB_DEVICE=cuda: this machine has only cpu and meta"):
+        takes_cpu()
+    monkeypatch.setenv(VARIABLE, "meta")
+    with pytest.raises(GrpoLabError, match=r"GRPOLAB_DEVICE=meta: meta lacks what a run needs \(.*\); use cpu"):
+        takes_cpu()
+
+
+def test_what_is_not_here_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    monkeypatch.setenv(VARIABLE, "cuda")
+    with pytest.raises(GrpoLabError, match="this machine has no accelerator, only cpu"):
+        takes_cpu()
