@@ -50,7 +50,7 @@ def port(watcher: Watcher) -> Iterator[int]:
 
 
 def ask(port: int, path: str = "/", method: str = "GET", host: str | None = None) -> tuple[int, dict[str, str], str]:
-    connection = http.client.HTTPConnection(HOST, port, timeout=10)
+    connection = http.client.HTTPConnection(HOST, port, timeout=600)
     connection.request(method, path, headers={"Host": host} if host else {})
     answer = connection.getresponse()
     content = answer.read().decode()
@@ -317,13 +317,13 @@ def test_ctrl_c_ends_it_cleanly(
     with socket.socket() as free:
         free.bind((HOST, 0))
         port = free.getsockname()[1]
-    pages = []
+    pages: list[str] = []
+    ended = threading.Event()
 
     def read_and_interrupt() -> None:
-        for _ in range(200):
+        while not pages and not ended.is_set():
             try:
                 pages.append(ask(port)[2])
-                break
             except ConnectionRefusedError:
                 time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGINT)
@@ -331,6 +331,7 @@ def test_ctrl_c_ends_it_cleanly(
     reader = threading.Thread(target=read_and_interrupt)
     reader.start()
     assert main(["watch", str(folder), "--port", str(port)]) == 130
+    ended.set()
     reader.join()
     assert "pair, 4 runs" in pages[0]
     out, err = capsys.readouterr()

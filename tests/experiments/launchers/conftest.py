@@ -1,18 +1,20 @@
-"""A study whose steps take a while, and what every launcher must make of it."""
+"""A study that can be held in the middle, and what every launcher must make of it."""
 
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from experiments.cli import main
+from experiments.progress import Progress
+from tests.experiments.held import write_held
 
 STUDY: Final = """
-import slow_estimators
+import held_estimators
 include 'embedded.gin'
 policy.model = '{model}'
 train.steps = 8
@@ -24,27 +26,11 @@ evaluation.every = 2
 evaluation.questions = 2
 compare.name = 'slow'
 compare.seeds = 2
-compare.arms = {{'mean': 'grpo.advantage = @slow_mean', 'median': 'grpo.advantage = @slow_median'}}
+compare.arms = {{'mean': 'grpo.advantage = @held_mean', 'median': 'grpo.advantage = @held_median'}}
 """
-ESTIMATORS: Final = '''
-import time
+FAILING: Final = '''
 
-from core import advantage
 from core.errors import TrainingError
-
-
-@advantage
-def slow_mean(batch):
-    """Reward minus the mean of its group."""
-    time.sleep(0.25)
-    return batch.rewards - batch.rewards.mean(dim=1, keepdim=True)
-
-
-@advantage
-def slow_median(batch):
-    """Reward minus the median of its group."""
-    time.sleep(0.25)
-    return batch.rewards - batch.rewards.quantile(0.5, dim=1, keepdim=True)
 
 
 @advantage
@@ -81,7 +67,9 @@ def home(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
     """A user's folder: a study, parts of one's own, and a folder that must not shadow ours."""
     folder = tmp_path_factory.mktemp("home")
     (folder / "study.gin").write_text(STUDY.format(model=tiny_folder))
-    (folder / "slow_estimators.py").write_text(ESTIMATORS)
+    write_held(folder / "held_estimators.py", free=3)
+    with (folder / "held_estimators.py").open("a") as module:
+        module.write(FAILING)
     (folder / "core").mkdir()
     (folder / "core" / "__init__.py").write_text("raise ImportError('the wrong core')\n")
     return folder
@@ -123,13 +111,34 @@ def obstruct_tensorboard(study: Path) -> None:
     (folder / "tensorboard").write_text("in the way")
 
 
+@pytest.fixture
+def hold(home: Path) -> Iterator[Path]:
+    """While this file is there, runs wait after three steps."""
+    file = home / "hold"
+    file.touch()
+    yield file
+    file.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def held_until_asked_to_stop(hold: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Runs wait after three steps until the launcher has asked them to stop."""
+    say = Progress.say
+
+    def and_let_go(progress: Progress, line: str) -> None:
+        say(progress, line)
+        if line.startswith("stopping at the end of the present steps"):
+            hold.unlink()
+
+    monkeypatch.setattr(Progress, "say", and_let_go)
+    return hold
+
+
 def when(condition: Callable[[], bool], act: Callable[[], object]) -> threading.Thread:
     """Do something in a thread as soon as something is so."""
 
     def wait() -> None:
-        deadline = time.monotonic() + 120
         while not condition():
-            assert time.monotonic() < deadline
             time.sleep(0.02)
         act()
 

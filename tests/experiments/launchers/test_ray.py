@@ -59,13 +59,21 @@ def steps(study: Path) -> list[int]:
 
 
 def test_a_study_on_three_nodes_one_of_which_is_lost_is_the_local_one(
-    compare: Callable[..., int], cluster: Any, local_study: Path, home: Path, capsys: pytest.CaptureFixture[str]
+    compare: Callable[..., int],
+    cluster: Any,
+    local_study: Path,
+    home: Path,
+    hold: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     study = home / "lost" / "slow"
     lost = cluster.list_all_nodes()[-1]
-    killer = when(
-        lambda: sum(made >= 3 for made in steps(study)) == 3, lambda: cluster.remove_node(lost, allow_graceful=False)
-    )
+
+    def lose() -> None:
+        cluster.remove_node(lost, allow_graceful=False)
+        hold.unlink()
+
+    killer = when(lambda: steps(study) == [3, 3, 3], lose)
     try:
         assert compare("lost") == 0
         killer.join()
@@ -81,10 +89,14 @@ def test_a_study_on_three_nodes_one_of_which_is_lost_is_the_local_one(
 
 
 def test_ctrl_c_ends_the_present_steps_and_any_launcher_goes_on(
-    compare: Callable[..., int], local_study: Path, home: Path, capsys: pytest.CaptureFixture[str]
+    compare: Callable[..., int],
+    local_study: Path,
+    home: Path,
+    held_until_asked_to_stop: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     study = home / "cut" / "slow"
-    presser = when(lambda: max(steps(study), default=0) >= 3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    presser = when(lambda: steps(study) == [3, 3, 3], lambda: os.kill(os.getpid(), signal.SIGINT))
     assert compare("cut") == 130
     presser.join()
     assert "the same command goes on" in capsys.readouterr().err
@@ -103,7 +115,7 @@ def test_ctrl_c_ends_the_present_steps_and_any_launcher_goes_on(
 def test_a_failed_arm_has_its_message_and_the_other_goes_on(
     compare: Callable[..., int], home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arms = "compare.arms = {'mean': 'grpo.advantage = @slow_mean', 'bad': 'grpo.advantage = @diverging'}"
+    arms = "compare.arms = {'mean': 'grpo.advantage = @held_mean', 'bad': 'grpo.advantage = @diverging'}"
     assert compare("failed", "--bring-back", "-b", arms, "--seeds", "1") == 1
     assert "bad seed 0 failed: failed on purpose" in capsys.readouterr().out
     manifests = {
@@ -170,5 +182,5 @@ def test_files_come_back_whole_and_in_the_place_of_others(tmp_path: Path) -> Non
 
 
 def test_modules_of_ones_own_are_those_of_the_folder(home: Path, local_study: Path) -> None:
-    assert list(_own_modules(home)) == ["slow_estimators.py"]
-    assert "slow_median" in _own_modules(home)["slow_estimators.py"]
+    assert list(_own_modules(home)) == ["held_estimators.py"]
+    assert "held_median" in _own_modules(home)["held_estimators.py"]

@@ -69,12 +69,16 @@ def compare(out: str, *options: str) -> int:
 
 
 def test_ctrl_c_ends_the_present_steps_and_the_same_command_ends_like_the_local_launcher(
-    on_this_machine: None, home: Path, local_study: Path, capsys: pytest.CaptureFixture[str]
+    on_this_machine: None,
+    home: Path,
+    local_study: Path,
+    held_until_asked_to_stop: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     study = home / "slurm" / "slow"
     metrics = study / "mean" / "seed=0" / "metrics.jsonl"
     presser = when(
-        lambda: metrics.is_file() and metrics.read_bytes().count(b"\n") >= 3,
+        lambda: metrics.is_file() and metrics.read_bytes().count(b"\n") == 3,
         lambda: os.kill(os.getpid(), signal.SIGINT),
     )
     assert compare("slurm", "--seeds", "1") == 130
@@ -113,9 +117,9 @@ def test_what_slurm_is_asked_for(programs: Path, home: Path, local_study: Path) 
 
 
 def test_a_run_that_fails_and_a_job_that_dies_are_told_apart(
-    programs: Path, home: Path, capsys: pytest.CaptureFixture[str]
+    programs: Path, home: Path, hold: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arms = "compare.arms = {'mean': 'grpo.advantage = @slow_mean', 'bad': 'grpo.advantage = @diverging'}"
+    arms = "compare.arms = {'mean': 'grpo.advantage = @held_mean', 'bad': 'grpo.advantage = @diverging'}"
     metrics = home / "told" / "slow" / "mean" / "seed=0" / "metrics.jsonl"
     killer = when(metrics.is_file, lambda: os.killpg(int((programs / "7.pid").read_text()), signal.SIGKILL))
     assert compare("told", "-b", arms, "--seeds", "1") == 1
