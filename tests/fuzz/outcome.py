@@ -1,4 +1,4 @@
-"""What a broken input may come to: a result, or one clear message; never a traceback, a hang or something half-written."""
+"""What a broken input may come to: a result or one clear message; no traceback, no hang, nothing half-written."""
 
 import re
 import signal

@@ -67,7 +67,7 @@ def test_a_broken_configuration_is_a_study_or_a_message(
     for n in range(first, first + CHUNK):
         file.write_text(broken(n))
         try:
-            study, message = result_or_message(lambda: prepare_study([str(file)], []).declaration)
+            study, _ = result_or_message(lambda: prepare_study([str(file)], []).declaration)
             assert study is None or study["seeds"], "a study without seeds"
         except BaseException as error:
             raise AssertionError(f"configuration {n}:\n{file.read_text()}") from error

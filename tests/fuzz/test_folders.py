@@ -1,8 +1,8 @@
-"""1,000 damaged studies: each has the verdicts that it had, or is one clear message; nothing is lost or half-written."""
+"""1,000 damaged studies: each has the verdicts that it had or is one clear message; nothing is lost or half-written."""
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -69,11 +69,11 @@ def verdict(study: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def copy(whole: Path, tmp_path: Path) -> Iterator[Path]:
+def copy(whole: Path, tmp_path: Path) -> Path:
     """The study, to be broken."""
     folder = tmp_path / "whole"
     shutil.copytree(whole, folder)
-    yield folder
+    return folder
 
 
 @pytest.mark.fuzz

@@ -14,7 +14,23 @@ VALUES: Final = (
 )  # fmt: skip
 """What may stand where a value is expected."""
 CHARACTERS: Final = "=@%#'\"\\()[]{},.:;/-+*~ \t\n\r\x00\x1b\ufeff\u200b\u202e\u00e9\uff11\U0001f600"
-CELLS: Final = ("", " ", "x", "nan", "inf", "-inf", "1e999", "-1", "1.5", "0x10", "1,5", "--", "None", "1e-320", "9" * 400)
+CELLS: Final = (
+    "",
+    " ",
+    "x",
+    "nan",
+    "inf",
+    "-inf",
+    "1e999",
+    "-1",
+    "1.5",
+    "0x10",
+    "1,5",
+    "--",
+    "None",
+    "1e-320",
+    "9" * 400,
+)
 
 
 def replace_character(text: str, draw: Random) -> str:
