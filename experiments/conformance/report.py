@@ -38,10 +38,25 @@ def show(matrix: Matrix, versions: Mapping[str, str]) -> None:
         console.print(f"unexplained: {problem}", style="bold red", highlight=False, markup=False)
 
 
+LIMITS: Final = (
+    "`gmpo` with a correction for the sampler: verl weighs a response by the geometric mean of its tokens' factors, "
+    "ours each token's loss by its own factor, as every objective here. On-policy with factors 0.5 and 2 and advantage "
+    "1, verl's loss is -1 and ours -1.25. Without a correction the two are equal.",
+    "Clip ratios of objectives at the level of responses (`gspo_clip`, `sequence_clip`, `geo_mean_clip`): TRL counts "
+    "responses, ours their tokens, so that long responses count more in our metric. Losses and gradients are equal.",
+    "`grpo_trl` takes one mean over all tokens of an optimizer step. TRL's is that where its `steps_per_generation` "
+    "equals its `gradient_accumulation_steps`; otherwise TRL divides by the tokens of another set of responses.",
+)
+"""What the comparisons do not cover, or where the libraries agree in the loss and not beside it."""
+
+
 def markdown(matrix: Matrix, measured: Sequence[tuple[Comparison, Measured]], versions: Mapping[str, str]) -> str:
     """The whole report: matrix, dialects, names of ours alone, and each comparison with its settings."""
     return (
-        "\n".join([*_head(versions), *_matrix(matrix), *_dialects(matrix), *_alone(matrix), *_details(measured)]) + "\n"
+        "\n".join(
+            [*_head(versions), *_matrix(matrix), *_dialects(matrix), *_alone(matrix), *_limits(), *_details(measured)]
+        )
+        + "\n"
     )
 
 
@@ -102,6 +117,14 @@ def _alone(matrix: Matrix) -> Iterator[str]:
     yield ""
     for kind, names in matrix.ours_alone().items():
         yield f"- {TITLES[kind]}: {', '.join(f'`{name}`' for name in names)}"
+    yield ""
+
+
+def _limits() -> Iterator[str]:
+    yield "## Where equality ends"
+    yield ""
+    for limit in LIMITS:
+        yield f"- {limit}"
     yield ""
 
 

@@ -25,6 +25,8 @@ def grpo_trl(
 
     A_i  = (r_i - mean(r)) / (std(r) + 1e-4)
     loss = -1/N sum_i sum_t min(q_it A_i, clip(q_it, 0.8, 1.2) A_i) + kl_coef * q_it k3
+
+    N is the tokens of the optimizer step: TRL's own where its steps_per_generation is its gradient accumulation.
     """
     return Variant(
         advantage=advantage.using(eps=eps), objective=objective, aggregator=aggregator, kl=kl, kl_coef=kl_coef
