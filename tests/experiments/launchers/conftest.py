@@ -3,7 +3,6 @@
 import json
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -136,14 +135,24 @@ def held_until_asked_to_stop(hold: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return hold
 
 
-def when(condition: Callable[[], bool], act: Callable[[], object]) -> threading.Thread:
-    """Do something in a thread as soon as something is so."""
+class When:
+    """Does something in a thread as soon as something is so."""
 
-    def wait() -> None:
-        while not condition():
-            time.sleep(0.02)
-        act()
+    def __init__(self, condition: Callable[[], bool], act: Callable[[], object]) -> None:
+        self._condition, self._act = condition, act
+        self._over, self._has_acted = threading.Event(), False
+        self._thread = threading.Thread(target=self._wait, daemon=True)
+        self._thread.start()
 
-    thread = threading.Thread(target=wait, daemon=True)
-    thread.start()
-    return thread
+    def _wait(self) -> None:
+        while not self._condition():
+            if self._over.wait(0.02):
+                return
+        self._act()
+        self._has_acted = True
+
+    def end(self) -> None:
+        """What was waited for must have come by now."""
+        self._over.set()
+        self._thread.join()
+        assert self._has_acted

@@ -17,7 +17,6 @@ from tests.experiments.launchers.conftest import (
     assert_stopped_for_a_broken_arm,
     obstruct_tensorboard,
     tables,
-    when,
 )
 
 pytestmark = [
@@ -73,10 +72,10 @@ def test_a_study_on_three_nodes_one_of_which_is_lost_is_the_local_one(
         cluster.remove_node(lost, allow_graceful=False)
         hold.unlink()
 
-    killer = when(lambda: steps(study) == [3, 3, 3], lose)
+    killer = When(lambda: steps(study) == [3, 3, 3], lose)
     try:
         assert compare("lost") == 0
-        killer.join()
+        killer.end()
     finally:
         cluster.add_node(num_cpus=1)
     assert tables(study) == tables(local_study)
@@ -96,9 +95,9 @@ def test_ctrl_c_ends_the_present_steps_and_any_launcher_goes_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     study = home / "cut" / "slow"
-    presser = when(lambda: steps(study) == [3, 3, 3], lambda: os.kill(os.getpid(), signal.SIGINT))
+    presser = When(lambda: steps(study) == [3, 3, 3], lambda: os.kill(os.getpid(), signal.SIGINT))
     assert compare("cut") == 130
-    presser.join()
+    presser.end()
     assert "the same command goes on" in capsys.readouterr().err
     begun = [json.loads(file.read_text())["status"] for file in study.glob("*/seed=*/manifest.json")]
     assert begun == ["interrupted"] * 3

@@ -15,7 +15,6 @@ from tests.experiments.launchers.conftest import (
     assert_stopped_for_a_broken_arm,
     obstruct_tensorboard,
     tables,
-    when,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:ResourceWarning")
@@ -77,12 +76,12 @@ def test_ctrl_c_ends_the_present_steps_and_the_same_command_ends_like_the_local_
 ) -> None:
     study = home / "slurm" / "slow"
     metrics = study / "mean" / "seed=0" / "metrics.jsonl"
-    presser = when(
+    presser = When(
         lambda: metrics.is_file() and metrics.read_bytes().count(b"\n") == 3,
         lambda: os.kill(os.getpid(), signal.SIGINT),
     )
     assert compare("slurm", "--seeds", "1") == 130
-    presser.join()
+    presser.end()
     assert "stopping at the end of the present steps" in capsys.readouterr().out
     assert '"interrupted"' in (metrics.parent / "manifest.json").read_text()
     assert compare("slurm", "--seeds", "1") == 0
@@ -121,9 +120,9 @@ def test_a_run_that_fails_and_a_job_that_dies_are_told_apart(
 ) -> None:
     arms = "compare.arms = {'mean': 'grpo.advantage = @held_mean', 'bad': 'grpo.advantage = @diverging'}"
     metrics = home / "told" / "slow" / "mean" / "seed=0" / "metrics.jsonl"
-    killer = when(metrics.is_file, lambda: os.killpg(int((programs / "7.pid").read_text()), signal.SIGKILL))
+    killer = When(metrics.is_file, lambda: os.killpg(int((programs / "7.pid").read_text()), signal.SIGKILL))
     assert compare("told", "-b", arms, "--seeds", "1") == 1
-    killer.join()
+    killer.end()
     shown = " ".join(capsys.readouterr().out.split())
     assert "bad seed 0 failed: failed on purpose" in shown
     assert "mean seed 0 failed: Slurm job 7 ended without its last word" in shown
