@@ -102,7 +102,7 @@ def test_an_estimator_of_ones_own_runs_beside_grpo_whatever_the_number_of_worker
 
 HELD_ARMS = """
 import held
-compare.arms = {'mean': 'grpo.advantage = @held_mean', 'median': 'grpo.advantage = @held_median'}
+compare.arms = {'mean': 'grpo.advantage = @group_mean', 'held': 'grpo.advantage = @held_mean'}
 """
 
 
@@ -135,8 +135,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
 
 def test_a_study_that_was_killed_ends_like_one_that_was_not(tmp_path: Path) -> None:
     (tmp_path / "study.gin").write_text(HELD_ARMS + SMALL)
-    # the second run of a process is held at its second step
-    hold = write_held(tmp_path / "held.py", free=7)
+    hold = write_held(tmp_path / "held.py", free=2)
     command = ["compare", "-c", "study.gin", "--seeds", "2", "--workers", "2", "--out"]
     whole = grpolab(tmp_path, *command, "whole")
     assert whole.returncode == 0, whole.stderr
@@ -167,7 +166,7 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path: Path) -> No
     (tmp_path / "study.gin").write_text(HELD_ARMS + SMALL)
     hold = write_held(tmp_path / "held.py", free=2)
     hold.touch()
-    metrics = tmp_path / "runs" / "small" / "mean" / "seed=0" / "metrics.jsonl"
+    metrics = tmp_path / "runs" / "small" / "held" / "seed=0" / "metrics.jsonl"
     with grpolab_under_way(tmp_path, "compare", "-c", "study.gin", "--seeds", "1", "--workers", "1") as process:
         assert process.stdout is not None
         wait_for(lambda: metrics.is_file() and metrics.read_text().count("\n") > 1, process)

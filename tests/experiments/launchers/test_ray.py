@@ -14,6 +14,7 @@ from experiments.cli import main
 from experiments.launchers.ray import _own_modules, _pack, _unpack
 from tests.experiments.launchers.conftest import (
     BROKEN,
+    When,
     assert_stopped_for_a_broken_arm,
     obstruct_tensorboard,
     tables,

@@ -12,6 +12,7 @@ from experiments.cli import main
 from experiments.launchers import slurm
 from tests.experiments.launchers.conftest import (
     BROKEN,
+    When,
     assert_stopped_for_a_broken_arm,
     obstruct_tensorboard,
     tables,
