@@ -9,7 +9,7 @@ import core.registry as registry
 from core import GrpoLabError, Part, setting
 from core.errors import near
 from core.registry import REQUIRED
-from core.settings import NOT_NEGATIVE, Range, SettingError
+from core.settings import NOT_NEGATIVE, Range, SettingError, shown
 from experiments.statistics.looks import Looks
 from experiments.statistics.predictions import Prediction
 from experiments.statistics.racing import LEAST_SEEDS
@@ -153,12 +153,12 @@ def compare(
 def _check_folder_name(what: str, name: str) -> None:
     if name in TAKEN:
         raise GrpoLabError(
-            f"{what} {name!r}: a study keeps a file or folder of its own under that name; choose another"
+            f"{what} {shown(name)}: a study keeps a file or folder of its own under that name; choose another"
         )
     if not re.fullmatch(r"[\w+][\w.,+=-]*", name) or len(name.encode()) > LONGEST_LABEL:
         raise GrpoLabError(
-            f"{what} {name!r} names a folder: use at most {LONGEST_LABEL} letters, digits, '_', '-', '.', '=', ',' and "
-            "'+'; ablate.names shortens the names of axes"
+            f"{what} {shown(name)} names a folder: use at most {LONGEST_LABEL} letters, digits, '_', '-', '.', '=', "
+            "',' and '+'; ablate.names shortens the names of axes"
         )
 
 
