@@ -66,7 +66,7 @@ class Files:
     def digest(self) -> str:
         """Of all questions and answers in their order, by split: a file may change behind a path that stays."""
         told = {
-            split: [(q.text, q.answer, q.data, q.solution) for q in questions]
+            split: [(q.text, q.answer, q.data, q.solution, q.messages) for q in questions]
             for split, questions in self.questions.items()
         }
         return hashlib.blake2b(json.dumps(told, sort_keys=True, default=repr).encode(), digest_size=8).hexdigest()

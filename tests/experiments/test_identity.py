@@ -15,7 +15,7 @@ from experiments.identity import CODE, DATA, FILES, facts
 from experiments.launchers.job import Job, carry_out
 from experiments.results import load_study
 from experiments.stored_run import StudyError
-from experiments.study import CONFIGS, Study, prepare_study
+from experiments.study import CONFIGS, Study, build, prepare_study
 from tests.experiments.report.studies import write_study
 
 EMBEDDED = str(CONFIGS / "embedded.gin")
@@ -47,6 +47,20 @@ def test_a_run_does_not_go_on_with_other_questions_or_answers(tmp_path: Path) ->
     assert outcome == "failed"
     assert message is not None
     assert "has another questions and answers than the driver" in message
+
+
+def test_the_words_before_a_question_are_data_too(tmp_path: Path) -> None:
+    def digest(system: str) -> str:
+        lines = (
+            {"prompt": [{"role": "system", "content": system}, {"role": "user", "content": f"{n}+1="}], "answer": n + 1}
+            for n in range(99)
+        )
+        (tmp_path / "sums.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        with config([EMBEDDED], ["train.task = @files()", f"files.path = '{tmp_path / 'sums.jsonl'}'"]):
+            found: str = build("train").data
+        return found
+
+    assert digest("Add.") == digest("Add.") != digest("Add, and show how.")
 
 
 def test_what_a_source_reads_is_data_too(tmp_path: Path) -> None:
