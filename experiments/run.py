@@ -14,13 +14,13 @@ import core.registry as registry
 from core.device import device_note
 from core.errors import GrpoLabError
 from core.evaluation import suites_at
-from core.loading import locate
 from core.recipe import Recipe
 from experiments.ablate.plan import show_plan
 from experiments.declaration import Arm, check_seeds
 from experiments.launchers import local
 from experiments.launchers.job import BrokenArmError, Job
 from experiments.launchers.options import chosen_launcher, needs_of
+from experiments.missing import refuse_unreachable
 from experiments.processes import read_processes
 from experiments.progress import Progress
 from experiments.redo import set_damaged_aside
@@ -52,7 +52,7 @@ def run_train(options: argparse.Namespace, *, supervised: bool = False) -> int:
                 "with include 'sft.gin', or bind train.source = @worked_solutions(), train.variant = @sft() and "
                 "train.group_size = 1"
             )
-        locate(recipe.policy.model)  # before anything is written
+        refuse_unreachable(recipe.policy.model)  # before anything is written
         said = recipe.start()
         # a study's file may be trained from: what declares the study is not for this command
         keys = [key for key in registry.bindings_in_force() if key[0].removeprefix("settings.") not in DECLARING]
@@ -168,6 +168,8 @@ def run_arms(
         f"{folder}: {most}{len(study.settings.arms)} arms x {len(study.seeds)} seeds x {steps} steps",
         highlight=False,
     )
+    for model in sorted({recipe.policy.model for recipe in study.recipes.values()}):
+        refuse_unreachable(model)
     for said in sorted({said for recipe in study.recipes.values() for said in recipe.start().values()}):
         console.print(said, highlight=False, markup=False)
     if note := device_note():

@@ -12,10 +12,12 @@ from core.evaluation import suites_at
 from core.loading import locate
 from core.recipe import Recipe
 from core.scoring import start
+from core.settings import SettingError
 from core.store import read_json, seal, write_json
 from experiments.ablate.settings import Ablation, declared_ablation
 from experiments.declaration import Arm, StudySettings
 from experiments.history import chained, is_edited, plain
+from experiments.missing import beside
 from experiments.results import DEFAULTS
 from experiments.tune.tuned import PARAMETER, tuned_rates
 
@@ -339,6 +341,10 @@ def build(name: str, **arguments: Any) -> Any:
     """Call a bundle of settings; a value of the wrong kind is a readable mistake, not a traceback."""
     try:
         return SETTINGS[name](**arguments)
+    except SettingError:
+        raise
+    except GrpoLabError as error:
+        raise (beside(error) if name == "train" else error) from error
     except (TypeError, ValueError, AttributeError) as error:
         raise GrpoLabError(
             f"{name} cannot be built from this config: {error}. Numbers stand without quotes, a part is @name, and "

@@ -220,3 +220,47 @@ def test_a_command_is_refused_in_one_line(
     assert error.startswith("grpolab: ")
     assert len(error.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("fresh_registry")
+def test_all_that_is_missing_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a task lacks, and what the generator would lack later; and no GPU."""
+    import importlib.util
+    from typing import Any
+
+    import torch
+
+    from core import task
+
+    @task
+    def task_without_its_package() -> Any:
+        """Needs what is not there."""
+        raise GrpoLabError("needs the package datasets")
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    error = said(tmp_path, TWO, "train.task = @task_without_its_package()", "train.generator = @vllm()")
+    assert error.startswith("arm 'grpo': needs the package datasets; and train.generator = @vllm() needs vLLM")
+    assert error.endswith("(no GPU is seen here)")
+
+
+def test_a_model_of_a_hub_that_cannot_be_reached_is_refused_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import socket
+    import urllib.request
+
+    def nowhere(address: tuple[str, int], seconds: float) -> None:
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(socket, "create_connection", nowhere)
+    monkeypatch.setattr(urllib.request, "getproxies", dict)
+    monkeypatch.chdir(tmp_path)
+    for command in (["train", "-c", "embedded"], ["compare", "-c", "demo", "--dry-run"]):
+        assert main([*command, "-b", "policy.model = 'nobody/no-such-model'"]) == 2
+        assert re.search(
+            r"policy\.model = 'nobody/no-such-model': there is no such folder.* the cache, and .* cannot "
+            r"be reached \(.*\): give a folder",
+            capsys.readouterr().err,
+        )
+    assert main(["train", "-c", "embedded", "-b", "policy.model = 'embedded'", "-b", "train.steps = 0"]) == 2

