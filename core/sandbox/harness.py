@@ -54,6 +54,27 @@ def enter(libc: Any, root: str, shown: list[str], emptied: list[str], scratch: i
     mount("none", "/", "", MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV)
 
 
+def supervise() -> None:
+    """Go on in a child, and leave this process outside to kill the whole group when the trainer dies.
+
+    For where no process space does it: whatever a program forks has no parent-death signal.
+    """
+    import ctypes
+    import signal
+
+    trainer = os.getppid()
+    pid = os.fork()
+    if pid == 0:
+        return
+    signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGKILL))
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)  # PR_SET_PDEATHSIG
+    if os.getppid() != trainer:
+        os.killpg(0, signal.SIGKILL)
+    os.closerange(0, 3)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    os._exit(128 - code if code < 0 else code)
+
+
 def shut_in(config: dict[str, Any]) -> None:
     """Give up every power that the program must not have; raises where the kernel refuses."""
     import ctypes
@@ -270,6 +291,8 @@ def serve(channel: Channel, output: int) -> Any:
 
 if __name__ == "__main__":
     config = eval(sys.argv[1], LITERALS)
+    if config["supervised"]:
+        supervise()
     shut_in(config)
     channel = Channel()
     # what the module `site` adds, which costs too much to load

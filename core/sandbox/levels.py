@@ -65,6 +65,7 @@ def command(level: str, limits: Limits, scratch: str | None, *, worker: Mapping[
         "inodes": limits.scratch if level == "bubblewrap" else None,
         "uid": _own_user() if root else None,
         "processes": limits.processes,
+        "supervised": level == "rlimits",
         "count_processes": level == "rlimits" and not root,
         "rlimits": [
             *([] if worker else [(resource.RLIMIT_CPU, limits.cpu_seconds, limits.cpu_seconds)]),

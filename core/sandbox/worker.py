@@ -64,6 +64,8 @@ def main() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     harness = ModuleType("harness")
     exec(config["harness"], harness.__dict__)
+    if config["supervised"]:
+        harness.supervise()
     del sys.argv[1:]
     for alarm in ALARMS:
         signal.signal(alarm, signal.SIG_DFL)

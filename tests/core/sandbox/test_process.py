@@ -128,6 +128,39 @@ def test_programs_die_with_the_trainer() -> None:
     assert not alive
 
 
+FORKING = """
+import os, time
+def f():
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(900)
+    return pid
+"""
+
+
+@pytest.mark.skipif(LEVEL is None, reason=str(sandbox()))
+def test_what_a_program_has_forked_dies_with_the_trainer_too() -> None:
+    """Where no process space ends it: it has no parent-death signal."""
+    source = f"""
+import sys, time
+from core.sandbox import Limits, Program
+with Program({FORKING!r}, "rlimits", Limits(wall_seconds=900)) as program:
+    print(program._process.pid, int(program.call("f", (), {{}})[1], 16), flush=True)
+    time.sleep(900)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", source], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True
+    ) as trainer:
+        assert trainer.stdout
+        pids = [int(word) for word in trainer.stdout.readline().split()]
+        assert len(pids) == 2
+        trainer.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while (alive := [pid for pid in pids if _runs(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive
+
+
 def _runs(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
