@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,6 +110,7 @@ def home(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, fre
     """A user's folder with parts of one's own and a study, from which commands are given."""
     (tmp_path / "rehearsed_parts.py").write_text(PARTS)
     (tmp_path / "study.gin").write_text(STUDY.format(model=tiny_folder))
+    shutil.copytree(tiny_folder, tmp_path / "no_weights", ignore=shutil.ignore_patterns("*.safetensors"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
@@ -132,7 +134,7 @@ BROKEN: Final = {
     "train.rewards = [@text]": "a reward must return a number, a bool or a Score, not '1.0'",
     "train.rewards = [@nothing]": "a reward must return a number, a bool or a Score, not None",
     "train.rewards = [@several]": "a reward must return a number, a bool or a Score, not [1.0]",
-    "policy.model = 'study.gin'": "loading the model: policy.model = 'study.gin'",
+    "policy.model = './no_weights'": "loading the model: policy.model = './no_weights'",
 }
 
 
