@@ -72,7 +72,27 @@ def supervise() -> None:
         os.killpg(0, signal.SIGKILL)
     os.closerange(0, 3)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    # it may have ended because the trainer did, which this process learns of later
+    while rest := _group():
+        for other in rest:
+            try:
+                os.kill(other, signal.SIGKILL)
+            except OSError:
+                continue
     os._exit(128 - code if code < 0 else code)
+
+
+def _group() -> list[int]:
+    """The other processes of this one's group that still run."""
+    found = []
+    for entry in os.scandir("/proc"):
+        try:
+            if entry.name.isdigit() and os.getpgid(int(entry.name)) == os.getpgrp() and int(entry.name) != os.getpid():
+                with open(f"/proc/{entry.name}/stat") as status:
+                    found += [int(entry.name)] if status.read().rpartition(")")[2].split()[0] not in "ZX" else []
+        except OSError:
+            continue
+    return found
 
 
 def shut_in(config: dict[str, Any]) -> None:
