@@ -48,6 +48,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--floor", type=number("--floor", float, Range()), metavar="F", help="the score of a failed run (default: 0)"
     )
+    told = "of how many answers a value is the mean (default: a column answers, or unknown)"
+    group.add_argument("--answers", type=number("--answers", int, POSITIVE), metavar="N", help=told)
     group.add_argument("--runs", metavar="REGEX",
                        help="reads groups arm, seed and perhaps metric from a file's or run's name")  # fmt: skip
 
@@ -65,7 +67,7 @@ def given(options: argparse.Namespace) -> dict[str, Any]:
     """The options of a table that were given, by name."""
     names = (
         "baseline", "metric", "scalar", "axis", "budget", "margin", "alpha", "family", "higher_is_better", "failures",
-        "floor",
+        "floor", "answers",
     )  # fmt: skip
     return {name: value for name in (*names, "runs") if (value := getattr(options, name)) is not None}
 

@@ -1,6 +1,6 @@
 """Four layouts of a CSV file, recognised by the header, and the measurements that each holds.
 
-tidy table    arm, seed, step, value, and optionally metric, sampled_tokens, seconds, status: a row a measurement
+tidy table    arm, seed, step, value, and optionally metric, answers, sampled_tokens, seconds, status: a row each
 scores        arm, seed, score, and optionally status and imputed: a row a run, as the bench writes scores.csv
 TensorBoard   Wall time, Step, Value: one file for each run and tag
 W&B           Step or a step metric of one's own, and "<run> - <metric>" for each run, with companions that end in
@@ -165,7 +165,7 @@ def _scores(sheet: Sheet) -> Content:
 
 
 def _tidy(sheet: Sheet) -> Content:
-    places = {name: sheet.column(name) for name in (*NEEDED, "metric", "status", *AXES)}
+    places = {name: sheet.column(name) for name in (*NEEDED, "metric", "answers", "status", *AXES)}
     for name in NEEDED:
         if places[name] is None:
             raise TableError(_without(sheet, name))
@@ -197,7 +197,12 @@ def _tidy_row(sheet: Sheet, line: int, cells: list[str], at: dict[str, int]) -> 
     metric = UNNAMED
     if "metric" in at:
         metric = cells[at["metric"]] or sheet.refuse(line, "metric is empty; name what was measured")
-    return Measurement(arm, seed, metric, spent, number, status, sheet.source, line)
+    answers = None
+    if "answers" in at:
+        answers = sheet.number(line, cells[at["answers"]], "answers", "fill it in every row, or take the column out")
+        if not 1 <= answers < float("inf"):
+            sheet.refuse(line, f"answers is {answers:g}; give how many answers the value is the mean of, 1 or more")
+    return Measurement(arm, seed, metric, spent, number, status, sheet.source, line, answers)
 
 
 def _tensorboard(sheet: Sheet, names: Names) -> Iterator[Measurement]:

@@ -42,6 +42,8 @@ class Question:
     higher_is_better: bool = True
     failures: Policy = "worst"
     floor: float | None = None
+    answers: int | None = None
+    """How many answers every value is the mean of, where the table has no column that says so."""
     seen: tuple[Look, ...] = ()
 
 
@@ -128,6 +130,7 @@ def judge_table(table: Table, question: Question) -> Judgement:
             )
         question = replace(question, axis=SCORED)
     runs = _on_axis(table, metric, question.axis, runs)
+    runs, counted = _count(table, metric, question.answers, runs)
     floor, floored = _floor(table, question, runs, metric)
     plan = Plan(
         metric=metric, baseline=question.baseline, seeds=table.seeds, axis=question.axis, budget=question.budget,
@@ -136,7 +139,7 @@ def judge_table(table: Table, question: Question) -> Judgement:
         failures=question.failures, floor=floor, largest=_largest(metric, runs), seen=question.seen,
     )  # fmt: skip
     _check_budget(table, plan, runs)
-    notes = [*_assumed(plan, question, runs), *failed, *floored, *missing]
+    notes = [*_assumed(plan, question, runs), *failed, *floored, *missing, *counted]
     try:
         judgement = judge(plan, runs)
     except ValueError as error:
@@ -270,6 +273,29 @@ def _on_axis(table: Table, metric: str, axis: str, runs: Iterable[Trajectory]) -
     return tuple(
         replace(run, curves={name: curve for name, curve in run.curves.items() if axis in curve.spent}) for run in runs
     )
+
+
+def _count(
+    table: Table, metric: str, answers: int | None, runs: tuple[Trajectory, ...]
+) -> tuple[tuple[Trajectory, ...], list[str]]:
+    """The runs with how many answers the metric's values are means of; a note where nobody says, and it may be so."""
+    curves = [run.curves[metric] for run in runs if metric in run.curves]
+    told = any(curve.answers is not None for curve in curves)
+    if answers is None:
+        values = [value for curve in curves for value in curve.values]
+        shares = not told and all(0 <= value <= 1 for value in values if math.isfinite(value))
+        how = "If the values are means of answers, right or wrong, say of how many: --answers N, or a column 'answers'."
+        return runs, [how] if shares else []
+    if told:
+        raise TableError(f"{table.source}: --answers {answers}, but the table has a column 'answers'; leave one out")
+    if answers < 1:
+        raise TableError(f"--answers {answers}: give how many answers a value is the mean of, 1 or more")
+    return tuple(
+        replace(run, curves={**run.curves, metric: replace(curve, answers=[answers] * len(curve.values))})
+        if (curve := run.curves.get(metric)) is not None
+        else run
+        for run in runs
+    ), []
 
 
 def _floor(table: Table, question: Question, runs: Iterable[Trajectory], metric: str) -> tuple[float, list[str]]:

@@ -431,7 +431,7 @@ def test_the_documentation_names_every_option() -> None:
     text = DOCUMENT.read_text()
     source = (ROOT / "experiments" / "foreign" / "command.py").read_text()
     options = re.findall(r'"(--[a-z-]+)"', source)
-    assert len(options) == 12
+    assert len(options) == 13
     assert all(option in text for option in options)
 
 
@@ -445,3 +445,36 @@ def test_false_claims_about_equal_arms(n: int) -> None:
         assert rate >= 0.05 - band(0.05, R)
     else:  # p has steps of 2 / 2^n
         assert rate >= 12 / 256 - band(12 / 256, R)
+
+
+# the answers behind the values
+
+
+def test_no_interval_is_finer_than_the_answers(tmp_path: Path) -> None:
+    few, many, unknown = (asked(read_rows(records()), answers=n) for n in (20, 10**6, None))
+    comparisons = [each.analysis.comparisons[0] for each in (few, many, unknown)]
+    assert [c.answers for c in comparisons] == ["by number", "by number", "unknown"]
+    assert [c.verdict for c in comparisons] == ["inconclusive", "better", "better"]
+    scores = {arm: {s: sum(CURVES[arm, s]) / 3 for s in range(3)} for arm in ("grpo", "rloo")}
+    by_hand = analyze(scores, baseline="grpo", answers=60).comparisons[0]  # three evaluations of 20
+    assert comparisons[0].answers_error == pytest.approx(by_hand.answers_error)
+    header, *lines = TIDY.splitlines()
+    column = asked(read(tmp_path, "\n".join([f"{header},answers", *(f"{line},20" for line in lines)])))
+    assert column.analysis.comparisons == few.analysis.comparisons
+    assert any("only the number is known" in note for note in few.analysis.notes)
+    assert any("--answers N, or a column 'answers'" in note for note in unknown.analysis.notes)
+
+
+@pytest.mark.parametrize(
+    ("rows", "answers", "told"),
+    [
+        (records(answers=20), 20, "--answers 20, but the table has a column 'answers'"),
+        (records(answers=0), None, "line 1: answers is 0; give how many"),
+        (records(answers="many"), None, "line 1: answers is 'many', not a number; fill it in every row"),
+        (records(), 0, "--answers 0: give how many"),
+        ([row | {"value": 100 * float(str(row["value"]))} for row in records()], 20, "scores from .* are no shares"),
+    ],
+)
+def test_numbers_of_answers_that_cannot_be(rows: list[dict[str, object]], answers: int | None, told: str) -> None:
+    with pytest.raises(TableError, match=told):
+        asked(read_rows(rows), answers=answers)
