@@ -6,7 +6,6 @@ which other tests show to be what a judgement rests on.
 
 import math
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from experiments.report.tables import verdict_text
 from experiments.results import load_study
 from experiments.statistics import holm, max_t, sign_flip_p
 from experiments.statistics.verdict import Family
-from tests.calibrate import PAGE, SECTIONS, SIMULATIONS, page
+from tests.calibrate import PAGE, SECTIONS, SIMULATIONS, line, page, promised, updated
 from tests.experiments.statistics.calibration import Measured, Row, Simulation
 from tests.experiments.statistics.calibration_fixed import AGREEMENT
 from tests.experiments.statistics.simulations import band, noise
@@ -123,10 +122,17 @@ def test_the_page_names_every_row_and_no_other() -> None:
     ]
 
 
-def promised(line: str) -> Sequence[str]:
-    """What stands in a row before anything is measured: simulated, counted, R, nominal, band."""
-    cells = line.split("|")
-    return cells[1:5] + cells[7:8]
+def test_a_part_of_the_page_is_made_anew_and_the_rest_kept() -> None:
+    text = PAGE.read_text()
+    simulation = SIMULATIONS[0]
+    found = [Measured(simulation.studied, row, simulation.slow, 7) for row in simulation.rows]
+    changed = [
+        (old, new) for old, new in zip(text.splitlines(), updated(text, found).splitlines(), strict=True) if old != new
+    ]
+    assert {promised(old) for old, _ in changed[1:]} <= {promised(line(each)) for each in found}
+    assert all(new in [line(each) for each in found] for _, new in changed[1:])
+    assert f"{7 / simulation.slow:.4f}" in changed[-1][1]
+    assert updated("", found) == page(found)
 
 
 # wording, beyond what is counted
