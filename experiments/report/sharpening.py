@@ -38,7 +38,7 @@ def sharpening_section(judgement: Judgement | None, styles: Mapping[str, Style])
             Cell(interval_text(each.interval, measure), each.interval or (None, None)),
             number(each.excess, difference_text(each.excess, measure)),
             Cell(interval_text(each.excess_interval, measure), each.excess_interval or (None, None)),
-            number(each.p, p_text(each.p), escape(p_text(each.p))),
+            number(each.p, p_text(each.p, judgement.plan.alpha), escape(p_text(each.p, judgement.plan.alpha))),
             said("they disagree" if each.disagree else "no sign that they do not"),
         )
         for each in judgement.beside

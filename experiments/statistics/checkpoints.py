@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from experiments.statistics.numbers import rounded
 from experiments.statistics.paired import TINY, paired_t
 from experiments.statistics.samples import Array, Interval, differences
 
@@ -62,12 +63,14 @@ def compare_checkpoints(
     higher_a, higher_b = int((d > 0).sum()), int((d < 0).sum())
     discordant = higher_a + higher_b
     p_mcnemar = max(float(stats.binomtest(higher_a, discordant).pvalue), TINY) if discordant else 1.0
-    shown = "not defined" if interval is None else f"[{interval[0]:+.3g}, {interval[1]:+.3g}]"
+    shown = (
+        "not defined" if interval is None else f"[{', '.join(rounded(end, 3, [0.0], sign='+') for end in interval)}]"
+    )
     by = "" if samples == 1 else f" by the mean of {samples} samples"
     sentence = (
         f"Checkpoint {names[0]} vs {names[1]}: mean {a.mean():.3g} vs {b.mean():.3g} on {questions} questions, "
-        f"difference {d.mean():+.3g}, {100 * level:.4g} % interval {shown}, p = {p_t:.4g} (paired t over questions), "
-        f"p = {p_mcnemar:.4g} (exact McNemar, {higher_a} questions to {higher_b}{by}). {CAVEAT}"
+        f"difference {d.mean():+.3g}, {100 * level:.4g} % interval {shown}, p = {rounded(p_t, 4, [1 - level])} (paired t over questions), "
+        f"p = {rounded(p_mcnemar, 4, [1 - level])} (exact McNemar, {higher_a} questions to {higher_b}{by}). {CAVEAT}"
     )
     return CheckpointComparison(
         questions=questions,

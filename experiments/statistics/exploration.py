@@ -8,9 +8,10 @@ from typing import TypeAlias
 
 import numpy as np
 
+from experiments.statistics.answers import Answers, least_error
 from experiments.statistics.exploratory import benjamini_hochberg
 from experiments.statistics.paired import paired_t, wilcoxon_exact
-from experiments.statistics.runs import SCALARS, Plan, Trajectory
+from experiments.statistics.runs import SCALARS, Plan, Trajectory, answers_of
 from experiments.statistics.samples import Interval, differences, is_constant, mean_difference
 from experiments.statistics.scalars import drawdown, final, time_to
 from experiments.statistics.wording import T_SEEDS
@@ -39,9 +40,11 @@ def explore(plan: Plan, runs: Sequence[Trajectory], budget: float) -> tuple[Expl
     """Other scalars of the metric, and other metrics: finished runs only, one Benjamini-Hochberg family."""
     done = [run for run in runs if run.status == "finished"]
     quantities: dict[str, Table] = {}
+    answers: dict[str, Answers] = {}
     for scalar in SCALARS.keys() - {plan.scalar}:
         reduce = partial(SCALARS[scalar], common_budget=budget)
-        quantities[f"{plan.metric}, {scalar}"] = _table(plan, done, plan.metric, reduce)
+        quantities[f"{plan.metric}, {scalar}"] = table = _table(plan, done, plan.metric, reduce)
+        answers[f"{plan.metric}, {scalar}"] = _answers(plan, done, plan.metric, scalar, table, budget)
     quantities[f"{plan.metric}, drawdown"] = _table(
         plan, done, plan.metric, lambda x, y: drawdown(x, y, budget, plan.higher_is_better)
     )
@@ -50,10 +53,12 @@ def explore(plan: Plan, runs: Sequence[Trajectory], budget: float) -> tuple[Expl
     if plan.threshold is not None:
         quantities[time_name], reached = _times(plan, runs, plan.threshold, budget)
     for metric in dict.fromkeys(metric for run in done for metric in run.curves if metric != plan.metric):
-        quantities[f"{metric}, final"] = _table(plan, done, metric, partial(final, common_budget=budget))
+        quantities[f"{metric}, final"] = table = _table(plan, done, metric, partial(final, common_budget=budget))
+        answers[f"{metric}, final"] = _answers(plan, done, metric, "final", table, budget)
     rows = [
-        row for quantity, table in quantities.items() for arm in table if arm != plan.baseline
-        and plan.baseline in table and (row := _explored(quantity, arm, plan, table, quantity == time_name)) is not None
+        row for quantity, table in quantities.items() for arm in table
+        if arm != plan.baseline and plan.baseline in table
+        and (row := _explored(quantity, arm, plan, table, quantity == time_name, answers.get(quantity))) is not None
     ]  # fmt: skip
     if not rows:
         return ()
@@ -79,6 +84,15 @@ def _table(
     return {arm: row for arm, row in table.items() if row}
 
 
+def _answers(plan: Plan, done: Sequence[Trajectory], metric: str, scalar: str, table: Table, budget: float) -> Answers:
+    """What the numbers of a table are means of, as far as that is known."""
+    on = replace(plan, metric=metric, scalar=scalar)
+    known = [
+        replace(run, curves={metric: run.curves[metric].measured}) for run in done if run.seed in table.get(run.arm, ())
+    ]
+    return answers_of(on, known, plan.axis, budget)
+
+
 def _times(plan: Plan, runs: Sequence[Trajectory], threshold: float, budget: float) -> tuple[Table, Table]:
     """Budgets at which runs reached the threshold, capped at the common one, and whether they did (1 or 0)."""
     done = [run for run in runs if run.status == "finished"]
@@ -93,15 +107,19 @@ def _times(plan: Plan, runs: Sequence[Trajectory], threshold: float, budget: flo
 
 
 def _explored(
-    quantity: str, arm: str, plan: Plan, table: Mapping[str, Mapping[int, float]], ranked: bool
+    quantity: str, arm: str, plan: Plan, table: Mapping[str, Mapping[int, float]], ranked: bool, answers: Answers | None
 ) -> Exploratory | None:
     seeds = [seed for seed in plan.seeds if seed in table[arm] and seed in table[plan.baseline]]
     if len(seeds) < T_SEEDS:
         return None
-    d = differences(*(np.array([table[each][seed] for seed in seeds]) for each in (arm, plan.baseline)))
+    x, y = (np.array([table[each][seed] for seed in seeds]) for each in (arm, plan.baseline))
+    d = differences(x, y)
     if is_constant(d):
         return None
-    p, interval = paired_t(d, 1 - plan.alpha)
+    least = None
+    with suppress(ValueError):  # a number of answers for what is no share of right ones
+        least, _ = least_error(answers, (arm, plan.baseline), seeds, x, y)
+    p, interval = paired_t(d, 1 - plan.alpha, least or 0.0)
     if ranked:
         p, interval = wilcoxon_exact(d), None
     test = "Wilcoxon signed rank, exact" if ranked else "paired t"

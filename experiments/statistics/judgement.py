@@ -129,7 +129,7 @@ def judge(plan: Plan, runs: Sequence[Trajectory]) -> Judgement | None:
     sequential = None
     if plan.sequential:
         table = scores(plan, runs, plan.axis, budget, plan.failures)
-        known = _of_one_kind(plan, answers_of(plan, runs, plan.axis, budget))
+        known = answers_of(plan, runs, plan.axis, budget)
         sequential, analysis = analyze_sequentially(plan, table, known)
     else:
         analysis = _analysis(plan, runs, plan.axis, budget, plan.failures)
@@ -178,7 +178,7 @@ def judge(plan: Plan, runs: Sequence[Trajectory]) -> Judgement | None:
 def where_it_stands(plan: Plan, runs: Sequence[Trajectory]) -> Sequential:
     """Which arms of a race, or of a study with looks, run at which seeds next."""
     table = scores(plan, runs, plan.axis, plan.budget, plan.failures)
-    answers = _of_one_kind(plan, answers_of(plan, runs, plan.axis, plan.budget))
+    answers = answers_of(plan, runs, plan.axis, plan.budget)
     return analyze_sequentially(plan, table, answers)[0]
 
 
@@ -192,7 +192,7 @@ def _analysis(
     # what was removed is told from what became of the runs, not from which scores are missing
     table = {arm: {seed: score for seed, score in row.items() if seed in shared} for arm, row in table.items()}
     arms = len(arms_of(runs))
-    answers = _of_one_kind(plan, answers_of(plan, runs, axis, budget))
+    answers = answers_of(plan, runs, axis, budget)
     if plan.questions == "population":
         answers = _declared_answers(answers, table)
     analysis = analyze(
@@ -260,14 +260,6 @@ def _at_equal(axis: str, plan: Plan, runs: Sequence[Trajectory]) -> Analysis | N
         return _analysis(plan, runs, axis, None, plan.failures)
     except ValueError:
         return None
-
-
-def _of_one_kind(plan: Plan, answers: Mapping[str, Mapping[int, Array]]) -> dict[str, dict[int, Array]]:
-    """Those to as many questions as the baseline's: runs with others are no pair with it, question by question."""
-    questions = next((each.shape[:1] for each in answers.get(plan.baseline, {}).values()), None)
-    return {
-        arm: {seed: each for seed, each in row.items() if each.shape[:1] == questions} for arm, row in answers.items()
-    }
 
 
 def _declared_answers(
@@ -380,8 +372,7 @@ def _claim(plan: Plan, runs: Sequence[Trajectory], budget: float) -> tuple[Claim
             for run in runs
             if (curve := run.curves.get(metric)) is not None and curve.measured.values
         ]
-        on = replace(plan, metric=metric)
-        return _of_one_kind(on, answers_of(on, measured, plan.axis, budget))
+        return answers_of(replace(plan, metric=metric), measured, plan.axis, budget)
 
     left_out: set[tuple[str, int]] = set()
     try:

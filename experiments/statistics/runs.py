@@ -192,7 +192,10 @@ def scores(
 
 
 def answers_of(plan: Plan, runs: Iterable[Trajectory], axis: str, budget: float | None) -> dict[str, dict[int, Array]]:
-    """What the scores of finished runs are means of, where that is known: {arm: {seed: [Q, K], or a number}}."""
+    """What the scores of finished runs are means of, where that is known: {arm: {seed: [Q, K], or a number}}.
+
+    Runs with other questions than the baseline's are no pair with it, question by question: theirs are left out.
+    """
     runs = list(runs)
     if budget is None:
         budget = least_spent(plan, runs, axis)
@@ -203,7 +206,10 @@ def answers_of(plan: Plan, runs: Iterable[Trajectory], axis: str, budget: float 
             reduced = _answers(curve, plan.scalar, axis, budget)
             if reduced is not None:
                 found.setdefault(run.arm, {})[run.seed] = reduced
-    return found
+    questions = next((each.shape[:1] for each in found.get(plan.baseline, {}).values()), None)
+    return {
+        arm: {seed: each for seed, each in row.items() if each.shape[:1] == questions} for arm, row in found.items()
+    }
 
 
 def _answers(curve: Curve, scalar: str, axis: str, budget: float) -> Array | None:

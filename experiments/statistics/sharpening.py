@@ -3,15 +3,18 @@
 Training can raise the accuracy of sampled answers by lowering the entropy alone. Greedy answers do not gain by that.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
+from experiments.statistics.answers import noise
 from experiments.statistics.multiplicity import holm
+from experiments.statistics.numbers import rounded
 from experiments.statistics.paired import paired_t
-from experiments.statistics.runs import SCALARS, Plan, Trajectory
+from experiments.statistics.runs import SCALARS, Plan, Trajectory, answers_of
 from experiments.statistics.samples import Array, Interval, differences, mean_difference
 from experiments.statistics.verdict import Analysis
 from experiments.statistics.wording import T_SEEDS
@@ -52,6 +55,9 @@ def beside(plan: Plan, runs: Sequence[Trajectory], budget: float, analysis: Anal
         return ()
     counterpart = f"{suite}/{BESIDE[name]}" if suite else BESIDE[name]
     tables = [_scores(plan, runs, metric, budget) for metric in (plan.metric, counterpart)]
+    answers = [
+        answers_of(replace(plan, metric=metric), runs, plan.axis, budget) for metric in (plan.metric, counterpart)
+    ]
     found: list[Beside] = []
     for c in analysis.comparisons:
         pair = (c.arm, c.baseline)
@@ -61,7 +67,8 @@ def beside(plan: Plan, runs: Sequence[Trajectory], budget: float, analysis: Anal
         ours, others = (
             differences(*(np.array([table[arm, seed] for seed in seeds]) for arm in pair)) for table in tables
         )
-        found.append(_held(c.arm, c.baseline, counterpart, ours, others, plan.alpha))
+        cells = [_cells(table, pair, seeds) for table in answers]
+        found.append(_held(c.arm, c.baseline, counterpart, ours, others, plan.alpha, _least(*cells)))
     adjusted = holm([each.p for each in found]).tolist() if found else []
     verdicts = {(c.arm, c.baseline): c.verdict for c in analysis.comparisons}
     return tuple(
@@ -80,16 +87,19 @@ def sharpening_warnings(plan: Plan, found: Sequence[Beside]) -> list[str]:
             told.append(
                 f"Sampled and greedy answers disagree: {each.arm} vs {each.baseline} differs by {each.difference:+.3g} "
                 f"in {ours} answers, but by {each.other:+.3g}{_shown(each.interval)} in {others} ones (that both are "
-                f"alike: p = {each.p:.2g}). The {'gain' if gains else 'loss'} is one in how surely it answers"
+                f"alike: p = {rounded(each.p, 2, [plan.alpha])}). The {'gain' if gains else 'loss'} is one in how surely it answers"
                 f"{' (sharpening)' if gains and ours == 'sampled' else ''}, not in which answer it holds most likely."
             )
     return told
 
 
-def _held(arm: str, baseline: str, metric: str, ours: Array, others: Array, alpha: float) -> Beside:
+def _held(
+    arm: str, baseline: str, metric: str, ours: Array, others: Array, alpha: float, least: tuple[float, float]
+) -> Beside:
+    """`least`: the least standard errors of the excess and of the counterpart, by the answers."""
     excess = differences(ours, others)
-    p, excess_interval = paired_t(excess, 1 - alpha)
-    _, interval = paired_t(others, 1 - alpha)
+    p, excess_interval = paired_t(excess, 1 - alpha, least[0])
+    _, interval = paired_t(others, 1 - alpha, least[1])
     return Beside(
         arm=arm,
         baseline=baseline,
@@ -112,7 +122,25 @@ def _differ(each: Beside, p: float, plan: Plan) -> bool:
 
 
 def _shown(interval: Interval | None) -> str:
-    return f" [{interval[0]:+.3g}, {interval[1]:+.3g}]" if interval else ""
+    return f" [{', '.join(rounded(end, 3, [0.0], sign='+') for end in interval)}]" if interval else ""
+
+
+def _cells(answers: Mapping[str, Mapping[int, Array]], pair: tuple[str, str], seeds: Sequence[int]) -> Array | None:
+    """Differences by question [S, Q], where every run tells."""
+    if not all(seed in answers.get(arm, ()) and answers[arm][seed].ndim == 2 for arm in pair for seed in seeds):
+        return None
+    x, y = (np.array([answers[arm][seed].mean(axis=1) for seed in seeds]) for arm in pair)
+    return differences(x, y)
+
+
+def _least(ours: Array | None, others: Array | None) -> tuple[float, float]:
+    """The least standard errors of the difference of the two mean differences, and of the second."""
+    if others is None:
+        return 0.0, 0.0
+    of_others = math.sqrt(noise(others) / others.size)
+    if ours is None or ours.shape != others.shape:
+        return of_others, of_others
+    return math.sqrt(noise(differences(ours, others)) / others.size), of_others
 
 
 def _scores(plan: Plan, runs: Sequence[Trajectory], metric: str, budget: float) -> dict[tuple[str, int], float]:
