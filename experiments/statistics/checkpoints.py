@@ -63,14 +63,14 @@ def compare_checkpoints(
     higher_a, higher_b = int((d > 0).sum()), int((d < 0).sum())
     discordant = higher_a + higher_b
     p_mcnemar = max(float(stats.binomtest(higher_a, discordant).pvalue), TINY) if discordant else 1.0
-    shown = (
-        "not defined" if interval is None else f"[{', '.join(rounded(end, 3, [0.0], sign='+') for end in interval)}]"
-    )
+    ends = ", ".join(rounded(end, 3, [0.0], sign="+") for end in interval or ())
+    shown = f"[{ends}]" if ends else "not defined"
+    p_values = [rounded(p, 4, [1 - level]) for p in (p_t, p_mcnemar)]
     by = "" if samples == 1 else f" by the mean of {samples} samples"
     sentence = (
         f"Checkpoint {names[0]} vs {names[1]}: mean {a.mean():.3g} vs {b.mean():.3g} on {questions} questions, "
-        f"difference {d.mean():+.3g}, {100 * level:.4g} % interval {shown}, p = {rounded(p_t, 4, [1 - level])} (paired t over questions), "
-        f"p = {rounded(p_mcnemar, 4, [1 - level])} (exact McNemar, {higher_a} questions to {higher_b}{by}). {CAVEAT}"
+        f"difference {d.mean():+.3g}, {100 * level:.4g} % interval {shown}, p = {p_values[0]} (paired t over "
+        f"questions), p = {p_values[1]} (exact McNemar, {higher_a} questions to {higher_b}{by}). {CAVEAT}"
     )
     return CheckpointComparison(
         questions=questions,

@@ -202,7 +202,7 @@ def answers_of(plan: Plan, runs: Iterable[Trajectory], axis: str, budget: float 
     found: dict[str, dict[int, Array]] = {}
     for run in runs:
         curve = run.curves.get(plan.metric)
-        if run.status == "finished" and curve is not None:
+        if run.status == "finished" and curve is not None and axis in curve.spent:
             reduced = _answers(curve, plan.scalar, axis, budget)
             if reduced is not None:
                 found.setdefault(run.arm, {})[run.seed] = reduced

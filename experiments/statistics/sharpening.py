@@ -84,10 +84,11 @@ def sharpening_warnings(plan: Plan, found: Sequence[Beside]) -> list[str]:
         if each.disagree:
             ours, others = (_HOW[metric.rpartition("/")[2]] for metric in (plan.metric, each.metric))
             gains = (each.difference > 0) == plan.higher_is_better
+            p = rounded(each.p, 2, [plan.alpha])
             told.append(
                 f"Sampled and greedy answers disagree: {each.arm} vs {each.baseline} differs by {each.difference:+.3g} "
                 f"in {ours} answers, but by {each.other:+.3g}{_shown(each.interval)} in {others} ones (that both are "
-                f"alike: p = {rounded(each.p, 2, [plan.alpha])}). The {'gain' if gains else 'loss'} is one in how surely it answers"
+                f"alike: p = {p}). The {'gain' if gains else 'loss'} is one in how surely it answers"
                 f"{' (sharpening)' if gains and ours == 'sampled' else ''}, not in which answer it holds most likely."
             )
     return told
