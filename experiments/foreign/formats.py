@@ -158,7 +158,7 @@ def _scores(sheet: Sheet) -> Content:
         elif status in (None, "finished", "failed"):
             status = "lost"  # nothing says what it would score, so that its seed leaves every arm
         number = told.get("answers")
-        answers = sheet.number(line, number, "answers", "give how many, or leave it empty") if number else None
+        answers = _counted(sheet, line, number) if number else None
         seed = _whole(sheet, line, told["seed"])
         measurements.append(Measurement(arm, seed, metric, spent, value, status, sheet.source, line, answers))
     return Content(measurements, notes, named=False)
@@ -197,11 +197,7 @@ def _tidy_row(sheet: Sheet, line: int, cells: list[str], at: dict[str, int]) -> 
     metric = UNNAMED
     if "metric" in at:
         metric = cells[at["metric"]] or sheet.refuse(line, "metric is empty; name what was measured")
-    answers = None
-    if "answers" in at:
-        answers = sheet.number(line, cells[at["answers"]], "answers", "fill it in every row, or take the column out")
-        if not 1 <= answers < float("inf"):
-            sheet.refuse(line, f"answers is {answers:g}; give how many answers the value is the mean of, 1 or more")
+    answers = _counted(sheet, line, cells[at["answers"]]) if "answers" in at else None
     return Measurement(arm, seed, metric, spent, number, status, sheet.source, line, answers)
 
 
@@ -237,6 +233,14 @@ def _step(sheet: Sheet, line: int, cell: str) -> float:
     if not abs(step) < float("inf"):
         sheet.refuse(line, f"Step is {step}; a budget is a finite number")
     return step
+
+
+def _counted(sheet: Sheet, line: int, cell: str) -> float:
+    """How many answers a value is the mean of."""
+    answers = sheet.number(line, cell, "answers", "fill it in every row, or take the column out")
+    if not 1 <= answers < float("inf"):
+        sheet.refuse(line, f"answers is {answers:g}; give how many answers the value is the mean of, 1 or more")
+    return answers
 
 
 def _whole(sheet: Sheet, line: int, cell: str) -> int:

@@ -478,3 +478,23 @@ def test_no_interval_is_finer_than_the_answers(tmp_path: Path) -> None:
 def test_numbers_of_answers_that_cannot_be(rows: list[dict[str, object]], answers: int | None, told: str) -> None:
     with pytest.raises(TableError, match=told):
         asked(read_rows(rows), answers=answers)
+
+
+# p beside what decides
+
+
+def test_no_p_is_on_the_wrong_side_of_alpha(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """p is 0.0500002 at alpha 0.05: inconclusive, and nobody reads p = 0.05 beside it."""
+    d = (-0.0001838, 0.0048162, 0.0098162, 0.0148162, 0.0198162)
+    file = tmp_path / "close.csv"
+    lines = [f"{arm},{s},1,{0.5 + x * (arm == 'b')!r}" for arm in "ab" for s, x in enumerate(d)]
+    file.write_text("\n".join(["arm,seed,step,value", *lines]))
+    assert main(["analyze", str(file), "--baseline", "a"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "adjusted p = 0.0500002 (paired t" in text
+    assert " 0.0500 " not in text
+    assert "inconclusive" in text
+    assert main(["analyze", str(file), "--baseline", "a", "--json"]) == 0
+    (c,) = json.loads(capsys.readouterr().out)["comparisons"]
+    assert 0.05 < c["adjusted_p"] < 0.050001
+    assert c["adjusted_p"] == c["p_t"] != round(c["p_t"], 10)

@@ -132,7 +132,7 @@ def lucky(truth: Noise, n: int, ruled: Row, alone: float, fast: int) -> Simulati
     name = (
         f"of two equal arms {truth.told}, {n} seeds, {Q} questions x {K} samples: seeds agree better than answers allow"
     )
-    return Simulation(name, draw, rows, fast, 4000)
+    return Simulation(name, draw, rows, fast, MANY)
 
 
 def apart(truth: Noise, n: int, Q: int, K: int, fast: int, slow: int) -> Simulation:
@@ -227,17 +227,19 @@ def rules(n: int, ratio: float, only_agreeing: bool, effect: float, rates: tuple
     return Simulation(f"{n} normal differences of arms {told}{whose}", draw, rows, 2000, 20_000)
 
 
+MANY: Final = 600
+"""Studies a simulation by `make calibrate`; there are many simulations."""
 WRONG: Final = Row(13, BETTER_OR_WORSE, ALPHA, "more")
 FAST: Final = {(3, 128, ALONE): 300, (5, 64, RUNS): 200, (4, 128, ALIKE): 200, (8, 64, COLLAPSING): 100}
 
 ANSWERS: tuple[Simulation, ...] = (
-    *(equal(truth, n, Q, K, FAST.get((n, Q, truth), 0), 4000)
+    *(equal(truth, n, Q, K, FAST.get((n, Q, truth), 0), MANY)
       for truth in (ALONE, RUNS, ALIKE, COLLAPSING) for Q, K in SHAPES for n in (3, 4, 5, 8)),
-    *(counted(n, N, fast, 4000) for n, N, fast in ((3, 768, 200), (5, 256, 0), (8, 256, 0))),
-    *(apart(truth, n, Q, K, fast, 4000) for truth, n, Q, K, fast in (
+    *(counted(n, N, fast, MANY) for n, N, fast in ((3, 768, 200), (5, 256, 0), (8, 256, 0))),
+    *(apart(truth, n, Q, K, fast, MANY) for truth, n, Q, K, fast in (
         (ALONE, 3, 128, 2, 200), (ALONE, 5, 64, 4, 0), (RUNS, 3, 128, 2, 0), (RUNS, 4, 64, 4, 0), (RUNS, 5, 128, 2, 0),
         (RUNS, 8, 64, 4, 0))),
-    *(powerful(truth, n, Q, K, lost, fast, 4000) for truth, n, Q, K, lost, fast in (
+    *(powerful(truth, n, Q, K, lost, fast, MANY) for truth, n, Q, K, lost, fast in (
         (ALONE, 3, 128, 2, 0.08, 200), (ALONE, 4, 128, 2, 0.08, 0), (ALONE, 5, 64, 4, 0.08, 0),
         (ALONE, 8, 128, 2, 0.1, 0), (RUNS, 3, 128, 2, 0.02, 0), (RUNS, 5, 64, 4, 0.02, 0),
         (RUNS, 8, 128, 2, 0.05, 0))),

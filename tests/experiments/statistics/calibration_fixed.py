@@ -303,12 +303,12 @@ FIXED: tuple[Simulation, ...] = (
     *(margins(n, ratio, False, fast, slow) for n, ratio, fast, slow in (
         (5, 1.5, 0, 10_000), (10, 1.0, 0, 5000), (10, 1.5, 200, 10_000))),
     questions("", Evaluation(5, 500), Row(7, ON_THESE, ALPHA, "more"), 0.015,
-              Row(7, f"{ONE_SEED}, as documented", 0.55, width=0.05), 200, 8000),
+              Row(7, f"{ONE_SEED}, as documented", 0.55, width=0.05), 200, 1000),
     questions(" without a run effect", Evaluation(5, 500, run=0.0), Row(7, ON_THESE, ALPHA, "more"), 0.015,
-              Row(7, ONE_SEED, ALPHA, width=0.005), 0, 4000),
-    questions("", Evaluation(10, 100), Row(7, ON_THESE, attained(10), "more"), 0.0, None, 0, 4000),
+              Row(7, ONE_SEED, ALPHA, width=0.005), 0, 1000),
+    questions("", Evaluation(10, 100), Row(7, ON_THESE, attained(10), "more"), 0.0, None, 0, 1000),
     questions(OTHER_SKILLS, Evaluation(5, 100, variant_question=0.7), Row(7, WRONG_CLAIM, 0.08, width=0.02), 0.005,
-              None, 150, 4000),
+              None, 150, 1000),
     questions(OTHER_SKILLS, Evaluation(10, 30, 8, variant_question=0.7), Row(7, WRONG_CLAIM, 0.25, width=0.03), 0.005,
-              None, 0, 4000),
+              None, 0, 1000),
 )  # fmt: skip
