@@ -1,4 +1,4 @@
-"""README's first example, as it was run: what three of its seeds say, and what seven do."""
+"""README's first example, as it was run: what three of its seeds say, and what eight do."""
 
 import json
 from pathlib import Path
@@ -30,8 +30,8 @@ def judged(seeds: int, known: bool = True) -> Any:
     return analyze(scores, baseline="grpo", margin=0.02, answers=told if known else None).comparisons[0]
 
 
-def test_three_seeds_hold_what_seven_give() -> None:
-    three, all_seeds = judged(3), judged(7)
+def test_three_seeds_hold_what_eight_give() -> None:
+    three, all_seeds = judged(3), judged(8)
     assert three.mean_difference == pytest.approx(-(6 + 7 + 6) / 768 / 3)  # -0.78, -0.91 and -0.78 points
     alone = judged(3, known=False)
     assert alone.interval == pytest.approx((-0.0101, -0.0064), abs=1e-4)
