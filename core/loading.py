@@ -25,6 +25,7 @@ from transformers import (
 
 from core.adapters import merge_adapters
 from core.errors import GrpoLabError, MachineError, brief, cause_of
+from core.settings import shown
 from core.store import refuse_damaged_model
 
 ASSETS: Final = Path(__file__).parent / "assets"
@@ -74,13 +75,17 @@ def locate(model: str, setting: str = "policy.model") -> tuple[str, str | None]:
             raise GrpoLabError(f"{setting} = {model!r}: the package {state}")
         return str(files[0].parent), files[0].name
     path = Path(model).expanduser()
+    try:
+        is_file, is_folder = path.is_file(), path.is_dir()
+    except OSError as error:  # a name that is too long, say
+        raise GrpoLabError(f"{setting} = {shown(model)}: {error.strerror}") from error
     if path.suffix == ".gguf":
-        if not path.is_file():
+        if not is_file:
             raise GrpoLabError(f"{setting} = {model!r}: there is no such file")
         return str(path.parent), path.name
-    if not path.is_dir() and (path.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1):
+    if not is_folder and (path.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1):
         raise GrpoLabError(f"{setting} = {model!r}: there is no such folder")
-    return (str(path) if path.is_dir() else model), None
+    return (str(path) if is_folder else model), None
 
 
 def _unwrapped(model: str, setting: str) -> tuple[str, str | None, list[Path]]:

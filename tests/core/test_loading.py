@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Llam
 
 from core import GrpoLabError
 from core.adapters import LoraSettings, merge_adapters
-from core.loading import EMBEDDED, read_config, read_model, read_tokenizer
+from core.loading import EMBEDDED, locate, read_config, read_model, read_tokenizer
 from core.policy import PolicySettings, load_policy
 from core.problems import Problem
 from core.rewards.reward_model import load_reward_model
@@ -289,3 +289,8 @@ def test_a_chat_template_alone_may_lie_beside_adapters(adapters: Path) -> None:
     (adapters / "chat_template.jinja").write_text(TEMPLATE)
     with pytest.warns(UserWarning, match="the chat template beside the adapters"):
         assert read_tokenizer(str(adapters)).chat_template == TEMPLATE
+
+
+def test_a_name_that_is_too_long_is_one_message() -> None:
+    with pytest.raises(GrpoLabError, match=r"policy\.model = 'aaa.*File name too long"):
+        locate("a" * 5000)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from core.tasks.files import read
+from core.tasks.layouts import read
 from tests.fuzz.outcome import result_or_message
 from tests.fuzz.text import damage
 
