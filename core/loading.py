@@ -43,6 +43,7 @@ WRAPPERS: Final = {
 """What torch.compile, FSDP, checkpointing, peft and DDP put into the names of the weights that they wrap."""
 SHOWN: Final = 4
 """Names of weights that a message spells out."""
+_FLOATS: Final = {"F64", "F32", "F16", "BF16"}
 SIZES: Final = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
 ANY_MODEL: Final = (
     "Give a folder with config.json and weights, a .gguf file, package:NAME, or the id of a model that transformers "
@@ -138,6 +139,7 @@ def read_model(
     for place in adapters:
         with reading(said, f"adapters in {place}"):
             model = merge_adapters(model, place, said)
+        check_finite(model.named_parameters(), f"{said}, with the adapters in {place}", dtype)
     return model, tokenizer
 
 
@@ -154,6 +156,7 @@ def _read_weights(
         found: tuple[PreTrainedModel, Mapping[str, Collection[Any]]] = kind.from_pretrained(
             folder,
             config=config,
+            trust_remote_code=False,
             dtype=dtype,
             attn_implementation="eager",
             key_mapping=names,
@@ -165,7 +168,8 @@ def _read_weights(
 
     draws = torch.get_rng_state()
     model, report = read(None)
-    if any(re.search(wrapper, name) for name in report["unexpected_keys"] for wrapper in WRAPPERS):
+    wrapped = any(re.search(wrapper, name) for name in report["unexpected_keys"] for wrapper in WRAPPERS)
+    if wrapped and report["missing_keys"]:  # else the model is there as it should be called, and they are left over
         torch.set_rng_state(draws)  # what was missing at first was drawn
         model, report = read(WRAPPERS)
         # what is read otherwise than it is called would be saved so
@@ -182,7 +186,9 @@ def read_config(name: str, setting: str = "policy.model") -> PreTrainedConfig:
 
 def _read_config(folder: str, gguf: str | None, said: str) -> PreTrainedConfig:
     with reading(said, "header" if gguf else "config.json", gguf):
-        config: PreTrainedConfig = AutoConfig.from_pretrained(folder, **({"gguf_file": gguf} if gguf else {}))
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            folder, trust_remote_code=False, **({"gguf_file": gguf} if gguf else {})
+        )
     with reading(said, "weights"):
         _check_sizes(config.get_text_config(), folder, said)
     return config
@@ -216,7 +222,7 @@ def _read_tokenizer(folder: str, gguf: str | None, adapters: Sequence[Path], sai
 def _tokenizer_in(folder: str, gguf: str | None, said: str) -> PreTrainedTokenizerBase:
     with reading(said, "tokenizer", gguf):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            folder, **({"gguf_file": gguf} if gguf else {})
+            folder, trust_remote_code=False, **({"gguf_file": gguf} if gguf else {})
         )
     return tokenizer
 
@@ -246,18 +252,25 @@ def reading(said: str, part: str, gguf: str | None = None) -> Iterator[None]:
 
 
 def _check_sizes(config: Any, folder: str, said: str) -> None:
-    """Raise where a configuration has sizes that no model has, before any is built."""
+    """Raise where a configuration has sizes that no model has, or leaves out how to read its weights."""
     for name in SIZES:
         size = getattr(config, name, None)
         if isinstance(size, int) and size < 1:
             raise GrpoLabError(f"{said}: its config.json says {name} = {size}, which must be at least 1")
     layers = getattr(config, "num_hidden_layers", None)
+    plain = getattr(config, "quantization_config", None) is None
     files = list(Path(folder).glob("*.safetensors")) if Path(folder).is_dir() else []
     if files and isinstance(layers, int):
         tensors = 0
         for file in files:
             with safe_open(file, framework="pt") as opened:
                 tensors += len(opened.keys())
+                for name in opened.keys() if plain else ():
+                    if name.endswith("weight") and (kind := opened.get_slice(name).get_dtype()) not in _FLOATS:
+                        raise GrpoLabError(
+                            f"{said}: {name} is stored as {kind} and its config.json has no quantization_config to "
+                            "read it by; give the model before it was quantized"
+                        )
         if layers > tensors:
             raise GrpoLabError(
                 f"{said}: its config.json says num_hidden_layers = {layers}, but its files hold {tensors} tensors"

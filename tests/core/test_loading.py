@@ -56,6 +56,10 @@ def replaced(name: str, content: bytes) -> Damage:
     return lambda folder: [(folder / name).write_bytes(content)].clear()
 
 
+def quantized(kind: torch.dtype) -> Damage:
+    return lambda folder: rewrite(folder, lambda weights: {**weights, QUERY: weights[QUERY].to(kind)})
+
+
 def cut(folder: Path) -> None:
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1000])
@@ -96,6 +100,12 @@ def read(folder: Path, setting: str = "policy.model") -> dict[str, Tensor]:
         (configured(num_hidden_layers=-1), r"num_hidden_layers = -1, which must be at least 1"),
         (configured(max_position_embeddings=0), r"max_position_embeddings = 0, which must be at least 1"),
         (configured(intermediate_size=2**40), r"its weights could not be read: .*allocate"),
+        (quantized(torch.int8), rf": {QUERY} is stored as I8 and its config\.json has no quantization_config"),
+        (quantized(torch.float8_e4m3fn), rf": {QUERY} is stored as F8_E4M3 and its config\.json has no quant"),
+        (
+            configured(model_type="of_its_own", auto_map={"AutoConfig": "own.Config"}),
+            r"contains custom code which must",
+        ),
         (configured(vocab_size="x"), r"its config\.json could not be read: .*'vocab_size' expected int, got str"),
         (configured(eos_token_id="x"), r"its config\.json could not be read: .*eos_token_id"),
         (configured(model_type="nosuch"), r"its config\.json could not be read: .*model type `nosuch`"),
@@ -149,6 +159,16 @@ def test_names_of_wrappers_are_taken_off(
 def test_weights_that_the_model_has_no_use_for_are_said(damaged: Callable[[Damage], Path]) -> None:
     folder = damaged(lambda folder: rewrite(folder, lambda weights: {**weights, "odd.weight": torch.ones(2)}))
     with pytest.warns(UserWarning, match=r"its files have odd\.weight, for which the model has no use"):
+        found = read(folder)
+    assert torch.equal(found[QUERY], read(EMBEDDED)[QUERY])
+
+
+def test_weights_under_their_own_names_are_read_whatever_lies_beside_them(damaged: Callable[[Damage], Path]) -> None:
+    def double(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {**weights, **{f"_orig_mod.{name}": 2 * x for name, x in weights.items()}}
+
+    folder = damaged(lambda folder: rewrite(folder, double))
+    with pytest.warns(UserWarning, match=r"its files have _orig_mod\..* and .* more, for which the model has no use"):
         found = read(folder)
     assert torch.equal(found[QUERY], read(EMBEDDED)[QUERY])
 
@@ -254,6 +274,14 @@ def test_adapters_are_added_and_checked(adapters: Path) -> None:
         with pytest.raises(GrpoLabError, match=rf"policy\.model = '{adapters}': .*adapters in {adapters} .*{message}"):
             read(adapters)
         (adapters / "adapter_model.safetensors").write_bytes(kept)
+
+
+@pytest.mark.parametrize("alpha", [float("inf"), float("nan"), 1e38])
+def test_weights_that_are_finite_until_adapters_are_added(adapters: Path, alpha: float) -> None:
+    configured_adapters = adapters / "adapter_config.json"
+    configured_adapters.write_text(json.dumps(json.loads(configured_adapters.read_text()) | {"lora_alpha": alpha}))
+    with pytest.raises(GrpoLabError, match=rf"with the adapters in {adapters}: .*q_proj.* not finite"):
+        read(adapters)
 
 
 def test_a_vocabulary_that_adapters_enlarged(adapters: Path) -> None:
