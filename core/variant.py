@@ -122,15 +122,16 @@ class Variant:
 
     def changes(self, other: "Variant") -> list[str]:
         """What was exchanged between two variants, part by part, with the axes that this changed."""
-        changed = []
+        changed: list[str] = []
+        told: set[str] = set()
         for name in ("advantage", "objective", "aggregator"):
+            for part in (getattr(other, name), getattr(self, name)):
+                told |= {*part.describe(), part.kind}  # one without axes has a line of its kind's name on the card
             axes = differences(getattr(other, name).describe(), getattr(self, name).describe())
             if getattr(other, name) != getattr(self, name) or axes:
                 untold = "" if getattr(self, name).axes else " (axes= on it would tell more)"
                 changed.append((f"{name}: {', '.join(axes)}" if axes else name) + untold)
-        # a part without axes has a line of its kind's name on the card, and is told of already
-        described = {axis for part in (self, other) for p in part.parts for axis in (*p.describe(), p.kind)}
-        return changed + [axis for axis in differences(other.card(), self.card()) if axis not in described]
+        return changed + [axis for axis in differences(other.card(), self.card()) if axis not in told]
 
     def __str__(self) -> str:
         card = self.card()

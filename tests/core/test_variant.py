@@ -12,10 +12,12 @@ from core.update import needs_old_logps
 from estimators.advantages.greedy import greedy_baseline
 from estimators.advantages.group import group_mean, group_mean_std
 from estimators.aggregators import token_mean
+from estimators.corrections import token_truncated
 from estimators.filters import nonuniform
 from estimators.kl import k1, k3
 from estimators.objectives.token import clip, policy_gradient
 from estimators.shaping import soft_overlong
+from estimators.values import squared_error
 
 
 def make(**more: Any) -> Variant:
@@ -137,3 +139,21 @@ def test_a_part_without_axes_is_one_respect() -> None:
     assert other.changes(base) == ["aggregator: aggregation (axes= on it would tell more)"]
     assert base.changes(other) == ["aggregator: aggregation"]
     assert replace(other, aggregator=aggregator_with_axes).changes(base) == ["aggregator: aggregation"]
+
+
+@pytest.mark.parametrize(
+    ("more", "axis"),
+    [
+        ({"kl": k3, "kl_coef": 0.1}, "KL"),
+        ({"value_loss": squared_error}, "value loss"),
+        ({"correction": token_truncated}, "correction"),
+        ({"filter": nonuniform}, "filter"),
+        ({"shaping": [soft_overlong]}, "shaping"),
+        ({"truncated": "mask"}, "truncated responses"),
+        ({"entropy_coef": 0.1}, "entropy bonus"),
+        ({"reward_clip": 1.0}, "reward clip"),
+    ],
+)
+def test_whatever_else_a_variant_is_made_of_is_a_respect_too(more: dict[str, Any], axis: str) -> None:
+    assert make(**more).changes(make()) == [axis]
+    assert make().changes(make(**more)) == [axis]
