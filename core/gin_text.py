@@ -184,7 +184,7 @@ def _import(context: Any, statement: Any, folder: Path, place: str) -> None:
             f"a gin file imports '{error.name}'{through}, which is not on the import path{at(place)}: modules are "
             f"looked for beside the gin file ({folder.resolve()}), in the current folder and among installed packages"
         ) from error
-    except Exception as error:  # whatever a user's module does while it is imported
+    except (Exception, SystemExit) as error:  # whatever a user's module does while it is imported
         told = f"{type(error).__name__}: {error}"
         raise GrpoLabError(f"importing '{statement.module}' fails{at(place)}: {told}") from error
 

@@ -1,6 +1,7 @@
 """One request to a server that is not trusted: within one deadline, up to so many bytes, and to that address alone."""
 
 import http.client
+import re
 import socket
 import threading
 import urllib.error
@@ -59,9 +60,20 @@ def fetch(
     return read
 
 
+def is_address(text: str) -> bool:
+    """Whether it begins as an address of a server does, however that is spelt."""
+    return re.match(r"https?:/", text, re.IGNORECASE) is not None
+
+
 def check_address(setting: str, url: str) -> None:
     """Refuse an address with a password or another secret in it, which would go into every record of a run."""
-    parts = urllib.parse.urlsplit(url)
+    try:
+        parts = urllib.parse.urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise GrpoLabError(f"{setting}: that is no address: {error}; write it as http://host:port/path") from None
+    if not parts.hostname:
+        raise GrpoLabError(f"{setting}: that address names no host; write it as http://host:port/path")
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise GrpoLabError(
             f"{setting}: the address of {parts.hostname} holds more than host, port and path (a user's name, a "

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from core.errors import GrpoLabError, near
+from core.errors import GrpoLabError, near, told
 from core.printable import printable
 from core.settings import COUNT, SHARE, Range
 from experiments.check.command import add_options as add_check_options
@@ -37,8 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         import_parts()
         quiet_libraries()
-        code: int = options.run(options)
-        return code
+        return _run(options)
     except GrpoLabError as error:
         print(printable(f"grpolab: {error}"), file=sys.stderr)
         return 2
@@ -54,6 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         goes_on = "; the same command goes on from here" if resumable else ""
         print(f"stopped{goes_on}", file=sys.stderr)
         return 130
+
+
+def _run(options: argparse.Namespace) -> int:
+    try:
+        code: int = options.run(options)
+    except SystemExit as error:  # or the command would seem to have succeeded
+        raise GrpoLabError(f"a part of yours ended the program: {told(error)}; raise an exception instead") from error
+    return code
 
 
 def late(module: str, name: str) -> Callable[[argparse.Namespace], int]:

@@ -18,7 +18,11 @@ from core.rewards.quantities import normalise, tight
 TASKS: Final = {
     "expand": re.compile(r"\b(?:expand|multiply (?:it )?out|expansion)", re.IGNORECASE),
     "factor": re.compile(r"\bfactor(?:i[sz]e|ed|ing|ization)?\b", re.IGNORECASE),
-    "simplify": re.compile(r"\bsimpl(?:if|est)|\blowest terms|\breduced? (?:the fraction|form)", re.IGNORECASE),
+    "simplify": re.compile(
+        r"\bsimpl(?:if|est)|\b(?:combin|collect)(?:e|ing)? (?:the )?(?:like )?terms|\blowest terms"
+        r"|\breduced? (?:the fraction|form)",
+        re.IGNORECASE,
+    ),
 }
 _REWRITE: Final = re.compile(r"\b(?:simpl(?:if|est)|convert|rewrite|express|write|lowest terms|reduce)", re.IGNORECASE)
 _OPERATOR: Final = re.compile(

@@ -11,7 +11,7 @@ from core.judges.questions import VERDICTS, Asker, digest, read_principles
 from core.loading import DTYPES, Dtype
 from core.problems import Problem, Score
 from core.registry import REQUIRED
-from core.web import check_address
+from core.web import check_address, is_address
 
 _LIMITS: Final = {
     "opponents": (2, 1000), "seconds": (0.01, 3600), "parallel": (1, 256), "budget": (1, 10**12),
@@ -26,13 +26,13 @@ def _ready(**settings: Any) -> str:
             "judge.model is not set: bind a model as for policy.model, or the address of a server that speaks OpenAI's "
             "protocol, e.g. judge.model = 'http://localhost:8000/v1'"
         )
-    if _is_address(model):
+    if is_address(model):
         check_address("judge.model", model)
     words = _verdicts(mode, settings["verdicts"])
     principles = read_principles(settings["principles"])
     if settings["dtype"] not in DTYPES:
         raise GrpoLabError(f"judge.dtype = {settings['dtype']!r}: must be one of {', '.join(DTYPES)}")
-    if _is_address(model):
+    if is_address(model):
         how = f"{settings['name']} at {model}, {check_endpoint(_endpoint(**settings), words)}"
     else:
         check_local(model, words)
@@ -84,12 +84,8 @@ def judge(
 def make_asker(**settings: Any) -> Asker:
     """What puts questions to the judge that the hyper-parameters of `judge` name."""
     model, words = settings["model"], _verdicts(settings["mode"], settings["verdicts"])
-    asked = endpoint(_endpoint(**settings)) if _is_address(model) else local_judge(model, settings["dtype"])
+    asked = endpoint(_endpoint(**settings)) if is_address(model) else local_judge(model, settings["dtype"])
     return Asker(asked, read_principles(settings["principles"]), words, settings["reference"])
-
-
-def _is_address(model: str) -> bool:
-    return model.startswith(("http://", "https://"))
 
 
 def _endpoint(**settings: Any) -> Endpoint:

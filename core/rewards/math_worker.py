@@ -193,14 +193,38 @@ def factors(written: Any, *, numeric: bool) -> int:
     return int(numeric and written not in (1, -1)) if isinstance(written, sympy.Rational) else 1
 
 
+def can_be_reduced(product: Any) -> bool:
+    """Whether a fraction has a factor with a symbol both above and below."""
+    above, below = list[Any](), list[Any]()
+    waiting: list[tuple[Any, bool]] = [(product, False)]
+    while waiting:
+        part, turned = waiting.pop()
+        if isinstance(part, sympy.Mul):
+            waiting += [(factor, turned) for factor in part.args]
+        elif isinstance(part, sympy.Pow) and part.exp.is_negative:
+            waiting.append(
+                (sympy.Pow(part.base, -part.exp, evaluate=False) if part.exp != -1 else part.base, not turned)
+            )
+        else:
+            (below if turned else above).append(part)
+    if not any(part.free_symbols for part in below):
+        return False
+    try:
+        return bool(sympy.gcd(sympy.Mul(*above), sympy.Mul(*below)).free_symbols)
+    except sympy.PolynomialError:
+        return False
+
+
 def can_be_simplified(tree: Any) -> bool:
-    """Whether it has like terms, several numbers in a sum or product, or a root of a multiple of a square."""
+    """Whether it has like terms, several numbers in a sum or product, a root of a multiple of a square, or a fraction
+    whose ends share a factor.
+    """
     for part in sympy.preorder_traversal(tree):
         if isinstance(part, sympy.Add | sympy.Mul):
             kinds = [term.as_coeff_Mul()[1] for term in part.args] if isinstance(part, sympy.Add) else list(part.args)
             kinds = [sympy.Integer(1) if isinstance(kind, sympy.Integer) and abs(kind) != 1 else kind for kind in kinds]
             kinds = [kind for kind in kinds if isinstance(part, sympy.Add) or kind not in (-1,)]
-            if len(set(kinds)) < len(kinds):
+            if len(set(kinds)) < len(kinds) or (isinstance(part, sympy.Mul) and can_be_reduced(part)):
                 return True
         root = isinstance(part, sympy.Pow) and part.base.is_Integer and not part.exp.is_Integer
         if root and any(part.base % (number * number) == 0 for number in range(2, 1000)):

@@ -41,6 +41,7 @@ def _score(part: Part, response: str) -> float:
 )
 def returns_a_score(part: Part) -> None:
     """Nothing else can be weighed and averaged."""
+    values = []
     for response in RESPONSES:
         try:
             returned = _returned(part, response)
@@ -49,9 +50,13 @@ def returns_a_score(part: Part) -> None:
         except Exception as error:  # it is for problems of another task, perhaps
             raise Inapplicable(f"raised {type(error).__name__}: {error}") from error
         try:
-            Score.of(returned)
+            values.append(Score.of(returned).value)
         except GrpoLabError as error:
             raise Broken(f"{error}, for the response {response!r}") from error
+        if math.isinf(values[-1]):
+            raise Broken(f"{values[-1]} for {response!r}")
+    if all(map(math.isnan, values)):
+        raise Broken("NaN, which is no verdict, for every response")
 
 
 @CHECKS.reports("scores an empty response")

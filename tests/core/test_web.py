@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from core import GrpoLabError
-from core.web import LateError, RefusedError, check_address, fetch
+from core.web import LateError, RefusedError, check_address, fetch, is_address
 
 Serve = Callable[[Callable[[socket.socket], None]], str]
 
@@ -102,9 +102,22 @@ def test_a_redirection_is_a_refusal(serve: Serve) -> None:
     assert (refused.value.status, refused.value.said) == (302, "no")
 
 
-@pytest.mark.parametrize("url", ["http://me:secret@host/v1", "https://host/v1?key=secret", "http://host/#secret"])
+@pytest.mark.parametrize("url", [
+        "http://me:secret@host/v1", "https://host/v1?key=secret", "http://host/#secret", "HTTP://me:secret@host/v1",
+    ],
+)  # fmt: skip
 def test_an_address_holds_no_secret(url: str) -> None:
     with pytest.raises(GrpoLabError, match=r"judge\.model: the address of host holds more than host") as refused:
         check_address("judge.model", url)
     assert "secret" not in str(refused.value)
     check_address("judge.model", "http://host:8000/v1")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[::1/v1", "http://host:port/v1", "http://host:99999/v1", "http:/me:secret@host", "http:///v1"]
+)
+def test_what_is_no_address_is_told(url: str) -> None:
+    assert is_address(url)
+    with pytest.raises(GrpoLabError, match=r"judge\.model: that (is no address|address names no host)") as refused:
+        check_address("judge.model", url)
+    assert "secret" not in str(refused.value)

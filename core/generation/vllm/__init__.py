@@ -26,7 +26,7 @@ from core.generation.vllm.server import server_at, server_version
 from core.policy import Policy
 from core.randomness import row_keys
 from core.settings import COUNT, Range
-from core.web import check_address
+from core.web import check_address, is_address
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def vllm(
     """
     if (url is None) != (sync_folder is None):
         raise GrpoLabError("vllm.url and vllm.sync_folder go together: the server reads new weights from that folder")
-    if url is not None and not url.startswith(("http://", "https://")):
+    if url is not None and not is_address(url):
         raise GrpoLabError(f"vllm.url = {url!r}: must begin with http:// or https://")
     if url is not None:
         check_address("vllm.url", url)

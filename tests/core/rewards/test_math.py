@@ -295,3 +295,24 @@ def test_one_spelling() -> None:
     assert normalise("**1{,}000**") == "1,000"
     assert normalise("\\$5.00") == "5.00 dollars"
     assert normalise("2**3") == "2^3"
+
+
+@pytest.mark.parametrize(
+    ("question", "gold_answer", "answer", "strict"),
+    [
+        (r"Simplify $\frac{x^2-1}{x-1}$.", "x+1", r"\frac{(x-1)(x+1)}{x-1}", False),
+        (r"Simplify $\frac{x^2-1}{x-1}$.", "x+1", r"\frac{2x^2-2}{2x-2}", False),
+        (r"Simplify $\frac{x^2-1}{x^2-x}$.", r"\frac{x+1}{x}", r"\frac{x^2+x}{x^2}", False),
+        (r"Simplify $\frac{x^2-1}{x^2-x}$.", r"\frac{x+1}{x}", r"\frac{1+x}{x}", True),
+        (r"Simplify $\frac{x^2-1}{x^2-x}$.", r"\frac{x+1}{x}", r"1+\frac{1}{x}", True),
+        (r"Simplify $\frac{x^2-1}{x-1}$.", "x+1", "1+x", True),
+        ("Combine like terms: 2x+3x", "5x", "4x+x", False),
+        (r"Divide $x^2-1$ by $x^2-x$.", r"\frac{x+1}{x}", r"\frac{x^2+x}{x^2}", True),  # no form is asked for
+    ],
+)
+def test_what_is_to_be_simplified_has_no_factor_above_and_below(
+    question: str, gold_answer: str, answer: str, strict: bool
+) -> None:
+    score = judge(gold_answer, rf"\boxed{{{answer}}}", question)
+    assert (score.correct, score.lenient) == (strict, True)
+    assert score.cause == (None if strict else "not worked out")

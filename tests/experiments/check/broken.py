@@ -1,5 +1,6 @@
 """Parts that each break one contract, which `test_contracts` must see refused."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -579,6 +580,8 @@ for _value, _says in ((None, "not None"), ("1.0", "not '1.0'"), ([1.0], r"not \[
     breaks("reward", "returns a number, a bool or a Score", f"must return a number, a bool or a Score, {_says}.*, for")(
         _that_returns(_value)
     )
+breaks("reward", "returns a number, a bool or a Score", "^inf for '4'")(_that_returns(math.inf))
+breaks("reward", "returns a number, a bool or a Score", "no verdict, for every response")(_that_returns(math.nan))
 
 
 @breaks("reward", "returns a number, a bool or a Score", r"\[1.0\] for one response to one problem", together=True)

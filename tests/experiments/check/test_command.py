@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from core import (
     GrpoLabError,
 )
 from experiments.check.command import add_options, run_check
+from experiments.cli import main
 
 GOOD = '''
 from torch import Tensor
@@ -143,6 +145,17 @@ def test_mistakes(folder: Path) -> None:
     wrong = GOOD.format(name="wrong_signature").replace("batch: Batch", "rollout: Batch")
     (folder / "my_wrong_signature.py").write_text(wrong)
     assert "takes (rollout) but must take (batch)" in refusal("my_wrong_signature.py")
+
+
+def test_a_part_that_ends_the_program_is_no_success(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "my_part_that_exits.py").write_text(
+        GOOD.format(name="exits").replace("return batch", "raise SystemExit(0)  # batch")
+    )
+    assert main(["check", "my_part_that_exits.py"]) == 2
+    told = (
+        r"grpolab: a part of yours ended the program: SystemExit: 0 \(.*my_part_that_exits\.py:8, in exits: .*\); raise"
+    )
+    assert re.match(told, capsys.readouterr().err)
 
 
 def test_a_file_may_be_named_more_than_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
