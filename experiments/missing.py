@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlparse
 
-from core.errors import GrpoLabError
+from core.errors import GrpoLabError, brief
 from core.gin_text import referenced, resolved
 from core.loading import locate
 from core.registry import bindings_in_force
@@ -39,7 +39,12 @@ def refuse_unreachable(model: str) -> None:
 
     folder, gguf = locate(model)
     host = urlparse(constants.ENDPOINT).hostname or ""
-    is_here = gguf or Path(folder).is_dir() or isinstance(try_to_load_from_cache(folder, "config.json"), str)
+    try:
+        is_here = gguf or Path(folder).is_dir() or isinstance(try_to_load_from_cache(folder, "config.json"), str)
+    except ValueError as error:  # no id can be spelt so
+        raise GrpoLabError(
+            f"policy.model = {model!r}: there is no such folder, and no model of a hub is called so ({brief(error)})"
+        ) from error
     if is_here or (urllib.request.getproxies().get("https") and not constants.HF_HUB_OFFLINE):
         return
     try:
