@@ -137,8 +137,8 @@ def test_files_include_and_import_what_is_beside_them(tmp_path: Path, monkeypatc
         with pytest.raises(GrpoLabError, match=told):
             prepare_study(["mine/deeper/study.gin"], [])
     (folder / "study.gin").write_text("import module_of_bad_manners\n")
-    for text, told in ("1 / 0", "ZeroDivisionError: division by zero"), ("import sys; sys.exit()", "SystemExit"):
-        (folder / "module_of_bad_manners.py").write_text(text)
+    for code, told in ("1 / 0", "ZeroDivisionError: division by zero"), ("import sys; sys.exit()", "SystemExit"):
+        (folder / "module_of_bad_manners.py").write_text(code)
         with pytest.raises(GrpoLabError, match=rf"importing 'module_of_bad_manners' fails .*line 1\): {told}"):
             prepare_study(["mine/deeper/study.gin"], [])
 
