@@ -164,7 +164,7 @@ def _seeds_range(needed: Sequence[int]) -> str:
 
 def answers_notes(comparisons: Sequence[Comparison]) -> list[str]:
     """What is known of the answers behind the scores, where that is less than their questions."""
-    known = {basis: [f"{c.arm} vs {c.baseline}" for c in comparisons if c.answers == basis]
+    known = {basis: [f"{c.arm} vs {c.baseline}" for c in comparisons if c.answers == basis and c.n >= 2]
              for basis in ("by number", "unknown")}  # fmt: skip
     notes = []
     for basis, told in (

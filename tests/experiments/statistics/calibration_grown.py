@@ -48,10 +48,10 @@ def _simulation(looks: tuple[tuple[int, int], ...], fast: int) -> Simulation:
         each(partial(growing, looks)),
         (
             # the sign flips attain 0.0488 with the nine seeds' differences, the simulated rate takes 0.05
-            Row(8, "called better or worse at some look: the rate that is told", rate, width=0.004),
-            Row(8, "called better or worse on the fresh seeds alone", ALPHA, "more"),
+            Row(15, "called better or worse at some look: the rate that is told", rate, width=0.004),
+            Row(15, "called better or worse on the fresh seeds alone", ALPHA, "more"),
         ),
-        fast=fast, slow=20_000,
+        fast=fast, slow=4_000,
     )  # fmt: skip
 
 

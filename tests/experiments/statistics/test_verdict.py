@@ -205,6 +205,11 @@ def test_the_small_n_message_ends_when_the_margin_is_in_reach() -> None:
     assert analyze(draw(2, 5), baseline="a0", margin=0.2).notes != (of_answers,)
 
 
+def test_nothing_is_said_of_answers_where_there_is_no_interval() -> None:
+    assert not any("answers behind the scores" in note for note in analyze(draw(2, 1), baseline="a0").notes)
+    assert any("answers behind the scores" in note for note in analyze(draw(2, 3), baseline="a0").notes)
+
+
 @pytest.mark.parametrize(
     ("scores", "correlation"),
     [((2, 3, 1), -0.5), ((1, 0, 1), 0.0), ((9, 0, 10), 1 / math.sqrt(4 * 91 / 3)), ((1, 3, 2), 0.5)],
