@@ -8,6 +8,7 @@ call is a plain Python call.
 
 import hashlib
 import inspect
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from core.gin_text import keys_of as keys_of
 from core.gin_text import place_of as place_of
 from core.gin_text import places as places
 from core.gin_text import referenced as referenced
-from core.settings import Form, Limit, SettingError, annotations, fault, form_of
+from core.settings import LARGEST_NUMBER, Form, Limit, SettingError, annotations, fault, form_of
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,9 @@ class Part:
         """Raise `SettingError` where a hyper-parameter may not have this value, which was given at `place`."""
         if value is REQUIRED:
             return
-        if must := fault(value, self.form(name)):
+        # in Python infinity is a bound that is none; gin's text has no word for it, and what reads that refuses it
+        is_no_bound = isinstance(value, float) and math.isinf(value) and not place
+        if must := fault(math.copysign(LARGEST_NUMBER, value) if is_no_bound else value, self.form(name)):
             raise SettingError(f"{self.name}.{name}", value, _with_names(must, value), place)
 
     def using(self, **values: Any) -> "Part":

@@ -7,7 +7,6 @@ is no number and 2.0 no whole one.
 
 import inspect
 import math
-import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -93,8 +92,8 @@ def _written(value: Any) -> str:
         return f"[{inner}]" if isinstance(value, list) else f"({inner})"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{key!r}: {_written(item)}' for key, item in value.items())}}}"
-    text = repr(value)
-    return text if isinstance(value, _DATA) or not re.search(r" at 0x|\(", text) else f"a {type(value).__name__}"
+    # not what other things say of themselves: that may hold addresses, or ask for the very setting that is refused
+    return repr(value) if value is None or isinstance(value, _DATA) else f"a {type(value).__name__}"
 
 
 @dataclass(frozen=True)

@@ -85,9 +85,16 @@ def test_a_renewed_reference_goes_on_from_a_checkpoint(tiny: Policy, make_batch:
     assert torch.equal(resumed(batch.having(step=4)), expected)
 
 
-@pytest.mark.parametrize("hyper", [{"every": 0}, {"every": 1, "share": 0.0}, {"every": 1, "share": 1.5}])
-def test_impossible_renewals_are_refused(tiny: Policy, hyper: dict[str, Any]) -> None:
-    with pytest.raises(GrpoLabError, match="every >= 1 and 0 < share <= 1"):
+@pytest.mark.parametrize(
+    ("hyper", "message"),
+    [
+        ({"every": 0}, r"reference\.every = 0: must be a whole number from 1 up or None"),
+        ({"every": 1, "share": 0.0}, r"reference\.share = 0\.0: must be a number above 0 and up to 1"),
+        ({"every": 1, "share": 1.5}, r"reference\.share = 1\.5: must be a number above 0 and up to 1"),
+    ],
+)
+def test_impossible_renewals_are_refused(tiny: Policy, hyper: dict[str, Any], message: str) -> None:
+    with pytest.raises(GrpoLabError, match=message):
         reference(run_of(tiny), **hyper)
 
 

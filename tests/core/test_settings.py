@@ -257,7 +257,7 @@ def test_values_of_a_wrong_type_are_refused_by_name_wherever_they_are_bound() ->
     refused = {of: message for of, message in told.items() if message is not None}
     assert len(PARAMETERS) > 400
     assert len(refused) > 4 * len(PARAMETERS)
-    assert [of for of, message in refused.items() if of[0] not in message] == []
+    assert {of: message for of, message in refused.items() if of[0] not in message} == {}
     assert [message for message in refused.values() if " at 0x" in message or "cannot be built" in message] == []
 
 
@@ -267,3 +267,14 @@ def test_every_default_is_what_its_parameter_must_be(kind: str) -> None:
         for name, default in part.defaults.items():
             if default is not registry.REQUIRED and not (default is None and kind == "setting"):
                 assert fault(default, part.form(name)) is None, f"{part.name}.{name} = {default!r}"
+
+
+def test_a_value_that_holds_the_setting_itself_is_shown_without_asking_it() -> None:
+    """Else each refusal would ask for the value again, to the end of the stack."""
+    calls = []
+    plain = Part.__repr__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Part, "__repr__", lambda part: calls.append(part) or plain(part))  # type: ignore[func-returns-value]
+        message = refusal(registry.AGGREGATORS["seq_mean_token_mean"], "count_empty", "@grpo()")
+    assert message == "seq_mean_token_mean.count_empty = a Variant: must be True or False (command line)"
+    assert not calls

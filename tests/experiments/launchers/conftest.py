@@ -63,9 +63,12 @@ def assert_stopped_for_a_broken_arm(study: Path, shown: Any) -> None:
     assert not (study / "report.html").exists()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
-    """A user's folder: a study, parts of one's own, and a folder that must not shadow ours."""
+    """A user's folder: a study, parts of one's own, and a folder that must not shadow ours.
+
+    One for a process: a module is imported once.
+    """
     folder = tmp_path_factory.mktemp("home")
     (folder / "study.gin").write_text(STUDY.format(model=tiny_folder))
     write_held(folder / "held_estimators.py", free=3)
@@ -82,7 +85,7 @@ def _at_home(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.chdir(request.getfixturevalue("home"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def local_study(home: Path) -> Path:
     """The study as the local launcher makes it."""
     with pytest.MonkeyPatch.context() as patch:

@@ -93,13 +93,13 @@ def test_ctrl_c_ends_the_present_steps_and_the_same_command_ends_like_the_local_
 def test_a_broken_arm_stops_the_study_resumably(
     on_this_machine: None, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert compare("broken", "-b", BROKEN, "--seeds", "1") == 2
-    assert_stopped_for_a_broken_arm(home / "broken" / "slow", capsys.readouterr())
+    assert compare("slurm_broken", "-b", BROKEN, "--seeds", "1") == 2
+    assert_stopped_for_a_broken_arm(home / "slurm_broken" / "slow", capsys.readouterr())
 
 
 def test_a_tracker_that_fails_is_told_of(on_this_machine: None, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    obstruct_tensorboard(home / "said" / "slow")
-    assert compare("said", "--seeds", "1", "--track", "tensorboard") == 0
+    obstruct_tensorboard(home / "slurm_said" / "slow")
+    assert compare("slurm_said", "--seeds", "1", "--track", "tensorboard") == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert shown.count("mean seed 0: tensorboard failed, and the run goes on without it") == 1
 
