@@ -19,6 +19,7 @@ from core.contracts import (
     value_loss,
 )
 from core.errors import GrpoLabError
+from core.problems import Problem, Score
 from core.registry import (
     ADVANTAGES,
     AGGREGATORS,
@@ -58,6 +59,8 @@ __all__ = [
     "Batch",
     "GrpoLabError",
     "Part",
+    "Problem",
+    "Score",
     "TokenLoss",
     "Variant",
     "advantage",

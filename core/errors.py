@@ -101,7 +101,8 @@ def near(name: str, known: Iterable[str]) -> str:
     close = get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
     if len(names) > MOST_LISTED:
-        return f"{hint}(grpolab list shows all {len(names)})"
+        shown = f"grpolab list shows all {len(names)}"
+        return f"{hint}({shown})" if hint else shown
     return f"{hint}known: {', '.join(names) if names else 'none'}"
 
 

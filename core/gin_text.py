@@ -150,6 +150,8 @@ def read(
         except Exception as error:  # gin raises many types, all meaning that the text is wrong
             if isinstance(error, SyntaxError | TokenError):
                 line = getattr(error, "lineno", None) or (parser.line if parser else line)
+            elif within_statement := _IN_TEXT.search(str(error)):  # the statement has not been handed out yet
+                line = int(within_statement[1])
             raise GrpoLabError(f"gin: {_readable(error)}{at(place(line))}") from error
         gin.config._IMPORTS.update(context.imports)
 
@@ -209,9 +211,14 @@ def _binding(statement: Any, place: str) -> Binding:
     return made
 
 
+_IN_TEXT: Final = re.compile(r"\s*In bindings string line (\d+)\n.*", re.DOTALL)
+"""What gin adds of a place: the line, its text and a mark below it."""
+
+
 def _readable(error: Exception) -> str:
     """Gin's message without the place, with the near names that it leaves out."""
-    message = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
+    message = _IN_TEXT.sub("", str(error.msg if isinstance(error, SyntaxError) else error))
+    message = " ".join(message.split())
     message = re.sub(r"malformed node or string.*?<.*?> ", "", message)  # of Python's own reader, with an address
     if isinstance(error, RecursionError):
         return "brackets are nested too deeply"

@@ -221,7 +221,7 @@ def run_list(options: argparse.Namespace) -> int:
     from core.registry import REGISTRIES, config
     from experiments.study import CONFIGS, find_config
 
-    kinds = {kind + "s": registry for kind, registry in REGISTRIES.items()}
+    kinds = {kind + ("es" if kind.endswith("s") else "s"): registry for kind, registry in REGISTRIES.items()}
     if options.kind and options.kind not in kinds:
         raise GrpoLabError(f"unknown kind '{options.kind}': {near(options.kind, kinds)}")
     # a gin file's imports register parts

@@ -18,7 +18,7 @@ def registered() -> dict[str, Part]:
 
 def is_file(target: str) -> bool:
     """Whether a file is meant rather than a name."""
-    return target.endswith(".py") or "/" in target
+    return target.endswith((".py", ".gin")) or "/" in target
 
 
 def find_parts(targets: Sequence[str]) -> list[Part]:
@@ -37,6 +37,8 @@ def parts_of(file: Path) -> list[Part]:
     """What a file registers; it is imported unless it has been."""
     if not file.is_file():
         raise GrpoLabError(f"file not found: {file} (looked from {Path.cwd()})")
+    if file.suffix != ".py":
+        raise GrpoLabError(f"{file} is no .py file, and parts are registered in one; a gin file goes behind -c")
     before = registered().keys()
     if not any(_is(module, file) for module in list(sys.modules.values())):
         _import(file)

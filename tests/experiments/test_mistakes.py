@@ -202,7 +202,10 @@ COMMANDS = [
     (["analyze", "x.csv", "--margin", "1e308"], "--margin = 1e+308: must be a number from 1e-30 up, at most 1e+30"),
     (["analyze", "x.csv", "--alpha", "0.5"], "--alpha = 0.5: must be a number above 0 and below 0.5"),
     (["analyze", "x.csv", "--floor", "inf"], "--floor = inf: must be a number"),
-    (["describe", ""], "unknown part ''"),
+    (["describe", ""], "unknown part '': grpolab list shows all"),
+    (["describe", "mine.gin"], "file not found: mine.gin"),
+    (["describe", str(CONFIGS / "demo.gin")], "demo.gin is no .py file, and parts are registered in one"),
+    (["list", "value_loss"], "did you mean value_losses"),
     (["describe", "train", "-b", "train.steps = 'x'"], "train.steps = 'x': must be a whole number from 1 up ("),
     (["list", "-c", "nope.gin"], "config file not found: nope.gin"),
 ]  # fmt: skip
