@@ -142,7 +142,7 @@ def test_rewards_are_reported_on() -> None:
     assert outcome(steady, "same response, same score").state == "holds"
     assert outcome(moody, "same response, same score").state == "does not hold"
     assert outcome(broken, "scores an empty response").reason == "nan for ''"
-    assert not examine(broken).failures
+    assert [each.name for each, _ in examine(broken).failures] == ["returns a number, a bool or a Score"]
     together = part_of(
         "reward", lambda problems, responses: [[float(len(t)) for t in g] for g in responses], together=True
     )
