@@ -114,7 +114,9 @@ def _warnings(judgement: Judgement) -> str:
 
 
 def _depends(judgement: Judgement, each: Comparison) -> str:
-    found = departures(judgement, each)
+    beside = next((b for b in judgement.beside if (b.arm, b.baseline) == (each.arm, each.baseline)), None)
+    other = [f"{'greedy' if 'greedy' in beside.metric else 'sampled'} answers"] if beside and beside.disagree else []
+    found = [*departures(judgement, each), *other]
     return f'<p class="depends">Turns out otherwise: {escape("; ".join(found))}.</p>' if found else ""
 
 

@@ -25,3 +25,5 @@ def test_sampled_and_greedy_answers_are_shown_side_by_side(tmp_path: Path, capsy
     assert row[-1] == "they disagree"
     assert page.table("The arms")[1][2:4] == ["66.4 %", "50.0 %"]
     assert "Sampled and greedy answers disagree" in (study.path / "report.html").read_text("utf-8").split("<ul")[0]
+    # beside the verdict too: a long list of warnings is folded
+    assert "Turns out otherwise: greedy answers." in (study.path / "report.html").read_text("utf-8")
