@@ -123,7 +123,7 @@ def test_without_a_judge_there_is_nothing_to_measure(capsys: pytest.CaptureFixtu
     assert main(["judge", "-c", "embedded"]) == 2
     assert "train.rewards names no judge" in capsys.readouterr().err
     assert main(["judge", "-c", "rlaif", "--samples", "1"]) == 2
-    assert "two samples or more" in capsys.readouterr().err
+    assert "--samples = 1: must be a whole number from 2 up" in capsys.readouterr().err
 
 
 def test_a_run_learns_from_a_judge_alone(small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -128,7 +128,7 @@ def test_files_of_others_are_read(tmp_path: Path) -> None:
     [
         ({"prompt": "1+1=", "chosen": "2"}, "line 2: no field 'rejected'"),
         ({"chosen": "2", "rejected": "3"}, "line 2: no field 'prompt'"),
-        ({"prompt": "1+1=", "chosen": "2", "rejected": "3", "margin": "much"}, "line 2: 'margin'.* must be numbers"),
+        ({"prompt": "1+1=", "chosen": "2", "rejected": "3", "margin": "much"}, "'margin'.* must be finite numbers"),
         (
             {"prompt": "1+1=", "chosen": "2", "rejected": "3", "margin": 1},
             "line 1: no field 'margin', but .*line 2 has one",
