@@ -34,7 +34,7 @@ from core.errors import TrainingError
 
 
 @advantage
-def diverging(batch):
+def held_diverging(batch):
     """Ends as training ends that went wrong, in the second step."""
     if batch.step > 1:
         raise TrainingError("failed on purpose")
@@ -42,20 +42,20 @@ def diverging(batch):
 
 
 @advantage
-def broken(batch):
+def held_broken(batch):
     """Has no third step."""
     return batch.rewards * {1: 0.0, 2: 0.0}[batch.step]
 '''
 
 
-BROKEN: Final = "compare.arms = {'mean': 'grpo.advantage = @held_mean', 'bad': 'grpo.advantage = @broken'}"
+BROKEN: Final = "compare.arms = {'mean': 'grpo.advantage = @held_mean', 'bad': 'grpo.advantage = @held_broken'}"
 
 
 def assert_stopped_for_a_broken_arm(study: Path, shown: Any) -> None:
     """The place is told, the other arm can go on, nothing is judged."""
     assert "arm 'bad' is broken (seed 0): KeyError: 3 (" in shown.err
-    assert re.search(r"held_estimators\.py:\d+, in broken: ", shown.err)
-    assert "in broken: return batch.rewards * {1: 0.0, 2: 0.0}[batch.step])" in shown.err
+    assert re.search(r"held_estimators\.py:\d+, in held_broken: ", shown.err)
+    assert "in held_broken: return batch.rewards * {1: 0.0, 2: 0.0}[batch.step])" in shown.err
     found = {file.parts[-3]: json.loads(file.read_text()) for file in study.glob("*/seed=0/manifest.json")}
     assert (found["bad"]["status"], found["bad"]["failure"]) == ("failed", "code")
     if "mean" in found:  # it had begun

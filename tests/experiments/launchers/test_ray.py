@@ -115,7 +115,7 @@ def test_ctrl_c_ends_the_present_steps_and_any_launcher_goes_on(
 def test_a_failed_arm_has_its_message_and_the_other_goes_on(
     compare: Callable[..., int], home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arms = "compare.arms = {'mean': 'grpo.advantage = @held_mean', 'bad': 'grpo.advantage = @diverging'}"
+    arms = "compare.arms = {'mean': 'grpo.advantage = @held_mean', 'bad': 'grpo.advantage = @held_diverging'}"
     assert compare("failed", "--bring-back", "-b", arms, "--seeds", "1") == 1
     assert "bad seed 0 failed: failed on purpose" in capsys.readouterr().out
     manifests = {

@@ -119,7 +119,7 @@ def test_what_slurm_is_asked_for(programs: Path, home: Path, local_study: Path) 
 def test_a_run_that_fails_and_a_job_that_dies_are_told_apart(
     programs: Path, home: Path, hold: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arms = "compare.arms = {'mean': 'grpo.advantage = @held_mean', 'bad': 'grpo.advantage = @diverging'}"
+    arms = "compare.arms = {'mean': 'grpo.advantage = @held_mean', 'bad': 'grpo.advantage = @held_diverging'}"
     metrics = home / "told" / "slow" / "mean" / "seed=0" / "metrics.jsonl"
     killer = When(metrics.is_file, lambda: os.killpg(int((programs / "7.pid").read_text()), signal.SIGKILL))
     assert compare("told", "-b", arms, "--seeds", "1") == 1
