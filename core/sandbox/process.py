@@ -10,6 +10,7 @@ import struct
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -35,7 +36,7 @@ class ProgramError(Exception):
         self.final = final
 
 
-class Enclosed:
+class Enclosed(ABC):
     """A process at a level of the sandbox, and the pipes to it: frames of a length in 4 bytes and that many bytes."""
 
     def __init__(self, level: str, limits: Limits) -> None:
@@ -45,8 +46,9 @@ class Enclosed:
         self._scratch: Scratch | None = None
         self._deadline = 0.0
 
+    @abstractmethod
     def _command(self) -> list[str]:
-        raise NotImplementedError
+        """What is started."""
 
     def _start(self) -> None:
         if self.level == "rlimits":
