@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, chdir
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -255,11 +256,9 @@ def _work(
             return "lost", f"its process was lost {1 + RETRIES} times, perhaps for lack of memory", None
         folder = sent.folder
         if sent.modules is not None:
-            folder = kept.enter_context(TemporaryDirectory(prefix="grpolab-"))
-            for place, text in sent.modules.items():
-                (file := Path(folder, place)).parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(text)
-            job = replace(job, folder=str(Path(folder, job.folder.lstrip("/"))))
+            folder = _home_of(tuple(sorted(sent.modules.items()))).name
+            scratch = kept.enter_context(TemporaryDirectory(prefix="grpolab-"))
+            job = replace(job, folder=str(Path(scratch, job.folder.lstrip("/"))))
             if so_far is not None:
                 _unpack(so_far, Path(job.folder))
         elif not Path(folder).is_dir():
@@ -271,6 +270,16 @@ def _work(
             job, watch_of(lambda record: bool(ask(post.step, record))), identity, lambda line: ask(post.say, line)
         )
         return outcome, message, None if sent.modules is None else _pack(Path(job.folder))
+
+
+@cache  # for as long as the process: Ray gives it further runs, whose identity reads what it has imported again
+def _home_of(modules: tuple[tuple[str, str], ...]) -> "TemporaryDirectory[str]":
+    """A folder with these modules, by place and text."""
+    home = TemporaryDirectory(prefix="grpolab-")
+    for place, text in modules:
+        (file := Path(home.name, place)).parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return home
 
 
 def _own_modules(folder: Path) -> dict[str, str]:

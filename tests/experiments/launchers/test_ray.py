@@ -134,6 +134,13 @@ def test_a_broken_arm_stops_the_study_resumably(
     assert_stopped_for_a_broken_arm(home / "broken" / "slow", capsys.readouterr())
 
 
+def test_a_process_takes_further_runs_with_what_was_sent_along(compare: Callable[..., int], home: Path) -> None:
+    """The second arm's part is of a module that the process has imported for the first."""
+    assert compare("further", "--bring-back", "--workers", "1", "--seeds", "1") == 0
+    found = {f.parts[-3]: json.loads(f.read_text())["status"] for f in (home / "further").glob("*/*/*/manifest.json")}
+    assert found == {"mean": "finished", "median": "finished"}
+
+
 def test_a_tracker_that_fails_is_told_of(
     compare: Callable[..., int], home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
