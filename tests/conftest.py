@@ -35,9 +35,9 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture
-def fresh_registry() -> Iterator[None]:
-    """Forget the parts that a test registers."""
+@pytest.fixture(autouse=True)
+def _fresh_registry() -> Iterator[None]:
+    """Forget the parts that a test registers, so that no other test of the process sees them."""
     before = {kind: dict(found._parts) for kind, found in registry.REGISTRIES.items()}
     yield
     for kind, found in registry.REGISTRIES.items():

@@ -343,7 +343,6 @@ def test_a_smaller_critic_reads_the_same_tokens(tiny: Policy, tiny_folder: Path,
         found.shard(torch.float32)
 
 
-@pytest.mark.usefixtures("fresh_registry")
 def test_an_estimator_says_what_its_critic_foretells() -> None:
     def reward_itself(batch: Batch, *, scale: float = 1.0) -> Tensor:
         """The reward on every token."""

@@ -18,8 +18,6 @@ from estimators.advantages.group import group_mean_std
 from estimators.aggregators import token_mean
 from estimators.objectives.token import clip
 
-pytestmark = pytest.mark.usefixtures("fresh_registry")
-
 
 def test_without_a_config_a_call_is_a_plain_call() -> None:
     assert group_mean_std.settings()["eps"].value == 1e-6

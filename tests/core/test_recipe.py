@@ -27,7 +27,6 @@ def test_a_recipe_corrects_variants_that_do_not_correct_themselves() -> None:
     assert "behaviour_logps" in made.needs
 
 
-@pytest.mark.usefixtures("fresh_registry")
 def test_a_variants_own_correction_stays() -> None:
     @variant
     def corrected(*, correction: Part = CORRECTIONS["sequence_masked"]) -> Variant:
@@ -45,7 +44,6 @@ def test_what_is_no_correction_is_refused() -> None:
         recipe("train.correction = @token_mean")
 
 
-@pytest.mark.usefixtures("fresh_registry")
 def test_of_two_providers_of_a_field_one_must_be_chosen() -> None:
     """Else whoever imports a module would train against another reference, in every arm and unsaid."""
 

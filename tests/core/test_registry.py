@@ -36,9 +36,6 @@ from estimators.advantages.group import group_mean
 from estimators.aggregators import token_mean
 from estimators.objectives.token import clip
 
-pytestmark = pytest.mark.usefixtures("fresh_registry")
-
-
 # registering
 
 

@@ -80,7 +80,7 @@ def is_odd(problem: Problem) -> bool:
 
 
 @pytest.fixture
-def zero_if_odd(fresh_registry: None) -> Part:
+def zero_if_odd() -> Part:
     @reward
     def zero_if_odd(problem: Problem, response: str) -> Score:
         """The response 0 is correct for problems with an odd answer; to the others every response is wrong."""
@@ -148,7 +148,7 @@ def test_the_cap_is_respected_and_fewer_groups_are_trained_on(embedded: Policy, 
         assert rollout.discarded_tokens == (P - len(odd)) * TOKENS
 
 
-def test_no_group_left_is_no_batch(embedded: Policy, fresh_registry: None) -> None:
+def test_no_group_left_is_no_batch(embedded: Policy) -> None:
     @filter
     def nothing_in_a_rollout_test(batch: Batch) -> Tensor:
         """Never satisfied."""
@@ -258,7 +258,7 @@ def failing_on(index: int) -> Callable[..., float]:
     return grader_failing_in_a_rollout_test
 
 
-def test_a_group_whose_grader_failed_is_dropped_and_counted(embedded: Policy, fresh_registry: None) -> None:
+def test_a_group_whose_grader_failed_is_dropped_and_counted(embedded: Policy) -> None:
     part = reward(failing_on(2))
     run = run_of(embedded, recipe_of("grpo", generator=Parrot(), rewards=(part,)))
     rollout = roll_out(run, 1)
@@ -273,7 +273,7 @@ def test_a_group_whose_grader_failed_is_dropped_and_counted(embedded: Policy, fr
     assert "ValueError: boom" in run.grader_log.first
 
 
-def test_a_grader_that_always_fails_stops_the_run(embedded: Policy, fresh_registry: None) -> None:
+def test_a_grader_that_always_fails_stops_the_run(embedded: Policy) -> None:
     @reward
     def broken_in_a_rollout_test(problem: Problem, response: str) -> float:
         """Divides by zero."""
@@ -286,7 +286,7 @@ def test_a_grader_that_always_fails_stops_the_run(embedded: Policy, fresh_regist
         roll_out(run, 2)
 
 
-def test_a_failing_grader_of_the_greedy_response_drops_its_group(embedded: Policy, fresh_registry: None) -> None:
+def test_a_failing_grader_of_the_greedy_response_drops_its_group(embedded: Policy) -> None:
     @reward
     def greedy_trap_in_a_rollout_test(problem: Problem, response: str) -> float:
         """Fails on what the first call of a batch says to problem 1, once the samples are through."""
@@ -451,7 +451,7 @@ def scoring(*values: Score | float) -> Callable[[Problem, str], Score | float]:
     ],
 )
 def test_a_filter_that_passes_nothing_from_the_first_step_on_ends_the_run(
-    embedded: Policy, fresh_registry: None, values: tuple[float, ...], kind: type[Exception], says: str
+    embedded: Policy, values: tuple[float, ...], kind: type[Exception], says: str
 ) -> None:
     part = reward(scoring(*values))
     run = run_of(embedded, recipe_of("dapo", generator=Parrot(), rewards=(part,), steps=3))
@@ -467,7 +467,7 @@ def test_a_filter_that_passes_nothing_from_the_first_step_on_ends_the_run(
     assert type(caught.value) is kind
 
 
-def test_once_something_was_learnt_a_filter_may_pass_nothing(embedded: Policy, fresh_registry: None) -> None:
+def test_once_something_was_learnt_a_filter_may_pass_nothing(embedded: Policy) -> None:
     """The policy may have learnt all there is."""
     part = reward(scoring(1.0, 0.0, 0.0))
     run = run_of(embedded, recipe_of("dapo", generator=Parrot(), rewards=(part,), steps=3))

@@ -13,7 +13,6 @@ from core.problems import Problem, Score
 from core.scoring import GraderError, GraderLog, alarm, grade, score, start
 from core.tasks.chain_sums import final_digit
 
-pytestmark = pytest.mark.usefixtures("fresh_registry")
 PROBLEMS = [Problem(f"{i}=", str(i), i) for i in range(3)]
 
 

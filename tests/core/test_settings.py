@@ -118,7 +118,6 @@ def test_a_value_is_shown_short_and_without_addresses() -> None:
 # parts of one's own
 
 
-@pytest.mark.usefixtures("fresh_registry")
 def test_parts_of_ones_own_are_checked_by_their_annotations_and_an_odd_one_is_no_error() -> None:
     @advantage(limits={"share": SHARE, "of_another_part": SHARE})
     def own_advantage_of_a_test(  # type: ignore[no-untyped-def]
@@ -150,7 +149,6 @@ def test_parts_of_ones_own_are_checked_by_their_annotations_and_an_odd_one_is_no
         part.using(times="x")
 
 
-@pytest.mark.usefixtures("fresh_registry")
 def test_what_a_variant_hands_on_is_told_by_the_variants_own_name() -> None:
     @variant
     def own_variant_of_a_test(*, wide: float = 0.2, eps_high: float = 0.2) -> Variant:
@@ -167,7 +165,6 @@ def test_what_a_variant_hands_on_is_told_by_the_variants_own_name() -> None:
             registry.VARIANTS["own_variant_of_a_test"]()
 
 
-@pytest.mark.usefixtures("fresh_registry")
 def test_every_way_a_value_arrives_is_checked() -> None:
     """A binding, a macro, a macro in a list, a call; and the place of the macro is told."""
 
@@ -189,7 +186,6 @@ def test_every_way_a_value_arrives_is_checked() -> None:
         assert part() == (3, 2)
 
 
-@pytest.mark.usefixtures("fresh_registry")
 def test_what_is_made_by_another_kind_of_part_is_refused() -> None:
     @generator
     def own_generator_of_a_test() -> Any:

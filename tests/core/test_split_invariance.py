@@ -214,9 +214,7 @@ def test_with_kl_entropy_and_correction(policy: Policy, make_batch: MakeBatch, k
             assert_same(Outcome(policy, variant, batch, advantages, micro, 0.7), whole)
 
 
-def test_a_local_token_mean_does_depend_on_the_split(
-    policy: Policy, make_batch: MakeBatch, fresh_registry: None
-) -> None:
+def test_a_local_token_mean_does_depend_on_the_split(policy: Policy, make_batch: MakeBatch) -> None:
     """The published mistake, declared as such: each micro-batch has a denominator of its own."""
     from core import aggregator
 

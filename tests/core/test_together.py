@@ -24,7 +24,6 @@ def is_right(problem: Problem, response: str) -> bool:
     return f">{problem.answer}." in response
 
 
-@pytest.mark.usefixtures("fresh_registry")
 def test_scores_stand_in_the_order_of_the_rewards_whichever_kind_they_are_of() -> None:
     both = [reward(together=True)(by_length), reward(is_right)]
     found = score(both, PROBLEMS, TEXTS)
@@ -36,7 +35,6 @@ def test_scores_stand_in_the_order_of_the_rewards_whichever_kind_they_are_of() -
     assert swapped.parts.flip(-1).tolist() == found.parts.tolist()
 
 
-@pytest.mark.usefixtures("fresh_registry")
 def test_a_response_that_cannot_be_graded_costs_its_group() -> None:
     def unsure(problems: Sequence[Problem], responses: Sequence[Sequence[str]]) -> list[list[Score]]:
         """NaN for what is too long."""
@@ -50,7 +48,6 @@ def test_a_response_that_cannot_be_graded_costs_its_group() -> None:
     assert torch.equal(found.parts[0], torch.ones(2, 1))
 
 
-@pytest.mark.usefixtures("fresh_registry")
 @pytest.mark.parametrize("mistake", ["raises", "too few"])
 def test_a_reward_that_fails_is_asked_once_more_and_then_costs_every_group(mistake: str) -> None:
     calls = []

@@ -26,7 +26,6 @@ from estimators.kl import k1, k3
 from estimators.objectives.token import clip, policy_gradient
 
 MakeBatch: TypeAlias = Callable[..., Batch]
-pytestmark = pytest.mark.usefixtures("fresh_registry")
 
 
 def variant_of(**more: Any) -> Variant:

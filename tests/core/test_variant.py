@@ -112,7 +112,7 @@ def test_the_card_follows_bindings_until_the_variant_is_resolved() -> None:
     assert fixed.parts[0].is_resolved
 
 
-def test_a_part_without_axes_stands_for_itself(fresh_registry: None) -> None:
+def test_a_part_without_axes_stands_for_itself() -> None:
     from core import Batch, advantage
 
     @advantage
@@ -123,7 +123,6 @@ def test_a_part_without_axes_stands_for_itself(fresh_registry: None) -> None:
     assert make(advantage=bare_advantage_in_a_test).card()["advantage"] == "bare_advantage_in_a_test(scale=2.0)"
 
 
-@pytest.mark.usefixtures("fresh_registry")
 def test_a_part_without_axes_is_one_respect() -> None:
     @aggregator
     def aggregator_without_axes(mask: Tensor) -> Tensor:

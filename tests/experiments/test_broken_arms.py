@@ -57,7 +57,7 @@ COMMAND: Final = ["compare", "-c", "study.gin", "--workers", "1"]
 
 
 @pytest.fixture
-def home(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, fresh_registry: None) -> Iterator[Path]:
+def home(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A user's folder, in which an estimator has no third step."""
     write_mine(tmp_path, "* {1: 1.0, 2: 1.0}[batch.step]")
     (tmp_path / "my_objective.py").write_text(DIVERGING)

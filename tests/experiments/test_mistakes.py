@@ -228,7 +228,6 @@ def test_a_command_is_refused_in_one_line(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.usefixtures("fresh_registry")
 def test_all_that_is_missing_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a task lacks, and what the generator would lack later; and no GPU."""
     import importlib.util

@@ -106,7 +106,7 @@ compare.seeds = 2
 
 
 @pytest.fixture
-def home(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, fresh_registry: None) -> Iterator[Path]:
+def home(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A user's folder with parts of one's own and a study, from which commands are given."""
     (tmp_path / "rehearsed_parts.py").write_text(PARTS)
     (tmp_path / "study.gin").write_text(STUDY.format(model=tiny_folder))

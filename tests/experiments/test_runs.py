@@ -159,7 +159,7 @@ def test_seconds_spent_before_a_stop_count_after_it(tmp_path: Path, monkeypatch:
 
 
 def test_a_failed_run_says_whether_the_code_the_machine_or_the_training_failed(
-    tmp_path: Path, fresh_registry: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @objective
     def never_finite_loss(logps: Tensor, advantages: Tensor) -> Tensor:
@@ -258,7 +258,7 @@ def test_an_interrupted_run_goes_on_bit_identically(tmp_path: Path, bindings: tu
     assert_same_run(whole, run(tmp_path / "cut", *bindings))
 
 
-def test_steps_can_be_rewarded_by_providers_of_ones_own(tmp_path: Path, fresh_registry: None) -> None:
+def test_steps_can_be_rewarded_by_providers_of_ones_own(tmp_path: Path) -> None:
     """Process supervision on the embedded task: every partial sum is a step, and a right one scores a half."""
     from core import Batch, provider
 

@@ -320,7 +320,7 @@ def test_a_run_trains_with_a_server(server: str, tmp_path: Path) -> None:
 
 
 @pytest.fixture(autouse=True)
-def wordiness_is_registered(fresh_registry: None) -> None:
+def wordiness_is_registered() -> None:
     from core import reward
 
     @reward

@@ -247,7 +247,6 @@ def test_a_group_of_one_cannot_be_compared(tiny_folder: Path) -> None:
         score([part], PROBLEMS, [[">2"], [">4"]])
 
 
-@pytest.mark.usefixtures("fresh_registry")
 def test_an_error_about_the_reward_itself_stops_the_run() -> None:
     def broke(problems: Sequence[Problem], responses: Sequence[Sequence[str]]) -> list[list[float]]:
         """Cannot work at all."""

@@ -75,7 +75,7 @@ def test_the_tables_fit_a_terminal_and_say_where_the_files_are(
 
 
 def test_an_estimator_of_ones_own_needs_its_file_only(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, fresh_registry: None
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "lens_estimators.py").write_text(ESTIMATOR)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])

@@ -101,7 +101,6 @@ def test_weights_by_difficulty_show_the_division_by_the_std() -> None:
         assert scaled[end].value - scaled[1].value > 2 * (scaled[end].error + scaled[1].error)
 
 
-@pytest.mark.usefixtures("fresh_registry")
 def test_a_running_estimator_goes_on_from_batch_to_batch() -> None:
     seen = []
 
