@@ -2,17 +2,25 @@
 
 import math
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 import torch
 
 from core.errors import GrpoLabError, MachineError
+from core.generation.base import Generation
 from core.problems import Problem
 from core.randomness import key
 from core.recipe import Recipe
 from core.rollout import Draw, Run, Sampled, grade, sample_all
 from core.scoring import MOST_FAILED, Scores
+from core.store import REEVALUATED
+
+_MEAN_OVER: Final = {
+    "greedy_accuracy": "questions", "pass_at_k": "questions", "length_correct": "right", "length_incorrect": "wrong",
+    "entropy": "tokens",
+}  # fmt: skip
+"""What a number of a summary is a mean over, where it is not over all sampled answers."""
 
 
 def suites_at(recipe: Recipe, step: int, *, last: bool = False) -> tuple[str, ...]:
@@ -34,14 +42,111 @@ def evaluate(run: Run, step: int, *, last: bool = False) -> list[dict[str, Any]]
     records = []
     for place, split in enumerate(suites_at(run.recipe, step, last=last)):
         problems = [task.problem(split, settings.seed, i) for i in range(settings.questions)]
-        noise_key = key(run.seed, "eval", step, place)
-        draws = [Draw(settings.samples, noise_key, settings.temperature), Draw()]
-        drawn, greedy = sample_all(run, problems, draws)
+        drawn, greedy = _answers(run, problems, key(run.seed, "eval", step, place))
         records.append(
             {"step": step, "split": split, "total_sampled_tokens": counted} | _record(run, problems, drawn, greedy)
         )
     run.sampled_tokens = counted
     return records
+
+
+def reevaluated(split: str) -> str:
+    """The suite of the further questions of `split`; of a metric `split/name`, the metric there."""
+    suite, slash, name = split.partition("/")
+    return f"{suite}{REEVALUATED}{slash}{name}"
+
+
+def further_problems(recipe: Recipe, split: str, questions: range) -> list[Problem]:
+    """Questions of `split` by their number, from 0 on, after those that evaluations ask."""
+    settings = recipe.evaluation
+    return [recipe.task.problem(split, settings.seed, settings.questions + i) for i in questions]
+
+
+def reevaluate(
+    run: Run,
+    step: int,
+    split: str,
+    questions: int,
+    before: Mapping[str, Any] | None = None,
+    answered: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """The record of `questions` further questions of `split`, which no evaluation of the run has asked.
+
+    They follow those of the evaluations in the same stream; sampling noise is keyed by the run's seed and the question.
+    `before` is the record of fewer of them, whose answers stay as they are. `answered` is told of every block, as large
+    as an evaluation, which is known to fit. Tokens sampled here are not counted as training tokens.
+    """
+    settings, counted = run.recipe.evaluation, run.sampled_tokens
+    begun = len(before["questions"]) if before is not None else 0
+    parts: list[tuple[Sampled, Sampled]] = []
+    for first in range(begun, questions, settings.questions):
+        block = range(first, min(first + settings.questions, questions))
+        problems = further_problems(run.recipe, split, block)
+        parts.append(_answers(run, problems, key(run.seed, "reevaluation"), first))
+        if answered:
+            answered(len(block))
+    run.sampled_tokens = counted
+    drawn, greedy = (_together(each) for each in zip(*parts, strict=True))
+    record = _record(run, drawn.problems, drawn, greedy)
+    return {"step": step, "split": reevaluated(split), "total_sampled_tokens": counted} | (
+        _joined(before, record) if before is not None else record
+    )
+
+
+def _answers(run: Run, problems: Sequence[Problem], noise_key: int, first_slot: int = 0) -> tuple[Sampled, Sampled]:
+    """Every question sampled as often as the evaluation says, and once greedily."""
+    settings = run.recipe.evaluation
+    drawn, greedy = sample_all(
+        run, problems, [Draw(settings.samples, noise_key, settings.temperature), Draw()], first_slot
+    )
+    return drawn, greedy
+
+
+def _together(parts: Sequence[Sampled]) -> Sampled:
+    """The answers to several blocks of questions as those to one."""
+    return Sampled(
+        tuple(problem for part in parts for problem in part.problems),
+        tuple(prompt for part in parts for prompt in part.prompts),
+        Generation.concat([part.generation.to("cpu") for part in parts]),
+        tuple(texts for part in parts for texts in part.texts),
+    )
+
+
+def _joined(first: Mapping[str, Any], further: Mapping[str, Any]) -> dict[str, Any]:
+    """Two records of different questions as the one of both together."""
+    questions, both = [*first["questions"], *further["questions"]], (first["summary"], further["summary"])
+    counts = [_counts(record["questions"]) for record in (first, further)]
+
+    def total(name: str, values: Sequence[float | None]) -> tuple[float, int]:
+        """Sum over both, and of how many."""
+        numbers = [count[_MEAN_OVER.get(name, "answers")] for count in counts]
+        known = [(value * n, n) for value, n in zip(values, numbers, strict=True) if value is not None]
+        return sum(value for value, _ in known), sum(n for _, n in known)
+
+    summary: dict[str, Any] = {}
+    for name in both[1].keys() - {"shows", "samples", "ungraded"}:
+        value, n = total(name, [each[name] for each in both])
+        # answers and tokens are counted in whole numbers: so divided as `mean` does, equal scores stay equal
+        value = value if name == "entropy" else round(value)
+        summary[name] = float(torch.tensor(value, dtype=torch.float32) / n) if n else None
+    return {
+        "summary": {name: summary.get(name) for name in both[1]} | {
+            "shows": {name: round(value) / n for name in both[1]["shows"]
+                      for value, n in [total(name, [each["shows"][name] for each in both])]},
+            "samples": both[1]["samples"],
+            "ungraded": sum(each["ungraded"] for each in both),
+        },
+        "questions": questions,
+    }  # fmt: skip
+
+
+def _counts(questions: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    samples = [sample for question in questions for sample in question["samples"]]
+    right = sum(sample["correct"] for sample in samples)
+    return {
+        "questions": len(questions), "answers": len(samples), "right": right, "wrong": len(samples) - right,
+        "tokens": sum(sample["length"] for sample in samples),
+    }  # fmt: skip
 
 
 def _record(run: Run, problems: Sequence[Problem], drawn: Sampled, greedy: Sampled) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from core.errors import GrpoLabError
 
 STREAMS: Final = (
     "init", "prompts", "extra_prompts", "sampling", "minibatch", "objective", "reward", "eval", "pass_rates", "judge",
-    "preferences", "stored",
+    "preferences", "stored", "reevaluation",
 )  # fmt: skip
 
 # the constants of SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators"), as int64

@@ -175,15 +175,19 @@ def sample(run: Run, problems: Sequence[Problem], draw: Draw) -> Sampled:
     return sample_all(run, problems, [draw])[0]
 
 
-def sample_all(run: Run, problems: Sequence[Problem], draws: Sequence[Draw]) -> list[Sampled]:
-    """Several draws from the same problems, which the generator may answer together."""
+def sample_all(run: Run, problems: Sequence[Problem], draws: Sequence[Draw], first_slot: int = 0) -> list[Sampled]:
+    """Several draws from the same problems, which the generator may answer together.
+
+    `first_slot`: how many problems under the same noise key are answered by other calls before these.
+    """
     recipe, policy = run.recipe, run.policy
     prompts = tuple(policy.tokens(problem) for problem in problems)
     mine = share(len(prompts))
     requests = [
         Request(
             prompts[mine], draw.samples, recipe.max_tokens,
-            recipe.temperature if draw.temperature is None else draw.temperature, draw.noise_key, mine.start,
+            recipe.temperature if draw.temperature is None else draw.temperature, draw.noise_key,
+            first_slot + mine.start,
         )
         for draw in draws
     ]  # fmt: skip

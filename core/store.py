@@ -2,7 +2,8 @@
 
 manifest.json              versions, hashes, status, the operative gin config, a seal; at the end, `files`
 metrics.jsonl              one line a step; appended and synced
-eval/<suite>/step=000005.json   one file per evaluation and test suite
+eval/<suite>/step=000005.json   one file per evaluation and test suite; <suite>-reevaluated: what the final model was
+                           asked afterwards
 rollouts/step=000005.json  a few groups' responses with rewards and advantages
 checkpoint/                state to go on from, with sharded weights a folder of shards beside it; after the last
                            step, the model as transformers saves it, or adapters as peft saves them
@@ -21,7 +22,7 @@ import re
 import shutil
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Final, Protocol
@@ -44,6 +45,8 @@ REMEDY: Final = "remove the folder of this run, or give the same command again: 
 
 METRICS: Final = "metrics.jsonl"
 CHECKPOINT: Final = "checkpoint"
+REEVALUATED: Final = "-reevaluated"
+"""How the suites end whose questions were put to a finished run's model afterwards."""
 _STEP_FILE: Final = re.compile(r"step=(\d+)\.json")
 
 
@@ -137,7 +140,13 @@ def fingerprints(folder: Path, step: int | None = None) -> dict[str, Fingerprint
 def find_damage(folder: Path, recorded: Mapping[str, str], step: int | None = None) -> str | None:
     """The first result file that is not as `recorded`, and what is the matter with it; None when all are."""
     recorded = {name: fingerprint for name, fingerprint in recorded.items() if not name.startswith(f"{CHECKPOINT}/")}
-    return _difference_of_files(folder, recorded, fingerprints(folder, step))
+    found = fingerprints(folder, step)
+    return _difference_of_files(folder, recorded, {n: f for n, f in found.items() if not is_left_over(n, recorded)})
+
+
+def is_left_over(name: str, recorded: Container[str]) -> bool:
+    """Whether a file of a run is a re-evaluation that was killed before the manifest knew it: it counts for nothing."""
+    return Path(name).parent.name.endswith(REEVALUATED) and name not in recorded
 
 
 def refuse_damaged_model(folder: Path, said: str) -> None:
@@ -352,7 +361,20 @@ class RunStore:
 
     def write_evaluation(self, record: Mapping[str, Any]) -> None:
         """Store one suite's evaluation."""
-        self._write_result(f"eval/{record['split']}/step={record['step']:06d}.json", record)
+        self._write_result(_evaluation_file(record), record)
+
+    def add_reevaluation(self, record: Mapping[str, Any]) -> None:
+        """Store what the model of a finished run answered afterwards, in place of an earlier part; `locked` is held.
+
+        Killed at any instant the run is whole: a re-evaluation that the manifest does not list is not read.
+        """
+        name = _evaluation_file(record)
+        files = self.manifest.get("files") or {name: str(each) for name, each in fingerprints(self.folder).items()}
+        files = {listed: fingerprint for listed, fingerprint in files.items() if listed != name}
+        if name in self.manifest.get("files", {}):
+            self.update_manifest(files=files)
+        self._write_result(name, record)
+        self.update_manifest(files={**files, name: self.files[name]})
 
     def write_rollout(self, step: int, record: Any) -> None:
         """Store a sample of a step's responses."""
@@ -522,6 +544,11 @@ def hash_weights(model: nn.Module) -> str:
 def _different(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What differs between two identities."""
     return [name for name in sorted({*now, *before}) if (now.get(name) or None) != (before.get(name) or None)]
+
+
+def _evaluation_file(record: Mapping[str, Any]) -> str:
+    """Where an evaluation lies in a run's folder."""
+    return f"eval/{record['split']}/step={record['step']:06d}.json"
 
 
 def _step_files(folder: Path) -> list[tuple[Path, int]]:

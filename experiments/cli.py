@@ -143,8 +143,8 @@ def make_parser() -> argparse.ArgumentParser:
             studied.add_argument("--race", action="store_true",
                                  help="look after every seed and stop when all is decided (compare.race)")  # fmt: skip
             studied.add_argument("--grow", action="store_true",
-                                 help="declare the study anew in its folder, with more seeds, more arms or another "
-                                      "margin, and use its finished runs")  # fmt: skip
+                                 help="declare the study anew in its folder, with more seeds, more arms, further "
+                                      "questions or another margin, and use its finished runs")  # fmt: skip
             studied.add_argument("--json", action="store_true", help="print the analysis as JSON")
 
     analyzed = command("analyze", run_analyze, "Verdicts of a study that has been run, or of anybody's CSV files.")

@@ -9,7 +9,7 @@ import core.registry as registry
 from core import GrpoLabError, Part, setting
 from core.errors import near
 from core.registry import REQUIRED
-from core.settings import NOT_NEGATIVE, Range, SettingError, shown
+from core.settings import COUNT, NOT_NEGATIVE, Range, SettingError, shown
 from experiments.statistics.looks import Looks
 from experiments.statistics.predictions import Prediction
 from experiments.statistics.racing import LEAST_SEEDS
@@ -64,6 +64,7 @@ class StudySettings:
     race: bool
     looks: tuple[tuple[int, float], ...]
     claim: Claim | None
+    reevaluate: int | None = None
 
     @property
     def may_end_early(self) -> bool:
@@ -72,8 +73,11 @@ class StudySettings:
 
 
 @setting(
-    limits={"alpha": Range(0, 0.5, "both"), "margin": Range(1e-9, 1), "seeds": NOT_NEGATIVE, "looks": NOT_NEGATIVE}
-)
+    limits={
+        "alpha": Range(0, 0.5, "both"), "margin": Range(1e-9, 1), "seeds": NOT_NEGATIVE, "looks": NOT_NEGATIVE,
+        "reevaluate": COUNT,
+    }
+)  # fmt: skip
 def compare(
     *,
     name: str = "study",
@@ -94,6 +98,7 @@ def compare(
     questions: Literal["fixed", "population"] = "fixed",
     race: bool = False,
     looks: Sequence[tuple[int, float]] = (),
+    reevaluate: int | None = None,
 ) -> StudySettings:
     """Declare a comparison: `variants` by reference, and `arms` as label to gin bindings.
 
@@ -107,6 +112,7 @@ def compare(
     learning rate. `seeds`: how many, or which, in the order in which they are run. `questions`: the verdict is about
     these (`fixed`) or about questions like these (`population`). `race`: look after every seed, and stop when all is
     decided; or `looks` after so many seeds, each at its own level: ((8, 0.01), (12, 0.015), (20, 0.025)).
+    `reevaluate`: the verdict rests on so many further questions, which every run's final model answers afterwards.
     """
     labelled: dict[str, tuple[str, ...]] = {}
     for part in variants:
@@ -141,12 +147,17 @@ def compare(
         raise GrpoLabError(
             "compare.questions = 'population' takes compare.scalar = 'final', a metric SUITE/accuracy, and no claim"
         )
+    if reevaluate is not None and (race or looks or scalar != "final"):
+        raise GrpoLabError(
+            f"compare.reevaluate = {reevaluate}: final models are asked once all runs have ended, so it takes "
+            "compare.scalar = 'final', no compare.race and no compare.looks"
+        )
     split = tuple(Arm(label, tuple(lines(b))) for label, b in labelled.items())
     return StudySettings(
         name=name, arms=split, baseline=base, metric=metric, scalar=scalar, axis=axis, family=family, alpha=alpha,
         margin=0.01 if margin is None else margin, margin_declared=margin is not None, failures=failures,
         floor=float(floor), threshold=threshold, tuned=tuned, seeds=planned, questions=questions, race=race,
-        looks=tuple((int(n), float(level)) for n, level in looks), claim=expected,
+        looks=tuple((int(n), float(level)) for n, level in looks), claim=expected, reevaluate=reevaluate,
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """How a study grows: what a new declaration may change of the one before, and what had been seen by then.
 
-More seeds after those that there are, more arms, another error rate, margin, threshold or prediction. What existing
-runs did may not change: a run is what it was when it ran.
+More seeds after those that there are, more arms, further questions to the final models, another error rate, margin,
+threshold or prediction. What existing runs did may not change: a run is what it was when it ran.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,9 @@ from experiments.stored_run import StudyError
 if TYPE_CHECKING:
     from experiments.study import Study
 
-GROWS: Final = frozenset({"seeds", "arms", "alpha", "margin", "margin_declared", "threshold", "claim", "looks"})
+GROWS: Final = frozenset(
+    {"seeds", "arms", "alpha", "margin", "margin_declared", "threshold", "claim", "looks", "reevaluate"}
+)
 """What a new declaration may change; `config`, `data` and `ablation` as far as no arm that exists is changed by it."""
 _CHECKED: Final = frozenset({"config", "data", "ablation"})
 
@@ -36,7 +38,8 @@ def check_growth(study: "Study", before: Mapping[str, Any]) -> None:
         name = fixed[0]
         raise GrpoLabError(
             f"{name} was {before.get(name)!r} and would be {now.get(name)!r}: results were seen under the former, and "
-            "a study grows by seeds, arms, alpha, margin, threshold, looks and predictions alone"
+            "a study grows by seeds, arms, further questions (compare.reevaluate), alpha, margin, threshold, looks and "
+            "predictions alone"
         )
     if now["seeds"][: len(before["seeds"])] != before["seeds"]:
         raise GrpoLabError(
@@ -48,6 +51,12 @@ def check_growth(study: "Study", before: Mapping[str, Any]) -> None:
         raise GrpoLabError(f"the looks {before['looks']} are declared: further ones come after them")
     if now["looks"] and not before.get("looks"):
         raise GrpoLabError("looks are declared before the first run; a study without them was looked at as a whole")
+    further, asked = now.get("reevaluate") or 0, before.get("reevaluate") or 0
+    if further < asked:
+        raise GrpoLabError(
+            f"{asked} further questions are declared (compare.reevaluate): what was answered stays in the verdict, "
+            "and more may follow, not fewer"
+        )
     for label in before["arms"]:
         if (was := before.get("data", {}).get(label)) and was != now.get("data", {}).get(label):
             raise GrpoLabError(f"the questions and answers of arm '{label}' have changed since it was declared")
@@ -63,10 +72,10 @@ def _check_arm(study: "Study", label: str, before: Mapping[str, Any]) -> None:
     was, is_now = (in_use(each, parts) for each in (text, now))
     if was != is_now:
         why = ""
-        if all(line.startswith("evaluation.") for line in set(was) ^ set(is_now)):
+        if all(line.startswith(("evaluation.questions ", "evaluation.samples ")) for line in set(was) ^ set(is_now)):
             why = (
-                ". A run's score is the mean of its last evaluations, and of its models the last alone is kept: more "
-                "questions or samples need runs of their own"
+                ". A run's score is the mean of its last evaluations, and of its models the last alone is kept: it can "
+                "be asked further questions, compare.reevaluate = 512 with --grow, and the verdict then rests on them"
             )
         lost, new = ("; ".join(sorted(set(x) - set(y))) or "nothing" for x, y in ((was, is_now), (is_now, was)))
         raise GrpoLabError(

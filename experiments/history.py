@@ -46,6 +46,7 @@ def looks_of(record: Mapping[str, Any]) -> tuple[Look, ...]:
             int(entry["seen"]["seeds"]),
             len(entry["declaration"]["arms"]),
             float(entry["declaration"].get("alpha", 0.05)),
+            int(entry["declaration"].get("reevaluate") or 0),
         )
         for entry in record.get("history", [])
     )
@@ -71,6 +72,13 @@ def _sentence(entry: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     changes += [
         words.format(before[k], now[k]) for k, words in _WORDS.items() if k in before and before[k] != now.get(k)
     ]
+    asked, further = before.get("reevaluate") or 0, now.get("reevaluate") or 0
+    if asked and further != asked:
+        changes.append(f"{asked:,} further questions to the final models became {further:,}")
+    elif further != asked:
+        changes.append(
+            f"the final models were asked {further:,} further questions, on which alone the verdict rests since then"
+        )
     if before.get("claim") != now.get("claim"):
         changes.append("what is predicted was put down then, with these results known")
     if now.get("race") or now.get("looks"):

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import near
+from core.evaluation import reevaluated
 from experiments.history import is_edited, looks_of, notes_of
 from experiments.pairing import PAIRED_BY, answered
 from experiments.statistics import SCALARS, Analysis, Curve, Judgement, Plan, Trajectory, judge, scores
@@ -54,6 +55,7 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "looks": (),
     "claim": None,
     "data": {},
+    "reevaluate": None,
 }
 """What declarations of earlier versions leave out."""
 _NUMBER: Final = (int, float)
@@ -61,6 +63,7 @@ _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
     **dict.fromkeys(("metric", "scalar", "axis", "baseline", "family", "failures", "questions"), (str,)),
     **dict.fromkeys(("alpha", "margin", "budget", "floor"), _NUMBER), "threshold": (*_NUMBER, type(None)),
     "seeds": (list,), "looks": (list, tuple), "race": (bool,), "claim": (dict, type(None)), "data": (dict,),
+    "reevaluate": (int, type(None)),
 }  # fmt: skip
 """What a declaration's entries may be."""
 
@@ -145,6 +148,9 @@ class Study:
         else:
             points = [(run.spent(row, axis), numbers(row).get(key)) for row in run.metrics]
         table = np.array([(x, math.nan if y is None else y) for x, y in points], dtype=np.float64).reshape(-1, 2)
+        if self.plan.further and split == self._judged_suite and axis == self.plan.axis:
+            # the step that reaches a budget of seconds ends beyond it, and this model is what the budget bought
+            table[:, 0] = np.minimum(table[:, 0], float(self.declaration["budget"]))
         return table[:, 0], table[:, 1]
 
     def scalar(self, run: Run, key: str) -> float:
@@ -163,14 +169,19 @@ class Study:
     def plan(self) -> Plan:
         """What was declared, as the statistics take it."""
         d = self.declaration
+        declared, further = str(d["metric"]), int(d["reevaluate"] or 0)
+        predictions = [Prediction.parse(text) for text in (d["claim"] or {}).get("predictions", ())]
+        if further:
+            predictions = [replace(each, metric=reevaluated(each.metric)) for each in predictions]
         return Plan(
-            metric=str(d["metric"]), baseline=self.baseline, seeds=self.seeds, axis=str(d["axis"]),
-            budget=float(d["budget"]), scalar=str(d["scalar"]), family=d["family"], alpha=float(d["alpha"]),
-            margin=float(d["margin"]), failures=d["failures"], floor=float(d["floor"]), threshold=d["threshold"],
-            questions=d["questions"], race=bool(d["race"]), looks=tuple((int(n), float(a)) for n, a in d["looks"]),
+            metric=reevaluated(declared) if further else declared, baseline=self.baseline, seeds=self.seeds,
+            axis=str(d["axis"]), budget=float(d["budget"]), scalar=str(d["scalar"]), family=d["family"],
+            alpha=float(d["alpha"]), margin=float(d["margin"]), failures=d["failures"], floor=float(d["floor"]),
+            threshold=d["threshold"], questions=d["questions"], race=bool(d["race"]),
+            looks=tuple((int(n), float(a)) for n, a in d["looks"]),
             largest=1.0 if is_share(str(d["metric"])) else math.inf,
-            predictions=tuple(Prediction.parse(text) for text in (d["claim"] or {}).get("predictions", ())),
-            seen=looks_of(self.record),
+            predictions=tuple(predictions), seen=looks_of(self.record),
+            further=further, followed=declared if further else None,
         )  # fmt: skip
 
     @cached_property
@@ -180,8 +191,8 @@ class Study:
         A finished run with an evaluation that lacks the declared metric is a StudyError: leaving a point out would move
         its score.
         """
-        suite = self.plan.metric.split("/")[0]
-        metrics = [key for key in self.keys if key.startswith(f"{suite}/")]
+        plan, suite = self.plan, self._judged_suite
+        metrics = [key for key in self.keys if key.split("/")[0] in (suite, plan.course_metric.split("/")[0])]
         found = []
         for arm, seed in product(self.arms, self.seeds):
             run = self.run(arm, seed)
@@ -192,15 +203,27 @@ class Study:
                 self._require_metric(run)
             curves = {}
             for key in metrics:
-                spent = {axis: self.curve(run.arm, run.seed, key, axis)[0].tolist() for axis in run.axes}
-                if spent["steps"]:
-                    split, name = key.split("/", 1)
+                split, name = key.split("/", 1)
+                # a final model is what the declared budget bought, and cannot be had at equal amounts of another
+                axes = (plan.axis,) if plan.further and split == suite else run.axes
+                spent = {axis: self.curve(run.arm, run.seed, key, axis)[0].tolist() for axis in axes}
+                if any(spent.values()):
                     values = self.curve(run.arm, run.seed, key)[1].tolist()
                     known = (run.answered(split, name, values), run.samples(split, name, values))
                     curves[key] = Curve(spent, values, *known)
             cause = str(run.manifest.get("error") or "")
-            found.append(Trajectory(run.arm, run.seed, run.outcome, curves, cause, run.families(suite)))
+            status = run.outcome if self.is_answered(run) or not run.finished else "pending"
+            found.append(Trajectory(run.arm, run.seed, status, curves, cause, run.families(suite)))
         return tuple(found)
+
+    @property
+    def _judged_suite(self) -> str:
+        return self.plan.metric.split("/")[0]
+
+    def is_answered(self, run: Run) -> bool:
+        """Whether a run's final model has answered the further questions that are declared, if there are any."""
+        plan = self.plan
+        return not plan.further or run.answered_questions(self._judged_suite) == plan.further
 
     def answers(self) -> dict[tuple[str, int], float]:
         """How many independent answers, each right or wrong, a finished run's score rests on, where that is known."""
@@ -280,7 +303,7 @@ class Study:
         return judgement.analysis if judgement else None
 
     def _require_metric(self, run: Run) -> None:
-        metric = self.plan.metric
+        metric = self.plan.course_metric
         _, y = self.curve(run.arm, run.seed, metric)
         if len(y) and np.isfinite(y).all():
             return

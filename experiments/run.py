@@ -24,6 +24,7 @@ from experiments.missing import refuse_unreachable
 from experiments.processes import read_processes
 from experiments.progress import Progress
 from experiments.redo import set_damaged_aside
+from experiments.reevaluation import reevaluate_models, refuse_impossible
 from experiments.rehearsal import BrokenRecipeError, rehearse
 from experiments.report import verdict_table, write_figures, write_report, write_tables
 from experiments.report.tables import no_verdict
@@ -133,7 +134,7 @@ def run_tune(options: argparse.Namespace) -> int:
     files = [find_config(file) for file in options.config]
     given = [] if options.rates is None else [f"tune.rates = [{options.rates}]"]
     # what is being made cannot be read yet, and every rate takes all its seeds
-    without = ["compare.tuned = None", "compare.race = False", "compare.looks = ()"]
+    without = ["compare.tuned = None", "compare.race = False", "compare.looks = ()", "compare.reevaluate = None"]
     bindings = [*options.bind, *given, *without]
     rates = declared_rates(files, bindings)
     study = prepare_study(files, bindings, [0])
@@ -212,6 +213,7 @@ def run_arms(
     jobs = [replace(job, identity=job.facts(study.recipes[job.arm.label])["identity"]) for job in jobs]
     for job in jobs:  # finished ones too: an edit in the middle would mix two estimators in one verdict
         job.store.refuse_other(job.identity or {})
+    refuse_impossible(study, jobs)
     if grow:  # what was there is whole, and the same as it would be now
         study.declare(folder, command, grow=True)
     left = [job for job in jobs if not job.store.is_finished]
@@ -225,6 +227,8 @@ def run_arms(
             failures = launch(left, workers, progress) if left else {}
     for (arm, seed), message in failures.items():
         console.print(f"\n{arm} seed {seed} failed: {message}", style="red", highlight=False, markup=False)
+    if study.settings.reevaluate:
+        reevaluate_models(study, jobs, console)
     code = conclude(folder)
     return 1 if failures else code
 
@@ -274,7 +278,9 @@ def conclude(folder: Path, console: Console, *, as_json: bool = False) -> int:
             console.print(f"note: {note}", highlight=False, markup=False)
         if not judgement.plan.sequential and any(c.verdict == "inconclusive" for c in analysis.comparisons):
             console.print(
-                "more seeds: the same command with --seeds and --grow uses all finished runs", highlight=False
+                "more seeds, or further questions to the final models (compare.reevaluate): the same command with them "
+                "and --grow uses all finished runs",
+                highlight=False,
             )
     write_tables(study, judgement, folder / "tables")
     path = write_report(study, judgement, folder / "report.html")

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import GrpoLabError
-from core.store import REMEDY, find_damage, is_altered, parse_json
+from core.store import REMEDY, find_damage, is_altered, is_left_over, parse_json
 from experiments.statistics.runs import Status
 
 STATUSES: Final = ("finished", "running", "interrupted", "failed", "broken")
@@ -148,6 +148,10 @@ class Run:
         right = np.array(found) * np.asarray(values, dtype=np.float64)
         return found if all(found) and np.allclose(right, right.round(), atol=0.01, equal_nan=True) else None
 
+    def answered_questions(self, split: str) -> int:
+        """How many questions the last evaluation on `split` asked; 0 where there is none."""
+        return next((len(row["correct"]) for row in reversed(self.evals) if row["split"] == split), 0)
+
     def families(self, split: str) -> tuple[str, ...] | None:
         """The family (template or source) of each question on `split`; None where the task names none."""
         named = tuple(str(question.get("family", "")) for question in self.questions(split))
@@ -201,7 +205,7 @@ def _read_run(folder: Path, arm: str, seed: int) -> Run | None:
     if status == "finished" and "files" in manifest and (damage := find_damage(folder, manifest["files"])):
         raise StudyError(f"{damage}; {REMEDY}")
     metrics = _read_lines(folder / "metrics.jsonl", torn_tail=status != "finished", remedy=REMEDY)
-    evals = _read_evaluations(folder / "eval", REMEDY)
+    evals = _read_evaluations(folder, manifest.get("files") or {}, REMEDY)
     if status == "finished" and not evals:
         raise StudyError(f"{folder}: the run is finished but has no evaluation in eval/; {REMEDY}")
     status = "broken" if status == "failed" and manifest.get("failure") == "code" else status
@@ -235,10 +239,11 @@ def _read_lines(file: Path, *, torn_tail: bool, remedy: str) -> list[dict[str, A
     return list(rows.values())
 
 
-def _read_evaluations(folder: Path, remedy: str) -> list[dict[str, Any]]:
-    """The evaluations in order of steps, those of all splits together; the last of each keeps its questions."""
-    matches = ((_STEP_FILE.fullmatch(file.name), file) for file in folder.glob("**/step=*.json"))
+def _read_evaluations(folder: Path, recorded: Mapping[str, str], remedy: str) -> list[dict[str, Any]]:
+    """A run's evaluations in order of steps, those of all splits together; the last of each keeps its questions."""
+    matches = ((_STEP_FILE.fullmatch(file.name), file) for file in folder.glob("eval/**/step=*.json"))
     files = sorted((int(match[1]), file) for match, file in matches if match)
+    files = [(step, file) for step, file in files if not is_left_over(str(file.relative_to(folder)), recorded)]
     evaluations: list[dict[str, Any]] = []
     last: dict[str, dict[str, Any]] = {}
     for _, file in files:

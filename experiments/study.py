@@ -1,5 +1,6 @@
 """A study: arms x seeds under one recipe, declared before its first run."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, Final
 import core.registry as registry
 from core import SETTINGS, GrpoLabError, Variant
 from core.errors import near
-from core.evaluation import suites_at
+from core.evaluation import reevaluated, suites_at
 from core.loading import locate
 from core.recipe import Recipe
 from core.scoring import start
@@ -56,6 +57,7 @@ class Study:
             "questions": s.questions, "race": s.race, "looks": s.looks, "claim": asdict(s.claim) if s.claim else None,
             **({"ablation": self.ablation.declaration} if self.ablation else {}),
             **({"tuned": s.tuned} if s.tuned else {}),
+            **({"reevaluate": s.reevaluate} if s.reevaluate else {}),
             **({"data": self.data} if self.data else {}),
             "arms": {arm.label: list(arm.bindings) for arm in s.arms},
             "config": self.config.splitlines(),
@@ -300,6 +302,22 @@ def _check(settings: StudySettings, recipes: Mapping[str, Recipe]) -> None:
                 f"{recipe.evaluation.every}) or raise train.steps (now {recipe.steps}). Further suites are evaluated "
                 "at the ends only: to judge one, bind evaluation.split to it"
             )
+        if settings.reevaluate:
+            _check_further(settings.reevaluate, recipe, suite)
+
+
+def _check_further(further: int, recipe: Recipe, suite: str) -> None:
+    """Refuse more further questions than there are."""
+    if reevaluated(suite) in suites_at(recipe, 0):
+        raise GrpoLabError(
+            f"compare.reevaluate: the task has a suite '{reevaluated(suite)}' of its own; call it otherwise"
+        )
+    size, asked = recipe.task.size(suite) if hasattr(recipe.task, "size") else math.inf, recipe.evaluation.questions
+    if asked + further > size:
+        raise GrpoLabError(
+            f"compare.reevaluate = {further}: '{suite}' has {size} questions, and evaluations ask {asked} of them "
+            f"(evaluation.questions): give at most {max(0, size - asked)}"
+        )
 
 
 def _refuse_twins(recipes: Mapping[str, Recipe], bound: Mapping[str, Mapping[tuple[str, str], str]]) -> None:

@@ -286,11 +286,12 @@ def _cell(study: Study, run: Run | None) -> Text:
         progress = f"{run.steps}/{plan.budget:.0f}"
     else:
         progress = f"{run.steps} ({100 * run.spent(last, plan.axis) / (plan.budget or 1):.0f} %)" if last else "0"
-    scores = study.curve(run.arm, run.seed, plan.metric)[1].tolist() if plan.metric in study.keys else []
-    score = study.scalar(run, plan.metric) if run.finished and scores else scores[-1] if scores else None
+    metric = plan.metric if run.finished else plan.course_metric
+    scores = study.curve(run.arm, run.seed, metric)[1].tolist() if metric in study.keys else []
+    score = study.scalar(run, metric) if run.finished and scores else scores[-1] if scores else None
     return Text.assemble(
         (f"{mark} {progress}\n", style),
-        f"{number_text(last.get('reward'), 3)}  {value_text(score, unit(plan.metric))}",
+        f"{number_text(last.get('reward'), 3)}  {value_text(score, unit(metric))}",
     )
 
 

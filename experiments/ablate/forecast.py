@@ -238,4 +238,5 @@ def _setting(declaration: Mapping[str, Any]) -> tuple[Any, ...]:
     config: list[str] = declaration["config"]
     task = next((re.sub(r".*@([\w.]+).*", r"\1.", line) for line in config if line.startswith("train.task ")), "?")
     fixed = ("policy.", "train.task ", "evaluation.", task)
-    return declaration["metric"], declaration["budget"], sorted(line for line in config if line.startswith(fixed))
+    asked = (declaration["metric"], declaration.get("reevaluate"))
+    return asked, declaration["budget"], sorted(line for line in config if line.startswith(fixed))

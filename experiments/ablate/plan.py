@@ -19,6 +19,7 @@ from experiments.ablate.forecast import (
     probe,
 )
 from experiments.memory.forecast import forecast
+from experiments.reevaluation import left_to_answer
 from experiments.statistics import minimum_detectable_effect
 from experiments.statistics.wording import REACHABLE
 from experiments.study import Study
@@ -83,6 +84,14 @@ def cost_lines(study: Study, out: Path, workers: int, measure: bool) -> Iterator
     else:
         yield "time    not known: no finished run of the baseline's recipe, and nothing was measured"
         yield f"tokens  at most {bound:,} sampled in training"
+    if study.settings.reevaluate:
+        left = [number for number in left_to_answer(study, out / study.settings.name) if number]
+        asked = recipes[base].evaluation
+        took = f", about {clock(sum(left) / asked.questions * paces[base].suite)}" if base in paces else ""
+        yield (
+            f"asked   {sum(left):,} further questions in all, to {len(left)} final models x {asked.samples} samples "
+            f"and once greedily, after all runs{took} (compare.reevaluate)"
+        )
     yield from _memory_lines(study, paces, at_once)
 
 

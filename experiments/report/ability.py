@@ -19,7 +19,7 @@ LEAST_SAMPLES = 4
 
 def ability_section(study: Study, styles: Mapping[str, Style]) -> str:
     """pass@k of the untrained model and of every arm's last evaluation, on the same questions."""
-    suite = study.plan.metric.rpartition("/")[0]
+    suite = study.plan.course_metric.rpartition("/")[0]
     finished = [run for run in study.runs if run.finished]
     base = _mean([table for run in finished if (table := _answers(run, suite, first=True)) is not None])
     trained = {

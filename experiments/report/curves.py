@@ -43,7 +43,7 @@ def curves_section(study: Study, styles: Mapping[str, Style]) -> str:
                 continue
             cut |= any(len(x) > POINTS for runs in (*curves.values(), *open_ones.values()) for x, _ in runs)
             drawing = curves_figure(curves, styles, unfinished=open_ones, axis=axis, title=panel[1], measure=panel[2])
-            figures.append(figure(drawing, escape(panel[1]), "main" if panel[0] == study.plan.metric else ""))
+            figures.append(figure(drawing, escape(panel[1]), "main" if panel[0] == study.plan.course_metric else ""))
         for arm in study.arms if _PROXY in _parts(study) else ():
             gold, proxy = (_runs_curves(study, key, axis, finished=True).get(arm, []) for key in (_GOLD, _PROXY))
             if any(np.isfinite(y).any() for _, y in proxy):
@@ -59,9 +59,10 @@ def curves_section(study: Study, styles: Mapping[str, Style]) -> str:
 
 def _panels(study: Study) -> list[Panel]:
     """What is drawn: key, title and unit."""
-    metric = study.plan.metric
+    metric, judged = study.plan.course_metric, study.plan.metric.rpartition("/")[0]
     suite = metric.rpartition("/")[0]
-    others = [key for key in study.keys if key.endswith("/accuracy") and key not in (metric, f"{suite}/accuracy")]
+    known = (metric, f"{suite}/accuracy", f"{judged}/accuracy")
+    others = [key for key in study.keys if key.endswith("/accuracy") and key not in known]
     return [
         (metric, metric_name(metric).capitalize(), unit(metric)),
         *((f"{suite}/{key}", f"Response length, {words}", PLAIN) for key, words in _LENGTHS),
@@ -117,6 +118,11 @@ def _about(study: Study, cut: bool) -> str:
         "Accuracy and lengths are measured on held-out questions with sampled responses, lengths in tokens. A group "
         "whose rewards are all equal says nothing about which response was better."
     )
+    if study.plan.further:
+        about += (
+            " No verdict rests on these evaluations: it rests on what every final model answered afterwards, to "
+            f"{study.plan.further:,} further questions."
+        )
     return about + (f" Of longer curves {POINTS} points are drawn." if cut else "")
 
 

@@ -89,7 +89,7 @@ def _question(study: Study) -> str:
     stated = study.record.get("question") or study.declaration.get("question")
     if stated:
         return str(stated)
-    metric = metric_name(study.plan.metric)
+    metric = metric_name(study.plan.course_metric)
     others = [arm for arm in study.arms if arm != study.baseline]
     if not others:
         return f"What {metric} does {study.baseline} reach?"

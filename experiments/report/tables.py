@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from core.store import REEVALUATED
 from experiments.results import Study
 from experiments.scored import steps_text
 from experiments.statistics import Analysis, Comparison, Judgement
@@ -60,6 +61,8 @@ def unit(metric: str) -> Unit:
 def metric_name(metric: str) -> str:
     """`test/accuracy` in words."""
     split, _, name = metric.partition("/") if "/" in metric else ("", "", metric)
+    if split.endswith(REEVALUATED):
+        return f"{metric_name(f'{split.removesuffix(REEVALUATED)}/{name}')} (further questions)"
     words = _NAMES.get(name, name.removeprefix("shows/").replace("_", " "))
     return f"held-out {words}" if split == "test" else f"{words} on {split}" if split else words
 
@@ -316,6 +319,10 @@ def _why_no_verdict(study: Study) -> str:
     if plan.sequential:
         needed = f"the first {counted(plan.looks[0][0], 'seed') if plan.looks else 'seed'} in every arm"
     done = ", ".join(f"{arm} {each.finished} of {each.planned}" for arm, each in study.counts().items())
+    if plan.further:
+        needed += f" whose models have answered {plan.further:,} further questions"
+        asked = [run.arm for run in study.runs if run.finished and study.is_answered(run)]
+        done += f". Answered: {', '.join(f'{arm} {asked.count(arm)}' for arm in study.arms)}"
     goes_on = f" To go on: {command}" if command else ""
     return f"Nothing to compare yet: that takes {needed}. Finished: {done}.{goes_on}"
 
@@ -361,6 +368,8 @@ def scored_words(study: Study) -> str:
     """What the one number of a run is, and at which steps it was measured where all finished runs agree."""
     plan = study.plan
     assert plan.budget is not None
+    if plan.further:
+        return f"a run's score: its final model on {plan.further:,} further questions, asked after training"
     if plan.scalar != "final":
         return "a run's score: mean height of its curve"
     used = set()

@@ -37,6 +37,7 @@ _CLAIMS = {"supported": "better", "not supported": "worse", "underpowered": "inc
 _SHOWN = (
     *("metric", "scalar", "axis", "budget", "baseline", "family", "alpha", "margin", "margin_declared", "failures"),
     *("floor", "threshold", "seeds", "question", "arms", "config", "questions", "race", "looks", "claim"),
+    "reevaluate",
 )
 FOLDED = 3  # warnings in full sight at most
 _OPPOSITE = {"better": "worse", "worse": "better"}
@@ -225,7 +226,9 @@ def declared_section(study: Study, judgement: Judgement | None) -> str:
         margin += " (the default; nobody chose it for this study)"
     pairs = {
         "Metric": f"{metric_name(plan.metric)} ({plan.metric})",
-        "One number per run": f"{_SCALARS.get(plan.scalar, plan.scalar)}; {scored_words(study)}",
+        "One number per run": scored_words(study)
+        if plan.further
+        else f"{_SCALARS.get(plan.scalar, plan.scalar)}; {scored_words(study)}",
         "Budget": f"{budget_text(study)} per run",
         "Baseline": plan.baseline,
         "Comparisons": _FAMILIES[plan.family],
@@ -267,7 +270,7 @@ def declared_section(study: Study, judgement: Judgement | None) -> str:
 def _fixed(study: Study) -> str:
     if not study.record.get("history"):
         return "Fixed before any result was seen."
-    return "Fixed before the runs that it added; what had been seen by then is told below."
+    return "Fixed before the runs or answers that it added; what had been seen by then is told below."
 
 
 def _base(record: Mapping[str, Any], declaration: Mapping[str, Any]) -> str:

@@ -39,22 +39,23 @@ class Exploratory:
 def explore(plan: Plan, runs: Sequence[Trajectory], budget: float) -> tuple[Exploratory, ...]:
     """Other scalars of the metric, and other metrics: finished runs only, one Benjamini-Hochberg family."""
     done = [run for run in runs if run.status == "finished"]
+    metric = plan.course_metric  # a curve, where the score is measured once
     quantities: dict[str, Table] = {}
     answers: dict[str, Answers] = {}
     for scalar in SCALARS.keys() - {plan.scalar}:
         reduce = partial(SCALARS[scalar], common_budget=budget)
-        quantities[f"{plan.metric}, {scalar}"] = table = _table(plan, done, plan.metric, reduce)
-        answers[f"{plan.metric}, {scalar}"] = _answers(plan, done, plan.metric, scalar, table, budget)
-    quantities[f"{plan.metric}, drawdown"] = _table(
-        plan, done, plan.metric, lambda x, y: drawdown(x, y, budget, plan.higher_is_better)
+        quantities[f"{metric}, {scalar}"] = table = _table(plan, done, metric, reduce)
+        answers[f"{metric}, {scalar}"] = _answers(plan, done, metric, scalar, table, budget)
+    quantities[f"{metric}, drawdown"] = _table(
+        plan, done, metric, lambda x, y: drawdown(x, y, budget, plan.higher_is_better)
     )
-    time_name = f"{plan.axis.replace('_', ' ')} to {plan.metric} {plan.threshold or 0:g}"
+    time_name = f"{plan.axis.replace('_', ' ')} to {metric} {plan.threshold or 0:g}"
     reached: Table = {}
     if plan.threshold is not None:
         quantities[time_name], reached = _times(plan, runs, plan.threshold, budget)
-    for metric in dict.fromkeys(metric for run in done for metric in run.curves if metric != plan.metric):
-        quantities[f"{metric}, final"] = table = _table(plan, done, metric, partial(final, common_budget=budget))
-        answers[f"{metric}, final"] = _answers(plan, done, metric, "final", table, budget)
+    for other in dict.fromkeys(other for run in done for other in run.curves if other != plan.metric):
+        quantities[f"{other}, final"] = table = _table(plan, done, other, partial(final, common_budget=budget))
+        answers[f"{other}, final"] = _answers(plan, done, other, "final", table, budget)
     rows = [
         row for quantity, table in quantities.items() for arm in table
         if arm != plan.baseline and plan.baseline in table
@@ -97,8 +98,9 @@ def _times(plan: Plan, runs: Sequence[Trajectory], threshold: float, budget: flo
     """Budgets at which runs reached the threshold, capped at the common one, and whether they did (1 or 0)."""
     done = [run for run in runs if run.status == "finished"]
     up = plan.higher_is_better
-    times = _table(plan, done, plan.metric, lambda x, y: time_to(x, y, budget, threshold, up).time)
-    reached = _table(plan, done, plan.metric, lambda x, y: time_to(x, y, budget, threshold, up).reached)
+    metric = plan.course_metric
+    times = _table(plan, done, metric, lambda x, y: time_to(x, y, budget, threshold, up).time)
+    reached = _table(plan, done, metric, lambda x, y: time_to(x, y, budget, threshold, up).reached)
     for run in runs:  # a failed run never got there: censored at the budget like any other that did not
         if run.status == "failed":
             times.setdefault(run.arm, {})[run.seed] = budget

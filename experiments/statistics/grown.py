@@ -25,11 +25,15 @@ STUDIES: Final = 200_000
 
 @dataclass(frozen=True)
 class Look:
-    """A look at the first `seeds` seeds of `arms` arms, the baseline and those declared by then, at level `alpha`."""
+    """A look at the first `seeds` seeds of `arms` arms, the baseline and those declared by then, at level `alpha`.
+
+    At the evaluations in training, or at what final models answered to so many `further` questions.
+    """
 
     seeds: int
     arms: int
     alpha: float
+    further: int = 0
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,8 @@ class Grown:
     looks: tuple[Look, ...]
     """Every look, the present one last."""
     error_rate: float
-    """How often equal arms are called different at one of the looks."""
+    """How often equal arms are called different at one of the looks; at most so often, where they are at different
+    answers."""
     fresh: Analysis | None
     """The verdicts of the seeds since the last look before this one; None where they are too few."""
     sentence: str
@@ -77,6 +82,19 @@ def error_rate(looks: tuple[Look, ...], family: Family = "baseline") -> float:
     return float(claimed.mean())
 
 
+def bound(looks: Sequence[Look], family: Family = "baseline") -> float:
+    """How often equal arms are called different at one of `looks`, at most.
+
+    Looks at the same answers are simulated, `error_rate`. Looks at other answers share models with them and nothing is
+    assumed of how much they agree: the rates add up (Boole's inequality).
+    """
+    rates = []
+    for further in dict.fromkeys(look.further for look in looks):
+        same = tuple(look for look in looks if look.further == further)
+        rates.append(error_rate(same, family) if len(same) > 1 else same[0].alpha)
+    return min(1.0, sum(rates))
+
+
 def _claims(total: Array, squares: Array, look: Look) -> NDArray[np.bool_]:
     """Whether a look rejects in each study, from the sums of its differences [R, m] and of their squares."""
     n, m = look.seeds, total.shape[1]
@@ -94,16 +112,22 @@ def grown(looks: Sequence[Look], fresh: Analysis | None, fresh_seeds: int, famil
     told = tuple(dict.fromkeys(look for look in looks if look.seeds >= T_SEEDS and look.arms > 1))
     if len(told) < 2:
         return None
-    rate, alpha = error_rate(told, family), told[-1].alpha
+    rate, alpha = bound(told, family), told[-1].alpha
     seeds, levels = [look.seeds for look in told], list(dict.fromkeys(look.alpha for look in told))
-    if len({look.arms for look in told}) == 1:
+    if alike := len({look.further for look in told}) == 1:
+        at_most, why = "", ""
+    else:
+        at_most, why = "at most ", ": the sum of the rates, which bounds it whatever their answers have in common"
+    if not alike:
+        after = ", then ".join(_words(look, told) for look in told)
+    elif len({look.arms for look in told}) == 1:
         after = f"{', '.join(map(str, seeds[:-1]))} and {seeds[-1]} seeds"
     else:
         after = ", then ".join(f"{look.seeds} seeds of {look.arms} arms" for look in told)
     at = f"each at {levels[0]:g}" if len(levels) == 1 else f"at {', then '.join(f'{x.alpha:g}' for x in told)}"
     sentence = (
-        f"Looked at after {after}, {at}: equal arms are called different at one of these looks in {100 * rate:.1f} % "
-        "of such studies."
+        f"Looked at after {after}, {at}: equal arms are called different at one of these looks in {at_most}"
+        f"{100 * rate:.1f} % of such studies{why}."
     )
     if fresh is not None:
         verdicts = "; ".join(
@@ -115,3 +139,10 @@ def grown(looks: Sequence[Look], fresh: Analysis | None, fresh_seeds: int, famil
     elif fresh_seeds:
         sentence += f" The seeds since the look before are fewer than {T_SEEDS}: alone they decide nothing."
     return Grown(told, rate, fresh, sentence)
+
+
+def _words(look: Look, looks: Sequence[Look]) -> str:
+    """What was looked at, where looks are at different answers."""
+    arms = f" of {look.arms} arms" if len({each.arms for each in looks}) > 1 else ""
+    on = f" by {look.further:,} further questions" if look.further else " by their evaluations"
+    return f"{look.seeds} seeds{arms}{on}"

@@ -209,7 +209,7 @@ def _grown(plan: Plan, runs: Sequence[Trajectory], analysis: Analysis, budget: f
     """What looks under earlier declarations did; a race and declared looks keep their error rate however they grow."""
     if plan.sequential or not plan.seen:
         return None
-    looks = (*plan.seen, Look(len(analysis.seeds), len(analysis.arms), plan.alpha))
+    looks = (*plan.seen, Look(len(analysis.seeds), len(analysis.arms), plan.alpha, plan.further))
     fresh = plan.seeds[max(look.seeds for look in plan.seen) :]
     alone = None
     if len(set(fresh) & set(analysis.seeds)) >= T_SEEDS:

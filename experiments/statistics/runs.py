@@ -64,6 +64,15 @@ class Plan:
     predictions: tuple[Prediction, ...] = ()
     seen: tuple[Look, ...] = ()
     """Looks at the study under earlier declarations, from which it grew."""
+    further: int = 0
+    """How many further questions final models were asked, on which the metric is then measured, once, at the end."""
+    followed: str | None = None
+    """The metric that was measured all along, where the verdict rests on such a one."""
+
+    @property
+    def course_metric(self) -> str:
+        """The metric that tells how a run went."""
+        return self.followed or self.metric
 
     @property
     def sequential(self) -> bool:
@@ -246,7 +255,7 @@ def _score(run: Trajectory, metric: str, scalar: str, axis: str, budget: float) 
 
 
 def _imputed(plan: Plan, run: Trajectory) -> float:
-    curve = run.curves.get(plan.metric)
+    curve = run.curves.get(plan.course_metric)
     worse = min if plan.higher_is_better else max
     untrained = curve is not None and any(spent[0] == 0 for spent in curve.spent.values() if len(spent))
     before = [value for value in (curve.values[:1] if curve and untrained else ()) if math.isfinite(value)]

@@ -125,10 +125,10 @@ def courses(plan: Plan, runs: Sequence[Trajectory], budget: float) -> dict[tuple
     Where it is not known how many answers an evaluation rests on, its noise is taken from all of these runs.
     """
     done = [run for run in runs if run.status == "finished"]
-    noise = _noise(plan, [run.curves[plan.metric] for run in done], budget)
+    noise = _noise(plan, [run.curves[plan.course_metric] for run in done], budget)
     found: dict[tuple[str, int], Course | None] = {}
     for run in done:
-        curve = run.curves[plan.metric]
+        curve = run.curves[plan.course_metric]
         spent = curve.spent[plan.axis]
         told = spent[0] == 0 and len(spent) > 1 and spent[1] <= budget
         found[run.arm, run.seed] = None if not told else course(

@@ -142,7 +142,7 @@ def study(*bindings: str, seeds: tuple[int, ...] = (0, 1, 2)) -> Study:
         ((PAIR, "train.steps = 41"), (0, 1, 2, 3), "budget was 40 and would be 41"),
         ((PAIR, "train.prompts = 3"), (0, 1, 2, 3), "'grpo' would run otherwise.*train.prompts = 3"),
         ((PAIR, "dapo.eps_high = 0.3"), (0, 1, 2, 3), "'dapo' would run otherwise .*dapo.eps_high = 0.3"),
-        ((PAIR, "evaluation.questions = 200"), (0, 1, 2, 3), "run otherwise.*evaluation.questions = 200.*need runs of"),
+        ((PAIR, "evaluation.questions = 200"), (0, 1, 2, 3), "evaluation.questions = 200.*compare.reevaluate = 5"),
         ((PAIR, "compare.metric = 'test/greedy_accuracy'"), (0, 1, 2), "metric was 'test/accuracy'"),
         ((PAIR, "compare.family = 'all'"), (0, 1, 2), "family was 'baseline'"),
         ((PAIR, "compare.failures = 'intersect'"), (0, 1, 2), "failures was 'worst'"),
