@@ -13,18 +13,19 @@ from typing import Any
 
 import torch
 from rich.progress import Progress as Bar
+from safetensors.torch import load_file
 
 from core.errors import GrpoLabError
 from core.evaluation import further_problems, reevaluate, reevaluated
 from core.loading import read_config, read_tokenizer
-from core.policy import PolicySettings, load_policy
+from core.policy import Policy, PolicySettings, load_policy
 from core.prompts import prompt_tokens
 from core.ranks import join
 from core.recipe import Recipe
 from core.registry import config
 from core.rollout import Run
 from core.soundness import context_of
-from core.store import CHECKPOINT, REEVALUATED
+from core.store import CHECKPOINT, REEVALUATED, refuse_damaged_model
 from experiments import stored_run
 from experiments.launchers.job import Job
 from experiments.study import Study, build
@@ -118,6 +119,17 @@ def reevaluate_models(study: Study, jobs: Sequence[Job], console: Console) -> No
         torch.set_num_threads(threads)
 
 
+def load_final(recipe: Recipe, folder: Path, device: torch.device | str = "cpu") -> Policy:
+    """The policy that a run of `recipe` ended with, as it was: adapters are not merged, which rounds below float32."""
+    if recipe.policy.lora is None:
+        return load_policy(PolicySettings(str(folder), recipe.policy.dtype), device)
+    refuse_damaged_model(folder, f"policy.model = {str(folder)!r}")
+    policy = load_policy(recipe.policy, device)
+    saved = load_file(folder / "adapter_model.safetensors")
+    policy.load({name: saved[f"base_model.model.{name.replace('.default.', '.')}"] for name, _ in policy.trained()})
+    return policy
+
+
 def _reevaluate(study: Study, job: Job, answered: Callable[[int], None]) -> Mapping[str, Any]:
     """One run's model; returns the summary of all that it has answered."""
     suite, further = study.settings.metric.split("/")[0], study.settings.reevaluate or 0
@@ -132,9 +144,8 @@ def _reevaluate(study: Study, job: Job, answered: Callable[[int], None]) -> Mapp
             recipe: Recipe = build("train")
         recipe.start()
         torch.set_num_threads(recipe.threads)
-        # adapters are read merged, and none are to be trained
-        model = PolicySettings(str(Path(job.folder) / CHECKPOINT), recipe.policy.dtype)
-        run = Run(recipe, job.seed, load_policy(model, join().device), sampled_tokens=found.sampled_tokens or 0)
+        policy = load_final(recipe, Path(job.folder) / CHECKPOINT, join().device)
+        run = Run(recipe, job.seed, policy, sampled_tokens=found.sampled_tokens or 0)
         record = reevaluate(run, found.steps, suite, further, before, answered)
         store.add_reevaluation(record)
         return dict(record["summary"])

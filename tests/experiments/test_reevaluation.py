@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import core.registry as registry
 from core import GrpoLabError
-from core.evaluation import reevaluate, reevaluated
-from core.policy import Policy
+from core.evaluation import evaluate, reevaluate, reevaluated
+from core.policy import Policy, load_policy
 from core.rollout import Run
 from core.store import RunStore, is_altered
 from experiments.cli import main
+from experiments.reevaluation import load_final
 from experiments.results import load_study
 from experiments.statistics import Curve, Plan, Trajectory, judge
 from experiments.statistics.grown import Look, bound, error_rate
@@ -72,6 +74,15 @@ def others(folder: Path) -> dict[Path, bytes]:
 def read(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(path.read_text())
     return found
+
+
+def test_the_final_model_answers_as_at_its_last_evaluation(compare: Compare) -> None:
+    compare()
+    with registry.config(["tiny.gin"], ["train.variant = @rloo()"], include_from=[CONFIGS]):
+        recipe = build("train")
+    policy = load_final(recipe, Path("out/tiny/rloo/seed=1/checkpoint"))
+    (again,) = evaluate(Run(recipe, 1, policy), 3)
+    assert again["questions"] == read(Path("out/tiny/rloo/seed=1/eval/test/step=000003.json"))["questions"]
 
 
 def test_a_finished_study_grows_by_further_questions(compare: Compare) -> None:
@@ -392,6 +403,28 @@ class _Unanswerable:
 
     def problem(self, split: str, seed: int, index: int) -> Any:
         return replace(self._task.problem(split, seed, index), answer="no answer")
+
+
+@pytest.mark.parametrize(("dtype", "rank"), [("float32", 0), ("bfloat16", 0), ("bfloat16", 2)])
+def test_the_model_that_is_asked_is_the_one_that_was_trained(
+    tiny_folder: Path, tmp_path: Path, dtype: str, rank: int
+) -> None:
+    bindings = [
+        "train.variant = @grpo()", f"policy.model = {str(tiny_folder)!r}", f"policy.dtype = '{dtype}'",
+        f"policy.lora_rank = {rank}",
+    ]  # fmt: skip
+    with registry.config([str(CONFIGS / "embedded.gin")], bindings):
+        recipe = build("train")
+    trained = load_policy(recipe.policy)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for _, weight in trained.trained():
+            weight.add_(torch.randn_like(weight), alpha=0.01)
+    trained.save(tmp_path / "checkpoint")
+    asked = load_final(recipe, tmp_path / "checkpoint")
+    ours, theirs = (dict(policy.model.named_parameters()) for policy in (trained, asked))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_names() -> None:
