@@ -1,6 +1,7 @@
 """What every test shares: one thread, repeatable examples, a tiny model, and the embedded one."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
@@ -37,12 +38,16 @@ def _one_thread() -> None:
 
 @pytest.fixture(autouse=True)
 def _fresh_registry() -> Iterator[None]:
-    """Forget the parts that a test registers, so that no other test of the process sees them."""
+    """Forget the parts that a test registers, and the modules that did, so that no other test sees them."""
     before = {kind: dict(found._parts) for kind, found in registry.REGISTRIES.items()}
+    modules = set(sys.modules)
     yield
     for kind, found in registry.REGISTRIES.items():
         for name in found.keys() - before[kind].keys():
-            gin.config._REGISTRY.pop(found._parts.pop(name).selector)
+            part = found._parts.pop(name)
+            gin.config._REGISTRY.pop(part.selector)
+            if part.module not in modules:  # imported again, it would register nothing
+                sys.modules.pop(part.module, None)
 
 
 @pytest.fixture(scope="session")
