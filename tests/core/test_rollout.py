@@ -192,6 +192,7 @@ def first_rollouts(embedded: Policy) -> dict[str, Any]:
     return {name: roll_out(run_of(embedded, recipe_of(name)), 1) for name in VARIANTS if name != "grpo_process"}
 
 
+@pytest.mark.slow
 def test_first_rollouts_are_equal_for_every_variant(first_rollouts: dict[str, Any]) -> None:
     expected = first_rollouts["grpo"]
     assert expected.first_round.response_tokens.unique().numel() > 5

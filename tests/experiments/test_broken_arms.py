@@ -86,6 +86,7 @@ def manifest(home: Path, arm: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_a_broken_arm_is_not_scored_and_the_study_goes_on_once_it_is_mended(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -64,6 +64,7 @@ def tables(study: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_an_estimator_of_ones_own_runs_beside_grpo_whatever_the_number_of_workers(tmp_path: Path) -> None:
     (tmp_path / "my_estimators.py").write_text(ESTIMATOR)
     (tmp_path / "mine.gin").write_text(
@@ -132,6 +133,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_study_that_was_killed_ends_like_one_that_was_not(tmp_path: Path) -> None:
     (tmp_path / "study.gin").write_text(HELD_ARMS + SMALL)
     hold = write_held(tmp_path / "held.py", free=2)
@@ -161,6 +163,7 @@ def test_a_study_that_was_killed_ends_like_one_that_was_not(tmp_path: Path) -> N
     assert tables(study) == tables(tmp_path / "whole" / "small")
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path: Path) -> None:
     (tmp_path / "study.gin").write_text(HELD_ARMS + SMALL)
     hold = write_held(tmp_path / "held.py", free=2)
@@ -306,6 +309,7 @@ def test_compare_warns_of_arms_that_differ_in_several_respects(capsys: pytest.Ca
     assert "'four'" not in shown
 
 
+@pytest.mark.slow
 def test_check_and_lens_take_a_file_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "own_estimators_for_cli.py"
     file.write_text(
@@ -339,6 +343,7 @@ def test_a_config_of_ones_own_wins_over_a_shipped_one(tmp_path: Path, monkeypatc
     assert find_config("demo.gin") == "demo.gin"
 
 
+@pytest.mark.slow
 def test_a_race_ends_when_all_is_decided_and_says_so_without_a_fixed_n_p(tmp_path: Path) -> None:
     """An arm whose responses are cut after two tokens is wrong on every seed: six rows decide, four are never run."""
     (tmp_path / "race.gin").write_text(
@@ -360,6 +365,7 @@ def test_a_race_ends_when_all_is_decided_and_says_so_without_a_fixed_n_p(tmp_pat
     assert json.loads(again.stdout) == analysis
 
 
+@pytest.mark.slow
 def test_arms_that_spend_a_token_budget_in_different_numbers_of_steps_are_a_pair(tmp_path: Path) -> None:
     """Their prompts are compared as far as both have come; everything is judged within the budget."""
     (tmp_path / "tokens.gin").write_text(

@@ -435,6 +435,7 @@ def test_the_documentation_names_every_option() -> None:
     assert all(option in text for option in options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [5, 8])
 def test_false_claims_about_equal_arms(n: int) -> None:
     """From the rows of a table to the verdict, R = 2000: the t test at 5 seeds, sign flips at 8."""

@@ -74,6 +74,7 @@ def forget(module: str) -> None:
     importlib.invalidate_caches()
 
 
+@pytest.mark.slow
 def test_a_study_grows_from_3_to_5_to_9_seeds_and_by_an_arm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

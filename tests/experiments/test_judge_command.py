@@ -126,6 +126,7 @@ def test_without_a_judge_there_is_nothing_to_measure(capsys: pytest.CaptureFixtu
     assert "--samples = 1: must be a whole number from 2 up" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_learns_from_a_judge_alone(small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The judge's values are what is trained on, the verifier's what is tested, and the manifest names the judge."""
     bindings = ["train.steps = 2", "train.group_size = 2", "evaluation.questions = 2", "train.checkpoint_every = 2"]

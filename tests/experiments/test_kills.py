@@ -134,6 +134,7 @@ def photograph(folder: Path, album: Path) -> None:
     sys.addaudithook(hook)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stateful", [STATEFUL, CRITIC], ids=["running baseline", "critic"])
 def test_a_run_killed_at_any_instant_ends_like_one_that_was_not(
     tmp_path: Path, tiny_folder: Path, stateful: tuple[str, ...]
@@ -430,6 +431,7 @@ compare.arms = {'grpo': [], 'stateful': [
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(KILLS == 0, reason="minutes: GRPOLAB_KILLS=20, or make kills")
 def test_a_study_killed_at_random_instants_ends_like_one_that_was_not(tmp_path: Path) -> None:
     """Through the command line with workers: all processes killed at once, or the parent alone, whose workers go on."""

@@ -105,6 +105,7 @@ def test_a_typo_names_what_is_shipped() -> None:
         read_processes(None, "fsdp")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shipped", ["fsdp2", "deepspeed_zero3"])
 def test_steps_are_told_and_a_stop_is_heard(shipped: str, text: str, tmp_path: Path) -> None:
     """Interrupted after two steps, then gone on with, sharded."""
@@ -145,6 +146,7 @@ def breaks_on_the_second(logps, advantages):
 '''
 
 
+@pytest.mark.slow
 def test_the_first_cause_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not the broken connection that the other process then sees."""
     (tmp_path / "breaks.py").write_text(BREAKS)
@@ -162,6 +164,7 @@ def test_the_first_cause_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert manifest["failure"] == "code"
 
 
+@pytest.mark.slow
 def test_a_mistake_in_the_recipe_is_one_message(tmp_path: Path) -> None:
     bindings = ["train.steps = 2", "train.prompts = 4", "policy.model = 'no/such/model/here'"]
     with registry.config([find_config("embedded")], bindings, include_from=[CONFIGS]):
@@ -188,6 +191,7 @@ def dies_on_the_second(logps, advantages):
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_was_killed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It leaves no cause itself; the other one's, a broken connection, would count against the method."""
     (tmp_path / "dies.py").write_text(DIES)

@@ -179,6 +179,7 @@ def test_settings_that_cannot_work_are_named(values: dict[str, Any], message: st
         settings(**values)
 
 
+@pytest.mark.slow
 def test_from_pairs_to_a_policy_that_climbs_the_proxy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """All three commands; the manifest names the model, and every step logs the proxy beside the gold reward."""
     pairs, folder = tmp_path / "pairs.jsonl", tmp_path / "rm"

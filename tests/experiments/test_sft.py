@@ -44,6 +44,7 @@ def pairs_file(folder: Path) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_the_command_fine_tunes_and_rl_starts_from_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sft", *bound("train.steps = 8"), "--out", str(tmp_path)]) == 0
     assert "worked solutions: the task's own" in capsys.readouterr().out
@@ -133,6 +134,7 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path: Path) -> None:
     assert manifest(tmp_path / "run")["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_pairs_make_the_chosen_response_likelier(tmp_path: Path) -> None:
     bindings = (
         "train.source = @preference_pairs()", f"preference_pairs.path = '{pairs_file(tmp_path)}'",
@@ -154,6 +156,7 @@ def test_pairs_make_the_chosen_response_likelier(tmp_path: Path) -> None:
     assert margin(str(tmp_path / "train" / "grpo" / "seed=0" / "checkpoint")) > margin("embedded") + math.log(2)
 
 
+@pytest.mark.slow
 def test_arms_on_data_and_arms_that_sample_stand_in_one_study(tmp_path: Path) -> None:
     """Judged, reported, and none is blamed for other prompts where it binds them."""
     arms = {"grpo": [], "sft": ["train.variant = @sft()", "train.source = @worked_solutions()", "train.group_size = 1"]}

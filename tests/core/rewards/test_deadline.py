@@ -82,6 +82,7 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+@pytest.mark.slow
 def test_hostile_responses_are_judged_in_time_and_leave_nothing_behind() -> None:
     end_checkers()
     before, open_before = descendants(), descriptors()
@@ -192,6 +193,7 @@ def _ask_in_child(pipe: Connection) -> None:
     pipe.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_worker_process_has_a_checker_of_its_own(method: str) -> None:
     assert ask("x+1", "1+x") == "equal"
@@ -212,6 +214,7 @@ def test_a_worker_process_has_a_checker_of_its_own(method: str) -> None:
     wait_for_end(theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["", "; import os; os._exit(1)", "; import os, signal; os.kill(os.getpid(), 9)"])
 def test_a_process_that_ends_takes_its_checker_along(ending: str) -> None:
     program = (

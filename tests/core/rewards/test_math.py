@@ -33,6 +33,7 @@ def judge(answer: str, response: str, prompt: str = "", **options: Any) -> Score
     return Score.of(math_answer(Problem(prompt, answer, 0), response, **options))
 
 
+@pytest.mark.slow
 def test_the_labelled_pairs() -> None:
     """No wrong answer is accepted, and fewer than one right one in fifty is refused: these, by name."""
     assert len(PAIRS) >= 2000

@@ -58,6 +58,7 @@ def steps(study: Path) -> list[int]:
     return [file.read_bytes().count(b"\n") for file in study.glob("*/seed=*/metrics.jsonl")]
 
 
+@pytest.mark.slow
 def test_a_study_on_three_nodes_one_of_which_is_lost_is_the_local_one(
     compare: Callable[..., int],
     cluster: Any,
@@ -88,6 +89,7 @@ def test_a_study_on_three_nodes_one_of_which_is_lost_is_the_local_one(
     assert began[3] > ended[0]
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_present_steps_and_any_launcher_goes_on(
     compare: Callable[..., int],
     local_study: Path,
@@ -112,6 +114,7 @@ def test_ctrl_c_ends_the_present_steps_and_any_launcher_goes_on(
     assert not list((home / "brought").rglob(".tmp-*"))
 
 
+@pytest.mark.slow
 def test_a_failed_arm_has_its_message_and_the_other_goes_on(
     compare: Callable[..., int], home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,6 +130,7 @@ def test_a_failed_arm_has_its_message_and_the_other_goes_on(
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_broken_arm_stops_the_study_resumably(
     compare: Callable[..., int], home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,6 +138,7 @@ def test_a_broken_arm_stops_the_study_resumably(
     assert_stopped_for_a_broken_arm(home / "broken" / "slow", capsys.readouterr())
 
 
+@pytest.mark.slow
 def test_a_process_takes_further_runs_with_what_was_sent_along(compare: Callable[..., int], home: Path) -> None:
     """The second arm's part is of a module that the process has imported for the first."""
     assert compare("further", "--bring-back", "--workers", "1", "--seeds", "1") == 0
@@ -141,6 +146,7 @@ def test_a_process_takes_further_runs_with_what_was_sent_along(compare: Callable
     assert found == {"mean": "finished", "median": "finished"}
 
 
+@pytest.mark.slow
 def test_a_tracker_that_fails_is_told_of(
     compare: Callable[..., int], home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -150,6 +156,7 @@ def test_a_tracker_that_fails_is_told_of(
     assert shown.count("mean seed 0: tensorboard failed, and the run goes on without it") == 1
 
 
+@pytest.mark.slow
 def test_a_run_that_no_node_can_hold_is_refused(
     compare: Callable[..., int], cluster: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -188,6 +195,7 @@ def test_files_come_back_whole_and_in_the_place_of_others(tmp_path: Path) -> Non
     assert _pack(tmp_path / "nothing") is None
 
 
+@pytest.mark.slow
 def test_modules_of_ones_own_are_those_of_the_folder(home: Path, local_study: Path) -> None:
     assert list(_own_modules(home)) == ["held_estimators.py"]
     assert "held_median" in _own_modules(home)["held_estimators.py"]

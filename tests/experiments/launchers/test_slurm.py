@@ -68,6 +68,7 @@ def compare(out: str, *options: str) -> int:
     return main(["compare", "-c", "study.gin", "--out", out, "--launcher", "slurm", "--time", "9", *options])
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_present_steps_and_the_same_command_ends_like_the_local_launcher(
     on_this_machine: None,
     home: Path,
@@ -90,6 +91,7 @@ def test_ctrl_c_ends_the_present_steps_and_the_same_command_ends_like_the_local_
     assert ours == theirs
 
 
+@pytest.mark.slow
 def test_a_broken_arm_stops_the_study_resumably(
     on_this_machine: None, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -97,6 +99,7 @@ def test_a_broken_arm_stops_the_study_resumably(
     assert_stopped_for_a_broken_arm(home / "slurm_broken" / "slow", capsys.readouterr())
 
 
+@pytest.mark.slow
 def test_a_tracker_that_fails_is_told_of(on_this_machine: None, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     obstruct_tensorboard(home / "slurm_said" / "slow")
     assert compare("slurm_said", "--seeds", "1", "--track", "tensorboard") == 0
@@ -104,6 +107,7 @@ def test_a_tracker_that_fails_is_told_of(on_this_machine: None, home: Path, caps
     assert shown.count("mean seed 0: tensorboard failed, and the run goes on without it") == 1
 
 
+@pytest.mark.slow
 def test_what_slurm_is_asked_for(programs: Path, home: Path, local_study: Path) -> None:
     options = ["--workers", "2", "--cpus", "3", "--gpus", "2", "--memory", "1.5G", "--partition", "long"]
     assert compare("asked", *options) == 0
@@ -116,6 +120,7 @@ def test_what_slurm_is_asked_for(programs: Path, home: Path, local_study: Path) 
     assert not (home / "asked" / "slow" / ".slurm").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_and_a_job_that_dies_are_told_apart(
     programs: Path, home: Path, hold: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

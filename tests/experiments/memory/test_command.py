@@ -48,6 +48,7 @@ def test_mistakes_are_named(arguments: list[str], message: str, capsys: pytest.C
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_measured_run_beside_the_forecast(capsys: pytest.CaptureFixture[str]) -> None:
     short = ["-b", "train.prompts = 2", "-b", "evaluation.questions = 2", "-b", "evaluation.every = 1000"]
     assert main(["memory", "-c", "embedded", *short, "--measure", "--json"]) == 0
@@ -56,6 +57,7 @@ def test_a_measured_run_beside_the_forecast(capsys: pytest.CaptureFixture[str]) 
     assert found["measured"] > 3 * found["parts"]["train"]["weights"]
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_says_why() -> None:
     with pytest.raises(GrpoLabError, match=r"the run to be measured failed: policy\.dtype = 'x': must be 'float32'"):
         measure(

@@ -27,6 +27,7 @@ R = 2000
 AT_MOST = 0.05 + band(0.05, R)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("simulation", [each for each in SIMULATIONS if each.fast], ids=lambda each: each.studied)
 def test_rates_are_within_their_bands(simulation: Simulation) -> None:
     outside = [str(found) for found in simulation.measure(simulation.fast) if not found.inside]
@@ -39,6 +40,7 @@ def test_false_claims_at_twenty_seeds(kind: str) -> None:
     assert sum(sign_flip_p(d) <= 0.05 for d in x - y) / R <= AT_MOST
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [5, 8, 10])
 @pytest.mark.parametrize("family", ["baseline", "all"])
 @pytest.mark.parametrize(("arms", "better"), [(4, 2), (8, 0), (8, 3)])

@@ -95,6 +95,7 @@ def test_bad_scores_are_refused() -> None:
         LOOKS.decide({"a0": {}, "a1": {119: math.nan}}, SEEDS, judge)
 
 
+@pytest.mark.slow
 def test_false_claims_over_all_looks() -> None:
     looks = Looks(((5, 0.01), (6, 0.015), (7, 0.025)))  # few seeds, whose t tests are quick
     R, wrong = 400, 0

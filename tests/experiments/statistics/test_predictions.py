@@ -105,6 +105,7 @@ def test_too_few_seeds_and_unknown_arms() -> None:
         assess([], lambda _: table(y=BASE))
 
 
+@pytest.mark.slow
 def test_a_true_null_is_rarely_taken_for_a_difference() -> None:
     """2000 claims about two arms that are the same: a difference is called supported in 2.5 % of them (one side)."""
     rng = np.random.default_rng(0)

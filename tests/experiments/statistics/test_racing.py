@@ -410,6 +410,7 @@ def test_coverage_of_the_interval_at_all_times() -> None:
     assert interval_coverage(500, 20) >= 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["baseline", "all"])
 def test_false_claims_of_a_race(family: Family) -> None:
     shifts = (0.0, 0.0, 0.0)

@@ -152,6 +152,7 @@ def test_bad_input_is_refused() -> None:
         crossed_t(CELLS, level=1.0)
 
 
+@pytest.mark.slow
 def test_false_positives_on_fixed_questions() -> None:
     seeds, crossed, one_seed = two_level_rates(Evaluation(S=5, Q=500), R)
     assert seeds == pytest.approx(0.05, abs=band(0.05, R))
@@ -159,6 +160,7 @@ def test_false_positives_on_fixed_questions() -> None:
     assert one_seed == pytest.approx(0.55, abs=0.1)  # what compare_checkpoints warns of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("evaluation", "over_seeds"),
     [(Evaluation(5, 100, variant_question=0.7), 0.08), (Evaluation(10, 30, 8, variant_question=0.7), 0.25)],
