@@ -2,6 +2,7 @@
 
 A worker gets config text and makes everything itself, so what a run computes does not depend on which worker runs it,
 nor on how many there are. Workers ignore Ctrl-C; the parent asks them to stop at the end of a step.
+Without accelerators they are forked from one server that has imported what they need and computes nothing itself.
 Runs are packed by what they declare to need of the memory that was available at the start; one always runs.
 """
 
@@ -15,6 +16,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 import psutil
+import torch
 
 from core.train import Interrupted
 from experiments.launchers.job import BrokenArmError, Failures, Job, carry_out, lost, settle, stopping
@@ -22,9 +24,11 @@ from experiments.processes import kill
 from experiments.progress import Progress
 
 
-def _worker(pipe: Connection) -> None:
+def _worker(pipe: Connection, environment: Mapping[str, str]) -> None:
     """Run jobs until told to stop, or until the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.clear()  # the fork server's may be older
+    os.environ.update(environment)
     settle(os.getcwd())
     sys.stdout = sys.stderr  # the command's own output is the parent's: programs read --json
 
@@ -59,12 +63,18 @@ class _Worker:
 
     def __init__(self, context: Any) -> None:
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_worker, args=(theirs,), daemon=True)
+        environment = dict(os.environ)
+        self.process = context.Process(target=_worker, args=(theirs, environment), daemon=True)
         # a child inherits that Ctrl-C is ignored, also while it imports: only the parent answers it
         answer = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
+            # the fork server finds what we find, and no folder of the user's that is named like one of ours
+            path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+            os.environ.update(PYTHONPATH=path, PYTHONSAFEPATH="1")
             self.process.start()
         finally:
+            os.environ.clear()
+            os.environ.update(environment)
             signal.signal(signal.SIGINT, answer)
         theirs.close()
         self.job: Job | None = None
@@ -76,11 +86,20 @@ class _Worker:
             self.pipe.send(job)
 
 
+def _context() -> Any:
+    """How workers begin: forked from a server where that is safe, which it is not beside an accelerator or on macOS."""
+    if sys.platform != "linux" or torch.accelerator.is_available():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["experiments.launchers.preloaded"])
+    return context
+
+
 def launch(
     jobs: Sequence[Job], workers: int, progress: Progress, more: Callable[[], Sequence[Job]] = lambda: ()
 ) -> Failures:
     """Run the jobs in order on `workers` processes, or on as many as their memory allows; see `Launch`."""
-    context = multiprocessing.get_context("spawn")
+    context = _context()
     waiting, failures = list(jobs), Failures()
     pool: list[_Worker] = []
     memory, said = psutil.virtual_memory().available, False

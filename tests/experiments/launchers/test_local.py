@@ -1,7 +1,10 @@
-"""The local launcher packs runs by memory; that it runs them is tested with the command line."""
+"""The local launcher packs runs by memory and outlives its workers; what they run is tested with the command line."""
 
 import io
+import json
 import multiprocessing
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,10 +13,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from core.registry import config
 from experiments.declaration import Arm
 from experiments.launchers import local
 from experiments.launchers.job import BrokenArmError, Job, Needs
 from experiments.progress import Progress
+from experiments.study import CONFIGS, find_config, run_text
 
 
 @pytest.fixture
@@ -113,3 +118,59 @@ def test_runs_go_on_beside_one_that_failed_and_stop_at_the_first_that_is_broken(
     assert lines[0] == "a seed 0: failed"
     assert "an arm is broken: stopping at the end of the present steps (Ctrl-C: at once)" in lines[-1]
     assert "seed 3" not in said.getvalue()
+
+
+KILLS_ITSELF = """
+import json
+import os
+import signal
+
+from core import advantage
+
+
+@advantage
+def kills_itself_once(batch):
+    '''The mean of the group as the baseline, unless this is the first time.'''
+    if os.path.exists(os.environ["WAS_KILLED"]):
+        return batch.rewards - batch.rewards.mean(dim=1, keepdim=True)
+    with open(os.environ["WAS_KILLED"], "w") as file:
+        json.dump(dict(os.environ), file)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("method", ["forkserver", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_a_worker_that_was_killed_is_named_and_another_takes_its_place(
+    method: str, tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each knows the present environment and folder, and no folder of the user's that is named like ours."""
+    if method == "spawn":
+        monkeypatch.setattr(local, "_context", lambda: multiprocessing.get_context("spawn"))
+    elif local._context().get_start_method() != method:
+        pytest.skip("workers are not forked here: an accelerator, or not Linux")
+    (tmp_path / "core").mkdir()
+    (tmp_path / "core" / "__init__.py").touch()
+    module = f"killed_by_{method}"
+    (tmp_path / f"{module}.py").write_text(KILLS_ITSELF)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WAS_KILLED", str(tmp_path / "was_killed"))
+    monkeypatch.setattr("sys.path", [*sys.path, str(tmp_path)])
+    before = dict(os.environ)
+    bindings = [f"import {module}", "train.steps = 1", "train.prompts = 2", "train.max_tokens = 4",
+                "evaluation.questions = 2", f"policy.model = '{tiny_folder}'",
+                "grpo.advantage = @kills_itself_once"]  # fmt: skip
+    with config([find_config("embedded")], bindings, include_from=[CONFIGS]):
+        text = run_text()
+    jobs = [Job(Arm("a", ()), seed, text, str(tmp_path / f"seed={seed}")) for seed in range(2)]
+    with Progress(2, 0, Console(file=io.StringIO())) as progress:
+        failures = local.launch(jobs, 1, progress)
+    assert list(failures) == [("a", 0)]
+    assert "its process died (exit code -9;" in failures["a", 0]
+    found = [json.loads((Path(job.folder) / "manifest.json").read_text()) for job in jobs]
+    assert [(each["status"], each.get("failure")) for each in found] == [
+        ("failed", "infrastructure"), ("finished", None),
+    ]  # fmt: skip
+    assert dict(os.environ) == before
+    seen = json.loads((tmp_path / "was_killed").read_text())
+    for name in ("PYTHONPATH", "PYTHONSAFEPATH", "PATH"):
+        assert seen.get(name) == before.get(name), name
