@@ -89,10 +89,10 @@ test-vllm: .venv-vllm/installed
 	@touch $@
 
 test-deepspeed: .venv-deepspeed/installed
-	.venv-deepspeed/bin/pytest tests/core/test_ranks.py tests/core/test_zero.py tests/experiments/test_processes.py
+	.venv-deepspeed/bin/pytest tests/core/loop/test_ranks.py tests/core/model/test_deepspeed.py tests/experiments/launchers/test_torchrun.py
 
 # an environment of its own: the references come without their engines and trackers, and pin what ours does not
-CONFORMANCE := experiments/conformance
+CONFORMANCE := experiments/maintenance/conformance
 .venv-conformance/installed: pyproject.toml $(CONFORMANCE)/requirements.txt $(CONFORMANCE)/references.txt
 	$(PYTHON) -m venv .venv-conformance
 	.venv-conformance/bin/python -m pip install --quiet --quiet --upgrade pip
@@ -102,7 +102,7 @@ CONFORMANCE := experiments/conformance
 	@touch $@
 
 conformance: .venv-conformance/installed
-	.venv-conformance/bin/python -m experiments.conformance
+	.venv-conformance/bin/python -m experiments.maintenance.conformance
 
 .venv/installed-mutations: .venv/installed
 	$(BIN)/python -m pip install --quiet --editable '.[mutations]'
@@ -115,7 +115,7 @@ calibrate: .venv/installed
 	$(BIN)/python -m tests.calibrate
 
 kills: .venv/installed
-	GRPOLAB_KILLS=20 $(BIN)/pytest -s tests/experiments/test_kills.py -k random
+	GRPOLAB_KILLS=20 $(BIN)/pytest -s tests/experiments/cli/test_kills.py -k random
 
 clean:
 	rm -rf .venv .venv-conformance .venv-vllm .venv-deepspeed build *.egg-info

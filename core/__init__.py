@@ -1,7 +1,8 @@
 """The machine: contracts, and the one loop. Knows no variant, part, task or paradigm by name."""
 
-from core.batch import Batch
-from core.contracts import (
+from core.errors import GrpoLabError
+from core.parts.batch import Batch
+from core.parts.contracts import (
     TokenLoss,
     advantage,
     aggregator,
@@ -18,9 +19,8 @@ from core.contracts import (
     task,
     value_loss,
 )
-from core.errors import GrpoLabError
-from core.problems import Problem, Score
-from core.registry import (
+from core.parts.problems import Problem, Score
+from core.parts.registry import (
     ADVANTAGES,
     AGGREGATORS,
     CORRECTIONS,
@@ -38,7 +38,7 @@ from core.registry import (
     VARIANTS,
     Part,
 )
-from core.variant import Variant, variant
+from core.parts.variant import Variant, variant
 
 __all__ = [
     "ADVANTAGES",

@@ -16,16 +16,28 @@ Cause: TypeAlias = Literal["code", "infrastructure", "algorithmic"]
 """Why a run failed, as its manifest says: for what it was given (code, settings, data, models), for the machine's
 reasons, or by training as it was told to. Only the last says anything about a method."""
 
-_MACHINE: Final = frozenset({
-    "MemoryError", "OutOfMemoryError", "DistError", "RayError", "UncompletedJobError", "KeyboardInterrupt",
-})  # fmt: skip
+_MACHINE: Final = frozenset(
+    {
+        "MemoryError",
+        "OutOfMemoryError",
+        "DistError",
+        "RayError",
+        "UncompletedJobError",
+        "KeyboardInterrupt",
+    }
+)
 """Exceptions that are the machine's, by class or base class: libraries that may not be there are not imported."""
 _WRONG_PATH: Final = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
 """What the operating system says of a path that is wrong; what writes to a run's folder says `MachineError` itself."""
 _EXHAUSTED: Final = (
-    "can't allocate memory", "out of memory", "No space left on device", "Disk quota exceeded", "PytorchStreamWriter",
-    "(os error 28)", "(os error 122)",
-)  # fmt: skip
+    "can't allocate memory",
+    "out of memory",
+    "No space left on device",
+    "Disk quota exceeded",
+    "PytorchStreamWriter",
+    "(os error 28)",
+    "(os error 122)",
+)
 """What libraries say of it in errors of a general type."""
 _CRASHES: Final = (signal.SIGSEGV, signal.SIGILL, signal.SIGFPE)
 """Signals that a process brings on itself. SIGABRT is not among them: it is how C++ says that memory is short."""

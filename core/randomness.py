@@ -14,9 +14,20 @@ from torch import Tensor
 from core.errors import GrpoLabError
 
 STREAMS: Final = (
-    "init", "prompts", "extra_prompts", "sampling", "minibatch", "objective", "reward", "eval", "pass_rates", "judge",
-    "preferences", "stored", "reevaluation",
-)  # fmt: skip
+    "init",
+    "prompts",
+    "extra_prompts",
+    "sampling",
+    "minibatch",
+    "objective",
+    "reward",
+    "eval",
+    "pass_rates",
+    "judge",
+    "preferences",
+    "stored",
+    "reevaluation",
+)
 
 # the constants of SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators"), as int64
 _GAMMA: Final = 0x9E3779B97F4A7C15 - 2**64

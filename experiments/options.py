@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from core.errors import GrpoLabError
-from core.settings import NOT_NEGATIVE, Range, SettingError, fault, form_of
+from core.parts.settings import NOT_NEGATIVE, Range, SettingError, fault, form_of
 
 PROCESSES: Final = Range(1, 4096)
 
@@ -44,23 +44,41 @@ def file_to_write(text: str) -> Path:
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
     """`--config` and `--bind`: gin files and single bindings, in that order."""
-    parser.add_argument("-c", "--config", action="append", default=[], metavar="FILE.gin",
-                        help="gin file; repeatable; a name alone is looked for among the shipped ones")  # fmt: skip
-    parser.add_argument("-b", "--bind", action="append", default=[], metavar="'NAME = VALUE'",
-                        help="gin binding, wins over files; repeatable")  # fmt: skip
+    parser.add_argument(
+        "-c",
+        "--config",
+        action="append",
+        default=[],
+        metavar="FILE.gin",
+        help="gin file; repeatable; a name alone is looked for among the shipped ones",
+    )
+    parser.add_argument(
+        "-b",
+        "--bind",
+        action="append",
+        default=[],
+        metavar="'NAME = VALUE'",
+        help="gin binding, wins over files; repeatable",
+    )
 
 
 def add_track_option(parser: argparse.ArgumentParser) -> None:
     """`--track`: trackers beside metrics.jsonl."""
-    parser.add_argument("--track", action="append", default=[], metavar="NAME",
-                        help="also send every step to tensorboard, wandb, trackio or mlflow; repeatable; servers, "
-                             "folders and offline use by the tracker's own environment variables")  # fmt: skip
+    parser.add_argument(
+        "--track",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="also send every step to tensorboard, wandb, trackio or mlflow; repeatable; servers, "
+        "folders and offline use by the tracker's own environment variables",
+    )
 
 
 def add_process_options(parser: argparse.ArgumentParser) -> None:
     """`--accelerate` and `--processes`: one run on several processes of a machine."""
-    parser.add_argument("--accelerate", metavar="CONFIG",
-                        help="a run on several processes: ddp, fsdp2, deepspeed_zero3, or a file")  # fmt: skip
+    parser.add_argument(
+        "--accelerate", metavar="CONFIG", help="a run on several processes: ddp, fsdp2, deepspeed_zero3, or a file"
+    )
     parser.add_argument(
         "--processes",
         type=number("--processes", int, PROCESSES),

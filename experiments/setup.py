@@ -14,9 +14,14 @@ def quiet_libraries() -> None:
 
 
 PARTS = (
-    "core.rewards", "core.tasks", "core.generation", "core.sources", "core.providers", "core.critic", "estimators",
+    "core.generation",
+    "core.loop.providers",
+    "core.environments.rewards",
+    "core.environments.tasks",
+    "core.environments.datasets",
+    "estimators",
     "variants",
-)  # fmt: skip
+)
 
 
 def import_parts() -> None:

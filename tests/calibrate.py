@@ -72,9 +72,15 @@ def line(found: Measured) -> str:
     """A row of the page."""
     low, high = found.band
     cells = (
-        found.studied, found.row.counted, f"{found.R:,}", nominal(found.row), f"{found.rate:.4f}", f"{found.error:.4f}",
-        f"{low:.4f} to {high:.4f}", "inside" if found.inside else "**outside**",
-    )  # fmt: skip
+        found.studied,
+        found.row.counted,
+        f"{found.R:,}",
+        nominal(found.row),
+        f"{found.rate:.4f}",
+        f"{found.error:.4f}",
+        f"{low:.4f} to {high:.4f}",
+        "inside" if found.inside else "**outside**",
+    )
     return f"| {' | '.join(cells)} |"
 
 
@@ -85,8 +91,13 @@ def page(found: Sequence[Measured], lines: Sequence[str] | None = None) -> str:
     studies = sum({each.studied: each.R for each in found}.values())
     written = [HEAD, f"**{len(found)} rows over {studies:,} studies, {outside or 'none'} outside its band.**"]
     for item, title in SECTIONS.items():
-        written += ["", f"## {title}", "", "| simulated | counted | R | nominal | measured | error | band | |",
-                    "|---|---|--:|--:|--:|--:|---|---|"]  # fmt: skip
+        written += [
+            "",
+            f"## {title}",
+            "",
+            "| simulated | counted | R | nominal | measured | error | band | |",
+            "|---|---|--:|--:|--:|--:|---|---|",
+        ]
         written += [text for each, text in rows if each.row.item == item]
     return "\n".join(written) + "\n"
 
@@ -118,9 +129,10 @@ def measured(only: str, processes: int, most: int) -> Iterator[Measured]:
 
     sections = {item for item, title in SECTIONS.items() if title == only}
     chosen = [
-        place for place, each in enumerate(SIMULATIONS)
+        place
+        for place, each in enumerate(SIMULATIONS)
         if only in each.studied or any(row.item in sections for row in each.rows)
-    ]  # fmt: skip
+    ]
     size = {place: min(SIMULATIONS[place].slow, most) for place in chosen}
     tasks = [(place, *chunk) for place in chosen for chunk in SIMULATIONS[place].chunks(size[place])]
     counts: dict[int, Counter[int]] = {place: Counter() for place in chosen}
@@ -139,9 +151,11 @@ def main() -> int:
     """Simulate, and write the page; 1 if a row is outside its band."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--only", default="", metavar="TEXT",
+        "--only",
+        default="",
+        metavar="TEXT",
         help="simulations so described, or those of the section so headed; the page keeps its other rows",
-    )  # fmt: skip
+    )
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument(
         "--most", type=int, default=sys.maxsize, metavar="R", help="studies a simulation; writes no page"

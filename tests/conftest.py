@@ -12,9 +12,10 @@ import torch
 from hypothesis import HealthCheck, settings
 from torch import Tensor
 
-from core import Batch, registry
-from core.loading import EMBEDDED
-from core.policy import Policy, PolicySettings, load_policy
+from core import Batch
+from core.model.loading import EMBEDDED
+from core.model.policy import Policy, PolicySettings, load_policy
+from core.parts import registry
 from experiments.setup import import_parts, quiet_libraries
 
 torch.set_num_threads(1)
@@ -60,10 +61,20 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(7)
     # wide weights, so that distributions are far from uniform
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=4, max_position_embeddings=64, initializer_range=0.5,
-        tie_word_embeddings=False, bos_token_id=None, eos_token_id=0, pad_token_id=0,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=4,
+        max_position_embeddings=64,
+        initializer_range=0.5,
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -102,13 +113,25 @@ def make_batch() -> MakeBatch:
         prompts = tuple(torch.randint(1, vocabulary, (size,), generator=draw) for size in sizes)
         rewards = torch.randn(groups, samples, generator=draw)
         return Batch(
-            rewards=rewards, response_mask=response_mask, mask=mask, prompt_ids=torch.arange(groups), max_tokens=T + 3,
-            prompt_tokens=prompts, response_tokens=tokens, correct=rewards > 0,
-            truncated=torch.zeros(groups, samples, dtype=torch.bool), old_logps=noise() - 2, ref_logps=noise() - 2,
-            behaviour_logps=noise() - 2, values=noise(), sum_squared_probs=noise().square() / 9,
+            rewards=rewards,
+            response_mask=response_mask,
+            mask=mask,
+            prompt_ids=torch.arange(groups),
+            max_tokens=T + 3,
+            prompt_tokens=prompts,
+            response_tokens=tokens,
+            correct=rewards > 0,
+            truncated=torch.zeros(groups, samples, dtype=torch.bool),
+            old_logps=noise() - 2,
+            ref_logps=noise() - 2,
+            behaviour_logps=noise() - 2,
+            values=noise(),
+            sum_squared_probs=noise().square() / 9,
             greedy_rewards=torch.randn(groups, generator=draw),
-            reward_parts=torch.stack([rewards / 2, rewards / 2], -1), reward_names=("one", "other"),
-            reward_weights=(1.0, 1.0), step_ends=response_mask & (torch.rand(shape, generator=draw) < 0.5),
-        )  # fmt: skip
+            reward_parts=torch.stack([rewards / 2, rewards / 2], -1),
+            reward_names=("one", "other"),
+            reward_weights=(1.0, 1.0),
+            step_ends=response_mask & (torch.rand(shape, generator=draw) < 0.5),
+        )
 
     return make

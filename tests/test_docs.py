@@ -5,15 +5,15 @@ import inspect
 import re
 from collections.abc import Callable
 
-import core.records
-import core.train
+import core.loop.metrics
+import core.loop.train
 from core import ADVANTAGES, AGGREGATORS, CORRECTIONS, FILTERS, KLS, OBJECTIVES, SHAPINGS, VARIANTS
-from core.store import read_json
-from experiments.catalogue import FIGURES, PAGE, page
+from core.store.files import read_json
+from experiments.maintenance.catalogue import FIGURES, PAGE, page
 
 
 def test_the_page_of_variants_is_the_registrys() -> None:
-    """Written anew by `python -m experiments.catalogue`, which also measures."""
+    """Written anew by `python -m experiments.maintenance.catalogue`, which also measures."""
     assert PAGE.read_text() == page(read_json(FIGURES))
 
 
@@ -35,9 +35,13 @@ def keys_of(function: Callable[..., object], with_key: str) -> set[str]:
 def test_the_page_of_metrics_names_every_column_that_the_loop_writes() -> None:
     """But for what objectives log, which is any name."""
     written = {
-        "budget_share", "evaluation", "seconds", *keys_of(core.records.step_record, "reward"),
-        *keys_of(core.records._kl_record, "kl"), *keys_of(core.records.value_record, "value_bias"),
-        *keys_of(core.train._train, "sampled_tokens"),
-    }  # fmt: skip
+        "budget_share",
+        "evaluation",
+        "seconds",
+        *keys_of(core.loop.metrics.step_record, "reward"),
+        *keys_of(core.loop.metrics._kl_record, "kl"),
+        *keys_of(core.loop.metrics.value_record, "value_bias"),
+        *keys_of(core.loop.train._train, "sampled_tokens"),
+    }
     assert len(written) > 30
     assert written - set(re.findall(r"`(\w+)`", PAGE.with_name("metrics.md").read_text())) == set()

@@ -3,7 +3,8 @@
 import ast
 import io
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,36 @@ from core import VARIANTS
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = {"core", "estimators", "variants", "experiments"}
-ALLOWED = {
-    "core": {"core"},
-    "estimators": {"core", "estimators"},
-    "variants": {"core", "estimators", "variants"},
-    "experiments": OURS,
-    "experiments/statistics": {"experiments.statistics"},
+
+# The plan of the house: a floor may use what is below it, and rooms on one floor know nothing of each other.
+# A room that ends in "/" is a folder with all that is in it; "core" and "experiments" are the loose files that
+# everybody uses.
+PLAN = (
+    ("core",),
+    ("core/parts/", "core/store/"),
+    ("core/model/",),
+    ("core/generation/",),
+    ("core/loop/",),
+    ("core/environments/", "estimators/"),
+    ("variants/",),
+    ("experiments", "experiments/statistics/", "experiments/bases/", "experiments/check/"),
+    ("experiments/results/",),
+    ("experiments/study/", "experiments/report/"),
+    ("experiments/memory/", "experiments/lens/"),
+    ("experiments/launchers/",),
+    ("experiments/planning/",),
+    ("experiments/cli/", "experiments/feedback/"),
+    ("experiments/maintenance/",),
+)
+NARROW = {
+    "estimators/": {"core", "core/parts/", "estimators/"},
+    "variants/": {"core", "core/parts/", "estimators/", "variants/"},
+    "experiments/statistics/": {"experiments/statistics/"},
 }
+"""Rooms that may use less than what is below them."""
+FLOOR = {room: floor for floor, rooms in enumerate(PLAN) for room in rooms}
+DOOR = "core/__init__.py"
+"""The public names: `from core import ...` is what parts are written with, and counts as `core/parts/`."""
 
 
 def sources(folder: str) -> list[Path]:
@@ -27,28 +51,114 @@ def sources(folder: str) -> list[Path]:
     return files
 
 
-def imports(file: Path) -> Iterator[tuple[str, bool]]:
-    """Every module that a file imports, and whether at module level."""
+@cache
+def imports(file: Path) -> tuple[tuple[str, bool], ...]:
+    """Every module that a file imports, and whether at module level; what is imported from a package, by its name."""
     tree = ast.parse(file.read_text())
     inside = {id(n) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef | ast.Lambda) for n in ast.walk(f)}
+    found = []
     for node in ast.walk(tree):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: relative import"
-            names = [node.module or ""]
-        yield from ((name, id(node) not in inside) for name in names)
+            submodules = [f"{node.module}.{alias.name}" for alias in node.names]
+            submodules = [name for name in submodules if file_of(name)]
+            names = [*submodules, *([node.module or ""] if len(submodules) < len(node.names) else [])]
+        found += [(name, id(node) not in inside) for name in names]
+    return tuple(found)
+
+
+@cache
+def file_of(module: str) -> Path | None:
+    """The file of a module of ours."""
+    path = ROOT / module.replace(".", "/")
+    ours = module.split(".")[0] in OURS
+    return next((f for f in (path.with_suffix(".py"), path / "__init__.py") if ours and f.is_file()), None)
+
+
+def room_of(place: str) -> str:
+    """The room of a file, given by its place in the project."""
+    if place == DOOR:
+        return "core/parts/"
+    return next((room for room in FLOOR if room.endswith("/") and place.startswith(room)), place.split("/")[0])
+
+
+def place_of(file: Path) -> str:
+    return str(file.relative_to(ROOT))
 
 
 def belongs(module: str, package: str) -> bool:
     return module == package or module.startswith(package + ".")
 
 
-@pytest.mark.parametrize("folder", ALLOWED)
-def test_imports_go_one_way(folder: str) -> None:
-    for file in sources(folder):
-        for module, _ in imports(file):
-            if module.split(".")[0] in OURS:
-                assert any(belongs(module, package) for package in ALLOWED[folder]), f"{file} imports {module}"
+def upward(file: Path, place: str) -> list[str]:
+    """The imports of a file that a file at this place may not have."""
+    room = room_of(place)
+    may = NARROW.get(room, {other for other in FLOOR if FLOOR[other] < FLOOR[room]} | {room})
+    targets = ((module, file_of(module)) for module, _ in imports(file))
+    used = ((module, room_of(place_of(target))) for module, target in targets if target)
+    return [f"{place} ({room}) imports {module} ({other})" for module, other in used if other not in may]
+
+
+def arrows() -> dict[str, set[str]]:
+    """Which of our files every one of them imports, wherever in it that is."""
+    found = {}
+    for file in (file for folder in OURS for file in sources(folder)):
+        targets = (file_of(module) for module, _ in imports(file))
+        found[place_of(file)] = {place_of(target) for target in targets if target and target != file}
+    return found
+
+
+def circles(arrows: Mapping[str, set[str]]) -> list[str]:
+    """The files that import themselves through others, and those on a way from one circle to another."""
+    left = dict(arrows)
+    while ends := [f for f, targets in left.items() if not targets & left.keys()]:
+        left = {f: targets for f, targets in left.items() if f not in ends}
+    while starts := left.keys() - {target for targets in left.values() for target in targets}:
+        left = {f: targets for f, targets in left.items() if f not in starts}
+    return sorted(left)
+
+
+def test_every_file_has_a_room_and_every_room_files() -> None:
+    assert {room_of(place_of(file)) for folder in OURS for file in sources(folder)} == FLOOR.keys()
+    loose = {place_of(f) for folder in ("core", "experiments") for f in (ROOT / folder).glob("*.py")}
+    in_core = ("__init__", "device", "distributed", "errors", "printable", "randomness", "web")
+    in_experiments = ("__init__", "options", "setup", "terminal")
+    everybodys = {f"core/{name}.py" for name in in_core} | {f"experiments/{name}.py" for name in in_experiments}
+    assert loose == everybodys, "a new file gets a room; loose are only those that everybody uses"
+
+
+def test_no_room_uses_one_above_it() -> None:
+    assert not [found for folder in OURS for file in sources(folder) for found in upward(file, place_of(file))]
+
+
+def test_no_file_imports_itself_through_others() -> None:
+    assert not circles(arrows())
+
+
+@pytest.mark.parametrize(
+    ("place", "line", "says"),
+    [
+        ("core/model/planted.py", "from core.loop.train import run", "imports core.loop.train (core/loop/)"),
+        ("core/loop/planted.py", "import core.environments.tasks.files", "core.environments.tasks.files (core/env"),
+        ("core/planted.py", "from core.parts.batch import Batch", "core/planted.py (core) imports core.parts.batch"),
+        ("estimators/planted.py", "from core.loop import train", "imports core.loop.train (core/loop/)"),
+        ("experiments/statistics/planted.py", "from core.errors import near", "imports core.errors (core)"),
+        ("experiments/results/planted.py", "def late():\n    from experiments.study.study import Study", "study.study"),
+    ],
+)
+def test_a_planted_import_upward_is_seen(tmp_path: Path, place: str, line: str, says: str) -> None:
+    file = tmp_path / "planted.py"
+    file.write_text(f"{line}\n")
+    (found,) = upward(file, place)
+    assert says in found
+
+
+def test_a_planted_circle_is_seen() -> None:
+    one, other = "core/loop/one.py", "core/loop/other.py"
+    found = arrows() | {one: {other, "core/errors.py"}, other: {one}}
+    found["core/loop/train.py"] = found["core/loop/train.py"] | {one}
+    assert circles(found) == [one, other]
 
 
 def test_statistics_know_no_training() -> None:
@@ -60,7 +170,7 @@ def test_statistics_know_no_training() -> None:
 def test_gin_is_imported_in_one_place_of_the_core() -> None:
     for folder in ("core", "estimators", "variants"):
         users = [str(f.relative_to(ROOT)) for f in sources(folder) if any(belongs(m, "gin") for m, _ in imports(f))]
-        assert users == (["core/gin_text.py"] if folder == "core" else [])
+        assert users == (["core/parts/gin_text.py"] if folder == "core" else [])
 
 
 OPTIONAL = {
@@ -81,7 +191,7 @@ OPTIONAL = {
     "pyarrow",
     "datasets",
 }
-PROGRAMS = {"core/rewards/math_worker.py"}
+PROGRAMS = {"core/environments/rewards/math_worker.py"}
 """Run in processes of their own, never imported."""
 
 

@@ -32,6 +32,13 @@ def ppo(
 ) -> Variant:
     """Generalised advantage estimates of a critic's values, whitened over all tokens, under PPO's clip."""
     return Variant(
-        advantage=advantage, objective=objective, aggregator=aggregator, value_loss=value_loss, kl=kl, kl_coef=kl_coef,
-        kl_place="reward", kl_target=kl_target, kl_horizon=kl_horizon,
-    )  # fmt: skip
+        advantage=advantage,
+        objective=objective,
+        aggregator=aggregator,
+        value_loss=value_loss,
+        kl=kl,
+        kl_coef=kl_coef,
+        kl_place="reward",
+        kl_target=kl_target,
+        kl_horizon=kl_horizon,
+    )

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.errors import GrpoLabError
-from core.policy import Policy
+from core.model.policy import Policy
 
 
 @dataclass(frozen=True, eq=False)

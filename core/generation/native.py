@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from core.contracts import generator
 from core.generation.base import Generation, Request, check_context
 from core.generation.noise import make_noise
-from core.packing import Cache, Packed
-from core.policy import Policy
+from core.model.packing import Cache, Packed
+from core.model.policy import Policy
+from core.parts.contracts import generator
+from core.parts.settings import SHARE
 from core.randomness import row_keys
-from core.settings import SHARE
 
 
 @dataclass(frozen=True)

@@ -14,5 +14,14 @@ from estimators.advantages import (
 )
 
 __all__ = [
-    "batch", "critic", "examples", "greedy", "group", "running", "several_rewards", "steps", "then_kl", "token",
-]  # fmt: skip
+    "batch",
+    "critic",
+    "examples",
+    "greedy",
+    "group",
+    "running",
+    "several_rewards",
+    "steps",
+    "then_kl",
+    "token",
+]

@@ -31,10 +31,13 @@ def whiten(values: Tensor, mask: Tensor, *, correction: int, eps: float, floor: 
     limits=LIMITS,
     scope="batch",
     min_group=1,
-    axes={"baseline": "mean over all tokens of the batch", "std": WHITENED,
-          "credit": "reward to go, discount {gamma:g}"},
+    axes={
+        "baseline": "mean over all tokens of the batch",
+        "std": WHITENED,
+        "credit": "reward to go, discount {gamma:g}",
+    },
     published={**VERL, "gamma": "REINFORCE++"},
-)  # fmt: skip
+)
 def whitened_return(
     batch: Batch, *, gamma: float = 1.0, correction: int = 1, eps: float = 1e-8, floor: float = 0.0
 ) -> Tensor:

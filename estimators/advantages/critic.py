@@ -38,10 +38,13 @@ def lambda_return(batch: Batch, *, gamma: float, lam: float) -> Tensor:
     needs=("values",),
     target=lambda_return,
     min_group=1,
-    axes={"baseline": "a critic's value", "std": "none",
-          "credit": "temporal differences, discount {gamma:g}, lambda {lam:g}"},
+    axes={
+        "baseline": "a critic's value",
+        "std": "none",
+        "credit": "temporal differences, discount {gamma:g}, lambda {lam:g}",
+    },
     published={"gamma": "verl", "lam": "verl"},
-)  # fmt: skip
+)
 def gae(batch: Batch, *, gamma: float = 1.0, lam: float = 1.0) -> Tensor:
     """Generalised advantage estimation.
 
@@ -59,10 +62,13 @@ def gae(batch: Batch, *, gamma: float = 1.0, lam: float = 1.0) -> Tensor:
     target=lambda_return,
     min_group=1,
     scope="batch",
-    axes={"baseline": "a critic's value, then the mean over all tokens of the batch", "std": WHITENED,
-          "credit": "temporal differences, discount {gamma:g}, lambda {lam:g}"},
+    axes={
+        "baseline": "a critic's value, then the mean over all tokens of the batch",
+        "std": WHITENED,
+        "credit": "temporal differences, discount {gamma:g}, lambda {lam:g}",
+    },
     published={**VERL, "gamma": "verl", "lam": "verl"},
-)  # fmt: skip
+)
 def whitened_gae(
     batch: Batch, *, gamma: float = 1.0, lam: float = 1.0, correction: int = 1, eps: float = 1e-8, floor: float = 0.0
 ) -> Tensor:

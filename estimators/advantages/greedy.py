@@ -29,10 +29,13 @@ def greedy_baseline(batch: Batch) -> Tensor:
     limits=LIMITS,
     needs=("greedy_rewards",),
     min_group=1,
-    axes={"baseline": "reward of the greedy response, difference clipped to +-{clip:g}", "std": "none",
-          "credit": "discount {gamma:g} per token to the end; each token's own KL penalty only"},
+    axes={
+        "baseline": "reward of the greedy response, difference clipped to +-{clip:g}",
+        "std": "none",
+        "credit": "discount {gamma:g} per token to the end; each token's own KL penalty only",
+    },
     published={"gamma": "ReMax, authors' scripts", "clip": "ReMax, authors' code"},
-)  # fmt: skip
+)
 def discounted_greedy_baseline(batch: Batch, *, gamma: float = 0.99, clip: float = 5.0) -> Tensor:
     """ReMax as its authors' code has it: a clipped difference, discounted to the end, and no KL from the future.
 

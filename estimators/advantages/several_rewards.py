@@ -43,10 +43,12 @@ def per_reward_std(batch: Batch, *, eps: float = 1e-4, correction: int = 1) -> T
     limits=LIMITS,
     needs=("reward_parts",),
     scope="batch",
-    axes={"baseline": "each reward's group mean, then the mean over all tokens of the batch",
-          "std": EACH + "all tokens of the batch, sqrt(var + {whiten_eps:g})"},
+    axes={
+        "baseline": "each reward's group mean, then the mean over all tokens of the batch",
+        "std": EACH + "all tokens of the batch, sqrt(var + {whiten_eps:g})",
+    },
     published={"eps": "verl", "correction": "verl", "whiten_eps": "verl"},
-)  # fmt: skip
+)
 def per_reward_std_whitened(
     batch: Batch, *, eps: float = 1e-6, correction: int = 1, whiten_eps: float = 1e-8
 ) -> Tensor:

@@ -10,10 +10,13 @@ from estimators.limits import LIMITS
 @advantage(
     limits=LIMITS,
     needs=("token_rewards", "step_ends"),
-    axes={"baseline": "mean of the group's step rewards", "std": "steps of the group, ddof {correction}, + {eps:g}",
-          "credit": "sum over the steps that end at or after the token"},
+    axes={
+        "baseline": "mean of the group's step rewards",
+        "std": "steps of the group, ddof {correction}, + {eps:g}",
+        "credit": "sum over the steps that end at or after the token",
+    },
     published={"correction": "as for outcomes; the paper says only std"},
-)  # fmt: skip
+)
 def process_mean_std(batch: Batch, *, eps: float = 1e-6, correction: int = 1) -> Tensor:
     """Step rewards standardised over all steps of the group; a token gets those of the steps it still leads to.
 

@@ -69,10 +69,13 @@ def group_mean_std_then_kl(
 @advantage(
     limits=LIMITS,
     scope="batch",
-    axes={"baseline": "group mean of the outcomes, then the mean over all tokens of the batch", "std": WHITENED,
-          "credit": CREDIT},
+    axes={
+        "baseline": "group mean of the outcomes, then the mean over all tokens of the batch",
+        "std": WHITENED,
+        "credit": CREDIT,
+    },
     published={**OPENRLHF, "correction": "OpenRLHF", "eps": "OpenRLHF", "floor": "OpenRLHF"},
-)  # fmt: skip
+)
 def whitened_group_mean_then_kl(
     batch: Batch, *, correction: int = 0, eps: float = 0.0, floor: float = 1e-8, reward_clip: float = 10.0
 ) -> Tensor:

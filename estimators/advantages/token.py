@@ -11,10 +11,13 @@ from estimators.limits import LIMITS
 @advantage(
     limits=LIMITS,
     needs=("old_logps", "sum_squared_probs"),
-    axes={"baseline": "group mean at each position, weighted by the gradient's energy so far", "std": "none",
-          "credit": "reward to go"},
+    axes={
+        "baseline": "group mean at each position, weighted by the gradient's energy so far",
+        "std": "none",
+        "credit": "reward to go",
+    },
     published={"eps": "verl"},
-)  # fmt: skip
+)
 def optimal_token_baseline(batch: Batch, *, eps: float = 1e-8) -> Tensor:
     """Reward to go minus the baseline that minimises the variance at each position of the group.
 

@@ -21,9 +21,18 @@ def covariance(logps: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
 
 
 def _draw_tokens_to_stop(
-    logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor, generator: torch.Generator,
-    *, eps_low: float, eps_high: float, share: float, cov_low: float, cov_high: float,
-) -> Tensor:  # fmt: skip
+    logps: Tensor,
+    old_logps: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    generator: torch.Generator,
+    *,
+    eps_low: float,
+    eps_high: float,
+    share: float,
+    cov_low: float,
+    cov_high: float,
+) -> Tensor:
     """A random `share` of all tokens, among those not clipped whose covariance lies between the bounds; [B, T] bool."""
     clipped = clipped_surrogate(ratio_of(logps - old_logps), advantages, eps_low, eps_high).info["clip_fraction"]
     cov = covariance(logps, advantages, mask)
@@ -39,11 +48,13 @@ def _draw_tokens_to_stop(
     limits=LIMITS,
     prepare=_draw_tokens_to_stop,
     zero_at_zero_advantage=True,
-    axes={"ratio": "token",
-          "clip": "1 - {eps_low:g} to 1 + {eps_high:g}; {share:g} of tokens with covariance in {cov_low:g} to "
-                  "{cov_high:g} get no gradient"},
+    axes={
+        "ratio": "token",
+        "clip": "1 - {eps_low:g} to 1 + {eps_high:g}; {share:g} of tokens with covariance in {cov_low:g} to "
+        "{cov_high:g} get no gradient",
+    },
     published={**PPO_CLIP, "share": ENTROPY, "cov_low": ENTROPY, "cov_high": ENTROPY},
-)  # fmt: skip
+)
 def cov_clip(
     logps: Tensor,
     old_logps: Tensor,

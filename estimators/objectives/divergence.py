@@ -20,10 +20,12 @@ def _truncated_weight(logps: Tensor, old_logps: Tensor, advantages: Tensor, keep
 @objective(
     limits=LIMITS,
     zero_at_zero_advantage=True,
-    axes={"ratio": "token, as a weight without gradient, at most {ratio_cap:g}",
-          "clip": "probability moved by {threshold_low:g} down (A <= 0) or {threshold_high:g} up (A > 0)"},
+    axes={
+        "ratio": "token, as a weight without gradient, at most {ratio_cap:g}",
+        "clip": "probability moved by {threshold_low:g} down (A <= 0) or {threshold_high:g} up (A > 0)",
+    },
     published=DPPO,
-)  # fmt: skip
+)
 def dppo_tv_mask(
     logps: Tensor,
     old_logps: Tensor,
@@ -50,10 +52,12 @@ def dppo_tv_mask(
 @objective(
     limits=LIMITS,
     zero_at_zero_advantage=True,
-    axes={"ratio": "token, as a weight without gradient, at most {ratio_cap:g}",
-          "clip": "binary KL from the old policy over {threshold_low:g} (A <= 0) or {threshold_high:g} (A > 0)"},
+    axes={
+        "ratio": "token, as a weight without gradient, at most {ratio_cap:g}",
+        "clip": "binary KL from the old policy over {threshold_low:g} (A <= 0) or {threshold_high:g} (A > 0)",
+    },
     published=DPPO,
-)  # fmt: skip
+)
 def dppo_kl_mask(
     logps: Tensor,
     old_logps: Tensor,

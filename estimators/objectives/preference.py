@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from core import TokenLoss, objective
-from core.settings import POSITIVE
+from core.parts.settings import POSITIVE
 from estimators.limits import LIMITS
 from estimators.objectives.sequence import row_mean, row_sum
 
@@ -59,10 +59,13 @@ class _Group:
     level="group",
     limits=POSITIVE_BETA,
     zero_at_zero_advantage=True,
-    axes={"ratio": RATIO, "clip": "none; log-sigmoid of {beta:g} x differences within pairs, "
-          "{label_smoothing:g} of them the other way round"},
+    axes={
+        "ratio": RATIO,
+        "clip": "none; log-sigmoid of {beta:g} x differences within pairs, "
+        "{label_smoothing:g} of them the other way round",
+    },
     published={"beta": "DPO, appendix B", "label_smoothing": "DPO, none"},
-)  # fmt: skip
+)
 def dpo_sigmoid(
     logps: Tensor,
     ref_logps: Tensor,

@@ -107,10 +107,12 @@ def sequence_clip(
 @objective(
     limits=LIMITS,
     zero_at_zero_advantage=True,
-    axes={"ratio": "response, geometric mean over its clipped tokens",
-          "clip": "log-ratio of each token within -{eps_low:g} to {eps_high:g}"},
+    axes={
+        "ratio": "response, geometric mean over its clipped tokens",
+        "clip": "log-ratio of each token within -{eps_low:g} to {eps_high:g}",
+    },
     published={"eps_low": "GMPO, section 4", "eps_high": "GMPO, section 4"},
-)  # fmt: skip
+)
 def geo_mean_clip(
     logps: Tensor,
     old_logps: Tensor,
@@ -138,11 +140,13 @@ def geo_mean_clip(
 @objective(
     limits=LIMITS,
     zero_at_zero_advantage=True,
-    axes={"ratio": "response, product over its tokens, as a weight without gradient",
-          "clip": "gamma-shaped weight, k and lambda {k_positive:g}, {lambda_positive:g} for A >= 0, "
-                  "{k_negative:g}, {lambda_negative:g} for A < 0"},
+    axes={
+        "ratio": "response, product over its tokens, as a weight without gradient",
+        "clip": "gamma-shaped weight, k and lambda {k_positive:g}, {lambda_positive:g} for A >= 0, "
+        "{k_negative:g}, {lambda_negative:g} for A < 0",
+    },
     published={"k_positive": "VESPO", "lambda_positive": "VESPO", "k_negative": "VESPO", "lambda_negative": "VESPO"},
-)  # fmt: skip
+)
 def vespo_weight(
     logps: Tensor,
     old_logps: Tensor,

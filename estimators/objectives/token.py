@@ -114,10 +114,13 @@ def capped_clip(
 @objective(
     limits=LIMITS,
     zero_at_zero_advantage=True,
-    axes={"ratio": "token", "clip": "1 - {eps_low:g} to 1 + {eps_high:g}; rows with A < 0 and mean log-ratio of "
-          "sampler to policy over {threshold:g} dropped"},
+    axes={
+        "ratio": "token",
+        "clip": "1 - {eps_low:g} to 1 + {eps_high:g}; rows with A < 0 and mean log-ratio of "
+        "sampler to policy over {threshold:g} dropped",
+    },
     published=PPO_CLIP,
-)  # fmt: skip
+)
 def off_policy_masked_clip(
     logps: Tensor,
     old_logps: Tensor,

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from core.problems import Problem, Task
-from core.tasks import chain_sums, islanders, stack_programs
+from core.environments.tasks import chain_sums, islanders, stack_programs
+from core.parts.problems import Problem, Task
 from experiments.bases.chain_sums_mixture import blurt_or_restate
 from experiments.bases.islanders_mixture import blurt_or_follow
 from experiments.bases.stack_programs_mixture import blurt_or_name

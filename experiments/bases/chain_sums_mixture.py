@@ -3,8 +3,8 @@
 import random
 from typing import Final
 
-from core.problems import Problem
-from core.tasks.chain_sums import END, add, restate
+from core.environments.tasks.chain_sums import END, add, restate
+from core.parts.problems import Problem
 
 AT_ONCE: Final = 0.65
 AT_ONCE_RIGHT: Final = 0.2

@@ -3,8 +3,8 @@
 import random
 from typing import Final
 
-from core.problems import Problem
-from core.tasks.stack_programs import END, HEAD, LEAVES, OPERATORS, Tree, infix, name_results
+from core.environments.tasks.stack_programs import END, HEAD, LEAVES, OPERATORS, Tree, infix, name_results
+from core.parts.problems import Problem
 
 AT_ONCE: Final = 0.65
 SLIP: Final = 0.1

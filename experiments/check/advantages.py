@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from core import Batch, Part
-from core.loss import compute_advantages
-from core.plain import refuse_more
+from core.loop.loss import compute_advantages
+from core.store.plain import refuse_more
 from experiments.check import examples as ex
 from experiments.check.checks import (
     Broken,

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from core import Batch
-from core.contracts import FILLED_FIELDS
-from core.problems import Problem
+from core.parts.contracts import FILLED_FIELDS
+from core.parts.problems import Problem
 
 WEIGHTS: Final = (1.0, 0.5)
 """Of the two reward functions."""
@@ -47,9 +47,18 @@ def make_batch(
 
 @cache
 def _make(
-    P: int, G: int, seed: int, binary: bool, spread: bool, steps: bool, kl: bool, holes: bool, one_token: bool,
-    counted: bool, limit: int,
-) -> Batch:  # fmt: skip
+    P: int,
+    G: int,
+    seed: int,
+    binary: bool,
+    spread: bool,
+    steps: bool,
+    kl: bool,
+    holes: bool,
+    one_token: bool,
+    counted: bool,
+    limit: int,
+) -> Batch:
     draw = torch.Generator().manual_seed(seed)
     lengths = torch.randint(1, LONGEST + 1, (P, G), generator=draw)
     lengths[0, 0], lengths[-1, -1] = LONGEST, LONGEST if P * G == 1 else 1
@@ -85,19 +94,33 @@ def _make(
     penalties = torch.where(response, -0.1 * (old - ref), 0.0)
     rewards = rewards + (token_rewards.sum(-1) if steps else 0.0) + (penalties.sum(-1) if kl else 0.0)
     return Batch(
-        rewards=rewards, response_mask=response, mask=mask if counted else torch.zeros_like(mask),
-        prompt_ids=10 + torch.arange(P), max_tokens=limit, step=1,
-        reward_parts=parts, reward_names=("first", "second"), reward_weights=WEIGHTS, correct=parts[..., 0] > 0.7,
-        truncated=lengths == limit, kl_rewards=penalties if kl else None, kl_coef=0.1 if kl else 0.0,
-        token_rewards=token_rewards if steps else None, step_ends=ends if steps else None,
-        behaviour_logps=torch.where(response, old + 0.1 * noise(), 0.0).clamp(max=0), old_logps=old, ref_logps=ref,
-        values=noise(), sum_squared_probs=_between(old.exp().square(), draw), greedy_rewards=parts[:, 0, 0].flip(0) / 2,
+        rewards=rewards,
+        response_mask=response,
+        mask=mask if counted else torch.zeros_like(mask),
+        prompt_ids=10 + torch.arange(P),
+        max_tokens=limit,
+        step=1,
+        reward_parts=parts,
+        reward_names=("first", "second"),
+        reward_weights=WEIGHTS,
+        correct=parts[..., 0] > 0.7,
+        truncated=lengths == limit,
+        kl_rewards=penalties if kl else None,
+        kl_coef=0.1 if kl else 0.0,
+        token_rewards=token_rewards if steps else None,
+        step_ends=ends if steps else None,
+        behaviour_logps=torch.where(response, old + 0.1 * noise(), 0.0).clamp(max=0),
+        old_logps=old,
+        ref_logps=ref,
+        values=noise(),
+        sum_squared_probs=_between(old.exp().square(), draw),
+        greedy_rewards=parts[:, 0, 0].flip(0) / 2,
         policy_version=torch.zeros(P, G, dtype=torch.long),
         problems=tuple(Problem(f"{p} + 1 = ", str(p + 1), 10 + p) for p in range(P)),
         prompt_tokens=tuple(torch.tensor([p + 1, 11, 2, 12]) for p in range(P)),
         response_tokens=torch.where(response, torch.randint(1, 15, shape, generator=draw), 0),
         behaviour_entropy=noise().abs(),
-    )  # fmt: skip
+    )
 
 
 def _between(least: Tensor, draw: torch.Generator) -> Tensor:

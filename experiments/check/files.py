@@ -8,7 +8,7 @@ from pathlib import Path
 
 from core import GrpoLabError, Part
 from core.errors import near
-from core.registry import REGISTRIES
+from core.parts.registry import REGISTRIES
 
 
 def registered() -> dict[str, Part]:

@@ -3,7 +3,7 @@
 import math
 
 from core import GrpoLabError, Part
-from core.problems import Problem, Score
+from core.parts.problems import Problem, Score
 from experiments.check.checks import Broken, Checks, Inapplicable
 
 CHECKS = Checks("reward")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from core import Part
-from core.contracts import check_shape
+from core.parts.contracts import check_shape
 from experiments.check.checks import Broken, Checks, fills_in_its_axes, finite, leaves_alone, repeats, same
 
 CHECKS = Checks("shaping")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from core import Batch, Part, Variant
-from core.loss import RowTensors, prepare, token_loss
+from core.loop.loss import RowTensors, prepare, token_loss
 from experiments.check import examples as ex
 
 
@@ -91,9 +91,15 @@ class Step:
 
 
 def make_step(
-    variant: Variant, *, groups: int = 3, samples: int = 4, seed: int = 0, distance: float = 0.1, holes: bool = True,
+    variant: Variant,
+    *,
+    groups: int = 3,
+    samples: int = 4,
+    seed: int = 0,
+    distance: float = 0.1,
+    holes: bool = True,
     by_token: bool = True,
-) -> Step:  # fmt: skip
+) -> Step:
     """A random step, whose policy has moved by about `distance` in each log-probability since the rollout."""
     batch = ex.make_batch(groups, samples, seed=seed, holes=holes)
     draw = torch.Generator().manual_seed(seed)

@@ -20,12 +20,23 @@ from experiments.check import (
 )
 from experiments.check.checks import Check, Outcome
 
-CHECKS: Final[Mapping[str, tuple[Check, ...]]] = MappingProxyType({
-    family.CHECKS.kind: tuple(family.CHECKS)
-    for family in (
-        advantages, objectives, aggregators, kls, value_losses, corrections, filters, shapings, variants, rewards,
-    )
-})  # fmt: skip
+CHECKS: Final[Mapping[str, tuple[Check, ...]]] = MappingProxyType(
+    {
+        family.CHECKS.kind: tuple(family.CHECKS)
+        for family in (
+            advantages,
+            objectives,
+            aggregators,
+            kls,
+            value_losses,
+            corrections,
+            filters,
+            shapings,
+            variants,
+            rewards,
+        )
+    }
+)
 """Kind of part to its checks. Other kinds need a model or a machine, and there is nothing to check about them here."""
 
 
@@ -44,13 +55,20 @@ class Findings:
     def to_json(self) -> dict[str, Any]:
         """The same as plain data."""
         return {
-            "part": self.part.name, "kind": self.part.kind, "place": self.part.place,
+            "part": self.part.name,
+            "kind": self.part.kind,
+            "place": self.part.place,
             "checks": [
-                {"name": check.name, "must": check.must, "outcome": outcome.state, "reason": outcome.reason,
-                 "remedy": check.remedy if check.must and outcome.state == "does not hold" else ""}
+                {
+                    "name": check.name,
+                    "must": check.must,
+                    "outcome": outcome.state,
+                    "reason": outcome.reason,
+                    "remedy": check.remedy if check.must and outcome.state == "does not hold" else "",
+                }
                 for check, outcome in self.outcomes
             ],
-        }  # fmt: skip
+        }
 
 
 def examine(part: Part) -> Findings:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from core import PROVIDERS, Batch, Part, Variant
-from core.contracts import FILLED_FIELDS
-from core.loss import compute_advantages, kl_in_reward, step_weights, token_loss
-from core.rollout import filter_groups, shape
+from core.loop.loss import compute_advantages, kl_in_reward, step_weights, token_loss
+from core.loop.rollout import filter_groups, shape
+from core.parts.contracts import FILLED_FIELDS
 from experiments.check import examples as ex
 from experiments.check.checks import Broken, Checks, finite
 from experiments.check.steps import Step

@@ -11,17 +11,18 @@ from typing import Any, Protocol, TypeAlias
 
 from core import GrpoLabError
 from core.errors import MachineError, cause_of, cause_of_exit, told
-from core.recipe import Recipe
-from core.registry import config
-from core.store import RunStore
-from core.train import Interrupted, Watch, run
-from experiments.declaration import Arm
-from experiments.identity import facts
-from experiments.processes import ONE, Processes, run_in_processes
-from experiments.progress import Progress
-from experiments.rehearsal import rehearse
-from experiments.study import build
-from experiments.trackers import Trackers
+from core.loop.recipe import Recipe
+from core.loop.train import Interrupted, Watch, run
+from core.parts.registry import config
+from core.store.run_folder import RunStore
+from experiments.launchers.progress import Progress
+from experiments.launchers.rehearsal import rehearse
+from experiments.launchers.torchrun import run_in_processes
+from experiments.launchers.trackers import Trackers
+from experiments.study.configs import build
+from experiments.study.identity import facts
+from experiments.study.processes import ONE, Processes
+from experiments.study.settings import Arm
 
 Failures: TypeAlias = dict[tuple[str, int], str]
 """(arm, seed) to message."""

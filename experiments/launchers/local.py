@@ -18,10 +18,10 @@ from typing import Any
 import psutil
 import torch
 
-from core.train import Interrupted
+from core.loop.train import Interrupted
 from experiments.launchers.job import BrokenArmError, Failures, Job, carry_out, lost, settle, stopping
-from experiments.processes import kill
-from experiments.progress import Progress
+from experiments.launchers.progress import Progress
+from experiments.launchers.torchrun import kill
 
 
 def _worker(pipe: Connection, environment: Mapping[str, str]) -> None:

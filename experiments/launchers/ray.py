@@ -32,8 +32,8 @@ from typing import Any, Final
 import core
 from core import GrpoLabError
 from core.errors import MachineError
-from core.store import lock
-from core.train import Interrupted
+from core.loop.train import Interrupted
+from core.store.lock import lock
 from experiments.launchers.job import (
     BrokenArmError,
     Failures,
@@ -46,9 +46,9 @@ from experiments.launchers.job import (
     stopping,
     watch_of,
 )
-from experiments.launchers.post import Post
-from experiments.own_code import OURS
-from experiments.progress import Progress
+from experiments.launchers.progress import Progress
+from experiments.launchers.ray_mailbox import Post
+from experiments.study.own_code import OURS
 
 RETRIES: Final = 3
 """How often a run is begun anew that was lost with its process or node."""
@@ -169,9 +169,12 @@ class _Driver:
         identity = job.identity or job.facts()["identity"]
         so_far = _pack(Path(job.folder)) if self._brings_back else None
         task = ray.remote(_work).options(
-            num_cpus=needs.cpus, num_gpus=needs.gpus, memory=needs.memory or None, max_retries=RETRIES,
+            num_cpus=needs.cpus,
+            num_gpus=needs.gpus,
+            memory=needs.memory or None,
+            max_retries=RETRIES,
             name=f"{job.arm.label} seed {job.seed}",
-        )  # fmt: skip
+        )
         self._under_way[task.remote(self._post, job, identity, self._sent, so_far)] = job
 
     def _listen(self) -> BrokenArmError | None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from core import GrpoLabError
-from core.store import METRICS
+from core.store.integrity import METRICS
 from experiments.launchers.job import (
     BrokenArmError,
     Failures,
@@ -34,7 +34,7 @@ from experiments.launchers.job import (
     stopping,
     watch_of,
 )
-from experiments.progress import Progress
+from experiments.launchers.progress import Progress
 
 PAUSE: Final = 0.5
 """Seconds between two looks at the jobs and their files."""
@@ -159,13 +159,16 @@ class _Driver:
         task = _Task(job, os.getcwd(), tuple(sys.argv), self._notes, identity)
         needs = job.needs
         self._executor.update_parameters(
-            name=f"{job.arm.label}-{job.seed}", timeout_min=self._minutes, cpus_per_task=needs.cpus,
+            name=f"{job.arm.label}-{job.seed}",
+            timeout_min=self._minutes,
+            cpus_per_task=needs.cpus,
             # python -m puts the current folder first: a user's own folder named core must not shadow ours
-            slurm_setup=["export PYTHONSAFEPATH=1"], local_setup=["export PYTHONSAFEPATH=1"],
+            slurm_setup=["export PYTHONSAFEPATH=1"],
+            local_setup=["export PYTHONSAFEPATH=1"],
             **({"mem_gb": math.ceil(needs.memory / 2**30)} if needs.memory else {}),
             **({"gpus_per_node": int(needs.gpus)} if needs.gpus else {}),
             **({"slurm_partition": self._partition} if self._partition else {}),
-        )  # fmt: skip
+        )
         self._shown[job.folder] = len(_records(job))
         self._under_way.append((self._executor.submit(task), task))
 
@@ -201,8 +204,11 @@ def _end(submitted: Any, job: Job) -> tuple[str, str | None]:
     try:
         outcome: tuple[str, str | None] = submitted.result()
     except submitit.core.utils.UncompletedJobError:
-        return lost(job, f"Slurm job {submitted.job_id} ended without its last word ({submitted.state}); what it "
-                         f"printed is in {submitted.paths.folder}")  # fmt: skip
+        return lost(
+            job,
+            f"Slurm job {submitted.job_id} ended without its last word ({submitted.state}); what it "
+            f"printed is in {submitted.paths.folder}",
+        )
     except submitit.core.utils.FailedJobError as error:  # ours, not the run's: the node has no such folder, say
         return lost(job, f"Slurm job {submitted.job_id} could not be carried out: {error}")
     return outcome

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from core import Variant
-from core.recipe import Recipe
+from core.loop.recipe import Recipe
 from experiments.lens.exact import Exact
 from experiments.lens.measures import BUDGET, Estimate
 from experiments.lens.on_model import OnModel
@@ -39,9 +39,13 @@ def exact_tables(found: Exact) -> list[Table | str]:
     for variant in found.variants:
         n = found.main(variant.name).numbers
         bias.add_row(
-            variant.name, _text(n["scale"]), _text(n.get("factor")), _root(n.get("bias_squared")),
-            _root(n["direction_bias_squared"]), _text(n["cosine"]),
-        )  # fmt: skip
+            variant.name,
+            _text(n["scale"]),
+            _text(n.get("factor")),
+            _root(n.get("bias_squared")),
+            _root(n["direction_bias_squared"]),
+            _text(n["cosine"]),
+        )
         noise.add_row(
             variant.name, _text(n["variance"]), _text(n["mse"]), _text(n["snr"], 2), f"{n['tokens'].value:.0f}"
         )
@@ -116,14 +120,20 @@ def exact_to_json(found: Exact) -> dict[str, Any]:
             },
         }
     return {
-        "form": "exact", "group_size": found.group_size, "batches": found.batches, "seed": found.seed,
+        "form": "exact",
+        "group_size": found.group_size,
+        "batches": found.batches,
+        "seed": found.seed,
         "budget_tokens": BUDGET,
         "policy": {
-            "success": success, "responses": policy.probabilities.shape[1],
-            "vocabulary": policy.responses.vocabulary, "max_tokens": policy.responses.max_tokens,
+            "success": success,
+            "responses": policy.probabilities.shape[1],
+            "vocabulary": policy.responses.vocabulary,
+            "max_tokens": policy.responses.max_tokens,
         },
-        "variants": variants, "remarks": remarks(found),
-    }  # fmt: skip
+        "variants": variants,
+        "remarks": remarks(found),
+    }
 
 
 def _measured(each: Measurement) -> dict[str, Any]:
@@ -155,9 +165,13 @@ def model_tables(found: Sequence[OnModel], shown: Mapping[str, Any]) -> list[Tab
     cosines = _table("cosine between gradients on the whole pool", ["", *(each.variant for each in found)])
     for each in found:
         noise.add_row(
-            each.variant, str(each.groups), str(each.tokens), f"{each.norm:.3g}", _text(each.split_cosine),
+            each.variant,
+            str(each.groups),
+            str(each.tokens),
+            f"{each.norm:.3g}",
+            _text(each.split_cosine),
             _text(each.variance),
-        )  # fmt: skip
+        )
         cosines.add_row(each.variant, *(_text(Estimate(cosine)) for cosine in each.cosines.values()))
     return [noise, cosines]
 
@@ -165,24 +179,38 @@ def model_tables(found: Sequence[OnModel], shown: Mapping[str, Any]) -> list[Tab
 def model_to_json(found: Sequence[OnModel], recipe: Recipe, model: str, accuracy: float, seed: int) -> dict[str, Any]:
     """Everything measured on a model."""
     return {
-        "form": "model", "model": model, "prompts": recipe.prompts, "group_size": recipe.group_size, "seed": seed,
+        "form": "model",
+        "model": model,
+        "prompts": recipe.prompts,
+        "group_size": recipe.group_size,
+        "seed": seed,
         "accuracy": accuracy,
         "variants": {
             each.variant: {
-                "groups": each.groups, "tokens": each.tokens, "norm": each.norm, "cosines": dict(each.cosines),
-                "split_cosine": each.split_cosine.to_json(), "variance": each.variance.to_json(),
+                "groups": each.groups,
+                "tokens": each.tokens,
+                "norm": each.norm,
+                "cosines": dict(each.cosines),
+                "split_cosine": each.split_cosine.to_json(),
+                "variance": each.variance.to_json(),
             }
             for each in found
         },
-    }  # fmt: skip
+    }
 
 
 def _table(title: str, columns: Sequence[str], caption: str = "") -> Table:
     """A table for a terminal of 80 columns: a long name is folded before a number is cut."""
     table = Table(
-        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0 if len(columns) > 7 else 1, 0, 0), title=Text(title),
-        title_justify="left", title_style="bold", caption=Text(caption) if caption else None, caption_justify="left",
-    )  # fmt: skip
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 0 if len(columns) > 7 else 1, 0, 0),
+        title=Text(title),
+        title_justify="left",
+        title_style="bold",
+        caption=Text(caption) if caption else None,
+        caption_justify="left",
+    )
     table.add_column(columns[0], overflow="fold", min_width=6)
     for column in columns[1:]:
         table.add_column(column, justify="right" if column else "left", no_wrap=True)

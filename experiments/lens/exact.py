@@ -62,9 +62,14 @@ def measure_all(
         for size in sizes:
             try:
                 measured[variant.name][size] = measure(
-                    policy, variant, group_size=size, rollouts=rollouts, batches=batches, seed=seed,
+                    policy,
+                    variant,
+                    group_size=size,
+                    rollouts=rollouts,
+                    batches=batches,
+                    seed=seed,
                     advance=partial(_advance, advance, variant.name, done, total),
-                )  # fmt: skip
+                )
             except GrpoLabError as error:
                 if size == group_size:
                     raise

@@ -16,7 +16,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from experiments.lens.exact import Exact
 from experiments.lens.measures import BUDGET, Estimate
 from experiments.lens.on_model import OnModel
-from experiments.report.figures import INK, MUTED, RULE, Style, arm_styles
+from experiments.report.arm_style import INK, MUTED, RULE, Style, arm_styles
 
 _SETTINGS = {
     "svg.fonttype": "none",  # text stays text: it takes the page's font, and can be searched and copied
@@ -63,10 +63,18 @@ def exact_figure(found: Exact) -> str:
             sizes = [size * 2 ** (0.3 * shift) for size in measured]
             _errors(variance, sizes, [each.numbers["variance"] for each in measured.values()], style)
             _errors(bias, sizes, [_root(each.numbers["direction_bias_squared"]) for each in measured.values()], style)
-        _name(by_difficulty, f"Difficulty: scale of a prompt's own gradient (G = {found.group_size})",
-              "success probability of the prompt", "relative to the whole gradient's")  # fmt: skip
-        _name(by_length, f"Length: weight of a token of a wrong response (G = {found.group_size})",
-              "tokens of the response", "relative to the mean such token")  # fmt: skip
+        _name(
+            by_difficulty,
+            f"Difficulty: scale of a prompt's own gradient (G = {found.group_size})",
+            "success probability of the prompt",
+            "relative to the whole gradient's",
+        )
+        _name(
+            by_length,
+            f"Length: weight of a token of a wrong response (G = {found.group_size})",
+            "tokens of the response",
+            "relative to the mean such token",
+        )
         _name(variance, f"Variance for {BUDGET} sampled tokens", "group size", "relative to |true gradient|²")
         _name(bias, "Bias that no scale repairs", "group size", "relative to |true gradient|")
         by_difficulty.set_xticks(place, [f"{p:.2g}" for p in success])
@@ -82,8 +90,9 @@ def exact_figure(found: Exact) -> str:
             axes.xaxis.set_minor_locator(NullLocator())
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         bias.set_ylim(bottom=0)
-        handles = [by_difficulty.plot([], [], color=s.colour, marker=s.marker, linestyle=s.dash)[0]
-                   for s in styles.values()]  # fmt: skip
+        handles = [
+            by_difficulty.plot([], [], color=s.colour, marker=s.marker, linestyle=s.dash)[0] for s in styles.values()
+        ]
         figure.legend(handles, list(styles), loc="outside lower center", ncols=min(6, len(styles)), frameon=False)
         return as_svg(figure)
 
@@ -118,9 +127,19 @@ def _errors(axes: Axes, x: Sequence[float], estimates: Sequence[Estimate], style
     there = [(at, e) for at, e in zip(x, estimates, strict=True) if math.isfinite(e.value)]
     values, errors = [e.value for _, e in there], [e.error if math.isfinite(e.error) else 0.0 for _, e in there]
     axes.errorbar(
-        [at for at, _ in there], values, yerr=errors, color=style.colour, marker=style.marker, linestyle=style.dash,
-        linewidth=1.4, elinewidth=0.9, markersize=4.8, markeredgecolor="white", markeredgewidth=0.6, zorder=3,
-    )  # fmt: skip
+        [at for at, _ in there],
+        values,
+        yerr=errors,
+        color=style.colour,
+        marker=style.marker,
+        linestyle=style.dash,
+        linewidth=1.4,
+        elinewidth=0.9,
+        markersize=4.8,
+        markeredgecolor="white",
+        markeredgewidth=0.6,
+        zorder=3,
+    )
 
 
 def _root(square: Estimate) -> Estimate:

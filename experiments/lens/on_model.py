@@ -14,16 +14,24 @@ import torch
 from torch import Tensor
 
 from core import Batch, Variant
+from core.distributed import join
 from core.errors import GrpoLabError
-from core.loss import compute_advantages, kl_in_reward
-from core.policy import Policy, PolicySettings, load_policy
-from core.providers import Fill, fill, make_providers
+from core.loop.loss import compute_advantages, kl_in_reward
+from core.loop.providers.shipped import Fill, fill, make_providers
+from core.loop.recipe import Recipe
+from core.loop.rollout import (
+    Draw,
+    combine,
+    draw_problems,
+    filter_groups,
+    sample,
+    shape,
+)
+from core.loop.run_state import RunState
+from core.loop.scoring import score
+from core.loop.update import UpdateMetrics, accumulate_gradients, compute_logps, needs_old_logps
+from core.model.policy import Policy, PolicySettings, load_policy
 from core.randomness import key, torch_generator
-from core.ranks import join
-from core.recipe import Recipe
-from core.rollout import Draw, Run, combine, draw_problems, filter_groups, sample, shape
-from core.scoring import score
-from core.update import UpdateMetrics, accumulate_gradients, compute_logps, needs_old_logps
 from experiments.lens.measures import Estimate
 from experiments.lens.step import first_state
 
@@ -61,7 +69,7 @@ class Pool:
     tokens: int
 
 
-def sample_pool(run: Run) -> Pool:
+def sample_pool(run: RunState) -> Pool:
     """Responses to `recipe.prompts` problems, scored."""
     problems = draw_problems(run, step=1, round=0)
     sampled = sample(run, problems, Draw(run.recipe.group_size, key(run.seed, "sampling", 1, 0)))
@@ -89,13 +97,13 @@ def measure_on_model(
     if checkpoint:
         there = load_policy(PolicySettings(checkpoint, first.policy.dtype), accelerator.device)
         policy.model.load_state_dict(there.model.state_dict())
-    pool = sample_pool(Run(first, seed, policy))
+    pool = sample_pool(RunState(first, seed, policy))
     advance("pool")
     gradients: dict[str, Tensor] = {}
     found: list[dict[str, Any]] = []
     for recipe in recipes:
         name = recipe.variant.name
-        run = Run(recipe, seed, policy)
+        run = RunState(recipe, seed, policy)
         batch = _prepare(run, pool, base)
 
         def gradient(part: Batch, recipe: Recipe = recipe, name: str = name) -> Tensor:
@@ -107,10 +115,15 @@ def measure_on_model(
         ]
         gradients[name] = gradient(batch)
         tokens = pool.tokens + run.sampled_tokens
-        found.append({
-            "variant": name, "groups": batch.groups, "tokens": tokens, "norm": float(gradients[name].norm()),
-            **_split_half(halves, tokens / pool.tokens),
-        })  # fmt: skip
+        found.append(
+            {
+                "variant": name,
+                "groups": batch.groups,
+                "tokens": tokens,
+                "norm": float(gradients[name].norm()),
+                **_split_half(halves, tokens / pool.tokens),
+            }
+        )
     lenses = [
         OnModel(**each, cosines={other: _cosine(gradients[each["variant"]], gradients[other]) for other in gradients})
         for each in found
@@ -118,7 +131,7 @@ def measure_on_model(
     return lenses, float(pool.batch.require("correct").double().mean())
 
 
-def _prepare(run: Run, pool: Pool, base: Mapping[str, Tensor] | None) -> Batch:
+def _prepare(run: RunState, pool: Pool, base: Mapping[str, Tensor] | None) -> Batch:
     """The pool as a variant trains on it: shaped, filtered, with the fields that its parts ask for."""
     variant, policy = run.recipe.variant, run.policy
     run.grader_log.add(pool.dropped, run.recipe.prompts)
@@ -138,7 +151,7 @@ def _prepare(run: Run, pool: Pool, base: Mapping[str, Tensor] | None) -> Batch:
     return batch
 
 
-def _providers(run: Run, base: Mapping[str, Tensor] | None) -> dict[str, Fill]:
+def _providers(run: RunState, base: Mapping[str, Tensor] | None) -> dict[str, Fill]:
     """Providers made while the policy has its first weights, as in training: a reference policy is a copy of those."""
     if base is None:
         return make_providers(run)
@@ -161,9 +174,16 @@ def _gradient(policy: Policy, recipe: Recipe, batch: Batch, seed: int) -> Tensor
     advantages, _ = compute_advantages(variant, batch, first_state(variant))
     policy.model.zero_grad(set_to_none=True)
     accumulate_gradients(
-        policy, variant, batch, advantages, torch_generator(seed, "objective"), UpdateMetrics({}),
-        temperature=recipe.temperature, micro_tokens=recipe.micro_tokens, backward=_backward,
-    )  # fmt: skip
+        policy,
+        variant,
+        batch,
+        advantages,
+        torch_generator(seed, "objective"),
+        UpdateMetrics({}),
+        temperature=recipe.temperature,
+        micro_tokens=recipe.micro_tokens,
+        backward=_backward,
+    )
     flat = [
         -(torch.zeros_like(weight) if weight.grad is None else weight.grad).flatten().float().cpu()
         for weight in policy.model.parameters()

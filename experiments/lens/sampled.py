@@ -144,8 +144,9 @@ def _numbers(
     scale, scale_without = (sums.moments().along for sums in (whole.total(), whole.without_each()))
     by_prompt = []
     for sums in prompts:
-        own, own_without = (part.moments().along / base for part, base in
-                            ((sums.total(), scale), (sums.without_each(), scale_without)))  # fmt: skip
+        own, own_without = (
+            part.moments().along / base for part, base in ((sums.total(), scale), (sums.without_each(), scale_without))
+        )
         relative = Estimate(float(own[0]), jackknife_error(own_without))
         by_prompt.append(estimates(sums, constant) | {"relative_scale": relative})
     return estimates(whole, constant), by_prompt

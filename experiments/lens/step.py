@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from core import Batch, Variant
-from core.contracts import FILLED_FIELDS, check_shape
 from core.errors import GrpoLabError
-from core.loss import RowTensors, compute_advantages, kl_in_reward, prepare, step_weights, token_loss
-from core.registry import Part
-from core.rollout import shape, shape_rewards
+from core.loop.loss import RowTensors, compute_advantages, kl_in_reward, prepare, step_weights, token_loss
+from core.loop.rollout import shape, shape_rewards
+from core.parts.contracts import FILLED_FIELDS, check_shape
+from core.parts.registry import Part
 from experiments.lens.policy import TabularPolicy
 
 FILLS: Final[dict[str, Callable[[TabularPolicy], Tensor]]] = {
@@ -116,9 +116,12 @@ def fill(policy: TabularPolicy, variant: Variant, draw: Draw, batch: Batch) -> B
     if "greedy_rewards" in needed:
         greedy, table = policy.greedy[draw.prompts], policy.responses
         filled["greedy_rewards"] = shape_rewards(
-            variant, policy.rewards[draw.prompts, greedy], table.lengths[greedy], table.truncated[greedy],
+            variant,
+            policy.rewards[draw.prompts, greedy],
+            table.lengths[greedy],
+            table.truncated[greedy],
             batch.max_tokens,
-        )  # fmt: skip
+        )
     return batch.having(**filled) if filled else batch
 
 

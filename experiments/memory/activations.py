@@ -1,4 +1,4 @@
-"""What a pass through the model holds, in bytes, derived from how `core.packing` and `core.logps` compute it.
+"""What a pass through the model holds, in bytes, derived from how packing.py and logps.py of `core.model` compute it.
 
 For elements of b bytes; norms and the softmax compute in float32, as transformers' decoders do. Of each decoder layer,
 autograd keeps until the backward pass
@@ -14,9 +14,9 @@ A frozen layer keeps no input for its own gradient; what its adapter keeps is in
 from dataclasses import dataclass
 from typing import Final
 
-from core import logps, packing
-from core.adapters import LoraSettings
 from core.generation.noise import SMALL_VOCABULARY, TABLE_SIZE
+from core.model import logps, packing
+from core.model.adapters import LoraSettings
 from experiments.memory.architecture import Architecture
 
 FLOAT: Final = 4

@@ -9,8 +9,8 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from core import GrpoLabError
-from core.loading import read_config, reading
-from core.policy import PolicySettings
+from core.model.loading import read_config, reading
+from core.model.policy import PolicySettings
 
 
 @dataclass(frozen=True)
@@ -105,14 +105,21 @@ def read_architecture(model: PreTrainedModel) -> Architecture:
     of_heads = [name for name in norms if name.endswith((".q_norm", ".k_norm"))]
     head: nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     return Architecture(
-        layers=len(decoder), hidden=config.hidden_size, heads=heads, key_heads=key_heads, head_width=width,
-        intermediate=config.intermediate_size, vocabulary=config.vocab_size,
+        layers=len(decoder),
+        hidden=config.hidden_size,
+        heads=heads,
+        key_heads=key_heads,
+        head_width=width,
+        intermediate=config.intermediate_size,
+        vocabulary=config.vocab_size,
         tied=head.weight is model.get_input_embeddings().weight,
         parameters=sum(p.numel() for p in model.parameters()),
         layer_parameters=sum(p.numel() for p in layer.parameters()),
         linears=tuple(
             Linear(name, module.in_features, module.out_features)
-            for name, module in layer.named_modules() if isinstance(module, nn.Linear)
+            for name, module in layer.named_modules()
+            if isinstance(module, nn.Linear)
         ),
-        norms=len(norms) - len(of_heads), head_norms=bool(of_heads),
-    )  # fmt: skip
+        norms=len(norms) - len(of_heads),
+        head_norms=bool(of_heads),
+    )

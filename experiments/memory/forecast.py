@@ -12,13 +12,13 @@ from typing import Final
 
 from transformers import PreTrainedModel
 
-from core.adapters import LoraSettings
 from core.errors import GrpoLabError
 from core.generation.native import Native
-from core.loading import DTYPES, locate, read_tokenizer
-from core.policy import Policy, PolicySettings
+from core.loop.recipe import Recipe
+from core.model.adapters import LoraSettings
+from core.model.loading import DTYPES, locate, read_tokenizer
+from core.model.policy import Policy, PolicySettings
 from core.randomness import key
-from core.recipe import Recipe
 from experiments.memory.activations import (
     FLOAT,
     Pass,
@@ -165,9 +165,14 @@ class _Run:
     """The arithmetic of one run."""
 
     def __init__(
-        self, recipe: Recipe, a: Architecture, critic: CriticSize | None, prompts: Prompts, processes: int,
+        self,
+        recipe: Recipe,
+        a: Architecture,
+        critic: CriticSize | None,
+        prompts: Prompts,
+        processes: int,
         sharded: bool,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.recipe, self.a, self.critic, self.prompts = recipe, a, critic, prompts
         self._processes, self._sharded = processes, sharded
         self._b = DTYPES[recipe.policy.dtype].itemsize
@@ -255,15 +260,17 @@ class _Run:
         wants_entropy = recipe.variant.entropy_coef != 0 or "entropy" in recipe.variant.objective.parameters
         logits = held_by_logits(a, p, b, tempered=recipe.temperature != 1, entropy=wants_entropy)
         yield Moment(
-            "train", "backward through the output layer",
+            "train",
+            "backward through the output layer",
             {**held, "gradients": before, "activations": activations, "logits": logits},
-        )  # fmt: skip
+        )
         # each tensor that is kept has a gradient of its size, and a checkpointed layer is computed again
         inside = layer * (2 if checkpointed else 1)
         yield Moment(
-            "train", "backward through the layers",
+            "train",
+            "backward through the layers",
             {**held, "gradients": before + head, "activations": activations + inside},
-        )  # fmt: skip
+        )
         last = self._last_gradients(gradients, several)
         yield Moment("train", "the last gradients", {**held, "gradients": last})
         if self.critic:
@@ -280,8 +287,11 @@ class _Run:
         activations = a.layers * per_layer + saved_beside_layers(a, p, b, adapters)
         inside = layer * (2 if checkpointed else 1)
         before = gradients if several else 0
-        yield Moment("train", "backward through the critic",
-                     {**held, "gradients": of_policy + before, "activations": activations + inside})  # fmt: skip
+        yield Moment(
+            "train",
+            "backward through the critic",
+            {**held, "gradients": of_policy + before, "activations": activations + inside},
+        )
         adding = FLOAT * a.embedding if several and adapters is None else 0
         yield Moment("train", "the critic's last gradients", {**held, "gradients": of_policy + gradients + adding})
 
@@ -296,7 +306,7 @@ class _Run:
         return gradients + FLOAT * a.embedding * (a.tied + several)
 
     def _micro_batches(self) -> list[tuple[int, int]]:
-        """Rows and prompts of every micro-batch of an optimizer step, split as `core.update` splits them."""
+        """Rows and prompts of every micro-batch of an optimizer step, split as `core.loop.update` splits them."""
         recipe, prompt, response = self.recipe, self.prompts.mean, self.recipe.max_tokens
         groups, size = -(-recipe.prompts // recipe.minibatches), recipe.group_size
         limit = recipe.micro_tokens

@@ -28,11 +28,12 @@ import torch
 
 from core import GrpoLabError
 from core.device import takes_cpu
-from core.registry import config
-from core.store import METRICS, RunStore
-from core.train import run
+from core.loop.train import run
+from core.parts.registry import config
+from core.store.integrity import METRICS
+from core.store.run_folder import RunStore
 from experiments.memory.forecast import forecast
-from experiments.study import build
+from experiments.study.configs import build
 
 STEPS: Final = 2
 """AdamW's state is there from the second step on."""

@@ -15,9 +15,9 @@ from typing import Final
 from rich.table import Table
 
 from core.errors import GrpoLabError
-from core.recipe import Recipe
-from core.registry import PROVIDERS
-from core.variant import Variant
+from core.loop.recipe import Recipe
+from core.parts.registry import PROVIDERS
+from core.parts.variant import Variant
 from experiments.memory.forecast import Forecast
 from experiments.memory.measure import Measured
 
@@ -100,8 +100,11 @@ def sizes_table(models: Mapping[str, Models]) -> Table:
     for name in models:
         table.add_column(name, justify="right")
     for which in (*MODELS, "equivalents"):
-        table.add_row(which, *(billions(getattr(each, which)) for each in models.values()),
-                      style="bold" if which == "equivalents" else "")  # fmt: skip
+        table.add_row(
+            which,
+            *(billions(getattr(each, which)) for each in models.values()),
+            style="bold" if which == "equivalents" else "",
+        )
     table.add_section()
     for purpose in BYTES:
         table.add_row(purpose, *(gib(each.bytes[purpose]) for each in models.values()))

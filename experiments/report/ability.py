@@ -4,20 +4,20 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from experiments.report.arm_style import Style
 from experiments.report.drawing import Scale, frame, line, mark, svg
-from experiments.report.figures import Style
 from experiments.report.markup import figure, legend, section
 from experiments.report.tables import counted
-from experiments.results import Study
+from experiments.results.stored_run import StoredRun
+from experiments.results.stored_study import StoredStudy
 from experiments.statistics.ability import pass_at_k
 from experiments.statistics.samples import Array
-from experiments.stored_run import Run
 
 LEAST_SAMPLES = 4
 """Samples a question, from which on a curve over k says something."""
 
 
-def ability_section(study: Study, styles: Mapping[str, Style]) -> str:
+def ability_section(study: StoredStudy, styles: Mapping[str, Style]) -> str:
     """pass@k of the untrained model and of every arm's last evaluation, on the same questions."""
     suite = study.plan.course_metric.rpartition("/")[0]
     finished = [run for run in study.runs if run.finished]
@@ -40,7 +40,7 @@ def ability_section(study: Study, styles: Mapping[str, Style]) -> str:
     return section("New ability, or surer guessing?", shown, f'<div class="panels">{drawing}</div>', about=about)
 
 
-def _answers(run: Run, suite: str, *, first: bool) -> Array | None:
+def _answers(run: StoredRun, suite: str, *, first: bool) -> Array | None:
     """Right or wrong [Q, K] before training, or at the end; None where a question lacks samples."""
     evaluations = [row for row in run.evals if row["split"] == suite]
     if not evaluations or (first and evaluations[0]["step"] != 0):

@@ -4,15 +4,15 @@ import shlex
 from collections.abc import Mapping
 from html import escape
 
-from experiments.report.figures import Style
+from experiments.report.arm_style import Style
 from experiments.report.grid import scrolling
 from experiments.report.markup import arm_name, section
 from experiments.report.tables import listed, plain_text
-from experiments.results import Study
-from experiments.stored_run import Run
+from experiments.results.stored_run import StoredRun
+from experiments.results.stored_study import StoredStudy
 
 
-def cards_section(study: Study, styles: Mapping[str, Style]) -> str:
+def cards_section(study: StoredStudy, styles: Mapping[str, Style]) -> str:
     """The axis cards side by side, differences from the baseline marked."""
     cards = {
         arm: {key: plain_text(value) for key, value in (each.get("card") or {}).items()}
@@ -51,7 +51,7 @@ def cards_section(study: Study, styles: Mapping[str, Style]) -> str:
     return section("What the arms are", scrolling(table, "Axis cards"), about=about)
 
 
-def reproduction_section(study: Study) -> str:
+def reproduction_section(study: StoredStudy) -> str:
     """The command, versions and configurations that made the study."""
     parts = []
     command = study.record.get("command")
@@ -72,7 +72,7 @@ def reproduction_section(study: Study) -> str:
     return section("To do it again", *parts) if parts else ""
 
 
-def _machine(run: Run) -> str:
+def _machine(run: StoredRun) -> str:
     """Libraries, revision and kind of machine, as the manifest has them."""
     manifest = run.manifest
     versions = manifest.get("versions") or (manifest.get("identity") or {}).get("library versions") or {}
@@ -83,6 +83,6 @@ def _machine(run: Run) -> str:
     return ", ".join(parts)
 
 
-def _config(run: Run) -> str:
+def _config(run: StoredRun) -> str:
     """The operative gin text that the manifest keeps."""
     return str(run.manifest.get("gin") or (run.manifest.get("identity") or {}).get("config") or "")

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping
 
+from experiments.report.arm_style import Style
 from experiments.report.drawing import frame, line, mark, spanning, svg, text
-from experiments.report.figures import Style
 from experiments.report.grid import Cell, Column, Grid, column, number, said, to_html
 from experiments.report.markup import arm_name, breakable, figure, section
 from experiments.report.tables import Unit, analyzed_scores, error_text, number_text, tick_text, unit, value_text
@@ -32,9 +32,11 @@ def coupling_section(judgement: Judgement | None, styles: Mapping[str, Style]) -
         if pair[1] == analysis.baseline
     )
     return section(
-        "What identical seeds bought", to_html(grid, "Coupling"), f'<div class="panels thirds">{scatters}</div>',
+        "What identical seeds bought",
+        to_html(grid, "Coupling"),
+        f'<div class="panels thirds">{scatters}</div>',
         about=about,
-    )  # fmt: skip
+    )
 
 
 def _grid(judgement: Judgement, styles: Mapping[str, Style], measure: Unit) -> Grid:

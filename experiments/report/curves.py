@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from experiments.report.arm_style import Style
 from experiments.report.drawing import Scale, band, frame, line, mark, spanning, svg, text, thinned
-from experiments.report.figures import Style
 from experiments.report.markup import figure, legend, section
 from experiments.report.tables import PLAIN, Unit, axis_words, counted, metric_name, number_text, tick_text, unit
-from experiments.results import Study
-from experiments.stored_run import AXES
+from experiments.results.stored_run import AXES
+from experiments.results.stored_study import StoredStudy
 
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 Panel = tuple[str, str, Unit]
@@ -27,7 +27,7 @@ _CRITIC = {
 _LENGTHS = (("length", "all"), ("length_correct", "correct"), ("length_incorrect", "incorrect"))
 
 
-def curves_section(study: Study, styles: Mapping[str, Style]) -> str:
+def curves_section(study: StoredStudy, styles: Mapping[str, Style]) -> str:
     """Accuracy, lengths, entropy and groups without spread, over steps, tokens and seconds: one block an axis."""
     panels = [panel for panel in _panels(study) if panel[0] in study.keys]
     axes = [axis for axis in AXES if all(axis in run.axes for run in study.runs)]
@@ -57,7 +57,7 @@ def curves_section(study: Study, styles: Mapping[str, Style]) -> str:
     return section("Learning curves", legend(study, styles), _switch(axes), *blocks, about=_about(study, cut))
 
 
-def _panels(study: Study) -> list[Panel]:
+def _panels(study: StoredStudy) -> list[Panel]:
     """What is drawn: key, title and unit."""
     metric, judged = study.plan.course_metric, study.plan.metric.rpartition("/")[0]
     suite = metric.rpartition("/")[0]
@@ -80,7 +80,7 @@ def _panels(study: Study) -> list[Panel]:
     ]
 
 
-def _parts(study: Study) -> list[str]:
+def _parts(study: StoredStudy) -> list[str]:
     """The rewards by name, where there are several."""
     keys = [key for key in study.keys if key.startswith("reward_parts/")]
     return keys if len(keys) > 1 else []
@@ -98,7 +98,7 @@ def _switch(axes: Sequence[str]) -> str:
     return f'<fieldset class="switch"><legend>Budget</legend>{choices}</fieldset>'
 
 
-def _about(study: Study, cut: bool) -> str:
+def _about(study: StoredStudy, cut: bool) -> str:
     fewest = min((each.finished for each in study.counts().values() if each.finished), default=0)
     most = max(each.finished for each in study.counts().values())
     seeds = counted(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
@@ -126,7 +126,7 @@ def _about(study: Study, cut: bool) -> str:
     return about + (f" Of longer curves {POINTS} points are drawn." if cut else "")
 
 
-def _runs_curves(study: Study, key: str, axis: str, *, finished: bool) -> dict[str, list[Curve]]:
+def _runs_curves(study: StoredStudy, key: str, axis: str, *, finished: bool) -> dict[str, list[Curve]]:
     curves = {
         arm: [study.curve(arm, run.seed, key, axis) for run in study.runs if (run.arm, run.finished) == (arm, finished)]
         for arm in study.arms
@@ -220,8 +220,10 @@ def proxy_figure(gold: Sequence[Curve], proxy: Sequence[Curve], style: Style, *,
     means = [mean_and_band(curves)[:2] for curves in (gold, proxy)]
     shown = (style, replace(style, dash=(0, (3.0, 2.0))))
     x = Scale(0.0, max((float(xs[-1]) for xs, _ in means if len(xs)), default=1.0) or 1.0, 50, width - 40)
-    scales = [spanning((scale * values).tolist(), height - 44, 26)
-              for scale, (_, values) in zip((100.0, 1.0), means, strict=True)]  # fmt: skip
+    scales = [
+        spanning((scale * values).tolist(), height - 44, 26)
+        for scale, (_, values) in zip((100.0, 1.0), means, strict=True)
+    ]
     percent: Callable[[float], str] = lambda value: f"{tick_text(value)}%"  # noqa: E731
     parts = frame(x, scales[0], _spent_words(axis), "right", tick_text, percent, whole=axis != "seconds")
     parts += [text(x.end + 7, scales[1](v) + 4, tick_text(v), "tick") for v in scales[1].ticks(6)]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from html import escape
 
-from experiments.report.figures import Style
+from experiments.report.arm_style import Style
 from experiments.report.grid import Cell, Column, Grid, column, number, said, to_html, without_empty
 from experiments.report.markup import pair_name, section
 from experiments.report.tables import (
@@ -44,12 +44,20 @@ def details_section(judgement: Judgement | None, styles: Mapping[str, Style]) ->
 
 def _columns(level: str) -> tuple[Column, ...]:
     numbers = {"sd": "sd of differences", "correlation": "correlation of arms"}
-    intervals = {"interval": f"{level} interval", "family": f"{level} of the family", "flip": f"{level} by sign flips",
-                 "boott": f"{level} by bootstrap-t"}  # fmt: skip
+    intervals = {
+        "interval": f"{level} interval",
+        "family": f"{level} of the family",
+        "flip": f"{level} by sign flips",
+        "boott": f"{level} by bootstrap-t",
+    }
     p = {
-        "p_t": "p t", "p_flip": "p sign flip", "p_wilcoxon": "p Wilcoxon", "holm": "Holm t", "max_t": "max-T flip",
+        "p_t": "p t",
+        "p_flip": "p sign flip",
+        "p_wilcoxon": "p Wilcoxon",
+        "holm": "Holm t",
+        "max_t": "max-T flip",
         "p_equivalence": "p equivalence",
-    }  # fmt: skip
+    }
     sizes = {"d_z": "d_z", "d_av": "d_av", "p_improvement": "P(improvement)"}
     needed = {"detectable": "detectable with 80 % power", "seeds": "seeds to detect Δ", "most": "at the upper sd"}
     return (

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from experiments.report.arm_style import Style
 from experiments.report.drawing import Scale, box, line, mark, shortened, spanning, svg, text, width_of
-from experiments.report.figures import Style
 from experiments.report.markup import figure, section
 from experiments.report.tables import (
     Unit,

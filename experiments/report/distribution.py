@@ -6,8 +6,8 @@ from html import escape
 
 import numpy as np
 
+from experiments.report.arm_style import Style
 from experiments.report.drawing import band, frame, line, mark, shortened, spanning, svg, text, width_of
-from experiments.report.figures import Style
 from experiments.report.markup import figure, legend, section
 from experiments.report.tables import (
     Unit,
@@ -20,7 +20,7 @@ from experiments.report.tables import (
     unit,
     value_text,
 )
-from experiments.results import Study
+from experiments.results.stored_study import StoredStudy
 from experiments.statistics import Judgement
 from experiments.statistics.bootstrap import (
     LEAST_SEEDS,
@@ -32,7 +32,7 @@ from experiments.statistics.bootstrap import (
 )
 
 
-def distribution_section(study: Study, judgement: Judgement | None, styles: Mapping[str, Style]) -> str:
+def distribution_section(study: StoredStudy, judgement: Judgement | None, styles: Mapping[str, Style]) -> str:
     """Beyond the mean: where the middle half of the runs lies, and how many runs reach which score."""
     # an interval for a fixed number of seeds does not hold where the data decided when to stop
     if judgement is None or judgement.plan.sequential or len(judgement.analysis.seeds) < 2:
@@ -68,7 +68,7 @@ def _against(arm: str, each: IqmEstimate, measure: Unit) -> str:
     return f"{escape(arm)} {difference_text(each.value, measure)}" + (f" ({within})" if within else "")
 
 
-def _generator(study: Study) -> np.random.Generator:
+def _generator(study: StoredStudy) -> np.random.Generator:
     """The same study always has the same resamples."""
     return np.random.default_rng(zlib.crc32(str(study.record.get("hash") or study.name).encode()))
 
@@ -96,7 +96,7 @@ def _iqm_figure(estimates: Mapping[str, IqmEstimate], styles: Mapping[str, Style
     return svg(parts, width, height + 44, f"Interquartile means: {'; '.join(told)}.")
 
 
-def _profile_figure(study: Study, judgement: Judgement, styles: Mapping[str, Style], measure: Unit) -> str:
+def _profile_figure(study: StoredStudy, judgement: Judgement, styles: Mapping[str, Style], measure: Unit) -> str:
     analysis = judgement.analysis
     width, height = 440.0, 286.0
     # a share changes only at a score, so between two of them nothing is left out

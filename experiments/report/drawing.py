@@ -12,7 +12,7 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.report.figures import Style
+from experiments.report.arm_style import Style
 
 FONT = 12.0
 _CHARACTER = 0.68 * FONT  # of a bold sans-serif, the widest of the common ones on average
@@ -117,9 +117,15 @@ def box(x: float, y: float, width: float, height: float, kind: str) -> str:
 
 
 def frame(
-    x: Scale, y: Scale, x_label: str, y_label: str, x_text: Callable[[float], str], y_text: Callable[[float], str],
-    *, whole: bool = False,
-) -> list[str]:  # fmt: skip
+    x: Scale,
+    y: Scale,
+    x_label: str,
+    y_label: str,
+    x_text: Callable[[float], str],
+    y_text: Callable[[float], str],
+    *,
+    whole: bool = False,
+) -> list[str]:
     """Grid lines, the lower axis and tick labels; `whole` keeps the ticks of x to whole numbers."""
     parts = []
     for value in y.ticks(6):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from html import escape
 
-from experiments.report.figures import Style
+from experiments.report.arm_style import Style
 from experiments.report.grid import Cell, Column, Grid, column, number, said, to_html
 from experiments.report.markup import arm_name, breakable, section
 from experiments.report.tables import Unit, difference_text, interval_text, level_text, p_text, unit

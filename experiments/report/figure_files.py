@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from html import escape, unescape
 from pathlib import Path
 
+from experiments.report.arm_style import TONES, Style, arm_styles
+from experiments.report.css import FIGURE_CSS, LIGHT
 from experiments.report.drawing import line, mark, text, width_of
-from experiments.report.figures import TONES, Style, arm_styles
-from experiments.report.files import write_report_file
-from experiments.report.style import FIGURE_CSS, LIGHT
-from experiments.results import Study
+from experiments.report.export import write_report_file
+from experiments.results.stored_study import StoredStudy
 
 _FIGURE = re.compile(
     r'<section id="(?P<section>[^"]+)">|<div class="on-axis on-(?P<axis>\w+)(?P<declared> declared)?">|'
@@ -20,7 +20,7 @@ _VARIABLE = re.compile(r"var\((--[\w-]+)\)")
 _SANS = "Helvetica, Arial, sans-serif"
 
 
-def write_figures(study: Study, page: str, folder: Path) -> list[Path]:
+def write_figures(study: StoredStudy, page: str, folder: Path) -> list[Path]:
     """Write every figure of the page as `SECTION-TITLE.svg`, light, with a legend of the arms; return their paths.
 
     Of the learning curves there are those by the declared budget, and the declared metric by the others.

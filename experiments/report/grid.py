@@ -119,12 +119,34 @@ def to_latex(grid: Grid, note: Sequence[str] = ()) -> str:
     return f"{table}\\par\\smallskip\n{below}"
 
 
-_LATEX = str.maketrans({
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$", "|": r"\textbar{}",
-    "−": "$-$", "±": r"$\pm$", "Δ": r"$\Delta$", "∞": r"$\infty$", "≈": r"$\approx$", "≥": r"$\ge$", "–": "--",
-    "—": "---", "\u00a0": "~", "\u202f": r"\,", "\n": " ",
-})  # fmt: skip
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "&": r"\&",
+        "%": r"\%",
+        "$": r"\$",
+        "#": r"\#",
+        "_": r"\_",
+        "{": r"\{",
+        "}": r"\}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": "$<$",
+        ">": "$>$",
+        "|": r"\textbar{}",
+        "−": "$-$",
+        "±": r"$\pm$",
+        "Δ": r"$\Delta$",
+        "∞": r"$\infty$",
+        "≈": r"$\approx$",
+        "≥": r"$\ge$",
+        "–": "--",
+        "—": "---",
+        "\u00a0": "~",
+        "\u202f": r"\,",
+        "\n": " ",
+    }
+)
 
 
 def latex_text(words: str) -> str:

@@ -4,10 +4,10 @@ import re
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from experiments.report.arm_style import Style
 from experiments.report.drawing import swatch
-from experiments.report.figures import Style
 from experiments.report.tables import MARKS, test_name, verdict_text
-from experiments.results import Study
+from experiments.results.stored_study import StoredStudy
 from experiments.statistics import Comparison
 
 
@@ -32,7 +32,7 @@ def figure(drawing: str, title: str = "", kind: str = "") -> str:
     return f'<figure class="{kind}">{caption}{hint if "scroll" in kind else ""}{drawing}</figure>'
 
 
-def legend(study: Study, styles: Mapping[str, Style]) -> str:
+def legend(study: StoredStudy, styles: Mapping[str, Style]) -> str:
     """All arms with their lines and markers."""
     tags = {study.baseline: ' <span class="tag">baseline</span>'} if len(study.arms) > 1 else {}
     items = (f"<li>{arm_name(arm, styles)}{tags.get(arm, '')}</li>" for arm in study.arms)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from experiments.report.figures import Style
+from experiments.report.arm_style import Style
 from experiments.report.grid import Grid, column, number, said, to_html
 from experiments.report.markup import pair_name, section
 from experiments.report.tables import number_text, unit

@@ -2,13 +2,13 @@
 
 from typing import Final
 
-from experiments.pairing import PAIRED_BY
-from experiments.report.exported import seed_grid
-from experiments.report.figures import arm_styles
+from experiments.report.arm_style import arm_styles
 from experiments.report.grid import Cell, Column, Grid, column, number, said, to_html
+from experiments.report.grids import seed_grid
 from experiments.report.markup import arm_name, breakable, section
 from experiments.report.tables import POLICY_WORDS, listed
-from experiments.results import Study
+from experiments.results.pairing import PAIRED_BY
+from experiments.results.stored_study import StoredStudy
 from experiments.statistics import Judgement
 
 OUTCOME_WORDS: Final = (
@@ -20,7 +20,7 @@ OUTCOME_WORDS: Final = (
 )
 
 
-def outcomes_section(study: Study, judgement: Judgement | None) -> str:
+def outcomes_section(study: StoredStudy, judgement: Judgement | None) -> str:
     """Counts by arm with the exact interval of the failure rate, and every run with its score."""
     parts = []
     if judgement is not None:
@@ -35,7 +35,7 @@ def outcomes_section(study: Study, judgement: Judgement | None) -> str:
     return section("Runs", *parts, about=_identity(study))
 
 
-def outcome_grid(study: Study, judgement: Judgement) -> Grid:
+def outcome_grid(study: StoredStudy, judgement: Judgement) -> Grid:
     """What became of the runs of every arm, counted."""
     styles = arm_styles(list(study.arms), study.baseline)
     counts = ("planned", "finished", "failed", "lost", "pending", "imputed", "collapsed", "declined", "dipped")
@@ -64,7 +64,7 @@ def outcome_grid(study: Study, judgement: Judgement) -> Grid:
     return Grid(columns, tuple(rows))
 
 
-def _identity(study: Study) -> str:
+def _identity(study: StoredStudy) -> str:
     """What the manifests' hashes say about the pairing with the baseline, in words."""
     told = []
     for key, words in PAIRED_BY.items():

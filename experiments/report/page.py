@@ -9,15 +9,16 @@ from html import escape
 from pathlib import Path
 
 from experiments.report.ability import ability_section
+from experiments.report.arm_style import arm_styles
 from experiments.report.arms import cards_section, reproduction_section
 from experiments.report.coupling import coupling_section
+from experiments.report.css import CSS
 from experiments.report.curves import curves_section
 from experiments.report.details import details_section
 from experiments.report.differences import differences_section
 from experiments.report.distribution import distribution_section
 from experiments.report.exploratory import exploratory_section
-from experiments.report.figures import arm_styles
-from experiments.report.files import write_report_file
+from experiments.report.export import write_report_file
 from experiments.report.markup import contents
 from experiments.report.noise import noise_section
 from experiments.report.outcomes import outcomes_section
@@ -26,16 +27,15 @@ from experiments.report.samples import samples_section
 from experiments.report.script import SCRIPT
 from experiments.report.sensitivity import sensitivity_section
 from experiments.report.sharpening import sharpening_section
-from experiments.report.style import CSS
 from experiments.report.tables import listed, metric_name
 from experiments.report.tuning import tuning_section
 from experiments.report.verdicts import declared_section, headline_section, verdicts_section
-from experiments.results import Study
+from experiments.results.stored_run import StudyError
+from experiments.results.stored_study import StoredStudy
 from experiments.statistics import Judgement
-from experiments.stored_run import StudyError
 
 
-def write_report(study: Study, judgement: Judgement | None, path: Path) -> Path:
+def write_report(study: StoredStudy, judgement: Judgement | None, path: Path) -> Path:
     """Write the study's report to `path` and return it; the file appears whole or not at all."""
     path = Path(path)
     if path.is_dir():
@@ -44,7 +44,7 @@ def write_report(study: Study, judgement: Judgement | None, path: Path) -> Path:
     return write_report_file(path, render(study, judgement).encode("utf-8", errors="replace"))
 
 
-def render(study: Study, judgement: Judgement | None) -> str:
+def render(study: StoredStudy, judgement: Judgement | None) -> str:
     """The page as text.
 
     Without a judgement (one arm, or nothing to compare yet) it describes the runs and gives no verdict.
@@ -84,7 +84,7 @@ def render(study: Study, judgement: Judgement | None) -> str:
     )
 
 
-def _question(study: Study) -> str:
+def _question(study: StoredStudy) -> str:
     """The question as the study states it, or as its arms and metric imply it."""
     stated = study.record.get("question") or study.declaration.get("question")
     if stated:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from experiments.report.arm_style import Style
 from experiments.report.drawing import Scale, line, mark, shortened, svg, text, width_of
-from experiments.report.figures import Style
 from experiments.report.markup import figure, section
 from experiments.report.tables import alpha_of, common_scores, number_text, tick_text
 from experiments.statistics import Judgement

@@ -6,13 +6,13 @@ from html import escape
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from core.store import parse_json
-from experiments.report.figures import Style
+from core.store.files import parse_json
+from experiments.report.arm_style import Style
 from experiments.report.grid import scrolling
 from experiments.report.markup import arm_name, section
 from experiments.report.tables import counted, number_text
-from experiments.results import Study
-from experiments.stored_run import StudyError
+from experiments.results.stored_run import StudyError
+from experiments.results.stored_study import StoredStudy
 
 LONGEST_RESPONSE = 1200  # characters; what is cut is said
 QUESTIONS = 4
@@ -23,13 +23,13 @@ Step: TypeAlias = tuple[int, Mapping[str, Mapping[str, Any]]]
 """A step, and the group that each arm stored there for one prompt."""
 
 
-def samples_section(study: Study, styles: Mapping[str, Style]) -> str:
+def samples_section(study: StoredStudy, styles: Mapping[str, Style]) -> str:
     """Responses of all arms to the same held-out questions, and in the same groups of training."""
     parts = [part for part in (_held_out(study, styles), _trained_on(study, styles)) if part]
     return section("What they write", *parts) if parts else ""
 
 
-def _held_out(study: Study, styles: Mapping[str, Style]) -> str:
+def _held_out(study: StoredStudy, styles: Mapping[str, Style]) -> str:
     """A few questions with the first sampled response of each arm, all of one seed."""
     by_seed = {seed: _sampled(study, seed) for seed in study.seeds}
     seed = max(study.seeds, key=lambda each: len(by_seed[each]), default=None)  # the first seed on a tie
@@ -60,7 +60,7 @@ def _held_out(study: Study, styles: Mapping[str, Style]) -> str:
     return f'<h3>On held-out questions</h3><p class="about">{about}</p>{blocks}'
 
 
-def _sampled(study: Study, seed: int) -> dict[str, Questions]:
+def _sampled(study: StoredStudy, seed: int) -> dict[str, Questions]:
     """The last evaluation's questions that have a sample, by arm and index, of the finished runs at `seed`."""
     found: dict[str, Questions] = {}
     suite = study.plan.metric.rpartition("/")[0]
@@ -72,7 +72,7 @@ def _sampled(study: Study, seed: int) -> dict[str, Questions]:
     return found
 
 
-def _question(study: Study, arms: Mapping[str, Questions], index: int, styles: Mapping[str, Style]) -> str:
+def _question(study: StoredStudy, arms: Mapping[str, Questions], index: int, styles: Mapping[str, Style]) -> str:
     same: dict[tuple[str, bool], list[str]] = {}
     for arm, questions in arms.items():
         sample = questions[index]["samples"][0]
@@ -93,7 +93,7 @@ def _question(study: Study, arms: Mapping[str, Questions], index: int, styles: M
     return _prompted(question, f"<table><tbody>{''.join(rows)}</tbody></table>")
 
 
-def _trained_on(study: Study, styles: Mapping[str, Style]) -> str:
+def _trained_on(study: StoredStudy, styles: Mapping[str, Style]) -> str:
     """One group of the first and one of the last step that were stored for the same prompt in most arms."""
     chosen = _first_and_last(study)
     if not chosen:
@@ -110,7 +110,7 @@ def _trained_on(study: Study, styles: Mapping[str, Style]) -> str:
     return f'<h3>In training</h3><p class="about">{about}</p>{"".join(blocks)}'
 
 
-def _first_and_last(study: Study) -> tuple[int, list[Step]] | None:
+def _first_and_last(study: StoredStudy) -> tuple[int, list[Step]] | None:
     """The first seed with stored groups of all arms (or of the most), with a shared prompt at two steps of it."""
     best: tuple[int, list[Step]] | None = None
     most = 0

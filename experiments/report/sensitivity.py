@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 
-from experiments.report.figures import Style
+from experiments.report.arm_style import Style
 from experiments.report.grid import Cell, Grid, column, said, to_html
 from experiments.report.markup import badge, pair_name, section
 from experiments.report.tables import POLICY_WORDS, Unit, axis_words, difference_text, p_text, unit, verdict_text

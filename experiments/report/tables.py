@@ -10,9 +10,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from core.store import REEVALUATED
-from experiments.results import Study
-from experiments.scored import steps_text
+from core.store.integrity import REEVALUATED
+from experiments.results.scored import steps_text
+from experiments.results.stored_study import StoredStudy
 from experiments.statistics import Analysis, Comparison, Judgement
 from experiments.statistics.numbers import rounded
 from experiments.statistics.outcomes import collapse_warnings, outcomes
@@ -72,7 +72,7 @@ def axis_words(axis: str) -> str:
     return AXIS_WORDS.get(axis, axis.replace("_", " "))
 
 
-def budget_text(study: Study) -> str:
+def budget_text(study: StoredStudy) -> str:
     """The declared budget in words."""
     plan = study.plan
     if plan.budget is None:
@@ -229,7 +229,7 @@ class Row:
         return _mean(self.scores)
 
 
-def arm_rows(study: Study, judgement: Judgement | None) -> list[Row]:
+def arm_rows(study: StoredStudy, judgement: Judgement | None) -> list[Row]:
     """One row for each arm, in declared order, with its comparison with the baseline if there is one."""
     scores, counts = study.scores(), study.counts()
     judged = analyzed_scores(judgement.analysis) if judgement is not None else {}
@@ -259,7 +259,7 @@ def arm_rows(study: Study, judgement: Judgement | None) -> list[Row]:
     return rows
 
 
-def counterpart(study: Study) -> str:
+def counterpart(study: StoredStudy) -> str:
     """The metric that the declared one is held against: greedy accuracy of sampled, and the other way round."""
     suite, _, name = study.plan.metric.rpartition("/")
     return f"{suite}/{BESIDE[name]}" if name in BESIDE else ""
@@ -296,7 +296,7 @@ def against_baseline(judgement: Judgement | None) -> dict[str, Comparison]:
     return {each.arm: each for each in analysis.comparisons if each.baseline == analysis.baseline} if analysis else {}
 
 
-def no_verdict(study: Study) -> str:
+def no_verdict(study: StoredStudy) -> str:
     """Why nothing is compared: what every arm has finished, what is still needed, and the command that goes on.
 
     Runs that collapsed, or were trained on nothing, are told all the same.
@@ -307,7 +307,7 @@ def no_verdict(study: Study) -> str:
     return " ".join((_why_no_verdict(study), *study.trained_on_nothing(), *collapsed))
 
 
-def _why_no_verdict(study: Study) -> str:
+def _why_no_verdict(study: StoredStudy) -> str:
     if study.broken:
         told = "; ".join(f"arm {arm} is broken ({why})" for arm, why in study.broken.items())
         goes_on = f" Mend it, then go on: {study.record['command']}" if study.record.get("command") else ""
@@ -364,7 +364,7 @@ def with_trouble(verdict: str | Text, judgement: Judgement, arm: str) -> Text:
     return cell.append(f"\n{told}", style="red") if told else cell
 
 
-def scored_words(study: Study) -> str:
+def scored_words(study: StoredStudy) -> str:
     """What the one number of a run is, and at which steps it was measured where all finished runs agree."""
     plan = study.plan
     assert plan.budget is not None
@@ -388,7 +388,7 @@ def tests_told(analysis: Analysis) -> str | None:
     return f"adj. p: {', '.join(sorted(tests))}. Differences are paired by seed." if tests else None
 
 
-def verdict_table(judgement: Judgement | None, study: Study) -> Table:
+def verdict_table(judgement: Judgement | None, study: StoredStudy) -> Table:
     """The verdict table for a terminal of 80 columns; without a judgement, the means alone."""
     metric = study.plan.metric
     measure = unit(metric)

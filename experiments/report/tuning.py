@@ -5,17 +5,17 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from experiments.report.arm_style import Style
 from experiments.report.drawing import Scale, line, mark, spanning, svg, text
-from experiments.report.figures import Style
 from experiments.report.grid import Grid, column, number, said, to_html
 from experiments.report.markup import arm_name, figure, legend, section
 from experiments.report.tables import Unit, counted, metric_name, tick_text, unit, value_text
-from experiments.results import Study
+from experiments.results.stored_study import StoredStudy
 
 _EDGES = {True: "at the edge of what was tried", False: "inside what was tried"}
 
 
-def tuning_section(study: Study, styles: Mapping[str, Style]) -> str:
+def tuning_section(study: StoredStudy, styles: Mapping[str, Style]) -> str:
     """The best rate of every arm and its score at the others, from the tuned.json that the study took."""
     tuned = study.record.get("tuned")
     if not isinstance(tuned, Mapping) or "table" not in tuned:
@@ -34,7 +34,7 @@ def tuning_section(study: Study, styles: Mapping[str, Style]) -> str:
     return section("Tuning", table, legend(study, styles), drawing, about=escape(about))
 
 
-def _grid(study: Study, tuned: Mapping[str, Any], styles: Mapping[str, Style], measure: Unit) -> Grid:
+def _grid(study: StoredStudy, tuned: Mapping[str, Any], styles: Mapping[str, Style], measure: Unit) -> Grid:
     columns = (
         column("arm", "arm"),
         column("rate", "best rate", numeric=True),
@@ -61,7 +61,7 @@ def _grid(study: Study, tuned: Mapping[str, Any], styles: Mapping[str, Style], m
     return Grid(columns, tuple(rows))
 
 
-def _rates_figure(study: Study, tuned: Mapping[str, Any], styles: Mapping[str, Style], measure: Unit) -> str:
+def _rates_figure(study: StoredStudy, tuned: Mapping[str, Any], styles: Mapping[str, Style], measure: Unit) -> str:
     """Means joined over rates on a logarithmic axis, every seed as a small ring, the best rate's mark enlarged."""
     rates, table, width, height = tuned["rates"], tuned["table"], 960.0, 300.0
     values = [score for arm in study.arms for each in table[arm].values() for score in each["scores"].values()]

@@ -5,8 +5,8 @@ from html import escape
 from typing import Any
 
 from experiments.report.drawing import box, shortened, svg, text, width_of
-from experiments.report.exported import arm_grid, comparison_grid
 from experiments.report.grid import to_html
+from experiments.report.grids import arm_grid, comparison_grid
 from experiments.report.markup import badge, breakable, facts, figure, section
 from experiments.report.sensitivity import departures
 from experiments.report.tables import (
@@ -25,7 +25,7 @@ from experiments.report.tables import (
     scored_words,
     unit,
 )
-from experiments.results import Study
+from experiments.results.stored_study import StoredStudy
 from experiments.statistics import Comparison, Judgement
 
 _SCALARS = {
@@ -43,7 +43,7 @@ FOLDED = 3  # warnings in full sight at most
 _OPPOSITE = {"better": "worse", "worse": "better"}
 
 
-def headline_section(study: Study, judgement: Judgement | None, question: str) -> str:
+def headline_section(study: StoredStudy, judgement: Judgement | None, question: str) -> str:
     """The question, what was claimed, every verdict in words, and what stands beside them."""
     counts = study.counts()
     finished, planned = (sum(getattr(each, what) for each in counts.values()) for what in ("finished", "planned"))
@@ -52,7 +52,7 @@ def headline_section(study: Study, judgement: Judgement | None, question: str) -
         f"{budget_text(study)} per run; {finished} of {planned} runs finished."
     )
     parts = [
-        f'<p class="eyebrow">Study {escape(study.name)}</p>',
+        f'<p class="eyebrow">StoredStudy {escape(study.name)}</p>',
         f"<h1>{breakable(question).replace('-', '-&#8288;')}</h1>",
         f'<p class="lede">{lede}</p>',
         _claim(study, judgement),
@@ -68,13 +68,15 @@ def headline_section(study: Study, judgement: Judgement | None, question: str) -
         parts.append(_warnings(judgement))
         parts.append(f'<ul class="verdicts">{"".join(items)}</ul>')
     else:
-        parts.append(f'<ul class="verdicts"><li><div><span class="badge none">no verdict</span></div>'
-                     f"<p>{escape(no_verdict(study))}</p></li></ul>")  # fmt: skip
+        parts.append(
+            f'<ul class="verdicts"><li><div><span class="badge none">no verdict</span></div>'
+            f"<p>{escape(no_verdict(study))}</p></li></ul>"
+        )
     parts.append(_missing(study, judgement))
     return f"<header>{''.join(parts)}</header>"
 
 
-def _claim(study: Study, judgement: Judgement | None) -> str:
+def _claim(study: StoredStudy, judgement: Judgement | None) -> str:
     """What the study set out to show, and what became of it."""
     claim = study.declaration.get("claim") or study.record.get("claim")
     if not isinstance(claim, Mapping):
@@ -121,7 +123,7 @@ def _depends(judgement: Judgement, each: Comparison) -> str:
     return f'<p class="depends">Turns out otherwise: {escape("; ".join(found))}.</p>' if found else ""
 
 
-def _missing(study: Study, judgement: Judgement | None) -> str:
+def _missing(study: StoredStudy, judgement: Judgement | None) -> str:
     """Runs that are planned and not finished, and runs that are there and not planned.
 
     Runs that a race or a look spared are not missed.
@@ -146,7 +148,7 @@ def _missing(study: Study, judgement: Judgement | None) -> str:
     return f'<div class="alert" role="note">{"".join(alerts)}</div>' if alerts else ""
 
 
-def verdicts_section(study: Study, judgement: Judgement | None) -> str:
+def verdicts_section(study: StoredStudy, judgement: Judgement | None) -> str:
     """Comparisons and arms as tables, and the comparisons as a matrix."""
     about = (
         "Means are over seeds. Sampled tokens count all that training generates, discarded groups and extra greedy "
@@ -165,9 +167,13 @@ def verdicts_section(study: Study, judgement: Judgement | None) -> str:
     if len(analysis.comparisons) > 1:
         matrix = figure(_matrix(judgement), _matrix_title(judgement), "scroll matrix")
     return section(
-        "Verdicts", to_html(comparison_grid(study, judgement), "Verdicts", "comparisons"), matrix,
-        f'<h3>The arms</h3><p class="about">{about}</p>', arms, about=told,
-    )  # fmt: skip
+        "Verdicts",
+        to_html(comparison_grid(study, judgement), "Verdicts", "comparisons"),
+        matrix,
+        f'<h3>The arms</h3><p class="about">{about}</p>',
+        arms,
+        about=told,
+    )
 
 
 def _interval_words(judgement: Judgement) -> str:
@@ -218,7 +224,7 @@ def _matrix(judgement: Judgement) -> str:
     return drawing.replace("<svg ", f'<svg style="max-width:{size[0]:.0f}px;min-width:{min(size[0], 620):.0f}px" ', 1)
 
 
-def declared_section(study: Study, judgement: Judgement | None) -> str:
+def declared_section(study: StoredStudy, judgement: Judgement | None) -> str:
     """What was declared before the first run, and what to keep in mind."""
     declaration, plan = study.declaration, study.plan
     margin = margin_text(plan.margin, unit(plan.metric))
@@ -262,12 +268,14 @@ def declared_section(study: Study, judgement: Judgement | None) -> str:
     notes += list(judgement.analysis.notes) if judgement is not None else []
     items = "".join(f"<li>{escape(note)}</li>" for note in notes)
     return section(
-        "Declared before the first run", facts(pairs), f'<h3>To keep in mind</h3><ul class="notes">{items}</ul>',
+        "Declared before the first run",
+        facts(pairs),
+        f'<h3>To keep in mind</h3><ul class="notes">{items}</ul>',
         about=f"{_fixed(study)} What was looked at beyond it is exploratory and has no verdict.",
-    )  # fmt: skip
+    )
 
 
-def _fixed(study: Study) -> str:
+def _fixed(study: StoredStudy) -> str:
     if not study.record.get("history"):
         return "Fixed before any result was seen."
     return "Fixed before the runs or answers that it added; what had been seen by then is told below."

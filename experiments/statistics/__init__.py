@@ -22,12 +22,12 @@ from experiments.statistics.paired import paired_t, tost, wilcoxon_exact
 from experiments.statistics.power import minimum_detectable_effect, power, seeds_needed
 from experiments.statistics.predictions import Prediction, assess
 from experiments.statistics.racing import anytime_interval, anytime_p, race
+from experiments.statistics.records import Analysis, ArmSummary, Comparison
 from experiments.statistics.runs import SCALARS, Curve, Plan, Trajectory, scores
 from experiments.statistics.scalars import auc, drawdown, final, interquartile_mean, time_to
 from experiments.statistics.sign_flips import sign_flip_interval, sign_flip_p
 from experiments.statistics.stability import Course, course
 from experiments.statistics.two_level import crossed_t, variance_components
-from experiments.statistics.verdict import Analysis, ArmSummary, Comparison
 
 __all__ = [
     "SCALARS",

@@ -74,13 +74,16 @@ def agreement(values: ArrayLike, right: ArrayLike, level: float = 0.95) -> Agree
     wins = [_wins(row[k & g], row[k & ~g]) for row, k, g in zip(v, known, gold, strict=True)]
     bins = _bins(flat, verdicts)
     return Agreement(
-        questions=len(v), responses=v.size, unjudged=int((~known).sum()),
-        right=_mean(verdicts), accuracy=_mean((flat > 0.5) == verdicts),
+        questions=len(v),
+        responses=v.size,
+        unjudged=int((~known).sum()),
+        right=_mean(verdicts),
+        accuracy=_mean((flat > 0.5) == verdicts),
         overall=_share([_wins(flat[verdicts], flat[~verdicts])], level),
         within=_share(wins, level),
         calibration=bins,
         calibration_error=sum(b.responses * abs(b.value - b.right) for b in bins) / flat.size if flat.size else None,
-    )  # fmt: skip
+    )
 
 
 def _mean(x: Array) -> float | None:

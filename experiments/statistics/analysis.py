@@ -29,11 +29,11 @@ from experiments.statistics.effects import hedges_j, probability_of_improvement,
 from experiments.statistics.multiplicity import holm, max_t
 from experiments.statistics.paired import TINY, paired_t, standard_error, tost, widened, wilcoxon_exact
 from experiments.statistics.power import minimum_detectable_effect
+from experiments.statistics.records import Analysis, ArmSummary, Comparison, Family, Label, Questions, Verdict
 from experiments.statistics.samples import Array, Interval, check_level, differences, is_constant, mean_difference
 from experiments.statistics.scalars import interquartile_mean
 from experiments.statistics.sign_flips import sign_flip_interval, sign_flip_p
 from experiments.statistics.two_level import crossed_t
-from experiments.statistics.verdict import Analysis, ArmSummary, Comparison, Family, Label, Questions, Verdict
 from experiments.statistics.wording import (
     ANSWERS_TEST,
     FLIP_SEEDS,
@@ -98,8 +98,17 @@ def analyze(
         pairs += [(arm, reference) for reference, arm in combinations(others, 2)]
     if questions not in ("fixed", "population"):
         raise ValueError(f"analyze: unknown questions {questions!r}; choose 'fixed' or 'population'")
-    rule = Rule(metric, axis, alpha, margin, higher_is_better, n=len(seeds), m=max(len(pairs), planned or 0),
-                largest=largest, crossed=questions == "population")  # fmt: skip
+    rule = Rule(
+        metric,
+        axis,
+        alpha,
+        margin,
+        higher_is_better,
+        n=len(seeds),
+        m=max(len(pairs), planned or 0),
+        largest=largest,
+        crossed=questions == "population",
+    )
 
     measured = []
     for pair in pairs:
@@ -196,9 +205,10 @@ def _cells(answers: Answers | None, table: Mapping[str, Array], seeds: Sequence[
     """The score of each question by arm, [S, Q], or [S, Q, K] where all have K samples."""
     rows = {
         arm: [np.asarray(answers[arm].get(s, math.nan), dtype=np.float64) for s in seeds]
-        if isinstance(answers, Mapping) and arm in answers else [np.asarray(math.nan)]
+        if isinstance(answers, Mapping) and arm in answers
+        else [np.asarray(math.nan)]
         for arm in table
-    }  # fmt: skip
+    }
     for arm, found in rows.items():
         if any(not row.ndim for row in found):
             raise ValueError(
@@ -277,10 +287,21 @@ def _over_questions(c: Comparison, cells: Array, rule: Rule, families: Sequence[
     if crossed.df is not None:
         p_equivalence = float(special.stdtr(crossed.df, (abs(crossed.mean) - rule.margin) / crossed.standard_error))
     return dataclasses.replace(
-        c, mean_difference=mean, standard_error=crossed.standard_error, p_t=crossed.p, interval=crossed.interval,
-        simultaneous_interval=simultaneous, flip_interval=None, p_flip=None, p_wilcoxon=None, p_answers=None,
-        p_equivalence=max(p_equivalence, TINY), detectable=None, seeds_for_margin=None, seeds_for_margin_high=None,
-    )  # fmt: skip
+        c,
+        mean_difference=mean,
+        standard_error=crossed.standard_error,
+        p_t=crossed.p,
+        interval=crossed.interval,
+        simultaneous_interval=simultaneous,
+        flip_interval=None,
+        p_flip=None,
+        p_wilcoxon=None,
+        p_answers=None,
+        p_equivalence=max(p_equivalence, TINY),
+        detectable=None,
+        seeds_for_margin=None,
+        seeds_for_margin_high=None,
+    )
 
 
 def _decide(measured: Sequence[Comparison], columns: Array, rule: Rule, seed: int) -> list[Comparison]:

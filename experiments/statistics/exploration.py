@@ -57,10 +57,13 @@ def explore(plan: Plan, runs: Sequence[Trajectory], budget: float) -> tuple[Expl
         quantities[f"{other}, final"] = table = _table(plan, done, other, partial(final, common_budget=budget))
         answers[f"{other}, final"] = _answers(plan, done, other, "final", table, budget)
     rows = [
-        row for quantity, table in quantities.items() for arm in table
-        if arm != plan.baseline and plan.baseline in table
+        row
+        for quantity, table in quantities.items()
+        for arm in table
+        if arm != plan.baseline
+        and plan.baseline in table
         and (row := _explored(quantity, arm, plan, table, quantity == time_name, answers.get(quantity))) is not None
-    ]  # fmt: skip
+    ]
     if not rows:
         return ()
     q = benjamini_hochberg([row.p for row in rows]).tolist()

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from experiments.statistics.records import Analysis, Family
 from experiments.statistics.samples import Array
-from experiments.statistics.verdict import Analysis, Family
 from experiments.statistics.wording import FLIP_SEEDS, T_SEEDS
 
 STUDIES: Final = 200_000

@@ -22,6 +22,7 @@ from experiments.statistics.grown import Grown, Look, grown
 from experiments.statistics.outcomes import Outcomes, collapse_warnings, failure_notes, outcomes, pending_notes
 from experiments.statistics.paired import widened
 from experiments.statistics.predictions import ClaimVerdict, assess
+from experiments.statistics.records import Analysis, Comparison, to_plain
 from experiments.statistics.runs import (
     CLOCK,
     POLICIES,
@@ -39,7 +40,6 @@ from experiments.statistics.scalars import last_evaluations
 from experiments.statistics.sequential import Sequential, analyze_sequentially
 from experiments.statistics.sharpening import Beside, beside, sharpening_warnings
 from experiments.statistics.two_level import VarianceComponents, variance_components
-from experiments.statistics.verdict import Analysis, Comparison, to_plain
 from experiments.statistics.wording import MANY_REMOVED, T_SEEDS, removal_notes
 
 SHORT: Final = 0.1
@@ -196,11 +196,20 @@ def _analysis(
     if plan.questions == "population":
         answers = _declared_answers(answers, table)
     analysis = analyze(
-        table, baseline=plan.baseline, metric=plan.metric, axis=axis, alpha=plan.alpha, margin=plan.margin,
-        family=plan.family, higher_is_better=plan.higher_is_better, largest=plan.largest,
+        table,
+        baseline=plan.baseline,
+        metric=plan.metric,
+        axis=axis,
+        alpha=plan.alpha,
+        margin=plan.margin,
+        family=plan.family,
+        higher_is_better=plan.higher_is_better,
+        largest=plan.largest,
         planned=arms - 1 if plan.family == "baseline" else arms * (arms - 1) // 2,
-        answers=answers or None, questions=plan.questions, families=_families(runs),
-    )  # fmt: skip
+        answers=answers or None,
+        questions=plan.questions,
+        families=_families(runs),
+    )
     gone = _removed(runs, policy)
     return _unranked(analysis, len(gone), len(plan.seeds)) if _too_many(plan, gone) else analysis
 
@@ -245,12 +254,17 @@ def _unranked(analysis: Analysis, removed: int, planned: int) -> Analysis:
     )
     comparisons = tuple(
         replace(
-            c, verdict="untestable", label="descriptive", test="", adjusted_p=None, smaller_than_margin=False,
+            c,
+            verdict="untestable",
+            label="descriptive",
+            test="",
+            adjusted_p=None,
+            smaller_than_margin=False,
             sentence=f"{c.arm} vs {c.baseline} on {analysis.metric}: {why}; mean difference {c.mean_difference:+.3g} "
             f"over {c.n} seeds, descriptive only.",
         )
         for c in analysis.comparisons
-    )  # fmt: skip
+    )
     return replace(analysis, comparisons=comparisons)
 
 
@@ -434,7 +448,11 @@ def _verdicts(of: Mapping[str, Analysis | None]) -> dict[str, Any]:
 
 
 def _in_brief(comparison: Comparison) -> Any:
-    return to_plain({
-        "verdict": comparison.verdict, "mean_difference": comparison.mean_difference, "n": comparison.n,
-        "adjusted_p": comparison.adjusted_p,
-    })  # fmt: skip
+    return to_plain(
+        {
+            "verdict": comparison.verdict,
+            "mean_difference": comparison.mean_difference,
+            "n": comparison.n,
+            "adjusted_p": comparison.adjusted_p,
+        }
+    )

@@ -11,8 +11,8 @@ from itertools import pairwise, takewhile
 from numbers import Real
 from typing import Literal, TypeAlias
 
+from experiments.statistics.records import Analysis, Comparison
 from experiments.statistics.samples import check_level
-from experiments.statistics.verdict import Analysis, Comparison
 from experiments.statistics.wording import T_SEEDS
 
 Scores: TypeAlias = Mapping[str, Mapping[int, float]]

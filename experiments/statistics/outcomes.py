@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from experiments.statistics.exploratory import binomial_interval, collapse_rate_upper
+from experiments.statistics.records import Analysis
 from experiments.statistics.runs import Plan, Trajectory, arms_of
 from experiments.statistics.samples import Interval
 from experiments.statistics.stability import Course, Kind, courses
-from experiments.statistics.verdict import Analysis
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,13 @@ def collapse_warnings(plan: Plan, found: Sequence[Outcomes]) -> list[str]:
         assert first is not None
         below = [seed for seed in seeds if _is_below_start(plan, each.courses[seed])]
         many = len(seeds) > 1
-        at = ("" if not below else ", below where it began" if not many
-              else f", {'all' if len(below) == len(seeds) else len(below)} of them below where they began")  # fmt: skip
+        at = (
+            ""
+            if not below
+            else ", below where it began"
+            if not many
+            else f", {'all' if len(below) == len(seeds) else len(below)} of them below where they began"
+        )
         told.append(
             f"{each.arm}: {len(seeds)} of {each.finished} finished runs collapsed ({_seeds(seeds)}), ending with less "
             f"than half of what {'they' if many else 'it'} had gained{at}. "

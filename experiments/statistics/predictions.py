@@ -10,7 +10,7 @@ from experiments.statistics.analysis import analyze
 from experiments.statistics.answers import Answers
 from experiments.statistics.multiplicity import holm
 from experiments.statistics.numbers import rounded
-from experiments.statistics.verdict import Comparison
+from experiments.statistics.records import Comparison
 from experiments.statistics.wording import FLIP_SEEDS, T_SEEDS
 
 Outcome: TypeAlias = Literal["supported", "not supported", "underpowered"]
@@ -102,16 +102,18 @@ def assess(
         if len(set.intersection(*map(set, pair.values()))) < T_SEEDS:
             return None
         found = analyze(
-            pair, baseline=prediction.baseline, metric=prediction.metric, alpha=alpha, margin=prediction.margin,
+            pair,
+            baseline=prediction.baseline,
+            metric=prediction.metric,
+            alpha=alpha,
+            margin=prediction.margin,
             answers=answers_of(prediction.metric) if answers_of else None,
-        )  # fmt: skip
+        )
         comparisons.append(found.comparisons[0])
     raw = [(c.p_t if c.n < FLIP_SEEDS else max(c.p_flip or 1.0, c.p_answers or 0.0)) or 1.0 for c in comparisons]
     differ = holm(raw).tolist()
     alike = holm([c.p_equivalence or 1.0 for c in comparisons]).tolist()
-    assessments = tuple(
-        _assess(*each, alpha) for each in zip(predictions, comparisons, differ, alike, strict=True)
-    )  # fmt: skip
+    assessments = tuple(_assess(*each, alpha) for each in zip(predictions, comparisons, differ, alike, strict=True))
     outcomes = {each.outcome for each in assessments}
     outcome: Outcome = (
         "not supported"

@@ -19,6 +19,7 @@ from experiments.statistics.looks import Scores, Stop, check_rows
 from experiments.statistics.multiplicity import holm
 from experiments.statistics.numbers import rounded
 from experiments.statistics.paired import TINY, widened
+from experiments.statistics.records import Family, Verdict
 from experiments.statistics.samples import (
     Array,
     Interval,
@@ -28,7 +29,6 @@ from experiments.statistics.samples import (
     mean_difference,
     sample,
 )
-from experiments.statistics.verdict import Family, Verdict
 from experiments.statistics.wording import ARMS_DIFFER, SEED_APPLIED, T_SEEDS
 
 BETS = (0.5, 1.0, 2.0, 4.0)  # no single size of bet suits all effects, and none may be chosen by looking
@@ -283,9 +283,10 @@ class _Track:
         if not self.equivalent and self.testable and self.log_at_margin[self.n - 1] >= -math.log(rule.pair_alpha):
             low, high = widened((0.0, 0.0), self.seen, 1 - rule.pair_alpha, self.error)
             self.equivalent = (
-                -rule.margin < low and high < rule.margin
+                -rule.margin < low
+                and high < rule.margin
                 and anytime_equivalent(self.seen, rule.margin, rule.pair_alpha)
-            )  # fmt: skip
+            )
 
 
 def _check(scores: Scores, seeds: Sequence[int], baseline: str, family: str) -> None:
@@ -309,9 +310,9 @@ def _track(
     both = next((row for row, seed in enumerate(seeds) if seed not in x or seed not in y), len(seeds))
     table = np.array([[float(runs[seed]) for seed in seeds[:both]] for runs in (x, y)])
     d = differences(table[0], table[1])
-    errors = np.array([
-        least_error(answers, pair, seeds[:k], table[0, :k], table[1, :k])[0] or 0.0 for k in range(1, both + 1)
-    ])  # fmt: skip
+    errors = np.array(
+        [least_error(answers, pair, seeds[:k], table[0, :k], table[1, :k])[0] or 0.0 for k in range(1, both + 1)]
+    )
     return _Track(*pair, d, log_e_process(d), _log_at_margin(d, margin), errors) if both else _Track(*pair, d, d, d, d)
 
 

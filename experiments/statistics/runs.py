@@ -9,9 +9,9 @@ import numpy as np
 
 from experiments.statistics.grown import Look
 from experiments.statistics.predictions import Prediction
+from experiments.statistics.records import Family, Questions
 from experiments.statistics.samples import Array
 from experiments.statistics.scalars import auc, final
-from experiments.statistics.verdict import Family, Questions
 
 Policy: TypeAlias = Literal["worst", "intersect"]
 Status: TypeAlias = Literal["finished", "failed", "lost", "pending"]

@@ -8,9 +8,9 @@ from experiments.statistics.analysis import analyze, summary
 from experiments.statistics.answers import Answers
 from experiments.statistics.looks import Looks, Stop
 from experiments.statistics.racing import RaceDecision, race
+from experiments.statistics.records import Analysis, Comparison
 from experiments.statistics.runs import Plan
 from experiments.statistics.samples import Interval
-from experiments.statistics.verdict import Analysis, Comparison
 from experiments.statistics.wording import answers_notes
 
 
@@ -46,12 +46,17 @@ def _raced(
     plan: Plan, table: Mapping[str, Mapping[int, float]], answers: Answers | None
 ) -> tuple[Sequential, Analysis | None]:
     state = race(
-        table, seeds=plan.seeds, baseline=plan.baseline, metric=plan.measured, alpha=plan.alpha, margin=plan.margin,
-        family=plan.family, higher_is_better=plan.higher_is_better, answers=answers,
-    )  # fmt: skip
-    sequential = Sequential(
-        state.live_arms, state.row, state.row + 1, state.dropped, state.stop, state.comparisons
-    )  # fmt: skip
+        table,
+        seeds=plan.seeds,
+        baseline=plan.baseline,
+        metric=plan.measured,
+        alpha=plan.alpha,
+        margin=plan.margin,
+        family=plan.family,
+        higher_is_better=plan.higher_is_better,
+        answers=answers,
+    )
+    sequential = Sequential(state.live_arms, state.row, state.row + 1, state.dropped, state.stop, state.comparisons)
     if not state.row:
         return sequential, None
     rows = {arm: plan.seeds[: state.dropped.get(arm, state.row)] for arm in table}
@@ -59,11 +64,18 @@ def _raced(
     comparisons = tuple(_anytime(c, run, plan, answers) for c in state.comparisons)
     notes = (*state.notes, *answers_notes(comparisons), _progress(sequential, plan))
     return sequential, Analysis(
-        metric=plan.metric, axis=plan.axis, baseline=plan.baseline, alpha=plan.alpha, margin=plan.margin,
-        family=plan.family, higher_is_better=plan.higher_is_better, seeds=plan.seeds[: state.row],
-        arms=tuple(summary(arm, list(scores.values())) for arm, scores in run.items()), comparisons=comparisons,
+        metric=plan.metric,
+        axis=plan.axis,
+        baseline=plan.baseline,
+        alpha=plan.alpha,
+        margin=plan.margin,
+        family=plan.family,
+        higher_is_better=plan.higher_is_better,
+        seeds=plan.seeds[: state.row],
+        arms=tuple(summary(arm, list(scores.values())) for arm, scores in run.items()),
+        comparisons=comparisons,
         notes=notes,
-    )  # fmt: skip
+    )
 
 
 def _anytime(
@@ -73,18 +85,37 @@ def _anytime(
     seeds = plan.seeds[: c.n]
     pair = {arm: {seed: run[arm][seed] for seed in seeds} for arm in (c.baseline, c.arm)}
     plain = analyze(
-        pair, baseline=c.baseline, metric=plan.metric, alpha=plan.alpha, margin=plan.margin,
-        higher_is_better=plan.higher_is_better, answers=answers,
-    ).comparisons[0]  # fmt: skip
+        pair,
+        baseline=c.baseline,
+        metric=plan.metric,
+        alpha=plan.alpha,
+        margin=plan.margin,
+        higher_is_better=plan.higher_is_better,
+        answers=answers,
+    ).comparisons[0]
     tested = c.verdict != "untestable"
     return replace(
-        plain, interval=_bounded(c.interval), simultaneous_interval=_bounded(c.simultaneous_interval),
-        flip_interval=None, p_t=None, p_flip=None, p_wilcoxon=None, p_answers=None, adjusted_p_t=None,
-        adjusted_p_flip=None, adjusted_p=c.adjusted_p_anytime if tested else None, p_equivalence=None, detectable=None,
-        seeds_for_margin=None, seeds_for_margin_high=None, verdict=c.verdict,
-        label="anytime" if tested else "descriptive", test="sign-flip betting, anytime" if tested else "",
-        smaller_than_margin=c.smaller_than_margin, sentence=c.sentence,
-    )  # fmt: skip
+        plain,
+        interval=_bounded(c.interval),
+        simultaneous_interval=_bounded(c.simultaneous_interval),
+        flip_interval=None,
+        p_t=None,
+        p_flip=None,
+        p_wilcoxon=None,
+        p_answers=None,
+        adjusted_p_t=None,
+        adjusted_p_flip=None,
+        adjusted_p=c.adjusted_p_anytime if tested else None,
+        p_equivalence=None,
+        detectable=None,
+        seeds_for_margin=None,
+        seeds_for_margin_high=None,
+        verdict=c.verdict,
+        label="anytime" if tested else "descriptive",
+        test="sign-flip betting, anytime" if tested else "",
+        smaller_than_margin=c.smaller_than_margin,
+        sentence=c.sentence,
+    )
 
 
 def _bounded(interval: Interval | None) -> Interval | None:
@@ -95,9 +126,16 @@ def _looked(
     plan: Plan, table: Mapping[str, Mapping[int, float]], answers: Answers | None
 ) -> tuple[Sequential, Analysis | None]:
     test = partial(
-        analyze, baseline=plan.baseline, metric=plan.metric, axis=plan.axis, margin=plan.margin, family=plan.family,
-        higher_is_better=plan.higher_is_better, largest=plan.largest, answers=answers,
-    )  # fmt: skip
+        analyze,
+        baseline=plan.baseline,
+        metric=plan.metric,
+        axis=plan.axis,
+        margin=plan.margin,
+        family=plan.family,
+        higher_is_better=plan.higher_is_better,
+        largest=plan.largest,
+        answers=answers,
+    )
     state = Looks(plan.looks, plan.alpha).decide(table, plan.seeds, lambda scores, level: test(scores, alpha=level))
     sequential = Sequential(tuple(table), state.row, state.next_look or state.row, {}, state.stop)
     if not state.analyses:
@@ -115,7 +153,9 @@ def _looked(
 def _progress(state: Sequential, plan: Plan) -> str:
     left = "; ".join(f"{arm} left after {row} seeds" for arm, row in state.dropped.items())
     end = {
-        "decided": "it ended because every comparison was decided", "equivalent": "it ended because all are equivalent",
-        "budget": "it ran to its last seed", None: "it goes on",
-    }[state.stop]  # fmt: skip
+        "decided": "it ended because every comparison was decided",
+        "equivalent": "it ended because all are equivalent",
+        "budget": "it ran to its last seed",
+        None: "it goes on",
+    }[state.stop]
     return f"{state.row} of at most {len(plan.seeds)} seeds were run: {end}{'; ' * bool(left)}{left}."

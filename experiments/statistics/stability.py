@@ -131,10 +131,19 @@ def courses(plan: Plan, runs: Sequence[Trajectory], budget: float) -> dict[tuple
         curve = run.curves[plan.course_metric]
         spent = curve.spent[plan.axis]
         told = spent[0] == 0 and len(spent) > 1 and spent[1] <= budget
-        found[run.arm, run.seed] = None if not told else course(
-            spent, curve.values, budget, plan.margin, answers=curve.answers, noise=noise,
-            higher_is_better=plan.higher_is_better,
-        )  # fmt: skip
+        found[run.arm, run.seed] = (
+            None
+            if not told
+            else course(
+                spent,
+                curve.values,
+                budget,
+                plan.margin,
+                answers=curve.answers,
+                noise=noise,
+                higher_is_better=plan.higher_is_better,
+            )
+        )
     return found
 
 

@@ -8,8 +8,8 @@ from scipy import special
 
 from experiments.statistics.numbers import rounded
 from experiments.statistics.power import minimum_detectable_effect, power, seeds_needed
+from experiments.statistics.records import Comparison
 from experiments.statistics.sign_flips import EXACT_SEEDS
-from experiments.statistics.verdict import Comparison
 
 T_SEEDS = 3  # from here on the paired t test decides
 FLIP_SEEDS = 8  # from here on sign flips do: below, they lose real power
@@ -164,15 +164,23 @@ def _seeds_range(needed: Sequence[int]) -> str:
 
 def answers_notes(comparisons: Sequence[Comparison]) -> list[str]:
     """What is known of the answers behind the scores, where that is less than their questions."""
-    known = {basis: [f"{c.arm} vs {c.baseline}" for c in comparisons if c.answers == basis and c.n >= 2]
-             for basis in ("by number", "unknown")}  # fmt: skip
+    known = {
+        basis: [f"{c.arm} vs {c.baseline}" for c in comparisons if c.answers == basis and c.n >= 2]
+        for basis in ("by number", "unknown")
+    }
     notes = []
     for basis, told in (
-        ("by number", "Of the answers behind the scores only the number is known: no standard error is below the "
-                      "binomial one of unpaired answers, which is too large where arms share questions and noise"),
-        ("unknown", "The answers behind the scores are not known: intervals rest on how far the seeds agree, which "
-                    "by luck may be finer than the answers allow"),
-    ):  # fmt: skip
+        (
+            "by number",
+            "Of the answers behind the scores only the number is known: no standard error is below the "
+            "binomial one of unpaired answers, which is too large where arms share questions and noise",
+        ),
+        (
+            "unknown",
+            "The answers behind the scores are not known: intervals rest on how far the seeds agree, which "
+            "by luck may be finer than the answers allow",
+        ),
+    ):
         pairs = known[basis]
         if pairs:
             which = "" if len(pairs) == len(comparisons) else f" ({', '.join(pairs)})"

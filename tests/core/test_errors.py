@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from core.errors import GrpoLabError, MachineError, TrainingError, cause_of, cause_of_exit, told
-from core.policy import Policy
+from core.model.policy import Policy
 
 
 class OutOfMemoryError(RuntimeError):

@@ -25,8 +25,11 @@ def test_keys_are_what_they_have_always_been() -> None:
 
 
 def test_every_seed_stream_and_step_has_a_key_of_its_own() -> None:
-    keys = [key(s, stream, *path) for s, stream in product(range(20), STREAMS)
-            for path in ((), (0,), (1,), (0, 0), (0, 1), (1, 0), (10,), (1, 0, 0))]  # fmt: skip
+    keys = [
+        key(s, stream, *path)
+        for s, stream in product(range(20), STREAMS)
+        for path in ((), (0,), (1,), (0, 0), (0, 1), (1, 0), (10,), (1, 0, 0))
+    ]
     assert len(set(keys)) == len(keys)
 
 

@@ -68,10 +68,15 @@ def floods(connection: socket.socket) -> None:
 
 @pytest.mark.parametrize(
     "head",
-    [b"", b"HTTP/1.1 200 OK\r\nX-A: ", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 500 Error\r\n\r\n",
-     b"HTTP/1.1 200 OK\r\nContent-Length: 100000000000000\r\n\r\n"],
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nX-A: ",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 500 Error\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100000000000000\r\n\r\n",
+    ],
     ids=["status", "header", "body", "error", "length"],
-)  # fmt: skip
+)
 def test_a_server_cannot_hold_a_request(head: bytes, serve: Serve) -> None:
     url, started = serve(drips(head)), time.monotonic()
     with pytest.raises((LateError, RefusedError)):
@@ -102,10 +107,15 @@ def test_a_redirection_is_a_refusal(serve: Serve) -> None:
     assert (refused.value.status, refused.value.said) == (302, "no")
 
 
-@pytest.mark.parametrize("url", [
-        "http://me:secret@host/v1", "https://host/v1?key=secret", "http://host/#secret", "HTTP://me:secret@host/v1",
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://me:secret@host/v1",
+        "https://host/v1?key=secret",
+        "http://host/#secret",
+        "HTTP://me:secret@host/v1",
     ],
-)  # fmt: skip
+)
 def test_an_address_holds_no_secret(url: str) -> None:
     with pytest.raises(GrpoLabError, match=r"judge\.model: the address of host holds more than host") as refused:
         check_address("judge.model", url)

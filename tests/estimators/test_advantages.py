@@ -90,14 +90,27 @@ def test_reward_to_go_adds_up_several_kinds_of_token_rewards() -> None:
 
 
 ALONE = (
-    "no_baseline", "greedy_baseline", "discounted_greedy_baseline", "running_baseline", "whitened_return", "gae",
+    "no_baseline",
+    "greedy_baseline",
+    "discounted_greedy_baseline",
+    "running_baseline",
+    "whitened_return",
+    "gae",
     "whitened_gae",
-)  # fmt: skip
+)
 BATCH_WIDE = (
-    "group_mean_batch_std", "leave_one_out_batch_std", "group_mean_spread_scaled", "group_mean_nonzero_scaled",
-    "whitened_return", "whitened_group_mean", "whitened_group_mean_then_kl", "whitened_gae", "per_reward_std",
-    "per_reward_std_whitened", "shrunk_mean",
-)  # fmt: skip
+    "group_mean_batch_std",
+    "leave_one_out_batch_std",
+    "group_mean_spread_scaled",
+    "group_mean_nonzero_scaled",
+    "whitened_return",
+    "whitened_group_mean",
+    "whitened_group_mean_then_kl",
+    "whitened_gae",
+    "per_reward_std",
+    "per_reward_std_whitened",
+    "shrunk_mean",
+)
 
 
 def test_what_is_defined_for_a_single_sample_and_what_reads_the_batch() -> None:

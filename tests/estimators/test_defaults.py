@@ -110,11 +110,17 @@ def rollout(dtype: torch.dtype, P: int, token_terms: bool) -> Batch:
     rewards = numbers(P, G)
     terms = (tokens, kl) if token_terms else (None, None)
     return Batch.of(
-        rewards, mask, token_rewards=terms[0], kl_rewards=terms[1], values=numbers(P, G, 5),
-        greedy_rewards=rewards[:, 0] / 2, step_ends=mask, old_logps=-numbers(P, G, 5).abs(),
+        rewards,
+        mask,
+        token_rewards=terms[0],
+        kl_rewards=terms[1],
+        values=numbers(P, G, 5),
+        greedy_rewards=rewards[:, 0] / 2,
+        step_ends=mask,
+        old_logps=-numbers(P, G, 5).abs(),
         sum_squared_probs=numbers(P, G, 5).float().sigmoid().to(dtype),
         reward_parts=torch.stack([rewards, 2 * rewards.float().square().to(dtype)], -1),
-    )  # fmt: skip
+    )
 
 
 ROUNDED = ("no_baseline", "greedy_baseline", "group_median")
@@ -150,8 +156,9 @@ def test_objectives_keep_the_precision_they_are_given(name: str) -> None:
     part = OBJECTIVES[name]
     for dtype in (torch.float32, torch.float64):
         numbers = torch.randn(4, 6, 5, dtype=dtype, generator=torch.Generator().manual_seed(0)) / 3
-        tensors = dict(zip(("logps", "old_logps", "behaviour_logps", "advantages"), (*(numbers[:3] - 2), numbers[3]),
-                           strict=True))  # fmt: skip
+        tensors = dict(
+            zip(("logps", "old_logps", "behaviour_logps", "advantages"), (*(numbers[:3] - 2), numbers[3]), strict=True)
+        )
         tensors |= {"mask": torch.ones(6, 5, dtype=torch.bool), "prepared": torch.zeros(6, 5, dtype=torch.bool)}
         tensors["ref_logps"] = tensors["old_logps"]
         if part.options["level"] == "group":

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core import AGGREGATORS, OBJECTIVES, Batch, Part, Variant
-from core.loss import compute_advantages, kl_in_reward, step_loss
-from core.rollout import shape_rewards
-from core.update import needs_old_logps
+from core.loop.loss import compute_advantages, kl_in_reward, step_loss
+from core.loop.rollout import shape_rewards
+from core.loop.update import needs_old_logps
 from estimators.advantages.greedy import greedy_baseline
 from estimators.advantages.group import group_mean, group_mean_std, leave_one_out, length_weighted_mean
 from estimators.aggregators import (
@@ -47,10 +47,15 @@ def random_batch(seed: int, P: int = 3, G: int = 4, T: int = 6, *, equal: int | 
 
     logps = noise() - 2
     batch = Batch.of(
-        torch.randn(P, G, generator=draw, dtype=torch.float64), mask, torch.randn(P, generator=draw),
-        response_mask=response, max_tokens=9, old_logps=logps + noise(0.4), ref_logps=logps + noise(0.4),
+        torch.randn(P, G, generator=draw, dtype=torch.float64),
+        mask,
+        torch.randn(P, generator=draw),
+        response_mask=response,
+        max_tokens=9,
+        old_logps=logps + noise(0.4),
+        ref_logps=logps + noise(0.4),
         behaviour_logps=logps + noise(0.4),
-    )  # fmt: skip
+    )
     return batch, logps
 
 
@@ -80,9 +85,19 @@ def on_policy(seed: int) -> tuple[Batch, Tensor]:
 
 
 SAME_FOR_ANY = [
-    "clip", "dual_clip", "capped_clip", "off_policy_masked_clip", "cispo_clip", "sapo_gate", "gspo_clip",
-    "gspo_token_clip", "vespo_weight", "dro_quadratic", "dppo_tv_mask", "dppo_kl_mask",
-]  # fmt: skip
+    "clip",
+    "dual_clip",
+    "capped_clip",
+    "off_policy_masked_clip",
+    "cispo_clip",
+    "sapo_gate",
+    "gspo_clip",
+    "gspo_token_clip",
+    "vespo_weight",
+    "dro_quadratic",
+    "dppo_tv_mask",
+    "dppo_kl_mask",
+]
 
 
 def test_every_objective_has_its_place_here() -> None:
@@ -182,9 +197,11 @@ def test_with_a_constant_denominator_responses_do_not_see_each_others_lengths(se
     advantages, _ = compute_advantages(of(group_mean, clip, token_mean), batch, None)
     for p, g in ((0, 0), (2, 3)):
         alone = Batch.of(
-            batch.rewards[p : p + 1, g : g + 1], batch.mask[p : p + 1, g : g + 1], max_tokens=9,
+            batch.rewards[p : p + 1, g : g + 1],
+            batch.mask[p : p + 1, g : g + 1],
+            max_tokens=9,
             old_logps=batch.require("old_logps")[p : p + 1, g : g + 1],
-        )  # fmt: skip
+        )
         variant = of(group_mean, clip, seq_mean_token_sum_norm)
         own = step(variant, alone, logps[p : p + 1, g : g + 1], advantages[p : p + 1, g : g + 1])[1]
         close(whole[p, g], own[0, 0] / 12)

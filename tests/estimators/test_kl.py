@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core import KLS, Part
-from core.loss import adapted_coefficient
+from core.loop.loss import adapted_coefficient
 from estimators.kl import k1, k1_plus, k1_ratio, k2, k3, k3_bounded, k3_plus, k3_ratio, k_abs
 
 every_kl = pytest.mark.parametrize("part", KLS.values(), ids=list(KLS))

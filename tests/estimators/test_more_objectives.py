@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core import OBJECTIVES, Part
-from core.loss import RowTensors, prepare
-from core.variant import Variant
+from core.loop.loss import RowTensors, prepare
+from core.parts.variant import Variant
 from estimators.advantages.group import group_mean
 from estimators.aggregators import token_mean
 from estimators.objectives.covariance import cov_clip, cov_kl, covariance
@@ -352,14 +352,22 @@ def test_thresholds_of_total_variation_have_a_side_each() -> None:
 def test_binary_kl_by_hand(advantage: float, low: float, high: float, kept: bool) -> None:
     """From 0.4 to 0.5: KL = 0.4 log(0.8) + 0.6 log(1.2) = 0.0201; upwards, so only a good token can be stopped."""
     found = info_of(
-        dppo_kl_mask, tensor(math.log(0.5)), tensor(math.log(0.4)), tensor(advantage), threshold_low=low,
+        dppo_kl_mask,
+        tensor(math.log(0.5)),
+        tensor(math.log(0.4)),
+        tensor(advantage),
+        threshold_low=low,
         threshold_high=high,
-    )  # fmt: skip
+    )
     assert found["clip_fraction"].item() is not kept
     down = info_of(
-        dppo_kl_mask, tensor(math.log(0.4)), tensor(math.log(0.5)), tensor(-advantage), threshold_low=high,
+        dppo_kl_mask,
+        tensor(math.log(0.4)),
+        tensor(math.log(0.5)),
+        tensor(-advantage),
+        threshold_low=high,
         threshold_high=low,
-    )  # fmt: skip
+    )
     # the other way: 0.5 log(1.25) + 0.5 log(0.5 / 0.6) = 0.0204
     assert down["clip_fraction"].item() is (not kept if advantage > 0 else high < 0.0204 if advantage == 0 else False)
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core import VARIANTS, Batch, GrpoLabError, Part, Variant
-from core.loss import RowTensors, compute_advantages, counted_rows, prepare, step_loss, token_loss
-from core.policy import Policy
-from core.update import UpdateMetrics, accumulate_gradients
+from core.loop.loss import RowTensors, compute_advantages, counted_rows, prepare, step_loss, token_loss
+from core.loop.update import UpdateMetrics, accumulate_gradients
+from core.model.policy import Policy
 from estimators.advantages.group import best_against_worst, group_mean
 from estimators.aggregators import seq_mean_token_mean
 from estimators.objectives.preference import dpo_sigmoid, ipo_square, kto_value
@@ -134,8 +134,11 @@ def test_of_two_it_is_the_sign_of_the_group_mean(rewards: list[int]) -> None:
         # h_w - h_l = 0.3 + 0.7 = 1
         (dpo_sigmoid, {"beta": 0.5}, -math.log(sigmoid(0.5))),
         (dpo_sigmoid, {}, -math.log(sigmoid(0.1))),
-        (dpo_sigmoid, {"beta": 0.5, "label_smoothing": 0.2},
-         -0.8 * math.log(sigmoid(0.5)) - 0.2 * math.log(sigmoid(-0.5))),
+        (
+            dpo_sigmoid,
+            {"beta": 0.5, "label_smoothing": 0.2},
+            -0.8 * math.log(sigmoid(0.5)) - 0.2 * math.log(sigmoid(-0.5)),
+        ),
         (ipo_square, {"beta": 0.25}, (1 - 2) ** 2),
         (ipo_square, {}, (1 - 5) ** 2),
         # means over two tokens and over one: 0.15 + 0.7
@@ -144,7 +147,7 @@ def test_of_two_it_is_the_sign_of_the_group_mean(rewards: list[int]) -> None:
         (kto_value, {"beta": 0.5}, (sigmoid(-0.15) + sigmoid(-0.35)) / 2),
         (kto_value, {}, (sigmoid(-0.03) + sigmoid(-0.07)) / 2),
     ],
-)  # fmt: skip
+)
 def test_a_pair_by_hand(objective: Part, hyper: dict[str, Any], expected: float) -> None:
     assert value_and_gradient(of(objective, **hyper), *pair())[0] == pytest.approx(expected, rel=1e-12)
 
@@ -315,9 +318,10 @@ def test_a_row_without_a_counted_token_is_in_no_pair_and_leaves_its_share_to_the
     batch, logps, advantages = pair()
     expected = value_and_gradient(of(dpo_sigmoid), batch, logps, advantages)
     wide = Batch.of(
-        [[1.0, 0.0, 0.0]], torch.cat([batch.mask, torch.zeros(1, 1, 2, dtype=torch.bool)], 1),
+        [[1.0, 0.0, 0.0]],
+        torch.cat([batch.mask, torch.zeros(1, 1, 2, dtype=torch.bool)], 1),
         ref_logps=torch.nn.functional.pad(batch.require("ref_logps"), (0, 0, 0, 1)),
-    )  # fmt: skip
+    )
     more = torch.nn.functional.pad(logps, (0, 0, 0, 1)), torch.nn.functional.pad(advantages, (0, 0, 0, 1), value=-1.0)
     found = value_and_gradient(of(dpo_sigmoid), wide, *more)
     assert found[0] == pytest.approx(expected[0], rel=1e-12)
@@ -370,9 +374,16 @@ def test_micro_batches_of_whole_groups_are_the_whole(objective: Part, tiny: Poli
 
         metrics = UpdateMetrics({})
         loss = accumulate_gradients(
-            tiny, of(objective), batch, advantages, torch.Generator(), metrics, temperature=1.0, micro_tokens=micro,
+            tiny,
+            of(objective),
+            batch,
+            advantages,
+            torch.Generator(),
+            metrics,
+            temperature=1.0,
+            micro_tokens=micro,
             backward=backward,
-        )  # fmt: skip
+        )
         gradients = torch.cat([p.grad.flatten() for p in tiny.model.parameters() if p.grad is not None])
         outcomes.append((len(passes), loss, gradients, metrics.averages()))
     (one, loss, gradients, logged), (many, same_loss, same_gradients, same_logged) = outcomes

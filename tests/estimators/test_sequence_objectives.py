@@ -131,9 +131,16 @@ def test_vespo_by_hand() -> None:
     assert zero[0, 0].item() == pytest.approx(phi)  # 0 counts as positive
     assert info_of(vespo_weight, old, old, tensor(1, -1, 1), mask)["weight"][0].tolist() == pytest.approx([1, 1, 1])
     other = info_of(
-        vespo_weight, logps, old, tensor(1, -1, 1), mask, k_positive=1.0, lambda_positive=0.5, k_negative=0.5,
+        vespo_weight,
+        logps,
+        old,
+        tensor(1, -1, 1),
+        mask,
+        k_positive=1.0,
+        lambda_positive=0.5,
+        k_negative=0.5,
         lambda_negative=0.25,
-    )["weight"]  # fmt: skip
+    )["weight"]
     assert other[0, 0].item() == pytest.approx(math.exp(0.5) * 3 * math.exp(-1.5))
     assert other[0, 1].item() == pytest.approx(math.exp(0.25) * math.sqrt(3) * math.exp(-0.75))
 

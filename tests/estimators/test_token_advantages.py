@@ -40,9 +40,15 @@ def random_batch(seed: int, P: int = 2, G: int = 3, T: int = 5, *, holes: bool =
     noise = [torch.randn(P, G, T, generator=draw, dtype=torch.float64).where(response, 0.0) for _ in range(4)]
     rewards = torch.randn(P, G, generator=draw, dtype=torch.float64) + noise[0].sum(-1)
     return Batch.of(
-        rewards, mask, torch.randn(P, generator=draw), noise[1], response_mask=response, kl_rewards=noise[0],
-        old_logps=-noise[2].abs(), sum_squared_probs=noise[3].sigmoid(),
-    )  # fmt: skip
+        rewards,
+        mask,
+        torch.randn(P, generator=draw),
+        noise[1],
+        response_mask=response,
+        kl_rewards=noise[0],
+        old_logps=-noise[2].abs(),
+        sum_squared_probs=noise[3].sigmoid(),
+    )
 
 
 # returns
@@ -70,8 +76,12 @@ def test_a_hole_costs_no_discount_and_its_reward_is_not_lost() -> None:
 
 def test_only_counted_tokens_earn() -> None:
     mask = torch.tensor([[[True, False, True]], [[True, False, False]]])
-    batch = Batch.of([[1.0 + 7], [2.0]], mask, response_mask=torch.ones_like(mask), token_rewards=torch.cat([
-        tokens(0, 3, 4), tokens(0, 0, 0)]))  # fmt: skip
+    batch = Batch.of(
+        [[1.0 + 7], [2.0]],
+        mask,
+        response_mask=torch.ones_like(mask),
+        token_rewards=torch.cat([tokens(0, 3, 4), tokens(0, 0, 0)]),
+    )
     assert earned_rewards(batch)[:, 0].tolist() == [[3, 0, 5], [2, 0, 0]]
 
 
@@ -214,10 +224,11 @@ def test_one_step_a_response_is_outcome_supervision(seed: int) -> None:
 def test_optimal_token_baseline_by_hand() -> None:
     # energy 1 - 2 pi + sum pi^2: 1 - 1 + 0.5 = 0.5 and 1 - 0.5 + 0.4 = 0.9 at the first position
     batch = Batch.of(
-        torch.tensor([[1.0, 0.0]], dtype=torch.float64), lengths=[[2, 1]],
+        torch.tensor([[1.0, 0.0]], dtype=torch.float64),
+        lengths=[[2, 1]],
         old_logps=torch.tensor([[[0.5, 0.25], [0.25, 1.0]]], dtype=torch.float64).log(),
         sum_squared_probs=torch.tensor([[[0.5, 0.3], [0.4, 0.0]]], dtype=torch.float64),
-    )  # fmt: skip
+    )
     baseline = 0.5 * 1 / (0.5 + 0.9)
     found = optimal_token_baseline(batch, eps=0.0)
     assert found[0, 0].tolist() == pytest.approx([1 - baseline, 1])  # alone at the second position: no baseline
@@ -233,8 +244,13 @@ def test_optimal_token_baseline_equals_a_plain_loop(seed: int) -> None:
     P, G, T = batch.mask.shape
     to_go = reward_to_go(batch)
     for p in range(P):
-        W = [[sum(float(1 - 2 * pi[p, g, u] + squares[p, g, u]) for u in range(t + 1) if batch.mask[p, g, u])
-              for t in range(T)] for g in range(G)]  # fmt: skip
+        W = [
+            [
+                sum(float(1 - 2 * pi[p, g, u] + squares[p, g, u]) for u in range(t + 1) if batch.mask[p, g, u])
+                for t in range(T)
+            ]
+            for g in range(G)
+        ]
         for t in range(T):
             there = [g for g in range(G) if batch.mask[p, g, t]]
             b = sum(float(to_go[p, g, t]) * W[g][t] for g in there) / (sum(W[g][t] for g in there) + 1e-8)
@@ -269,9 +285,15 @@ def test_whitened_with_the_kl_to_go(seed: int) -> None:
     torch.testing.assert_close(plain, whitened_group_mean(without, correction=1, eps=0.5))
     tenth = whitened_group_mean_then_kl(without.having(rewards=20 * batch.rewards))
     torch.testing.assert_close(
-        tenth, whiten((20 * group_mean(without)).clamp(-10, 10)[..., None].expand(a.shape), batch.mask, correction=0,
-                      eps=0.0, floor=1e-8)
-    )  # fmt: skip
+        tenth,
+        whiten(
+            (20 * group_mean(without)).clamp(-10, 10)[..., None].expand(a.shape),
+            batch.mask,
+            correction=0,
+            eps=0.0,
+            floor=1e-8,
+        ),
+    )
 
 
 @given(seeds)
@@ -284,9 +306,11 @@ def test_without_kl_they_are_the_plain_ones(seed: int) -> None:
 
 def test_remax_as_its_authors_have_it() -> None:
     batch = Batch.of(
-        torch.tensor([[9.0 - 0.3, 1.0]], dtype=torch.float64), lengths=[[2, 1]], greedy_rewards=[1.0],
+        torch.tensor([[9.0 - 0.3, 1.0]], dtype=torch.float64),
+        lengths=[[2, 1]],
+        greedy_rewards=[1.0],
         kl_rewards=torch.tensor([[[-0.1, -0.2], [0.0, 0.0]]], dtype=torch.float64),
-    )  # fmt: skip
+    )
     # 9 - 1 is clipped to 5; the last token is discounted once, the first twice
     found = discounted_greedy_baseline(batch, gamma=0.5)
     assert found[0, 0].tolist() == pytest.approx([-0.1 + 1.25, -0.2 + 2.5])

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core import Batch
-from core.loss import value_targets
-from core.variant import Variant
+from core.loop.loss import value_targets
+from core.parts.variant import Variant
 from estimators.advantages.critic import gae, lambda_return, whitened_gae
 from estimators.advantages.group import group_mean
 from estimators.aggregators import token_mean

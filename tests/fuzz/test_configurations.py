@@ -8,16 +8,24 @@ from typing import Final
 
 import pytest
 
-from core.registry import REGISTRIES
+from core.parts.registry import REGISTRIES
 from experiments.setup import import_parts
-from experiments.study import CONFIGS, prepare_study
+from experiments.study.configs import CONFIGS
+from experiments.study.study import prepare_study
 from tests.fuzz.outcome import listing, result_or_message
 from tests.fuzz.text import VALUES, damage
 
 CASES: Final = 4000
 CHUNK: Final = 100
-SHIPPED: Final = ("demo", "rlvr_math", "r1_zero", "claims/kl_place", "claims/dapo_leave_one_out", "claims/group_size",
-                  "paradigms/critic_alone")  # fmt: skip
+SHIPPED: Final = (
+    "demo",
+    "rlvr_math",
+    "r1_zero",
+    "claims/kl_place",
+    "claims/dapo_leave_one_out",
+    "claims/group_size",
+    "paradigms/critic_alone",
+)
 NEUTRAL: Final = ("# a comment\n", "\n", "   \n")
 
 

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import pytest
 
-from experiments.cli import main
-from experiments.results import load_study
+from experiments.cli.main import main
+from experiments.results.stored_study import load_study
 from tests.fuzz.outcome import listing, result_or_message
 
 CASES: Final = 1000

@@ -7,16 +7,37 @@ from typing import Any, Final
 
 import pytest
 
-from core.tasks.layouts import read
+from core.environments.tasks.layouts import read
 from tests.fuzz.outcome import result_or_message
 from tests.fuzz.text import damage
 
 CASES: Final = 1000
 CHUNK: Final = 100
 ODD: Final[tuple[Any, ...]] = (
-    None, True, 0, -1, 2.5, float("nan"), float("inf"), "", " ", "x" * 5000, [], {}, [None], ["x"], {"a": 1}, 10**40,
-    "\ud800", "\u202e", "{question}", "<|im_end|>", [[1, 2]], [1, "2"], "####",
-)  # fmt: skip
+    None,
+    True,
+    0,
+    -1,
+    2.5,
+    float("nan"),
+    float("inf"),
+    "",
+    " ",
+    "x" * 5000,
+    [],
+    {},
+    [None],
+    ["x"],
+    {"a": 1},
+    10**40,
+    "\ud800",
+    "\u202e",
+    "{question}",
+    "<|im_end|>",
+    [[1, 2]],
+    [1, "2"],
+    "####",
+)
 
 
 def rows(draw: Random) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from experiments.foreign.tables import Question, judge_table, read_tables
+from experiments.results.tables.tables import Question, judge_table, read_tables
 from experiments.statistics import Judgement
 from tests.fuzz.outcome import result_or_message
 from tests.fuzz.text import CELLS, damage

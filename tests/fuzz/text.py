@@ -7,11 +7,53 @@ from typing import Final, TypeAlias
 Mutation: TypeAlias = Callable[[str, Random], str]
 
 VALUES: Final = (
-    "1e999", "-1e999", "-1", "0", "2.5", "1e-320", "1" + "0" * 40, "-" + "9" * 30, "True", "None", "'x'", "''", "b'x'",
-    "[]", "()", "{}", "[[]]", "{'a': 1, 'a': 2}", "(1, 'x')", "[None]", "@", "@nosuch", "@nosuch()", "@grpo", "@grpo()",
-    "@train()", "@clip", "%nosuch", "%A", "'" + "a" * 5000 + "'", "'\\n'", "'../x'", "'/'", "'\u202e'", "nan", "1_0",
-    "0x10", "1j", "...", "lambda: 0", "float('nan')", "'{question}'", "'test/accuracy'", "range(3)", "-0.0", "1e5",
-)  # fmt: skip
+    "1e999",
+    "-1e999",
+    "-1",
+    "0",
+    "2.5",
+    "1e-320",
+    "1" + "0" * 40,
+    "-" + "9" * 30,
+    "True",
+    "None",
+    "'x'",
+    "''",
+    "b'x'",
+    "[]",
+    "()",
+    "{}",
+    "[[]]",
+    "{'a': 1, 'a': 2}",
+    "(1, 'x')",
+    "[None]",
+    "@",
+    "@nosuch",
+    "@nosuch()",
+    "@grpo",
+    "@grpo()",
+    "@train()",
+    "@clip",
+    "%nosuch",
+    "%A",
+    "'" + "a" * 5000 + "'",
+    "'\\n'",
+    "'../x'",
+    "'/'",
+    "'\u202e'",
+    "nan",
+    "1_0",
+    "0x10",
+    "1j",
+    "...",
+    "lambda: 0",
+    "float('nan')",
+    "'{question}'",
+    "'test/accuracy'",
+    "range(3)",
+    "-0.0",
+    "1e5",
+)
 """What may stand where a value is expected."""
 CHARACTERS: Final = "=@%#'\"\\()[]{},.:;/-+*~ \t\n\r\x00\x1b\ufeff\u200b\u202e\u00e9\uff11\U0001f600"
 CELLS: Final = (
@@ -86,8 +128,15 @@ def join_lines(text: str, draw: Random) -> str:
 
 
 DAMAGE: Final[Sequence[Mutation]] = (
-    replace_character, insert_characters, remove_span, cut_off, repeat_line, swap_lines, remove_line, join_lines,
-)  # fmt: skip
+    replace_character,
+    insert_characters,
+    remove_span,
+    cut_off,
+    repeat_line,
+    swap_lines,
+    remove_line,
+    join_lines,
+)
 
 
 def damage(text: str, draw: Random) -> str:

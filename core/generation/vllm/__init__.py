@@ -17,15 +17,15 @@ from dataclasses import dataclass
 
 import torch
 
-from core.contracts import generator
 from core.errors import GrpoLabError
 from core.generation.base import Generation, Request, check_context
 from core.generation.vllm.backend import Answer, Asked, Backend
 from core.generation.vllm.engine import the_engine
 from core.generation.vllm.server import server_at, server_version
-from core.policy import Policy
+from core.model.policy import Policy
+from core.parts.contracts import generator
+from core.parts.settings import COUNT, Range
 from core.randomness import row_keys
-from core.settings import COUNT, Range
 from core.web import check_address, is_address
 
 
@@ -75,9 +75,11 @@ class Vllm:
         if self.url and self.sync_folder:
             return server_at(self.url, self.sync_folder)
         return the_engine(
-            policy, max_num_seqs=self.max_num_seqs, kv_cache_gib=self.kv_cache_gib,
+            policy,
+            max_num_seqs=self.max_num_seqs,
+            kv_cache_gib=self.kv_cache_gib,
             gpu_memory_utilization=self.gpu_memory_utilization,
-        )  # fmt: skip
+        )
 
 
 def _no_gpu() -> str:
@@ -149,6 +151,9 @@ def _assemble(request: Request, answers: Iterator[Answer], device: torch.device)
         logps[i, : len(row.logps)] = torch.tensor(row.logps)
     mask = torch.arange(T) < torch.tensor([len(row.tokens) for row in rows])[:, None]
     return Generation(
-        tokens=tokens.view(P, S, T), mask=mask.view(P, S, T), logps=logps.view(P, S, T),
-        entropy=-logps.view(P, S, T), truncated=torch.tensor([row.truncated for row in rows]).view(P, S),
-    ).to(device)  # fmt: skip
+        tokens=tokens.view(P, S, T),
+        mask=mask.view(P, S, T),
+        logps=logps.view(P, S, T),
+        entropy=-logps.view(P, S, T),
+        truncated=torch.tensor([row.truncated for row in rows]).view(P, S),
+    ).to(device)

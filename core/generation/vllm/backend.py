@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from core.policy import Policy
+from core.model.policy import Policy
 
 
 @dataclass(frozen=True)

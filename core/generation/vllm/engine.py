@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.distributed import ranks
 from core.errors import GrpoLabError
 from core.generation.vllm.backend import Answer, Asked
-from core.loading import DTYPES
-from core.policy import Policy
-from core.ranks import ranks
+from core.model.loading import DTYPES
+from core.model.policy import Policy
 
 TRIED: Final = "0.32."
 HEAD_SIZES: Final = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
@@ -70,13 +70,21 @@ class Engine:
         )
         with _apart():
             self._engine = library.LLM(
-                self._folder, load_format="dummy", skip_tokenizer_init=True, dtype=_name_of(policy.dtype),
-                enforce_eager=not on_gpu, max_model_len=policy.context, block_size=32 if not on_gpu else None,
-                max_num_seqs=max_num_seqs, disable_log_stats=True, logprobs_mode="processed_logprobs",
+                self._folder,
+                load_format="dummy",
+                skip_tokenizer_init=True,
+                dtype=_name_of(policy.dtype),
+                enforce_eager=not on_gpu,
+                max_model_len=policy.context,
+                block_size=32 if not on_gpu else None,
+                max_num_seqs=max_num_seqs,
+                disable_log_stats=True,
+                logprobs_mode="processed_logprobs",
                 # each rank's engine on the rank's own device
                 distributed_executor_backend="external_launcher" if ranks() > 1 else None,
-                seed=0, **memory,
-            )  # fmt: skip
+                seed=0,
+                **memory,
+            )
         avoid_compiling_ranks()
 
     def push(self, policy: Policy) -> None:
@@ -93,11 +101,16 @@ class Engine:
         """All in one call."""
         params = [
             self._library.SamplingParams(
-                n=1, temperature=a.temperature, seed=a.seed, max_tokens=a.max_tokens, logprobs=0,
-                stop_token_ids=list(end_tokens), detokenize=False,
+                n=1,
+                temperature=a.temperature,
+                seed=a.seed,
+                max_tokens=a.max_tokens,
+                logprobs=0,
+                stop_token_ids=list(end_tokens),
+                detokenize=False,
             )
             for a in asked
-        ]  # fmt: skip
+        ]
         with _apart():
             outputs = self._engine.generate([{"prompt_token_ids": a.prompt} for a in asked], params, use_tqdm=False)
         answers = []

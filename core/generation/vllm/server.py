@@ -15,11 +15,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from core import web
+from core.distributed import gather, is_main
 from core.errors import GrpoLabError, MachineError
 from core.generation.vllm.backend import Answer, Asked
-from core.policy import Policy
+from core.model.policy import Policy
 from core.printable import printable
-from core.ranks import gather, is_main
 
 IN_FLIGHT: Final = 64
 """Responses that are asked of a server at a time."""
@@ -27,8 +27,14 @@ SECONDS: Final = 600.0
 """That the server may take to answer."""
 MOST_BYTES: Final = 1 << 30
 """Of an answer."""
-UNTOUCHED: Final = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0,
-                    "presence_penalty": 0.0, "frequency_penalty": 0.0}  # fmt: skip
+UNTOUCHED: Final = {
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}
 """Said with every response: what is left out, a server takes from the model's generation_config.json."""
 
 
@@ -89,11 +95,17 @@ class Server:
             choice = _call(
                 f"{self._url}/v1/completions",
                 {
-                    "model": self._model, "prompt": a.prompt, "max_tokens": a.max_tokens, "temperature": a.temperature,
-                    "seed": a.seed, "logprobs": 0, "return_token_ids": True, "stop_token_ids": list(end_tokens),
+                    "model": self._model,
+                    "prompt": a.prompt,
+                    "max_tokens": a.max_tokens,
+                    "temperature": a.temperature,
+                    "seed": a.seed,
+                    "logprobs": 0,
+                    "return_token_ids": True,
+                    "stop_token_ids": list(end_tokens),
                     **UNTOUCHED,
                 },
-            )["choices"][0]  # fmt: skip
+            )["choices"][0]
             return Answer(
                 choice["token_ids"], choice["logprobs"]["token_logprobs"], choice["finish_reason"] == "length"
             )

@@ -520,8 +520,11 @@ def shaping_says_what_it_has_not(rewards: Tensor, lengths: Tensor, truncated: Te
 
 def composed(**parts: Any) -> Variant:
     """GRPO's parts but for these."""
-    usual = {"advantage": ADVANTAGES["group_mean"], "objective": OBJECTIVES["clip"],
-             "aggregator": AGGREGATORS["token_mean"]}  # fmt: skip
+    usual = {
+        "advantage": ADVANTAGES["group_mean"],
+        "objective": OBJECTIVES["clip"],
+        "aggregator": AGGREGATORS["token_mean"],
+    }
     return Variant(**usual | parts)
 
 

@@ -14,7 +14,7 @@ from core import (
     Part,
     TokenLoss,
 )
-from core.problems import Score
+from core.parts.problems import Score
 from experiments.check.examples import make_batch, tensors
 from experiments.check.suite import CHECKS, examine
 from tests.experiments.check.broken import BROKEN, at_random, in_place, noisy, outcome, part_of, raises, summed
@@ -93,9 +93,19 @@ def centred_in_its_group(logps: Tensor, advantages: Tensor, mask: Tensor, length
 
 
 def asks_for_everything(
-    logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor, behaviour_logps: Tensor, ref_logps: Tensor,
-    values: Tensor, sum_squared_probs: Tensor, entropy: Tensor, lengths: Tensor, truncated: Tensor, rewards: Tensor,
-) -> TokenLoss:  # fmt: skip
+    logps: Tensor,
+    old_logps: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    behaviour_logps: Tensor,
+    ref_logps: Tensor,
+    values: Tensor,
+    sum_squared_probs: Tensor,
+    entropy: Tensor,
+    lengths: Tensor,
+    truncated: Tensor,
+    rewards: Tensor,
+) -> TokenLoss:
     """Every tensor there is."""
     by_token = behaviour_logps + ref_logps + values + sum_squared_probs + entropy + old_logps + mask
     by_row = (rewards + lengths + truncated)[:, None]

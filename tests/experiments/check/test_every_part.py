@@ -3,7 +3,7 @@
 import pytest
 
 from core import Part
-from core.registry import REGISTRIES
+from core.parts.registry import REGISTRIES
 from experiments.check.suite import CHECKS, examine
 
 PARTS = [part for registry in REGISTRIES.values() for part in registry.values() if part.kind in CHECKS]

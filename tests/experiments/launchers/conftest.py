@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import pytest
 
-from experiments.cli import main
-from experiments.progress import Progress
+from experiments.cli.main import main
+from experiments.launchers.progress import Progress
 from tests.experiments.held import write_held
 
 STUDY: Final = """

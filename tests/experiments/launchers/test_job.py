@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from core.registry import config, config_text
-from experiments.declaration import Arm
-from experiments.identity import facts
+from core.parts.registry import config, config_text
 from experiments.launchers.job import Job, carry_out, lost
-from experiments.study import CONFIGS
+from experiments.study.configs import CONFIGS
+from experiments.study.identity import facts
+from experiments.study.settings import Arm
 
 
 def test_a_node_with_other_libraries_is_named_with_both_versions(tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from core.registry import config
-from experiments.declaration import Arm
+from core.parts.registry import config
 from experiments.launchers import local
 from experiments.launchers.job import BrokenArmError, Job, Needs
-from experiments.progress import Progress
-from experiments.study import CONFIGS, find_config, run_text
+from experiments.launchers.progress import Progress
+from experiments.study.configs import CONFIGS, find_config, run_text
+from experiments.study.settings import Arm
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from experiments.cli import main
+from experiments.cli.main import main
 from experiments.launchers.ray import _own_modules, _pack, _unpack
 from tests.experiments.launchers.conftest import (
     BROKEN,
@@ -126,8 +126,9 @@ def test_a_failed_arm_has_its_message_and_the_other_goes_on(
         for file in (home / "failed" / "slow").glob("*/seed=0/manifest.json")
     }
     assert {label: (m["status"], m["failure"]) for label, m in manifests.items()} == {
-        "mean": ("finished", None), "bad": ("failed", "algorithmic"),
-    }  # fmt: skip
+        "mean": ("finished", None),
+        "bad": ("failed", "algorithmic"),
+    }
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.cli import main
+from experiments.cli.main import main
 from experiments.launchers import slurm
 from tests.experiments.launchers.conftest import (
     BROKEN,
@@ -146,8 +146,8 @@ def test_without_slurm_it_says_where_to_go(
 
 
 def test_a_job_whose_time_is_over_is_submitted_again_as_it_was(home: Path, tmp_path: Path) -> None:
-    from experiments.declaration import Arm
     from experiments.launchers.job import Job
+    from experiments.study.settings import Arm
 
     task = slurm._Task(Job(Arm("a", ()), 0, "", str(tmp_path)), str(tmp_path), (), tmp_path, {})
     again = task.checkpoint()

@@ -8,13 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-import core.registry as registry
-from core.loading import EMBEDDED
-from core.policy import PolicySettings, load_policy
-from core.recipe import Recipe
-from experiments.lens.command import named_variant
+import core.parts.registry as registry
+from core.loop.recipe import Recipe
+from core.model.loading import EMBEDDED
+from core.model.policy import PolicySettings, load_policy
+from experiments.cli.lens import named_variant
 from experiments.lens.on_model import SPLITS, OnModel, measure_on_model
-from experiments.study import CONFIGS, build
+from experiments.study.configs import (
+    CONFIGS,
+    build,
+)
 
 NAMES = ("rloo", "dr_grpo", "grpo", "remax", "dapo")
 

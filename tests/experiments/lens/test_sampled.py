@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from core import ADVANTAGES, VARIANTS, Batch, GrpoLabError, Variant, advantage
-from experiments.lens.command import named_variant
+from experiments.cli.lens import named_variant
 from experiments.lens.enumerate import expected_gradient
 from experiments.lens.measures import Estimate
 from experiments.lens.policy import Responses, TabularPolicy, make_policy

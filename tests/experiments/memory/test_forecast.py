@@ -17,14 +17,15 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-import core.registry as registry
-from core import GrpoLabError, packing
-from core.adapters import LoraSettings, add_adapters
-from core.loading import EMBEDDED
-from core.logps import token_logps
-from core.packing import ATTENTION, Packed
-from core.policy import PolicySettings
-from core.recipe import Recipe
+import core.parts.registry as registry
+from core import GrpoLabError
+from core.loop.recipe import Recipe
+from core.model import packing
+from core.model.adapters import LoraSettings, add_adapters
+from core.model.loading import EMBEDDED
+from core.model.logps import token_logps
+from core.model.packing import ATTENTION, Packed
+from core.model.policy import PolicySettings
 from experiments.memory.activations import (
     Pass,
     Segment,
@@ -35,12 +36,22 @@ from experiments.memory.activations import (
 )
 from experiments.memory.architecture import Architecture, meta_model, read_architecture
 from experiments.memory.forecast import count_parameters, forecast
-from experiments.study import CONFIGS, build
+from experiments.study.configs import (
+    CONFIGS,
+    build,
+)
 
 SIZES: dict[str, Any] = {
-    "vocab_size": 100, "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "max_position_embeddings": 256, "bos_token_id": None, "eos_token_id": 0,
-}  # fmt: skip
+    "vocab_size": 100,
+    "hidden_size": 64,
+    "intermediate_size": 160,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "bos_token_id": None,
+    "eos_token_id": 0,
+}
 
 
 def llama(**more: Any) -> LlamaConfig:
@@ -128,7 +139,7 @@ def test_logits_and_cache_by_hand(architecture: Architecture, monkeypatch: pytes
     states, weight = 20 * 64 * 4, 6400 * 4
     assert held_by_logits(architecture, p, 4, tempered=False, entropy=False) == states + 20 * 100 * 4 + weight
     # chunks of 10 tokens: the one before, the one being formed, and the sum of the gradients
-    monkeypatch.setattr("core.logps.CHUNK_ELEMENTS", 1000)
+    monkeypatch.setattr("core.model.logps.CHUNK_ELEMENTS", 1000)
     two = held_by_logits(architecture, p, 4, tempered=False, entropy=False)
     assert two == states + max(2 * 10 * 100 * 4 + weight, 10 * 100 * 4 + 2 * weight)
     assert cache(architecture, 6, 10, 4) == 6 * 10 * 2 * 2 * 32 * 4
@@ -183,11 +194,16 @@ def test_what_is_held_in_training(folder: str, architecture: Architecture) -> No
     made = recipe("grpo.kl_coef = 0.1", model=folder)
     full, low = (forecast(replace(made, policy=PolicySettings(folder, dtype))) for dtype in ("float32", "bfloat16"))
     assert {name: full.parts["train"][name] for name in ("weights", "master weights", "optimizer state")} == {
-        "weights": 4 * N, "master weights": 0, "optimizer state": 8 * N,
-    }  # fmt: skip
+        "weights": 4 * N,
+        "master weights": 0,
+        "optimizer state": 8 * N,
+    }
     assert [low.parts["train"][name] for name in ("weights", "master weights", "optimizer state", "reference")] == [
-        2 * N, 4 * N, 8 * N, 2 * N,
-    ]  # fmt: skip
+        2 * N,
+        4 * N,
+        8 * N,
+        2 * N,
+    ]
     assert (full.total, full.trainable) == (N, N)
     assert forecast(recipe(model=folder)).parts["train"]["reference"] == 0
     assert full.peak == max(sum(parts.values()) for parts in full.parts.values())
@@ -263,9 +279,15 @@ def test_prompts_are_counted_with_the_tokenizer_or_in_bytes(folder: str) -> None
 def test_any_size_needs_no_weights(tmp_path: Path) -> None:
     """Llama 3.1 8B by its published sizes: 8,030,261,248 parameters."""
     config = LlamaConfig(
-        vocab_size=128_256, hidden_size=4096, intermediate_size=14_336, num_hidden_layers=32, num_attention_heads=32,
-        num_key_value_heads=8, max_position_embeddings=131_072, architectures=["LlamaForCausalLM"],
-    )  # fmt: skip
+        vocab_size=128_256,
+        hidden_size=4096,
+        intermediate_size=14_336,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        max_position_embeddings=131_072,
+        architectures=["LlamaForCausalLM"],
+    )
     config.save_pretrained(tmp_path)
     found = forecast(recipe("policy.dtype = 'bfloat16'", model=str(tmp_path)))
     assert found.total == 8_030_261_248

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from core import GrpoLabError
-from experiments.cli import main
+from experiments.cli.main import main
 from experiments.memory.methods import Models, billions, read_sizes
 
 FOUR = ["--variants", "ppo,grpo,remax,rloo", "--sizes", "policy=7B,critic=7B,reference=7B,reward=2B"]
@@ -21,8 +21,11 @@ def test_the_four_models_of_ppo_are_65_billion_equivalents(capsys: pytest.Captur
     """7B * 4 + 7B * 4 + 7B + 2B; without critic and KL a policy and a reward model are left, with KL a reference."""
     found = shown(capsys, *FOUR, "-b", "ppo.kl_coef = 0.05", "-b", "grpo.kl_coef = 0.05")
     assert {name: row["equivalents"] / 1e9 for name, row in found.items()} == {
-        "ppo": 65.0, "grpo": 37.0, "remax": 30.0, "rloo": 30.0,
-    }  # fmt: skip
+        "ppo": 65.0,
+        "grpo": 37.0,
+        "remax": 30.0,
+        "rloo": 30.0,
+    }
     verified = shown(capsys, "--variants", "ppo,grpo", "--sizes", "policy=7B")
     assert [row["equivalents"] / 1e9 for row in verified.values()] == [56.0, 28.0]
     frozen = shown(capsys, "--variants", "ppo", "--sizes", "policy=7B", "-b", "critic.trunk = 'frozen'")
@@ -53,8 +56,11 @@ def test_bytes_by_hand() -> None:
 
 def test_sizes_are_read() -> None:
     assert read_sizes("policy=1.5B, reward=300M") == {
-        "policy": 1.5e9, "critic": 1.5e9, "reference": 1.5e9, "reward": 3e8,
-    }  # fmt: skip
+        "policy": 1.5e9,
+        "critic": 1.5e9,
+        "reference": 1.5e9,
+        "reward": 3e8,
+    }
     assert [billions(x) for x in (65e9, 1.5e9, 333_888, 12, 0)] == ["65B", "1.5B", "334K", "12", ""]
     for wrong in ("policy=7G", "policy", "judge=7B,policy=7B", "reward=2B"):
         with pytest.raises(GrpoLabError, match="--sizes"):
@@ -79,8 +85,19 @@ def test_a_critic_is_a_second_model_with_its_optimizer(capsys: pytest.CaptureFix
     added = (with_adapters["ppo"]["equivalents"] - 2 * 333_888) / 4
     assert critic == 333_888 * 4 + added / 2 * 12
     # a critic of its own weights has no adapters, whatever the policy has
-    other = shown(capsys, "-c", "embedded", "--variants", "ppo", "-b", "policy.lora_rank = 4",
-                  "-b", "critic.model = 'embedded'", "-b", "policy.dtype = 'bfloat16'")  # fmt: skip
+    other = shown(
+        capsys,
+        "-c",
+        "embedded",
+        "--variants",
+        "ppo",
+        "-b",
+        "policy.lora_rank = 4",
+        "-b",
+        "critic.model = 'embedded'",
+        "-b",
+        "policy.dtype = 'bfloat16'",
+    )
     assert other["ppo"]["parts"]["train"]["critic and its optimizer"] == 333_888 * 14  # type: ignore[index]
 
 

@@ -24,8 +24,10 @@ class Browser:
         flags = ("--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--no-first-run")
         self._process = subprocess.Popen(
             ["bash", "-c", script, "bash", CHROMIUM, *flags, f"--user-data-dir={profile}", "about:blank"],
-            pass_fds=(from_us[0], to_us[1]), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            pass_fds=(from_us[0], to_us[1]),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         os.close(from_us[0])
         os.close(to_us[1])
         self._commands, self._answers = os.fdopen(from_us[1], "wb"), os.fdopen(to_us[0], "rb")

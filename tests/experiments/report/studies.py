@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from core.store import seal
-from experiments.results import Study, load_study
+from core.store.integrity import checksum
+from experiments.results.stored_study import StoredStudy, load_study
 from experiments.statistics import Judgement
 
 # d = .04, .06, .02: mean .04, sd .02, t = 2 √3, p = 1 - t / √(2 + t²) = .0742 at 2 degrees of freedom;
@@ -34,7 +34,7 @@ def write_study(
     rollouts: bool = True,
     record: Mapping[str, Any] | None = None,
     **declared: Any,
-) -> Study:
+) -> StoredStudy:
     """A study whose `final` scores are `finals`, by seed.
 
     `unfinished` names runs with the status they are left in; `lost` is a failure that the machine is to blame for.
@@ -61,7 +61,7 @@ def write_study(
     }
     whole = {
         "name": path.name,
-        "hash": seal(declaration),
+        "hash": checksum(declaration),
         "declaration": declaration,
         "command": "grpolab compare grpo dapo --seeds 3",
         "arms": {arm: {"bindings": [f"train.variant = @{arm}()"], "card": card} for arm, card in cards.items()},
@@ -128,7 +128,7 @@ def write_evaluation(
     (folder / "eval" / f"step={step:06d}.json").write_text(json.dumps(evaluation))
 
 
-def write_curves(path: Path, right: Mapping[str, Sequence[Sequence[int]]], **declared: Any) -> Study:
+def write_curves(path: Path, right: Mapping[str, Sequence[Sequence[int]]], **declared: Any) -> StoredStudy:
     """A study whose runs have so many right answers of 256 at steps 0, 2, 4, ..., by arm and seed.
 
     Greedily every second question is answered right, always.
@@ -144,10 +144,15 @@ def write_curves(path: Path, right: Mapping[str, Sequence[Sequence[int]]], **dec
             for step, number in zip(steps, run, strict=True):
                 flags = [place < number for place in range(256)]
                 questions = [
-                    {"index": q, "prompt": "1+2=", "answer": "3", "greedy": {"text": "3", "correct": q % 2 == 0},
-                     "samples": [{"text": "3", "correct": flag, "length": 7} for flag in flags[2 * q : 2 * q + 2]]}
+                    {
+                        "index": q,
+                        "prompt": "1+2=",
+                        "answer": "3",
+                        "greedy": {"text": "3", "correct": q % 2 == 0},
+                        "samples": [{"text": "3", "correct": flag, "length": 7} for flag in flags[2 * q : 2 * q + 2]],
+                    }
                     for q in range(128)
-                ]  # fmt: skip
+                ]
                 evaluation = {
                     "step": step,
                     "split": "test",
@@ -171,7 +176,7 @@ def _write_rollout(folder: Path, step: int, *, scale: float, own: str) -> None:
     (folder / "rollouts" / f"step={step:06d}.json").write_text(json.dumps([group]))
 
 
-def judge(study: Study) -> Judgement:
+def judge(study: StoredStudy) -> Judgement:
     """The study's judgement, which must be there."""
     judgement = study.judge()
     assert judgement is not None

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from experiments.report import render
-from experiments.results import load_study
+from experiments.results.stored_study import load_study
 from tests.experiments.report.studies import write_study
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.cli import main
+from experiments.cli.main import main
 from experiments.report import render
 from tests.experiments.report.pages import Page
 from tests.experiments.report.studies import write_curves

@@ -3,7 +3,7 @@
 from pathlib import Path
 from xml.etree import ElementTree
 
-from experiments.cli import main
+from experiments.cli.main import main
 from tests.experiments.report.studies import write_study
 
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from experiments.report.arm_style import TONES, Style, arm_styles
 from experiments.report.curves import mean_and_band
 from experiments.report.differences import stacked
 from experiments.report.drawing import Scale, band, line, mark, spanning, svg, thinned
-from experiments.report.figures import TONES, Style, arm_styles
 
 STYLE = Style(1, "s", (0, (5, 1.5)))
 

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from experiments.report import render, write_report
-from experiments.results import Study, load_study
+from experiments.results.stored_run import StoredRun, StudyError
+from experiments.results.stored_study import StoredStudy, load_study
 from experiments.statistics import Judgement
-from experiments.stored_run import Run, StudyError
 from tests.experiments.report.pages import Page, read
 from tests.experiments.report.studies import FINALS, STEPS, judge, write_study
 
 
 @dataclass(frozen=True)
 class Made:
-    study: Study
+    study: StoredStudy
     judgement: Judgement
     path: Path
 
@@ -109,8 +109,10 @@ def test_seconds_make_no_headline(tmp_path: Path) -> None:
     study = write_study(tmp_path / "clear", {"grpo": [0.50, 0.52, 0.54], "dapo": [0.54, 0.561, 0.58]})
     for file in (study.path / "dapo").glob("*/metrics.jsonl"):
         rows = [json.loads(line) for line in file.read_text().splitlines()]
-        slow = [row | {"seconds": {"sample": 3 * row["seconds"]["sample"]}, "total_sampled_tokens": 1000 * row["step"]}
-                for row in rows]  # fmt: skip
+        slow = [
+            row | {"seconds": {"sample": 3 * row["seconds"]["sample"]}, "total_sampled_tokens": 1000 * row["step"]}
+            for row in rows
+        ]
         file.write_text("".join(json.dumps(row) + "\n" for row in slow))
         for evaluation in file.parent.glob("eval/*.json"):
             told = json.loads(evaluation.read_text())
@@ -299,15 +301,29 @@ def test_the_matrix_holds_every_declared_pair_both_ways(tmp_path: Path) -> None:
 def test_a_study_without_a_folder_has_a_page_without_holes(tmp_path: Path) -> None:
     """Somebody's table of evaluations: no manifests, cards, prompts, hashes or training metrics."""
     runs = tuple(
-        Run(arm, seed, "finished", tmp_path / "none", {}, [], [
-            {"step": step, "split": "test", "total_sampled_tokens": 100 * step, "correct": [],
-             "summary": {"accuracy": score + step / 100}}
-            for step in STEPS
-        ])
-        for arm, row in FINALS.items() for seed, score in enumerate(row)
-    )  # fmt: skip
+        StoredRun(
+            arm,
+            seed,
+            "finished",
+            tmp_path / "none",
+            {},
+            [],
+            [
+                {
+                    "step": step,
+                    "split": "test",
+                    "total_sampled_tokens": 100 * step,
+                    "correct": [],
+                    "summary": {"accuracy": score + step / 100},
+                }
+                for step in STEPS
+            ],
+        )
+        for arm, row in FINALS.items()
+        for seed, score in enumerate(row)
+    )
     declaration = load_study(write_study(tmp_path / "pair").path).declaration
-    study = Study(tmp_path / "table.csv", "table", declaration, {arm: {} for arm in FINALS}, runs, {})
+    study = StoredStudy(tmp_path / "table.csv", "table", declaration, {arm: {} for arm in FINALS}, runs, {})
     page = Page(render(study, judge(study)))
     assert page.headings == [
         *("Verdicts", "Does it hold?", "Declared before the first run", "Learning curves"),
@@ -341,8 +357,12 @@ def test_exploratory_rows_are_marked_and_have_no_verdict(pair: Made) -> None:
 
 
 TUNED = {
-    "parameter": "adamw.learning_rate", "metric": "tune/accuracy", "rates": [1e-4, 3e-4, 1e-3], "seeds": [1000, 1001],
-    "best": {"grpo": 3e-4, "dapo": 1e-3, "not in this study": 1e-4}, "at_the_edge": ["dapo", "not in this study"],
+    "parameter": "adamw.learning_rate",
+    "metric": "tune/accuracy",
+    "rates": [1e-4, 3e-4, 1e-3],
+    "seeds": [1000, 1001],
+    "best": {"grpo": 3e-4, "dapo": 1e-3, "not in this study": 1e-4},
+    "at_the_edge": ["dapo", "not in this study"],
     "table": {
         "grpo": {
             "0.0001": {"mean": 0.4, "scores": {"1000": 0.3, "1001": 0.5}},
@@ -355,7 +375,7 @@ TUNED = {
             "0.001": {"mean": 0.7, "scores": {"1000": 0.6, "1001": 0.8}},
         },
     },
-}  # fmt: skip
+}
 
 
 def test_a_tuned_study_shows_how_much_the_rate_matters(tmp_path: Path) -> None:

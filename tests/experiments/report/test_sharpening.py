@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.cli import main
+from experiments.cli.main import main
 from tests.experiments.report.pages import read
 from tests.experiments.report.studies import write_curves
 

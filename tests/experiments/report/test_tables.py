@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from experiments.cli import main
+from experiments.cli.main import main
 from experiments.report import render, verdict_table, write_tables
+from experiments.report.arm_style import arm_styles
 from experiments.report.differences import differences_figure
-from experiments.report.figures import arm_styles
 from experiments.report.grid import Cell, Column, Grid, column, latex_text, number, said, to_csv, to_latex, to_markdown
 from experiments.report.tables import no_verdict, number_text, p_text, thousands, unit
-from experiments.results import Study
+from experiments.results.stored_run import StudyError
+from experiments.results.stored_study import StoredStudy
 from experiments.statistics import Judgement
-from experiments.stored_run import StudyError
 from tests.experiments.report.pages import Page
 from tests.experiments.report.studies import EARLY, FINALS, LOOKS, judge, write_study
 
@@ -31,7 +31,7 @@ SMALL = Grid(
 )
 
 
-def terminal(study: Study, judgement: Judgement | None) -> str:
+def terminal(study: StoredStudy, judgement: Judgement | None) -> str:
     """The terminal's table as text, 80 columns wide."""
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(verdict_table(judgement, study))

@@ -113,8 +113,11 @@ def equal(truth: Noise, n: int, Q: int, K: int, fast: int, slow: int) -> Simulat
 
     return Simulation(
         f"two equal arms {truth.told}, {n} seeds, {Q} questions x {K} samples",
-        lambda rng, R: studies(truth.draw(rng, R, n, Q, K), count), (*rows, *flips), fast, slow,
-    )  # fmt: skip
+        lambda rng, R: studies(truth.draw(rng, R, n, Q, K), count),
+        (*rows, *flips),
+        fast,
+        slow,
+    )
 
 
 def lucky(truth: Noise, n: int, ruled: Row, alone: float, fast: int) -> Simulation:
@@ -143,10 +146,13 @@ def apart(truth: Noise, n: int, Q: int, K: int, fast: int, slow: int) -> Simulat
         f"two arms {truth.told}, apart by the margin, {n} seeds, {Q} questions x {K} samples",
         lambda rng, R: studies(
             truth.draw(rng, R, n, Q, K, margin),
-            lambda c: (c.verdict == "equivalent" or c.smaller_than_margin,), margin,
+            lambda c: (c.verdict == "equivalent" or c.smaller_than_margin,),
+            margin,
         ),
-        (row,), fast, slow,
-    )  # fmt: skip
+        (row,),
+        fast,
+        slow,
+    )
 
 
 def powerful(truth: Noise, n: int, Q: int, K: int, lost: float, fast: int, slow: int) -> Simulation:
@@ -161,8 +167,10 @@ def powerful(truth: Noise, n: int, Q: int, K: int, lost: float, fast: int, slow:
         lambda rng, R: studies(
             truth.draw(rng, R, n, Q, K, difference), lambda c: (by_seeds_alone(c), c.verdict == "better")
         ),
-        rows, fast, slow,
-    )  # fmt: skip
+        rows,
+        fast,
+        slow,
+    )
 
 
 def counted(n: int, N: int, fast: int, slow: int) -> Simulation:
@@ -180,8 +188,11 @@ def counted(n: int, N: int, fast: int, slow: int) -> Simulation:
     )
     return Simulation(
         f"two equal arms, {n} seeds, of each {N} answers whose number alone is known",
-        lambda rng, R: np.array([study(each) for each in rng.binomial(N, 0.9, (R, 2, n)) / N]), rows, fast, slow,
-    )  # fmt: skip
+        lambda rng, R: np.array([study(each) for each in rng.binomial(N, 0.9, (R, 2, n)) / N]),
+        rows,
+        fast,
+        slow,
+    )
 
 
 # which standard error: rules that were not taken, beside the one that was
@@ -233,30 +244,54 @@ WRONG: Final = Row(13, BETTER_OR_WORSE, ALPHA, "more")
 FAST: Final = {(3, 128, ALONE): 300, (5, 64, RUNS): 200, (4, 128, ALIKE): 200, (8, 64, COLLAPSING): 100}
 
 ANSWERS: tuple[Simulation, ...] = (
-    *(equal(truth, n, Q, K, FAST.get((n, Q, truth), 0), MANY)
-      for truth in (ALONE, RUNS, ALIKE, COLLAPSING) for Q, K in SHAPES for n in (3, 4, 5, 8)),
+    *(
+        equal(truth, n, Q, K, FAST.get((n, Q, truth), 0), MANY)
+        for truth in (ALONE, RUNS, ALIKE, COLLAPSING)
+        for Q, K in SHAPES
+        for n in (3, 4, 5, 8)
+    ),
     *(counted(n, N, fast, MANY) for n, N, fast in ((3, 768, 200), (5, 256, 0), (8, 256, 0))),
-    *(apart(truth, n, Q, K, fast, MANY) for truth, n, Q, K, fast in (
-        (ALONE, 3, 128, 2, 200), (ALONE, 5, 64, 4, 0), (RUNS, 3, 128, 2, 0), (RUNS, 4, 64, 4, 0), (RUNS, 5, 128, 2, 0),
-        (RUNS, 8, 64, 4, 0))),
-    *(powerful(truth, n, Q, K, lost, fast, MANY) for truth, n, Q, K, lost, fast in (
-        (ALONE, 3, 128, 2, 0.08, 200), (ALONE, 4, 128, 2, 0.08, 0), (ALONE, 5, 64, 4, 0.08, 0),
-        (ALONE, 8, 128, 2, 0.1, 0), (RUNS, 3, 128, 2, 0.02, 0), (RUNS, 5, 64, 4, 0.02, 0),
-        (RUNS, 8, 128, 2, 0.05, 0))),
+    *(
+        apart(truth, n, Q, K, fast, MANY)
+        for truth, n, Q, K, fast in (
+            (ALONE, 3, 128, 2, 200),
+            (ALONE, 5, 64, 4, 0),
+            (RUNS, 3, 128, 2, 0),
+            (RUNS, 4, 64, 4, 0),
+            (RUNS, 5, 128, 2, 0),
+            (RUNS, 8, 64, 4, 0),
+        )
+    ),
+    *(
+        powerful(truth, n, Q, K, lost, fast, MANY)
+        for truth, n, Q, K, lost, fast in (
+            (ALONE, 3, 128, 2, 0.08, 200),
+            (ALONE, 4, 128, 2, 0.08, 0),
+            (ALONE, 5, 64, 4, 0.08, 0),
+            (ALONE, 8, 128, 2, 0.1, 0),
+            (RUNS, 3, 128, 2, 0.02, 0),
+            (RUNS, 5, 64, 4, 0.02, 0),
+            (RUNS, 8, 128, 2, 0.05, 0),
+        )
+    ),
     lucky(ALONE, 3, WRONG, 0.08, 200),
     lucky(ALONE, 5, WRONG, 0.083, 0),
     lucky(ALONE, 8, WRONG, 0.083, 0),
     lucky(RUNS, 3, WRONG, 0.128, 0),
     lucky(RUNS, 5, Row(13, BETTER_OR_WORSE, ALPHA, "more", 0.01), 0.16, 0),
     lucky(RUNS, 8, Row(13, f"{BETTER_OR_WORSE}, as documented", 0.093, width=0.015), 0.17, 0),
-    *(rules(*each) for each in (
-        (3, 1.0, False, 0.0, (0.05, 0.001, 0.028, 0.065, 0.07)),
-        (3, 1.0, True, 0.0, (0.128, 0.002, 0.072, 0.165, 0.119)),
-        (3, 0.0, False, minimum_detectable_effect(3, ALPHA), (0.80, 0.75, 0.80, 0.81, 1.00)),
-        (5, 1.0, False, 0.0, (0.05, 0.021, 0.039, 0.051, 0.072)),
-        (5, 1.0, True, 0.0, (0.16, 0.05, 0.118, 0.165, 0.147)),
-        (5, 0.0, False, minimum_detectable_effect(5, ALPHA), (0.80, 0.74, 0.80, 0.81, 0.92)),
-        (8, 1.0, False, 0.0, (0.05, 0.037, 0.044, 0.048, 0.067)),
-        (8, 1.0, True, 0.0, (0.17, 0.093, 0.139, 0.165, 0.161)),
-        (8, 0.0, False, minimum_detectable_effect(8, ALPHA), (0.80, 0.75, 0.79, 0.80, 0.85)))),
-)  # fmt: skip
+    *(
+        rules(*each)
+        for each in (
+            (3, 1.0, False, 0.0, (0.05, 0.001, 0.028, 0.065, 0.07)),
+            (3, 1.0, True, 0.0, (0.128, 0.002, 0.072, 0.165, 0.119)),
+            (3, 0.0, False, minimum_detectable_effect(3, ALPHA), (0.80, 0.75, 0.80, 0.81, 1.00)),
+            (5, 1.0, False, 0.0, (0.05, 0.021, 0.039, 0.051, 0.072)),
+            (5, 1.0, True, 0.0, (0.16, 0.05, 0.118, 0.165, 0.147)),
+            (5, 0.0, False, minimum_detectable_effect(5, ALPHA), (0.80, 0.74, 0.80, 0.81, 0.92)),
+            (8, 1.0, False, 0.0, (0.05, 0.037, 0.044, 0.048, 0.067)),
+            (8, 1.0, True, 0.0, (0.17, 0.093, 0.139, 0.165, 0.161)),
+            (8, 0.0, False, minimum_detectable_effect(8, ALPHA), (0.80, 0.75, 0.79, 0.80, 0.85)),
+        )
+    ),
+)

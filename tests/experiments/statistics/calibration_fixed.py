@@ -13,7 +13,7 @@ from scipy import integrate, special, stats
 from experiments.statistics import Comparison, Judgement, power, seeds_needed
 from experiments.statistics.bootstrap import percentile_interval
 from experiments.statistics.checkpoints import CAVEAT, compare_checkpoints
-from experiments.statistics.verdict import Family
+from experiments.statistics.records import Family
 from tests.experiments.statistics.calibration import Events, Row, Simulation, each, never
 from tests.experiments.statistics.simulations import Evaluation, false_claims
 from tests.experiments.statistics.studies import SD, STEPS, UNTRAINED, Array, claims, curves, of_runs, of_table, only
@@ -167,9 +167,9 @@ def families(arms: int, n: int, family: Family, better: int, fast: int, slow: in
 # power and equivalence
 
 
-def shifted_arm(n: int, d_z: float, count: Callable[[Comparison], tuple[bool, ...]]) -> Callable[
-    [np.random.Generator], tuple[bool, ...]
-]:  # fmt: skip
+def shifted_arm(
+    n: int, d_z: float, count: Callable[[Comparison], tuple[bool, ...]]
+) -> Callable[[np.random.Generator], tuple[bool, ...]]:
     return lambda rng: count(only(of_runs(curves("normal", 2, n, rng, (0.0, d_z * SD)))))
 
 
@@ -184,8 +184,10 @@ def planned(n: int, d_z: float, fast: int, slow: int) -> Simulation:
         return Simulation(
             name,
             each(shifted_arm(n, d_z, lambda c: (c.verdict == "better", *([rejects(c.p_flip)] if flips else ())))),
-            tuple(rows), fast, slow,
-        )  # fmt: skip
+            tuple(rows),
+            fast,
+            slow,
+        )
     rows = [
         Row(4, "paired t p ≤ 0.05; planned: power", by_t),
         Row(4, "called better (sign flips): at most 0.025 less than the t test", by_t - 0.025, "less"),
@@ -197,10 +199,12 @@ def planned(n: int, d_z: float, fast: int, slow: int) -> Simulation:
 def table_of_seeds(rng: np.random.Generator, R: int) -> Events:
     entries = [(d_z, ALPHA / m, n) for d_z, row in SEEDS.items() for m, n in zip((1, 3, 7, 28), row, strict=True)]
     assert len(entries) == R
-    return np.array([
-        (seeds_needed(d_z, alpha) != n, not power(d_z, n - 1, alpha) < 0.8 <= power(d_z, n, alpha))
-        for d_z, alpha, n in entries
-    ])  # fmt: skip
+    return np.array(
+        [
+            (seeds_needed(d_z, alpha) != n, not power(d_z, n - 1, alpha) < 0.8 <= power(d_z, n, alpha))
+            for d_z, alpha, n in entries
+        ]
+    )
 
 
 def chance_of_equivalence(n: int, ratio: float) -> float:
@@ -273,8 +277,11 @@ FAST_FAMILIES: dict[tuple[int, int, Family, int], int] = {
     (8, 8, "baseline", 3): 100,
 }
 SLOW_FAMILIES: tuple[tuple[int, Family, int], ...] = (
-    (4, "baseline", 20_000), (4, "all", 3000), (8, "baseline", 2500), (8, "all", 1000)
-)  # fmt: skip
+    (4, "baseline", 20_000),
+    (4, "all", 3000),
+    (8, "baseline", 2500),
+    (8, "all", 1000),
+)
 
 FIXED: tuple[Simulation, ...] = (
     equal(3, 300, 20_000),
@@ -282,33 +289,80 @@ FIXED: tuple[Simulation, ...] = (
     equal(8, 2000, 20_000),
     equal(10, 200, 20_000),
     equal(20, 20, 3000),
-    *(odd(kind, n, fast, slow) for kind in KINDS
-      for n, fast, slow in ((5, 200, 10_000), (8, 150, 10_000), (10, 0, 10_000), (20, 0, 1500))),
+    *(
+        odd(kind, n, fast, slow)
+        for kind in KINDS
+        for n, fast, slow in ((5, 200, 10_000), (8, 150, 10_000), (10, 0, 10_000), (20, 0, 1500))
+    ),
     skewed(5, 0.115, 150, 10_000),
     skewed(8, 0.097, 0, 10_000),
-    *(families(arms, n, family, better, FAST_FAMILIES.get((arms, n, family, better), 0), slow)
-      for arms, family, slow in SLOW_FAMILIES
-      for better in (0, 2 if arms == 4 else 3)
-      for n in (5, 8, 10)),
+    *(
+        families(arms, n, family, better, FAST_FAMILIES.get((arms, n, family, better), 0), slow)
+        for arms, family, slow in SLOW_FAMILIES
+        for better in (0, 2 if arms == 4 else 3)
+        for n in (5, 8, 10)
+    ),
     planned(5, 1.0, 500, 20_000),
     planned(5, 1.5, 500, 20_000),
     planned(6, 1.0, 0, 10_000),
     planned(8, 1.0, 200, 10_000),
     planned(10, 1.0, 200, 10_000),
     planned(20, 0.5, 20, 1500),
-    Simulation("the 28 entries of the table of seeds for 80 % power", table_of_seeds, (
-        never(4, "`seeds_needed` gives another number"), never(4, "not power(n - 1) < 0.8 ≤ power(n)")), 28, 28),
-    *(margins(n, ratio, True, fast, slow) for n, ratio, fast, slow in (
-        (5, 1.0, 500, 10_000), (5, 2.0, 0, 10_000), (10, 1.0, 0, 10_000), (20, 1.0, 0, 1500))),
-    *(margins(n, ratio, False, fast, slow) for n, ratio, fast, slow in (
-        (5, 1.5, 0, 10_000), (10, 1.0, 0, 5000), (10, 1.5, 200, 10_000))),
-    questions("", Evaluation(5, 500), Row(7, ON_THESE, ALPHA, "more"), 0.015,
-              Row(7, f"{ONE_SEED}, as documented", 0.55, width=0.05), 200, 1000),
-    questions(" without a run effect", Evaluation(5, 500, run=0.0), Row(7, ON_THESE, ALPHA, "more"), 0.015,
-              Row(7, ONE_SEED, ALPHA, width=0.005), 0, 1000),
+    Simulation(
+        "the 28 entries of the table of seeds for 80 % power",
+        table_of_seeds,
+        (never(4, "`seeds_needed` gives another number"), never(4, "not power(n - 1) < 0.8 ≤ power(n)")),
+        28,
+        28,
+    ),
+    *(
+        margins(n, ratio, True, fast, slow)
+        for n, ratio, fast, slow in (
+            (5, 1.0, 500, 10_000),
+            (5, 2.0, 0, 10_000),
+            (10, 1.0, 0, 10_000),
+            (20, 1.0, 0, 1500),
+        )
+    ),
+    *(
+        margins(n, ratio, False, fast, slow)
+        for n, ratio, fast, slow in ((5, 1.5, 0, 10_000), (10, 1.0, 0, 5000), (10, 1.5, 200, 10_000))
+    ),
+    questions(
+        "",
+        Evaluation(5, 500),
+        Row(7, ON_THESE, ALPHA, "more"),
+        0.015,
+        Row(7, f"{ONE_SEED}, as documented", 0.55, width=0.05),
+        200,
+        1000,
+    ),
+    questions(
+        " without a run effect",
+        Evaluation(5, 500, run=0.0),
+        Row(7, ON_THESE, ALPHA, "more"),
+        0.015,
+        Row(7, ONE_SEED, ALPHA, width=0.005),
+        0,
+        1000,
+    ),
     questions("", Evaluation(10, 100), Row(7, ON_THESE, attained(10), "more"), 0.0, None, 0, 1000),
-    questions(OTHER_SKILLS, Evaluation(5, 100, variant_question=0.7), Row(7, WRONG_CLAIM, 0.08, width=0.02), 0.005,
-              None, 150, 1000),
-    questions(OTHER_SKILLS, Evaluation(10, 30, 8, variant_question=0.7), Row(7, WRONG_CLAIM, 0.25, width=0.03), 0.005,
-              None, 0, 1000),
-)  # fmt: skip
+    questions(
+        OTHER_SKILLS,
+        Evaluation(5, 100, variant_question=0.7),
+        Row(7, WRONG_CLAIM, 0.08, width=0.02),
+        0.005,
+        None,
+        150,
+        1000,
+    ),
+    questions(
+        OTHER_SKILLS,
+        Evaluation(10, 30, 8, variant_question=0.7),
+        Row(7, WRONG_CLAIM, 0.25, width=0.03),
+        0.005,
+        None,
+        0,
+        1000,
+    ),
+)

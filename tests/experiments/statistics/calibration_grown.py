@@ -6,8 +6,8 @@ import numpy as np
 
 from experiments.statistics import Plan, judge
 from experiments.statistics.grown import Look, error_rate
+from experiments.statistics.records import Analysis
 from experiments.statistics.runs import Curve, Trajectory
-from experiments.statistics.verdict import Analysis
 from tests.experiments.statistics.calibration import Row, Simulation, each
 
 ALPHA = 0.05
@@ -51,8 +51,9 @@ def _simulation(looks: tuple[tuple[int, int], ...], fast: int) -> Simulation:
             Row(15, "called better or worse at some look: the rate that is told", rate, width=0.004),
             Row(15, "called better or worse on the fresh seeds alone", ALPHA, "more"),
         ),
-        fast=fast, slow=4_000,
-    )  # fmt: skip
+        fast=fast,
+        slow=4_000,
+    )
 
 
 GROWN = (

@@ -14,7 +14,7 @@ from scipy import stats
 from experiments.statistics import Comparison, Judgement
 from experiments.statistics.predictions import Prediction, Relation
 from experiments.statistics.racing import anytime_interval, log_e_process
-from experiments.statistics.verdict import Family
+from experiments.statistics.records import Family
 from tests.experiments.statistics.calibration import Events, Row, Simulation, each, never
 from tests.experiments.statistics.calibration_fixed import ALPHA, BETTER_OR_WORSE, WORDS, reads_as_agreement
 from tests.experiments.statistics.simulations import (
@@ -41,8 +41,18 @@ from tests.experiments.statistics.studies import (
 NAMES: Mapping[str, str] = {"collapsing": "one run in ten loses 10 sd", "30 items": "accuracy on 30 items"}
 SIGMA = SD / math.sqrt(2)
 """The standard deviation of a run's score within its seed."""
-FIXED_N = ("p_t", "p_flip", "p_wilcoxon", "adjusted_p_t", "adjusted_p_flip", "p_equivalence", "flip_interval",
-           "detectable", "seeds_for_margin", "seeds_for_margin_high")  # fmt: skip
+FIXED_N = (
+    "p_t",
+    "p_flip",
+    "p_wilcoxon",
+    "adjusted_p_t",
+    "adjusted_p_flip",
+    "p_equivalence",
+    "flip_interval",
+    "detectable",
+    "seeds_for_margin",
+    "seeds_for_margin_high",
+)
 FIXED_N_WORDS = re.compile(r"paired t|max-T|Wilcoxon|TOST|sign.flips?\b(?! betting)|power|(?<!anytime )\bp = ")
 
 
@@ -110,9 +120,12 @@ def looked(looks: tuple[tuple[int, float], ...], fast: int, slow: int) -> Simula
 
     told = ", ".join(f"{size} ({level:g})" for size, level in looks)
     return Simulation(
-        f"two equal arms, looks after (at level) {told} seeds", each(study),
-        (Row(8, f"{BETTER_OR_WORSE} at any look", ALPHA, "more"),), fast, slow,
-    )  # fmt: skip
+        f"two equal arms, looks after (at level) {told} seeds",
+        each(study),
+        (Row(8, f"{BETTER_OR_WORSE} at any look", ALPHA, "more"),),
+        fast,
+        slow,
+    )
 
 
 NO_FIXED_N = never(11, "a fixed-n p, interval or power in sentences, notes or JSON")
@@ -154,9 +167,12 @@ def exact(rng: np.random.Generator) -> tuple[bool, ...]:
 def by_scipy(d: Array, *, ties: bool) -> float:
     """Ties of scores k/30 are made exact first: scipy takes them as they are in floats."""
     found = stats.permutation_test(
-        (np.round(30 * d) if ties else d,), lambda x, axis: x.mean(axis=axis), permutation_type="samples",
-        n_resamples=2**d.size, vectorized=True,
-    )  # fmt: skip
+        (np.round(30 * d) if ties else d,),
+        lambda x, axis: x.mean(axis=axis),
+        permutation_type="samples",
+        n_resamples=2**d.size,
+        vectorized=True,
+    )
     return float(found.pvalue)
 
 
@@ -213,8 +229,10 @@ def imputed(rng: np.random.Generator) -> tuple[bool, ...]:
     entered = [
         (j.analysis.arms[a].n, j.analysis.arms[a].scores[s], j.outcomes[a].imputed) for j in (by_status, by_value)
     ]
-    sizes = [{policy: c["a1 vs a0"]["n"] for policy, c in j.to_json()["failure_policies"].items()}
-             for j in (by_status, by_value)]  # fmt: skip
+    sizes = [
+        {policy: c["a1 vs a0"]["n"] for policy, c in j.to_json()["failure_policies"].items()}
+        for j in (by_status, by_value)
+    ]
     named = any(f"a{a}, seed {s} counts as failed" in note for note in by_value.analysis.notes)
     return entered != [(n, 0.0, 1)] * 2, sizes != [{"worst": n, "intersect": n - 1}] * 2, not named
 
@@ -264,9 +282,15 @@ def predicted(
 
 
 def predictions(
-    truth: str, n: int, shifts: tuple[float, ...], relations: tuple[Relation, ...], margin: float, counted: str,
-    fast: int, slow: int,
-) -> Simulation:  # fmt: skip
+    truth: str,
+    n: int,
+    shifts: tuple[float, ...],
+    relations: tuple[Relation, ...],
+    margin: float,
+    counted: str,
+    fast: int,
+    slow: int,
+) -> Simulation:
     place = (SUPPORTED, NOT_SUPPORTED, SOME).index(counted)
     study = partial(predicted, n, shifts, relations, margin)
     row = Row(12, counted, ALPHA, "more")
@@ -281,29 +305,68 @@ PREDICTIONS: tuple[tuple[str, int, tuple[float, ...], tuple[Relation, ...], floa
     ("predicted: two better; true: one, by 10 sd", 5, (10.0, 0.0), (">", ">"), 0.1, SUPPORTED, 0, 5000),
     ("predicted: equivalent; true: apart by the margin", 5, (1.5,), ("=",), 1.5, SUPPORTED, 200, 10_000),
     ("predicted: two equivalent; true: both apart by the margin", 5, (1.5, -1.5), ("=", "="), 1.5, SOME, 0, 5000),
-    ("predicted: one better, one equivalent; true: by 20 sd, and apart by the margin", 5, (20.0, 4.0), (">", "="), 4.0,
-     SUPPORTED, 100, 5000),
+    (
+        "predicted: one better, one equivalent; true: by 20 sd, and apart by the margin",
+        5,
+        (20.0, 4.0),
+        (">", "="),
+        4.0,
+        SUPPORTED,
+        100,
+        5000,
+    ),
     ("predicted: equivalent; true: equal", 5, (0.0,), ("=",), 0.5, NOT_SUPPORTED, 0, 5000),
     ("predicted: three equivalent; true: all equal", 5, (0.0,) * 3, ("=",) * 3, 0.5, NOT_SUPPORTED, 0, 5000),
     ("predicted: two better; true: both, by the margin", 5, (1.5, 1.5), (">", ">"), 1.5, NOT_SUPPORTED, 100, 5000),
-)  # fmt: skip
+)
 OTHER: tuple[Simulation, ...] = (
-    *(Simulation(f"sequences of 50 differences of two equal arms, {NAMES.get(kind, kind)}", partial(crossings, kind),
-                 (Row(8, "E reaches 1/α at any seed", ALPHA, "more"),), 2000, 20_000) for kind in NULLS),
-    Simulation("sequences of 50 differences with mean 0, exponential less 1", partial(crossings, "skewed"),
-               (Row(8, "E reaches 1/α at any seed, as measured before: not symmetric", 0.107, width=0.007),),
-               2000, 20_000),
-    Simulation("sequences of 20 differences of two equal arms, normal", peeking,
-               (Row(8, "a paired t test after every seed rejects at any, as documented", 0.23, width=0.005),),
-               2000, 20_000),
-    Simulation("20 normal differences", each(always_covers),
-               (Row(8, "the anytime interval held the truth at every seed", 0.95, "less"),), 500, 20_000),
-    Simulation("sequences of 20 heavy-tailed differences", invariances, (
-        never(8, "E changes with the unit of the scores"), never(8, "E changes when the arms are swapped")),
-        2000, 20_000),
-    *(Simulation(f"race of two equal arms, {NAMES.get(kind, kind)}, at most 20 seeds",
-                 each(partial(race_of_two, kind)), RACE_OF_TWO,
-                 *((20, 2000) if kind == "normal" else (0, 1000))) for kind in NULLS),
+    *(
+        Simulation(
+            f"sequences of 50 differences of two equal arms, {NAMES.get(kind, kind)}",
+            partial(crossings, kind),
+            (Row(8, "E reaches 1/α at any seed", ALPHA, "more"),),
+            2000,
+            20_000,
+        )
+        for kind in NULLS
+    ),
+    Simulation(
+        "sequences of 50 differences with mean 0, exponential less 1",
+        partial(crossings, "skewed"),
+        (Row(8, "E reaches 1/α at any seed, as measured before: not symmetric", 0.107, width=0.007),),
+        2000,
+        20_000,
+    ),
+    Simulation(
+        "sequences of 20 differences of two equal arms, normal",
+        peeking,
+        (Row(8, "a paired t test after every seed rejects at any, as documented", 0.23, width=0.005),),
+        2000,
+        20_000,
+    ),
+    Simulation(
+        "20 normal differences",
+        each(always_covers),
+        (Row(8, "the anytime interval held the truth at every seed", 0.95, "less"),),
+        500,
+        20_000,
+    ),
+    Simulation(
+        "sequences of 20 heavy-tailed differences",
+        invariances,
+        (never(8, "E changes with the unit of the scores"), never(8, "E changes when the arms are swapped")),
+        2000,
+        20_000,
+    ),
+    *(
+        Simulation(
+            f"race of two equal arms, {NAMES.get(kind, kind)}, at most 20 seeds",
+            each(partial(race_of_two, kind)),
+            RACE_OF_TWO,
+            *((20, 2000) if kind == "normal" else (0, 1000)),
+        )
+        for kind in NULLS
+    ),
     raced("baseline", (0, 0, 0, 0, 0), "five equal arms", 0, 500),
     raced("all", (0, 0, 0), "three equal arms", 15, 600),
     raced("all", (0, 0, 0, 0, 0), "five equal arms", 0, 400),
@@ -312,14 +375,40 @@ OTHER: tuple[Simulation, ...] = (
     looked(((5, 0.01), (6, 0.015), (7, 0.025)), 200, 10_000),
     looked(((8, 0.01), (12, 0.015), (20, 0.025)), 0, 2000),
     Simulation("studies of 2 to 4 arms and 3 to 10 seeds, with ties half of the time", each(exact), EXACT, 50, 4000),
-    *(Simulation(f"two equal arms whose runs fail one time in ten, {n} seeds, as a table", each(partial(failing, n)),
-                 FAILING, fast, slow) for n, fast, slow in ((5, 300, 10_000), (8, 150, 10_000), (10, 0, 5000))),
-    Simulation("tables that lack one run", each(deleted), (
-        never(10, "n changes by more or less than one, or without a note and a count"),), 50, 2000),
-    Simulation("tables in which one run failed or has only nan", each(imputed), (
-        never(10, "the failed run is not imputed and counted"), never(10, "a policy is missing from the JSON"),
-        never(10, "a run of nan is not named as failed")), 50, 2000),
-    Simulation("folders of runs, one in ten failed, beside the same study as a table", each(in_folders), (
-        never(10, "verdicts, p-values, intervals or counts differ"),), 12, 50),
+    *(
+        Simulation(
+            f"two equal arms whose runs fail one time in ten, {n} seeds, as a table",
+            each(partial(failing, n)),
+            FAILING,
+            fast,
+            slow,
+        )
+        for n, fast, slow in ((5, 300, 10_000), (8, 150, 10_000), (10, 0, 5000))
+    ),
+    Simulation(
+        "tables that lack one run",
+        each(deleted),
+        (never(10, "n changes by more or less than one, or without a note and a count"),),
+        50,
+        2000,
+    ),
+    Simulation(
+        "tables in which one run failed or has only nan",
+        each(imputed),
+        (
+            never(10, "the failed run is not imputed and counted"),
+            never(10, "a policy is missing from the JSON"),
+            never(10, "a run of nan is not named as failed"),
+        ),
+        50,
+        2000,
+    ),
+    Simulation(
+        "folders of runs, one in ten failed, beside the same study as a table",
+        each(in_folders),
+        (never(10, "verdicts, p-values, intervals or counts differ"),),
+        12,
+        50,
+    ),
     *(predictions(*given) for given in PREDICTIONS),
-)  # fmt: skip
+)

@@ -15,8 +15,8 @@ from scipy import special, stats
 from experiments.statistics.checkpoints import compare_checkpoints
 from experiments.statistics.paired import paired_t
 from experiments.statistics.racing import RaceState, anytime_interval, log_e_process, race
+from experiments.statistics.records import Analysis, Family
 from experiments.statistics.two_level import crossed_t
-from experiments.statistics.verdict import Analysis, Family
 
 Array = NDArray[np.float64]
 

@@ -12,8 +12,8 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.foreign.tables import Question, judge_table, read_rows
-from experiments.results import load_study
+from experiments.results.stored_study import load_study
+from experiments.results.tables.tables import Question, judge_table, read_rows
 from experiments.statistics import Analysis, Comparison, Curve, Judgement, Plan, Trajectory, judge
 from tests.experiments.statistics.simulations import noise
 
@@ -47,13 +47,19 @@ def rows_of(values: Array, statuses: Statuses | None = None) -> list[dict[str, o
     """The study as a tidy table; a run with a status ends after its first evaluation."""
     listed, ended = values.tolist(), statuses or {}
     return [
-        {"arm": f"a{a}", "seed": s, "step": step, "metric": "accuracy", "value": value,
-         "status": ended.get((a, s), "finished")}
+        {
+            "arm": f"a{a}",
+            "seed": s,
+            "step": step,
+            "metric": "accuracy",
+            "value": value,
+            "status": ended.get((a, s), "finished"),
+        }
         for a, seeds in enumerate(listed)
         for s, curve in enumerate(seeds)
         for step, value in zip(STEPS, curve, strict=True)
         if step == 0 or (a, s) not in ended
-    ]  # fmt: skip
+    ]
 
 
 def of_rows(rows: list[dict[str, object]], **question: Any) -> Judgement:
@@ -75,14 +81,18 @@ def of_runs(values: Array, answers: Array | None = None, **plan: Any) -> Judgeme
     listed = values.tolist()
     runs = [
         Trajectory(
-            f"a{a}", s, "finished",
-            {"accuracy": Curve(
-                {"steps": STEPS}, listed[a][s], samples=None if answers is None else everywhere(answers[a, s])
-            )},
+            f"a{a}",
+            s,
+            "finished",
+            {
+                "accuracy": Curve(
+                    {"steps": STEPS}, listed[a][s], samples=None if answers is None else everywhere(answers[a, s])
+                )
+            },
         )
         for a in range(arms)
         for s in range(n)
-    ]  # fmt: skip
+    ]
     asked: dict[str, Any] = {"metric": "accuracy", "budget": STEPS[-1], "margin": SD} | plan
     judgement = judge(Plan(baseline="a0", seeds=tuple(range(n)), **asked), runs)
     assert judgement is not None
@@ -99,9 +109,13 @@ def write_folder(folder: Path, values: Array, statuses: Statuses | None = None) 
     arms, n, _ = values.shape
     ended = statuses or {}
     declaration = {
-        "metric": "test/accuracy", "budget": STEPS[-1], "baseline": "a0", "seeds": list(range(n)), "margin": SD,
+        "metric": "test/accuracy",
+        "budget": STEPS[-1],
+        "baseline": "a0",
+        "seeds": list(range(n)),
+        "margin": SD,
         "failures": "worst",
-    }  # fmt: skip
+    }
     folder.mkdir(parents=True)
     record = {"name": "simulated", "declaration": declaration, "arms": {f"a{a}": {} for a in range(arms)}}
     (folder / "study.json").write_text(json.dumps(record))
@@ -113,8 +127,12 @@ def write_folder(folder: Path, values: Array, statuses: Statuses | None = None) 
         (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         for step, value in zip(STEPS, values[a, s].tolist(), strict=True):
             known = value if math.isfinite(value) else None
-            evaluation = {"step": step, "split": "test", "total_sampled_tokens": 100 * step,
-                          "summary": {"accuracy": known}}  # fmt: skip
+            evaluation = {
+                "step": step,
+                "split": "test",
+                "total_sampled_tokens": 100 * step,
+                "summary": {"accuracy": known},
+            }
             (run / "eval" / f"step={step:06d}.json").write_text(json.dumps(evaluation))
     return folder
 

@@ -14,9 +14,9 @@ from scipy import stats
 
 from experiments.report.page import render
 from experiments.report.tables import verdict_text
-from experiments.results import load_study
+from experiments.results.stored_study import load_study
 from experiments.statistics import holm, max_t, sign_flip_p
-from experiments.statistics.verdict import Family
+from experiments.statistics.records import Family
 from tests.calibrate import PAGE, SECTIONS, SIMULATIONS, line, page, promised, updated
 from tests.experiments.statistics.calibration import Measured, Row, Simulation
 from tests.experiments.statistics.calibration_fixed import AGREEMENT

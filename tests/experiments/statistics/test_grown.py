@@ -6,7 +6,7 @@ from scipy import stats
 
 from experiments.statistics.grown import STUDIES, Look, error_rate, grown
 from experiments.statistics.multiplicity import holm
-from experiments.statistics.verdict import Family
+from experiments.statistics.records import Family
 from tests.experiments.statistics.simulations import band
 
 

@@ -124,20 +124,30 @@ def test_a_collapse_is_counted_and_a_clean_record_is_put_in_proportion() -> None
     runs = [*study(BASE, BETTER[:4]), Trajectory("arm", 4, "finished", {"accuracy": fallen})]
     judgement = judged(PLAN, runs)
     assert judgement.outcomes[1].collapsed == 1
-    assert any("No failure in base: 5 seeds without one are compatible with a failure rate of up to 45 %" in note
-               for note in judgement.analysis.notes)  # fmt: skip
+    assert any(
+        "No failure in base: 5 seeds without one are compatible with a failure rate of up to 45 %" in note
+        for note in judgement.analysis.notes
+    )
 
 
 def test_a_verdict_that_hangs_on_the_budget_axis_says_so_first() -> None:
     """The arm spends twice the tokens: at the baseline's budget it has made two steps, and was not yet better."""
     steps = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
     runs = [
-        Trajectory(arm, seed, "finished", {"accuracy": Curve(
-            {"steps": steps, "sampled_tokens": [spent * s for s in steps]},
-            [0.2, 0.2, 0.2, low + 0.02 * seed, *[score] * 3])})
+        Trajectory(
+            arm,
+            seed,
+            "finished",
+            {
+                "accuracy": Curve(
+                    {"steps": steps, "sampled_tokens": [spent * s for s in steps]},
+                    [0.2, 0.2, 0.2, low + 0.02 * seed, *[score] * 3],
+                )
+            },
+        )
         for arm, spent, scores_, low in (("base", 100, BASE, 0.4), ("arm", 200, BETTER, 0.2))
         for seed, score in enumerate(scores_)
-    ]  # fmt: skip
+    ]
     judgement = judged(dataclasses.replace(PLAN, budget=6), runs)
     tokens = judgement.axes["sampled_tokens"]
     assert tokens is not None
@@ -162,8 +172,11 @@ def test_without_a_declared_budget_the_least_that_was_spent_counts() -> None:
 
 
 def test_what_was_not_declared_is_exploratory_and_corrected_as_one_family() -> None:
-    length = [Curve({"steps": [0, 1, 2, 3, 4]}, [8.0, *[10.0 + seed % 2 + extra] * 4])
-              for extra in (0, 1) for seed in range(5)]  # fmt: skip
+    length = [
+        Curve({"steps": [0, 1, 2, 3, 4]}, [8.0, *[10.0 + seed % 2 + extra] * 4])
+        for extra in (0, 1)
+        for seed in range(5)
+    ]
     runs = [
         dataclasses.replace(each, curves={**each.curves, "length": curve})
         for each, curve in zip(study(BASE, BETTER), length, strict=True)
@@ -181,8 +194,10 @@ def test_what_was_not_declared_is_exploratory_and_corrected_as_one_family() -> N
 
 
 def test_time_to_a_threshold_is_censored_at_the_budget_and_ranked() -> None:
-    rising = [Curve({"steps": [0, 1, 2, 3, 4]}, [0.2, *[0.9 if s >= after else 0.2 for s in range(1, 5)]])
-              for after in (1, 2, 1, 3, 2)]  # fmt: skip
+    rising = [
+        Curve({"steps": [0, 1, 2, 3, 4]}, [0.2, *[0.9 if s >= after else 0.2 for s in range(1, 5)]])
+        for after in (1, 2, 1, 3, 2)
+    ]
     runs = [*study(BASE, []), *(Trajectory("arm", s, "finished", {"accuracy": c}) for s, c in enumerate(rising))]
     found = {each.quantity: each for each in judged(dataclasses.replace(PLAN, threshold=0.6), runs).exploratory}
     row = found["steps to accuracy 0.6"]
@@ -201,7 +216,7 @@ def test_time_to_a_threshold_is_censored_at_the_budget_and_ranked() -> None:
         (dataclasses.replace(PLAN, failures=UNKNOWN), study(BASE, BETTER), "unknown failure policy 'drop'"),
         (dataclasses.replace(PLAN, axis="hours"), study(BASE, BETTER), "has no 'hours'; it has steps, sampled_tokens"),
     ],
-)  # fmt: skip
+)
 def test_refused(plan: Plan, runs: list[Trajectory], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         judge(plan, runs)
@@ -396,8 +411,11 @@ def test_what_was_predicted_is_judged_when_all_runs_have_ended() -> None:
 
 
 def test_a_prediction_on_another_metric_leaves_out_what_was_not_measured() -> None:
-    length = [Curve({"steps": [0, 1, 2, 3, 4]}, [math.nan, *[9.0 + seed % 2 + extra] * 4])
-              for extra in (0, 2) for seed in range(5)]  # fmt: skip
+    length = [
+        Curve({"steps": [0, 1, 2, 3, 4]}, [math.nan, *[9.0 + seed % 2 + extra] * 4])
+        for extra in (0, 2)
+        for seed in range(5)
+    ]
     length[9] = Curve({"steps": [0, 1, 2, 3, 4]}, [math.nan, *[11.5] * 4])
     runs = [
         dataclasses.replace(each, curves={**each.curves, "length": curve})
@@ -435,9 +453,8 @@ def test_a_metric_without_a_value_in_a_run_costs_the_claim_that_seed_alone() -> 
     steps = {"steps": [0, 1, 2, 3, 4]}
     nothing, something = Curve(steps, [math.nan] * 5), [Curve(steps, [5.0 + s % 2] * 5) for s in range(5)]
     runs = [
-        dataclasses.replace(each, curves={**each.curves, "wrong": something[each.seed]})
-        for each in study(BASE, BETTER)
-    ]  # fmt: skip
+        dataclasses.replace(each, curves={**each.curves, "wrong": something[each.seed]}) for each in study(BASE, BETTER)
+    ]
     runs[9] = dataclasses.replace(runs[9], curves={**runs[9].curves, "wrong": nothing})
     plan = dataclasses.replace(PLAN, predictions=(Prediction.parse("arm = base on wrong by 0.5"),))
     judgement = judged(plan, runs)
@@ -488,5 +505,8 @@ def test_failed_runs_never_reach_the_threshold() -> None:
 def test_a_score_with_the_untrained_model_in_it_is_named() -> None:
     rare = Curve({"steps": [0, 2, 4]}, [0.2, 0.5, 0.5])
     runs = [*study(BASE, BETTER[:4]), Trajectory("arm", 4, "finished", {"accuracy": rare})]
-    assert any("1 of 10 finished runs were evaluated less than 3 times between the start and the budget, the first arm "
-               "seed 4" in note for note in judged(PLAN, runs).analysis.notes)  # fmt: skip
+    assert any(
+        "1 of 10 finished runs were evaluated less than 3 times between the start and the budget, the first arm "
+        "seed 4" in note
+        for note in judged(PLAN, runs).analysis.notes
+    )

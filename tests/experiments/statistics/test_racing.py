@@ -21,7 +21,7 @@ from experiments.statistics.racing import (
     log_e_process,
     race,
 )
-from experiments.statistics.verdict import Family
+from experiments.statistics.records import Family
 from tests.experiments.statistics.simulations import (
     NULLS,
     band,

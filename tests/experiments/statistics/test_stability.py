@@ -149,8 +149,10 @@ def test_an_arm_is_told_of_by_seed_and_a_clean_record_only_where_it_is_known() -
     ]
     found = outcomes(PLAN, runs, 30)
     assert [(each.arm, each.collapsed, each.declined, each.untold) for each in found] == [
-        ("base", 0, 0, 0), ("arm", 2, 1, 0), ("late", 0, 0, 3),
-    ]  # fmt: skip
+        ("base", 0, 0, 0),
+        ("arm", 2, 1, 0),
+        ("late", 0, 0, 3),
+    ]
     assert collapse_warnings(PLAN, found) == [
         "arm: 2 of 3 finished runs collapsed (seeds 0, 2), ending with less than half of what they had gained, all of "
         "them below where they began. Seed 0 went from 0.352 to 0.797 at 10 steps and ended at 0.211."

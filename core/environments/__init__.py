@@ -1,0 +1,1 @@
+"""Tasks, rewards, sandbox, judges and data sets; the machine imports none of them."""

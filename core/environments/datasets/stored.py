@@ -1,0 +1,211 @@
+"""What data sets have in common: rows of a file, the order in which they are met, and their responses as tokens."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core.environments.tasks.rows import Row, are_messages, is_number
+from core.errors import GrpoLabError, near
+from core.generation.base import Generation
+from core.loop.recipe import Recipe
+from core.loop.scoring import score
+from core.loop.source import RolloutContext, Sampled
+from core.model.policy import Policy
+from core.parts.problems import Problem
+from core.randomness import key
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A problem with the responses to it that are on record."""
+
+    problem: Problem
+    responses: tuple[str, ...]
+    place: str
+    """Where they stand, for messages."""
+
+
+class StoredFile:
+    """The source that a file is: every row once, in an order keyed by the run's seed, then all in another order.
+
+    `labels` are the rewards of a row's responses, the same for every row.
+    """
+
+    def __init__(self, path: str, rows: Sequence[Stored], labels: tuple[float, ...], *, is_verifiable: bool) -> None:
+        self.path, self.rows, self.labels, self.is_verifiable = path, rows, labels, is_verifiable
+        self.group_size = len(labels)
+        self._fits: Policy | None = None
+
+    @property
+    def problems(self) -> list[Problem]:
+        """The problem of every row, in the file's order."""
+        return [row.problem for row in self.rows]
+
+    def start(self, recipe: Recipe) -> str:
+        """How much there is of it; raises `GrpoLabError` where the recipe asks for what the file has not."""
+        refuse_unknown(recipe)
+        if "greedy_rewards" in recipe.variant.needs and not self.is_verifiable:
+            raise GrpoLabError(
+                f"variant '{recipe.variant.name}' needs the rewards of greedy responses, but {self.path} gives no "
+                "answers to judge them by: add a field 'answer' or choose another variant"
+            )
+        verifier = recipe.rewards[0]
+        if self.is_verifiable and not verifier.options["together"]:
+            first = self.rows[0]
+            if failure := score([verifier], [first.problem], [first.responses]).failure:
+                raise GrpoLabError(
+                    f"{first.place}: the reward '{verifier.name}' cannot judge by the field 'answer' alone "
+                    f"({failure.splitlines()[-1]}): remove the field from the file, and nothing is judged"
+                )
+        passes = recipe.steps * recipe.prompts / len(self.rows)
+        return f"{self.path}: {len(self.rows)} prompts, {passes:.3g} passes in {recipe.steps} steps ({self.digest})"
+
+    @cached_property
+    def digest(self) -> str:
+        """Of all prompts, answers and responses in their order."""
+        told = repr([(row.problem.prompt, row.problem.answer, row.responses) for row in self.rows])
+        return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
+
+    def sample(self, context: RolloutContext) -> Sampled:
+        """The rows of a round; all of the file is checked before the first."""
+        if self._fits is not context.policy:
+            as_tokens(context, self.rows)
+            self._fits = context.policy
+        rows = [self.rows[place] for place in places(context, len(self.rows))]
+        return as_sampled(context, rows, self.labels, is_verifiable=self.is_verifiable)
+
+
+def refuse_unknown(recipe: Recipe) -> None:
+    """Raise `GrpoLabError` where a part asks with what probability responses were sampled."""
+    if "behaviour_logps" in recipe.variant.needs:
+        raise GrpoLabError(
+            f"variant '{recipe.variant.name}' needs behaviour_logps, but with train.source nobody knows with what "
+            "probability the responses were written: leave the correction out, or choose another objective"
+        )
+
+
+def places(context: RolloutContext, count: int) -> list[int]:
+    """Which of `count` rows fill the slots of a round: a function of the run's seed, the step and the round alone."""
+    P, step, round = context.prompts, context.step, context.round
+    path, first = ((0,), (step - 1) * P) if round == 0 else ((1, step, round), 0)
+    found = []
+    for position in range(first, first + P):
+        epoch, place = divmod(position, count)
+        found.append(_order(key(context.seed, "stored", *path, epoch), count)[place])
+    return found
+
+
+@lru_cache(maxsize=4)
+def _order(draw: int, count: int) -> list[int]:
+    order: list[int] = torch.randperm(count, generator=torch.Generator().manual_seed(draw)).tolist()
+    return order
+
+
+def as_sampled(
+    context: RolloutContext, rows: Sequence[Stored], labels: Sequence[float], *, is_verifiable: bool = True
+) -> Sampled:
+    """Rows as if they had been sampled, but for the probability of their tokens, which is not known: NaN."""
+    device, shape = context.policy.device, (len(rows), len(labels))
+    prompts, responses = as_tokens(context, rows)
+    flat = [response for row in responses for response in row]
+    tokens = torch.nn.utils.rnn.pad_sequence(flat, batch_first=True)
+    lengths = torch.tensor([len(response) for response in flat], device=device)
+    mask = torch.arange(tokens.shape[1], device=device) < lengths[:, None]
+    unknown = torch.full((*shape, tokens.shape[1]), math.nan, device=device)
+    generation = Generation(
+        tokens=tokens.view(*shape, -1),
+        mask=mask.view(*shape, -1),
+        logps=unknown,
+        entropy=unknown,
+        truncated=torch.zeros(shape, dtype=torch.bool, device=device),
+    )
+    return Sampled(
+        problems=tuple(row.problem for row in rows),
+        prompts=tuple(prompts),
+        generation=generation,
+        texts=tuple(tuple(context.policy.texts(row)) for row in responses),
+        labels=torch.tensor([list(labels)] * len(rows)),
+        is_verifiable=is_verifiable,
+    )
+
+
+def as_tokens(context: RolloutContext, rows: Sequence[Stored]) -> tuple[list[Tensor], list[list[Tensor]]]:
+    """Prompts, and the responses to each, which end with the end-of-sequence token.
+
+    Raises `GrpoLabError` where a response could not have been sampled: longer than `train.max_tokens`, or with an end
+    in the middle.
+    """
+    policy, limit = context.policy, context.max_tokens
+    prompts = [policy.tokens(row.problem) for row in rows]
+    responses = [[_tokens(policy, text, row.place) for text in row.responses] for row in rows]
+    long = [(max(map(len, each)), row.place) for each, row in zip(responses, rows, strict=True)]
+    over = [(length, place) for length, place in long if length > limit]
+    if over:
+        most, where = max(over)
+        raise GrpoLabError(
+            f"{where} has a response of {most} tokens, its end included, more than train.max_tokens = {limit}; so have "
+            f"{len(over)} of {len(rows)} (this is the longest). Cut short it would teach to break off: raise "
+            "train.max_tokens or remove them"
+        )
+    for prompt, (length, place) in zip(prompts, long, strict=True):
+        if not 1 <= len(prompt) <= policy.context - length:
+            raise GrpoLabError(
+                f"{place} has a prompt of {len(prompt)} tokens, which with its response of {length} does not fit the "
+                f"model's context of {policy.context}: remove or shorten it"
+            )
+    return prompts, responses
+
+
+def _tokens(policy: Policy, text: str, place: str) -> Tensor:
+    ids: list[int] = policy.tokenizer(text, add_special_tokens=False)["input_ids"]
+    if not ids or ids[-1] not in policy.end_tokens:
+        eos = policy.tokenizer.eos_token_id
+        ids = [*ids, eos if isinstance(eos, int) else policy.end_tokens[0]]
+    if any(token in policy.end_tokens for token in ids[:-1]):
+        raise GrpoLabError(
+            f"{place} has a response with the end-of-sequence token in the middle, {text!r:.80}: it, or a character "
+            "that the model's tokenizer does not know"
+        )
+    return torch.tensor(ids, dtype=torch.long, device=policy.device)
+
+
+# --- rows of a file --------------------------------------------------------------------------------------------------
+
+
+def field_of(row: Row, name: str, place: str) -> Any:
+    """A field that must be there."""
+    if name not in row:
+        raise GrpoLabError(f"{place}: no field '{name}': {near(name, row)}")
+    return row[name]
+
+
+def prompt_of(value: Any, place: str) -> str | list[dict[str, str]]:
+    """A prompt: text as it is, or chat messages."""
+    if isinstance(value, str) and value:
+        return value
+    if are_messages(value):
+        return [{"role": message["role"], "content": message["content"]} for message in value]
+    raise GrpoLabError(f"{place}: field 'prompt' is {value!r:.60}, neither text nor a list of chat messages")
+
+
+def content_of(value: Any, name: str, place: str) -> str:
+    """A response: text as it is, or that of a single chat message."""
+    if are_messages(value) and len(value) == 1:
+        value = value[0]["content"]
+    if not isinstance(value, str) or not value.strip():
+        raise GrpoLabError(f"{place}: field '{name}' is {value!r:.60}, neither text nor a single chat message")
+    return value
+
+
+def answer_of(row: Row, place: str) -> str | None:
+    """The right answer, if the row has one."""
+    answer = row.get("answer")
+    if answer is not None and not isinstance(answer, str) and not is_number(answer):
+        raise GrpoLabError(f"{place}: field 'answer' is {answer!r:.60}, neither text nor a finite number")
+    return None if answer is None else str(answer).strip()

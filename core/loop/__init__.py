@@ -1,0 +1,1 @@
+"""The training loop: recipe, rollout, scoring, loss, update, evaluation, metrics."""

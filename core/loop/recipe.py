@@ -1,0 +1,266 @@
+"""Everything that a run needs beside the maths, and the gin root `train` that assembles it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+from core.errors import GrpoLabError
+from core.generation.base import Generator
+from core.loop.scoring import start
+from core.loop.source import Source
+from core.model.optimizer import OptimizerSettings, adamw
+from core.model.policy import PolicySettings, policy
+from core.parts.contracts import FILLED_FIELDS, setting
+from core.parts.problems import Task
+from core.parts.registry import PROVIDERS, REQUIRED, Part, as_part
+from core.parts.settings import COUNT, MANY, NOT_NEGATIVE, POSITIVE, THREADS, Range
+from core.parts.variant import Variant
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """When and on what a run is evaluated. The questions belong to the study (`seed`), the noise to the run's seed."""
+
+    every: int
+    questions: int
+    samples: int
+    temperature: float
+    seed: int
+    split: str | None
+
+
+@setting(
+    limits={
+        "every": COUNT,
+        "questions": COUNT,
+        "samples": Range(2, MANY),
+        "temperature": POSITIVE,
+        "seed": NOT_NEGATIVE,
+    }
+)
+def evaluation(
+    *,
+    every: int = 5,
+    questions: int = 128,
+    samples: int = 2,
+    temperature: float = 1.0,
+    seed: int = 0,
+    split: str | None = None,
+) -> EvaluationSettings:
+    """Evaluate at step 0, every `every` steps and at the end: each question once greedily and `samples` times sampled.
+
+    `split` defaults to the task's test suites: the first every time, further ones at step 0 and at the end. Two samples
+    or more are needed to tell sampling noise from the rest.
+    """
+    return EvaluationSettings(every, questions, samples, temperature, seed, split)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One run's complete description but for its seed."""
+
+    variant: Variant
+    task: Task
+    policy: PolicySettings
+    generator: Generator
+    source: Source | None
+    """Where responses come from; None: from the policy."""
+    rewards: tuple[Part, ...]
+    reward_weights: tuple[float, ...]
+    optimizer: OptimizerSettings
+    evaluation: EvaluationSettings
+    steps: int
+    token_budget: int | None
+    seconds_budget: float | None
+    prompts: int
+    group_size: int
+    max_tokens: int
+    temperature: float
+    epochs: int
+    minibatches: int
+    micro_tokens: int
+    threads: int
+    checkpoint_every: int
+    stored_groups: int
+    providers: tuple[Part, ...]
+    """What fills the batch fields that the variant's parts ask for."""
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Every part in use."""
+        return (*self.variant.parts, *self.rewards, *self.providers)
+
+    def start(self) -> dict[str, str]:
+        """What rewards, generator and source say, by name; raises `GrpoLabError` where one cannot work here."""
+        said = start(self.rewards, self.task)
+        if hasattr(self.generator, "start"):
+            said["generator"] = self.generator.start()
+        if self.source is not None and hasattr(self.source, "start"):
+            said["source"] = self.source.start(self)
+        return said
+
+    @property
+    def data(self) -> str:
+        """Digests of what task and source have read from files, which may change behind a path; "" where none was."""
+        told = (getattr(each, "digest", "") for each in (self.task, self.source))
+        return " ".join(digest for digest in told if digest and isinstance(digest, str))
+
+    @property
+    def learned_from(self) -> tuple[str, ...]:
+        """What `start` says that may not change while a run lasts: data, models and principles, by their digests."""
+        return ("source", *(part.name for part in self.rewards if part.options["together"]))
+
+    @property
+    def warning(self) -> str | None:
+        """What a result of this recipe would suffer from."""
+        is_exact = self.source is not None or getattr(self.generator, "exact", False)  # what it samples is a test only
+        if is_exact or self.variant.correction is not None:
+            return None
+        return (
+            f"variant '{self.variant.name}': the generator's probabilities are not exactly the trainer's, and nothing "
+            "corrects for it: bind train.correction, e.g. @token_truncated"
+        )
+
+    @property
+    def updates(self) -> int:
+        """Optimizer steps per rollout."""
+        return self.epochs * self.minibatches
+
+
+@setting(
+    limits={
+        "steps": COUNT,
+        "token_budget": Range(1),
+        "seconds_budget": POSITIVE,
+        "prompts": COUNT,
+        "group_size": COUNT,
+        "max_tokens": COUNT,
+        "temperature": POSITIVE,
+        "epochs": COUNT,
+        "minibatches": COUNT,
+        "micro_tokens": Range(1),
+        "threads": THREADS,
+        "checkpoint_every": COUNT,
+        "stored_groups": NOT_NEGATIVE,
+    }
+)
+def train(
+    *,
+    variant: Variant = REQUIRED,
+    task: Task = REQUIRED,
+    generator: Generator = REQUIRED,
+    source: Annotated[Any, "source"] | None = None,
+    correction: Annotated[Part, "correction"] | None = None,
+    rewards: Sequence[Annotated[Part, "reward"]] | None = None,
+    reward_weights: Sequence[float] | None = None,
+    providers: Sequence[Annotated[Part, "provider"]] = (),
+    steps: int = 40,
+    token_budget: int | None = None,
+    seconds_budget: float | None = None,
+    prompts: int = 16,
+    group_size: int = 8,
+    max_tokens: int = 56,
+    temperature: float = 1.0,
+    epochs: int = 1,
+    minibatches: int = 1,
+    micro_tokens: int = 16_384,
+    threads: int = 1,
+    checkpoint_every: int = 20,
+    stored_groups: int = 2,
+) -> Recipe:
+    """The recipe of a run.
+
+    Each of `steps` rollout steps samples `group_size` responses of at most `max_tokens` tokens to `prompts` problems,
+    then passes over them `epochs` times in `minibatches` updates. With a `source` the responses are its own instead.
+    `micro_tokens`: tokens per forward and backward
+    pass, which bounds memory and changes the last bits only. `threads`: CPU threads, part of the recipe because they
+    change the last bits. `correction` is the variants' that have none of their own: for generators whose probabilities
+    are not the trainer's. `rewards` replaces the task's own. `providers` chooses where several fill
+    the same batch field. `stored_groups`: groups per step whose responses are kept
+    on disk. `token_budget`: a run ends before the step that would sample more tokens in training than this
+    (discarded groups and greedy responses count), at the latest after `steps`; learning-rate schedules go by `steps`.
+    `seconds_budget`: a run ends after the step that brings it to so many seconds of training, evaluation apart.
+    """
+    chosen = tuple(as_part(r, "reward", "train.rewards") for r in rewards) if rewards is not None else task.rewards
+    weights = tuple(float(w) for w in reward_weights) if reward_weights is not None else (1.0,) * len(chosen)
+    if not chosen or len(chosen) != len(weights):
+        raise GrpoLabError(
+            f"train.rewards has {len(chosen)} functions, train.reward_weights {len(weights)} weights: one each"
+        )
+    if correction is not None and variant.correction is None:
+        variant = replace(variant, correction=as_part(correction, "correction", "train.correction"))
+    if seconds_budget is not None and token_budget is not None:
+        raise GrpoLabError(
+            f"train.seconds_budget = {seconds_budget} and train.token_budget = {token_budget}: a run is ended by one "
+            "of them; remove the other"
+        )
+    if minibatches > prompts:
+        raise GrpoLabError(f"train.minibatches = {minibatches} is more than the {prompts} groups of a rollout")
+    if source is not None and source.group_size != group_size:
+        raise GrpoLabError(
+            f"train.group_size = {group_size}, but train.source has {source.group_size} responses to a prompt: bind "
+            f"train.group_size = {source.group_size}"
+        )
+    if source is not None and token_budget is not None:
+        raise GrpoLabError(
+            f"train.token_budget = {token_budget}, but with train.source nothing is sampled to be trained on, and it "
+            "would end no run: bind train.seconds_budget or train.steps alone"
+        )
+    if variant.kl_target is not None and variant.kl_horizon <= prompts * group_size / 5:
+        raise GrpoLabError(
+            f"variant '{variant.name}': with kl_horizon={variant.kl_horizon} and {prompts * group_size} responses a "
+            f"rollout the KL coefficient could fall to 0 at once: raise it, well above {prompts * group_size / 5:g}"
+        )
+    least = variant.advantage.options["min_group"]
+    if group_size < least:
+        raise GrpoLabError(
+            f"train.group_size = {group_size}, but advantage '{variant.advantage.name}' of variant '{variant.name}' is "
+            f"defined from {least} samples per prompt up; raise train.group_size or choose another advantage"
+        )
+    return Recipe(
+        variant=variant.resolved(),
+        task=task,
+        policy=policy(),
+        generator=generator,
+        source=source,
+        rewards=tuple(part.resolved() for part in chosen),
+        reward_weights=weights,
+        optimizer=adamw(),
+        evaluation=evaluation(),
+        steps=steps,
+        token_budget=token_budget,
+        seconds_budget=seconds_budget,
+        prompts=prompts,
+        group_size=group_size,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        epochs=epochs,
+        minibatches=minibatches,
+        micro_tokens=micro_tokens,
+        threads=threads,
+        checkpoint_every=checkpoint_every,
+        stored_groups=stored_groups,
+        providers=_providers(variant, providers),
+    )
+
+
+def _providers(variant: Variant, chosen: Sequence[Part]) -> tuple[Part, ...]:
+    """A provider for each field that the variant needs and the core does not fill itself: the chosen one, or the only
+    one there is.
+    """
+    given = [as_part(part, "provider", "train.providers") for part in chosen]
+    return tuple(
+        _provider(variant, field, given).resolved() for field in sorted(variant.needs.intersection(FILLED_FIELDS))
+    )
+
+
+def _provider(variant: Variant, field: str, given: Sequence[Part]) -> Part:
+    found = [part for part in PROVIDERS.values() if part.options["fills"] == field]
+    found = [part for part in given if part.options["fills"] == field] or found
+    needs = f"variant '{variant.name}' needs the batch field '{field}', which"
+    if not found:
+        raise GrpoLabError(f"{needs} no provider fills; register one with @provider(fills={field!r}, cost=...)")
+    if len(found) > 1:
+        listed = " and ".join(f"'{part.name}' ({part.place})" for part in found)
+        raise GrpoLabError(f"{needs} is filled by {listed}: choose one, train.providers = [@{found[-1].name}]")
+    return found[0]

@@ -1,0 +1,279 @@
+"""The phases that fill a batch, each findable by its name: sample, score, combine, shape, filter."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from core.distributed import gather, ranks, share
+from core.errors import GrpoLabError, TrainingError
+from core.generation.base import Generation, Request
+from core.loop.run_state import RunState
+from core.loop.scoring import Scores, score
+from core.loop.source import RolloutContext, Sampled
+from core.parts.batch import Batch
+from core.parts.contracts import check_shape
+from core.parts.problems import Problem
+from core.parts.registry import Part
+from core.parts.variant import Variant
+from core.randomness import key
+
+MOST_SKIPPED: Final = 100
+"""Problems in a row that do not fit the model's context before a run stops."""
+MOST_EMPTY: Final = 10
+"""Steps from the first on in which a filter passes no group before a run stops."""
+
+
+def draw_problems(run: RunState, step: int, round: int) -> tuple[Problem, ...]:
+    """A round's problems: the same for every arm of a seed, however many rounds any of them takes.
+
+    One that does not fit the context is passed over, for the first of a stream of its slot's own that does: alike in
+    all arms with the same model and limit.
+    """
+    P, task = run.recipe.prompts, run.recipe.task
+    if round == 0:
+        stream, first = key(run.seed, "prompts"), (step - 1) * P
+    else:
+        stream, first = key(run.seed, "extra_prompts", step, round), 0
+    found = []
+    for slot in range(P):
+        problem, others = task.problem("train", stream, first + slot), 0
+        while not fits(run, problem):
+            if others == MOST_SKIPPED:
+                raise GrpoLabError(
+                    f"{MOST_SKIPPED} training problems in a row do not fit the context. {unfit(run, problem)}"
+                )
+            problem = task.problem("train", key(run.seed, "extra_prompts", step, round, slot), others)
+            run.skipped_prompts += 1
+            others += 1
+        found.append(problem)
+    return tuple(found)
+
+
+def fits(run: RunState, problem: Problem) -> bool:
+    """Whether the context has room for the prompt and the longest response to it."""
+    return 1 <= len(run.policy.tokens(problem)) <= run.policy.context - run.recipe.max_tokens
+
+
+def unfit(run: RunState, problem: Problem) -> str:
+    """What is to be said of a problem that does not fit."""
+    length, most = len(run.policy.tokens(problem)), run.policy.context - run.recipe.max_tokens
+    return (
+        f"The prompt {problem.prompt!r:.80} has {length} tokens; with train.max_tokens = {run.recipe.max_tokens} it "
+        f"must have between 1 and {most} to fit the model's context of {run.policy.context}. Shorten the prompts or "
+        "lower train.max_tokens"
+    )
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How often a problem is to be answered, at the training temperature unless told; greedily without a noise key."""
+
+    samples: int = 1
+    noise_key: int | None = None
+    temperature: float | None = None
+
+
+def sample(run: RunState, problems: Sequence[Problem], draw: Draw) -> Sampled:
+    """Responses of the present policy; greedy ones when there is no noise."""
+    return sample_all(run, problems, [draw])[0]
+
+
+def sample_all(run: RunState, problems: Sequence[Problem], draws: Sequence[Draw], first_slot: int = 0) -> list[Sampled]:
+    """Several draws from the same problems, which the generator may answer together.
+
+    `first_slot`: how many problems under the same noise key are answered by other calls before these.
+    """
+    recipe, policy = run.recipe, run.policy
+    prompts = tuple(policy.tokens(problem) for problem in problems)
+    mine = share(len(prompts))
+    requests = [
+        Request(
+            prompts[mine],
+            draw.samples,
+            recipe.max_tokens,
+            recipe.temperature if draw.temperature is None else draw.temperature,
+            draw.noise_key,
+            first_slot + mine.start,
+        )
+        for draw in draws
+    ]
+    with policy.unsharded():
+        generations = recipe.generator.generate(policy, requests)
+    if ranks() > 1:
+        of_ranks = gather([[generation.to("cpu") for generation in generations]])
+        generations = [Generation.concat(parts).to(policy.device) for parts in zip(*of_ranks, strict=True)]
+    return [_sampled(run, problems, prompts, generation) for generation in generations]
+
+
+def _sampled(
+    run: RunState, problems: Sequence[Problem], prompts: tuple[Tensor, ...], generation: Generation
+) -> Sampled:
+    """Count the tokens and read the texts."""
+    run.sampled_tokens += int(generation.mask.sum())
+    rows, mask = generation.tokens.flatten(0, 1), generation.mask.flatten(0, 1)
+    flat = run.policy.texts([row[valid] for row, valid in zip(rows, mask, strict=True)])
+    samples = generation.mask.shape[1]
+    texts = tuple(tuple(flat[p * samples : (p + 1) * samples]) for p in range(len(problems)))
+    return Sampled(tuple(problems), prompts, generation, texts)
+
+
+def grade(rewards: Sequence[Part], sampled: Sampled) -> Scores:
+    """Scores of all responses, each rank grading its part."""
+    if not sampled.is_verifiable and sampled.labels is not None:
+        return Scores.of_labels(sampled.labels.cpu(), len(rewards))
+    mine = share(len(sampled.problems))
+    scores = score(rewards, sampled.problems[mine], sampled.texts[mine])
+    return Scores.concat(gather([scores]))
+
+
+def combine(run: RunState, sampled: Sampled, scores: Scores, step: int) -> Batch:
+    """The batch is born: reward parts weighted and added up; groups whose grader failed are dropped whole."""
+    generation, device = sampled.generation, sampled.generation.tokens.device
+    weights = torch.tensor(run.recipe.reward_weights)
+    rewards = scores.parts @ weights if sampled.labels is None else sampled.labels
+    batch = Batch(
+        rewards=rewards.to(device),
+        response_mask=generation.mask,
+        mask=generation.mask,
+        prompt_ids=torch.tensor([problem.index for problem in sampled.problems], device=device),
+        max_tokens=run.recipe.max_tokens,
+        step=step,
+        reward_parts=scores.parts.to(device),
+        reward_names=tuple(part.name for part in run.recipe.rewards),
+        reward_weights=run.recipe.reward_weights,
+        correct=scores.correct.to(device),
+        truncated=generation.truncated,
+        behaviour_logps=generation.logps,
+        behaviour_entropy=generation.entropy,
+        policy_version=torch.zeros(scores.correct.shape, dtype=torch.long, device=device),
+        problems=sampled.problems,
+        prompt_tokens=sampled.prompts,
+        response_tokens=generation.tokens,
+    )
+    return batch.select(torch.tensor([p for p in range(batch.groups) if p not in scores.failed], dtype=torch.long))
+
+
+def shape_rewards(variant: Variant, rewards: Tensor, lengths: Tensor, truncated: Tensor, max_tokens: int) -> Tensor:
+    """Clip, then every shaping in turn; the same for samples [P, G] and greedy responses [P]."""
+    if variant.reward_clip is not None:
+        rewards = rewards.clamp(-variant.reward_clip, variant.reward_clip)
+    for part in variant.shaping:
+        rewards = part(rewards, lengths, truncated, max_tokens=max_tokens)
+    return rewards
+
+
+def shape(variant: Variant, batch: Batch) -> Batch:
+    """Shaped rewards, and truncated responses taken out of the loss where the variant says so."""
+    truncated = batch.require("truncated")
+    mask = batch.mask & ~truncated[..., None] if variant.truncated == "mask" else batch.mask
+    return batch.having(
+        rewards=shape_rewards(variant, batch.rewards, batch.lengths, truncated, batch.max_tokens), mask=mask
+    )
+
+
+def filter_groups(variant: Variant, batch: Batch) -> Batch:
+    """The groups worth training on."""
+    if variant.filter is None or batch.groups == 0:
+        return batch
+    keep = variant.filter(batch)
+    check_shape(variant.filter, keep, (batch.groups,))
+    return batch.select(keep.bool().nonzero()[:, 0])
+
+
+@dataclass(frozen=True, eq=False)
+class Rollout:
+    """A step's batch, and the first round before filtering, which every arm of a seed can be compared on."""
+
+    batch: Batch | None
+    """The groups to train on; None when none are left."""
+    first_round: Batch
+    lenient: Tensor
+    """[P, G], bool, of the first round."""
+    sampled: Sampled
+    """The first round's problems and texts."""
+    rounds: int
+    dropped_groups: int
+    discarded_tokens: int
+    causes: Counter[str]
+
+
+def rollout_context(run: RunState, step: int, round: int) -> RolloutContext:
+    """What the source of a run's responses is told of a round."""
+    recipe, draw = run.recipe, partial(draw_problems, run, step, round)
+    return RolloutContext(run.policy, run.seed, recipe.task, recipe.prompts, recipe.max_tokens, step, round, draw)
+
+
+def sample_step(run: RunState, step: int, round: int) -> Sampled:
+    """A round's responses: the source's, or what the policy responds to the round's problems."""
+    if run.recipe.source:
+        return run.recipe.source.sample(rollout_context(run, step, round))
+    noise_key = key(run.seed, "sampling", step, round)
+    return sample(run, draw_problems(run, step, round), Draw(run.recipe.group_size, noise_key))
+
+
+def roll_out(run: RunState, step: int) -> Rollout:
+    """Sample, score, combine, shape and filter, in rounds until the batch is full or the variant's cap is reached."""
+    recipe, variant = run.recipe, run.recipe.variant
+    kept: list[Batch] = []
+    dropped = discarded = round = 0
+    causes: Counter[str] = Counter()
+    first: tuple[Batch, Tensor, Sampled] | None = None
+    while round < (variant.filter_rounds if variant.filter else 1) and sum(b.groups for b in kept) < recipe.prompts:
+        sampled = sample_step(run, step, round)
+        scores = grade(recipe.rewards, sampled)
+        raw = combine(run, sampled, scores, step)
+        if first is None:
+            intact = torch.tensor([p not in scores.failed for p in range(len(sampled.problems))])
+            first = raw, scores.lenient[intact], sampled
+        run.grader_log.note(scores)
+        dropped += len(scores.failed)
+        causes += scores.causes
+        usable = filter_groups(variant, shape(variant, raw))
+        # surplus groups are discarded: kept for later, they would be off-policy and shift later steps' prompts
+        missing = recipe.prompts - sum(b.groups for b in kept)
+        taken = usable.select(torch.arange(min(missing, usable.groups)))
+        discarded += int(sampled.generation.mask.sum()) - int(taken.response_mask.sum())
+        if taken.groups:
+            kept.append(taken)
+        round += 1
+    run.grader_log.add(dropped, round * recipe.prompts)
+    assert first is not None
+    batch = Batch.concat(kept) if kept else None
+    _count_empty(run, step, batch, first[0])
+    return Rollout(batch, *first, rounds=round, dropped_groups=dropped, discarded_tokens=discarded, causes=causes)
+
+
+def _count_empty(run: RunState, step: int, batch: Batch | None, first_round: Batch) -> None:
+    """Raise when a filter has passed no group in the first steps, so that nothing has been trained on.
+
+    Where rewards differ within groups, the filter and the rewards do not go together, and where all is right already
+    there is nothing to study: no method's doing, `GrpoLabError`. Else the method did not get off the ground:
+    `TrainingError`.
+    """
+    variant, rewards = run.recipe.variant, first_round.rewards
+    run.has_learned |= batch is not None
+    if run.has_learned or variant.filter is None or not first_round.groups:
+        return
+    run.best_reward = max(run.best_reward, float(rewards.max()))
+    run.had_spread |= not bool(first_round.no_spread.all())
+    run.all_right &= bool(first_round.require("correct").all())
+    if step < min(MOST_EMPTY, run.recipe.steps):
+        return
+    said = (
+        f"filter '{variant.filter.name}' has passed no group in the first {step} steps, so nothing was trained on; the "
+        f"highest reward was {run.best_reward:g}"
+    )
+    if run.had_spread:
+        raise GrpoLabError(
+            f"{said}, and rewards differ within groups. A filter for groups with right and wrong responses goes by "
+            "Score.correct, and a reward that is a number counts as correct from 1 up: scale the reward, return a "
+            "Score, or leave the filter out"
+        )
+    if run.all_right:
+        raise GrpoLabError(f"{said}, and every response was right: the model has nothing left to learn of this task")
+    raise TrainingError(f"{said}, and all responses to a question are rewarded alike")

@@ -1,0 +1,1 @@
+"""The policy: loading, adapters, packing, log-probabilities, optimizer, sharded weights."""

@@ -1,0 +1,121 @@
+"""Prompts as a tokenizer's text and tokens: the same for policies, reward models and judges.
+
+What a message says is text: where it spells a special token, `<|im_end|>` say, it gets the tokens of these characters.
+Who speaks, and where a message ends, is for the template alone to say.
+"""
+
+import re
+
+from transformers import PreTrainedTokenizerBase
+
+from core.errors import GrpoLabError, brief
+from core.parts.problems import Messages
+
+
+def prompt_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str | Messages, whose: str = "the model") -> list[int]:
+    """A prompt's token ids, with what the tokenizer begins texts with, but without an end of sequence after it.
+
+    Chat messages go through the template. Raises `GrpoLabError` where it cannot be used, saying `whose` it is. A prompt
+    that is text stands as it is: it may be a template of its own.
+    """
+    if not isinstance(prompt, str):
+        return chat_tokens(tokenizer, prompt, whose=whose)
+    return _begun(tokenizer, prompt)
+
+
+def text_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """The same for somebody else's text, in which special tokens are text."""
+    special = _special(tokenizer)
+    return _begun(tokenizer, text, split_special_tokens=special is not None and bool(special.search(text)))
+
+
+def _begun(tokenizer: PreTrainedTokenizerBase, prompt: str, *, split_special_tokens: bool = False) -> list[int]:
+    ids: list[int] = tokenizer(prompt, add_special_tokens=True, split_special_tokens=split_special_tokens)["input_ids"]
+    end = tokenizer.eos_token_id
+    if ids[-1:] == [end] and tokens_of(tokenizer, prompt)[-1:] != [end]:
+        ids = ids[:-1]  # the tokenizer's own: nothing would follow it
+    return ids
+
+
+def tokens_of(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """The token ids of a text as it stands."""
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def with_response(
+    tokenizer: PreTrainedTokenizerBase, prompt: str | Messages, response: str, whose: str = "the model"
+) -> list[int]:
+    """The token ids of a prompt and somebody's response to it, which cannot put words into the reader's own form.
+
+    A special token that the response spells, the end of a turn say, is read as the letters that it is written in.
+    """
+    if not isinstance(prompt, str):
+        return chat_tokens(tokenizer, prompt, response, whose)
+    special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    if any(token in response for token in special):
+        return [*prompt_tokens(tokenizer, prompt, whose), *_spelled(tokenizer, response)]
+    ids: list[int] = tokenizer(prompt + response, add_special_tokens=True)["input_ids"]
+    return ids
+
+
+def chat_tokens(
+    tokenizer: PreTrainedTokenizerBase, messages: Messages, response: str = "", whose: str = "the model"
+) -> list[int]:
+    """The token ids of chat messages, and of what is answered so far."""
+    special = _special(tokenizer)
+    said = [m["content"] for m in messages if isinstance(m.get("content"), str)]
+    if special is None or not any(map(special.search, [*said, response])):
+        return tokens_of(tokenizer, chat_text(tokenizer, messages, whose) + response)
+    spelled: list[str] = []
+
+    def hidden(text: str) -> str:
+        parts = special.split(text)
+        spelled.extend(special.findall(text))
+        first = len(spelled) - len(parts) + 1
+        return "".join(part + (_MARK.format(first + i) if i + 1 < len(parts) else "") for i, part in enumerate(parts))
+
+    shown = [{**m, "content": hidden(m["content"])} if isinstance(m.get("content"), str) else m for m in messages]
+    text = chat_text(tokenizer, shown, whose) + hidden(response)
+    pieces = re.split(_MARK.format(r"(\d+)"), text)
+    return [
+        token
+        for i, piece in enumerate(pieces)
+        for token in (_spelled(tokenizer, spelled[int(piece)]) if i % 2 else tokens_of(tokenizer, piece))
+    ]
+
+
+_MARK = "\ue0f0\ue0f1{}\ue0f2"  # for private use: no template and no tokenizer makes anything of it
+
+
+def _special(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:
+    """Where a text spells a special token, if there are any; one of a single character can be written in no other way.
+
+    The mark itself is among them, so that no text can stand for another.
+    """
+    words = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    words = sorted((word for word in words if len(word) > 1), key=len, reverse=True)
+    return re.compile("|".join([*map(re.escape, words), "\ue0f0"])) if words else None
+
+
+def _spelled(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """The token ids of the characters of a text, special tokens among them."""
+    ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return ids
+
+
+def chat_text(tokenizer: PreTrainedTokenizerBase, messages: Messages, whose: str = "the model") -> str:
+    """Chat messages as text by the tokenizer's template, up to where the response begins."""
+    if not tokenizer.chat_template:
+        raise GrpoLabError(
+            f"the prompts are chat messages, but the tokenizer of {whose} has no chat template: give prompts as text "
+            "(files.template = 'plain', say), or a tokenizer with one"
+        )
+    try:
+        return str(tokenizer.apply_chat_template(list(map(dict, messages)), add_generation_prompt=True, tokenize=False))
+    except Exception as error:  # a template is a program of its own, and raises what it likes
+        roles = ", ".join(str(message.get("role")) for message in messages)
+        raise GrpoLabError(
+            f"the chat template of {whose} refuses these messages ({roles}): {brief(error)}. Write what it does not "
+            "know, the system prompt say, into the first message of the user"
+        ) from error

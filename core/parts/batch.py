@@ -1,0 +1,218 @@
+"""The one record that flows through a step: a rollout, filled in phase by phase.
+
+Axis letters, here and everywhere: `P` prompts, `G` samples per prompt, `B = P*G` rows, `T` response tokens,
+`V` vocabulary. Advantages, filters and shaping think in groups, `[P, G]` and `[P, G, T]`; objectives, KL,
+corrections and aggregators think in rows, `[B, T]`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core.errors import GrpoLabError
+from core.parts.problems import Problem
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Batch:
+    """A rollout of `P` complete groups of `G` responses; each phase returns a new one with more fields filled.
+
+    A field that nobody asked for is `None`. Reading it through `Batch.require` says who must ask for it.
+    """
+
+    rewards: Tensor
+    """[P, G], float32: the combined scalar that an estimator maximises (shaped, and with any KL penalty in it)."""
+    response_mask: Tensor
+    """[P, G, T], bool: tokens of the response, the end-of-sequence token included."""
+    mask: Tensor
+    """[P, G, T], bool: tokens that count in the loss; may have holes, may be empty for a row."""
+    prompt_ids: Tensor
+    """[P], int64: index of each prompt in the stream it was drawn from."""
+    max_tokens: int
+    """The generation limit, in tokens: the only constant that a loss may be divided by."""
+    step: int = 0
+    reward_parts: Tensor | None = None
+    """[P, G, K]: every reward function's value before weighting."""
+    reward_names: tuple[str, ...] = ()
+    reward_weights: tuple[float, ...] = ()
+    correct: Tensor | None = None
+    """[P, G], bool: the verifier's verdict. Dynamic sampling reads this, never a shaped reward."""
+    truncated: Tensor | None = None
+    """[P, G], bool: the response was cut at `max_tokens`."""
+    kl_rewards: Tensor | None = None
+    """[P, G, T]: per-token KL penalties, already summed into `rewards`."""
+    kl_coef: float = 0.0
+    """What the divergence was multiplied by in `kl_rewards`."""
+    token_rewards: Tensor | None = None
+    """[P, G, T]: per-token rewards, already summed into `rewards`."""
+    step_ends: Tensor | None = None
+    """[P, G, T], bool: tokens at which a step of the response ends, for rewards that judge steps."""
+    behaviour_logps: Tensor | None = None
+    """[P, G, T]: the sampler's log-probabilities."""
+    old_logps: Tensor | None = None
+    """[P, G, T]: the trainer's log-probabilities before this rollout's updates."""
+    ref_logps: Tensor | None = None
+    """[P, G, T]: the frozen reference policy's log-probabilities."""
+    values: Tensor | None = None
+    """[P, G, T]: a critic's values."""
+    returns: Tensor | None = None
+    """[P, G, T]: what the critic's values are to foretell."""
+    sum_squared_probs: Tensor | None = None
+    """[P, G, T]: the sum over the vocabulary of squared probabilities."""
+    greedy_rewards: Tensor | None = None
+    """[P]: reward of the greedy response to each prompt."""
+    policy_version: Tensor | None = None
+    """[P, G], int64: optimizer steps between sampling and this rollout's first update; 0 when on-policy."""
+    problems: tuple[Problem, ...] = ()
+    """P problems, with what a verifier needs."""
+    prompt_tokens: tuple[Tensor, ...] = ()
+    """P tensors of token ids, ragged."""
+    response_tokens: Tensor | None = None
+    """[P, G, T], int64: sampled token ids, zero where `response_mask` is false."""
+    behaviour_entropy: Tensor | None = None
+    """[P, G, T]: entropy of the sampler's next-token distribution, in nats."""
+
+    def __post_init__(self) -> None:
+        P, G = self.rewards.shape
+        T = self.response_mask.shape[-1]
+        expected = {
+            "rewards": (P, G),
+            "correct": (P, G),
+            "truncated": (P, G),
+            "policy_version": (P, G),
+            "prompt_ids": (P,),
+            "greedy_rewards": (P,),
+        } | dict.fromkeys(
+            (
+                "response_mask",
+                "mask",
+                "kl_rewards",
+                "token_rewards",
+                "step_ends",
+                "behaviour_logps",
+                "old_logps",
+                "ref_logps",
+                "values",
+                "returns",
+                "sum_squared_probs",
+                "response_tokens",
+                "behaviour_entropy",
+            ),
+            (P, G, T),
+        )
+        for name, shape in expected.items():
+            tensor = getattr(self, name)
+            if tensor is not None and tuple(tensor.shape) != shape:
+                raise GrpoLabError(
+                    f"Batch.{name} has shape {list(tensor.shape)}, but with P={P} prompts, G={G} samples "
+                    f"and T={T} tokens it must be {list(shape)}"
+                )
+
+    @classmethod
+    def of(
+        cls,
+        rewards: Tensor | Sequence[Sequence[float]],
+        mask: Tensor | None = None,
+        greedy_rewards: Tensor | Sequence[float] | None = None,
+        values: Tensor | None = None,
+        *,
+        lengths: Tensor | Sequence[Sequence[int]] | None = None,
+        max_tokens: int | None = None,
+        **known: Any,
+    ) -> "Batch":
+        """Build a valid batch from little, for tests and notebooks.
+
+        `rewards` is [P, G]; `mask` [P, G, T] defaults to prefixes of `lengths` [P, G], and those to one token a
+        response; any other field may be given by name. Raises `GrpoLabError` on shapes that disagree.
+        """
+        r = torch.as_tensor(rewards)
+        r = r if r.is_floating_point() else r.float()
+        if r.ndim != 2 or not torch.isfinite(r).all():
+            raise GrpoLabError(f"rewards must be finite and [P, G]; got shape {list(r.shape)}: {r.tolist()}")
+        if mask is None:
+            n = torch.ones(r.shape, dtype=torch.long) if lengths is None else torch.as_tensor(lengths)
+            mask = torch.arange(int(n.max())) < n[..., None]
+        elif lengths is not None:
+            raise GrpoLabError("give Batch.of a mask or lengths, not both")
+        if greedy_rewards is not None:
+            known["greedy_rewards"] = torch.as_tensor(greedy_rewards, dtype=r.dtype)
+        known.setdefault("response_mask", mask.bool())
+        known.setdefault("prompt_ids", torch.arange(r.shape[0]))
+        limit = max_tokens if max_tokens is not None else mask.shape[-1]
+        return cls(rewards=r, mask=mask.bool(), values=values, max_tokens=limit, **known)
+
+    @property
+    def groups(self) -> int:
+        """Number of prompts, P."""
+        return self.rewards.shape[0]
+
+    @property
+    def group_size(self) -> int:
+        """Samples per prompt, G."""
+        return self.rewards.shape[1]
+
+    @property
+    def lengths(self) -> Tensor:
+        """[P, G], int64: tokens of each response (holes of `mask` included)."""
+        return self.response_mask.sum(-1)
+
+    @property
+    def no_spread(self) -> Tensor:
+        """[P], bool: groups whose rewards are all equal.
+
+        Tested as max == min: in float32 the mean of equal rewards such as 0.7 is off by an ulp, and a std of
+        exactly 0 is then never seen.
+        """
+        return self.rewards.amax(1) == self.rewards.amin(1)
+
+    def require(self, name: str) -> Tensor:
+        """The field `name`, or an error that says how to have it filled."""
+        tensor: Tensor | None = getattr(self, name)
+        if tensor is None:
+            raise GrpoLabError(
+                f"Batch.{name} was not filled: nothing asked for it. Declare it where the part is registered, "
+                f"e.g. @advantage(needs=({name!r},)); in a test give it to Batch.of({name}=...)"
+            )
+        return tensor
+
+    def rows(self, name: str) -> Tensor:
+        """The field `name` with its two group axes flattened: [P, G, ...] becomes [B, ...]."""
+        return self.require(name).flatten(0, 1)
+
+    def having(self, **filled: Any) -> "Batch":
+        """A copy in which these fields are filled."""
+        return replace(self, **filled)
+
+    def select(self, keep: Tensor) -> "Batch":
+        """The groups at indices `keep`, in that order."""
+        picked: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                picked[field.name] = value[keep]
+        for name in ("problems", "prompt_tokens"):
+            ragged = getattr(self, name)
+            picked[name] = tuple(ragged[i] for i in keep.tolist()) if ragged else ()
+        return replace(self, **picked)
+
+    @staticmethod
+    def concat(parts: Sequence["Batch"]) -> "Batch":
+        """Groups of several batches one after the other, padded to the widest T."""
+        T = max(part.response_mask.shape[-1] for part in parts)
+        joined: dict[str, Any] = {}
+        for field in fields(Batch):
+            values = [getattr(part, field.name) for part in parts]
+            if isinstance(values[0], Tensor):
+                wide = [
+                    torch.nn.functional.pad(v, (0, T - v.shape[-1]))
+                    if v.ndim == 3 and field.name != "reward_parts"
+                    else v
+                    for v in values
+                ]
+                joined[field.name] = torch.cat(wide)
+        for name in ("problems", "prompt_tokens"):
+            joined[name] = tuple(item for part in parts for item in getattr(part, name))
+        return replace(parts[0], **joined)

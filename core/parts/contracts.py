@@ -1,0 +1,450 @@
+"""The decorators by which parts are added: each states its signature, checks it, and registers the function.
+
+    @advantage
+    def median_baseline(batch: Batch) -> Tensor:
+        '''Reward minus the median of its group.'''
+        return batch.rewards - batch.rewards.quantile(0.5, dim=1, keepdim=True)    # [P, G]
+
+Positional parameters are what the core hands in; keyword-only parameters with defaults are hyper-parameters, reachable
+from gin as `median_baseline.name = value`.
+
+Every decorator takes three optional descriptions. `axes` says what the part decides, axis by axis, as format strings
+over its hyper-parameters. `published` says which defaults are the value that a paper or a library's code gives, and
+which. `limits` says between which numbers a hyper-parameter must lie, as a `Range` or a pair, both ends included; names
+that the part lacks are passed over. What else a value must be, its annotation says: `core.parts.settings`.
+"""
+
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final, Literal, Protocol, TypeAlias, cast, overload
+
+from torch import Tensor
+
+from core.errors import GrpoLabError
+from core.parts.registry import Part, register
+from core.parts.settings import Limit
+
+Function: TypeAlias = Callable[..., Any]
+Decorator: TypeAlias = Callable[[Function], Part]
+NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+Limits: TypeAlias = Mapping[str, Limit]
+NO_LIMITS: Final[Limits] = MappingProxyType({})
+
+FILLED_FIELDS: Final = ("greedy_rewards", "ref_logps", "values", "sum_squared_probs", "token_rewards", "step_ends")
+"""Batch fields that a provider fills when a part asks for them, beside `old_logps`, which the core fills."""
+
+ROW_TENSORS: Final = (
+    "logps",
+    "old_logps",
+    "advantages",
+    "mask",
+    "behaviour_logps",
+    "ref_logps",
+    "values",
+    "sum_squared_probs",
+    "entropy",
+    "lengths",
+    "truncated",
+    "rewards",
+    "prepared",
+)
+"""What an objective may ask for by parameter name."""
+
+
+@dataclass(frozen=True)
+class TokenLoss:
+    """An objective's token loss [B, T], with what it wants logged: name to [B, T], averaged over counted tokens."""
+
+    loss: Tensor
+    info: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def _where(kind: str, function: Function) -> str:
+    """File, line and name, for messages."""
+    return f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}: {kind} '{function.__name__}'"
+
+
+def check_signature(kind: str, function: Function, positional: Collection[tuple[str, ...]]) -> None:
+    """Refuse a function whose positional parameters are none of these, by number and name."""
+    names = tuple(
+        p.name
+        for p in inspect.signature(function).parameters.values()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    )
+    if names not in positional:
+        allowed = " or ".join(f"({', '.join(p)})" for p in positional)
+        raise GrpoLabError(
+            f"{_where(kind, function)} takes ({', '.join(names)}) but must take {allowed}; "
+            "write hyper-parameters after a bare *, each with a default"
+        )
+
+
+def check_defaults(kind: str, function: Function, supplied: Collection[str] = ()) -> None:
+    """Refuse hyper-parameters without a default."""
+    for p in inspect.signature(function).parameters.values():
+        if p.kind is p.KEYWORD_ONLY and p.default is p.empty and p.name not in supplied:
+            raise GrpoLabError(f"{_where(kind, function)}: hyper-parameter '{p.name}' needs a default")
+
+
+def _check_choice(kind: str, function: Function, option: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Refuse an option that is none of its choices."""
+    if value not in allowed:
+        raise GrpoLabError(f"{_where(kind, function)}: {option}={value!r} must be one of {', '.join(allowed)}")
+
+
+@overload
+def advantage(function: Function, /) -> Part: ...
+@overload
+def advantage(
+    *,
+    needs: tuple[str, ...] = (),
+    min_group: int = 2,
+    scope: Literal["group", "batch"] = "group",
+    state: Callable[[], Any] | None = None,
+    target: Function | None = None,
+    axes: Mapping[str, str] = NOTHING,
+    published: Mapping[str, str] = NOTHING,
+    limits: Limits = NO_LIMITS,
+) -> Decorator: ...
+def advantage(
+    function: Function | None = None,
+    /,
+    *,
+    needs: tuple[str, ...] = (),
+    min_group: int = 2,
+    scope: Literal["group", "batch"] = "group",
+    state: Callable[[], Any] | None = None,
+    target: Function | None = None,
+    axes: Mapping[str, str] = NOTHING,
+    published: Mapping[str, str] = NOTHING,
+    limits: Limits = NO_LIMITS,
+) -> Part | Decorator:
+    """Register an advantage estimator: `(batch, *, hyper) -> [P, G]` or `[P, G, T]`, no gradient.
+
+    `needs`: batch fields to be filled first, e.g. `("greedy_rewards",)`. `min_group`: smallest group size at which it
+    is defined. `scope`: declares whether it reads one group or the whole batch. `state`: makes the initial state of a
+    running estimator, then `(batch, state, *, hyper) -> (advantages, state)`; checkpointed. `target`: what a critic is
+    to foretell, `(batch, *, hyper) -> [P, G, T]`; its hyper-parameters are those of the estimator with the same names.
+    """
+
+    def add(function: Function) -> Part:
+        check_signature("advantage", function, [("batch", "state")] if state else [("batch",)])
+        check_defaults("advantage", function)
+        _check_choice("advantage", function, "scope", scope, ("group", "batch"))
+        if not isinstance(needs, tuple) or min_group < 1:
+            raise GrpoLabError(
+                f"{_where('advantage', function)}: needs={needs!r} must be a tuple of field names, e.g. "
+                f'("greedy_rewards",), and min_group={min_group} at least 1'
+            )
+        allowed = (*FILLED_FIELDS, "old_logps", "behaviour_logps", "reward_parts", "correct")
+        unknown = set(needs) - set(allowed)
+        if unknown:
+            raise GrpoLabError(
+                f"advantage '{function.__name__}' needs {', '.join(sorted(unknown))}, which no batch has; "
+                f"it may need: {', '.join(allowed)}"
+            )
+        options = {
+            "needs": needs,
+            "min_group": min_group,
+            "scope": scope,
+            "state": state,
+            "target": target,
+            "target_takes": _target_takes(function, target) if target else frozenset(),
+        }
+        return register("advantage", function, options=options, axes=axes, published=published, limits=limits)
+
+    return add(function) if function is not None else add
+
+
+@overload
+def objective(function: Function, /) -> Part: ...
+@overload
+def objective(
+    *,
+    level: Literal["row", "group"] = "row",
+    prepare: Function | None = None,
+    zero_at_zero_advantage: bool = False,
+    axes: Mapping[str, str] = NOTHING,
+    published: Mapping[str, str] = NOTHING,
+    limits: Limits = NO_LIMITS,
+) -> Decorator: ...
+def objective(
+    function: Function | None = None,
+    /,
+    *,
+    level: Literal["row", "group"] = "row",
+    prepare: Function | None = None,
+    zero_at_zero_advantage: bool = False,
+    axes: Mapping[str, str] = NOTHING,
+    published: Mapping[str, str] = NOTHING,
+    limits: Limits = NO_LIMITS,
+) -> Part | Decorator:
+    """Register a policy objective: tensors asked for by name, `(logps, old_logps, advantages, mask, *, hyper)`.
+
+    Returns the token loss [B, T], minimised, or a `TokenLoss`. Everything asked for is [B, T] (`lengths`,
+    `truncated` and `rewards` are [B]). `level="group"` hands in and takes back [P, G, T], for losses that couple
+    the rows of a group. `prepare` runs once per optimizer step on all rows without gradient; it too asks for tensors by
+    name, for a keyed `generator`, and after a bare * for hyper-parameters of the objective; what it returns, [B, T],
+    arrives as `prepared`. `zero_at_zero_advantage` declares that a row whose advantages are 0 has no loss and no
+    gradient, so that the core may leave it out.
+    """
+
+    def add(function: Function) -> Part:
+        names = [p.name for p in inspect.signature(function).parameters.values() if p.kind is not p.KEYWORD_ONLY]
+        unknown = [name for name in names if name not in ROW_TENSORS]
+        if unknown or "logps" not in names:
+            wrong = f"asks for {', '.join(unknown)}" if unknown else "does not ask for logps"
+            raise GrpoLabError(
+                f"{_where('objective', function)} {wrong}; its positional parameters are logps and any of "
+                f"{', '.join(ROW_TENSORS[1:])}; write hyper-parameters after a bare *"
+            )
+        if (prepare is not None) != ("prepared" in names):
+            raise GrpoLabError(f"objective '{function.__name__}': `prepare` and the parameter `prepared` go together")
+        check_defaults("objective", function)
+        _check_choice("objective", function, "level", level, ("row", "group"))
+        options = {
+            "level": level,
+            "prepare": prepare,
+            "zero_at_zero_advantage": zero_at_zero_advantage,
+            "prepare_takes": _prepare_takes(function, prepare) if prepare else None,
+        }
+        return register("objective", function, options=options, axes=axes, published=published, limits=limits)
+
+    return add(function) if function is not None else add
+
+
+def _target_takes(function: Function, target: Function) -> frozenset[str]:
+    """Hyper-parameters that a `target` names, checked against those of its estimator."""
+    there, taken = (
+        {p.name for p in inspect.signature(f).parameters.values() if p.kind is p.KEYWORD_ONLY}
+        for f in (function, target)
+    )
+    if taken - there:
+        raise GrpoLabError(
+            f"{_where('advantage', function)}: `target` has hyper-parameters that the estimator has not: "
+            f"{', '.join(sorted(taken - there))}"
+        )
+    return frozenset(taken)
+
+
+def _prepare_takes(function: Function, prepare: Function) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Tensors and hyper-parameters that a `prepare` names, checked against what there is."""
+    parameters = inspect.signature(prepare).parameters.values()
+    names = tuple(p.name for p in parameters if p.kind is not p.KEYWORD_ONLY)
+    hyper = frozenset(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+    there = {p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    allowed = [n for n in ROW_TENSORS if n not in ("prepared", "entropy")] + ["generator"]
+    wrong = [n for n in names if n not in allowed] + sorted(hyper - there)
+    if wrong:
+        raise GrpoLabError(
+            f"{_where('objective', function)}: `prepare` asks for {', '.join(wrong)}; it may take "
+            f"{', '.join(allowed)}, and after a bare * hyper-parameters of the objective"
+        )
+    return names, hyper
+
+
+@overload
+def aggregator(function: Function, /) -> Part: ...
+@overload
+def aggregator(
+    *,
+    split_invariant: bool = True,
+    axes: Mapping[str, str] = NOTHING,
+    published: Mapping[str, str] = NOTHING,
+    limits: Limits = NO_LIMITS,
+) -> Decorator: ...
+def aggregator(
+    function: Function | None = None,
+    /,
+    *,
+    split_invariant: bool = True,
+    axes: Mapping[str, str] = NOTHING,
+    published: Mapping[str, str] = NOTHING,
+    limits: Limits = NO_LIMITS,
+) -> Part | Decorator:
+    """Register a loss aggregator: `(mask, *, max_tokens, hyper) -> weights [B, T]`.
+
+    `mask` holds all rows of ONE optimizer step; the loss is always `(weights * where(mask, token_loss, 0)).sum()`, so
+    splitting the step into micro-batches changes nothing. `split_invariant=False` is declared by an aggregator that is
+    to be computed on each micro-batch by itself, as some trainers do.
+    """
+
+    def add(function: Function) -> Part:
+        check_signature("aggregator", function, [("mask",)])
+        check_defaults("aggregator", function, ("max_tokens",))
+        options = {"split_invariant": split_invariant}
+        return register(
+            "aggregator",
+            function,
+            options=options,
+            axes=axes,
+            published=published,
+            limits=limits,
+            supplied=("max_tokens",),
+        )
+
+    return add(function) if function is not None else add
+
+
+def check_shape(part: Part, result: object, shape: Sequence[int]) -> None:
+    """Refuse what a part returned if it is not a tensor of this shape: broadcasting would hide the mistake."""
+    if not isinstance(result, Tensor) or tuple(result.shape) != tuple(shape):
+        got = list(result.shape) if isinstance(result, Tensor) else type(result).__name__
+        raise GrpoLabError(f"{part.kind} '{part.name}' ({part.place}) returned {got}, but must return {list(shape)}")
+
+
+class PlainDecorator(Protocol):
+    """A decorator without options beyond `axes`."""
+
+    @overload
+    def __call__(self, function: Function, /) -> Part: ...
+    @overload
+    def __call__(
+        self, *, axes: Mapping[str, str] = NOTHING, published: Mapping[str, str] = NOTHING, limits: Limits = NO_LIMITS
+    ) -> Decorator: ...
+
+
+def _plain(kind: str, positional: Collection[tuple[str, ...]], supplied: tuple[str, ...], doc: str) -> PlainDecorator:
+
+    def decorate(
+        function: Function | None = None,
+        /,
+        *,
+        axes: Mapping[str, str] = NOTHING,
+        published: Mapping[str, str] = NOTHING,
+        limits: Limits = NO_LIMITS,
+    ) -> Part | Decorator:
+        def add(function: Function) -> Part:
+            check_signature(kind, function, positional)
+            check_defaults(kind, function, supplied)
+            return register(kind, function, axes=axes, published=published, limits=limits, supplied=supplied)
+
+        return add(function) if function is not None else add
+
+    decorate.__name__, decorate.__doc__ = kind, doc
+    return cast(PlainDecorator, decorate)
+
+
+kl = _plain(
+    "kl",
+    [("logps", "ref_logps"), ("logps", "ref_logps", "old_logps")],
+    (),
+    "Register an estimator of the divergence from the reference policy: `(logps, ref_logps[, old_logps]) -> [B, T]`.",
+)
+correction = _plain(
+    "correction",
+    [("old_logps", "behaviour_logps", "mask")],
+    (),
+    "Register a correction of the mismatch between sampler and trainer: `(old_logps, behaviour_logps, mask, *, hyper)` "
+    "to factors [B, T], detached, on the objective and not on the KL.",
+)
+value_loss = _plain(
+    "value_loss",
+    [("values", "returns"), ("values", "returns", "old_values")],
+    (),
+    "Register a critic's loss: `(values, returns[, old_values], *, hyper) -> [B, T]`, differentiable in `values`; "
+    "`old_values` are those before the rollout's updates.",
+)
+filter = _plain(
+    "filter",
+    [("batch",)],
+    (),
+    "Register a group filter: `(batch, *, hyper) -> [P]` bool, the groups to train on.",
+)
+shaping = _plain(
+    "shaping",
+    [("rewards", "lengths", "truncated")],
+    ("max_tokens",),
+    "Register a reward shaping: `(rewards, lengths, truncated, *, max_tokens, hyper) -> rewards`, all [P, G] or, for "
+    "greedy responses, [P].",
+)
+task = _plain("task", [()], (), "Register a task: a function of hyper-parameters that returns a `Task`.")
+generator = _plain(
+    "generator", [()], (), "Register a generator: a function of hyper-parameters that returns a `Generator`."
+)
+source = _plain(
+    "source",
+    [()],
+    (),
+    "Register a source of responses to train on: a function of hyper-parameters that returns a `Source`.",
+)
+setting = _plain(
+    "setting",
+    [()],
+    (),
+    "Register a bundle of settings: a function of hyper-parameters that returns plain data.",
+)
+
+
+@overload
+def reward(function: Function, /) -> Part: ...
+@overload
+def reward(
+    *,
+    parallel: bool = False,
+    together: bool = False,
+    start: Callable[..., str] | None = None,
+    axes: Mapping[str, str] = NOTHING,
+    published: Mapping[str, str] = NOTHING,
+    limits: Limits = NO_LIMITS,
+) -> Decorator: ...
+def reward(
+    function: Function | None = None,
+    /,
+    *,
+    parallel: bool = False,
+    together: bool = False,
+    start: Callable[..., str] | None = None,
+    axes: Mapping[str, str] = NOTHING,
+    published: Mapping[str, str] = NOTHING,
+    limits: Limits = NO_LIMITS,
+) -> Part | Decorator:
+    """Register a reward function: `(problem, response, *, hyper) -> float | bool | Score`, one response at a time.
+
+    `together` hands in all P problems with the G responses to each, `(problems, responses, *, hyper)`, and takes back
+    P lists of G scores: for models, and for judges that compare the responses of a group. NaN says that a response
+    could not be graded, and its group is dropped; a `GrpoLabError` says that nothing can be, and stops the run.
+    `parallel` declares that it waits on other processes and may be called from several threads at a time. `start` is
+    called once before anything runs, with the hyper-parameters by name, and with the task where it has a parameter
+    `task`: it raises `GrpoLabError` where the reward cannot work, and returns what the manifest is to say (which
+    sandbox is in force, say).
+    """
+
+    def add(function: Function) -> Part:
+        check_signature("reward", function, [("problems", "responses") if together else ("problem", "response")])
+        check_defaults("reward", function)
+        options = {"parallel": parallel, "together": together, "start": start}
+        return register("reward", function, options=options, axes=axes, published=published, limits=limits)
+
+    return add(function) if function is not None else add
+
+
+def provider(
+    *,
+    fills: str,
+    cost: str,
+    axes: Mapping[str, str] = NOTHING,
+    published: Mapping[str, str] = NOTHING,
+    limits: Limits = NO_LIMITS,
+) -> Decorator:
+    """Register a provider: `(run, *, hyper)`, called once at the start, returns a function from batch to one field.
+
+    `fills` names the field; `cost` says in words what it takes, for reports (e.g. "one greedy response per prompt").
+    What is returned may have `state_dict()` and `load_state_dict()`, and is then checkpointed.
+    """
+
+    def add(function: Function) -> Part:
+        check_signature("provider", function, [("run",)])
+        check_defaults("provider", function)
+        if fills not in FILLED_FIELDS:
+            raise GrpoLabError(
+                f"provider '{function.__name__}' fills '{fills}', which is no field that a part can ask for; "
+                f"those are: {', '.join(FILLED_FIELDS)}"
+            )
+        return register(
+            "provider", function, options={"fills": fills, "cost": cost}, axes=axes, published=published, limits=limits
+        )
+
+    return add

@@ -1,0 +1,201 @@
+"""A method as a value: the parts of the maths that together make a published algorithm, and its axis card."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
+from typing import Any, Final, Literal, overload
+
+from core.errors import GrpoLabError
+from core.parts.contracts import NOTHING, Decorator, Function, check_defaults, check_signature
+from core.parts.registry import Part, as_part, place_of, register
+from core.parts.settings import COUNT, NOT_NEGATIVE, POSITIVE, Range, SettingError, annotations, fault, form_of
+
+LIMITS: Final[Mapping[str, Range]] = MappingProxyType(
+    {
+        "kl_coef": NOT_NEGATIVE,
+        "filter_rounds": Range(1, 10_000),
+        "reward_clip": POSITIVE,
+        "kl_target": POSITIVE,
+        "kl_horizon": COUNT,
+    }
+)
+"""Between which numbers fields of a variant must lie, and hyper-parameters of the same names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """Maths only: what a step does with a rollout. Everything else a run needs is its recipe.
+
+    `kl_place` says whether the KL penalty is a term of the loss or is taken off the reward. `filter` chooses the groups
+    to train on; sampling goes on for at most `filter_rounds` rounds until the batch is full again. `truncated="mask"`
+    takes responses that were cut at the limit out of the loss, not out of the group's statistics. `reward_clip` bounds
+    |reward| before shaping. `value_loss` is what a critic minimises, where the advantage asks for its values. With a
+    `kl_target`, in nats a response, the coefficient of a penalty in the reward is adapted after every rollout, within
+    about `kl_horizon` responses.
+    """
+
+    advantage: Part
+    objective: Part
+    aggregator: Part
+    kl: Part | None = None
+    kl_coef: float = 0.0
+    kl_place: Literal["loss", "reward"] = "loss"
+    correction: Part | None = None
+    filter: Part | None = None
+    filter_rounds: int = 1
+    shaping: Sequence[Part] = ()
+    entropy_coef: float = 0.0
+    reward_clip: float | None = None
+    value_loss: Part | None = None
+    kl_target: float | None = None
+    kl_horizon: int = 10_000
+    truncated: Literal["keep", "mask"] = "keep"
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        where = f"variant '{self.name}'" if self.name else "Variant"
+        for kind in ("advantage", "objective", "aggregator", "kl", "correction", "filter", "value_loss"):
+            value = getattr(self, kind)
+            optional = kind not in ("advantage", "objective", "aggregator")
+            if not (optional and value is None):
+                object.__setattr__(self, kind, as_part(value, kind, f"{where}: {kind}"))
+        object.__setattr__(self, "shaping", tuple(as_part(s, "shaping", f"{where}: shaping") for s in self.shaping))
+        for name, annotation in annotations(Variant).items():
+            value = getattr(self, name)
+            if must := fault(value, form_of(annotation, LIMITS.get(name))):
+                raise SettingError(f"{self.name or 'Variant'}.{name}", value, must)
+        if self.kl_coef > 0 and self.kl is None:
+            raise GrpoLabError(f"{where}: kl_coef={self.kl_coef} needs a kl, e.g. @k3")
+        if self.kl_target is not None and (not self.uses_kl or self.kl_place != "reward"):
+            raise GrpoLabError(
+                f"{where}: kl_target={self.kl_target} adapts the penalty in the reward: give a kl, a kl_coef to start "
+                "from, above 0, and kl_place='reward'"
+            )
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Every part in use."""
+        single = (
+            self.advantage,
+            self.objective,
+            self.aggregator,
+            self.kl,
+            self.correction,
+            self.filter,
+            self.value_loss,
+        )
+        return (*(part for part in single if part is not None), *self.shaping)
+
+    @property
+    def uses_kl(self) -> bool:
+        """Whether the KL penalty acts: at a coefficient of 0 the reference policy is not even loaded."""
+        return self.kl is not None and self.kl_coef > 0
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Batch fields that must be filled before the update."""
+        prepared_from = self.objective.options["prepare_takes"]
+        asked = set(self.advantage.options["needs"]) | set(self.objective.parameters)
+        asked |= set(prepared_from[0]) if prepared_from else set()
+        if self.uses_kl:
+            asked |= {"ref_logps"}
+        if self.correction is not None:
+            asked |= {"behaviour_logps"}
+        return frozenset(asked)
+
+    def resolved(self) -> "Variant":
+        """The same variant with every hyper-parameter of every part fixed to its present value."""
+        fixed: dict[str, Any] = {"shaping": tuple(part.resolved() for part in self.shaping)}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Part):
+                fixed[field.name] = value.resolved()
+        return replace(self, **fixed)
+
+    def card(self) -> Mapping[str, str]:
+        """The axis card: what the variant does, axis by axis, with the values in force."""
+        card: dict[str, str] = {}
+        for part in (self.advantage, self.objective, self.aggregator):
+            card |= part.describe() or {part.kind: repr(part)}
+        card["KL"] = f"{self.kl!r} in the {self.kl_place}, coefficient {self.kl_coef:g}" if self.uses_kl else "none"
+        if self.kl_target is not None:
+            card["KL"] += f" at first, adapted to {self.kl_target:g} nats a response"
+        if self.value_loss is not None:
+            card["value loss"] = repr(self.value_loss)
+        card["correction"] = repr(self.correction) if self.correction else "none"
+        rounds = f", at most {self.filter_rounds} rounds" if self.filter else ""
+        card["filter"] = f"{self.filter!r}{rounds}" if self.filter else "none"
+        card["shaping"] = ", ".join(map(repr, self.shaping)) or "none"
+        card["truncated responses"] = self.truncated
+        card["entropy bonus"] = f"{self.entropy_coef:g}" if self.entropy_coef else "none"
+        card["reward clip"] = f"{self.reward_clip:g}" if self.reward_clip is not None else "none"
+        return card
+
+    def changes(self, other: "Variant") -> list[str]:
+        """What was exchanged between two variants, part by part, with the axes that this changed."""
+        changed: list[str] = []
+        told: set[str] = set()
+        for name in ("advantage", "objective", "aggregator"):
+            for part in (getattr(other, name), getattr(self, name)):
+                told |= {*part.describe(), part.kind}  # one without axes has a line of its kind's name on the card
+            axes = differences(getattr(other, name).describe(), getattr(self, name).describe())
+            if getattr(other, name) != getattr(self, name) or axes:
+                untold = "" if getattr(self, name).axes else " (axes= on it would tell more)"
+                changed.append((f"{name}: {', '.join(axes)}" if axes else name) + untold)
+        return changed + [axis for axis in differences(other.card(), self.card()) if axis not in told]
+
+    def __str__(self) -> str:
+        card = self.card()
+        width = max(map(len, card))
+        return "\n".join([self.name or "variant", *(f"  {axis:<{width}}  {text}" for axis, text in card.items())])
+
+
+def differences(one: Mapping[str, str], other: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """The axes on which two cards differ, with what each says."""
+    axes = dict.fromkeys([*one, *other])
+    return {a: (one.get(a, "-"), other.get(a, "-")) for a in axes if one.get(a) != other.get(a)}
+
+
+@overload
+def variant(function: Callable[..., Variant], /) -> Part: ...
+@overload
+def variant(*, published: Mapping[str, str] = NOTHING) -> Decorator: ...
+def variant(
+    function: Callable[..., Variant] | None = None, /, *, published: Mapping[str, str] = NOTHING
+) -> Part | Decorator:
+    """Register a variant: a function of keyword-only hyper-parameters that composes parts into a `Variant`.
+
+    Every part that a reader may want to ablate is a parameter, so that gin reaches it: `dapo.aggregator = @token_mean`.
+    `published` says which defaults are the paper's own value, and where it stands there.
+    """
+
+    def add(function: Callable[..., Variant]) -> Part:
+        check_signature("variant", function, [()])
+        check_defaults("variant", function)
+
+        def build(**hyper: Any) -> Variant:
+            try:
+                return replace(function(**hyper), name=function.__name__)
+            except SettingError as error:
+                # of a part that the variant sets: the hyper-parameter that it came from is what a reader can change
+                came_from = [name for name, value in hyper.items() if value is error.value]
+                own = [name for name in came_from if error.key.endswith(f".{name}")] or came_from
+                if len(own) != 1:
+                    named = f"variant '{function.__name__}': {error.key}"
+                    raise SettingError(named, error.value, error.must) from error
+                place = place_of((f"variants.{function.__name__}", own[0]))
+                raise SettingError(f"{function.__name__}.{own[0]}", error.value, error.must, place) from error
+            except GrpoLabError as error:
+                raise GrpoLabError(f"variant '{function.__name__}': {str(error).removeprefix('Variant: ')}") from error
+
+        return register("variant", _like(build, function), published=published, limits=LIMITS)
+
+    return add(function) if function is not None else add
+
+
+def _like(build: Function, function: Function) -> Function:
+    """Give the wrapper the name, place and signature of what it wraps, for registration and for gin."""
+    build.__wrapped__ = function  # type: ignore[attr-defined]
+    for attribute in ("__name__", "__qualname__", "__doc__", "__module__"):
+        setattr(build, attribute, getattr(function, attribute))
+    return build

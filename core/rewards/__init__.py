@@ -1,5 +1,0 @@
-"""Rewards: verifiers of answers, a learnt one, and a judge. Importing the package registers each."""
-
-from core.rewards import code, countdown, format, judge, logic, math, reward_model
-
-__all__ = ["code", "countdown", "format", "judge", "logic", "math", "reward_model"]

@@ -1,5 +1,0 @@
-"""Sources of responses other than the policy: data sets. Importing the package registers each."""
-
-from core.sources import pairs, solutions
-
-__all__ = ["pairs", "solutions"]

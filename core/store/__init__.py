@@ -1,0 +1,1 @@
+"""A run on disk: whole files, plain data, integrity, lock and checkpoints."""

@@ -1,0 +1,67 @@
+"""Files that are written whole or not at all, and JSON that is read or refused by name."""
+
+import errno
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from core.errors import GrpoLabError, MachineError
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file: to a neighbour first, synced, then renamed; raises OSError.
+
+    What is there and no regular file, a device say, is refused: it would be replaced by one.
+    """
+    unfinished = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "it is no regular file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except OSError:
+        with suppress(OSError):
+            unfinished.unlink()
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all; raises `MachineError`."""
+    try:
+        write_whole(path, text.encode())
+    except OSError as error:
+        raise MachineError(
+            f"cannot write {path}: {error.strerror or error}; choose another folder with --out"
+        ) from error
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What JSON says; raises ValueError for all that cannot be read, brackets in brackets without end too."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; raises `GrpoLabError` naming the file when it is none."""
+    try:
+        value = parse_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise GrpoLabError(f"{path} cannot be read: {error}; restore it, or remove its folder to start anew") from error
+    if not isinstance(value, dict):
+        raise GrpoLabError(f"{path} holds no JSON object; restore it, or remove its folder to start anew")
+    return value
+
+
+def write_json(path: Path, value: Any) -> str:
+    """Write JSON whole or not at all; returns the text."""
+    text = json.dumps(value, indent=1, allow_nan=False) + "\n"
+    write_text(path, text)
+    return text

@@ -1,5 +1,0 @@
-"""Tasks: where problems come from. Importing the package registers each."""
-
-from core.tasks import chain_sums, files, islanders, reasoning, stack_programs
-
-__all__ = ["chain_sums", "files", "islanders", "reasoning", "stack_programs"]

@@ -1,0 +1,116 @@
+"""What a part or a variant is: formula, source, axis card, and every parameter, where it came from, what it must be."""
+
+import argparse
+import inspect
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from core import VARIANTS, GrpoLabError, Part, Variant
+from core.errors import near
+from core.parts.gin_text import bound
+from core.parts.registry import REQUIRED, Setting, bindings_in_force, bindings_used, config, refuse_unused
+from core.parts.settings import ANYTHING, shown
+from core.parts.variant import differences
+from experiments.check.files import is_file, parts_of, registered
+from experiments.study.configs import (
+    CONFIGS,
+    find_config,
+)
+
+
+def documentation(part: Part) -> str:
+    """Formula and source: of a variant that has a file of its own the file's description, else the function's."""
+    module = sys.modules[part.function.__module__]
+    own_file = module.__name__.rsplit(".", 1)[-1] == part.name
+    return inspect.cleandoc((module.__doc__ if own_file else None) or part.function.__doc__ or "")
+
+
+def parameters(part: Part) -> Iterator[tuple[str, str, str, str]]:
+    """Every hyper-parameter of a part, or of a variant and its parts: gin name, value, source, what it must be."""
+    for name, setting in part.settings().items():
+        yield f"{part.name}.{name}", _value(part, name, setting), _source(part, name, setting), _must(part, name)
+    if part.kind == "variant":
+        variant: Variant = part()
+        for used in variant.parts:
+            for name, setting in used.settings().items():
+                source = _source(used, name, setting, variant.name)
+                yield f"{used.name}.{name}", _value(used, name, setting), source, _must(used, name)
+
+
+def _value(part: Part, name: str, setting: Setting) -> str:
+    """As gin text; what must be bound and is not, in words."""
+    if setting.value is REQUIRED:
+        return "(to be bound)"
+    return repr(bound(part.selector)[name]) if setting.source == "binding" else shown(setting.value)
+
+
+def _must(part: Part, name: str) -> str:
+    form = part.form(name)
+    return "" if form is ANYTHING else form.words
+
+
+def _source(part: Part, name: str, setting: Setting, variant: str = "") -> str:
+    """In words: the paper, the default, the reader's own binding, or the variant."""
+    if setting.source == "published":
+        return f"published: {part.published[name]}"
+    if setting.source == "variant":
+        reached = f"{variant}.{name}" if name in VARIANTS[variant].defaults else variant
+        return f"set by {reached}"
+    return "your binding" if setting.source == "binding" else "default"
+
+
+def run_describe(options: argparse.Namespace) -> int:
+    """`grpolab describe`."""
+    own = [part.name for part in parts_of(Path(options.name))] if is_file(options.name) else []
+    with config([find_config(file) for file in options.config], options.bind, include_from=[CONFIGS]):
+        found = registered()
+        names = [*(own or [options.name]), *([] if options.diff is None else [options.diff])]
+        for name in names:
+            if name not in found:
+                raise GrpoLabError(f"unknown part '{name}': {near(name, found)}")
+        parts = [found[name] for name in names]
+        if options.diff is not None and (len(parts) != 2 or not set(names) <= VARIANTS.keys()):
+            raise GrpoLabError("--diff compares two variants")
+        told = [_diff(names)] if options.diff is not None else [_described(part) for part in parts]
+        variants: list[Variant] = [part() for part in parts if part.kind == "variant"]
+        used = [*(part for part in parts if part.kind != "variant"), *(p for v in variants for p in v.parts)]
+        if not options.config:  # a whole study's file binds more than parts
+            resolved = [part.resolved() for part in used]
+            refuse_unused(bindings_in_force(), bindings_used(), resolved, [v.name for v in variants])
+    print("\n\n".join(told))
+    return 0
+
+
+def _described(part: Part) -> str:
+    """All there is to say of a part."""
+    card = _table(list(part.describe().items())) if part.axes else ""
+    blocks = (
+        f"{part.kind} {part.name}  ({part.place})",
+        documentation(part),
+        str(part()) if part.kind == "variant" else card,
+        _table([(name, f"= {value}", f"({source})", must) for name, value, source, must in parameters(part)]),
+    )
+    return "\n\n".join(filter(None, blocks))
+
+
+def _diff(names: Sequence[str]) -> str:
+    """The axes on which two variants differ."""
+    rows = differences(*(_card_with_idle_kl(VARIANTS[name]()) for name in names))
+    return _table([("", *names), *((axis, *texts) for axis, texts in rows.items())])
+
+
+def _card_with_idle_kl(variant: Variant) -> Mapping[str, str]:
+    """The axis card, with the KL estimator named that waits for a coefficient."""
+    if variant.kl is None or variant.uses_kl:
+        return variant.card()
+    return {**variant.card(), "KL": f"none; {variant.kl!r} in the {variant.kl_place} from kl_coef > 0 up"}
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
+    """Columns as wide as their widest cell."""
+    if not rows:
+        return ""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join(f"  {line}" for line in lines)

@@ -1,0 +1,259 @@
+"""`grpolab lens`: measure the gradient of variants, and of an advantage estimator of one's own."""
+
+import argparse
+import json
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from core.errors import GrpoLabError, near
+from core.parts.settings import COUNT
+from experiments.options import add_config_options, add_seed_option, number
+from experiments.terminal import Console
+
+if TYPE_CHECKING:
+    from core import Variant
+    from core.loop.recipe import Recipe
+
+OUT: Final = "runs/lens"
+GROUP_SIZES: Final = (2, 4, 8, 16)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `grpolab lens`."""
+    parser.add_argument(
+        "names",
+        nargs="+",
+        metavar="NAME|FILE.py",
+        help="a variant, an advantage, or a file of yours, meaning all of both in it",
+    )
+    add_config_options(parser)
+    parser.add_argument(
+        "--group-size",
+        type=number("--group-size", int, COUNT),
+        default=None,
+        metavar="G",
+        help="samples per prompt (default: 8; with --model that of the recipe)",
+    )
+    parser.add_argument(
+        "--group-sizes", default=None, metavar="LIST", help="group sizes of the curve (default: 2,4,8,16)"
+    )
+    parser.add_argument(
+        "--rollouts",
+        type=number("--rollouts", int, COUNT),
+        default=64,
+        metavar="N",
+        help="responses in a batch, as near as complete groups allow (default: 64)",
+    )
+    parser.add_argument(
+        "--batches",
+        type=number("--batches", int, COUNT),
+        default=2000,
+        metavar="N",
+        help="sampled batches for each group size (default: 2000)",
+    )
+    add_seed_option(parser)
+    parser.add_argument(
+        "--model",
+        default=None,
+        metavar="FILE.gin|RUN",
+        help="measure on a model: a config's, e.g. embedded, or a finished run's",
+    )
+    parser.add_argument(
+        "--prompts",
+        type=number("--prompts", int, COUNT),
+        default=64,
+        metavar="N",
+        help="with --model: problems in the pool of rollouts (default: 64)",
+    )
+    parser.add_argument("--json", action="store_true", help="print everything measured as JSON")
+    parser.add_argument("--out", default=OUT, metavar="FOLDER", help=f"default: {OUT}")
+
+
+def run_lens(options: argparse.Namespace) -> int:
+    """`grpolab lens`."""
+    options.names = wanted(options.names)
+    console = Console(stderr=options.json)
+    return _on_model(options, console) if options.model else _exact(options, console)
+
+
+def wanted(targets: Sequence[str]) -> list[str]:
+    """Names as they are, and for a file of one's own, which is imported, the advantages and variants in it."""
+    from experiments.check.files import is_file, parts_of
+
+    names: list[str] = []
+    for target in targets:
+        if not is_file(target):
+            names.append(target)
+            continue
+        own = [part.name for part in parts_of(Path(target)) if part.kind in ("advantage", "variant")]
+        if not own:
+            raise GrpoLabError(f"{target} registers no advantage and no variant: the lens has nothing to measure in it")
+        names += own
+    return list(dict.fromkeys(names))
+
+
+def named_variant(name: str) -> "Variant":
+    """The variant of that name, or an advantage as the variant that measures the estimator itself.
+
+    An advantage goes with the plain policy gradient and the token sum, under which an unbiased one has a scale of 1.
+    Called within a gin config; what is returned no longer asks it.
+    """
+    from core import ADVANTAGES, VARIANTS, Variant
+    from estimators.aggregators import seq_mean_token_sum
+    from estimators.objectives import policy_gradient
+
+    if name in VARIANTS:
+        variant: Variant = VARIANTS[name]()
+    elif name in ADVANTAGES:
+        variant = Variant(
+            advantage=ADVANTAGES[name], objective=policy_gradient, aggregator=seq_mean_token_sum, name=name
+        )
+    else:
+        raise GrpoLabError(
+            f"unknown variant or advantage '{name}': {near(name, [*VARIANTS, *ADVANTAGES])}. One of your own is found "
+            "after its file, FILE.py, or -c FILE.gin that imports it"
+        )
+    return variant.resolved()
+
+
+def _exact(options: argparse.Namespace, console: Console) -> int:
+    import core.parts.registry as registry
+    from experiments.lens.card import exact_tables, exact_to_json
+    from experiments.lens.exact import measure_all
+    from experiments.lens.figures import exact_figure
+    from experiments.study.configs import (
+        CONFIGS,
+        find_config,
+    )
+
+    with registry.config([find_config(file) for file in options.config], options.bind, include_from=[CONFIGS]):
+        variants = [named_variant(name) for name in options.names]
+        used = registry.bindings_used()
+    _refuse_unused(options.bind, used, variants)
+    main = options.group_size if options.group_size is not None else 8
+    sizes = GROUP_SIZES if options.group_sizes is None else parse_sizes(options.group_sizes)
+    with _progress(console) as bar:
+        task = bar.add_task("measuring", total=None)
+
+        def advance(name: str, done: int, total: int) -> None:
+            bar.update(task, description=name, completed=done, total=total)
+
+        found = measure_all(
+            variants,
+            group_size=main,
+            group_sizes=sizes,
+            rollouts=options.rollouts,
+            batches=options.batches,
+            seed=options.seed,
+            advance=advance,
+        )
+    return _conclude(options, console, "exact", exact_to_json(found), exact_tables(found), exact_figure(found))
+
+
+def _on_model(options: argparse.Namespace, console: Console) -> int:
+    from experiments.lens.card import model_tables, model_to_json
+    from experiments.lens.figures import model_figure
+    from experiments.lens.on_model import SPLITS, measure_on_model
+
+    recipes, checkpoint = _recipes(options)
+    with _progress(console) as bar:
+        task = bar.add_task("sampling the pool", total=1 + len(recipes) * (2 * SPLITS + 1))
+        found, accuracy = measure_on_model(
+            recipes,
+            seed=options.seed,
+            checkpoint=checkpoint,
+            advance=lambda name: bar.update(task, description=name, advance=1),
+        )
+    shown = model_to_json(found, recipes[0], options.model, accuracy, options.seed)
+    return _conclude(options, console, "model", shown, model_tables(found, shown), model_figure(found))
+
+
+def _recipes(options: argparse.Namespace) -> "tuple[list[Recipe], str | None]":
+    """A recipe for each name, and the folder with the weights to measure at, where they are a run's."""
+    import core.parts.registry as registry
+    from core.model.loading import locate
+    from core.store.run_folder import RunStore
+    from experiments.study.configs import (
+        CONFIGS,
+        build,
+        find_config,
+    )
+
+    folder, text, files, checkpoint = Path(options.model), "", list(options.config), None
+    if folder.is_dir():
+        store = RunStore(folder)
+        checkpoint = str(folder / "checkpoint")
+        if not store.is_finished:
+            raise GrpoLabError(
+                f"--model {folder}: no finished run is there; give a run's folder, e.g. "
+                "runs/demo/grpo/seed=0, or a config, e.g. embedded"
+            )
+        text = store.manifest["identity"]["config"]
+    else:
+        files.insert(0, options.model)
+    sizes = {"prompts": options.prompts, "minibatches": 1, "epochs": 1}
+    if options.group_size is not None:
+        sizes["group_size"] = options.group_size
+    with registry.config([find_config(file) for file in files], options.bind, text, include_from=[CONFIGS]):
+        variants = [named_variant(name) for name in options.names]
+        recipes = [build("train", variant=variant, **sizes) for variant in variants]
+        used = registry.bindings_used()
+    _refuse_unused(options.bind, used, variants, [part for recipe in recipes for part in recipe.parts])
+    locate(recipes[0].policy.model)
+    return recipes, checkpoint
+
+
+def _refuse_unused(
+    bindings: Sequence[str], used: Collection[tuple[str, str]], variants: "Sequence[Variant]", parts: Sequence[Any] = ()
+) -> None:
+    """Refuse a binding on the command line that reached nothing; a file may hold what is for other commands."""
+    import core.parts.registry as registry
+
+    own = sorted(registry.keys_of(bindings))
+    everything = [*parts, *(part for variant in variants for part in variant.parts)]
+    registry.refuse_unused(own, used, everything, [variant.name for variant in variants])
+
+
+def parse_sizes(text: str) -> tuple[int, ...]:
+    """`2,4,8` as group sizes."""
+    try:
+        sizes = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise GrpoLabError(f"--group-sizes {text}: give a list of numbers, e.g. 2,4,8") from None
+    if min(sizes) < 1:
+        raise GrpoLabError(f"--group-sizes {text}: a group has at least one sample")
+    return sizes
+
+
+def _progress(console: Console) -> Any:
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True)
+
+
+def _conclude(
+    options: argparse.Namespace,
+    console: Console,
+    form: str,
+    found: dict[str, Any],
+    tables: Sequence[Any],
+    picture: str,
+) -> int:
+    """Write the files, show the tables, and say where the files are."""
+    from core.store.files import (
+        write_json,
+        write_text,
+    )
+
+    folder = Path(options.out)
+    write_json(folder / f"{form}.json", found)
+    write_text(folder / f"{form}.svg", picture)
+    if options.json:
+        print(json.dumps(found, indent=1))
+    else:
+        for table in tables:
+            console.print(table, highlight=False, markup=False)
+    console.print(f"{folder / form}.json, {folder / form}.svg", soft_wrap=True, highlight=False)
+    return 0

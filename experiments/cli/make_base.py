@@ -1,0 +1,98 @@
+"""Make an embedded base model: a small causal language model pretrained on a noisy mixture, honestly half-able.
+
+In every mixture most responses answer at once and are mostly wrong; the others work it out with a few slips. So the
+base sometimes answers at once, sometimes works it out, and has seen no preference between them.
+"""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from core.errors import GrpoLabError, MachineError, near
+from experiments.bases import BASES
+
+END = "."
+
+
+def make_tokenizer(alphabet: str) -> PreTrainedTokenizerFast:
+    """One token per character; '.' ends a response."""
+    vocabulary = {character: i for i, character in enumerate(END + alphabet)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=END))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=END)  # type: ignore[no-untyped-call]
+
+
+def steps_of(name: str) -> int:
+    """How long the shipped base of a task was trained; raises on a task that has none."""
+    if name not in BASES:
+        raise GrpoLabError(f"there is no base for the task '{name}': {near(name, BASES)}")
+    return BASES[name].steps
+
+
+def make_base(
+    name: str,
+    folder: Path,
+    *,
+    seed: int = 0,
+    steps: int | None = None,
+    rows: int = 128,
+    report: Callable[[int, float], None] | None = None,
+) -> Path:
+    """Pretrain a task's base from scratch and save it with its tokenizer; deterministic for a seed, on one thread.
+
+    Learns the responses only, on problems of the training split; `steps` defaults to the base's own.
+    `report(step, loss)` is called after every step.
+    """
+    steps = steps or steps_of(name)
+    base = BASES[name]
+    torch.set_num_threads(1)  # the number of threads changes the last bits, and 3,000 steps make them grow
+    torch.manual_seed(seed)
+    rng = random.Random(seed)
+    tokenizer = make_tokenizer(base.alphabet)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=96,
+        intermediate_size=256,
+        num_hidden_layers=3,
+        num_attention_heads=3,
+        num_key_value_heads=3,
+        head_dim=32,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model = LlamaForCausalLM(config)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2e-3, total_steps=steps, pct_start=0.05)
+    task = base.task()
+    for step in range(steps):
+        problems = [task.problem("train", seed, step * rows + i) for i in range(rows)]
+        texts = [(str(p.prompt), base.mixture(p, rng)) for p in problems]
+        ids = [tokenizer(prompt + response)["input_ids"] for prompt, response in texts]
+        width = max(map(len, ids))
+        tokens = torch.tensor([row + [0] * (width - len(row)) for row in ids])
+        labels = torch.full_like(tokens, -100)
+        for i, (prompt, _) in enumerate(texts):
+            labels[i, len(prompt) : len(ids[i])] = tokens[i, len(prompt) : len(ids[i])]
+        loss = model(input_ids=tokens, labels=labels).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if report:
+            report(step + 1, loss.item())
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    except Exception as error:  # a full disk is an error of another type with every library that writes
+        raise MachineError(f"cannot write the model to {folder}: {error}; choose another --out") from error
+    return folder

@@ -1,0 +1,225 @@
+"""`grpolab analyze` on CSV files: the options, the verdicts and what they rest on."""
+
+import argparse
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.parts.settings import POSITIVE, Range
+from experiments.options import number
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rich.table import Table
+
+    from experiments.report.tables import Unit
+    from experiments.results.stored_study import StoredStudy
+    from experiments.statistics import Analysis, Judgement
+    from experiments.terminal import Console
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What is asked of a table; a study's folder declares all of it."""
+    group = parser.add_argument_group("tables", "CSV files, and folders of them; docs/tables.md shows the layouts")
+    group.add_argument("--baseline", metavar="ARM", help="the arm that the others are compared with; needed")
+    group.add_argument("--metric", metavar="NAME", help="what is compared (default: the only one there is)")
+    group.add_argument(
+        "--scalar",
+        choices=("final", "auc"),
+        help="a run's last evaluations, or the area under its curve (default: final)",
+    )
+    group.add_argument("--axis", metavar="NAME", help="what the budget is counted in (default: steps)")
+    group.add_argument(
+        "--budget",
+        type=number("--budget", float, POSITIVE),
+        metavar="B",
+        help="compare runs at B (default: the least that a finished run has spent)",
+    )
+    group.add_argument(
+        "--margin",
+        type=number("--margin", float, Range(1e-30, 1e30)),
+        metavar="D",
+        help="smallest difference of interest, in the metric's unit (default: 0.01)",
+    )
+    group.add_argument(
+        "--alpha",
+        type=number("--alpha", float, Range(0, 0.5, "both")),
+        metavar="A",
+        help="level of the verdicts (default: 0.05)",
+    )
+    group.add_argument(
+        "--family", choices=("baseline", "all"), help="every arm against the baseline, or all pairs (default: baseline)"
+    )
+    group.add_argument(
+        "--lower-is-better", action="store_const", const=False, dest="higher_is_better", help="as with a loss"
+    )
+    group.add_argument(
+        "--failures",
+        choices=("worst", "intersect"),
+        help="failed runs keep a bad score, or leave with their seeds (default: worst)",
+    )
+    group.add_argument(
+        "--floor", type=number("--floor", float, Range()), metavar="F", help="the score of a failed run (default: 0)"
+    )
+    told = "of how many answers a value is the mean (default: a column answers, or unknown)"
+    group.add_argument("--answers", type=number("--answers", int, POSITIVE), metavar="N", help=told)
+    group.add_argument(
+        "--runs", metavar="REGEX", help="reads groups arm, seed and perhaps metric from a file's or run's name"
+    )
+
+
+def are_tables(paths: "Sequence[Path]") -> bool:
+    """Whether CSV files are meant rather than a study's folder."""
+    from experiments.results.tables.sheets import csv_files
+
+    if len(paths) > 1 or paths[0].suffix.lower() == ".csv" or paths[0].is_file():
+        return True
+    return not (paths[0] / "study.json").exists() and next(csv_files(paths[0]), None) is not None
+
+
+def given(options: argparse.Namespace) -> dict[str, Any]:
+    """The options of a table that were given, by name."""
+    names = (
+        "baseline",
+        "metric",
+        "scalar",
+        "axis",
+        "budget",
+        "margin",
+        "alpha",
+        "family",
+        "higher_is_better",
+        "failures",
+        "floor",
+        "answers",
+    )
+    return {name: value for name in (*names, "runs") if (value := getattr(options, name)) is not None}
+
+
+def run_tables(options: argparse.Namespace) -> int:
+    """Read the tables, judge and print."""
+    from experiments.report.tables import no_verdict
+    from experiments.results.tables.sheets import TableError
+    from experiments.results.tables.tables import Question, judge_table, read_tables
+
+    paths = [Path(path) for path in options.paths]
+    if not given(options) and (study := _written_by(paths)) is not None:
+        judgement = study.judge()
+        if judgement is None:
+            raise TableError(no_verdict(study))
+        note = (
+            f"Judged as the study {study.path}, whose tables are as it wrote them, with the answers behind the scores."
+        )
+        judgement = replace(judgement, analysis=replace(judgement.analysis, notes=(*judgement.analysis.notes, note)))
+        _tell(judgement, str(study.path), options)
+        return 0
+    table, asked = read_tables(paths, options.runs), given(options)
+    asked.pop("runs", None)
+    declared, notes = as_declared(paths, asked)
+    asked = declared | asked
+    if "baseline" not in asked:
+        raise TableError(f"{table.source}: --baseline is needed; the arms are {', '.join(table.arms)}")
+    judgement = judge_table(replace(table, notes=(*table.notes, *notes)), Question(**asked))
+    _tell(judgement, table.source, options)
+    return 0
+
+
+def _tell(judgement: "Judgement", title: str, options: argparse.Namespace) -> None:
+    from experiments.terminal import Console
+
+    if options.json:
+        print(json.dumps(judgement.to_json(), indent=1))
+    else:
+        show(judgement, title, Console())
+
+
+def _folder_of(paths: "Sequence[Path]") -> Path | None:
+    """The study whose folder of tables all these are in."""
+    places = {(path if path.is_dir() else path.parent).resolve() for path in paths}
+    place = next(iter(places))
+    is_studys = len(places) == 1 and place.name == "tables" and (place.parent / "study.json").is_file()
+    return place.parent if is_studys else None
+
+
+def _written_by(paths: "Sequence[Path]") -> "StoredStudy | None":
+    """The study that wrote these tables, if its scores are still those."""
+    from experiments.report.export import scores_csv
+    from experiments.results.stored_study import load_study
+
+    folder = _folder_of(paths)
+    if folder is None or any(path.is_file() and path.name != "scores.csv" for path in paths):
+        return None
+    study, file = load_study(folder), folder / "tables" / "scores.csv"
+    return study if file.is_file() and file.read_bytes() == scores_csv(study).encode() else None
+
+
+def as_declared(paths: "Sequence[Path]", asked: "Mapping[str, Any]") -> tuple[dict[str, Any], list[str]]:
+    """What was declared of tables that lie where a study has written them, but for what is asked; and what to say."""
+    from experiments.results.stored_study import load_study
+    from experiments.results.tables.sheets import TableError
+
+    folder = _folder_of(paths)
+    if folder is None:
+        return {}, []
+    plan = load_study(folder).plan
+    if plan.sequential or plan.questions == "population":
+        raise TableError(
+            f"{folder}: a race, declared looks and a claim about questions like these need more than scores: grpolab "
+            f"analyze {folder}"
+        )
+    names = ("baseline", "metric", "margin", "alpha", "family", "failures")
+    found = {name: getattr(plan, name) for name in names if name not in asked}
+    told = ", ".join(f"{name} {value}" for name, value in found.items())
+    return {**found, "seen": plan.seen}, [f"As declared in {folder / 'study.json'}: {told}."] if found else []
+
+
+def show(judgement: "Judgement", title: str, console: "Console") -> None:
+    """The verdicts as a table and in words, then warnings and notes."""
+    analysis = judgement.analysis
+    console.print(verdicts(judgement, title))
+    for comparison in analysis.comparisons:
+        console.print(comparison.sentence, highlight=False, markup=False)
+    for warning in judgement.warnings:
+        console.print(warning, style="yellow", highlight=False, markup=False)
+    for note in analysis.notes:
+        console.print(f"note: {note}", highlight=False, markup=False)
+
+
+def verdicts(judgement: "Judgement", title: str) -> "Table":
+    """One row for each comparison, the means of both arms beside it."""
+    from experiments.report.tables import (
+        compared_means,
+        comparison_cells,
+        level_text,
+        terminal_table,
+        tests_told,
+        value_text,
+        with_trouble,
+    )
+
+    analysis, measure = judgement.analysis, unit_of(judgement.analysis)
+    table = terminal_table(f"{title}: {analysis.metric}")
+    table.add_column("arm", overflow="fold", max_width=20, min_width=6)
+    for column in ("n", "mean", f"difference, {level_text(judgement)}".replace("\u00a0", " "), "adj. p", "g_z"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("verdict", min_width=14, overflow="fold")
+    base = next(each for each in analysis.arms if each.arm == analysis.baseline)
+    told = with_trouble("baseline", judgement, base.arm)
+    table.add_row(base.arm, str(base.n), value_text(base.mean, measure), "", "", "", told)
+    for each in analysis.comparisons:
+        against = each.arm if each.baseline == analysis.baseline else f"{each.arm} vs {each.baseline}"
+        mean = value_text(compared_means(judgement, each)[0], measure)
+        *compared, verdict = comparison_cells(each, measure, judgement)
+        table.add_row(against, str(each.n), mean, *compared, with_trouble(verdict, judgement, each.arm))
+    table.caption = tests_told(analysis)
+    return table
+
+
+def unit_of(analysis: "Analysis") -> "Unit":
+    """As measured, to a tenth of the smallest difference of interest: a table may hold shares or percent."""
+    from experiments.report.tables import Unit
+
+    return Unit(1.0, max(0, 1 - math.floor(math.log10(analysis.margin))), "", "")

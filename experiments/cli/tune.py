@@ -1,0 +1,131 @@
+"""`grpolab tune`: the tuning of a study as a study of its own, and the file that it leaves for the comparison."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from core import GrpoLabError
+from core.parts.registry import config
+from core.store.files import write_json
+from experiments.results import stored_study as results
+from experiments.study.configs import (
+    CONFIGS,
+    build,
+)
+from experiments.study.study import (
+    Study,
+    prepare_study,
+)
+from experiments.study.tuned import PARAMETER, sensitivity
+
+SPLIT = "tune"
+
+
+def declared_rates(files: Sequence[str], bindings: Sequence[str]) -> tuple[float, ...]:
+    """`tune.rates` of a config."""
+    with config(files, bindings, include_from=[CONFIGS]):
+        rates: tuple[float, ...] = build("tune")
+        return rates
+
+
+def label_of(arm: str, rate: float) -> str:
+    """The arm of the tuning study that runs `arm` at `rate`."""
+    return f"{arm},rate={rate!r}"
+
+
+def tuning_of(study: Study, rates: Sequence[float], seeds: Sequence[int]) -> Study:
+    """Every arm of `study` at every rate, tested on the tuning questions; same recipe, budget, scalar and floor.
+
+    Failed runs count with their declared score whatever the comparison does with its own: without them an unstable
+    rate would be judged by its lucky seeds. GrpoLabError when arms differ in the learning rate already.
+    """
+    rate_key = ("settings.adamw", PARAMETER.split(".")[1])
+    if len({bound.get(rate_key) for bound in study.bound.values()}) > 1:
+        raise GrpoLabError(f"the arms bind {PARAMETER} themselves: what is compared cannot be tuned as well")
+    if study.settings.metric.split("/")[0] == SPLIT:
+        raise GrpoLabError(
+            f"compare.metric = '{study.settings.metric}': rates are tuned on that split; compare on another"
+        )
+    arms = {
+        label_of(arm.label, rate): [*arm.bindings, f"{PARAMETER} = {rate!r}"]
+        for arm in study.settings.arms
+        for rate in rates
+    }
+    settings = study.settings
+    declared = {
+        "arms": arms,
+        "name": f"{settings.name}-tune",
+        "metric": f"{SPLIT}/{settings.metric.split('/')[1]}",
+        "scalar": settings.scalar,
+        "axis": settings.axis,
+        "failures": "worst",
+        "floor": settings.floor,
+    }
+    lines = [f"compare.{name} = {value!r}" for name, value in declared.items()]
+    return prepare_study([], [study.config, f"evaluation.split = '{SPLIT}'", *lines], seeds)
+
+
+def conclude_tuning(study: Study, tuning: Study, rates: Sequence[float], folder: Path, console: Console) -> int:
+    """Choose, write `tuned.json` into the tuning study's folder, and show the whole table.
+
+    GrpoLabError while a run is pending or lost: its rate would be out of the running for no fault of its own.
+    """
+    made = results.load_study(folder)
+    refuse_missing(made)
+    runs = {arm.label: {rate: label_of(arm.label, rate) for rate in rates} for arm in study.settings.arms}
+    scores = made.scores()
+    found = sensitivity(scores, runs, tuning.seeds)
+    path = folder / "tuned.json"
+    write_json(
+        path,
+        {
+            "parameter": PARAMETER,
+            "rates": list(rates),
+            "seeds": list(tuning.seeds),
+            "metric": tuning.settings.metric,
+            "study": tuning.hash,
+            "arms": {arm.label: list(arm.bindings) for arm in study.settings.arms},
+            "config": study.config.splitlines(),
+            **found,
+        },
+    )
+    table = Table("arm", *(f"{rate:g}" for rate in rates), title=f"{tuning.settings.metric} by {PARAMETER}")
+    for label in runs:
+        cells = [f"{found['table'][label][repr(rate)]['mean']:.3f}" for rate in rates]
+        marked = [
+            f"{cell} *" if rate == found["best"][label] else cell for rate, cell in zip(rates, cells, strict=True)
+        ]
+        table.add_row(label, *marked)
+    console.print(table)
+    for run in made.trajectories:
+        if run.status == "failed":
+            console.print(
+                f"{run.arm} seed {run.seed} failed of its own doing and counts as {scores[run.arm][run.seed]:g}",
+                style="yellow",
+                highlight=False,
+                markup=False,
+            )
+    for label in found["at_the_edge"]:
+        console.print(
+            f"warning: the best rate of '{label}' is the {'lowest' if found['best'][label] == rates[0] else 'highest'} "
+            "that was tried: a better one may lie beyond; widen tune.rates for all arms",
+            style="yellow",
+            highlight=False,
+            markup=False,
+        )
+    console.print(f"to compare at these rates: -b \"compare.tuned = '{path}'\"", soft_wrap=True, highlight=False)
+    return 0
+
+
+def refuse_missing(made: results.StoredStudy) -> None:
+    """GrpoLabError that names the runs which have not come to their end, or which the machine lost."""
+    missing = [run for run in made.trajectories if run.status in ("pending", "lost")]
+    if missing:
+        causes = [": ".join([run.status, *run.cause.strip().splitlines()[-1:]]) for run in missing]
+        told = (f"{run.arm} seed {run.seed} ({cause})" for run, cause in zip(missing, causes, strict=True))
+        raise GrpoLabError(
+            f"{len(missing)} of {len(made.trajectories)} tuning runs are missing, so no rate is chosen and no "
+            f"tuned.json written: {'; '.join(told)}. Give the same command again: it makes up for them"
+        )

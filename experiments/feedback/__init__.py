@@ -1,0 +1,1 @@
+"""Preferences, reward models, judges against labels, and pass rates."""

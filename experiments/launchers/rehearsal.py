@@ -1,0 +1,272 @@
+"""One tiny real step of every arm before a study begins: what is broken shows before anything is written or queued.
+
+    few prompts, few tokens: sample -> score -> shape -> filter -> log-probs -> advantages -> update, at a rate of 0
+    -> one test question
+
+Nothing that follows is touched by it: no folder, random state, number of threads, or weight.
+"""
+
+import gc
+import os
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import psutil
+import torch
+
+from core.distributed import join
+from core.errors import GrpoLabError, MachineError, TrainingError, brief, cause_of, told
+from core.generation.base import Generation, Generator, Request
+from core.generation.native import native
+from core.loop.evaluation import evaluate, suites_at
+from core.loop.providers.shipped import make_providers
+from core.loop.recipe import Recipe
+from core.loop.rollout import (
+    combine,
+    filter_groups,
+    fits,
+    grade,
+    sample_step,
+    shape,
+    unfit,
+)
+from core.loop.run_state import RunState
+from core.loop.scoring import Scores
+from core.loop.train import Clock, learn
+from core.model.policy import Policy, PolicySettings, load_policy
+from core.parts.problems import Problem
+from core.randomness import key
+from experiments.memory.forecast import forecast
+
+TOKENS: Final = 8
+"""Of a response."""
+PROMPTS: Final = 2
+EPOCHS: Final = 2
+"""At most: enough that the policy moves away from what sampled."""
+SEED: Final = 0
+
+
+class BrokenRecipeError(GrpoLabError):
+    """An arm cannot take the step."""
+
+    def __init__(self, label: str, message: str) -> None:
+        super().__init__(label, message)
+        self.label, self.message = label, message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """How many arms have taken their step, and why the others, by label, could not here."""
+
+    taken: int
+    left_out: Mapping[str, str]
+    seconds: float
+
+    def __str__(self) -> str:
+        arms = "the arm" if self.taken == 1 else f"each of {self.taken} arms"
+        parts = [f"one tiny step of {arms} works ({self.seconds:.1f} s)"] if self.taken else []
+        for reason in dict.fromkeys(self.left_out.values()):
+            labels = ", ".join(label for label, why in self.left_out.items() if why == reason)
+            parts.append(f"no tiny step of {labels} here, {reason}: what is broken shows in their runs")
+        return "; ".join(parts)
+
+
+def rehearse(recipes: Mapping[str, Recipe], *, on_accelerators: bool = False) -> Rehearsed:
+    """Take the step in every arm; raises `BrokenRecipeError` with arm, phase and place where one is broken.
+
+    Arms with the same model share it. Left out is what this machine is too small for, and with `on_accelerators` what
+    is meant for one that it lacks.
+    """
+    begun = time.perf_counter()
+    left_out = {label: reason for label, recipe in recipes.items() if (reason := _too_much(recipe, on_accelerators))}
+    here = {label: recipe for label, recipe in recipes.items() if label not in left_out}
+    try:
+        with _untouched():
+            for settings in dict.fromkeys(recipe.policy for recipe in here.values()):
+                sharing = {label: recipe for label, recipe in here.items() if recipe.policy == settings}
+                left_out |= _rehearse_with_one_model(settings, sharing)
+    finally:
+        if torch.accelerator.is_available():  # the runs need it
+            gc.collect()
+            torch.accelerator.empty_cache()
+    return Rehearsed(len(recipes) - len(left_out), left_out, time.perf_counter() - begun)
+
+
+def _rehearse_with_one_model(settings: PolicySettings, recipes: Mapping[str, Recipe]) -> dict[str, str]:
+    """The same for arms that share a model; returns those that the machine kept from it, with the reason."""
+    policy: Policy | None = None
+    checked: set[Any] = set()
+    left_out: dict[str, str] = {}
+    for label, recipe in recipes.items():
+        stages = _Stages()
+        try:
+            torch.set_num_threads(recipe.threads)
+            with stages("loading the model"):
+                policy = policy or load_policy(settings, join().device)
+            _step(recipe, policy, stages, checked)
+        except TrainingError:
+            pass  # a method may fail: that is for the study to show
+        except Exception as error:
+            if cause_of(error) == "code":
+                raise BrokenRecipeError(label, f"one tiny step fails in {stages.at}: {told(error)}") from error
+            left_out[label] = f"where {stages.at} fails for want of the machine ({brief(error)})"
+        if policy is not None and not all(bool(p.isfinite().all()) for p in policy.model.parameters()):
+            policy = None  # not to be laid at the next arm's door
+    return left_out
+
+
+def _too_much(recipe: Recipe, on_accelerators: bool) -> str:
+    """Why a recipe's step is not for this machine; empty where it is."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return "in one process of several"
+    if on_accelerators and not torch.accelerator.is_available():
+        return "for want of the GPU that runs ask for"
+    try:
+        wanted = forecast(replace(recipe, prompts=_prompts(recipe), max_tokens=TOKENS, generator=native())).peak
+    except GrpoLabError:  # the step itself says it better
+        return ""
+    there = (
+        torch.accelerator.get_memory_info()[0]
+        if torch.accelerator.is_available()
+        else psutil.virtual_memory().available
+    )
+    if wanted > there:
+        return f"which takes {wanted / 2**30:.1f} GiB where {there / 2**30:.1f} are free"
+    return ""
+
+
+def _prompts(recipe: Recipe) -> int:
+    return max(PROMPTS, recipe.minibatches)
+
+
+def _tiny(recipe: Recipe) -> Recipe:
+    """The recipe with as few prompts and tokens as its parts can do with; groups keep their size."""
+    sampler = native() if getattr(recipe.generator, "is_costly", False) else recipe.generator
+    return replace(
+        recipe,
+        prompts=_prompts(recipe),
+        epochs=min(EPOCHS, recipe.epochs),
+        generator=_Short(sampler),
+        evaluation=replace(recipe.evaluation, questions=1),
+    )
+
+
+@dataclass(frozen=True)
+class _Short:
+    """Breaks off every response of another generator after a few tokens, as if it had come to its end there."""
+
+    generator: Generator
+
+    def generate(self, policy: Policy, requests: Sequence[Request]) -> list[Generation]:
+        """See `core.generation.Generator`."""
+        short = [replace(request, max_tokens=min(TOKENS, request.max_tokens)) for request in requests]
+        found = self.generator.generate(policy, short)
+        return [
+            replace(answer, truncated=answer.truncated & (asked.max_tokens <= TOKENS))
+            for answer, asked in zip(found, requests, strict=True)
+        ]
+
+
+class _Stages(Clock):
+    """Knows what is being done."""
+
+    at = ""
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        """What runs inside is `phase`."""
+        self.at = {"fill": "filling in what the parts need"}.get(phase, phase)
+        with super().__call__(phase):
+            yield
+        if phase == "fill":
+            self.at = "advantages"
+
+
+def _step(recipe: Recipe, policy: Policy, stages: _Stages, checked: set[Any]) -> None:
+    """The step itself; `checked` are the data that are known to fit the model."""
+    run = RunState(_tiny(recipe), SEED, policy)
+    variant = run.recipe.variant
+    with stages("data"):
+        _refuse_unfit(RunState(recipe, SEED, policy), checked)
+    with stages("setting up the providers"):
+        providers = make_providers(run)
+    optimizer = policy.optimizer(recipe.optimizer)
+    make_state = variant.advantage.options["state"]
+    with stages("sampling"):
+        sampled = sample_step(run, 1, 0)
+    with stages("grading"):
+        scores = grade(run.recipe.rewards, sampled)
+        run.grader_log.note(scores)
+        run.grader_log.add(0, run.recipe.prompts)
+        if len(scores.failed) == run.recipe.prompts:
+            raise (MachineError if scores.by_machine else GrpoLabError)(scores.failure)
+        if sampled.labels is None:
+            scores = _with_spread(scores)
+        raw = combine(run, sampled, scores, 1)
+    with stages("shaping"):
+        shaped = shape(variant, raw)
+    with stages("filtering"):
+        kept = filter_groups(variant, shaped)
+    state = make_state() if make_state else None
+    learn(run, optimizer, providers, kept if kept.groups else shaped, state, 0.0, stages)
+    with stages("evaluation"):
+        evaluate(run, 0)
+
+
+def _with_spread(scores: Scores) -> Scores:
+    """Every other response taken for right where none of so few tokens tells right from wrong: there is to be something
+    to filter and to learn from.
+    """
+    correct = scores.correct
+    if correct.shape[1] == 1 or bool((correct.any(1) & ~correct.all(1)).any()):
+        return scores
+    right = (torch.arange(correct.shape[1]) % 2 == 1).expand(correct.shape)
+    parts = torch.where(scores.parts.isnan(), scores.parts, right[..., None].to(scores.parts))
+    return replace(scores, parts=parts, correct=right, lenient=right)
+
+
+def _refuse_unfit(run: RunState, checked: set[Any]) -> None:
+    """Raise for a test question, or a question of a training set that has an end, that the context has no room for."""
+    recipe, task = run.recipe, run.recipe.task
+    settings = recipe.evaluation
+    known = (id(task), recipe.max_tokens, settings)
+    if known in checked:
+        return
+    for suite in suites_at(recipe, 0):
+        problems = [task.problem(suite, settings.seed, i) for i in range(settings.questions)]
+        _refuse_first(run, f"test questions of '{suite}'", problems)
+    size = task.size("train") if hasattr(task, "size") else 0
+    if recipe.source is None:
+        _refuse_first(run, "training questions", [task.problem("train", key(SEED, "prompts"), i) for i in range(size)])
+    checked.add(known)
+
+
+def _refuse_first(run: RunState, which: str, problems: list[Problem]) -> None:
+    roomy = len(run.policy.tokens(problems[0])) if problems else 0  # the template's tokens are among these
+    most = run.policy.context - run.recipe.max_tokens
+    # a tokenizer makes at most one token of a byte
+    found = [p for p in problems if roomy + len(str(p.prompt).encode()) > most and not fits(run, p)]
+    if found:
+        raise GrpoLabError(f"{len(found)} of {len(problems)} {which} do not fit. {unfit(run, found[0])}")
+
+
+@contextmanager
+def _untouched() -> Iterator[None]:
+    """Leave random state and number of threads as they are, whatever parts of the user's own draw or set."""
+    threads, drawn, of_numpy = torch.get_num_threads(), random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(key(SEED, "init"))
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        random.setstate(drawn)
+        np.random.set_state(of_numpy)

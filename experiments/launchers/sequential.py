@@ -1,0 +1,32 @@
+"""The runs of a study that may end early, row after row of seeds, as the results so far decide."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.launchers.job import Job
+from experiments.results.stored_study import load_study
+
+
+class Rows:
+    """Called when all jobs handed out have ended: the jobs of the next rows, or none when the study has ended.
+
+    A row is one seed in every arm that is still in the race. What failed of its own doing has its declared score; what
+    the machine lost has none, so that its row cannot count and the study stops there: the same command goes on from it.
+    """
+
+    def __init__(self, folder: Path, jobs: Sequence[Job]) -> None:
+        self._folder = folder
+        self._jobs = {(job.arm.label, job.seed): job for job in jobs}
+        self._handed_out: set[tuple[str, int]] = set()
+
+    def __call__(self) -> list[Job]:
+        """The next jobs."""
+        study = load_study(self._folder)
+        state = study.sequential()
+        if state.stop:
+            return []
+        keys = [(arm, seed) for seed in study.seeds[state.row : state.until] for arm in state.live]
+        ran = {(t.arm, t.seed) for t in study.trajectories if t.status in ("finished", "failed")}
+        left = [key for key in keys if key not in ran and key not in self._handed_out]
+        self._handed_out.update(left)
+        return [self._jobs[key] for key in left]

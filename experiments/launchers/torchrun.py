@@ -1,0 +1,216 @@
+"""One run on several processes of one machine: started by torchrun as an accelerate configuration says, and watched.
+
+The processes get the run as text, like workers. The main one tells of every step through a socket; a process that fails
+leaves its cause in a file, and torchrun ends the others.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from multiprocessing.connection import Client, Listener
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+import core.parts.registry as registry
+from core import GrpoLabError
+from core.distributed import leave
+from core.errors import Cause, MachineError, TrainingError, cause_of, cause_of_exit, told
+from core.loop.train import Interrupted, Watch, run
+from core.store.files import write_json
+from core.store.run_folder import RunStore
+from experiments.setup import import_parts, quiet_libraries
+from experiments.study.configs import build
+from experiments.study.identity import facts
+from experiments.study.processes import Processes
+from experiments.study.settings import Arm
+
+ERRORS: Final[Mapping[Cause, type[GrpoLabError]]] = {
+    "algorithmic": TrainingError,
+    "infrastructure": MachineError,
+    "code": GrpoLabError,
+}
+"""What a run fails with here, for whatever cause one of its processes did."""
+PATIENCE: Final = 1.0
+"""Seconds between looks at whether the processes are alive."""
+
+
+def run_in_processes(config: str, arm: Any, seed: int, folder: str, processes: Processes, watch: Watch) -> None:
+    """Train one run in several processes; raises like a run in one, with the cause of the first that failed."""
+    with tempfile.TemporaryDirectory(prefix="grpolab-") as scratch, Listener(family="AF_UNIX") as listener:
+        job = {
+            "config": config,
+            "arm": asdict(arm),
+            "seed": seed,
+            "folder": folder,
+            "listener": listener.address,
+            "processes": asdict(processes),
+            "key": os.urandom(16).hex(),
+            "path": [p for p in sys.path if p],
+        }
+        file = Path(scratch) / "job.json"
+        file.touch(0o600)
+        file.write_text(json.dumps(job))
+        with (Path(scratch) / "output").open("w+") as output:
+            process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "torch.distributed.run",
+                    "--standalone",
+                    "--nproc-per-node",
+                    str(processes.number),
+                    "-m",
+                    "experiments.launchers.torchrun",
+                    str(file),
+                ],
+                # python -m puts the current folder first: a user's own folder named core must not shadow ours
+                env={
+                    **os.environ,
+                    **processes.environment,
+                    "PYTHONPATH": os.pathsep.join(job["path"]),
+                    "PYTHONSAFEPATH": "1",
+                },
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            try:
+                outcome = _listen(listener, bytes.fromhex(job["key"]), process, watch)
+                process.wait()
+            except BaseException:
+                kill(process.pid)
+                raise
+            if outcome == "interrupted":
+                raise Interrupted
+            # the main process's word counts: what it said was finished is on disk
+            if outcome != "finished":
+                output.seek(0)
+                _raise_first(Path(scratch), folder, process.returncode, output.read())
+
+
+def kill(pid: int) -> None:
+    """End a process at once, and all that descend from it: torchrun gives each of its own a session of its own."""
+    with suppress(psutil.NoSuchProcess):
+        first = psutil.Process(pid)
+        for process in [first, *first.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+def _listen(listener: Listener, key: bytes, process: subprocess.Popen[bytes], watch: Watch) -> str | None:
+    """Hand on the steps that the main process tells of; returns its last word, if it had one."""
+    # no public way to wait for a while only
+    listener._listener._socket.settimeout(PATIENCE)  # type: ignore[attr-defined]
+    pipe = None
+    while pipe is None:
+        with suppress(TimeoutError):
+            pipe = listener.accept()
+        if pipe is None and process.poll() is not None:
+            return None
+    with pipe:
+        if pipe.recv_bytes() != key:
+            raise MachineError("something else spoke up in the place of a run's main process")
+        while True:
+            while not pipe.poll(PATIENCE):
+                if process.poll() is not None and not pipe.poll():
+                    return None
+            try:
+                kind, content = pipe.recv()
+            except (EOFError, OSError):
+                process.wait()
+                return None
+            if kind != "step":
+                return str(kind)
+            try:
+                watch(content)
+            except Interrupted:
+                pipe.send("stop")
+                continue
+            pipe.send("go on")
+
+
+def _raise_first(scratch: Path, folder: str, code: int, output: str) -> None:
+    """Raise what the first failing process said, and note it in the manifest, which it may not have been able to."""
+    causes = [json.loads(file.read_text()) for file in scratch.glob("rank-*.json")]
+    # one that is killed leaves no cause, and the others the broken connection that they saw; 15 is torchrun's own
+    killed = re.search(r"rank +: (\d+) .*\n *exitcode +: -(?!15 )(\d+) ", output)
+    failure: Cause
+    if killed:
+        message = f"process {killed[1]} was ended by signal {killed[2]} (9 is often a lack of memory)"
+        failure = cause_of_exit(-int(killed[2]))
+    elif causes:
+        first = min(causes, key=lambda cause: float(cause["when"]))
+        message, failure = f"process {first['rank']}: {first['message']}", first["failure"]
+    else:
+        tail = "\n".join(output.splitlines()[-20:])
+        message = f"its processes ended with exit code {code} (a lack of memory is the commonest reason):\n{tail}"
+        failure = "infrastructure"
+    store = RunStore(Path(folder))
+    if store.manifest.get("status") in ("running", "failed"):  # else it was refused, and stays what it was
+        store.update_manifest(status="failed", error=message, failure=failure)
+    raise ERRORS[failure](message)
+
+
+# in each of the processes
+
+
+def main(file: Path) -> None:
+    """Take part in the run described in `file`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    rank = int(os.environ["RANK"])
+    job = json.loads(file.read_text())
+    pipe = None
+    if rank == 0:
+        pipe = Client(job["listener"])
+        pipe.send_bytes(bytes.fromhex(job["key"]))
+
+    def watch(record: Mapping[str, Any]) -> None:
+        assert pipe is not None
+        try:
+            pipe.send(("step", dict(record)))
+            answer = pipe.recv()
+        except (EOFError, OSError) as error:  # the parent died: stop like it, resumable
+            raise Interrupted from error
+        if answer == "stop":
+            raise Interrupted
+
+    outcome = "finished"
+    try:
+        import_parts()
+        quiet_libraries()
+        arm = Arm(job["arm"]["label"], tuple(job["arm"]["bindings"]))
+        with registry.config(text=job["config"], bindings=arm.bindings):
+            recipe = build("train")
+        store, processes = RunStore(Path(job["folder"])), Processes(**job["processes"])
+        like = store.manifest.get("identity")
+        found = facts(job["config"], arm, job["seed"], processes, recipe=recipe, like=like)
+        run(recipe, job["seed"], store, facts=found, watch=watch)
+    except Interrupted:
+        outcome = "interrupted"
+    except BaseException as error:
+        _leave_cause(file.parent, rank, error)
+        raise
+    if pipe is not None:
+        with suppress(OSError):
+            pipe.send((outcome, None))
+    leave()
+
+
+def _leave_cause(folder: Path, rank: int, error: BaseException) -> None:
+    cause = {"rank": rank, "when": time.time(), "message": told(error), "failure": cause_of(error)}
+    with suppress(GrpoLabError):
+        write_json(folder / f"rank-{rank}.json", cause)  # whole: torchrun may end this process meanwhile
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

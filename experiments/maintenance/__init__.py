@@ -1,0 +1,1 @@
+"""For who keeps the project: conformance, benchmarks, the catalogue of variants, claims."""

@@ -1,0 +1,84 @@
+"""The peer of `step_time.py`: TRL's GRPOTrainer on the same model, prompts and sizes. Runs in TRL's own environment.
+
+Prints one JSON line: seconds per step after the first, generated tokens per step, peak memory in GiB.
+"""
+
+import argparse
+import json
+import resource
+import tempfile
+import time
+from typing import Any
+
+
+def main() -> None:
+    """Train for a few steps and time all but the first."""
+    import torch
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from trl import GRPOConfig, GRPOTrainer
+
+    parser = argparse.ArgumentParser()
+    for name, kind in (("model", str), ("dtype", str), ("questions", str)):
+        parser.add_argument(f"--{name}", type=kind, required=True)
+    for name in ("steps", "group", "new-tokens", "threads"):
+        parser.add_argument(f"--{name}", type=int, required=True)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    # one step takes as many questions as there are
+    rows = [{"prompt": [{"role": "user", "content": q}], "answer": a} for q, a in json.loads(options.questions)]
+
+    def right(completions: list[Any], answer: list[str], **_: Any) -> list[float]:
+        """1 where the answer occurs in the response."""
+        return [float(want in got[0]["content"]) for got, want in zip(completions, answer, strict=True)]
+
+    class Clock(TrainerCallback):
+        """When each step ended."""
+
+        ends: list[float] = []  # noqa: RUF012 - one trainer, one list
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            """Note the time."""
+            self.ends.append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory() as out:
+        trainer = GRPOTrainer(
+            model=AutoModelForCausalLM.from_pretrained(options.model, dtype=getattr(torch, options.dtype)),
+            reward_funcs=right,
+            args=GRPOConfig(
+                output_dir=out,
+                per_device_train_batch_size=len(rows) * options.group,
+                num_generations=options.group,
+                max_completion_length=options.new_tokens,
+                learning_rate=1e-5,
+                beta=0.0,
+                max_steps=options.steps,
+                logging_steps=1,
+                save_strategy="no",
+                report_to=[],
+                use_cpu=True,
+                bf16=False,
+                loss_type="grpo",
+                gradient_checkpointing=False,
+                disable_tqdm=True,
+            ),
+            train_dataset=Dataset.from_list(rows),
+            processing_class=AutoTokenizer.from_pretrained(options.model),
+            callbacks=[Clock()],
+        )
+        trainer.train()
+    lengths = [float(log["completions/mean_length"]) for log in trainer.state.log_history if "reward" in log]
+    ends = Clock.ends
+    print(
+        json.dumps(
+            {
+                "seconds": (ends[-1] - ends[0]) / (len(ends) - 1),
+                "tokens": sum(lengths[1:]) / len(lengths[1:]) * len(rows) * options.group,
+                "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

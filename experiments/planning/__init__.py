@@ -1,0 +1,1 @@
+"""What a study will cost and can detect, before it runs."""

@@ -1,0 +1,174 @@
+"""What `--dry-run` prints: the arms and how they differ, what the study will cost, and the power that it buys."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from rich.console import Console
+
+from core import GrpoLabError
+from core.parts.variant import differences
+from experiments.launchers.reevaluation import left_to_answer
+from experiments.memory.forecast import forecast
+from experiments.planning.cost import (
+    PROBE_STEPS,
+    Pace,
+    Power,
+    earlier_paces,
+    earlier_spread,
+    most_tokens,
+    power_of,
+    probe,
+)
+from experiments.statistics import minimum_detectable_effect
+from experiments.statistics.wording import REACHABLE
+from experiments.study.study import Study
+
+
+def show_plan(
+    study: Study, out: Path, workers: int, console: Console, *, measure: bool = True, judged: bool = True
+) -> None:
+    """Print the plan of a study; with `measure`, run two steps of the baseline where no earlier run tells its pace."""
+    power = power_lines(study, out) if judged else ()
+    for line in itertools.chain(arm_lines(study), [""], cost_lines(study, out, workers, measure), power):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def arm_lines(study: Study) -> Iterator[str]:
+    """The baseline's axis card, then each arm's bindings and the axes on which it differs."""
+    base = study.settings.baseline
+    yield f"\n{base} (baseline)"
+    yield from (f"  {line}" for arm in study.settings.arms if arm.label == base for line in arm.bindings)
+    yield str(study.recipes[base].variant)
+    for arm in study.settings.arms:
+        if arm.label == base:
+            continue
+        yield f"\n{arm.label}"
+        yield from (f"  {line}" for line in arm.bindings or ("binds nothing",))
+        for axis, (theirs, ours) in differences(study.card(base), study.card(arm.label)).items():
+            yield f"    {axis}: {ours}  (instead of {theirs})"
+
+
+def cost_lines(study: Study, out: Path, workers: int, measure: bool) -> Iterator[str]:
+    """Runs, time, tokens and memory."""
+    recipes, seeds, base = study.recipes, len(study.seeds), study.settings.baseline
+    runs = len(recipes) * seeds
+    at_once = min(workers, runs)
+    bound = seeds * sum(map(most_tokens, recipes.values()))
+    paces = earlier_paces(study, out)
+    if base not in paces and measure:
+        yield f"(measuring {PROBE_STEPS} steps of '{base}'; --no-probe leaves it out)"
+        paces[base] = probe(study)
+    most = "at most " if study.settings.may_end_early else ""
+    yield f"runs    {most}{len(recipes)} arms x {seeds} seeds = {runs}"
+    if base in paces:
+        used = {label: paces.get(label, paces[base]) for label in recipes}
+        seconds = seeds * sum(used[label].seconds(recipe) for label, recipe in recipes.items())
+        tokens = seeds * sum(used[label].sampled(recipe) for label, recipe in recipes.items())
+        probed = paces[base].memory is not None
+        filtered = any(recipe.variant.filter for recipe in recipes.values())
+        # the base model leaves a filter most groups; a better one has to sample more rounds
+        least = "at least " if probed and filtered else ""
+        yield (
+            f"time    {least}{clock(seconds)} of work, {clock(seconds / at_once)} with {at_once} at once if they do "
+            "not slow each other"
+        )
+        yield f"tokens  {least}{tokens:,.0f} sampled in training, at most {bound:,}"
+        sources = " and ".join(dict.fromkeys(pace.source for pace in used.values()))
+        yield f"        measured on {sources}; arms without a run are scaled by responses and passes over them"
+        if probed:
+            more = " and, as fewer groups pass a filter, more rounds" if filtered else ""
+            yield f"        these are first steps: later ones may sample longer responses{more}"
+        if not paces[base].learned:
+            yield "        no step had anything to learn from, so the backward pass is in none of these figures"
+    else:
+        yield "time    not known: no finished run of the baseline's recipe, and nothing was measured"
+        yield f"tokens  at most {bound:,} sampled in training"
+    if study.settings.reevaluate:
+        left = [number for number in left_to_answer(study, out / study.settings.name) if number]
+        asked = recipes[base].evaluation
+        took = f", about {clock(sum(left) / asked.questions * paces[base].suite)}" if base in paces else ""
+        yield (
+            f"asked   {sum(left):,} further questions in all, to {len(left)} final models x {asked.samples} samples "
+            f"and once greedily, after all runs{took} (compare.reevaluate)"
+        )
+    yield from _memory_lines(study, paces, at_once)
+
+
+def _memory_lines(study: Study, paces: Mapping[str, Pace], at_once: int) -> Iterator[str]:
+    """The measured peak, or the forecast."""
+    measured = next((pace.memory for pace in paces.values() if pace.memory and pace.learned), None)
+    if measured:
+        yield f"memory  {size(measured)} a run (peak of the measured steps), {size(at_once * measured)} with {at_once}"
+        return
+    try:
+        largest = max(map(forecast, study.recipes.values()), key=lambda found: found.peak)
+    except GrpoLabError as error:
+        yield f"memory  not known: {error}"
+        return
+    listed = ", ".join(f"{name} {size(count)}" for name, count in largest.parts[largest.phase].items() if count)
+    yield (
+        f"memory  {size(largest.peak)} a run, forecast (phase '{largest.phase}': {listed}), "
+        f"{size(at_once * largest.peak)} with {at_once}; the libraries' own comes on top"
+    )
+
+
+def power_lines(study: Study, out: Path) -> Iterator[str]:
+    """The smallest effect that the seeds detect and the seeds that effects need; of looks, what each alone detects."""
+    found = power_of(study)
+    if found is None:
+        yield "power   one arm: nothing is compared"
+        return
+    comparisons = "1 comparison" if found.comparisons == 1 else f"{found.comparisons} comparisons"
+    if study.settings.may_end_early:
+        yield from _early_power_lines(study, found, comparisons)
+        return
+    level = f"{comparisons}, alpha {found.alpha:.3g} each, 80 % power"
+    if found.detectable is None:
+        yield f"power   {found.seeds} seeds decide nothing: a test takes 3 or more ({level})"
+    else:
+        yield f"power   {found.seeds} seeds detect {found.detectable:.2f} sd of the paired difference ({level})"
+    counts = ", ".join(f"{effect:g} sd: {n}" for effect, n in found.needed.items())
+    yield f"        seeds needed for an effect of {counts}"
+    yield from _spread_lines(study, out, found)
+
+
+def _early_power_lines(study: Study, found: Power, comparisons: str) -> Iterator[str]:
+    """That stopping early costs power, and what each look detects by itself."""
+    looks = study.settings.looks
+    why = f"alpha is split among {len(looks)} looks" if looks else "a race pays for looking after every seed"
+    yield f"power   less than that of {found.seeds} seeds with a single look at the end: {why}"
+    for n, alpha in looks:
+        effect = minimum_detectable_effect(n, alpha / found.comparisons)
+        yield (
+            f"        the look after {n} seeds, level {alpha:g}: {effect:.2f} sd of the paired difference "
+            f"({comparisons}, 80 % power)"
+        )
+
+
+def _spread_lines(study: Study, out: Path, found: Power) -> Iterator[str]:
+    """The same in the metric's unit, where an earlier study tells what a standard deviation is."""
+    spread, metric, margin = earlier_spread(study, out), study.settings.metric, study.settings.margin
+    if spread is None:
+        yield f"        what one sd is in {metric} is not known: no finished study of this kind in {out}"
+    elif spread.sd > 0:
+        yield (
+            f"        in {spread.source} ({spread.pairs} pairs of arms, {spread.seeds} seeds) one sd was "
+            f"{spread.sd:.3g} of {metric}"
+        )
+        if found.detectable is not None:
+            yield f"        at that, {found.seeds} seeds detect {found.detectable * spread.sd:.3g}"
+        needed = found.seeds_for(margin / spread.sd)
+        seeds = f"{needed} seeds" if needed <= REACHABLE else f"more than {REACHABLE} seeds, which is not reachable"
+        yield f"        and the margin of {margin:g} needs {seeds}"
+
+
+def clock(seconds: float) -> str:
+    """`1:02:03`."""
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def size(count: float) -> str:
+    """`1.5 GiB`, `3 MiB`."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"

@@ -1,0 +1,1 @@
+"""A study as found on disk, and anybody's tables."""

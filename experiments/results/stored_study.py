@@ -1,0 +1,496 @@
+"""Reads a study's folder: what was declared, what ran, and the one number each run is judged by.
+
+Nothing here trains, tests, draws or repairs.
+"""
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.errors import near
+from core.loop.evaluation import reevaluated
+from experiments.results.history import is_edited, looks_of, notes_of
+from experiments.results.pairing import PAIRED_BY, answered
+from experiments.results.stored_run import (
+    AXES,
+    SEED_FOLDER,
+    STATUSES,
+    StoredRun,
+    StudyError,
+    entry,
+    is_share,
+    numbers,
+    read_object,
+    read_run,
+    unreadable,
+)
+from experiments.statistics import SCALARS, Analysis, Curve, Judgement, Plan, Trajectory, judge, scores
+from experiments.statistics.judgement import where_it_stands
+from experiments.statistics.predictions import Prediction
+from experiments.statistics.runs import answers_of
+from experiments.statistics.sequential import Sequential
+
+_DECLARED = ("metric", "budget", "baseline", "seeds")
+DEFAULTS: Final[Mapping[str, Any]] = {
+    "scalar": "final",
+    "axis": "steps",
+    "family": "baseline",
+    "alpha": 0.05,
+    "margin": 0.01,
+    "margin_declared": False,
+    "failures": "intersect",  # studies from before it was declared left failed runs out
+    "floor": 0.0,
+    "threshold": None,
+    "questions": "fixed",
+    "race": False,
+    "looks": (),
+    "claim": None,
+    "data": {},
+    "reevaluate": None,
+}
+"""What declarations of earlier versions leave out."""
+_NUMBER: Final = (int, float)
+_KINDS: Final[Mapping[str, tuple[type, ...]]] = {
+    **dict.fromkeys(("metric", "scalar", "axis", "baseline", "family", "failures", "questions"), (str,)),
+    **dict.fromkeys(("alpha", "margin", "budget", "floor"), _NUMBER),
+    "threshold": (*_NUMBER, type(None)),
+    "seeds": (list,),
+    "looks": (list, tuple),
+    "race": (bool,),
+    "claim": (dict, type(None)),
+    "data": (dict,),
+    "reevaluate": (int, type(None)),
+}
+"""What a declaration's entries may be."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many runs of an arm were planned, and what became of them."""
+
+    planned: int
+    finished: int
+    failed: int
+    running: int
+    interrupted: int
+    missing: int  # planned, and nothing on disk
+    broken: int = 0  # for want of code, settings, data or a model that work
+
+
+@dataclass(frozen=True)
+class StoredStudy:
+    """A study as found on disk: the declaration, the arms in declared order, and the runs.
+
+    `arms` maps an arm's label to what `study.json` records of it (`bindings`, `card`); `record` is that whole
+    file. `ignored` names run folders that the declaration does not plan; they enter nothing.
+    """
+
+    path: Path
+    name: str
+    declaration: Mapping[str, Any]
+    arms: Mapping[str, Mapping[str, Any]]
+    runs: tuple[StoredRun, ...]
+    record: Mapping[str, Any] = field(repr=False)
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def baseline(self) -> str:
+        """The arm that the others are compared with."""
+        return str(self.declaration["baseline"])
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The declared seeds, in declared order."""
+        return tuple(self.declaration["seeds"])
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """Every name that `curve` knows here: `reward`, `seconds/sample`, `test/accuracy`, ..."""
+        names: dict[str, None] = {}
+        for run in self.runs:
+            for row in run.metrics[:1] + run.metrics[-1:]:
+                names |= dict.fromkeys(numbers(row))
+            for evaluation in run.evals:
+                split = evaluation["split"]
+                names |= dict.fromkeys(f"{split}/{key}" for key in numbers(evaluation["summary"]))
+        return tuple(name for name in names if name != "step")
+
+    def run(self, arm: str, seed: int) -> StoredRun | None:
+        """The run of an arm at a seed, or None when there is none on disk."""
+        return self._by_name.get((arm, seed))
+
+    def curve(
+        self, arm: str, seed: int, key: str, axis: str = "steps"
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """A run's values of `key` over `axis`, both `[N]`; a value that was not measured is NaN.
+
+        `split/name` reads the evaluations (step 0 included), any other name the training metrics; `axis` is
+        `steps` (rollout steps), `sampled_tokens` (all tokens sampled in training so far) or `seconds` (of training so
+        far). A run that is not on disk gives two empty arrays; a key that no run of the study has is a StudyError.
+        """
+        if axis not in AXES:
+            raise StudyError(f"no axis {axis!r}: curves are drawn over {', '.join(AXES[:-1])} or {AXES[-1]}")
+        if arm not in self.arms:
+            raise StudyError(f"no arm {arm!r} in study {self.name}; {near(arm, self.arms)}")
+        if self.runs and key not in self.keys:
+            raise StudyError(f"no run of study {self.name} recorded {key!r}; {near(key, self.keys)}")
+        run = self.run(arm, seed)
+        if run is None:
+            return np.empty(0), np.empty(0)
+        split, _, name = key.partition("/")
+        if split in self._splits:
+            evaluations = [row for row in run.evals if row["split"] == split]
+            points = [(run.spent(row, axis), numbers(row["summary"]).get(name)) for row in evaluations]
+        else:
+            points = [(run.spent(row, axis), numbers(row).get(key)) for row in run.metrics]
+        table = np.array([(x, math.nan if y is None else y) for x, y in points], dtype=np.float64).reshape(-1, 2)
+        if self.plan.further and split == self._judged_suite and axis == self.plan.axis:
+            # the step that reaches a budget of seconds ends beyond it, and this model is what the budget bought
+            table[:, 0] = np.minimum(table[:, 0], float(self.declaration["budget"]))
+        return table[:, 0], table[:, 1]
+
+    def scalar(self, run: StoredRun, key: str) -> float:
+        """A run's `key` reduced to one number by the declared scalar, at the declared budget and axis.
+
+        NaN when `key` was never measured; points at which it was not measured are left out.
+        """
+        plan = self.plan
+        x, y = self.curve(run.arm, run.seed, key, plan.axis)
+        measured = ~np.isnan(y) & (x <= float(self.declaration["budget"]))
+        if not measured.any():
+            return math.nan
+        return SCALARS[plan.scalar](x[measured].tolist(), y[measured].tolist(), float(self.declaration["budget"]))
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What was declared, as the statistics take it."""
+        d = self.declaration
+        declared, further = str(d["metric"]), int(d["reevaluate"] or 0)
+        predictions = [Prediction.parse(text) for text in (d["claim"] or {}).get("predictions", ())]
+        if further:
+            predictions = [replace(each, metric=reevaluated(each.metric)) for each in predictions]
+        return Plan(
+            metric=reevaluated(declared) if further else declared,
+            baseline=self.baseline,
+            seeds=self.seeds,
+            axis=str(d["axis"]),
+            budget=float(d["budget"]),
+            scalar=str(d["scalar"]),
+            family=d["family"],
+            alpha=float(d["alpha"]),
+            margin=float(d["margin"]),
+            failures=d["failures"],
+            floor=float(d["floor"]),
+            threshold=d["threshold"],
+            questions=d["questions"],
+            race=bool(d["race"]),
+            looks=tuple((int(n), float(a)) for n, a in d["looks"]),
+            largest=1.0 if is_share(str(d["metric"])) else math.inf,
+            predictions=tuple(predictions),
+            seen=looks_of(self.record),
+            further=further,
+            followed=declared if further else None,
+        )
+
+    @cached_property
+    def trajectories(self) -> tuple[Trajectory, ...]:
+        """All planned runs, in declared order, as the statistics take them.
+
+        A finished run with an evaluation that lacks the declared metric is a StudyError: leaving a point out would move
+        its score.
+        """
+        plan, suite = self.plan, self._judged_suite
+        metrics = [key for key in self.keys if key.split("/")[0] in (suite, plan.course_metric.split("/")[0])]
+        found = []
+        for arm, seed in product(self.arms, self.seeds):
+            run = self.run(arm, seed)
+            if run is None:
+                found.append(Trajectory(arm, seed, "pending"))
+                continue
+            if run.finished:
+                self._require_metric(run)
+            curves = {}
+            for key in metrics:
+                split, name = key.split("/", 1)
+                # a final model is what the declared budget bought, and cannot be had at equal amounts of another
+                axes = (plan.axis,) if plan.further and split == suite else run.axes
+                spent = {axis: self.curve(run.arm, run.seed, key, axis)[0].tolist() for axis in axes}
+                if any(spent.values()):
+                    values = self.curve(run.arm, run.seed, key)[1].tolist()
+                    known = (run.answered(split, name, values), run.samples(split, name, values))
+                    curves[key] = Curve(spent, values, *known)
+            cause = str(run.manifest.get("error") or "")
+            status = run.outcome if self.is_answered(run) or not run.finished else "pending"
+            found.append(Trajectory(run.arm, run.seed, status, curves, cause, run.families(suite)))
+        return tuple(found)
+
+    @property
+    def _judged_suite(self) -> str:
+        return self.plan.metric.split("/")[0]
+
+    def is_answered(self, run: StoredRun) -> bool:
+        """Whether a run's final model has answered the further questions that are declared, if there are any."""
+        plan = self.plan
+        return not plan.further or run.answered_questions(self._judged_suite) == plan.further
+
+    def answers(self) -> dict[tuple[str, int], float]:
+        """How many independent answers, each right or wrong, a finished run's score rests on, where that is known."""
+        plan = self.plan
+        counted = [
+            replace(run, curves={key: replace(curve, samples=None) for key, curve in run.curves.items()})
+            for run in self.trajectories
+        ]
+        found = answers_of(plan, counted, plan.axis, plan.budget)
+        return {(arm, seed): float(number) for arm, row in found.items() for seed, number in row.items()}
+
+    @cached_property
+    def broken(self) -> dict[str, str]:
+        """The arms with a broken run, and what it said: no score or verdict rests on what did not work."""
+        runs = [run for run in self.runs if run.status == "broken"]
+        return {
+            run.arm: f"seed {run.seed}, {run.manifest.get('error') or 'no reason recorded'}" for run in reversed(runs)
+        }
+
+    def scores(self) -> dict[str, dict[int, float]]:
+        """`{arm: {seed: score}}` as declared: metric, scalar, budget and failure policy; arms and seeds in order."""
+        plan = self.plan
+        try:
+            table = scores(plan, self.trajectories, plan.axis, plan.budget, plan.failures)
+        except ValueError as error:
+            raise StudyError(f"{self.path}: {error}") from None
+        return {arm: table.get(arm, {}) for arm in self.arms}
+
+    def judge(self) -> Judgement | None:
+        """Judge the runs as declared; None when there is nothing to compare, and while an arm is broken.
+
+        Runs that are not finished yet are left out with their seeds, and failed ones are handled as declared: the notes
+        of the analysis say both. Raises StudyError for runs that are no pair: other prompts, initial weights or first
+        rollouts than the baseline's at the same seed, though the arm does not vary what they come from.
+        """
+        if self.broken:
+            return None
+        try:
+            judgement = judge(self.plan, self.trajectories)
+        except ValueError as error:
+            raise StudyError(f"{self.path}: {error}") from None
+        if judgement is None:
+            return None
+        self._refuse_other_data()
+        notes = notes_of(self.record)
+        for key, words in PAIRED_BY.items():
+            for arm, seeds in self.unlike(key).items():
+                notes.append(self._note_unlike(arm, seeds, key, words))
+        compared = judgement.analysis.comparisons
+        notes += [answered(note, compared, self.runs) for note in judgement.analysis.notes]
+        idle = self.trained_on_nothing()
+        told = tuple(replace(each, sentence=answered(each.sentence, compared, self.runs)) for each in compared)
+        analysis = replace(judgement.analysis, notes=tuple(notes), comparisons=told)
+        return replace(judgement, analysis=analysis, warnings=(*idle, *judgement.warnings))
+
+    def trained_on_nothing(self) -> list[str]:
+        """A sentence for every arm with runs that never trained on a token: they are the model that they began with."""
+        runs = [run for run in self.runs if run.finished and run.trained_on_nothing]
+        seeds = {arm: [str(run.seed) for run in runs if run.arm == arm] for arm in self.arms}
+        return [
+            f"{arm} was trained on nothing at seed {', '.join(at)}: no group was left to train on at any step (its "
+            "filter, say, passed none), so what is compared is the model that it began with."
+            for arm, at in seeds.items()
+            if at
+        ]
+
+    def sequential(self) -> Sequential:
+        """Which arms a race, or a study with looks, runs at which seeds next."""
+        try:
+            return where_it_stands(self.plan, self.trajectories)
+        except ValueError as error:
+            raise StudyError(f"{self.path}: {error}") from None
+
+    def analyze(self) -> Analysis | None:
+        """The verdicts of `judge` alone."""
+        judgement = self.judge()
+        return judgement.analysis if judgement else None
+
+    def _require_metric(self, run: StoredRun) -> None:
+        metric = self.plan.course_metric
+        _, y = self.curve(run.arm, run.seed, metric)
+        if len(y) and np.isfinite(y).all():
+            return
+        steps = [row["step"] for row in run.evals if f"{row['split']}/" == metric[: len(row["split"]) + 1]]
+        where = f"at step {steps[int(np.argmin(np.isfinite(y)))]}" if len(y) else "at all"
+        raise StudyError(
+            f"{run.path}: finished, but without {metric!r}, the declared metric, {where}; "
+            "remove the folder and run this seed again"
+        )
+
+    def _refuse_other_data(self) -> None:
+        """Raise StudyError where two runs were asked the same and judged by different answers, or as none declared."""
+        remedy = "remove its folder and run this seed again"
+        seen: dict[tuple[str, int, str], tuple[StoredRun, object]] = {}
+        for run in self.runs:
+            declared = self.declaration["data"].get(run.arm)
+            found = (run.manifest.get("identity") or {}).get("questions and answers")
+            if declared and found and declared != found:
+                raise StudyError(
+                    f"{run.path}: this run had other questions or answers than the study was declared with: the file "
+                    f"behind its task has changed; restore the file, {remedy}"
+                )
+            for split in self._splits:
+                for place, question in enumerate(run.questions(split)):
+                    prompt, answer = json.dumps(question.get("prompt")), question.get("answer")
+                    other, theirs = seen.setdefault((split, place, prompt), (run, answer))
+                    if answer != theirs:
+                        raise StudyError(
+                            f"{run.path}: judged question {place} of '{split}' by the answer {answer!r:.40}, and "
+                            f"{other.path} by {theirs!r:.40}; keep the right answer, {remedy}"
+                        )
+
+    def _note_unlike(self, arm: str, seeds: list[int], key: str, words: str) -> str:
+        """What to say of an arm that is unlike the baseline; raises StudyError if nothing accounts for it."""
+        where = ", ".join(map(str, seeds))
+        if key in self.arms[arm].get("varies", ()):
+            return (
+                f"{arm} varies what its {words} come from, so at seed {where} they differ from {self.baseline}'s; "
+                "how much pairing by seed still buys is the correlation of the two arms."
+            )
+        ours, theirs = (self.run(label, seeds[0]) for label in (arm, self.baseline))
+        assert ours is not None
+        assert theirs is not None
+        machines = [run.manifest.get("hardware") for run in (ours, theirs)]
+        if key == "first_rollout" and machines[0] != machines[1]:
+            return f"{arm} and {self.baseline} ran on different hardware at seed {where}: their {words} differ."
+        raise StudyError(
+            f"{arm} and {self.baseline} are no pair at seed {where}: their {words} differ, and nothing that the arm "
+            f"varies accounts for it; remove {ours.path} and run this seed again"
+        )
+
+    def unlike(self, key: str) -> dict[str, list[int]]:
+        """Where the manifests' hash of `key` differs from the baseline's at the same seed: `{arm: seeds}`."""
+        unlike: dict[str, list[int]] = {}
+        for run in self.runs:
+            other = self.run(self.baseline, run.seed)
+            if other is not None and not _alike(run, other, key):
+                unlike.setdefault(run.arm, []).append(run.seed)
+        return unlike
+
+    def counts(self) -> dict[str, Counts]:
+        """How many runs each arm has planned, finished, failed and so on."""
+        counts: dict[str, Counts] = {}
+        for arm in self.arms:
+            found = [run.status for run in self.runs if run.arm == arm]
+            by_status = {status: found.count(status) for status in STATUSES}
+            counts[arm] = Counts(planned=len(self.seeds), missing=len(self.seeds) - len(found), **by_status)
+        return counts
+
+    @cached_property
+    def _by_name(self) -> dict[tuple[str, int], StoredRun]:
+        return {(run.arm, run.seed): run for run in self.runs}
+
+    @cached_property
+    def _splits(self) -> frozenset[str]:
+        return frozenset(evaluation["split"] for run in self.runs for evaluation in run.evals)
+
+
+def _alike(run: StoredRun, other: StoredRun, key: str) -> bool:
+    """Whether two runs share what a hash of their manifests is of, as far as both have come; True while unknown."""
+    ours, theirs = run.hash(key), other.hash(key)
+    if key == "prompts" and run.steps != other.steps:  # on a token budget runs end at different steps
+        last = min(run.steps, other.steps)
+        ours, theirs = (
+            next((str(row.get("prompts_hash", "")) for row in each.metrics if row["step"] == last), "")
+            for each in (run, other)
+        )
+    return not ours or not theirs or ours == theirs
+
+
+def load_study(path: Path | str) -> StoredStudy:
+    """Read the study in folder `path`; a StudyError names what is missing or broken, and what to do."""
+    try:
+        return _load_study(Path(path))
+    except OSError as error:
+        raise StudyError(unreadable(error)) from None
+
+
+def _load_study(path: Path) -> StoredStudy:
+    file = path / "study.json"
+    if not path.is_dir():
+        raise StudyError(f"{path}: no such folder{_studies_in(path.parent)}")
+    if not file.is_file():
+        raise StudyError(f"{path}: no study.json here, so this is not a study's folder{_studies_in(path)}")
+    remedy = "the file is written once, before the first run; restore it, or start the study anew"
+    record = read_object(file, remedy)
+    declaration = {**DEFAULTS, **entry(record, "declaration", dict, file, remedy)}
+    arms = entry(record, "arms", dict, file, remedy)
+    try:
+        edited = is_edited(record)
+        notes_of(record), looks_of(record)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise StudyError(f"{file}: the history of its declarations is incomplete ({error!r}); {remedy}") from None
+    if edited:
+        raise StudyError(f"{file}: the declaration is not the one that was hashed before the first run; {remedy}")
+    for key in _DECLARED:
+        if key not in declaration:
+            raise StudyError(f"{file}: the declaration has no {key!r}; {remedy}")
+    for key, kinds in _KINDS.items():
+        if not _is_one(declaration[key], kinds):
+            raise StudyError(f"{file}: {key} cannot be {declaration[key]!r:.60}; {remedy}")
+    if any(type(seed) is not int or seed < 0 for seed in declaration["seeds"]):
+        raise StudyError(f"{file}: seeds cannot be {declaration['seeds']!r:.60}; {remedy}")
+    for arm, entries in arms.items():
+        if not isinstance(entries, dict) or arm in ("", "..") or Path(arm).name != arm:
+            raise StudyError(f"{file}: the arm {arm!r} is not recorded as one; {remedy}")
+    for key, known in (("axis", AXES), ("scalar", SCALARS)):
+        if declaration[key] not in known:
+            raise StudyError(f"{file}: {key} {declaration[key]!r} is not one of {', '.join(known)}; {remedy}")
+    if declaration["baseline"] not in arms:
+        raise StudyError(f"{file}: the baseline is not an arm: {near(str(declaration['baseline']), arms)}")
+    runs: list[StoredRun] = []
+    for arm in arms:
+        for seed in declaration["seeds"]:
+            run = read_run(path / arm / f"seed={seed}", arm, int(seed))
+            runs += [run] if run is not None else []
+    study = StoredStudy(
+        path=path,
+        name=str(record.get("name") or path.resolve().name),
+        declaration=declaration,
+        arms=arms,
+        runs=tuple(runs),
+        record=record,
+        ignored=_unplanned(path, arms, declaration["seeds"]),
+    )
+    try:
+        _ = study.plan
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise StudyError(f"{file}: what it declares cannot be: {error}; {remedy}") from None
+    return study
+
+
+def _is_one(value: object, kinds: tuple[type, ...]) -> bool:
+    """Whether a value is of one of these kinds; numbers are finite, and True is none."""
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        return isinstance(value, bool) and bool in kinds
+    return not isinstance(value, int | float) or abs(value) <= sys.float_info.max
+
+
+def _unplanned(path: Path, arms: Mapping[str, Any], seeds: list[int]) -> tuple[str, ...]:
+    planned = {path / arm / f"seed={seed}" for arm in arms for seed in seeds}
+    found = (manifest.parent for manifest in sorted(path.glob("*/seed=*/manifest.json")))
+    return tuple(
+        str(folder.relative_to(path))
+        for folder in found
+        if folder not in planned and SEED_FOLDER.fullmatch(folder.name)
+    )
+
+
+def _studies_in(folder: Path) -> str:
+    """The end of a message: the studies that `folder` does hold."""
+    names = sorted(file.parent.name for file in folder.glob("*/study.json"))
+    return f"; studies in {folder}: {', '.join(names)}" if names else ""

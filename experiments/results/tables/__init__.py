@@ -1,0 +1,1 @@
+"""Results of other trainers, from tables of scores."""

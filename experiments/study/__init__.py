@@ -1,0 +1,1 @@
+"""What is declared before the first run: settings, arms, identity, growth."""

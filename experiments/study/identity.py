@@ -1,0 +1,124 @@
+"""What a run is: the facts in its manifest, and of these the ones that a resumed or reused run must share."""
+
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+import core.parts.registry as registry
+from core.loop.recipe import Recipe
+from core.parts.registry import SETTINGS, Part
+from experiments.study.configs import (
+    DECLARING,
+    build,
+)
+from experiments.study.own_code import code_digest, is_own
+from experiments.study.processes import ONE, Processes
+from experiments.study.settings import Arm
+
+LIBRARIES: Final = ("torch", "transformers", "accelerate", "numpy", "gin-config", "grpo-lab")
+DATA: Final = "questions and answers"
+"""Of a task or source that reads them from files: a digest, as the file behind a path may change."""
+CODE: Final = "code of your parts"
+FILES: Final = "source of your parts"
+"""What runs of earlier versions say instead of CODE: digests of whole files, of all parts that were imported."""
+
+
+def facts(
+    config: str,
+    arm: Arm,
+    seed: int,
+    processes: Processes = ONE,
+    *,
+    recipe: Recipe | None = None,
+    like: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What a run's manifest says of where it came from; `identity` is what a resumed run must share.
+
+    `recipe` is what `config` builds, where it has been built. `like`: the identity on disk, so that one of an earlier
+    version is met in its own terms.
+    """
+    with registry.config(text=config, bindings=arm.bindings):
+        text = registry.config_text()
+        recipe = recipe or build("train")
+        parts = parts_of(recipe)
+    if like is not None and in_use(like.get("config", ""), parts) == in_use(text, parts):
+        text = like["config"]  # they differ in what another arm uses
+    own = [part for part in parts if is_own(part.function.__module__)]
+    code: dict[str, Any] = {CODE: {f"{part.kind} {part.name}": code_digest(part.function) for part in own}}
+    if like is not None and FILES in like:
+        code = {FILES: {**like[FILES], **{part.function.__module__: part.source for part in own}}}
+    data = recipe.data if like is None or DATA in like else ""
+    return {
+        "arm": arm.label,
+        "identity": {
+            "config": text,
+            "seed": seed,
+            **code,
+            **({DATA: data} if data else {}),
+            "library versions": {name: version(name) for name in LIBRARIES},
+            **({"processes": str(processes)} if processes.number > 1 else {}),
+        },
+        "git": _revision(),
+        "python": platform.python_version(),
+        "hardware": hardware(),
+        "command": " ".join(sys.argv),
+    }
+
+
+def parts_of(recipe: Recipe) -> list[Part]:
+    """Every part that a recipe uses, by the config in force: its own, and those that bindings lead to from them."""
+    waiting = [*recipe.parts, *(part for part in SETTINGS.values() if part.name not in DECLARING)]
+    found: dict[tuple[str, str], Part] = {}
+    while waiting:
+        part = waiting.pop(0)
+        if (part.kind, part.name) not in found:
+            found[part.kind, part.name] = part
+            waiting += registry.references(part)
+    return [found[key] for key in sorted(found)]
+
+
+def in_use(text: str, parts: Sequence[Part]) -> list[str]:
+    """The lines of a config that bind something of these parts, and the macros in them; an import does nothing."""
+    names = {part.name for part in parts}
+    lines = [line for line in text.splitlines() if " = " in line]
+    keys = {line: line.partition(" = ")[0].split(".") for line in lines}
+    used = [line for line, key in keys.items() if len(key) > 1 and key[-2] in names]
+    macros = {key[0]: line for line, key in keys.items() if len(key) == 1}
+    for line in used:  # grows meanwhile: a macro may name another
+        used += [macros.pop(name) for name in list(macros) if re.search(rf"%{re.escape(name)}\b", line)]
+    return sorted(used)
+
+
+def operative(config: str, arm: Arm) -> str:
+    """The gin text that a run of this arm is made of."""
+    with registry.config(text=config, bindings=arm.bindings):
+        return registry.config_text()
+
+
+def hardware() -> str:
+    """The processor and its vector instructions, which decide the last bits."""
+    info = Path("/proc/cpuinfo")
+    named = re.search(r"model name\s*: (.*)", info.read_text()) if info.is_file() else None
+    return f"{named[1] if named else platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _revision() -> str | None:
+    """Git revision of the code, if it is run from a checkout."""
+    try:
+        result = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return None
+    return result.stdout.strip() or None

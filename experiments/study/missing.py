@@ -1,0 +1,58 @@
+"""What a machine lacks for a config, told at once and before anything waits for it."""
+
+import socket
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlparse
+
+from core.errors import GrpoLabError, brief
+from core.model.loading import locate
+from core.parts.gin_text import referenced, resolved
+from core.parts.registry import bindings_in_force
+
+SECONDS = 5.0
+"""In which a hub must answer."""
+
+
+def beside(error: GrpoLabError) -> GrpoLabError:
+    """The error of a recipe that cannot be built, with what its generator would have lacked later on."""
+    more = [told for told in _of_generator() if told not in str(error)]
+    return GrpoLabError("; and ".join([str(error), *more])) if more else error
+
+
+def _of_generator() -> Iterator[str]:
+    value = bindings_in_force().get(("settings.train", "generator"))
+    if referenced(value) is None:
+        return
+    try:
+        made = resolved(value)
+        if hasattr(made, "start"):
+            made.start()
+    except GrpoLabError as error:
+        yield str(error)
+
+
+def refuse_unreachable(model: str) -> None:
+    """Raise `GrpoLabError` for a model that is neither here nor in the cache, on a machine that reaches no hub."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    folder, gguf = locate(model)
+    host = urlparse(constants.ENDPOINT).hostname or ""
+    try:
+        is_here = gguf or Path(folder).is_dir() or isinstance(try_to_load_from_cache(folder, "config.json"), str)
+    except ValueError as error:  # no id can be spelt so
+        raise GrpoLabError(
+            f"policy.model = {model!r}: there is no such folder, and no model of a hub is called so ({brief(error)})"
+        ) from error
+    if is_here or (urllib.request.getproxies().get("https") and not constants.HF_HUB_OFFLINE):
+        return
+    try:
+        if constants.HF_HUB_OFFLINE:
+            raise OSError("HF_HUB_OFFLINE is set")
+        socket.create_connection((host, 443), SECONDS).close()
+    except OSError as error:
+        raise GrpoLabError(
+            f"policy.model = {model!r}: there is no such folder, no such model in the cache, and {host} cannot be "
+            f"reached ({error}): give a folder, or download the model where there is a network"
+        ) from error

@@ -1,1 +1,0 @@
-"""Equal tuning: every arm's learning rate, on seeds and questions that the comparison never sees."""

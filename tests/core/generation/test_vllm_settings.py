@@ -1,0 +1,174 @@
+"""What can be said of the vLLM generator without vLLM."""
+
+import gc
+import importlib.util
+import json
+import threading
+import weakref
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from safetensors.torch import load_file
+
+from core import SETTINGS, GrpoLabError
+from core.errors import MachineError
+from core.generation.base import Request
+from core.generation.native import native
+from core.generation.vllm import vllm
+from core.generation.vllm.server import Server
+from core.model.policy import Policy, PolicySettings, load_policy
+from core.parts.problems import Problem
+from core.parts.registry import config
+
+
+def test_a_server_and_its_folder_go_together() -> None:
+    with pytest.raises(GrpoLabError, match=r"vllm.url and vllm.sync_folder go together"):
+        vllm(url="http://127.0.0.1:8000")
+
+
+def test_a_server_that_does_not_answer_is_named() -> None:
+    with pytest.raises(GrpoLabError, match=r"127.0.0.1:9/version does not answer"):
+        vllm(url="http://127.0.0.1:9/", sync_folder="sync").start()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed")
+def test_without_vllm_the_remedy_is_said_before_anything_runs() -> None:
+    with pytest.raises(GrpoLabError, match=r"pip install 'grpo-lab\[vllm\]'"):
+        vllm().start()
+
+
+def test_a_recipe_can_be_built_without_vllm_and_corrects_variants_that_do_not() -> None:
+    bindings = ["train.variant = @grpo()", "train.task = @chain_sums()", "train.generator = @vllm()"]
+    with config(bindings=[*bindings, "train.correction = @token_truncated", "token_truncated.cap = 3.0"]):
+        recipe = SETTINGS["train"]()
+    assert recipe.variant.card()["correction"] == "token_truncated(cap=3.0, floor=0.0)"
+    assert not recipe.generator.exact
+    assert native().exact
+
+
+# a server, by a stand-in
+
+
+class StandIn(BaseHTTPRequestHandler):
+    """Answers as vLLM's server does, keeps what completions were asked for, and fails where it is told to."""
+
+    read: str | None = None
+    asked: ClassVar[list[dict[str, Any]]] = []
+    refuses = ""
+
+    def do_GET(self) -> None:
+        self._answer({"data": [{"id": "model"}]} if self.path == "/v1/models" else None)
+
+    def do_POST(self) -> None:
+        content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/collective_rpc" and content["method"] == "folder_read":
+            return self._answer({"results": [StandIn.read]})
+        if self.path == "/collective_rpc":
+            (StandIn.read,) = content["args"]
+            assert load_file(Path(content["args"][0]) / "model.safetensors")
+        if self.path == "/v1/completions":
+            StandIn.asked.append(content)
+            token = {"token_ids": [5], "logprobs": {"token_logprobs": [-0.5]}, "finish_reason": "length"}
+            return self._answer({"choices": [token]})
+        return self._answer({})
+
+    def _answer(self, content: Any) -> None:
+        text = b"<html>" if content is None else json.dumps(content).encode()
+        self.send_response(500 if StandIn.refuses and StandIn.refuses in self.path else 200)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    StandIn.read, StandIn.refuses = None, ""
+    StandIn.asked.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), StandIn) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def request(policy: Policy) -> Request:
+    return Request([policy.tokens(Problem("1+2=", "", 0))], 1, 4, 1.0, 7)
+
+
+def test_a_server_samples_from_the_policy_whatever_the_models_own_settings(url: str, tmp_path: Path) -> None:
+    """What is left out, vLLM takes from the model's generation_config.json: Qwen2.5's has a top_k of 20."""
+    policy = load_policy(PolicySettings("embedded"))
+    vllm(url=url, sync_folder=str(tmp_path)).generate(policy, [request(policy)])
+    (asked,) = StandIn.asked
+    neutral = {
+        "top_p": 1.0,
+        "top_k": 0,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
+        "temperature": 1.0,
+    }
+    assert {name: asked.get(name) for name in neutral} == neutral
+
+
+def test_a_server_that_got_other_weights_meanwhile_is_noticed(url: str, tmp_path: Path) -> None:
+    policy = load_policy(PolicySettings("embedded"))
+    generator = vllm(url=url, sync_folder=str(tmp_path))
+    generator.generate(policy, [request(policy)])
+    generator.generate(policy, [request(policy)])
+    Server(url, tmp_path).push(policy)  # another run, which may have the same folder
+    with pytest.raises(MachineError, match="restarted, or serves another run"):
+        generator.generate(policy, [request(policy)])
+    policy.version += 1
+    generator.generate(policy, [request(policy)])
+    StandIn.read = None  # started anew
+    with pytest.raises(MachineError, match="restarted, or serves another run"):
+        generator.generate(policy, [request(policy)])
+
+
+def test_a_push_that_fails_leaves_nothing_and_is_tried_again(url: str, tmp_path: Path) -> None:
+    policy = load_policy(PolicySettings("embedded"))
+    generator = vllm(url=url, sync_folder=str(tmp_path / "sync"))
+    StandIn.refuses = "reset_prefix_cache"
+    with pytest.raises(MachineError, match="reset_prefix_cache refused: 500"):
+        generator.generate(policy, [request(policy)])
+    assert list((tmp_path / "sync").iterdir()) == []
+    StandIn.refuses = ""
+    generator.generate(policy, [request(policy)])
+    (tmp_path / "file").write_text("in the way")
+    generator = vllm(url=url, sync_folder=str(tmp_path / "file"))
+    with pytest.raises(MachineError, match=r"cannot write weights to vllm.sync_folder = '.*file'"):
+        generator.generate(policy, [request(policy)])
+
+
+def test_a_push_that_fails_fails_on_every_rank(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The main one tells the others, which would wait for it."""
+    monkeypatch.setattr("core.generation.vllm.server.is_main", lambda: False)
+    mains = (None, MachineError("no space left"))
+    monkeypatch.setattr("core.generation.vllm.server.gather", lambda mine: [mains, *mine])
+    with pytest.raises(MachineError, match="no space left"):
+        Server(url, tmp_path).push(load_policy(PolicySettings("embedded")))
+
+
+def test_the_model_of_a_run_that_is_over_is_not_kept(url: str, tmp_path: Path) -> None:
+    policy = load_policy(PolicySettings("embedded"))
+    vllm(url=url, sync_folder=str(tmp_path)).generate(policy, [request(policy)])
+    kept = weakref.ref(policy)
+    del policy
+    gc.collect()
+    assert kept() is None
+
+
+def test_what_is_no_vllm_server_is_named(url: str) -> None:
+    with pytest.raises(GrpoLabError, match=r"vllm.url = 'gpu-node': must begin with http://"):
+        vllm(url="gpu-node", sync_folder="sync")
+    with pytest.raises(GrpoLabError, match="version answers no JSON"):
+        vllm(url=url, sync_folder="sync").start()

@@ -1,0 +1,38 @@
+"""What a part returns is checked where it is used: broadcasting would hide the mistake."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from core import Batch, GrpoLabError, Part, Variant
+from core.loop.rollout import filter_groups
+from core.parts.contracts import check_shape
+from estimators.advantages.group import group_mean
+from estimators.aggregators import token_mean
+from estimators.objectives.token import clip
+
+
+def part_of(kind: str, function: object) -> Part:
+    """A part that is not registered."""
+    options = {"needs": (), "level": "row"}
+    return Part(kind=kind, function=function, options=options, is_resolved=True)  # type: ignore[arg-type]
+
+
+def per_response(batch: Batch) -> Tensor:
+    """[P, G] where [P] is due."""
+    return torch.ones_like(batch.rewards, dtype=torch.bool)
+
+
+def test_a_filter_must_return_one_verdict_a_group() -> None:
+    variant = Variant(
+        advantage=group_mean, objective=clip, aggregator=token_mean, filter=part_of("filter", per_response)
+    )
+    with pytest.raises(GrpoLabError, match=r"filter 'per_response'.*returned \[2, 3\], but must return \[2\]"):
+        filter_groups(variant, Batch.of([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]]))
+
+
+def test_a_scalar_or_a_number_is_no_token_loss() -> None:
+    for result, got in ((torch.tensor(1.0), r"\[\]"), (0.5, "float"), (torch.ones(4, 1), r"\[4, 1\]")):
+        with pytest.raises(GrpoLabError, match=rf"returned {got}, but must return \[4, 7\]"):
+            check_shape(clip, result, (4, 7))
+    check_shape(clip, torch.ones(4, 7), (4, 7))

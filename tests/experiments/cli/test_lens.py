@@ -1,0 +1,130 @@
+"""`grpolab lens` as a user meets it: tables, JSON, pictures, an estimator of one's own, and mistakes."""
+
+import argparse
+import json
+import re
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import core.parts.registry as registry
+from core import GrpoLabError
+from core.model.policy import Policy
+from core.store.run_folder import RunStore
+from experiments.cli.lens import add_options, run_lens
+from experiments.study.configs import CONFIGS
+
+ESTIMATOR = '''
+from torch import Tensor
+from core import Batch, advantage
+
+@advantage
+def half_reward(batch: Batch) -> Tensor:
+    """Half the reward."""
+    return batch.rewards / 2    # [P, G]
+'''
+QUICK = ["--batches", "40", "--group-sizes", "2,8"]
+
+
+def lens(*arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    return run_lens(parser.parse_args(arguments))
+
+
+def as_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    assert lens(*arguments, "--json") == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_the_exact_form_as_json_and_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = as_json(capsys, "grpo", "rloo", "dr_grpo", "dapo", *QUICK, "--out", str(tmp_path / "new"))
+    assert list(found["variants"]) == ["grpo", "rloo", "dr_grpo", "dapo"]
+    assert found == json.loads((tmp_path / "new" / "exact.json").read_text())
+    rloo, dr_grpo = found["variants"]["rloo"], found["variants"]["dr_grpo"]
+    assert list(rloo["by_group_size"]) == ["2", "8"]
+    numbers = rloo["by_group_size"]["8"]
+    assert abs(numbers["factor"]["value"] - 1) < 4 * numbers["factor"]["error"]
+    assert numbers["direction_bias"]["low"] == 0
+    assert dr_grpo["token_constant"] == pytest.approx(5)
+    ratio = dr_grpo["by_group_size"]["8"]["factor"]["value"] / numbers["factor"]["value"]
+    assert ratio == pytest.approx(7 / 8)
+    assert "factor" not in found["variants"]["grpo"]["by_group_size"]["8"]
+    assert [round(each["success"], 2) for each in rloo["by_prompt"]] == [0.03, 0.1, 0.3, 0.5, 0.7, 0.9, 0.97]
+    assert rloo["weights_by_length"]["right"][0] == {"value": None, "error": None}  # no right response is that short
+    assert any("dapo optimises more than the reward" in remark for remark in found["remarks"])
+    picture = ElementTree.fromstring((tmp_path / "new" / "exact.svg").read_text())
+    assert picture.tag.endswith("svg")
+    assert not list((tmp_path / "new").glob(".tmp*"))
+
+
+def test_the_tables_fit_a_terminal_and_say_where_the_files_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert lens("grpo", "rloo", *QUICK, "--out", str(tmp_path)) == 0
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    assert "E[g] = c * true" in " ".join(shown.split())
+    assert re.search(r"^ rloo +[01]\.\d{3}±\.\d{3}", shown, re.MULTILINE)
+    assert "exact.svg" in shown
+
+
+def test_an_estimator_of_ones_own_needs_its_file_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lens_estimators.py").write_text(ESTIMATOR)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    found = as_json(capsys, "rloo", str(tmp_path / "lens_estimators.py"), *QUICK, "--out", str(tmp_path))
+    assert list(found["variants"]) == ["rloo", "half_reward"]
+    factor = found["variants"]["half_reward"]["by_group_size"]["8"]["factor"]
+    assert abs(factor["value"] - 0.5) < 4 * factor["error"]
+
+
+def test_bindings_reach_the_variant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bound = ["-b", "grpo.advantage = @leave_one_out", "-b", "grpo.aggregator = @seq_mean_token_sum"]
+    found = as_json(capsys, "grpo", "rloo", *bound, *QUICK, "--out", str(tmp_path))
+    one, other = (found["variants"][name]["by_group_size"]["8"]["scale"] for name in ("grpo", "rloo"))
+    assert one["value"] == pytest.approx(other["value"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rlo"], "unknown variant or advantage 'rlo': did you mean rloo"),
+        (["no_such_file.py"], "file not found: no_such_file.py"),
+        (["rloo", "--group-size", "1"], "defined from 2 samples per prompt up; raise --group-size"),
+        (["rloo", "--group-sizes", "two"], "--group-sizes two: give a list of numbers"),
+        (["rloo", "--batches", "3"], "--batches 3: at least"),
+        (["rloo", "-b", "grpo.kl_coef = 0.1"], "'grpo.kl_coef' had no effect"),
+        (["rloo", "--model", "no_such_config"], "config file not found: no_such_config"),
+        (["rloo", "--model", "embedded", "--prompts", "1"], "raise --prompts"),
+    ],
+)
+def test_mistakes_are_told(arguments: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(GrpoLabError, match=re.escape(message)):
+        lens(*arguments, "--out", str(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_on_a_model_by_config_and_by_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], embedded: Policy) -> None:
+    pool = ["--prompts", "8", "--group-size", "4", "--out", str(tmp_path)]
+    found = as_json(capsys, "rloo", "grpo", "--model", "embedded", *pool)
+    assert found["variants"]["rloo"]["cosines"]["rloo"] == pytest.approx(1)
+    assert 0 < found["accuracy"] < 1
+    assert (tmp_path / "model.svg").is_file()
+
+    with pytest.raises(GrpoLabError, match="no finished run is there"):
+        lens("rloo", "--model", str(tmp_path), *pool)
+    with registry.config([CONFIGS / "embedded.gin"]):
+        text = registry.config_text()
+    store = RunStore(tmp_path / "run")
+    store.folder.mkdir()
+    store.update_manifest(identity={"config": text})
+    store.finish(embedded)
+    again = as_json(capsys, "rloo", "grpo", "--model", str(store.folder), *pool)
+    assert again["variants"] == found["variants"]

@@ -1,0 +1,115 @@
+"""The embedded bases: made as declared, small, and neither able nor helpless."""
+
+import ast
+import operator
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from core import GrpoLabError
+from core.generation.base import Request
+from core.generation.native import native
+from core.model.loading import ASSETS, embedded_models
+from core.model.policy import PolicySettings, load_policy
+from core.parts.problems import Problem
+from core.randomness import key
+from experiments.bases import BASES
+from experiments.cli.main import main
+from experiments.cli.make_base import make_base, make_tokenizer
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_alphabets_write_every_prompt_and_response(name: str) -> None:
+    base, rng = BASES[name], random.Random(0)
+    tokenizer, task = make_tokenizer(base.alphabet), BASES[name].task()
+    for index in range(200):
+        problem = task.problem("train", 0, index)
+        text = str(problem.prompt) + base.mixture(problem, rng)
+        ids = tokenizer(text)["input_ids"]
+        assert tokenizer.decode(ids) == text
+        assert ids.count(tokenizer.eos_token_id) == 1
+        assert ids[-1] == tokenizer.eos_token_id
+
+
+def test_a_base_is_a_function_of_its_seed(tmp_path: Path) -> None:
+    losses: dict[str, list[float]] = {}
+    for label, seed in (("one", 0), ("same", 0), ("other", 1)):
+        seen = losses.setdefault(label, [])
+
+        def note(step: int, loss: float, seen: list[float] = seen) -> None:
+            seen.append(loss)
+
+        made = make_base("islanders", tmp_path / label, seed=seed, steps=3, rows=4, report=note)
+        assert (made / "model.safetensors").stat().st_size < 4e6
+    assert losses["one"] == losses["same"] != losses["other"]
+    weights = [(tmp_path / label / "model.safetensors").read_bytes() for label in ("one", "same", "other")]
+    assert weights[0] == weights[1] != weights[2]
+
+
+def test_an_unknown_task_is_named_with_those_that_have_a_base(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(GrpoLabError, match="no base for the task 'islander': did you mean islanders"):
+        make_base("islander", tmp_path)
+    assert main(["make-base", "--task", "islander", "--out", str(tmp_path)]) == 2
+    assert "did you mean islanders" in capsys.readouterr().err
+
+
+def test_the_bases_are_found_by_name() -> None:
+    assert embedded_models() == ("embedded", "islanders", "stack_programs")
+    assert all(sum(f.stat().st_size for f in (ASSETS / name).iterdir()) < 4e6 for name in embedded_models())
+
+
+def computes(problem: Problem, program: str) -> bool:
+    """Whether a program of assignments and a return gives what the tests expect, by walking its syntax tree.
+
+    No sandbox and no exec: a base may well write 9**9**9.
+    """
+
+    def value(node: ast.expr, names: dict[str, int]) -> int:
+        if isinstance(node, ast.BinOp):
+            sign = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul}[type(node.op)]
+            return int(sign(value(node.left, names), value(node.right, names)))
+        return names[node.id] if isinstance(node, ast.Name) else int(ast.literal_eval(node))
+
+    def run(names: dict[str, int]) -> int | None:
+        (function,) = ast.parse(program).body
+        assert isinstance(function, ast.FunctionDef)
+        for line in function.body:
+            if isinstance(line, ast.Return):
+                assert line.value is not None
+                return value(line.value, names)
+            assert isinstance(line, ast.Assign)
+            (target,) = line.targets
+            assert isinstance(target, ast.Name)
+            names[target.id] = value(line.value, names)
+        return None
+
+    try:
+        return all(run(dict(zip("xy", t["args"], strict=True))) == t["expected"] for t in problem.data["tests"])
+    except (SyntaxError, LookupError, ValueError, AssertionError):
+        return False
+
+
+def names_them(problem: Problem, response: str) -> bool:
+    """Whether the answer is the problem's, letter by letter: the base always writes it in the order of the prompt."""
+    return response.rpartition(">")[2] == problem.answer
+
+
+@pytest.mark.parametrize(("name", "is_right"), [("islanders", names_them), ("stack_programs", computes)])
+def test_the_bases_blurt_and_work_out(name: str, is_right: Callable[[Problem, str], bool]) -> None:
+    """Both styles occur; what is blurted is mostly wrong, what is worked out mostly right."""
+    policy, task = load_policy(PolicySettings(name, "float32")), BASES[name].task()
+    problems = [task.problem("test", 0, i) for i in range(60)]
+    request = Request([policy.tokens(p) for p in problems], samples=4, max_tokens=56, noise_key=key(0, "eval"))
+    (drawn,) = native().generate(policy, [request])
+    rows = zip(drawn.tokens.flatten(0, 1), drawn.mask.flatten(0, 1), strict=True)
+    texts = policy.texts([tokens[mask] for tokens, mask in rows])
+    blurted = torch.tensor([text.startswith(">") if name == "islanders" else ";" not in text for text in texts])
+    right = torch.tensor([is_right(problems[i // 4], text) for i, text in enumerate(texts)])
+    assert 0.5 < blurted.float().mean() < 0.8
+    assert right[blurted].float().mean() < 0.45
+    assert right[~blurted].float().mean() > 0.65

@@ -1,0 +1,113 @@
+"""What a tree of November 2026 wrote (tests/data/old_tree) is judged, reported, grown and resumed as before."""
+
+import json
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.store.files import read_json
+from core.store.run_folder import RunStore
+from experiments.cli.main import main
+from experiments.study.identity import LIBRARIES, hardware
+from tests.experiments.study.test_growth import carry_out_here
+
+OLD = Path(__file__).parents[2] / "data" / "old_tree"
+RUN = Path("ppo/seed=5")
+EVERY_RUN = "*/*/seed=*/manifest.json"
+VERSIONS = {name: version(name) for name in LIBRARIES}
+
+
+@pytest.fixture
+def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the old folder to stand in, whose runs say that they were made by the versions there are now."""
+    home = tmp_path / "home"
+    shutil.copytree(OLD, home)
+    monkeypatch.chdir(home)
+    monkeypatch.syspath_prepend(str(home))
+    monkeypatch.setattr("experiments.launchers.local.launch", carry_out_here)
+    for file in (home / "runs").glob(EVERY_RUN):
+        store = RunStore(file.parent)
+        store.update_manifest(identity=store.manifest["identity"] | {"library versions": VERSIONS})
+    yield home
+    sys.modules.pop("parts", None)
+
+
+def manifest(run: Path) -> dict[str, Any]:
+    record: dict[str, Any] = read_json(run / "manifest.json")
+    return record
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def written_at(folder: Path) -> dict[Path, int]:
+    return {file: file.stat().st_mtime_ns for file in folder.glob("*/seed=*/**/*.json*")}
+
+
+def test_a_study_is_judged_as_before(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = old / "runs" / "study"
+    tables = files(study / "tables")
+    shutil.rmtree(study / "tables")
+    capsys.readouterr()
+    assert main(["analyze", str(study), "--json"]) == 0
+    verdict, before = json.loads(capsys.readouterr().out), json.loads((OLD / "verdict.json").read_text())
+    assert {**verdict, "plan": {name: verdict["plan"][name] for name in before["plan"]}} == before
+    assert files(study / "tables") == tables
+    assert "median" in (study / "report.html").read_text()
+
+
+def test_a_study_is_taken_up_and_grown_with_its_runs(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = old / "runs" / "study"
+    before = written_at(study)
+    assert len(list(study.glob("*/seed=*"))) == 9
+    compare = ["compare", "-c", "study.gin", "--out", "runs", "--seeds"]
+    assert main([*compare, "3"]) == 0, capsys.readouterr()
+    assert written_at(study) == before
+    assert main([*compare, "4", "--grow"]) == 0, capsys.readouterr()
+    assert before.items() <= written_at(study).items()
+    assert len(list(study.glob("*/seed=*"))) == 12
+
+
+def test_a_tuning_is_read(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tuning = old / "runs" / "study-tune"
+    before, chosen = written_at(tuning), (tuning / "tuned.json").read_bytes()
+    rates = ["--rates", "1e-3,1e-2", "--seeds", "2"]
+    assert main(["tune", "-c", "study.gin", "--out", "runs", *rates]) == 0, capsys.readouterr()
+    assert written_at(tuning) == before
+    assert (tuning / "tuned.json").read_bytes() == chosen
+    tuned = ["-b", "compare.tuned = 'runs/study-tune/tuned.json'", "-b", "compare.name = 'at_these_rates'"]
+    assert main(["compare", "-c", "study.gin", "--seeds", "2", "--out", "runs", "--dry-run", *tuned]) == 0
+    assert "0.01" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("stopped", ["interrupted", "pickled"])
+def test_a_run_that_was_stopped_ends_as_if_it_never_had(
+    old: Path, stopped: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a critic, a reference and an optimizer; `pickled` is of a tree whose checkpoints were no plain data."""
+    run, whole = old / "runs" / stopped / RUN, old / "runs" / "whole" / RUN
+    steps = (run / "metrics.jsonl").read_text().splitlines()
+    assert len(steps) == 2
+    train = ["train", "-c", "run.gin", "--seed", "5", "--out", "runs"]
+    if stopped == "pickled":
+        with pytest.warns(UserWarning, match="of an older version"):
+            assert main([*train, "--name", stopped]) == 0, capsys.readouterr()
+    else:
+        assert main([*train, "--name", stopped]) == 0, capsys.readouterr()
+    ended, expected = manifest(run), manifest(whole)
+    assert (run / "metrics.jsonl").read_text().splitlines()[:2] == steps
+    assert ended["steps"] == expected["steps"] == 5
+    assert {k: v for k, v in ended["hashes"].items() if k != "final_weights"} == {
+        k: v for k, v in expected["hashes"].items() if k != "final_weights"
+    }
+    made_by = manifest(OLD / "runs" / "whole" / RUN)
+    same_machine = (hardware(), platform.python_version()) == (made_by["hardware"], made_by["python"])
+    if same_machine and made_by["identity"]["library versions"] == VERSIONS:
+        assert ended["hashes"] == expected["hashes"]
