@@ -19,11 +19,11 @@ from core.errors import GrpoLabError
 
 Item = TypeVar("Item")
 
-PARCEL: Final = 1 << 24
+BUCKET_ELEMENTS: Final = 1 << 24
 """Elements that travel together."""
 
 
-def join() -> Accelerator:
+def init() -> Accelerator:
     """Become one of the processes that torchrun or accelerate started, or the only one."""
     try:
         accelerator = Accelerator(cpu=takes_cpu())
@@ -57,13 +57,13 @@ def is_main() -> bool:
     return bool(PartialState().is_main_process)
 
 
-def share(n: int) -> slice:
+def local_slice(n: int) -> slice:
     """This rank's part of n things: consecutive ones, as many as any other's or one more or less."""
     rank = PartialState().process_index
     return slice(n * rank // ranks(), n * (rank + 1) // ranks())
 
 
-def deal(turns: Sequence[Item], costs: Sequence[int]) -> list[Item | None]:
+def assign_by_cost(turns: Sequence[Item], costs: Sequence[int]) -> list[Item | None]:
     """This rank's turns, in order; None where others have more, since collective work needs all ranks in every turn.
 
     The costliest first, each to the rank with least to do.
@@ -83,13 +83,13 @@ def gather(items: Sequence[Item]) -> list[Item]:
     return list(gather_object(list(items))) if ranks() > 1 else list(items)
 
 
-def add_up(tensors: Sequence[Tensor]) -> None:
+def all_reduce_sum(tensors: Sequence[Tensor]) -> None:
     """Replace each tensor by its sum over all ranks; small ones travel together."""
     if ranks() == 1:
         return
     while tensors:
         size, some = 0, list[Tensor]()
-        while len(some) < len(tensors) and (not some or size + tensors[len(some)].numel() <= PARCEL):
+        while len(some) < len(tensors) and (not some or size + tensors[len(some)].numel() <= BUCKET_ELEMENTS):
             size += tensors[len(some)].numel()
             some.append(tensors[len(some)])
         parcel = torch.cat([tensor.flatten() for tensor in some])
@@ -99,12 +99,12 @@ def add_up(tensors: Sequence[Tensor]) -> None:
         tensors = tensors[len(some) :]
 
 
-def wait_for_all() -> None:
+def barrier() -> None:
     """Go on when every rank has come here."""
     PartialState().wait_for_everyone()
 
 
-def leave() -> None:
+def shutdown() -> None:
     """Part from the other ranks, all together: one that ends while another still talks to it would be aborted."""
-    wait_for_all()
+    barrier()
     PartialState().destroy_process_group()

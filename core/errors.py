@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-MOST_LISTED: Final = 60
+MAX_LISTED: Final = 60
 """Names that an error message spells out."""
 
 Cause: TypeAlias = Literal["code", "infrastructure", "algorithmic"]
@@ -112,7 +112,7 @@ def near(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
-    if len(names) > MOST_LISTED:
+    if len(names) > MAX_LISTED:
         shown = f"grpolab list shows all {len(names)}"
         return f"{hint}({shown})" if hint else shown
     return f"{hint}known: {', '.join(names) if names else 'none'}"

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from core.errors import GrpoLabError
 
-MOST_OF_ERROR: Final = 1 << 12
+MAX_OF_ERROR: Final = 1 << 12
 """Bytes that are read of what a server says of an error."""
 
 
@@ -47,7 +47,7 @@ def fetch(
         except urllib.error.HTTPError as error:
             said = b""
             with error, suppress(OSError, http.client.HTTPException):
-                said = error.read(MOST_OF_ERROR)
+                said = error.read(MAX_OF_ERROR)
             raise RefusedError(error.code, said.decode(errors="replace"), error.headers.get("Retry-After")) from None
         except (OSError, http.client.HTTPException):
             if watch.over:

@@ -16,7 +16,7 @@ from core.loop.rollout import (
     sample_all,
 )
 from core.loop.run_state import RunState
-from core.loop.scoring import MOST_FAILED, Scores
+from core.loop.scoring import MAX_FAILED, Scores
 from core.loop.source import Sampled
 from core.parts.problems import Problem
 from core.randomness import key
@@ -206,7 +206,7 @@ def _score(run: RunState, sampled: Sampled) -> Scores:
     Dropping it would make the test another one for this run alone. Raises `GrpoLabError` beyond 5 % of the questions.
     """
     scores = grade(run.recipe.rewards[:1], sampled)
-    if len(scores.failed) > MOST_FAILED * len(sampled.problems):
+    if len(scores.failed) > MAX_FAILED * len(sampled.problems):
         raise (MachineError if scores.by_machine else GrpoLabError)(
             f"{len(scores.failed)} of {len(sampled.problems)} test questions cannot be graded. "
             f"The first failure:\n{scores.failure}"

@@ -90,7 +90,7 @@ class Recipe:
         """Every part in use."""
         return (*self.variant.parts, *self.rewards, *self.providers)
 
-    def start(self) -> dict[str, str]:
+    def preflight(self) -> dict[str, str]:
         """What rewards, generator and source say, by name; raises `GrpoLabError` where one cannot work here."""
         said = start(self.rewards, self.task)
         if hasattr(self.generator, "start"):
@@ -106,7 +106,7 @@ class Recipe:
         return " ".join(digest for digest in told if digest and isinstance(digest, str))
 
     @property
-    def learned_from(self) -> tuple[str, ...]:
+    def data_identities(self) -> tuple[str, ...]:
         """What `start` says that may not change while a run lasts: data, models and principles, by their digests."""
         return ("source", *(part.name for part in self.rewards if part.options["together"]))
 

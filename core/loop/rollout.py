@@ -1,4 +1,4 @@
-"""The phases that fill a batch, each findable by its name: sample, score, combine, shape, filter."""
+"""The phases that fill a batch, each findable by its name: sample, score, make_batch, shape, filter."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from core.distributed import gather, ranks, share
+from core.distributed import gather, local_slice, ranks
 from core.errors import GrpoLabError, TrainingError
 from core.generation.base import Generation, Request
 from core.loop.run_state import RunState
@@ -22,9 +22,9 @@ from core.parts.registry import Part
 from core.parts.variant import Variant
 from core.randomness import key
 
-MOST_SKIPPED: Final = 100
+MAX_SKIPPED: Final = 100
 """Problems in a row that do not fit the model's context before a run stops."""
-MOST_EMPTY: Final = 10
+MAX_EMPTY: Final = 10
 """Steps from the first on in which a filter passes no group before a run stops."""
 
 
@@ -43,9 +43,9 @@ def draw_problems(run: RunState, step: int, round: int) -> tuple[Problem, ...]:
     for slot in range(P):
         problem, others = task.problem("train", stream, first + slot), 0
         while not fits(run, problem):
-            if others == MOST_SKIPPED:
+            if others == MAX_SKIPPED:
                 raise GrpoLabError(
-                    f"{MOST_SKIPPED} training problems in a row do not fit the context. {unfit(run, problem)}"
+                    f"{MAX_SKIPPED} training problems in a row do not fit the context. {unfit(run, problem)}"
                 )
             problem = task.problem("train", key(run.seed, "extra_prompts", step, round, slot), others)
             run.skipped_prompts += 1
@@ -90,7 +90,7 @@ def sample_all(run: RunState, problems: Sequence[Problem], draws: Sequence[Draw]
     """
     recipe, policy = run.recipe, run.policy
     prompts = tuple(policy.tokens(problem) for problem in problems)
-    mine = share(len(prompts))
+    mine = local_slice(len(prompts))
     requests = [
         Request(
             prompts[mine],
@@ -126,12 +126,12 @@ def grade(rewards: Sequence[Part], sampled: Sampled) -> Scores:
     """Scores of all responses, each rank grading its part."""
     if not sampled.is_verifiable and sampled.labels is not None:
         return Scores.of_labels(sampled.labels.cpu(), len(rewards))
-    mine = share(len(sampled.problems))
+    mine = local_slice(len(sampled.problems))
     scores = score(rewards, sampled.problems[mine], sampled.texts[mine])
     return Scores.concat(gather([scores]))
 
 
-def combine(run: RunState, sampled: Sampled, scores: Scores, step: int) -> Batch:
+def make_batch(run: RunState, sampled: Sampled, scores: Scores, step: int) -> Batch:
     """The batch is born: reward parts weighted and added up; groups whose grader failed are dropped whole."""
     generation, device = sampled.generation, sampled.generation.tokens.device
     weights = torch.tensor(run.recipe.reward_weights)
@@ -217,7 +217,7 @@ def sample_step(run: RunState, step: int, round: int) -> Sampled:
 
 
 def roll_out(run: RunState, step: int) -> Rollout:
-    """Sample, score, combine, shape and filter, in rounds until the batch is full or the variant's cap is reached."""
+    """Sample, score, batch, shape and filter, in rounds until the batch is full or the variant's cap is reached."""
     recipe, variant = run.recipe, run.recipe.variant
     kept: list[Batch] = []
     dropped = discarded = round = 0
@@ -226,7 +226,7 @@ def roll_out(run: RunState, step: int) -> Rollout:
     while round < (variant.filter_rounds if variant.filter else 1) and sum(b.groups for b in kept) < recipe.prompts:
         sampled = sample_step(run, step, round)
         scores = grade(recipe.rewards, sampled)
-        raw = combine(run, sampled, scores, step)
+        raw = make_batch(run, sampled, scores, step)
         if first is None:
             intact = torch.tensor([p not in scores.failed for p in range(len(sampled.problems))])
             first = raw, scores.lenient[intact], sampled
@@ -262,7 +262,7 @@ def _count_empty(run: RunState, step: int, batch: Batch | None, first_round: Bat
     run.best_reward = max(run.best_reward, float(rewards.max()))
     run.had_spread |= not bool(first_round.no_spread.all())
     run.all_right &= bool(first_round.require("correct").all())
-    if step < min(MOST_EMPTY, run.recipe.steps):
+    if step < min(MAX_EMPTY, run.recipe.steps):
         return
     said = (
         f"filter '{variant.filter.name}' has passed no group in the first {step} steps, so nothing was trained on; the "

@@ -64,7 +64,7 @@ class RunState:
     def kl_coef(self, value: float) -> None:
         self.recipe = replace(self.recipe, variant=replace(self.recipe.variant, kl_coef=value))
 
-    def share(self, step: int) -> float:
+    def budget_share(self, step: int) -> float:
         """How much of its budget, in steps, tokens or seconds, the run has spent by the end of this step, 1 at most."""
         recipe = self.recipe
         spent = [step / recipe.steps]

@@ -17,7 +17,7 @@ from core.parts.problems import Problem, Score, Task
 from core.parts.registry import Part
 
 WINDOW: Final = 20
-MOST_FAILED: Final = 0.05
+MAX_FAILED: Final = 0.05
 THREADS: Final = min(8, os.cpu_count() or 1)
 """For rewards that wait on other processes."""
 
@@ -73,10 +73,10 @@ class GraderLog:
     def _check(self) -> None:
         total = sum(d for d, _ in self.recent)
         of = sum(g for _, g in self.recent) * WINDOW / len(self.recent)
-        if total > MOST_FAILED * of:
+        if total > MAX_FAILED * of:
             raise (MachineError if self.by_machine else GrpoLabError)(
                 f"a reward function failed on {total} groups within the last {len(self.recent)} steps, more than "
-                f"{MOST_FAILED:.0%} of {WINDOW} steps' groups; the run stops. The first failure:\n{self.first}"
+                f"{MAX_FAILED:.0%} of {WINDOW} steps' groups; the run stops. The first failure:\n{self.first}"
             )
 
 

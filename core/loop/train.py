@@ -1,6 +1,6 @@
 """The training loop: one run of one recipe under one seed, read from top to bottom.
 
-    sample -> score -> combine -> shape -> filter -> log-probs -> KL in reward -> advantages -> update -> metrics ->
+    sample -> score -> make_batch -> shape -> filter -> log-probs -> KL in reward -> advantages -> update -> metrics ->
     store
 
 No phase knows a variant, a part, a task or a paradigm by name.
@@ -16,7 +16,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from core.distributed import gather, is_main, join, ranks
+from core.distributed import gather, init, is_main, ranks
 from core.errors import GrpoLabError, TrainingError, cause_of, told
 from core.loop.evaluation import evaluate
 from core.loop.loss import compute_advantages, kl_in_reward, next_kl_coef, value_targets
@@ -53,7 +53,7 @@ def run(recipe: Recipe, seed: int, store: RunStore, *, facts: Mapping[str, Any],
     fails or is interrupted says so in its manifest, and what it has written stays. Started in several processes, by
     torchrun or accelerate, each does its part of the same run, and the main one writes.
     """
-    accelerator = join()
+    accelerator = init()
     if not is_main():
         store = NonMainStore(store.folder)
     with store.locked():
@@ -63,8 +63,8 @@ def run(recipe: Recipe, seed: int, store: RunStore, *, facts: Mapping[str, Any],
         if store.is_finished:
             return
         store.check_identity(facts["identity"])
-        said = recipe.start()
-        store.check_data_identity({name: said[name] for name in recipe.learned_from if name in said})
+        said = recipe.preflight()
+        store.check_data_identity({name: said[name] for name in recipe.data_identities if name in said})
         store.update_manifest(status="running", seed=seed, error=None, failure=None, **facts, rewards=said)
         try:
             _train(recipe, seed, store, watch, accelerator)
@@ -180,7 +180,7 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch, accelerator
                 evaluations = evaluate(current, step, last=is_last)
             for evaluation in evaluations:
                 store.write_evaluation(evaluation)
-            record["budget_share"] = current.share(step)  # for whoever follows the run by its lines
+            record["budget_share"] = current.budget_share(step)  # for whoever follows the run by its lines
             record["evaluation"] = {e["split"]: e["summary"]["accuracy"] for e in evaluations}
             store.append_metrics(record | {"seconds": clock.seconds})
 

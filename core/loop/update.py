@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from core.distributed import add_up, deal, gather, ranks
+from core.distributed import all_reduce_sum, assign_by_cost, gather, ranks
 from core.errors import TrainingError
 from core.loop.loss import RowTensors, counted_rows, prepare, step_weights, token_loss
 from core.loop.run_state import (
@@ -21,7 +21,7 @@ from core.parts.batch import Batch
 from core.parts.variant import Variant
 from core.randomness import torch_generator
 
-MOST_FAILED_UPDATES: Final = 10
+MAX_FAILED_UPDATES: Final = 10
 """Updates in a row without a finite gradient before a run stops."""
 
 
@@ -42,7 +42,7 @@ def compute_logps(policy: Policy, batch: Batch, *, temperature: float, micro_tok
     def logps(rows: Tensor) -> Tensor:
         return forward(policy, batch, rows, temperature=temperature, entropy=False)[0]
 
-    return by_row(policy, batch, logps, micro_tokens)
+    return map_micro_batches(policy, batch, logps, micro_tokens)
 
 
 @torch.no_grad()
@@ -51,25 +51,25 @@ def compute_sum_squared_probs(policy: Policy, batch: Batch, *, temperature: floa
     width = batch.response_mask.shape[-1]
 
     def sums(rows: Tensor) -> Tensor:
-        return policy.sum_squared_probs(*texts_of(batch, rows), width=width, temperature=temperature)
+        return policy.sum_squared_probs(*ragged_tokens(batch, rows), width=width, temperature=temperature)
 
-    return by_row(policy, batch, sums, micro_tokens)
+    return map_micro_batches(policy, batch, sums, micro_tokens)
 
 
-def by_row(policy: Policy, batch: Batch, compute: Callable[[Tensor], Tensor], micro_tokens: int) -> Tensor:
+def map_micro_batches(policy: Policy, batch: Batch, compute: Callable[[Tensor], Tensor], micro_tokens: int) -> Tensor:
     """What `compute` gives [b, T] for micro-batches of rows, [P, G, T]; the ranks take turns."""
     out = torch.zeros(batch.response_mask.shape, device=policy.device).flatten(0, 1)
-    micros, turns = deal_micro_batches(batch, torch.arange(len(out)), micro_tokens)
+    micros, turns = assign_micro_batches(batch, torch.arange(len(out)), micro_tokens)
     for rows in turns:
         if rows is None:
             compute(min(micros, key=len))
         else:
             out[rows] = compute(rows)
-    add_up([out])
+    all_reduce_sum([out])
     return out.view(batch.response_mask.shape)
 
 
-def deal_micro_batches(
+def assign_micro_batches(
     batch: Batch, rows: Tensor, micro_tokens: int, whole_groups: bool = False
 ) -> tuple[list[Tensor], list[Tensor | None]]:
     """All micro-batches, and this rank's: None where others have one more, and a pass is made for company only."""
@@ -78,7 +78,7 @@ def deal_micro_batches(
         prompts = sum(len(batch.prompt_tokens[p]) for p in set((rows // batch.group_size).tolist()))
         micro_tokens = min(micro_tokens, -(-(int(lengths[rows].sum()) + prompts) // ranks()))
     micros = list(micro_batches(batch, rows, micro_tokens, whole_groups))
-    return micros, deal(micros, [int(lengths[micro].sum()) for micro in micros])
+    return micros, assign_by_cost(micros, [int(lengths[micro].sum()) for micro in micros])
 
 
 @dataclass
@@ -151,7 +151,7 @@ def optimizer_step(
         return
     norm = optimizer.step(rate)
     run.failed_updates = 0 if math.isfinite(norm) else run.failed_updates + 1
-    if run.failed_updates >= MOST_FAILED_UPDATES:
+    if run.failed_updates >= MAX_FAILED_UPDATES:
         variant = run.recipe.variant
         raise TrainingError(
             f"{run.failed_updates} updates in a row had a gradient that is not finite (loss {loss}), at step "
@@ -191,7 +191,7 @@ def accumulate_gradients(
     whole_groups = objective.options["level"] == "group"
     counted = counted_rows(variant, batch, rows)
     metrics.trained_tokens += int(rows["mask"][counted].sum())
-    micros, turns = deal_micro_batches(batch, counted.nonzero()[:, 0], micro_tokens, whole_groups)
+    micros, turns = assign_micro_batches(batch, counted.nonzero()[:, 0], micro_tokens, whole_groups)
     if not micros:
         return None
     found, total = UpdateMetrics({}), 0.0
@@ -232,10 +232,10 @@ def forward(
 ) -> tuple[Tensor, Tensor | None]:
     """Log-probabilities [b, T] of these rows, and entropies if asked; each prompt among them is computed once."""
     width = batch.response_mask.shape[-1]
-    return policy.logps(*texts_of(batch, rows), width=width, temperature=temperature, entropy=entropy)
+    return policy.logps(*ragged_tokens(batch, rows), width=width, temperature=temperature, entropy=entropy)
 
 
-def texts_of(batch: Batch, rows: Tensor) -> tuple[list[Tensor], list[Tensor], list[int]]:
+def ragged_tokens(batch: Batch, rows: Tensor) -> tuple[list[Tensor], list[Tensor], list[int]]:
     """The prompts of these rows, each once, the responses, and which prompt each response continues; as token ids."""
     tokens, mask = batch.rows("response_tokens"), batch.rows("response_mask")
     prompt_of = (rows // batch.group_size).tolist()

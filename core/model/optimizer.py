@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from core.distributed import add_up
+from core.distributed import all_reduce_sum
 from core.parts.contracts import setting
 from core.parts.settings import NOT_NEGATIVE, POSITIVE, Range
 
@@ -126,7 +126,7 @@ class Optimizer:
         A non-finite norm leaves the weights alone.
         """
         # those of shards are added up already
-        add_up([m.grad for m in self._masters if m.grad is not None and not isinstance(m.grad, DTensor)])
+        all_reduce_sum([m.grad for m in self._masters if m.grad is not None and not isinstance(m.grad, DTensor)])
         total = nn.utils.clip_grad_norm_(self._masters, self._settings.max_grad_norm)
         norm = float(total.full_tensor() if isinstance(total, DTensor) else total)
         if math.isfinite(norm):

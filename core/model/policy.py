@@ -67,7 +67,7 @@ Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
 
-def one_pass(
+def with_gathered_weights(
     method: "Callable[Concatenate[Policy, Given], Result]",
 ) -> "Callable[Concatenate[Policy, Given], Result]":
     """A method of `Policy` that is one pass through its model: weights that are spread come when they are needed."""
@@ -209,7 +209,7 @@ class Policy:
         """Logits [N, V], float32."""
         return torch.nn.functional.linear(hidden, *self._output).float()
 
-    @one_pass
+    @with_gathered_weights
     def logps(
         self,
         prompts: Sequence[Tensor],
@@ -237,7 +237,7 @@ class Policy:
         return padded[0], padded[1]
 
     @torch.no_grad()
-    @one_pass
+    @with_gathered_weights
     def sum_squared_probs(
         self,
         prompts: Sequence[Tensor],

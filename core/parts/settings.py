@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, get_args, get_orig
 
 from core.errors import GrpoLabError
 
-MOST_SHOWN: Final = 120
+MAX_SHOWN: Final = 120
 """Characters of a value that a message shows."""
 LARGEST: Final = 2**63 - 1
 """Of whole numbers."""
@@ -81,7 +81,7 @@ def shown(value: object) -> str:
         text = _written(value)
     except (ValueError, RecursionError):  # a number of too many digits, a list in itself
         text = f"a {type(value).__name__}"
-    return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 30]} ... {text[-20:]}"
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 30]} ... {text[-20:]}"
 
 
 def _written(value: Any) -> str:

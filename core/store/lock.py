@@ -13,12 +13,12 @@ from core.store.integrity import (
     REMEDY,
 )
 
-PATIENCE: Final = 120.0
+LOCK_TIMEOUT_SECONDS: Final = 120.0
 """Seconds to wait for another process that is writing to a run's folder."""
 
 
 @contextmanager
-def lock(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
+def lock(folder: Path, patience: float = LOCK_TIMEOUT_SECONDS) -> Iterator[None]:
     """Hold a run's folder for this process alone; raises when another has it for longer than `patience` seconds."""
     # a worker whose parent was killed goes on to the end of its step before it notices
     deadline = time.monotonic() + patience

@@ -26,7 +26,7 @@ from typing import Any, Protocol
 import torch
 from torch.distributed.checkpoint.api import CheckpointException
 
-from core.distributed import wait_for_all
+from core.distributed import barrier
 from core.errors import GrpoLabError, MachineError
 from core.store.files import read_json, write_json, write_text
 from core.store.integrity import (
@@ -99,7 +99,7 @@ class RunStore:
 
     def sync_ranks(self) -> None:
         """Let the other ranks look at the folder, now that it is held and tidy; all ranks together."""
-        wait_for_all()
+        barrier()
 
     def update_manifest(self, **fields: Any) -> None:
         """Set fields of the manifest and write it."""
@@ -290,7 +290,7 @@ class NonMainStore(RunStore):
 
     def sync_ranks(self) -> None:
         """Wait for the main rank, and read the manifest."""
-        wait_for_all()
+        barrier()
         self.manifest = self._read_manifest()
 
     def recover(self) -> None:

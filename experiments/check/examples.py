@@ -14,7 +14,7 @@ from core.parts.problems import Problem
 
 WEIGHTS: Final = (1.0, 0.5)
 """Of the two reward functions."""
-LONGEST: Final = 6
+MAX_LENGTH: Final = 6
 LIMIT: Final = 9
 """The generation limit of most examples, in tokens."""
 
@@ -60,8 +60,8 @@ def _make(
     limit: int,
 ) -> Batch:
     draw = torch.Generator().manual_seed(seed)
-    lengths = torch.randint(1, LONGEST + 1, (P, G), generator=draw)
-    lengths[0, 0], lengths[-1, -1] = LONGEST, LONGEST if P * G == 1 else 1
+    lengths = torch.randint(1, MAX_LENGTH + 1, (P, G), generator=draw)
+    lengths[0, 0], lengths[-1, -1] = MAX_LENGTH, MAX_LENGTH if P * G == 1 else 1
     if one_token:
         lengths = torch.ones_like(lengths)
     response = torch.arange(int(lengths.max())) < lengths[..., None]
@@ -133,7 +133,7 @@ def examples(least: int = 2, *, steps: bool = False) -> Iterator[Batch]:
     yield make_batch(1, least, seed=1, steps=steps)
     yield make_batch(3, max(least, 4), seed=2, holes=True, steps=steps)
     yield make_batch(2, max(least, 7), seed=3, binary=True, holes=True, steps=steps)
-    yield make_batch(4, least + 1, seed=4, kl=True, steps=steps, limit=LONGEST)
+    yield make_batch(4, least + 1, seed=4, kl=True, steps=steps, limit=MAX_LENGTH)
     yield make_batch(3, max(least, 3), seed=5, steps=True, kl=True, holes=True)
     yield make_batch(2, max(least, 3), seed=6, spread=False, steps=steps)
     yield make_batch(2, max(least, 4), seed=7, counted=False, steps=steps)

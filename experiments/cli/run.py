@@ -23,7 +23,7 @@ from experiments.launchers.progress import Progress
 from experiments.launchers.quarantine import quarantine_damaged
 from experiments.launchers.reevaluation import reevaluate_models, refuse_impossible
 from experiments.launchers.rehearsal import BrokenRecipeError, rehearse
-from experiments.launchers.sequential import Rows
+from experiments.launchers.sequential import SequentialSchedule
 from experiments.launchers.trackers import check_trackers
 from experiments.planning.dry_run import show_plan
 from experiments.report import verdict_table, write_figures, write_report, write_tables
@@ -65,7 +65,7 @@ def run_train(options: argparse.Namespace, *, supervised: bool = False) -> int:
                 "train.group_size = 1"
             )
         refuse_unreachable(recipe.policy.model)  # before anything is written
-        said = recipe.start()
+        said = recipe.preflight()
         # a study's file may be trained from: what declares the study is not for this command
         keys = [key for key in registry.bindings_in_force() if key[0].removeprefix("settings.") not in DECLARING]
         registry.refuse_unused(keys, registry.bindings_used(), recipe.parts, [recipe.variant.name])
@@ -182,7 +182,7 @@ def run_arms(
     )
     for model in sorted({recipe.policy.model for recipe in study.recipes.values()}):
         refuse_unreachable(model)
-    for said in sorted({said for recipe in study.recipes.values() for said in recipe.start().values()}):
+    for said in sorted({said for recipe in study.recipes.values() for said in recipe.preflight().values()}):
         console.print(said, highlight=False, markup=False)
     if note := device_note():
         console.print(note, highlight=False, markup=False)
@@ -228,7 +228,7 @@ def run_arms(
     if grow:  # what was there is whole, and the same as it would be now
         declare(study, folder, command, grow=True)
     left = [job for job in jobs if not job.store.is_finished]
-    rows = Rows(folder, jobs) if study.settings.may_end_early else None
+    rows = SequentialSchedule(folder, jobs) if study.settings.may_end_early else None
     declared = study.declaration
     scores = Scores(folder, declared["metric"], declared["scalar"], declared["axis"], declared["budget"])
     with Progress(len(jobs), len(jobs) - len(left), console, scores) as progress:

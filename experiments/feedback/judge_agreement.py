@@ -13,9 +13,9 @@ from rich.progress import track
 from rich.table import Table
 
 import core.parts.registry as registry
-from core.distributed import join
-from core.environments.judges.questions import win_rates
-from core.environments.rewards.judge import make_asker
+from core.distributed import init
+from core.environments.judges.prompts import win_rates
+from core.environments.rewards.judge import make_prompter
 from core.errors import GrpoLabError
 from core.loop.recipe import Recipe
 from core.loop.rollout import (
@@ -88,9 +88,9 @@ def measure(recipe: Recipe, *, samples: int, questions: int, seed: int) -> Judge
     gold, settings = others[0], judge.set_values
     said = start([judge], recipe.task)["judge"]
     torch.set_num_threads(recipe.threads)
-    accelerator = join()
+    accelerator = init()
     run = RunState(recipe, seed, load_policy(recipe.policy, accelerator.device))
-    asker = make_asker(**settings)
+    asker = make_prompter(**settings)
     values: list[list[float]] = []
     right: list[list[bool]] = []
     games: list[tuple[float, float, int]] = []

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.progress import track
 
 import core.parts.registry as registry
-from core.distributed import join
+from core.distributed import init
 from core.environments.tasks.files import Files
 from core.errors import GrpoLabError
 from core.loop.recipe import Recipe
@@ -45,7 +45,7 @@ def measure(recipe: Recipe, out: Path, *, samples: int, seed: int) -> None:
         raise GrpoLabError(
             "pass-rates is for questions from files, of which there are so many and no more: train.task = @files()"
         )
-    accelerator = join()
+    accelerator = init()
     run = RunState(recipe, seed, load_policy(recipe.policy, accelerator.device))
     lines = []
     # one epoch of a stream meets every question once

@@ -13,7 +13,7 @@ import torch
 from rich.progress import track
 
 import core.parts.registry as registry
-from core.distributed import join
+from core.distributed import init
 from core.errors import GrpoLabError
 from core.loop.recipe import Recipe
 from core.loop.rollout import (
@@ -63,7 +63,7 @@ def make_pairs(recipe: Recipe, *, prompts: int, samples: int, accuracy: float, s
     torch.set_num_threads(recipe.threads)
     gold = recipe.rewards[:1]
     start(gold, recipe.task)
-    accelerator = join()
+    accelerator = init()
     run = RunState(recipe, seed, load_policy(recipe.policy, accelerator.device))
     stream, wrong = key(seed, "preferences", 0), torch.tensor(key(seed, "preferences", 1))
     lines: list[dict[str, Any]] = []

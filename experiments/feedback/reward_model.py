@@ -26,7 +26,7 @@ from transformers import AutoModelForSequenceClassification
 
 import core.parts.registry as registry
 from core import setting
-from core.distributed import join
+from core.distributed import init
 from core.environments.datasets.pairs import Pair, read_pairs
 from core.environments.rewards.reward_model import RewardModel, Row
 from core.errors import GrpoLabError
@@ -206,7 +206,7 @@ def on_trunk(settings: PolicySettings, seed: int) -> RewardModel:
     """
     if settings.lora:
         raise GrpoLabError("a reward model is trained whole, without adapters: bind policy.lora_rank = 0")
-    policy: Policy = load_policy(settings, join().device)
+    policy: Policy = load_policy(settings, init().device)
     config, tokenizer = copy.deepcopy(policy.model.config), policy.tokenizer
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     config.num_labels, config.pad_token_id = 1, tokenizer.pad_token_id

@@ -127,7 +127,7 @@ def run_job(
         run(recipe, job.seed, job.store, facts=found, watch=send_and_watch)
 
 
-def carry_out(
+def run_and_report(
     job: Job, watch: Watch, identity: Mapping[str, Any] | None = None, say: Callable[[str], None] = print
 ) -> tuple[str, str | None]:
     """Run the job; returns `finished`, `interrupted`, `failed` or `broken`, and the message of a failure."""
@@ -140,7 +140,7 @@ def carry_out(
     return "finished", None
 
 
-def hand_out(
+def drive(
     jobs: Sequence[Job],
     workers: int,
     more: Callable[[], Sequence[Job]],
@@ -163,7 +163,7 @@ def hand_out(
             waiting = list(more())
 
 
-def settle(folder: str) -> None:
+def init_worker(folder: str) -> None:
     """Make this process one that runs jobs: shipped parts registered, modules and files found from `folder`."""
     from experiments.setup import import_parts, quiet_libraries
 
@@ -175,7 +175,7 @@ def settle(folder: str) -> None:
         sys.path.append(folder)
 
 
-def lost(job: Job, message: str, exit_code: int = -signal.SIGKILL) -> tuple[str, str | None]:
+def mark_lost(job: Job, message: str, exit_code: int = -signal.SIGKILL) -> tuple[str, str | None]:
     """How a run ended whose process was lost, which its manifest is told: for the machine's reasons, or by itself."""
     if job.store.is_finished:  # it died after its last word
         return "finished", None
@@ -190,7 +190,7 @@ def stopping(reason: BaseException) -> str:
     return f"{why}stopping at the end of the present steps (Ctrl-C{'' if why else ' again'}: at once) ..."
 
 
-def watch_of(tell: Callable[[Mapping[str, Any]], bool]) -> Watch:
+def stop_when(tell: Callable[[Mapping[str, Any]], bool]) -> Watch:
     """A watch that tells of every step, and stops the run when the answer is True."""
 
     def watch(record: Mapping[str, Any]) -> None:

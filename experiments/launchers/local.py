@@ -19,7 +19,7 @@ import psutil
 import torch
 
 from core.loop.train import Interrupted
-from experiments.launchers.job import BrokenArmError, Failures, Job, carry_out, lost, settle, stopping
+from experiments.launchers.job import BrokenArmError, Failures, Job, init_worker, mark_lost, run_and_report, stopping
 from experiments.launchers.progress import Progress
 from experiments.launchers.torchrun import kill
 
@@ -29,7 +29,7 @@ def _worker(pipe: Connection, environment: Mapping[str, str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.clear()  # the fork server's may be older
     os.environ.update(environment)
-    settle(os.getcwd())
+    init_worker(os.getcwd())
     sys.stdout = sys.stderr  # the command's own output is the parent's: programs read --json
 
     def watch(record: Mapping[str, Any]) -> None:
@@ -50,7 +50,7 @@ def _worker(pipe: Connection, environment: Mapping[str, str]) -> None:
             job = pipe.recv()
             if job is None or job == "stop":  # asked to stop after the last step of a run
                 return
-            outcome = carry_out(job, watch, say=say)
+            outcome = run_and_report(job, watch, say=say)
             pipe.send(outcome)
             if outcome[0] == "interrupted":
                 return
@@ -159,7 +159,7 @@ def _listen(worker: _Worker, failures: Failures, progress: Progress) -> None:
     except (EOFError, OSError):
         worker.process.join()
         code = worker.process.exitcode
-        kind, content = lost(job, f"its process died (exit code {code}; -9 is often a lack of memory)", code)
+        kind, content = mark_lost(job, f"its process died (exit code {code}; -9 is often a lack of memory)", code)
     if kind == "step":
         progress.step(job.arm.label, job.seed, content)
         return

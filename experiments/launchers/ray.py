@@ -39,15 +39,15 @@ from experiments.launchers.job import (
     Failures,
     Job,
     Needs,
-    carry_out,
-    hand_out,
-    lost,
-    settle,
+    drive,
+    init_worker,
+    mark_lost,
+    run_and_report,
+    stop_when,
     stopping,
-    watch_of,
 )
 from experiments.launchers.progress import Progress
-from experiments.launchers.ray_mailbox import Post
+from experiments.launchers.ray_mailbox import Mailbox
 from experiments.study.own_code import OURS
 
 RETRIES: Final = 3
@@ -127,7 +127,7 @@ class _Driver:
 
         self._workers, self._progress, self._brings_back = workers, progress, bring_back
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._post = ray.remote(Post).options(num_cpus=0, scheduling_strategy=here).remote()
+        self._post = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
         modules = _own_modules(Path.cwd()) if bring_back else None
         self._sent = ray.put(_Sent(os.getcwd(), tuple(sys.argv), modules))
         self._under_way: dict[Any, Job] = {}
@@ -138,7 +138,7 @@ class _Driver:
         import ray
 
         try:
-            hand_out(
+            drive(
                 jobs,
                 self._workers,
                 more,
@@ -209,13 +209,13 @@ class _Driver:
         except ray.exceptions.TaskCancelledError:
             return "interrupted", None
         except ray.exceptions.RayTaskError as error:  # ours, not the run's: the node has another grpo-lab, say
-            return lost(job, f"its task could not be carried out: {error}")
+            return mark_lost(job, f"its task could not be carried out: {error}")
         except ray.exceptions.RayError as error:
             reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-            return lost(job, f"its process or node was lost {1 + RETRIES} times ({reason})")
+            return mark_lost(job, f"its process or node was lost {1 + RETRIES} times ({reason})")
         if files is not None:
             _unpack(files, Path(job.folder))
-        return lost(job, message) if outcome == "lost" else (outcome, message)
+        return mark_lost(job, message) if outcome == "lost" else (outcome, message)
 
 
 def _refuse_unmeetable(needs: Needs) -> None:
@@ -267,10 +267,10 @@ def _work(
         elif not Path(folder).is_dir():
             return "lost", f"node {node} has no folder {folder}: share it with all nodes, or give --bring-back", None
         sys.argv[:] = sent.command
-        settle(folder)
+        init_worker(folder)
         kept.callback(os.chdir, "/")
-        outcome, message = carry_out(
-            job, watch_of(lambda record: bool(ask(post.step, record))), identity, lambda line: ask(post.say, line)
+        outcome, message = run_and_report(
+            job, stop_when(lambda record: bool(ask(post.step, record))), identity, lambda line: ask(post.say, line)
         )
         return outcome, message, None if sent.modules is None else _pack(Path(job.folder))
 

@@ -8,7 +8,7 @@ Key: TypeAlias = tuple[str, int]
 """Arm and seed."""
 
 
-class Post:
+class Mailbox:
     """The driver takes what runs have told."""
 
     def __init__(self) -> None:

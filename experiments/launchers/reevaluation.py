@@ -15,7 +15,7 @@ import torch
 from rich.progress import Progress as Bar
 from safetensors.torch import load_file
 
-from core.distributed import join
+from core.distributed import init
 from core.errors import GrpoLabError
 from core.loop.evaluation import further_problems, reevaluate, reevaluated
 from core.loop.recipe import Recipe
@@ -148,9 +148,9 @@ def _reevaluate(study: Study, job: Job, answered: Callable[[int], None]) -> Mapp
             return dict(before["summary"])
         with config(text=job.config, bindings=job.arm.bindings):
             recipe: Recipe = build("train")
-        recipe.start()
+        recipe.preflight()
         torch.set_num_threads(recipe.threads)
-        policy = load_final(recipe, Path(job.folder) / CHECKPOINT, join().device)
+        policy = load_final(recipe, Path(job.folder) / CHECKPOINT, init().device)
         run = RunState(recipe, job.seed, policy, sampled_tokens=found.sampled_tokens or 0)
         record = reevaluate(run, found.steps, suite, further, before, answered)
         store.add_reevaluation(record)

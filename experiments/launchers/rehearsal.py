@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 import torch
 
-from core.distributed import join
+from core.distributed import init
 from core.errors import GrpoLabError, MachineError, TrainingError, brief, cause_of, told
 from core.generation.base import Generation, Generator, Request
 from core.generation.native import native
@@ -27,10 +27,10 @@ from core.loop.evaluation import evaluate, suites_at
 from core.loop.providers.shipped import make_providers
 from core.loop.recipe import Recipe
 from core.loop.rollout import (
-    combine,
     filter_groups,
     fits,
     grade,
+    make_batch,
     sample_step,
     shape,
     unfit,
@@ -110,7 +110,7 @@ def _rehearse_with_one_model(settings: PolicySettings, recipes: Mapping[str, Rec
         try:
             torch.set_num_threads(recipe.threads)
             with stages("loading the model"):
-                policy = policy or load_policy(settings, join().device)
+                policy = policy or load_policy(settings, init().device)
             _step(recipe, policy, stages, checked)
         except TrainingError:
             pass  # a method may fail: that is for the study to show
@@ -210,7 +210,7 @@ def _step(recipe: Recipe, policy: Policy, stages: _Stages, checked: set[Any]) ->
             raise (MachineError if scores.by_machine else GrpoLabError)(scores.failure)
         if sampled.labels is None:
             scores = _with_spread(scores)
-        raw = combine(run, sampled, scores, 1)
+        raw = make_batch(run, sampled, scores, 1)
     with stages("shaping"):
         shaped = shape(variant, raw)
     with stages("filtering"):

@@ -7,7 +7,7 @@ from experiments.launchers.job import Job
 from experiments.results.stored_study import load_study
 
 
-class Rows:
+class SequentialSchedule:
     """Called when all jobs handed out have ended: the jobs of the next rows, or none when the study has ended.
 
     A row is one seed in every arm that is still in the race. What failed of its own doing has its declared score; what

@@ -27,16 +27,16 @@ from experiments.launchers.job import (
     BrokenArmError,
     Failures,
     Job,
-    carry_out,
-    hand_out,
-    lost,
-    settle,
+    drive,
+    init_worker,
+    mark_lost,
+    run_and_report,
+    stop_when,
     stopping,
-    watch_of,
 )
 from experiments.launchers.progress import Progress
 
-PAUSE: Final = 0.5
+POLL_SECONDS: Final = 0.5
 """Seconds between two looks at the jobs and their files."""
 
 
@@ -76,8 +76,8 @@ class _Task:
         if self.stop.exists():
             return "interrupted", None
         sys.argv[:] = self.command
-        settle(self.folder)
-        return carry_out(self.job, watch_of(lambda _: self.stop.exists()), self.identity, self.say)
+        init_worker(self.folder)
+        return run_and_report(self.job, stop_when(lambda _: self.stop.exists()), self.identity, self.say)
 
     def checkpoint(self) -> Any:
         """What submitit submits again when the time is over: the same, which goes on from its last checkpoint."""
@@ -135,7 +135,7 @@ class _Driver:
     def run(self, jobs: Sequence[Job], more: Callable[[], Sequence[Job]]) -> Failures:
         """Until all have ended."""
         try:
-            hand_out(
+            drive(
                 jobs, self._workers, more, begin=self._submit, listen=self._look, under_way=lambda: len(self._under_way)
             )
         except (KeyboardInterrupt, BrokenArmError) as stop:
@@ -174,7 +174,7 @@ class _Driver:
 
     def _look(self) -> BrokenArmError | None:
         """Show the steps that were made, and take the runs that have ended; returns the first that is broken."""
-        time.sleep(PAUSE)
+        time.sleep(POLL_SECONDS)
         broken: BrokenArmError | None = None
         ended = [pair for pair in self._under_way if pair[0].done()]
         for submitted, task in list(self._under_way):
@@ -204,13 +204,13 @@ def _end(submitted: Any, job: Job) -> tuple[str, str | None]:
     try:
         outcome: tuple[str, str | None] = submitted.result()
     except submitit.core.utils.UncompletedJobError:
-        return lost(
+        return mark_lost(
             job,
             f"Slurm job {submitted.job_id} ended without its last word ({submitted.state}); what it "
             f"printed is in {submitted.paths.folder}",
         )
     except submitit.core.utils.FailedJobError as error:  # ours, not the run's: the node has no such folder, say
-        return lost(job, f"Slurm job {submitted.job_id} could not be carried out: {error}")
+        return mark_lost(job, f"Slurm job {submitted.job_id} could not be carried out: {error}")
     return outcome
 
 

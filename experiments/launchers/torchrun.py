@@ -23,7 +23,7 @@ import psutil
 
 import core.parts.registry as registry
 from core import GrpoLabError
-from core.distributed import leave
+from core.distributed import shutdown
 from core.errors import Cause, MachineError, TrainingError, cause_of, cause_of_exit, told
 from core.loop.train import Interrupted, Watch, run
 from core.store.files import write_json
@@ -40,7 +40,7 @@ ERRORS: Final[Mapping[Cause, type[GrpoLabError]]] = {
     "code": GrpoLabError,
 }
 """What a run fails with here, for whatever cause one of its processes did."""
-PATIENCE: Final = 1.0
+POLL_SECONDS: Final = 1.0
 """Seconds between looks at whether the processes are alive."""
 
 
@@ -110,7 +110,7 @@ def kill(pid: int) -> None:
 def _listen(listener: Listener, key: bytes, process: subprocess.Popen[bytes], watch: Watch) -> str | None:
     """Hand on the steps that the main process tells of; returns its last word, if it had one."""
     # no public way to wait for a while only
-    listener._listener._socket.settimeout(PATIENCE)  # type: ignore[attr-defined]
+    listener._listener._socket.settimeout(POLL_SECONDS)  # type: ignore[attr-defined]
     pipe = None
     while pipe is None:
         with suppress(TimeoutError):
@@ -121,7 +121,7 @@ def _listen(listener: Listener, key: bytes, process: subprocess.Popen[bytes], wa
         if pipe.recv_bytes() != key:
             raise MachineError("something else spoke up in the place of a run's main process")
         while True:
-            while not pipe.poll(PATIENCE):
+            while not pipe.poll(POLL_SECONDS):
                 if process.poll() is not None and not pipe.poll():
                     return None
             try:
@@ -203,7 +203,7 @@ def main(file: Path) -> None:
     if pipe is not None:
         with suppress(OSError):
             pipe.send((outcome, None))
-    leave()
+    shutdown()
 
 
 def _leave_cause(folder: Path, rank: int, error: BaseException) -> None:

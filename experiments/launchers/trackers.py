@@ -37,7 +37,7 @@ AVAILABLE: Final[Mapping[str, Callable[[], bool]]] = {
 }
 """The trackers by accelerate's names for them, and whether the package of each is installed."""
 
-PATIENCE: Final = 600.0
+LOCK_TIMEOUT_SECONDS: Final = 600.0
 """Seconds to wait while other runs of the study begin theirs."""
 
 
@@ -178,7 +178,7 @@ class Trackers:
         }
         tracker = self._begun[name] = LOGGER_TYPE_TO_CLASS[name](**arguments[name])
         # MLflow makes its database and experiment where they are missing, which two processes cannot do at once
-        with lock(self._folder.parents[1], PATIENCE) if name == "mlflow" else nullcontext():
+        with lock(self._folder.parents[1], LOCK_TIMEOUT_SECONDS) if name == "mlflow" else nullcontext():
             tracker.start()
         self._logged[name] = last
         # TensorBoard would show another run for it every time; trackio would forget it

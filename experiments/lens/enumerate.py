@@ -24,7 +24,7 @@ from experiments.lens.step import (
     usable_groups,
 )
 
-MOST_BATCHES: Final = 100_000
+MAX_BATCHES: Final = 100_000
 CHUNK: Final = 1000
 
 
@@ -46,7 +46,7 @@ def expected_gradient(
     Prompts are drawn uniformly and independently. With a filter, batches are those that up to `filter_rounds` rounds
     of `groups` groups would leave; it must judge each group by itself. A running estimator is in its first state;
     where an objective draws at random, its draw is the same for all batches. Raises `GrpoLabError` for a filter that
-    judges groups together, and for more than `MOST_BATCHES` batches.
+    judges groups together, and for more than `MAX_BATCHES` batches.
     """
     check_variant(variant, group_size)
     every, probability = every_group(policy, group_size)
@@ -56,10 +56,10 @@ def expected_gradient(
     found = stats.binom(rounds * groups, share)
     # a batch of m groups: exactly m were usable in all rounds, or at least as many as there is room for
     sizes = {m: float(found.sf(m - 1) if m == groups else found.pmf(m)) for m in range(groups + 1)}
-    if sum(len(kept) ** m for m in sizes if sizes[m]) > MOST_BATCHES:
+    if sum(len(kept) ** m for m in sizes if sizes[m]) > MAX_BATCHES:
         raise GrpoLabError(
             f"{len(kept)}^{groups} batches of {groups} groups of {group_size} are too many to enumerate (at most "
-            f"{MOST_BATCHES}); take fewer groups or samples, or a smaller policy"
+            f"{MAX_BATCHES}); take fewer groups or samples, or a smaller policy"
         )
     true = policy.true_gradient.flatten()
     mean, power, tokens = torch.zeros_like(true), 0.0, 0.0

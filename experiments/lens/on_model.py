@@ -14,16 +14,16 @@ import torch
 from torch import Tensor
 
 from core import Batch, Variant
-from core.distributed import join
+from core.distributed import init
 from core.errors import GrpoLabError
 from core.loop.loss import compute_advantages, kl_in_reward
 from core.loop.providers.shipped import Fill, fill, make_providers
 from core.loop.recipe import Recipe
 from core.loop.rollout import (
     Draw,
-    combine,
     draw_problems,
     filter_groups,
+    make_batch,
     sample,
     shape,
 )
@@ -74,7 +74,7 @@ def sample_pool(run: RunState) -> Pool:
     problems = draw_problems(run, step=1, round=0)
     sampled = sample(run, problems, Draw(run.recipe.group_size, key(run.seed, "sampling", 1, 0)))
     scores = score(run.recipe.rewards, sampled.problems, sampled.texts)
-    return Pool(combine(run, sampled, scores, step=1), len(scores.failed), run.sampled_tokens)
+    return Pool(make_batch(run, sampled, scores, step=1), len(scores.failed), run.sampled_tokens)
 
 
 def measure_on_model(
@@ -91,7 +91,7 @@ def measure_on_model(
     """
     first = recipes[0]
     torch.set_num_threads(first.threads)
-    accelerator = join()
+    accelerator = init()
     policy = load_policy(first.policy, accelerator.device)
     base = {name: x.clone() for name, x in policy.model.state_dict().items()} if checkpoint else None
     if checkpoint:

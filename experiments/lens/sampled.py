@@ -27,7 +27,7 @@ from experiments.lens.step import (
 
 WARM_UP: Final = 32
 """Batches that a running estimator sees before the first that counts."""
-LEAST_BATCHES: Final = 20
+MIN_BATCHES: Final = 20
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,8 @@ def measure(
     `advance` is told how many batches are done.
     """
     check_variant(variant, group_size)
-    if batches < LEAST_BATCHES:
-        raise GrpoLabError(f"--batches {batches}: at least {LEAST_BATCHES} are needed for errors to mean anything")
+    if batches < MIN_BATCHES:
+        raise GrpoLabError(f"--batches {batches}: at least {MIN_BATCHES} are needed for errors to mean anything")
     groups = max(1, round(rollouts / group_size))
     size = {"groups": groups, "group_size": group_size, "seed": key(seed, "sampling")}
     state = first_state(variant)

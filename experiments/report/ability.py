@@ -13,7 +13,7 @@ from experiments.results.stored_study import StoredStudy
 from experiments.statistics.ability import pass_at_k
 from experiments.statistics.samples import Array
 
-LEAST_SAMPLES = 4
+MIN_SAMPLES = 4
 """Samples a question, from which on a curve over k says something."""
 
 
@@ -27,7 +27,7 @@ def ability_section(study: StoredStudy, styles: Mapping[str, Style]) -> str:
         for arm in study.arms
     }
     curves = {arm: curve for arm, curve in trained.items() if curve is not None}
-    if base is None or not curves or len(base) < LEAST_SAMPLES or any(len(c) != len(base) for c in curves.values()):
+    if base is None or not curves or len(base) < MIN_SAMPLES or any(len(c) != len(base) for c in curves.values()):
         return ""
     about = (
         f"pass@k is the chance that one of k sampled responses is right, from {counted(len(base), 'sample')} a "

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from experiments.report.arm_style import Style
 from experiments.report.drawing import frame, line, mark, spanning, svg, text
-from experiments.report.grid import Cell, Column, Grid, column, number, said, to_html
+from experiments.report.grid import Cell, Column, Grid, column, number_cell, text_cell, to_html
 from experiments.report.markup import arm_name, breakable, figure, section
 from experiments.report.tables import Unit, analyzed_scores, error_text, number_text, tick_text, unit, value_text
 from experiments.statistics import Coupling, Judgement
@@ -59,15 +59,15 @@ def _grid(judgement: Judgement, styles: Mapping[str, Style], measure: Unit) -> G
         between = " to ".join(number_text(end, 2) for end in interval) if interval else "–"
         rows.append(
             (
-                said(arm, arm_name(arm, styles)),
-                said(baseline, breakable(baseline)),
-                number(each.n, str(each.n)),
-                number(each.correlation, number_text(each.correlation, 2)),
+                text_cell(arm, arm_name(arm, styles)),
+                text_cell(baseline, breakable(baseline)),
+                number_cell(each.n, str(each.n)),
+                number_cell(each.correlation, number_text(each.correlation, 2)),
                 Cell(between, interval or (None, None)),
-                number(paired, error_text(paired, measure)),
-                number(unpaired, error_text(unpaired, measure)),
-                number(each.ratio, number_text(each.ratio, 2)),
-                number(each.equivalent_unpaired_seeds, number_text(each.equivalent_unpaired_seeds, 1)),
+                number_cell(paired, error_text(paired, measure)),
+                number_cell(unpaired, error_text(unpaired, measure)),
+                number_cell(each.ratio, number_text(each.ratio, 2)),
+                number_cell(each.equivalent_unpaired_seeds, number_text(each.equivalent_unpaired_seeds, 1)),
             )
         )
     return Grid(columns, tuple(rows))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from html import escape
 
 from experiments.report.arm_style import Style
-from experiments.report.grid import Cell, Column, Grid, column, number, said, to_html, without_empty
+from experiments.report.grid import Cell, Column, Grid, column, number_cell, text_cell, to_html, without_empty
 from experiments.report.markup import pair_name, section
 from experiments.report.tables import (
     Unit,
@@ -78,21 +78,21 @@ def _row(each: Comparison, judgement: Judgement, measure: Unit, styles: Mapping[
         *(each.adjusted_p_t, each.adjusted_p_flip, each.p_equivalence),
     )
     return (
-        said(f"{each.arm} vs {each.baseline}", pair_name(each, styles)),
-        number(each.sd_difference, value_text(each.sd_difference, measure, suffix=False)),
-        number(each.correlation, number_text(each.correlation, 2)),
-        number(each.standard_error, error_text(each.standard_error, measure)),
-        number(each.answers_error, error_text(each.answers_error, measure)),
+        text_cell(f"{each.arm} vs {each.baseline}", pair_name(each, styles)),
+        number_cell(each.sd_difference, value_text(each.sd_difference, measure, suffix=False)),
+        number_cell(each.correlation, number_text(each.correlation, 2)),
+        number_cell(each.standard_error, error_text(each.standard_error, measure)),
+        number_cell(each.answers_error, error_text(each.answers_error, measure)),
         *(Cell(interval_text(ends, measure, judgement.plan.margin), ends or (None, None)) for ends in intervals),
-        *(number(p, p_text(p, alpha), escape(p_text(p, alpha))) for p in probabilities),
-        *(number(size, number_text(size, 2)) for size in (each.d_z, each.d_av, each.probability_of_improvement)),
-        number(
+        *(number_cell(p, p_text(p, alpha), escape(p_text(p, alpha))) for p in probabilities),
+        *(number_cell(size, number_text(size, 2)) for size in (each.d_z, each.d_av, each.probability_of_improvement)),
+        number_cell(
             each.detectable,
             "not reachable"
             if each.detectable is not None and each.detectable > judgement.plan.largest
             else value_text(each.detectable, measure, suffix=False),
         ),
-        *(number(n, _seeds_text(n)) for n in (each.seeds_for_margin, each.seeds_for_margin_high)),
+        *(number_cell(n, _seeds_text(n)) for n in (each.seeds_for_margin, each.seeds_for_margin_high)),
     )
 
 

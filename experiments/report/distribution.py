@@ -23,7 +23,7 @@ from experiments.report.tables import (
 from experiments.results.stored_study import StoredStudy
 from experiments.statistics import Judgement
 from experiments.statistics.bootstrap import (
-    LEAST_SEEDS,
+    MIN_SEEDS,
     TRUSTED_SEEDS,
     IqmEstimate,
     iqm_differences,
@@ -45,8 +45,8 @@ def distribution_section(study: StoredStudy, judgement: Judgement | None, styles
         "The interquartile mean leaves out the best and the worst quarter of the runs; the profile shows for every "
         "score the share of runs that reach it. "
     )
-    if n < LEAST_SEEDS:
-        about += f"Below {LEAST_SEEDS} seeds there are too few distinct resamples for a bootstrap, so no intervals. "
+    if n < MIN_SEEDS:
+        about += f"Below {MIN_SEEDS} seeds there are too few distinct resamples for a bootstrap, so no intervals. "
     else:
         about += f"Intervals are {level} percentile bootstrap ones; whole seeds are drawn, the same for all arms. "
         if n < TRUSTED_SEEDS:
@@ -55,7 +55,7 @@ def distribution_section(study: StoredStudy, judgement: Judgement | None, styles
     against = iqm_differences(scores, analysis.baseline, 1 - analysis.alpha, rng=_generator(study))
     told = "; ".join(_against(arm, each, measure) for arm, each in against.items())
     less = f'<p class="about">Less {escape(analysis.baseline)}, in {measure.difference or "its unit"}: {told}.</p>'
-    rough = " (approximate)" if LEAST_SEEDS <= n < TRUSTED_SEEDS else ""
+    rough = " (approximate)" if MIN_SEEDS <= n < TRUSTED_SEEDS else ""
     panels = figure(_iqm_figure(estimates, styles, measure, analysis.metric), f"Interquartile means{rough}")
     panels += figure(_profile_figure(study, judgement, styles, measure), f"Share of runs that reach a score{rough}")
     shown = legend(study, {arm: styles[arm] for arm in study.arms})
@@ -117,7 +117,7 @@ def _profile_figure(study: StoredStudy, judgement: Judgement, styles: Mapping[st
                 for name, points in stairs.items():
                     points.append((x(measure.scale * end), y(100 * getattr(profile, name)[place])))
         stairs["share"].append((stairs["share"][-1][0], y(0.0)))
-        if profile.n >= LEAST_SEEDS:
+        if profile.n >= MIN_SEEDS:
             at, low = zip(*stairs["low"], strict=True)
             parts.append(band(at, low, [b for _, b in stairs["high"]], styles[arm]))
         lines.append(line(stairs["share"], "mean", styles[arm], dashed=True))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from html import escape
 
 from experiments.report.arm_style import Style
-from experiments.report.grid import Cell, Column, Grid, column, number, said, to_html
+from experiments.report.grid import Cell, Column, Grid, column, number_cell, text_cell, to_html
 from experiments.report.markup import arm_name, breakable, section
 from experiments.report.tables import Unit, difference_text, interval_text, level_text, p_text, unit
 from experiments.statistics import Judgement
@@ -34,16 +34,16 @@ def exploratory_section(judgement: Judgement | None, styles: Mapping[str, Style]
         measure = _unit(each.quantity)
         rows.append(
             (
-                said(each.quantity, breakable(each.quantity)),
-                said(each.arm, arm_name(each.arm, styles)),
-                said(each.baseline, breakable(each.baseline)),
-                number(each.n, str(each.n)),
-                number(measure.scale * each.mean_difference, difference_text(each.mean_difference, measure)),
+                text_cell(each.quantity, breakable(each.quantity)),
+                text_cell(each.arm, arm_name(each.arm, styles)),
+                text_cell(each.baseline, breakable(each.baseline)),
+                number_cell(each.n, str(each.n)),
+                number_cell(measure.scale * each.mean_difference, difference_text(each.mean_difference, measure)),
                 Cell(interval_text(each.interval, measure), each.interval or (None, None)),
-                *([said(_shares(each.reached))] if timed else []),
-                said(each.test),
-                number(each.p, p_text(each.p, alpha), escape(p_text(each.p, alpha))),
-                number(each.q, p_text(each.q, alpha), escape(p_text(each.q, alpha))),
+                *([text_cell(_shares(each.reached))] if timed else []),
+                text_cell(each.test),
+                number_cell(each.p, p_text(each.p, alpha), escape(p_text(each.p, alpha))),
+                number_cell(each.q, p_text(each.q, alpha), escape(p_text(each.q, alpha))),
             )
         )
     about = (

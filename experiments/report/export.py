@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from core.store.files import write_whole
-from experiments.report.grid import Grid, column, latex_text, number, to_csv, to_latex, to_markdown
+from experiments.report.grid import Grid, column, latex_text, number_cell, to_csv, to_latex, to_markdown
 from experiments.report.grids import comparison_grid, seed_grid
 from experiments.report.outcomes import OUTCOME_WORDS, outcome_grid
 from experiments.report.tables import budget_text, margin_text, metric_name, scored_words, unit
@@ -34,7 +34,7 @@ def scores_csv(study: StoredStudy) -> str:
     grid, answers = seed_grid(study), study.answers()
     keys = [(arm, seed) for arm in study.arms for seed in study.seeds]
     counts = [round(answers[key], 3) if key in answers else None for key in keys]
-    rows = tuple((*row, number(count, "")) for row, count in zip(grid.rows, counts, strict=True))
+    rows = tuple((*row, number_cell(count, "")) for row, count in zip(grid.rows, counts, strict=True))
     return to_csv(Grid((*grid.columns, column("answers", "answers")), rows), _SCORES)
 
 

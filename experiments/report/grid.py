@@ -43,12 +43,12 @@ def column(key: str, title: str, *, numeric: bool = False, note: str = "") -> Co
     return Column((key,), title, numeric, note)
 
 
-def said(text: str, html: str = "") -> Cell:
+def text_cell(text: str, html: str = "") -> Cell:
     """A cell of words."""
     return Cell(text, (text,), html)
 
 
-def number(value: float | None, text: str, html: str = "") -> Cell:
+def number_cell(value: float | None, text: str, html: str = "") -> Cell:
     """A cell of one number, or of none."""
     return Cell(text, (value if value is not None and math.isfinite(value) else None,), html)
 

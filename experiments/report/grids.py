@@ -6,7 +6,7 @@ from html import escape
 
 from experiments.report.arm_style import Style, arm_styles
 from experiments.report.drawing import Scale, box, line, mark, svg
-from experiments.report.grid import Cell, Column, Grid, column, number, said
+from experiments.report.grid import Cell, Column, Grid, column, number_cell, text_cell
 from experiments.report.markup import arm_name, badge, breakable
 from experiments.report.tables import (
     Unit,
@@ -33,7 +33,7 @@ from experiments.results.stored_study import StoredStudy
 from experiments.statistics import Analysis, Comparison, Course, Judgement, interquartile_mean
 from experiments.statistics.stability import courses
 
-LONGEST_CAUSE = 400  # characters; the rest is in the run's manifest
+MAX_LENGTH_OF_CAUSE = 400  # characters; the rest is in the run's manifest
 
 
 def comparison_grid(study: StoredStudy, judgement: Judgement) -> Grid:
@@ -65,23 +65,23 @@ def comparison_grid(study: StoredStudy, judgement: Judgement) -> Grid:
         drawn = _interval_svg(each, extent, analysis.margin, styles[each.arm], measure)
         rows.append(
             (
-                said(each.arm, arm_name(each.arm, styles)),
-                said(each.baseline, breakable(each.baseline)),
-                number(each.n, str(each.n)),
+                text_cell(each.arm, arm_name(each.arm, styles)),
+                text_cell(each.baseline, breakable(each.baseline)),
+                number_cell(each.n, str(each.n)),
                 Cell(
                     f"{value_text(arm, measure)} vs {value_text(base, measure)}",
                     (arm, base),
                     f"{value_text(arm, measure)}<small>vs {value_text(base, measure)}</small>",
                 ),
-                number(each.mean_difference, difference_text(each.mean_difference, measure, analysis.margin)),
+                number_cell(each.mean_difference, difference_text(each.mean_difference, measure, analysis.margin)),
                 Cell(
                     interval,
                     (*each.interval, 1 - alpha_of(judgement, each)) if each.interval else (None, None, None),
                     f"{drawn}<small>{interval}</small>",
                 ),
                 _p_cell(each, alpha_of(judgement, each)),
-                number(each.g_z, number_text(each.g_z, 2, signed=True)),
-                number(each.win_rate, number_text(each.win_rate, 2)),
+                number_cell(each.g_z, number_text(each.g_z, 2, signed=True)),
+                number_cell(each.win_rate, number_text(each.win_rate, 2)),
                 Cell(
                     "; ".join((verdict_text(each) + (f" ({each.label})" if test_name(each) else ""), *wrong)),
                     (each.verdict, each.label, collapsed.get(each.arm), collapsed.get(each.baseline)),
@@ -124,13 +124,13 @@ def arm_grid(study: StoredStudy, judgement: Judgement | None) -> Grid:
         body.append(
             (
                 Cell(name, (row.arm,), arm_name(row.arm, styles) + tag),
-                number(len(row.seeds), f"{len(row.seeds)}{of}"),
-                number(row.mean, value_text(row.mean, measure)),
-                *([number(row.beside, value_text(row.beside, measure))] if both else []),
-                number(sd, value_text(sd, measure, suffix=False)),
-                number(iqm, value_text(iqm, measure)),
-                number(row.sampled_tokens, thousands(row.sampled_tokens)),
-                *(number(getattr(row, key), number_text(getattr(row, key), 1)) for key, _, _ in lengths),
+                number_cell(len(row.seeds), f"{len(row.seeds)}{of}"),
+                number_cell(row.mean, value_text(row.mean, measure)),
+                *([number_cell(row.beside, value_text(row.beside, measure))] if both else []),
+                number_cell(sd, value_text(sd, measure, suffix=False)),
+                number_cell(iqm, value_text(iqm, measure)),
+                number_cell(row.sampled_tokens, thousands(row.sampled_tokens)),
+                *(number_cell(getattr(row, key), number_text(getattr(row, key), 1)) for key, _, _ in lengths),
             )
         )
     return Grid(tuple(columns), tuple(body))
@@ -165,7 +165,7 @@ def seed_grid(study: StoredStudy) -> Grid:
             if run is not None and run.trained_on_nothing:
                 status += ", trained on nothing"
             state = "" if status == "finished" else "failed" if failed else "open"
-            cause = str(run.manifest.get("error") or "").strip()[-LONGEST_CAUSE:] if run is not None else ""
+            cause = str(run.manifest.get("error") or "").strip()[-MAX_LENGTH_OF_CAUSE:] if run is not None else ""
             shown = f'<span class="{state}">{status}</span>' if state else status
             shown += f'<small class="cause">{escape(cause)}</small>' if cause else ""
             spent = run.manifest.get("seconds") if run is not None else None
@@ -173,15 +173,15 @@ def seed_grid(study: StoredStudy) -> Grid:
             tokens = run.sampled_tokens if run is not None else None
             rows.append(
                 (
-                    said(arm, arm_name(arm, styles)),
-                    number(seed, str(seed)),
-                    number(score, value_text(score, measure), "" if not imputed else _imputed(score, measure)),
-                    said(status, shown),
+                    text_cell(arm, arm_name(arm, styles)),
+                    number_cell(seed, str(seed)),
+                    number_cell(score, value_text(score, measure), "" if not imputed else _imputed(score, measure)),
+                    text_cell(status, shown),
                     Cell("yes" if imputed else "", (imputed,)),
                     _course(ways.get((arm, seed)), measure),
-                    number(run.steps if run is not None else None, str(run.steps) if run is not None else "–"),
-                    number(tokens, thousands(tokens)),
-                    number(seconds, f"{seconds:.0f} s" if seconds is not None else "–"),
+                    number_cell(run.steps if run is not None else None, str(run.steps) if run is not None else "–"),
+                    number_cell(tokens, thousands(tokens)),
+                    number_cell(seconds, f"{seconds:.0f} s" if seconds is not None else "–"),
                     *(_hash(run.hash(key) if run is not None else "") for key in hashes),
                 )
             )
@@ -191,9 +191,9 @@ def seed_grid(study: StoredStudy) -> Grid:
 def _course(found: Course | None, measure: Unit) -> Cell:
     """What became of a finished run's score, with the numbers where it did not hold."""
     if found is None:
-        return said("")
+        return text_cell("")
     if found.kind == "steady":
-        return said("steady")
+        return text_cell("steady")
     between, at = (found.lowest, found.lowest_at) if found.kind == "dipped" else (found.peak, found.peak_at)
     start, middle, end = (value_text(value, measure) for value in (found.start, between, found.end))
     way = f"from {start} to {middle} at {at:g}, ends at {end}"
@@ -206,7 +206,7 @@ def _imputed(score: float | None, measure: Unit) -> str:
 
 
 def _hash(digest: str) -> Cell:
-    return said(digest[:8] or "–", f'<span class="mono">{escape(digest[:8] or "–")}</span>')
+    return text_cell(digest[:8] or "–", f'<span class="mono">{escape(digest[:8] or "–")}</span>')
 
 
 def _p_cell(each: Comparison, alpha: float) -> Cell:

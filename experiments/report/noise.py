@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from experiments.report.arm_style import Style
-from experiments.report.grid import Grid, column, number, said, to_html
+from experiments.report.grid import Grid, column, number_cell, text_cell, to_html
 from experiments.report.markup import pair_name, section
 from experiments.report.tables import number_text, unit
 from experiments.statistics import Judgement
@@ -41,9 +41,9 @@ def noise_section(judgement: Judgement | None, styles: Mapping[str, Style]) -> s
         errors = [measure.scale * error for error in (found.standard_error, *(later for _, later in after))]
         rows.append(
             (
-                said(f"{each.arm} vs {each.baseline}", pair_name(each, styles)),
-                *(number(s, f"{100 * s:.0f} %" if s is not None else "–") for s in shares.values()),
-                *(number(error, number_text(error, measure.digits + 1)) for error in errors),
+                text_cell(f"{each.arm} vs {each.baseline}", pair_name(each, styles)),
+                *(number_cell(s, f"{100 * s:.0f} %" if s is not None else "–") for s in shares.values()),
+                *(number_cell(error, number_text(error, measure.digits + 1)) for error in errors),
             )
         )
     about = (

@@ -3,7 +3,7 @@
 from typing import Final
 
 from experiments.report.arm_style import arm_styles
-from experiments.report.grid import Cell, Column, Grid, column, number, said, to_html
+from experiments.report.grid import Cell, Column, Grid, column, number_cell, text_cell, to_html
 from experiments.report.grids import seed_grid
 from experiments.report.markup import arm_name, breakable, section
 from experiments.report.tables import POLICY_WORDS, listed
@@ -55,10 +55,10 @@ def outcome_grid(study: StoredStudy, judgement: Judgement) -> Grid:
             words = f"{100 * rate:.0f} % ({100 * low:.0f} to {100 * high:.0f} %)"
         rows.append(
             (
-                said(each.arm, arm_name(each.arm, styles)),
-                *(number(getattr(each, key), str(getattr(each, key))) for key in counts),
+                text_cell(each.arm, arm_name(each.arm, styles)),
+                *(number_cell(getattr(each, key), str(getattr(each, key))) for key in counts),
                 Cell(words, (rate, *(each.failure_rate or (None, None)))),
-                said("; ".join(each.causes), f'<small class="cause">{breakable("; ".join(each.causes))}</small>'),
+                text_cell("; ".join(each.causes), f'<small class="cause">{breakable("; ".join(each.causes))}</small>'),
             )
         )
     return Grid(columns, tuple(rows))

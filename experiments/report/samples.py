@@ -14,7 +14,7 @@ from experiments.report.tables import counted, number_text
 from experiments.results.stored_run import StudyError
 from experiments.results.stored_study import StoredStudy
 
-LONGEST_RESPONSE = 1200  # characters; what is cut is said
+MAX_LENGTH_OF_RESPONSE = 1200  # characters; what is cut is said
 QUESTIONS = 4
 
 Questions: TypeAlias = Mapping[int, Mapping[str, Any]]
@@ -212,7 +212,7 @@ def _prompted(question: Mapping[str, Any], table: str) -> str:
 def _response(words: str) -> str:
     if not words:
         return '<span class="cut">(empty)</span>'
-    cut = len(words) - LONGEST_RESPONSE
+    cut = len(words) - MAX_LENGTH_OF_RESPONSE
     if cut <= 0:
         return escape(words)
-    return f'{escape(words[:LONGEST_RESPONSE])}<span class="cut"> … {cut} more characters</span>'
+    return f'{escape(words[:MAX_LENGTH_OF_RESPONSE])}<span class="cut"> … {cut} more characters</span>'

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from html import escape
 
 from experiments.report.arm_style import Style
-from experiments.report.grid import Cell, Grid, column, said, to_html
+from experiments.report.grid import Cell, Grid, column, text_cell, to_html
 from experiments.report.markup import badge, pair_name, section
 from experiments.report.tables import POLICY_WORDS, Unit, axis_words, difference_text, p_text, unit, verdict_text
 from experiments.statistics import Analysis, Comparison, Judgement
@@ -25,7 +25,7 @@ def sensitivity_section(judgement: Judgement | None, styles: Mapping[str, Style]
     columns = (column("pair", "comparison"), *heads)
     rows = []
     for each in judgement.analysis.comparisons:
-        cells = [said(f"{each.arm} vs {each.baseline}", pair_name(each, styles))]
+        cells = [text_cell(f"{each.arm} vs {each.baseline}", pair_name(each, styles))]
         cells += [_cell(each, _same_pair(way.analysis, each), measure, judgement.plan.alpha) for way in ways]
         rows.append(tuple(cells))
     policies = "; ".join(f"<i>{policy}</i>: {escape(POLICY_WORDS[policy])}" for policy in judgement.policies)
@@ -76,11 +76,11 @@ def _same_pair(analysis: Analysis | None, each: Comparison) -> Comparison | None
 
 def _cell(declared: Comparison, each: Comparison | None, measure: Unit, alpha: float) -> Cell:
     if each is None:
-        return said("nothing left to compare")
+        return text_cell("nothing left to compare")
     numbers = f"{difference_text(each.mean_difference, measure)}, n = {each.n}, p {_stated(each.adjusted_p, alpha)}"
     shown = f"{badge(each)}<small>{escape(numbers)}</small>"
     marked = f'<div class="turned">{shown}</div>' if departs(declared, each) else shown
-    return said(f"{verdict_text(each)}, {numbers}", marked)
+    return text_cell(f"{verdict_text(each)}, {numbers}", marked)
 
 
 def _stated(p: float | None, alpha: float) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from html import escape
 
 from experiments.report.arm_style import Style
-from experiments.report.grid import Cell, Column, Grid, column, number, said, to_html
+from experiments.report.grid import Cell, Column, Grid, column, number_cell, text_cell, to_html
 from experiments.report.markup import arm_name, breakable, section
 from experiments.report.tables import difference_text, interval_text, level_text, metric_name, p_text, unit
 from experiments.statistics import Judgement
@@ -31,15 +31,15 @@ def sharpening_section(judgement: Judgement | None, styles: Mapping[str, Style])
     measure = unit(metric)
     rows = tuple(
         (
-            said(each.arm, arm_name(each.arm, styles)),
-            said(each.baseline, breakable(each.baseline)),
-            number(each.n, str(each.n)),
-            *(number(d, difference_text(d, measure)) for d in (each.difference, each.other)),
+            text_cell(each.arm, arm_name(each.arm, styles)),
+            text_cell(each.baseline, breakable(each.baseline)),
+            number_cell(each.n, str(each.n)),
+            *(number_cell(d, difference_text(d, measure)) for d in (each.difference, each.other)),
             Cell(interval_text(each.interval, measure), each.interval or (None, None)),
-            number(each.excess, difference_text(each.excess, measure)),
+            number_cell(each.excess, difference_text(each.excess, measure)),
             Cell(interval_text(each.excess_interval, measure), each.excess_interval or (None, None)),
-            number(each.p, p_text(each.p, judgement.plan.alpha), escape(p_text(each.p, judgement.plan.alpha))),
-            said("they disagree" if each.disagree else "no sign that they do not"),
+            number_cell(each.p, p_text(each.p, judgement.plan.alpha), escape(p_text(each.p, judgement.plan.alpha))),
+            text_cell("they disagree" if each.disagree else "no sign that they do not"),
         )
         for each in judgement.beside
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.report.arm_style import Style
 from experiments.report.drawing import Scale, line, mark, spanning, svg, text
-from experiments.report.grid import Grid, column, number, said, to_html
+from experiments.report.grid import Grid, column, number_cell, text_cell, to_html
 from experiments.report.markup import arm_name, figure, legend, section
 from experiments.report.tables import Unit, counted, metric_name, tick_text, unit, value_text
 from experiments.results.stored_study import StoredStudy
@@ -49,11 +49,11 @@ def _grid(study: StoredStudy, tuned: Mapping[str, Any], styles: Mapping[str, Sty
         marked = [f"<strong>{escape(words)}</strong>" for words in shown]
         rows.append(
             (
-                said(arm, arm_name(arm, styles)),
-                number(best, f"{best:g}"),
-                said(_EDGES[arm in tuned["at_the_edge"]]),
+                text_cell(arm, arm_name(arm, styles)),
+                number_cell(best, f"{best:g}"),
+                text_cell(_EDGES[arm in tuned["at_the_edge"]]),
                 *(
-                    number(mean, words, strong if rate == best else "")
+                    number_cell(mean, words, strong if rate == best else "")
                     for rate, mean, words, strong in zip(tuned["rates"], means, shown, marked, strict=True)
                 ),
             )

@@ -33,9 +33,9 @@ from experiments.terminal import Console
 Render: TypeAlias = Callable[[StoredStudy, Judgement | None], str]
 
 HOST = "127.0.0.1"
-PAUSE = 1.0  # seconds between two looks at the files
-PATIENCE = 10.0  # seconds that a request may take
-MOST = 32  # requests at a time
+POLL_SECONDS = 1.0  # seconds between two looks at the files
+REQUEST_TIMEOUT_SECONDS = 10.0  # seconds that a request may take
+MAX_REQUESTS = 32  # requests at a time
 WATCHED = ("study.json", "*/seed=*/manifest.json", "*/seed=*/metrics.jsonl", "*/seed=*/eval/**/step=*.json")
 MARKS = {
     "finished": ("✓", "green"),
@@ -150,13 +150,14 @@ def _page(view: View, report: str) -> Page:
 class Server(ThreadingHTTPServer):
     """Answers GET and HEAD of `/` with the page, to this machine only; nothing else is there.
 
-    Whoever connects gets `PATIENCE` seconds, whatever they send or do not read, and of `MOST` at a time the rest none.
+    A request ends after `REQUEST_TIMEOUT_SECONDS`, whatever is sent or not read; beyond `MAX_REQUESTS` at a time it is
+    refused.
     """
 
     def __init__(self, watcher: Watcher, port: int) -> None:
         super().__init__((HOST, port), _Handler)
         self.watcher = watcher
-        self._places = threading.BoundedSemaphore(MOST)
+        self._places = threading.BoundedSemaphore(MAX_REQUESTS)
         self.hosts = {f"{host}:{self.server_port}" for host in (HOST, "localhost")}
 
     @property
@@ -173,7 +174,7 @@ class Server(ThreadingHTTPServer):
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answer until the time is over."""
-        over = threading.Timer(PATIENCE, _shut, [request])
+        over = threading.Timer(REQUEST_TIMEOUT_SECONDS, _shut, [request])
         over.daemon = True
         over.start()
         try:
@@ -341,5 +342,5 @@ def run_watch(options: argparse.Namespace) -> int:
             threading.Event().wait()
         with Live(Screen(watcher, address), console=console, auto_refresh=False) as live:
             while True:
-                time.sleep(PAUSE)
+                time.sleep(POLL_SECONDS)
                 live.refresh()

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from experiments.statistics.samples import TIE, Array, Interval, check_level, differences, is_constant, sample
 from experiments.statistics.scalars import interquartile_mean
 
-LEAST_SEEDS = 5  # fewer have too few distinct resamples to say anything
+MIN_SEEDS = 5  # fewer have too few distinct resamples to say anything
 TRUSTED_SEEDS = 20
 RESAMPLES = 10_000
 
@@ -66,7 +66,7 @@ def bootstrap_t_interval(
     that such resamples fill a tail: the data then say nothing about that side. All values equal: None.
     ValueError for n < 5 or level outside (0, 1). Efron 1979; Hall 1988.
     """
-    d = sample(d, least=LEAST_SEEDS, what="bootstrap_t_interval")
+    d = sample(d, least=MIN_SEEDS, what="bootstrap_t_interval")
     _check(level, resamples)
     if is_constant(d):
         return None
@@ -116,7 +116,7 @@ def iqm_intervals(
     estimates = {}
     for arm, x in table.items():
         interval = None
-        if n >= LEAST_SEEDS and not is_constant(x):
+        if n >= MIN_SEEDS and not is_constant(x):
             ordered = np.sort(x[rows], axis=1)
             low, high = _quantiles(ordered[:, n // 4 : n - n // 4].mean(axis=1), level)
             interval = float(low), float(high)
@@ -149,7 +149,7 @@ def iqm_differences(
     for arm in table.keys() - {baseline}:
         x, y = table[arm], table[baseline]
         interval = None
-        if n >= LEAST_SEEDS and not is_constant(differences(x, y)):
+        if n >= MIN_SEEDS and not is_constant(differences(x, y)):
             low, high = _quantiles(drawn[arm] - drawn[baseline], level)
             interval = float(low), float(high)
         estimates[arm] = IqmEstimate(n, interquartile_mean(x) - interquartile_mean(y), interval)

@@ -15,7 +15,7 @@ import numpy as np
 
 from experiments.statistics.analysis import analyze
 from experiments.statistics.answers import Answers
-from experiments.statistics.bootstrap import LEAST_SEEDS, bootstrap_t_interval
+from experiments.statistics.bootstrap import MIN_SEEDS, bootstrap_t_interval
 from experiments.statistics.coupling import Coupling, coupling
 from experiments.statistics.exploration import Exploratory, explore
 from experiments.statistics.grown import Grown, Look, grown
@@ -87,7 +87,7 @@ class Judgement:
         no finer than the answers allow. None as well where the study may end early, and where an end is infinite.
         """
         scores = {each.arm: each.scores for each in self.analysis.arms}
-        if self.sequential or comparison.n < LEAST_SEEDS:
+        if self.sequential or comparison.n < MIN_SEEDS:
             return None
         d = differences(*(np.array(scores[arm]) for arm in (comparison.arm, comparison.baseline)))
         interval = bootstrap_t_interval(d, 1 - self.plan.alpha, rng=np.random.default_rng(0))

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 
-MOST_DIGITS = 17
+MAX_DIGITS = 17
 """Beyond which a float has no more digits to show."""
 
 
@@ -19,7 +19,7 @@ def rounded(value: float, digits: int, limits: Iterable[float] = (), *, kind: st
 def shortest(value: float, limits: Iterable[float], write: Callable[[int], str], read: Callable[[str], float]) -> str:
     """The first of `write(0)`, `write(1)`, ... which, read again, is on the value's side of every limit."""
     sides = {limit: _side(value, limit) for limit in limits}
-    for more in range(MOST_DIGITS if math.isfinite(value) else 0):
+    for more in range(MAX_DIGITS if math.isfinite(value) else 0):
         text = write(more)
         if all(_side(read(text), limit) == side for limit, side in sides.items()):
             return text

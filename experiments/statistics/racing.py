@@ -32,7 +32,7 @@ from experiments.statistics.samples import (
 from experiments.statistics.wording import ARMS_DIFFER, SEED_APPLIED, T_SEEDS
 
 BETS = (0.5, 1.0, 2.0, 4.0)  # no single size of bet suits all effects, and none may be chosen by looking
-LEAST_SEEDS = 10  # with fewer, stopping early saves less than the loss of power costs
+MIN_SEEDS = 10  # with fewer, stopping early saves less than the loss of power costs
 ASSUMPTION = (
     "Race: E tests whether differences are symmetric about 0, as they are when two arms are exchangeable within a "
     "seed; equal means with different shapes are not covered. After looking at every seed no fixed-n p-value or "
@@ -290,9 +290,9 @@ class _Track:
 
 
 def _check(scores: Scores, seeds: Sequence[int], baseline: str, family: str) -> None:
-    if len(seeds) < LEAST_SEEDS:
+    if len(seeds) < MIN_SEEDS:
         raise ValueError(
-            f"race: {len(seeds)} seeds declared; a race needs at least {LEAST_SEEDS}, below which looking after every "
+            f"race: {len(seeds)} seeds declared; a race needs at least {MIN_SEEDS}, below which looking after every "
             "seed costs more power than stopping early saves: run all seeds and use analyze"
         )
     if len(scores) < 2:

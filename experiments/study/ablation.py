@@ -19,7 +19,7 @@ from core.parts.registry import REGISTRIES, REQUIRED, bindings_in_force, referen
 from core.parts.settings import NOT_NEGATIVE, Range
 from experiments.study.designs import DESIGNS, Axis, bindings, count, random_points
 
-MOST_ARMS: Final = 1000
+MAX_ARMS: Final = 1000
 NOT_VARIED: Final = {
     "compare": "it declares the study, not a run",
     "ablate": "it declares the study, not a run",
@@ -92,10 +92,10 @@ def ablate(
     elif number is not None or ("settings.ablate", "seed") in bindings_in_force():
         raise GrpoLabError(f"ablate.number and ablate.seed go with design 'random', not '{design}': remove them")
     arms = number if number is not None else count(design, sizes)
-    if arms > MOST_ARMS:
+    if arms > MAX_ARMS:
         raise GrpoLabError(
             f"ablate: design '{design}' makes {arms:,} arms of {' x '.join(map(str, sizes))} values, more than "
-            f"{MOST_ARMS:,}; drop values, choose 'one_at_a_time', or draw some with 'random' and ablate.number"
+            f"{MAX_ARMS:,}; drop values, choose 'one_at_a_time', or draw some with 'random' and ablate.number"
         )
     if number is not None:
         points, label = random_points(sizes, number, seed), DESIGNS["grid"].label

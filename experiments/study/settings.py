@@ -12,13 +12,13 @@ from core.parts.registry import REQUIRED
 from core.parts.settings import COUNT, NOT_NEGATIVE, Range, SettingError, shown
 from experiments.statistics.looks import Looks
 from experiments.statistics.predictions import Prediction
-from experiments.statistics.racing import LEAST_SEEDS
+from experiments.statistics.racing import MIN_SEEDS
 
-LONGEST_LABEL: Final = 120
+MAX_LENGTH_OF_LABEL: Final = 120
 """In bytes: a letter beyond English takes two or more."""
 TAKEN: Final = ("study.json", "report.html", "tables", "figures")
 """Names in a study's folder that no arm can have."""
-MOST_SEEDS: Final = 100_000
+MAX_SEEDS: Final = 100_000
 METRICS: Final = ("accuracy", "lenient_accuracy", "greedy_accuracy", "pass_at_k")
 PREDICTABLE: Final = (*METRICS, "length", "length_correct", "length_incorrect", "truncated", "entropy")
 
@@ -185,10 +185,10 @@ def _check_folder_name(what: str, name: str) -> None:
         raise GrpoLabError(
             f"{what} {shown(name)}: a study keeps a file or folder of its own under that name; choose another"
         )
-    if not re.fullmatch(r"[\w+][\w.,+=-]*", name) or len(name.encode()) > LONGEST_LABEL:
+    if not re.fullmatch(r"[\w+][\w.,+=-]*", name) or len(name.encode()) > MAX_LENGTH_OF_LABEL:
         raise GrpoLabError(
-            f"{what} {shown(name)} names a folder: use at most {LONGEST_LABEL} letters, digits, '_', '-', '.', '=', "
-            "',' and '+'; ablate.names shortens the names of axes"
+            f"{what} {shown(name)} names a folder: use at most {MAX_LENGTH_OF_LABEL} letters, digits, '_', '-', '.', "
+            "'=', ',' and '+'; ablate.names shortens the names of axes"
         )
 
 
@@ -229,8 +229,8 @@ def declared_claim(arms: set[str], suite: str) -> Claim | None:
 
 def check_seeds(where: str, seeds: int | Sequence[int]) -> tuple[int, ...]:
     """A number of seeds, or these: at least one, all different, none negative."""
-    if isinstance(seeds, int) and seeds > MOST_SEEDS:
-        raise SettingError(where, seeds, f"a number of seeds up to {MOST_SEEDS:,}, or a list of them")
+    if isinstance(seeds, int) and seeds > MAX_SEEDS:
+        raise SettingError(where, seeds, f"a number of seeds up to {MAX_SEEDS:,}, or a list of them")
     planned = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
     if not planned or len(set(planned)) != len(planned) or min(planned) < 0:
         raise SettingError(where, seeds, "at least one seed, all different, none negative")
@@ -241,9 +241,9 @@ def check_sequential(seeds: Sequence[int], race: bool, looks: Sequence[tuple[int
     """Refuse a race or looks that these seeds are too few for."""
     if race and looks:
         raise GrpoLabError("a study is raced or has looks, not both: remove compare.race or compare.looks")
-    if race and len(seeds) < LEAST_SEEDS:
+    if race and len(seeds) < MIN_SEEDS:
         raise GrpoLabError(
-            f"compare.race with {len(seeds)} seeds: a race needs at least {LEAST_SEEDS}; with fewer, looking after "
+            f"compare.race with {len(seeds)} seeds: a race needs at least {MIN_SEEDS}; with fewer, looking after "
             "every seed costs more power than stopping early saves"
         )
     if looks:

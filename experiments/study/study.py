@@ -18,7 +18,7 @@ from experiments.study.configs import CONFIGS, DECLARING, build, run_text
 from experiments.study.settings import Arm, StudySettings
 from experiments.study.tuned import PARAMETER, tuned_rates
 
-LEAST_EVALUATIONS: Final = 3
+MIN_EVALUATIONS: Final = 3
 """After step 0: the final score is a mean over the last three evaluations or more, none of them of the base model."""
 BUDGETS: Final = {"sampled_tokens": "token_budget", "seconds": "seconds_budget", "steps": "steps"}
 """What an axis's budget is called in a recipe."""
@@ -222,10 +222,10 @@ def _check(settings: StudySettings, recipes: Mapping[str, Recipe]) -> None:
                 f"{near(suite, suites_at(recipe, 0))}"
             )
         times = sum(suite in suites_at(recipe, step) for step in range(1, recipe.steps + 1))
-        if times < LEAST_EVALUATIONS:
+        if times < MIN_EVALUATIONS:
             raise GrpoLabError(
                 f"compare.metric = '{settings.metric}': '{suite}' would be evaluated {times} times after step 0, and "
-                f"the final score is a mean over at least {LEAST_EVALUATIONS}; lower evaluation.every (now "
+                f"the final score is a mean over at least {MIN_EVALUATIONS}; lower evaluation.every (now "
                 f"{recipe.evaluation.every}) or raise train.steps (now {recipe.steps}). Further suites are evaluated "
                 "at the ends only: to judge one, bind evaluation.split to it"
             )

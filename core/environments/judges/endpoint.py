@@ -24,11 +24,11 @@ from core.printable import printable
 
 WAITS: Final = (1.0, 2.0, 4.0, 8.0)
 """Seconds before each further attempt."""
-MOST_IN_A_ROW: Final = 8
+MAX_IN_A_ROW: Final = 8
 """Questions that are given up, none answered between them, before the server is taken to be down."""
-LONGEST_WAIT: Final = 60.0
+MAX_LENGTH_OF_WAIT: Final = 60.0
 """That a server may ask for by Retry-After."""
-MOST_BYTES: Final = 1 << 20
+MAX_BYTES: Final = 1 << 20
 """Of an answer, which is one token with its alternatives."""
 TOP: Final = 20
 """Alternatives asked for beside the token; OpenAI and vLLM give no more."""
@@ -93,7 +93,7 @@ class EndpointJudge:
                 except NoAnswerError as error:
                     with self._lock:
                         in_a_row.append(str(error))
-                        if len(in_a_row) >= MOST_IN_A_ROW:
+                        if len(in_a_row) >= MAX_IN_A_ROW:
                             gave_up.set()
                 except GrpoLabError:
                     gave_up.set()
@@ -115,7 +115,7 @@ class EndpointJudge:
                     raise
         if gave_up.is_set():
             raise MachineError(
-                f"{self._settings.url}: {MOST_IN_A_ROW} questions in a row were not answered; the run stops, "
+                f"{self._settings.url}: {MAX_IN_A_ROW} questions in a row were not answered; the run stops, "
                 f"and the same command goes on from its last checkpoint. The first: {in_a_row[0]}"
             )
         return [known.get(key, math.nan) for key in keys]
@@ -167,7 +167,7 @@ class EndpointJudge:
             self._count()
             asked_to_wait = 0.0
             try:
-                return json.loads(web.fetch(url, body, headers, seconds=seconds, most=MOST_BYTES))["choices"][0]
+                return json.loads(web.fetch(url, body, headers, seconds=seconds, most=MAX_BYTES))["choices"][0]
             except web.RefusedError as error:
                 reason = f"{error.status} {self._told(error.said)}"
                 if error.status < 500 and error.status not in _PASSING:
@@ -182,7 +182,7 @@ class EndpointJudge:
             except (ValueError, LookupError, TypeError, RecursionError) as error:
                 reason = f"no completion ({type(error).__name__}: {self._told(error)})"
             if wait is not None:
-                time.sleep(min(max(wait, asked_to_wait), LONGEST_WAIT))
+                time.sleep(min(max(wait, asked_to_wait), MAX_LENGTH_OF_WAIT))
         raise NoAnswerError(f"{len(WAITS) + 1} attempts, the last: {reason}")
 
     def _told(self, said: object) -> str:

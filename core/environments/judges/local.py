@@ -18,7 +18,7 @@ from core.model.policy import PolicySettings, load_policy
 from core.model.prompts import chat_tokens, text_tokens
 
 SETTING: Final = "judge.model"
-MOST_TOKENS: Final = 16_384
+MAX_TOKENS: Final = 16_384
 """In one forward pass."""
 
 
@@ -113,7 +113,7 @@ def _passes(lengths: Sequence[int], context: int) -> Iterator[list[int]]:
     for i, length in enumerate(lengths):
         if not 0 < length <= context:
             continue
-        if places and tokens + length > MOST_TOKENS:
+        if places and tokens + length > MAX_TOKENS:
             yield places
             places, tokens = [], 0
         places.append(i)

@@ -36,9 +36,9 @@ _FUNCTIONS: Final = re.compile(r"\\[A-Za-z]+|sqrt|sin|cos|tan|log|ln|exp")
 _NAMES: Final = re.compile(r"\\[A-Za-z]+|[A-Za-z]")
 _RATIO: Final = re.compile(r"\\frac ?\{? ?(\d{1,18}) ?\}? ?\{? ?(\d{1,18}) ?\}?|(\d{1,18}) ?/ ?(\d{1,18})", re.ASCII)
 _LAYOUT: Final = {"\\frac", "\\cdot", "\\times"}
-MOST: Final = 8
+MAX_UNITS: Final = 8
 """Formulas of a question that an answer is compared with."""
-LONGEST: Final = 500
+MAX_CHARACTERS: Final = 500
 """Characters of such a formula, and of a question a hundred times as many."""
 
 
@@ -54,7 +54,7 @@ def unevaluated(gold: str, given: str) -> bool:
 
 def formulas(question: str) -> list[str]:
     """Everything in a question that may be a formula, normalised: between dollars, or words that are no words."""
-    found, rest = list[str](), question[-100 * LONGEST :]
+    found, rest = list[str](), question[-100 * MAX_CHARACTERS :]
     for mark in _DELIMITED.finditer(rest):
         found.append(next(filter(None, mark.groups()), ""))
     run = list[str]()
@@ -70,13 +70,13 @@ def formulas(question: str) -> list[str]:
                 found.append(" ".join(run))
                 run = []
     parts = [side for text in found if text for side in (text, *text.split("="))]
-    return list(dict.fromkeys(normal for part in parts if len(part) <= LONGEST and (normal := normalise(part))))
+    return list(dict.fromkeys(normal for part in parts if len(part) <= MAX_CHARACTERS and (normal := normalise(part))))
 
 
 def candidates(question: str, given: str) -> list[str]:
     """The formulas of a question with the same names in them as the answer has; only these can be its copies."""
     names = set(_NAMES.findall(given)) - _LAYOUT
-    return [text for text in formulas(question) if set(_NAMES.findall(text)) - _LAYOUT == names][-MOST:]
+    return [text for text in formulas(question) if set(_NAMES.findall(text)) - _LAYOUT == names][-MAX_UNITS:]
 
 
 def copies_number(question: str, gold: str, given: str) -> bool:

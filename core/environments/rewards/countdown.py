@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Final, Literal
 
-from core.environments.rewards.forms import UnreadableError, verdict
+from core.environments.rewards.answer_format import UnreadableError, verdict
 from core.errors import GrpoLabError
 from core.parts.contracts import reward
 from core.parts.problems import Problem, Score
 
-LONGEST: Final = 300
+MAX_CHARACTERS: Final = 300
 """Characters of an expression, and of the value that it is said to have."""
 _SIGNS: Final = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "[": "(", "]": ")"})
 _SIGN_INSIDE: Final = re.compile(r"[-+*/]\s*-|(?:^|\()\s*\+")
@@ -33,7 +33,7 @@ def evaluate(text: str) -> tuple[Fraction, list[int]]:
     for name, sign in _LATEX.items():
         text = text.replace(name, sign)
     text = text.translate(_SIGNS).strip("$ \n`")
-    if len(text) > LONGEST or not re.fullmatch(r"[0-9\s+*/()-]+", text) or _SIGN_INSIDE.search(text):
+    if len(text) > MAX_CHARACTERS or not re.fullmatch(r"[0-9\s+*/()-]+", text) or _SIGN_INSIDE.search(text):
         raise UnreadableError("unreadable expression")
     try:
         tree = ast.parse(" ".join(text.split()), mode="eval").body
@@ -79,7 +79,7 @@ def countdown(
 
     def judge(answer: str) -> bool:
         expression, equals, claimed = answer.partition("=")
-        said = re.fullmatch(rf"\s*(-?[0-9]{{1,{LONGEST}}})\s*\$?\.?\s*", claimed)
+        said = re.fullmatch(rf"\s*(-?[0-9]{{1,{MAX_CHARACTERS}}})\s*\$?\.?\s*", claimed)
         if equals and not said:
             raise UnreadableError("unreadable expression")
         value, used = evaluate(expression)

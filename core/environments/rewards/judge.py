@@ -5,7 +5,7 @@ from typing import Any, Final, Literal
 
 from core.environments.judges.endpoint import Endpoint, check_endpoint, endpoint
 from core.environments.judges.local import check_local, local_judge
-from core.environments.judges.questions import VERDICTS, Asker, digest, read_principles
+from core.environments.judges.prompts import VERDICTS, JudgePrompter, digest, read_principles
 from core.errors import GrpoLabError, near
 from core.model.loading import DTYPES, Dtype
 from core.parts.contracts import reward
@@ -76,7 +76,7 @@ def judge(
     The verdict is a value over 1/2: list a verifier first where there is one.
     Bai et al. 2022, arXiv:2212.08073; Lee et al. 2023, arXiv:2309.00267.
     """
-    asker = make_asker(
+    asker = make_prompter(
         model=model,
         principles=principles,
         mode=mode,
@@ -94,11 +94,11 @@ def judge(
     return [[Score(value, value > 0.5, value > 0.5) for value in row] for row in values]
 
 
-def make_asker(**settings: Any) -> Asker:
+def make_prompter(**settings: Any) -> JudgePrompter:
     """What puts questions to the judge that the hyper-parameters of `judge` name."""
     model, words = settings["model"], _verdicts(settings["mode"], settings["verdicts"])
     asked = endpoint(_endpoint(**settings)) if is_address(model) else local_judge(model, settings["dtype"])
-    return Asker(asked, read_principles(settings["principles"]), words, settings["reference"])
+    return JudgePrompter(asked, read_principles(settings["principles"]), words, settings["reference"])
 
 
 def _endpoint(**settings: Any) -> Endpoint:

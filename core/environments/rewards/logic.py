@@ -1,6 +1,6 @@
 """Verifiers of logic: truth tables for propositional answers, and who is which among islanders.
 
-Where the answer must stand is the hyper-parameter `form`, see `core.environments.rewards.forms`.
+Where the answer must stand is the hyper-parameter `form`, see `core.environments.rewards.answer_format`.
 """
 
 import re
@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from core.environments.rewards import formulas
-from core.environments.rewards.forms import LONGEST, UnreadableError, verdict
-from core.environments.rewards.formulas import MOST_VARIABLES, Formula
-from core.environments.rewards.namings import Naming
+from core.environments.rewards import propositional
+from core.environments.rewards.answer_format import MAX_CHARACTERS, UnreadableError, verdict
+from core.environments.rewards.knights_knaves import Naming
+from core.environments.rewards.propositional import MAX_VARIABLES, Formula
 from core.errors import GrpoLabError, near
 from core.parts.contracts import reward
 from core.parts.problems import Problem, Score
@@ -50,7 +50,7 @@ _CONTRACTED: Final = re.compile(r"(?<=\w)n['’]t\b")
 
 def _says_yes(text: str, kind: str) -> bool:
     """A plain yes or no in words; raises on doubt, on both, and on neither."""
-    if len(text) > LONGEST:
+    if len(text) > MAX_CHARACTERS:
         raise UnreadableError("answer too long")
     plain = _CONTRACTED.sub(" not", re.sub(r"[*`$]|\\text", " ", text.casefold()))
     plain = _REASON.sub("", _LEAD.sub("", plain))
@@ -77,7 +77,9 @@ class _Question:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return formulas.variables(*self.formulas, *self.more_names, *([self.conclusion] if self.conclusion else []))
+        return propositional.variables(
+            *self.formulas, *self.more_names, *([self.conclusion] if self.conclusion else [])
+        )
 
     def judge(self, answer: str) -> bool:
         """Whether the answer is right; raises `UnreadableError`."""
@@ -92,7 +94,7 @@ class _Question:
         names = self.names if names is None else names
         rows = (1 << (1 << len(names))) - 1
         for formula in (*self.formulas, *more):
-            rows &= formulas.table(formula, names)
+            rows &= propositional.table(formula, names)
         return rows
 
     def _truth(self) -> bool:
@@ -115,15 +117,15 @@ class _Question:
         return agreeing & ~self._table() == 0
 
     def _is_formula(self, answer: Formula) -> bool:
-        names = tuple(sorted({*self.names, *formulas.variables(answer)}))
-        if len(names) > MOST_VARIABLES:
+        names = tuple(sorted({*self.names, *propositional.variables(answer)}))
+        if len(names) > MAX_VARIABLES:
             raise UnreadableError("too many variables")
         if self.kind == "equivalent":
-            return self._table(names=names) == formulas.table(answer, names)
+            return self._table(names=names) == propositional.table(answer, names)
         if not set(names) <= set(self.names):
             raise UnreadableError("unknown variable")
         everywhere = (1 << (1 << len(names))) - 1
-        is_tautology = formulas.table(answer, names) == everywhere
+        is_tautology = propositional.table(answer, names) == everywhere
         return not is_tautology and self._table(("~", (answer,))) == 0
 
 
@@ -147,15 +149,15 @@ def _question(data: Mapping[str, Any]) -> _Question:
     texts = list(asked["premises"]) if "premises" in wanted else [asked["formula"]]
     texts += [asked["conclusion"]] if kind == "entails" else []
     try:
-        read = tuple(formulas.parse(text) for text in texts)
-    except formulas.UnreadableError as error:
+        read = tuple(propositional.parse(text) for text in texts)
+    except propositional.UnreadableError as error:
         raise GrpoLabError(f"problem.data['logic'] of kind '{kind}': {error}: one of {texts!r}") from error
     more = tuple(map(str, asked.get("variables", ())))
     question = _Question(kind, read[:-1], read[-1]) if kind == "entails" else _Question(kind, read, more_names=more)
-    if len(question.names) > MOST_VARIABLES:
+    if len(question.names) > MAX_VARIABLES:
         raise GrpoLabError(
             f"problem.data['logic'] has {len(question.names)} variables; truth tables are made for at most "
-            f"{MOST_VARIABLES}: ask about fewer"
+            f"{MAX_VARIABLES}: ask about fewer"
         )
     return question
 
@@ -166,8 +168,8 @@ def _formula(answer: str, names: tuple[str, ...]) -> Formula:
     text = re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", text).strip().rstrip(".").strip()
     text = re.sub(r"^(?:therefore|thus|hence|so|∴)[,:]?\s+|^∴\s*", "", text, flags=re.IGNORECASE)
     try:
-        read = formulas.parse(text)
-    except formulas.UnreadableError as error:
+        read = propositional.parse(text)
+    except propositional.UnreadableError as error:
         raise UnreadableError(str(error)) from error
     # p for P, where that is no other variable
     folded = {name.casefold(): name for name in names}

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Final, Literal
 
-from core.environments.rewards import answers, asked, deadline
+from core.environments.rewards import answers, asked, math_checker
 from core.environments.rewards.quantities import Quantity, encloses, normalise, number, same_quantity, tight
 from core.environments.rewards.readings import interval, is_inequality, is_label, same_label, whole_set
 from core.errors import GrpoLabError, near
@@ -36,11 +36,11 @@ from core.parts.settings import Range
 
 FORMS: Final = {"boxed": "box", "hash": "hash", "answer_tag": "tag", "any": None}
 COMPARISONS: Final = ("math", "integer", "string")
-LONGEST: Final = 1000
+MAX_CHARACTERS: Final = 1000
 """Characters of an answer; none that is meant to be read is longer."""
-DEEPEST: Final = 30
+MAX_DEPTH: Final = 30
 """Brackets within brackets."""
-MOST: Final = 24
+MAX_CANDIDATES: Final = 24
 """Elements of a list, or answers of a response, that are compared one by one."""
 CAUSES: Final = {
     "too slow": "too slow to check",
@@ -163,7 +163,7 @@ class Comparison:
     """One response's comparisons with the gold answer, all within one deadline."""
 
     def __init__(self, seconds: float) -> None:
-        self.budget = deadline.Budget.of(seconds)
+        self.budget = math_checker.Budget.of(seconds)
         self.worked_out = True
         """Whether every number has been given as one."""
         self.checked = False
@@ -174,7 +174,7 @@ class Comparison:
     def same(self, gold: str, given: str) -> bool:
         """Whether two answers as written are the same; raises `UndecidedError`."""
         for text, cause in ((gold, "gold unparsable"), (given, "unparsable")):
-            if depth(text) > DEEPEST:
+            if depth(text) > MAX_DEPTH:
                 raise UndecidedError(CAUSES[cause])
         gold, given = normalise(gold), normalise(given)
         self.spelled |= _SPELLED.fullmatch(gold) is not None
@@ -222,7 +222,7 @@ class Comparison:
         """Sets and bare lists without order, everything else with it and with the same brackets."""
         if len(gold.elements) != len(given.elements):
             return False
-        if len(given.elements) > MOST:
+        if len(given.elements) > MAX_CANDIDATES:
             raise UndecidedError("answer too long")
         if len(gold.names()) > 1:  # each value has its name
             if not given.names():
@@ -260,7 +260,7 @@ class Comparison:
                 return False
         if any(bool(kind.search(gold)) != bool(kind.search(given)) for kind in _KINDS):
             return False
-        word = deadline.check(gold, given, self.budget)
+        word = math_checker.check(gold, given, self.budget)
         if word in ("equal", "different"):
             self.checked |= word == "equal"
             return word == "equal"
@@ -292,7 +292,7 @@ def _assigned(parts: list[str]) -> tuple[str, str | None]:
 def _ready(*, form: str, compare: str, seconds: float) -> str:
     """What checks the answers; refuses options that are none, and a missing package before anything runs."""
     _check_options(form, compare, seconds)
-    deadline.require_checker()
+    math_checker.require_checker()
     return f"math-verify {version('math-verify')}, {seconds:g} s an answer"
 
 
@@ -315,9 +315,9 @@ def math_answer(
     """
     _check_options(form, compare, seconds)
     gold = answers.gold(problem.answer)
-    if len(gold) <= LONGEST and not normalise(gold):
+    if len(gold) <= MAX_CHARACTERS and not normalise(gold):
         raise GrpoLabError(f"problem {problem.index} has the answer {problem.answer!r}: nothing can equal that")
-    if len(gold) > LONGEST:
+    if len(gold) > MAX_CHARACTERS:
         return Score(0.0, correct=False, cause="gold answer too long")
     found = answers.find(response)
     if not found:
@@ -355,7 +355,7 @@ def _worked_out(problem: Problem, gold: str, given: Sequence[str], comparison: C
                 return False
         elif comparison.checked:
             copied, tasks = asked.candidates(question, text), asked.tasks(question)
-            if (copied or tasks) and not deadline.worked_out(wanted, text, copied, tasks, comparison.budget):
+            if (copied or tasks) and not math_checker.worked_out(wanted, text, copied, tasks, comparison.budget):
                 return False
     return True
 
@@ -380,9 +380,9 @@ def _check_options(form: str, compare: str, seconds: float) -> None:
 
 def _right(gold: str, given: Sequence[str], compare: str, comparison: Comparison) -> bool:
     """Whether all answers of a response are the gold one, or together its list; raises `UndecidedError`."""
-    if max(map(len, given)) > LONGEST:
+    if max(map(len, given)) > MAX_CHARACTERS:
         raise UndecidedError("answer too long")
-    if len(given) > MOST:
+    if len(given) > MAX_CANDIDATES:
         raise UndecidedError("several answers")
     if compare == "string":
         return all(_words(text) == _words(gold) for text in given)

@@ -1,4 +1,4 @@
-"""The checker of mathematical equality, run as a program of its own by `core.environments.rewards.deadline`.
+"""The checker of mathematical equality, run as a program of its own by `core.environments.rewards.math_checker`.
 
 It imports sympy once and forks a child per question, whose exit status is the verdict. The child's alarms have no
 handlers, so the kernel ends it at the deadline wherever it is, in C code too, and no child sees another's leavings.

@@ -28,7 +28,7 @@ BUILTINS: Final[Mapping[str, Callable[..., Any]]] = {
 } | {"isclose": math.isclose}
 """What an assert may apply to the values; a function of the program cannot be tested by an assert under such a name."""
 
-MOST_IN_ASSERT: Final = 1 << 16
+MAX_IN_ASSERT: Final = 1 << 16
 """Characters of a reply that an assert works on: what it does with them may be quadratic in a hostile one."""
 
 _OPERATORS: Final[Mapping[type, Callable[[Any, Any], Any]]] = {
@@ -262,7 +262,7 @@ def _evaluate(node: ast.expr, program: Program) -> Any:
                 return BUILTINS[name](*args, **kwargs)
             if not is_plain(args) or not is_plain(kwargs):
                 raise TypeError("only plain values go in")
-            return decode(program.call(name, args, kwargs, most=MOST_IN_ASSERT))
+            return decode(program.call(name, args, kwargs, most=MAX_IN_ASSERT))
     raise AssertionError(ast.dump(node))
 
 

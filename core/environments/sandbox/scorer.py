@@ -18,11 +18,11 @@ from core.environments.sandbox.process import START_SECONDS, Enclosed, ProgramEr
 from core.environments.workers import Pool
 from core.errors import GrpoLabError, MachineError
 
-MOST: Final = 4
+MAX_PROCESSES: Final = 4
 """Processes for one function."""
-PATIENCE: Final = 10.0
+START_TIMEOUT_SECONDS: Final = 10.0
 """Seconds by the clock that an answer may take per second of processor time."""
-GRACE: Final = 20.0
+EXTRA_SECONDS: Final = 20.0
 """Seconds beyond that after which the process itself, not its child, is taken to hang."""
 LIMITS: Final = Limits(memory=1 << 30, wall_seconds=START_SECONDS)
 
@@ -45,15 +45,15 @@ class Scorer:
     ) -> None:
         made = pickle.dumps((make, args, dict(kwargs or {}), method))
         config = {"path": _packages(make.__module__), "names": tuple(sorted(names))}
-        self._pool = Pool(lambda: _Process(level, made, config), MOST)
+        self._pool = Pool(lambda: _Process(level, made, config), MAX_PROCESSES)
 
     def score(self, seconds: float, **kwargs: Any) -> tuple[float, str | None]:
         """The marks, or 0 and why there are none; may be asked from several threads."""
-        request = pickle.dumps((kwargs, seconds, seconds * PATIENCE))
+        request = pickle.dumps((kwargs, seconds, seconds * START_TIMEOUT_SECONDS))
         for attempt in range(2):
             try:
                 with self._pool.one() as process:
-                    word, marks = process.ask(request, seconds * PATIENCE + GRACE)
+                    word, marks = process.ask(request, seconds * START_TIMEOUT_SECONDS + EXTRA_SECONDS)
             except SandboxError as error:  # by nothing it was asked
                 if attempt:
                     raise MachineError(f"the process that scores answers ended twice in a row: {error}") from error

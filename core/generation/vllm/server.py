@@ -25,7 +25,7 @@ IN_FLIGHT: Final = 64
 """Responses that are asked of a server at a time."""
 SECONDS: Final = 600.0
 """That the server may take to answer."""
-MOST_BYTES: Final = 1 << 30
+MAX_BYTES: Final = 1 << 30
 """Of an answer."""
 UNTOUCHED: Final = {
     "top_p": 1.0,
@@ -134,7 +134,7 @@ def _call(url: str, content: Any = None) -> Any:
     body = None if content is None else json.dumps(content).encode()
     for attempt in range(3):
         try:
-            text = web.fetch(url, body, {"Content-Type": "application/json"}, seconds=SECONDS, most=MOST_BYTES)
+            text = web.fetch(url, body, {"Content-Type": "application/json"}, seconds=SECONDS, most=MAX_BYTES)
             return json.loads(text) if text else None
         except web.RefusedError as error:
             hint = "; start it as `grpolab describe vllm` says" if error.status == 404 else ""

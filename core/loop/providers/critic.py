@@ -14,7 +14,7 @@ from core.loop.run_state import (
     Backward,
     RunState,
 )
-from core.loop.update import by_row, deal_micro_batches, texts_of
+from core.loop.update import assign_micro_batches, map_micro_batches, ragged_tokens
 from core.model.optimizer import LIMITS, Optimizer, OptimizerSettings, Schedule
 from core.model.policy import Policy, PolicySettings, load_policy
 from core.parts.batch import Batch
@@ -47,12 +47,14 @@ class Critic:
     def __call__(self, batch: Batch) -> Tensor:
         """Values [P, G, T] of the states in which each token was chosen."""
         with torch.no_grad():
-            return by_row(self._trunk, batch, lambda rows: self._values(batch, rows), self._run.recipe.micro_tokens)
+            return map_micro_batches(
+                self._trunk, batch, lambda rows: self._values(batch, rows), self._run.recipe.micro_tokens
+            )
 
     def _values(self, batch: Batch, rows: Tensor) -> Tensor:
         """Values [b, T] of these rows, 0 past the end."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self._reaches_trunk):
-            states, valid = self._trunk.predicting(*texts_of(batch, rows), batch.response_mask.shape[-1])
+            states, valid = self._trunk.predicting(*ragged_tokens(batch, rows), batch.response_mask.shape[-1])
         values: Tensor = self._head(states.float())[:, 0]
         return values.new_zeros(valid.shape).masked_scatter(valid, values)
 
@@ -63,7 +65,7 @@ class Critic:
         assert variant.value_loss is not None
         mask, old, returns = (batch.rows(name) for name in ("mask", "values", "returns"))
         weights = step_weights(variant, batch, mask)
-        micros, turns = deal_micro_batches(batch, mask.any(-1).nonzero()[:, 0], recipe.micro_tokens)
+        micros, turns = assign_micro_batches(batch, mask.any(-1).nonzero()[:, 0], recipe.micro_tokens)
         total = 0.0
         for turn in turns:
             rows = min(micros, key=len) if turn is None else turn

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from core.environments.rewards.deadline import end_checkers
 from core.environments.rewards.math import math_answer
+from core.environments.rewards.math_checker import end_checkers
 from core.parts.problems import Problem
 
 Question: TypeAlias = tuple[str, str, bool]

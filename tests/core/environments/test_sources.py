@@ -25,7 +25,7 @@ from core.loop.rollout import (
     rollout_context,
 )
 from core.loop.run_state import RunState
-from core.loop.source import Source
+from core.loop.source import RolloutContext, Source
 from core.loop.update import UpdateMetrics, accumulate_gradients
 from core.model.loading import EMBEDDED
 from core.model.policy import Policy
@@ -113,17 +113,17 @@ def test_question_tables_give_the_solutions_that_they_have(tmp_path: Path) -> No
 def test_every_row_is_met_once_a_pass_in_an_order_of_the_seed_alone(count: int, seed: int) -> None:
     from core.environments.datasets.stored import places
 
-    class Only:
-        prompts = 4
+    def context(step: int, round: int) -> RolloutContext:
+        nothing: Any = None
+        return RolloutContext(nothing, seed, nothing, 4, 8, step, round, nothing)
 
-    run = RunState(Only(), seed, None, None)  # type: ignore[arg-type]
-    met = [place for step in range(1, 2 * count + 1) for place in places(rollout_context(run, step, 0), count)]
+    met = [place for step in range(1, 2 * count + 1) for place in places(context(step, 0), count)]
     for epoch in range(8):
         assert sorted(met[epoch * count : (epoch + 1) * count]) == list(range(count))
     assert len({tuple(met[e * count : (e + 1) * count]) for e in range(8)}) > 1 or count < 3
     # whatever was asked before, and of a further round too
-    assert places(rollout_context(run, 2, 0), count) == met[4:8]
-    assert sorted(places(rollout_context(run, 2, 1), 4)) == [0, 1, 2, 3]
+    assert places(context(2, 0), count) == met[4:8]
+    assert sorted(places(context(2, 1), 4)) == [0, 1, 2, 3]
 
 
 def test_arms_of_a_seed_meet_the_same_prompts_and_seeds_do_not(embedded: Policy, tmp_path: Path) -> None:
@@ -274,23 +274,23 @@ def test_mistakes_beyond_a_row(tmp_path: Path, embedded: Policy) -> None:
 
 def test_what_no_data_set_has_is_refused_before_the_run(tmp_path: Path, embedded: Policy) -> None:
     solutions = worked_solutions()
-    assert "a new one every time" in run_of(embedded, solutions).recipe.start()["source"]
+    assert "a new one every time" in run_of(embedded, solutions).recipe.preflight()["source"]
     with config(text=SETTING + "train.variant = @grpo()\ntrain.correction = @token_truncated\n"):
         recipe: Recipe = SETTINGS["train"]()
     with pytest.raises(GrpoLabError, match="needs behaviour_logps"):
-        replace(recipe, source=solutions).start()
+        replace(recipe, source=solutions).preflight()
     bare = files(path=write(tmp_path / "bare.jsonl", [{"question": f"{n}?", "answer": n} for n in range(50)]))
     with pytest.raises(GrpoLabError, match=r"no solution with training problem 0: bind worked_solutions.path"):
-        replace(recipe, variant=VARIANTS["sft"](), source=solutions, task=bare).start()
+        replace(recipe, variant=VARIANTS["sft"](), source=solutions, task=bare).preflight()
     rows = [{key: value for key, value in row.items() if key != "answer"} for row in PAIRS]
     pairs = preference_pairs(path=write(tmp_path / "pairs.jsonl", rows))
-    assert "5 prompts, 32 passes in 40 steps" in run_of(embedded, pairs).recipe.start()["source"]
+    assert "5 prompts, 32 passes in 40 steps" in run_of(embedded, pairs).recipe.preflight()["source"]
     with pytest.raises(GrpoLabError, match=r"'remax' needs the rewards of greedy responses.*add a field 'answer'"):
-        run_of(embedded, pairs, "remax").recipe.start()
+        run_of(embedded, pairs, "remax").recipe.preflight()
     answered = preference_pairs(path=write(tmp_path / "pairs.jsonl", PAIRS))
     recipe = replace(run_of(embedded, answered, "grpo").recipe, rewards=TASKS["islanders"]().rewards)
     with pytest.raises(GrpoLabError, match=r"line 1: .*by the field 'answer' alone.*islanders.*remove the field"):
-        recipe.start()
+        recipe.preflight()
 
 
 def test_chat_messages_are_taken_as_prompts_and_as_responses(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from core import SETTINGS
-from core.distributed import gather, is_main, leave
+from core.distributed import gather, is_main, shutdown
 from core.generation.base import Generation, Request
 from core.loop.recipe import Recipe
 from core.loop.train import Interrupted, run
@@ -142,4 +142,4 @@ def main(folder: Path, cases: dict[str, list[str]], *, recorded: bool, stop_at: 
 if __name__ == "__main__":
     asked = json.loads(sys.argv[1])
     main(Path(asked["folder"]), asked["cases"], recorded=asked["recorded"], stop_at=asked["stop_at"])
-    leave()
+    shutdown()

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from core import AGGREGATORS, GrpoLabError
-from core.distributed import deal, gather, join, share
+from core.distributed import assign_by_cost, gather, init, local_slice
 from core.model.loading import EMBEDDED
 from core.store.lock import lock
 
@@ -263,11 +263,11 @@ def test_what_would_scale_the_loss_behind_our_back_is_refused(
     AcceleratorState._reset_state()
     try:
         with pytest.raises(GrpoLabError, match=r"mixed_precision must be 'no' .*gradient_accumulation_steps 1"):
-            join()
+            init()
     finally:
         monkeypatch.undo()
         AcceleratorState._reset_state()
-        join()
+        init()
 
 
 # the parts by hand
@@ -279,13 +279,13 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("core.distributed.Accelerator", missing)
     with pytest.raises(GrpoLabError, match=r"DeepSpeed is not installed; for DeepSpeed, pip install 'grpo-lab\[deeps"):
-        join()
+        init()
 
 
 def test_one_process_does_all() -> None:
-    assert share(5) == slice(0, 5)
+    assert local_slice(5) == slice(0, 5)
     assert gather([1, 2]) == [1, 2]
-    assert deal("abc", [3, 1, 2]) == ["a", "b", "c"]
+    assert assign_by_cost("abc", [3, 1, 2]) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -301,5 +301,5 @@ def test_several_share_by_hand(
         num_processes, process_index = 3, rank
 
     monkeypatch.setattr("core.distributed.PartialState", State)
-    assert share(5) == part
-    assert deal("abcde", [2, 2, 9, 3, 1]) == hand
+    assert local_slice(5) == part
+    assert assign_by_cost("abcde", [2, 2, 9, 3, 1]) == hand

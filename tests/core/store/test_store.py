@@ -397,7 +397,7 @@ def test_shards_that_cannot_be_written_are_the_machines_doing(kind: type[RunStor
 
 def test_a_folder_is_tidied_without_waiting_for_other_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands do it too, each with the folder's lock, before any rank has begun."""
-    monkeypatch.setattr("core.store.run_folder.wait_for_all", lambda: pytest.fail("waits"))
+    monkeypatch.setattr("core.store.run_folder.barrier", lambda: pytest.fail("waits"))
     RunStore(tmp_path).recover()
 
 

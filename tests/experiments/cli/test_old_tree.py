@@ -15,7 +15,7 @@ from core.store.files import read_json
 from core.store.run_folder import RunStore
 from experiments.cli.main import main
 from experiments.study.identity import LIBRARIES, hardware
-from tests.experiments.study.test_growth import carry_out_here
+from tests.experiments.study.test_growth import run_here
 
 OLD = Path(__file__).parents[2] / "data" / "old_tree"
 RUN = Path("ppo/seed=5")
@@ -30,7 +30,7 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     shutil.copytree(OLD, home)
     monkeypatch.chdir(home)
     monkeypatch.syspath_prepend(str(home))
-    monkeypatch.setattr("experiments.launchers.local.launch", carry_out_here)
+    monkeypatch.setattr("experiments.launchers.local.launch", run_here)
     for file in (home / "runs").glob(EVERY_RUN):
         store = RunStore(file.parent)
         store.update_manifest(identity=store.manifest["identity"] | {"library versions": VERSIONS})

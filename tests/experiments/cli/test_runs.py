@@ -184,7 +184,7 @@ def test_a_failed_run_says_whether_the_code_the_machine_or_the_training_failed(
         run(tmp_path / "code", "train.rewards = [@never_finite]")
     assert manifest(tmp_path / "code")["failure"] == "code"
 
-    monkeypatch.setattr("core.loop.update.MOST_FAILED_UPDATES", 2)
+    monkeypatch.setattr("core.loop.update.MAX_FAILED_UPDATES", 2)
     with pytest.raises(TrainingError, match=r"2 updates in a row had a gradient that is not finite \(loss nan\)"):
         run(tmp_path / "method", "grpo.objective = @never_finite_loss")
     assert manifest(tmp_path / "method")["failure"] == "algorithmic"

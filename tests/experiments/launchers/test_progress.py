@@ -70,4 +70,4 @@ def test_the_share_of_a_budget_that_is_spent(binding: str, spent: dict[str, floa
     with config([CONFIGS / "embedded.gin"], [binding]):
         recipe: Recipe = build("train")
     current = RunState(recipe, 0, policy=None, **spent)  # type: ignore[arg-type]
-    assert current.share(2) == pytest.approx(share)
+    assert current.budget_share(2) == pytest.approx(share)

@@ -16,7 +16,7 @@ import torch
 from core.model.policy import load_policy
 from core.parts.registry import config, config_text
 from experiments.cli.main import main
-from experiments.launchers.job import Job, carry_out
+from experiments.launchers.job import Job, run_and_report
 from experiments.launchers.rehearsal import BrokenRecipeError, rehearse
 from experiments.study.configs import (
     CONFIGS,
@@ -234,7 +234,7 @@ def test_a_step_for_a_larger_machine_is_left_to_the_runs(home: Path, monkeypatch
     with config(["study.gin"], ["grpo.advantage = @of_a_wrong_shape"], include_from=[CONFIGS]):
         text = config_text()
     job = Job(Arm("mine", ()), 0, text, str(home / "run"), rehearsed=False)
-    outcome, message = carry_out(job, lambda _: None)
+    outcome, message = run_and_report(job, lambda _: None)
     assert outcome == "broken"
     assert "one tiny step fails in advantages: advantage 'of_a_wrong_shape'" in str(message)
     assert not (home / "run").exists()

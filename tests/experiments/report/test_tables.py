@@ -13,7 +13,18 @@ from experiments.cli.main import main
 from experiments.report import render, verdict_table, write_tables
 from experiments.report.arm_style import arm_styles
 from experiments.report.differences import differences_figure
-from experiments.report.grid import Cell, Column, Grid, column, latex_text, number, said, to_csv, to_latex, to_markdown
+from experiments.report.grid import (
+    Cell,
+    Column,
+    Grid,
+    column,
+    latex_text,
+    number_cell,
+    text_cell,
+    to_csv,
+    to_latex,
+    to_markdown,
+)
 from experiments.report.tables import no_verdict, number_text, p_text, thousands, unit
 from experiments.results.stored_run import StudyError
 from experiments.results.stored_study import StoredStudy
@@ -25,8 +36,8 @@ LONG = ("grpo_with_a_rather_long_name_and_eps_high_0.28", "dapo_without_dynamic_
 SMALL = Grid(
     (column("arm", "arm"), Column(("low", "high"), "interval"), column("p", "p", numeric=True)),
     (
-        (said("a_b"), Cell("−1 to 1", (-1.0, 1.0)), number(0.5, "0.50")),
-        (said("c|d"), Cell("–", (None, None)), number(None, "–")),
+        (text_cell("a_b"), Cell("−1 to 1", (-1.0, 1.0)), number_cell(0.5, "0.50")),
+        (text_cell("c|d"), Cell("–", (None, None)), number_cell(None, "–")),
     ),
 )
 

@@ -133,8 +133,8 @@ def threads_of_requests() -> list[threading.Thread]:
 
 
 def test_half_requests_hold_nothing_for_ever(watcher: Watcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("experiments.report.watch.PATIENCE", 0.3)
-    monkeypatch.setattr("experiments.report.watch.MOST", 2)
+    monkeypatch.setattr("experiments.report.watch.REQUEST_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr("experiments.report.watch.MAX_REQUESTS", 2)
     with serving(watcher, 0) as address:
         port = int(address.rstrip("/").rpartition(":")[2])
         clients = [socket.create_connection((HOST, port)) for _ in range(6)]

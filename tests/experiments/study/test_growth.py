@@ -14,7 +14,7 @@ from core import GrpoLabError
 from core.parts.registry import REGISTRIES
 from core.store.files import write_json
 from experiments.cli.main import main
-from experiments.launchers.job import Failures, Job, carry_out
+from experiments.launchers.job import Failures, Job, run_and_report
 from experiments.launchers.progress import Progress
 from experiments.results.history import chained
 from experiments.results.stored_run import StudyError
@@ -64,11 +64,11 @@ def stamps(folder: Path) -> dict[Path, int]:
     return {file: file.stat().st_mtime_ns for file in folder.glob("*/seed=*/**/*.json*")}
 
 
-def carry_out_here(
+def run_here(
     jobs: Sequence[Job], workers: int, progress: Progress, more: Callable[[], Sequence[Job]] = tuple
 ) -> Failures:
     """Every job in this process: starting others is dear, and what they do is tested elsewhere."""
-    ends = {job.key: carry_out(job, lambda _: None) for job in jobs}
+    ends = {job.key: run_and_report(job, lambda _: None) for job in jobs}
     return {key: message or end for key, (end, message) in ends.items() if end != "finished"}
 
 
@@ -86,7 +86,7 @@ def test_a_study_grows_from_3_to_5_to_9_seeds_and_by_an_arm(
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # an edit within a second would be taken for none
-    monkeypatch.setattr("experiments.launchers.local.launch", carry_out_here)
+    monkeypatch.setattr("experiments.launchers.local.launch", run_here)
     estimators, config, folder = (tmp_path / name for name in ("grown_estimators.py", "tiny.gin", "out/tiny"))
     estimators.write_text(ESTIMATOR)
     config.write_text(TINY + arms(GRPO, MEDIAN))

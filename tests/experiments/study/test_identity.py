@@ -10,7 +10,7 @@ import pytest
 from core import GrpoLabError
 from core.parts.registry import config, config_text
 from core.store.files import write_json
-from experiments.launchers.job import Job, carry_out
+from experiments.launchers.job import Job, run_and_report
 from experiments.results.stored_run import StudyError
 from experiments.results.stored_study import load_study
 from experiments.study.configs import (
@@ -51,7 +51,7 @@ def test_a_run_does_not_go_on_with_other_questions_or_answers(tmp_path: Path) ->
     with pytest.raises(GrpoLabError, match="its questions and answers changed since it was started"):
         made.store.check_identity(made.facts()["identity"])
     # nor does one begin with others than its study was prepared with
-    outcome, message = carry_out(job(tmp_path / "next", bindings), lambda _: None, identity)
+    outcome, message = run_and_report(job(tmp_path / "next", bindings), lambda _: None, identity)
     assert outcome == "failed"
     assert message is not None
     assert "has another questions and answers than the driver" in message

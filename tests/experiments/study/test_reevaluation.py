@@ -28,7 +28,7 @@ from experiments.study.configs import (
     build,
 )
 from experiments.study.study import prepare_study
-from tests.experiments.study.test_growth import carry_out_here
+from tests.experiments.study.test_growth import run_here
 
 SUITE = "test-reevaluated"
 TINY = """
@@ -51,7 +51,7 @@ Compare = Callable[..., tuple[int, str]]
 def compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Compare:
     """`grpolab compare` on the tiny study in `out/tiny`, its runs in this process; the exit code and what was said."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("experiments.launchers.local.launch", carry_out_here)
+    monkeypatch.setattr("experiments.launchers.local.launch", run_here)
     Path("tiny.gin").write_text(TINY)
 
     def run(*more: str, seeds: int = 3) -> tuple[int, str]:

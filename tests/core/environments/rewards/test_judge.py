@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from core import GrpoLabError, reward
 from core.environments.judges import local as local_module
 from core.environments.judges.local import LocalJudge
-from core.environments.judges.questions import Asker, pairs, read_principles, win_rates
+from core.environments.judges.prompts import JudgePrompter, pairs, read_principles, win_rates
 from core.environments.rewards.judge import judge
 from core.errors import MachineError
 from core.loop.scoring import score, start
@@ -40,8 +40,8 @@ class Said:
         return [self.answer(question) for question in questions]
 
 
-def asker(said: Said, words: tuple[str, str] = ("A", "B"), *, reference: bool = False) -> Asker:
-    return Asker(said, "Be right.", words, reference)
+def asker(said: Said, words: tuple[str, str] = ("A", "B"), *, reference: bool = False) -> JudgePrompter:
+    return JudgePrompter(said, "Be right.", words, reference)
 
 
 def shown(question: str) -> list[str]:
@@ -150,7 +150,7 @@ def test_probabilities_are_those_of_the_plain_model(tiny_folder: Path, monkeypat
     assert found == pytest.approx(expected, abs=1e-5)
     assert max(expected) - min(expected) > 0.1, "else the test could not fail"
     assert made.prefer(questions, WORDS) == found
-    monkeypatch.setattr(local_module, "MOST_TOKENS", 40)
+    monkeypatch.setattr(local_module, "MAX_TOKENS", 40)
     assert made.prefer(questions, WORDS) == pytest.approx(expected, abs=1e-5)
     # one that nothing is shared with
     assert made.prefer([*questions, "2+1="], WORDS)[:5] == pytest.approx(expected, abs=1e-5)
@@ -190,7 +190,7 @@ def test_a_local_judge_as_a_reward(tiny_folder: Path, tmp_path: Path) -> None:
     assert torch.equal(found.parts, score([part.resolved()], PROBLEMS, texts).parts)
     assert torch.equal(found.correct, found.parts[..., 0] > 0.5)
     alone = LocalJudge(str(tmp_path / "roomy"), "float32")
-    one_by_one = Asker(alone, "1", WORDS, False).scores(PROBLEMS, texts)
+    one_by_one = JudgePrompter(alone, "1", WORDS, False).scores(PROBLEMS, texts)
     assert torch.allclose(found.parts[..., 0], torch.tensor(one_by_one), atol=1e-5)
     assert found.parts[0, 0] == found.parts[0, 2]
     assert float(found.parts.std()) > 1e-3

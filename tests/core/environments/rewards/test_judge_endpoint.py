@@ -154,7 +154,7 @@ def test_a_question_that_always_fails_is_not_judged_and_the_others_are(server: S
 
 
 def test_a_server_that_is_down_stops_the_run(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint_module, "MOST_IN_A_ROW", 3)
+    monkeypatch.setattr(endpoint_module, "MAX_IN_A_ROW", 3)
     server.answer = lambda question, n: (500, "broken for ever")
     with pytest.raises(MachineError, match=r"3 questions in a row.*500 broken for ever"):
         at(server, parallel=1).prefer([str(n) for n in range(50)], YES_NO)
@@ -163,7 +163,7 @@ def test_a_server_that_is_down_stops_the_run(server: Server, monkeypatch: pytest
 
 def test_a_late_answer_does_not_hide_why_a_run_stops(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """One question is under way while the others fail, and is answered after the run was given up."""
-    monkeypatch.setattr(endpoint_module, "MOST_IN_A_ROW", 3)
+    monkeypatch.setattr(endpoint_module, "MAX_IN_A_ROW", 3)
     server.answer = lambda question, n: (200, 1.0) if question == "late" else (500, "broken for ever")
     with pytest.raises(MachineError, match=r"3 questions in a row.*500 broken for ever"):
         at(server, parallel=2).prefer(["late", *(str(n) for n in range(9))], YES_NO)

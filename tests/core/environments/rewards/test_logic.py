@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core import GrpoLabError
-from core.environments.rewards.formulas import Formula, UnreadableError, parse, table, variables
 from core.environments.rewards.logic import truth_table, who_is_who
+from core.environments.rewards.propositional import Formula, UnreadableError, parse, table, variables
 from core.parts.problems import Problem, Score
 
 TREES: Any = st.recursive(

@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 
 from core import GrpoLabError
-from core.environments.rewards import deadline
+from core.environments.rewards import math_checker
 from core.environments.rewards.answers import boxes, find, gold
 from core.environments.rewards.math import math_answer
 from core.environments.rewards.quantities import normalise, number
@@ -42,7 +42,7 @@ def test_the_labelled_pairs() -> None:
         return judge(pair["gold"], pair["response"], pair.get("prompt", ""), form=pair["form"], seconds=5.0)
 
     accepted, refused = [], {}
-    with ThreadPoolExecutor(deadline.MOST) as pool:
+    with ThreadPoolExecutor(math_checker.MAX_PROCESSES) as pool:
         scores = list(pool.map(grade, PAIRS))
     for pair, score in zip(PAIRS, scores, strict=True):
         if (score.correct and not pair["strict"]) or (score.lenient and not pair["lenient"]):
@@ -218,7 +218,7 @@ def test_an_empty_gold_answer_is_refused(answer: str) -> None:
 
 
 def test_without_the_package_plain_numbers_are_still_judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    deadline.end_checkers()
+    math_checker.end_checkers()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert judge("0.5", "\\boxed{\\frac{1}{2}}").correct
     with pytest.raises(GrpoLabError, match="pip install 'grpo-lab\\[math\\]'"):

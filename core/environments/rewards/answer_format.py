@@ -26,9 +26,9 @@ FORMS: Final = ("answer_tag", "boxed", "mark")
 TAIL: Final = 1500
 """Characters at the end of a response in which an answer without a form is looked for."""
 
-MOST: Final = 16
+MAX_CANDIDATES: Final = 16
 """Boxes of which the contents are looked at, the last ones; a response that repeats itself may have thousands."""
-LONGEST: Final = 2000
+MAX_CHARACTERS: Final = 2000
 """Characters of an answer; none that is meant to be read is longer."""
 
 _TAG: Final = re.compile(r"<answer>", re.IGNORECASE)
@@ -62,7 +62,7 @@ def _in_form(response: str, form: str) -> list[str]:
         pieces = [_TAG.split(piece) for piece in _TAG_END.split(response)[:-1]]
         return [piece[-1].strip() for piece in pieces if len(piece) > 1]
     if form == "boxed":
-        return boxes(response)[-MOST:]
+        return boxes(response)[-MAX_CANDIDATES:]
     _, mark, after = response.rpartition(">")
     return [after.strip().rstrip(".")] if mark and after.strip() else []
 

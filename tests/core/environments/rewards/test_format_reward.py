@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core import GrpoLabError
-from core.environments.rewards.format import think_answer
+from core.environments.rewards.format_reward import think_answer
 from core.parts.problems import Problem, Score
 
 PROBLEM = Problem("2+2=", "4", 0)

@@ -32,7 +32,7 @@ class Judge(Protocol):
 
 
 @dataclass(frozen=True)
-class Asker:
+class JudgePrompter:
     """Puts problems and responses to a judge."""
 
     judge: Judge

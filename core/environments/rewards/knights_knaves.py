@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from core.environments.rewards.forms import LONGEST, UnreadableError
+from core.environments.rewards.answer_format import MAX_CHARACTERS, UnreadableError
 
 SYNONYMS: Final[Mapping[str, tuple[str, ...]]] = {
     "knight": (
@@ -111,7 +111,7 @@ class Naming:
 
     def read(self, text: str) -> dict[str, bool]:
         """Name to kind, as far as the text names them; raises `UnreadableError`."""
-        if len(text) > LONGEST:
+        if len(text) > MAX_CHARACTERS:
             raise UnreadableError("answer too long")
         found: dict[str, bool] = {}
         clause = _Clause()

@@ -2,7 +2,7 @@
 
 The deadline is processor time, so that it falls at the same place on a busy machine; the clock ends what still lasts.
 
-A process of the bench keeps up to `MOST` checkers (`core.environments.workers`).
+A process of the bench keeps up to `MAX_PROCESSES` checkers (`core.environments.workers`).
 """
 
 import importlib.util
@@ -23,12 +23,12 @@ from core.environments.workers import Pool
 from core.errors import GrpoLabError
 
 WORKER: Final = Path(__file__).with_name("math_worker.py")
-MOST: Final = 4
+MAX_PROCESSES: Final = 4
 START: Final = 600.0
 """Seconds that importing sympy may take on a busy machine."""
-PATIENCE: Final = 10.0
+START_TIMEOUT_SECONDS: Final = 10.0
 """Seconds by the clock that a check may take per second of processor time: a busy machine must not change verdicts."""
-GRACE: Final = 2.0
+EXTRA_SECONDS: Final = 2.0
 """Seconds beyond that after which a checker itself, not its child, is taken to hang."""
 
 
@@ -67,7 +67,7 @@ class Checker:
             self.process.stdin.flush()
         except OSError as error:
             raise GoneError from error
-        word, taken = self._line(clock + GRACE).split("\t")
+        word, taken = self._line(clock + EXTRA_SECONDS).split("\t")
         return word, float(taken)
 
     def _line(self, seconds: float) -> str:
@@ -110,7 +110,7 @@ def _start() -> Checker:
     return Checker()
 
 
-_POOL: Final = Pool(_start, MOST)
+_POOL: Final = Pool(_start, MAX_PROCESSES)
 
 
 def end_checkers() -> None:
@@ -136,7 +136,7 @@ class Budget:
     @staticmethod
     def of(seconds: float) -> "Budget":
         """Processor time, with the patience that goes with it."""
-        return Budget(seconds, seconds * PATIENCE)
+        return Budget(seconds, seconds * START_TIMEOUT_SECONDS)
 
 
 def worked_out(gold: str, given: str, question: Sequence[str], tasks: Sequence[str], budget: Budget) -> bool:

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from functools import reduce
 from typing import Final, TypeAlias
 
-MOST_VARIABLES: Final = 20
-MOST_TOKENS: Final = 2000
-DEEPEST: Final = 50
+MAX_VARIABLES: Final = 20
+MAX_TOKENS: Final = 2000
+MAX_DEPTH: Final = 50
 
 Formula: TypeAlias = "str | bool | tuple[str, tuple[Formula, ...]]"
 """A variable, a constant, or a connective with its operands."""
@@ -100,7 +100,7 @@ def _tokens(text: str) -> list[str]:
         # a variable is marked by a quote, which no sign has
         tokens.append(_MEANING[re.sub(r"\s+", " ", sign)] if sign else f"'{re.sub('[{}]', '', found['name'])}")
         place = found.end()
-        if len(tokens) > MOST_TOKENS:
+        if len(tokens) > MAX_TOKENS:
             raise UnreadableError("formula too long")
     return tokens
 
@@ -164,7 +164,7 @@ class _Parser:
 
     def nested(self) -> Formula:
         self.depth += 1
-        if self.depth > DEEPEST:
+        if self.depth > MAX_DEPTH:
             raise UnreadableError("formula too deep")
         formula = self.conditional()
         self.depth -= 1

@@ -14,9 +14,9 @@ from typing import Final
 
 import pytest
 
-from core.environments.rewards import deadline
-from core.environments.rewards.deadline import PATIENCE, Budget, check, end_checkers
+from core.environments.rewards import math_checker
 from core.environments.rewards.math import math_answer
+from core.environments.rewards.math_checker import START_TIMEOUT_SECONDS, Budget, check, end_checkers
 from core.parts.problems import Problem
 
 SECONDS: Final = 0.3
@@ -107,7 +107,7 @@ class Stopwatch:
     def check(self, seconds: float, what: str = "") -> None:
         """Our own share is small, and the whole ends by the clock."""
         assert time.process_time() - self.start < 1.5, what
-        assert time.monotonic() - self.clock < seconds * PATIENCE + SLACK, what
+        assert time.monotonic() - self.clock < seconds * START_TIMEOUT_SECONDS + SLACK, what
 
 
 def descendants() -> set[int]:
@@ -179,7 +179,7 @@ def test_however_a_child_ends_the_worker_says_how_and_goes_on() -> None:
     """The real worker with another judge: too much memory, a crash, no progress, no end."""
     asked = {"memory": "too large", "abort": "died", "sleep": "too slow", "loop": "too slow", "else": "different"}
     lines = "".join(json.dumps(["", given, 0.2, 5.0 if given != "sleep" else 0.2]) + "\n" for given in asked)
-    command = [sys.executable, "-P", "-c", ENDINGS, str(deadline.WORKER)]
+    command = [sys.executable, "-P", "-c", ENDINGS, str(math_checker.WORKER)]
     done = subprocess.run(command, input=lines, capture_output=True, text=True, check=True)
     ready, *answers = done.stdout.splitlines()
     assert ready == "ready"
@@ -204,14 +204,14 @@ def test_the_response_has_the_deadline_not_each_comparison() -> None:
 
 def test_a_checker_that_was_killed_is_replaced() -> None:
     assert ask("x+1", "1+x") == "equal"
-    for checker in deadline._POOL.all:
+    for checker in math_checker._POOL.all:
         os.kill(checker.process.pid, signal.SIGKILL)
     assert ask("x+1", "1+x") == "equal"
 
 
 def test_a_checker_that_hangs_itself_is_replaced() -> None:
     assert ask("x+1", "1+x") == "equal"
-    for checker in deadline._POOL.all:
+    for checker in math_checker._POOL.all:
         os.kill(checker.process.pid, signal.SIGSTOP)
     assert ask("x+1", "1+x", 0.1) == "too slow"
     assert ask("x+1", "1+x") == "equal"
@@ -232,12 +232,12 @@ def test_threads_get_their_own_verdicts() -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
-    assert len(deadline._POOL.all) <= deadline.MOST
+    assert len(math_checker._POOL.all) <= math_checker.MAX_PROCESSES
     end_checkers()
 
 
 def _ask_in_child(pipe: Connection) -> None:
-    pipe.send((ask("x+1", "1+x"), [checker.process.pid for checker in deadline._POOL.all]))
+    pipe.send((ask("x+1", "1+x"), [checker.process.pid for checker in math_checker._POOL.all]))
     pipe.close()
 
 
@@ -245,7 +245,7 @@ def _ask_in_child(pipe: Connection) -> None:
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_worker_process_has_a_checker_of_its_own(method: str) -> None:
     assert ask("x+1", "1+x") == "equal"
-    ours = [checker.process.pid for checker in deadline._POOL.all]
+    ours = [checker.process.pid for checker in math_checker._POOL.all]
     context = multiprocessing.get_context(method)
     here, there = context.Pipe()
     process = context.Process(target=_ask_in_child, args=(there,), daemon=True)  # type: ignore[attr-defined]
@@ -258,7 +258,7 @@ def test_a_worker_process_has_a_checker_of_its_own(method: str) -> None:
     assert word == "equal"
     assert set(theirs).isdisjoint(ours)
     assert ask("x+1", "1+x") == "equal"
-    assert [checker.process.pid for checker in deadline._POOL.all] == ours
+    assert [checker.process.pid for checker in math_checker._POOL.all] == ours
     wait_for_end(theirs)
 
 
@@ -266,8 +266,9 @@ def test_a_worker_process_has_a_checker_of_its_own(method: str) -> None:
 @pytest.mark.parametrize("ending", ["", "; import os; os._exit(1)", "; import os, signal; os.kill(os.getpid(), 9)"])
 def test_a_process_that_ends_takes_its_checker_along(ending: str) -> None:
     program = (
-        "from core.environments.rewards import deadline; print(deadline.check('x+1', '1+x', deadline.Budget.of(5.0)), "
-        f"*[c.process.pid for c in deadline._POOL.all], flush=True){ending}"
+        "from core.environments.rewards import math_checker as checker; "
+        "print(checker.check('x+1', '1+x', checker.Budget.of(5.0)), "
+        f"*[c.process.pid for c in checker._POOL.all], flush=True){ending}"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     word, pid = done.stdout.split()
