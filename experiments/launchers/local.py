@@ -10,8 +10,8 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -58,24 +58,31 @@ def _worker(pipe: Connection, environment: Mapping[str, str]) -> None:
             return
 
 
+@contextmanager
+def _for_a_beginning() -> Iterator[None]:
+    """Signals and environment for a process that begins, and for the fork server, which begins with the first."""
+    environment = dict(os.environ)
+    # it inherits that Ctrl-C is ignored, also while it imports: only the parent answers it
+    answer = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # it finds what we find, and no folder of the user's that is named like one of ours
+    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    os.environ.update(PYTHONPATH=path, PYTHONSAFEPATH="1")
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(environment)
+        signal.signal(signal.SIGINT, answer)
+
+
 class _Worker:
     """A process and our end of its pipe."""
 
     def __init__(self, context: Any) -> None:
         self.pipe, theirs = context.Pipe()
-        environment = dict(os.environ)
-        self.process = context.Process(target=_worker, args=(theirs, environment), daemon=True)
-        # a child inherits that Ctrl-C is ignored, also while it imports: only the parent answers it
-        answer = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            # the fork server finds what we find, and no folder of the user's that is named like one of ours
-            path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-            os.environ.update(PYTHONPATH=path, PYTHONSAFEPATH="1")
+        self.process = context.Process(target=_worker, args=(theirs, dict(os.environ)), daemon=True)
+        with _for_a_beginning():
             self.process.start()
-        finally:
-            os.environ.clear()
-            os.environ.update(environment)
-            signal.signal(signal.SIGINT, answer)
         theirs.close()
         self.job: Job | None = None
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from experiments.cli.main import main
 from experiments.cli.run import parse_seeds
 from experiments.study.configs import find_config
 from tests.experiments.held import write_held
+from tests.forked import Forked, grpolab, run_command
 
 SMALL = """
 include 'embedded.gin'
@@ -43,8 +44,8 @@ def median_baseline(batch: Batch) -> Tensor:
 '''
 
 
-def grpolab(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in `folder`, which is not the project's."""
+def program(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in `folder` as it is really started."""
     return subprocess.run(
         [sys.executable, "-m", "experiments.cli.main", *arguments],
         cwd=folder,
@@ -75,7 +76,7 @@ def test_an_estimator_of_ones_own_runs_beside_grpo_whatever_the_number_of_worker
         f"import my_estimators\n{SMALL}\n"
         "compare.arms = {'grpo': [], 'median': 'grpo.advantage = @median_baseline'}\ncompare.margin = 0.02\n"
     )
-    one = grpolab(tmp_path, "compare", "-c", "mine.gin", "--seeds", "3", "--workers", "1", "--json", "--out", "one")
+    one = program(tmp_path, "compare", "-c", "mine.gin", "--seeds", "3", "--workers", "1", "--json", "--out", "one")
     assert one.returncode == 0, one.stderr
     analysis = json.loads(one.stdout)
     assert [c["arm"] for c in analysis["comparisons"]] == ["median"]
@@ -111,29 +112,19 @@ compare.arms = {'mean': 'grpo.advantage = @group_mean', 'held': 'grpo.advantage 
 
 
 @contextmanager
-def grpolab_under_way(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def grpolab_under_way(folder: Path, *arguments: str) -> Iterator[Forked]:
     """The command in `folder` while it runs, in a session of its own; it is killed on leaving."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "experiments.cli.main", *arguments],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        env=os.environ | {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"},
-    )
+    process = Forked(run_command, *arguments, folder=folder, environment=os.environ | {"PYTHONUNBUFFERED": "1"})
     try:
         yield process
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.end()
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def wait_for(condition: Callable[[], bool], process: Forked) -> None:
     """Until something is so, as long as the process lives."""
     while not condition():
-        assert process.poll() is None, process.communicate()[0]
+        assert process.poll() is None, process.stdout.read()
         time.sleep(0.02)
 
 
@@ -174,7 +165,6 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path: Path) -> No
     hold.touch()
     metrics = tmp_path / "runs" / "small" / "held" / "seed=0" / "metrics.jsonl"
     with grpolab_under_way(tmp_path, "compare", "-c", "study.gin", "--seeds", "1", "--workers", "1") as process:
-        assert process.stdout is not None
         wait_for(lambda: metrics.is_file() and metrics.read_text().count("\n") > 1, process)
         process.send_signal(signal.SIGINT)
         shown = ""
@@ -321,17 +311,23 @@ def test_check_and_lens_take_a_file_of_ones_own(tmp_path: Path, capsys: pytest.C
         '    """Reward minus the mean of its group."""\n'
         "    return batch.rewards - batch.rewards.mean(1, keepdim=True)\n"
     )
-    own = [sys.executable, "-m", "experiments.cli.main"]
-    checked = subprocess.run([*own, "check", str(file)], capture_output=True, text=True, check=False)
+    checked = grpolab(Path.cwd(), "check", str(file))
     assert checked.returncode == 1  # float32: seven times 0.7 is not exactly its mean
     assert "no spread, not nearly 0" in checked.stdout
     assert "Batch.no_spread" in " ".join(checked.stdout.split())
-    looked = subprocess.run(
-        [*own, "lens", str(file), "--batches", "100", "--group-sizes", "2", "--json", "--out", str(tmp_path / "lens")],
-        capture_output=True,
-        text=True,
-        check=True,
+    looked = grpolab(
+        Path.cwd(),
+        "lens",
+        str(file),
+        "--batches",
+        "100",
+        "--group-sizes",
+        "2",
+        "--json",
+        "--out",
+        str(tmp_path / "lens"),
     )
+    assert looked.returncode == 0, looked.stderr
     numbers = json.loads(looked.stdout)["variants"]["own_mean_for_cli"]["by_group_size"]["8"]
     assert numbers["factor"]["value"] == pytest.approx(7 / 8, abs=5 * numbers["factor"]["error"])
     assert list((tmp_path / "lens").glob("*.svg"))

@@ -6,7 +6,6 @@ import random
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -33,6 +32,7 @@ from experiments.study.configs import (
     build,
 )
 from experiments.study.settings import Arm
+from tests.forked import Forked, run_command
 
 SMALL = (
     "train.prompts = 2",
@@ -457,19 +457,15 @@ def test_a_study_killed_at_random_instants_ends_like_one_that_was_not(tmp_path: 
     """Through the command line with workers: all processes killed at once, or the parent alone, whose workers go on."""
     (tmp_path / "study.gin").write_text(STUDY)
 
-    def grpolab(*arguments: str) -> subprocess.Popen[bytes]:
-        with (tmp_path / "shown").open("w") as shown:
-            return subprocess.Popen(
-                [sys.executable, "-m", "experiments.cli.main", *arguments],
-                cwd=tmp_path,
-                stdout=shown,
-                stderr=shown,
-                start_new_session=True,
-                env=os.environ | {"PYTHONSAFEPATH": "1"},
-            )
+    shown = tmp_path / "shown"
 
-    def ended(process: subprocess.Popen[bytes]) -> None:
-        assert process.wait(timeout=600) == 0, (tmp_path / "shown").read_text()
+    def grpolab(*arguments: str) -> Forked:
+        shown.unlink(missing_ok=True)
+        return Forked(run_command, *arguments, folder=tmp_path, output=(shown, shown))
+
+    def ended(process: Forked) -> None:
+        assert process.wait() == 0, shown.read_text()
+        process.end()
 
     def tables(study: Path) -> dict[str, Any]:
         found: dict[str, Any] = {str(f.parent.relative_to(study)): content(f.parent) for f in runs(study)}
@@ -482,7 +478,7 @@ def test_a_study_killed_at_random_instants_ends_like_one_that_was_not(tmp_path: 
     def lines(study: Path) -> int:
         return sum(file.read_bytes().count(b"\n") for file in study.glob("*/seed=*/metrics.jsonl"))
 
-    def wait_for(steps: int, process: subprocess.Popen[bytes], study: Path) -> None:
+    def wait_for(steps: int, process: Forked, study: Path) -> None:
         """Until the study has made so many steps more, or its process has ended."""
         last = lines(study)
         while steps > 0 and process.poll() is None:
@@ -509,6 +505,7 @@ def test_a_study_killed_at_random_instants_ends_like_one_that_was_not(tmp_path: 
         whom = random_instant.choice([os.killpg, os.killpg, os.kill])
         whom(process.pid, signal.SIGKILL)
         process.wait()
+        process.stdout.close()
         states = [json.loads(file.read_text())["status"] for file in runs(cut)]
         kills.append((whom.__name__, lines(cut), states))
         print(len(kills), *kills[-1], flush=True)
