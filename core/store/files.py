@@ -41,12 +41,24 @@ def write_text(path: Path, text: str) -> None:
         ) from error
 
 
-def parse_json(text: str | bytes) -> Any:
-    """What JSON says; raises ValueError for all that cannot be read, brackets in brackets without end too."""
+def parse_json(text: str | bytes, *, unique: bool = False) -> Any:
+    """What JSON says; raises ValueError for all that cannot be read, brackets in brackets without end too.
+
+    With `unique` also for an object that has a name twice, of which Python would take the last in silence.
+    """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_unique if unique else None)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for place, name in enumerate(names) if name in names[:place])
+        raise ValueError(f"the name {twice!r} stands in it twice, and which value is meant nobody knows; remove one")
+    return found
 
 
 def read_json(path: Path) -> dict[str, Any]:

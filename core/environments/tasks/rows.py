@@ -43,7 +43,7 @@ def from_jsonl(path: Path) -> Iterator[tuple[str, Row]]:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
                 if not text.strip():
                     continue
-                row = parse_json(text)
+                row = parse_json(text, unique=True)
                 if "\\ud" in text.lower():  # half a character, which no file or tokenizer takes
                     json.dumps(row, ensure_ascii=False).encode()
             except UnicodeError as error:

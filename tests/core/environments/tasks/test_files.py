@@ -145,6 +145,11 @@ def test_each_layout_has_its_judge(tmp_path: Path) -> None:
     ("lines", "message"),
     [
         (['{"question": "a", "answer": "1"}', "{question: 1}"], "line 2: not JSON"),
+        (['{"question": "a", "answer": "1", "answer": "2"}'], "line 1: not JSON: the name 'answer' stands in it twice"),
+        (
+            ['{"question": "a", "answer": "1", "extra": {"b": 1, "c": 2, "b": 3}}'],
+            "line 1: not JSON: the name 'b' stands in it twice",
+        ),
         (['{"question": "a", "answer": "1"}', "", "[1]"], "line 3: a JSON object was expected, not list"),
         (
             ['{"question": "a", "answer": "1"}', '{"question": "b", "anwser": "1"}'],
