@@ -139,7 +139,18 @@ def main(folder: Path, cases: dict[str, list[str]], *, recorded: bool, stop_at: 
                 (folder / name / "asked.json").write_text(json.dumps(seen))
 
 
-if __name__ == "__main__":
-    asked = json.loads(sys.argv[1])
-    main(Path(asked["folder"]), asked["cases"], recorded=asked["recorded"], stop_at=asked["stop_at"])
+def program(asked: str) -> None:
+    """Take part in what is asked for."""
+    told = json.loads(asked)
+    main(Path(told["folder"]), told["cases"], recorded=told["recorded"], stop_at=told["stop_at"])
     shutdown()
+
+
+def in_a_fork(asked: str) -> None:
+    """The same where nobody has read OMP_NUM_THREADS."""
+    torch.set_num_threads(1)
+    program(asked)
+
+
+if __name__ == "__main__":
+    program(sys.argv[1])

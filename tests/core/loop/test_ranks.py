@@ -4,9 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import pytest
@@ -14,11 +16,14 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from core import AGGREGATORS, GrpoLabError
 from core.distributed import assign_by_cost, gather, init, local_slice
 from core.model.loading import EMBEDDED
 from core.store.lock import lock
+from tests.core.loop import rank_program
+from tests.forked import Forked
 
 Lines: TypeAlias = list[dict[str, Any]]
 
@@ -54,6 +59,8 @@ class Kind:
     environment: dict[str, str]
     shards: str
     dtype: torch.dtype
+    torchrun: bool = False
+    """Whether its processes are to begin anew."""
 
 
 @pytest.fixture(params=["fsdp2", "zero3"])
@@ -72,41 +79,68 @@ def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Kind:
         },
         "*/*_optim_states.pt",
         torch.bfloat16,
+        torchrun=True,
     )
 
 
-def start(
-    ranks: int,
-    folder: Path,
-    cases: dict[str, list[str]],
-    *,
-    recorded: bool = True,
-    stop_at: int = 0,
-    environment: dict[str, str] | None = None,
+ROOT = Path(__file__).parents[3]
+
+
+def asked_for(folder: Path, cases: dict[str, list[str]], *, recorded: bool = True, stop_at: int = 0) -> str:
+    """What the ranks' program is told."""
+    return json.dumps({"folder": str(folder), "cases": cases, "recorded": recorded, "stop_at": stop_at})
+
+
+def torchrun(
+    ranks: int, asked: str, environment: Mapping[str, str] = MappingProxyType({})
 ) -> subprocess.CompletedProcess[str]:
-    asked = {"folder": str(folder), "cases": cases, "recorded": recorded, "stop_at": stop_at}
+    """The program in processes that torchrun starts."""
+    program = ["--nproc-per-node", str(ranks), "--standalone", "-m", "tests.core.loop.rank_program", asked]
     return subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--nproc-per-node",
-            str(ranks),
-            "--standalone",
-            "-m",
-            "tests.core.loop.rank_program",
-            json.dumps(asked),
-        ],
-        env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
-        cwd=Path(__file__).parents[3],
+        [sys.executable, "-m", "torch.distributed.run", *program],
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
 
 
-def finished(*arguments: Any, **more: Any) -> None:
-    process = start(*arguments, **more)
+def forked(ranks: int, asked: str, environment: Mapping[str, str]) -> None:
+    """The same in forks, each told what torchrun tells it: their imports would take longer than their work."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    told = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(store.port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "TORCHELASTIC_RESTART_COUNT": "0",
+        "LOCAL_WORLD_SIZE": str(ranks),
+        "WORLD_SIZE": str(ranks),
+    }
+    processes = [
+        Forked(
+            rank_program.in_a_fork,
+            asked,
+            folder=ROOT,
+            environment={**os.environ, **told, "RANK": str(rank), "LOCAL_RANK": str(rank), **environment},
+        )
+        for rank in range(ranks)
+    ]
+    try:
+        while None in (codes := [process.poll() for process in processes]) and not any(codes):
+            time.sleep(0.02)
+    finally:
+        said = [process.end() for process in processes]
+    assert codes == [0] * ranks, "\n".join(said)[-3000:]
+
+
+def finished(ranks: int, folder: Path, cases: dict[str, list[str]], *, kind: Kind | None = None, **more: Any) -> None:
+    """The cases on so many ranks, to their end."""
+    asked = asked_for(folder, cases, **more)
+    if kind is None or not kind.torchrun:
+        forked(ranks, asked, kind.environment if kind else {})
+        return
+    process = torchrun(ranks, asked, kind.environment)
     assert process.returncode == 0, process.stderr[-3000:]
 
 
@@ -202,7 +236,7 @@ def test_prompts_and_noise_are_the_same_for_any_number_of_ranks(runs: Runs, rank
 def test_sharded_weights_train_like_whole_ones_and_go_on(runs: Runs, tmp_path: Path, kind: Kind) -> None:
     """Two ranks, each with half of every weight; interrupted and resumed."""
     cases = {case: CASES[case] for case in ("reference", "token_mean", "adapters", "not_finite")}
-    finished(2, tmp_path / "whole", cases, environment=kind.environment)
+    finished(2, tmp_path / "whole", cases, kind=kind)
     for case in cases:
         assert furthest(weights(runs / "1" / case), weights(tmp_path / "whole" / case)) <= FURTHEST
         for one, other in zip(metrics(runs / "1" / case), metrics(tmp_path / "whole" / case), strict=True):
@@ -215,11 +249,11 @@ def test_sharded_weights_train_like_whole_ones_and_go_on(runs: Runs, tmp_path: P
         assert sum(held) == pytest.approx(every, rel=1e-3)
         assert held[0] == pytest.approx(held[1], rel=1e-3)
     cut = tmp_path / "cut"
-    finished(2, cut, cases, stop_at=6, environment=kind.environment)
+    finished(2, cut, cases, stop_at=6, kind=kind)
     shards = list((cut / "reference" / "checkpoint").iterdir())
     assert sorted(path.name for path in shards) == ["shards-000006", "state.pt"]
     assert len(list((cut / "reference" / "checkpoint" / "shards-000006").glob(kind.shards))) == 2
-    finished(2, cut, cases, environment=kind.environment)
+    finished(2, cut, cases, kind=kind)
     for case in cases:
         assert furthest(weights(tmp_path / "whole" / case), weights(cut / case)) == 0
 
@@ -229,7 +263,7 @@ def test_sharded_weights_sample_with_the_native_generator(tmp_path: Path, kind: 
     """Whole while sampling; ranks whose responses end at different steps do not wait for each other."""
     case = {"native": ["train.steps = 3", "train.prompts = 5"]}
     finished(1, tmp_path / "1", case, recorded=False)
-    finished(2, tmp_path / "2", case, recorded=False, environment=kind.environment)
+    finished(2, tmp_path / "2", case, recorded=False, kind=kind)
     alone, together = (metrics(tmp_path / n / "native") for n in ("1", "2"))
     assert [line["prompts_hash"] for line in alone] == [line["prompts_hash"] for line in together]
     assert together[0]["reward"] == pytest.approx(alone[0]["reward"], abs=0.06)  # a token may flip by rounding
@@ -240,14 +274,15 @@ def test_sharded_weights_sample_with_the_native_generator(tmp_path: Path, kind: 
 def test_two_sharded_ranks_in_bfloat16(tmp_path: Path, kind: Kind) -> None:
     """Computed in bfloat16, on float32 shards or master weights; with layers computed twice."""
     case = {"low": ["train.steps = 2", "policy.dtype = 'bfloat16'", "policy.gradient_checkpointing = True"]}
-    finished(2, tmp_path, case, environment=kind.environment)
+    finished(2, tmp_path, case, kind=kind)
     assert {x.dtype for x in weights(tmp_path / "low").values()} == {kind.dtype}
     assert all(line["grad_norm"] > 0 for line in metrics(tmp_path / "low"))
 
 
 @pytest.mark.slow
 def test_a_rank_that_fails_ends_the_run_with_its_cause(tmp_path: Path) -> None:
-    process = start(2, tmp_path, {"broken": ["train.variant = @grpo()", "grpo.objective = @breaks_on_one_rank"]})
+    broken = {"broken": ["train.variant = @grpo()", "grpo.objective = @breaks_on_one_rank"]}
+    process = torchrun(2, asked_for(tmp_path, broken))
     assert process.returncode != 0
     assert "this rank is out of order" in process.stderr
 
