@@ -19,7 +19,7 @@ from typing import Any, Final, TextIO
 
 from experiments.launchers import local
 
-PRELOADED: Final = ["experiments.launchers.preloaded", "experiments.cli.run"]
+PRELOADED: Final = ["experiments.launchers.preloaded", "experiments.cli.compare"]
 """What a worker of the local launcher imports, and what a command does."""
 
 

@@ -3,109 +3,88 @@
 import argparse
 import importlib
 import re
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Final
 
-from core.errors import GrpoLabError, near
+import experiments.launchers.shipped  # noqa: F401 - registers them
+from core.errors import GrpoLabError, near, told
 from core.parts.settings import Range
+from experiments.launchers.launcher import LAUNCHERS, Launcher, Where
 from experiments.options import number
 
-if TYPE_CHECKING:
-    from core.loop.recipe import Recipe
-    from experiments.launchers.job import Launch, Needs
-    from experiments.study.processes import Processes
-
-LAUNCHERS: Final = ("local", "ray", "slurm")
-"""Each the name of its module."""
-OF_LAUNCHER: Final = {
-    "address": ("ray",),
-    "bring_back": ("ray",),
-    "partition": ("slurm",),
-    "time": ("slurm",),
-    "cpus": ("ray", "slurm"),
-    "gpus": ("ray", "slurm"),
-}
-"""Which launchers an option is for; the others are for all."""
-KEPT: Final = 1.35
-"""What a process comes to over its forecast, since glibc keeps what is freed: 1.18 to 1.32 measured on SmolLM2-135M
-with all weights trained."""
-KEPT_WITH_ADAPTERS: Final = 2.4
-"""The same where adapters are trained: 1.44 and 2.33 measured at two shapes, not while the model is read."""
-LIBRARIES: Final = 0.5 * 2**30
-"""Bytes of a process that has imported everything and read no model: 0.4 GiB measured, on CPU."""
 UNITS: Final = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def add_launcher_options(parser: argparse.ArgumentParser) -> None:
     """`--launcher`, what a run needs, and what is one launcher's own."""
     group = parser.add_argument_group("where runs run")
-    group.add_argument("--launcher", default="local", metavar="NAME", help="local, ray or slurm (default: local)")
-    group.add_argument("--memory", metavar="SIZE", help="of a run, 4G say (default: forecast; slurm: none)")
+    *names, last = LAUNCHERS
+    group.add_argument(
+        "--launcher", default="local", metavar="NAME", help=f"{', '.join(names)} or {last} (default: local)"
+    )
+    without = ", ".join(each.name for each in LAUNCHERS.values() if not each.forecasts_memory)
+    group.add_argument("--memory", metavar="SIZE", help=f"of a run, 4G say (default: forecast; {without}: none)")
     group.add_argument(
         "--cpus",
         type=number("--cpus", int, Range(1, 4096)),
         metavar="N",
-        help="ray, slurm: of a run (default: train.threads)",
+        help=f"{', '.join(_takers('cpus'))}: of a run (default: train.threads)",
     )
     group.add_argument(
         "--gpus",
         type=number("--gpus", float, Range(0, 4096)),
         metavar="X",
-        help="ray, slurm: of a run; 0.5 shares one (default: 0)",
+        help=f"{', '.join(_takers('gpus'))}: of a run; 0.5 shares one (default: 0)",
     )
-    group.add_argument("--address", metavar="HOST:PORT", help="ray: of a running cluster, or auto (default: start one)")
-    group.add_argument(
-        "--bring-back",
-        action="store_true",
-        help="ray: --out is not shared with the nodes; bring the files of ended runs back",
-    )
-    group.add_argument("--partition", metavar="NAME", help="slurm: default, the cluster's")
-    group.add_argument(
-        "--time", type=number("--time", int, Range(1, 10**6)), metavar="MINUTES", help="slurm: until a run is requeued"
-    )
+    for launcher in LAUNCHERS.values():
+        try:
+            launcher.add_options(group)
+        except argparse.ArgumentError as error:
+            raise GrpoLabError(f"launcher '{launcher.name}': {error}; give its option another name") from error
 
 
-def chosen_launcher(options: argparse.Namespace) -> "Launch":
+def _takers(option: str) -> list[str]:
+    """The launchers that an option is for."""
+    return [name for name, each in LAUNCHERS.items() if option in each.takes or option in each.own_options()]
+
+
+def read_where(options: argparse.Namespace) -> Where:
     """The launcher that was asked for; GrpoLabError for an unknown name and for options that do not go together."""
-    name = options.launcher
-    if name not in LAUNCHERS:
-        raise GrpoLabError(f"--launcher {name}: unknown; {near(name, LAUNCHERS)}")
-    for option, launchers in OF_LAUNCHER.items():
-        if getattr(options, option) not in (None, False) and name not in launchers:
+    launcher = LAUNCHERS.get(options.launcher)
+    if launcher is None:
+        raise GrpoLabError(f"--launcher {options.launcher}: unknown; {near(options.launcher, LAUNCHERS)}")
+    _refuse_others(launcher, options)
+    memory = None if options.memory is None else parse_memory(options.memory)
+    launcher.check(options)
+    return Where(launcher, launcher.launch(options), options.cpus, options.gpus or 0.0, memory)
+
+
+def _refuse_others(launcher: Launcher, options: argparse.Namespace) -> None:
+    """Raise for an option that is another launcher's."""
+    defaults = {"cpus": None, "gpus": None}
+    for each in LAUNCHERS.values():
+        defaults |= each.own_options()
+    for option, default in defaults.items():
+        if getattr(options, option) != default and launcher.name not in (takers := _takers(option)):
             raise GrpoLabError(
-                f"--{option.replace('_', '-')} is for --launcher {' or '.join(launchers)}, and this is {name}: "
+                f"--{option.replace('_', '-')} is for --launcher {' or '.join(takers)}, and this is {launcher.name}: "
                 "leave it out"
             )
-    if options.memory is not None:
-        parse_memory(options.memory)
-    gpus = options.gpus or 0.0
-    if (gpus > 1 or name == "slurm") and gpus != int(gpus):
-        raise GrpoLabError(f"--gpus {gpus:g}: a whole number, or with --launcher ray a share of one between 0 and 1")
-    if name == "slurm" and options.time is None:
-        raise GrpoLabError("--launcher slurm: give --time MINUTES, the limit of one run")
-    launch: Any = importlib.import_module(f"experiments.launchers.{name}").launch
-    if name == "ray":
-        launch = partial(launch, address=options.address, bring_back=options.bring_back)
-    if name == "slurm":
-        launch = partial(launch, partition=options.partition, minutes=options.time)
-    chosen: Launch = launch
-    return chosen
 
 
-def needs_of(recipe: "Recipe", processes: "Processes", options: argparse.Namespace) -> "Needs":
-    """What a run of `recipe` needs: as declared, else its processes' threads, no GPU, and what memory is forecast."""
-    from experiments.launchers.job import Needs
-    from experiments.memory.forecast import forecast
-
-    if options.memory is not None:
-        memory = parse_memory(options.memory)
-    elif options.launcher == "slurm":  # which kills what grows beyond its declaration
-        memory = 0
-    else:
-        found = forecast(recipe, processes=processes.number, sharded=processes.sharding is not None)
-        kept = KEPT_WITH_ADAPTERS if recipe.policy.lora else KEPT
-        memory = processes.number * int(kept * found.peak + LIBRARIES)
-    return Needs(options.cpus or processes.number * recipe.threads, options.gpus or 0.0, memory)
+def import_launcher(arguments: Sequence[str] | None) -> None:
+    """Import the module of the user's that `--launcher` names, where no launcher has that name: it may register one."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--launcher", nargs="?")
+    name = parser.parse_known_args(arguments)[0].launcher or ""
+    if name in LAUNCHERS or name in sys.modules or not name.isidentifier() or find_spec(name) is None:
+        return
+    try:
+        importlib.import_module(name)
+    except Exception as error:  # whatever a user's module does while it is imported
+        raise GrpoLabError(f"--launcher {name}: importing the module '{name}' fails: {told(error)}") from error
 
 
 def parse_memory(text: str) -> int:

@@ -109,7 +109,7 @@ def make_parser() -> argparse.ArgumentParser:
         ("train", "Train one run."),
         ("sft", "Fine-tune one run on worked solutions (default config: sft)."),
     ):
-        trained = command(name, late("cli.run", f"run_{name}"), text)
+        trained = command(name, late("cli.train", f"run_{name}"), text)
         trained.set_defaults(resumable=True)
         add_config_options(trained)
         add_seed_option(trained)
@@ -123,7 +123,7 @@ def make_parser() -> argparse.ArgumentParser:
         ("ablate", "Make arms of axes and a design (ablate.*), run them and end with the verdicts."),
         ("tune", "Try learning rates for every arm of a study, on seeds and questions of their own."),
     ):
-        studied = command(name, late("cli.run", f"run_{name}"), text)
+        studied = command(name, late("cli.tune" if name == "tune" else "cli.compare", f"run_{name}"), text)
         studied.set_defaults(resumable=True)
         add_config_options(studied)
         if name == "tune":
@@ -312,7 +312,7 @@ def run_analyze(options: argparse.Namespace) -> int:
     if unused := given(options):
         declared = ", ".join(name.replace("_", " ") for name in unused)
         raise GrpoLabError(f"{paths[0]} is a study's folder, which declares its own {declared}: leave the options out")
-    from experiments.cli.run import conclude
+    from experiments.cli.conclude import conclude
 
     return conclude(paths[0], Console(stderr=options.json), as_json=options.json)
 

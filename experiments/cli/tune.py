@@ -1,26 +1,42 @@
 """`grpolab tune`: the tuning of a study as a study of its own, and the file that it leaves for the comparison."""
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from core import GrpoLabError
 from core.parts.registry import config
 from core.store.files import write_json
+from experiments.cli.run_study import parse_seeds, read_run_options, run_study
 from experiments.results import stored_study as results
-from experiments.study.configs import (
-    CONFIGS,
-    build,
-)
-from experiments.study.study import (
-    Study,
-    prepare_study,
-)
-from experiments.study.tuned import PARAMETER, sensitivity
+from experiments.study.configs import CONFIGS, build, find_config
+from experiments.study.study import Study, prepare_study
+from experiments.study.tuned import PARAMETER, sensitivity, tuning_seeds
+from experiments.terminal import Console
 
 SPLIT = "tune"
+
+
+def run_tune(options: argparse.Namespace) -> int:
+    """`grpolab tune`."""
+    if not options.config and not options.bind:
+        raise GrpoLabError("tune needs a study: -c FILE.gin --rates 1e-4,3e-4,1e-3 (try: grpolab tune -c demo ...)")
+    files = [find_config(file) for file in options.config]
+    given = [] if options.rates is None else [f"tune.rates = [{options.rates}]"]
+    # what is being made cannot be read yet, and every rate takes all its seeds
+    without = ["compare.tuned = None", "compare.race = False", "compare.looks = ()", "compare.reevaluate = None"]
+    bindings = [*options.bind, *given, *without]
+    rates = declared_rates(files, bindings)
+    study = prepare_study(files, bindings, [0])
+    tuning = tuning_of(study, rates, tuning_seeds(parse_seeds(options.seeds), options.seeds))
+    console = Console()
+
+    def conclude(folder: Path) -> int:
+        return conclude_tuning(study, tuning, rates, folder, console)
+
+    return run_study(tuning, read_run_options(options), console, conclude, judged=False)
 
 
 def declared_rates(files: Sequence[str], bindings: Sequence[str]) -> tuple[float, ...]:

@@ -17,7 +17,7 @@ import pytest
 
 from core.parts.registry import REGISTRIES
 from experiments.cli.main import main
-from experiments.cli.run import parse_seeds
+from experiments.cli.run_study import parse_seeds
 from experiments.study.configs import find_config
 from tests.experiments.held import write_held
 from tests.forked import Forked, grpolab, run_command

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-import experiments.cli.run
+import experiments.cli.conclude
 from core.loop.train import Interrupted, run
 from core.parts.registry import config
 from core.store.run_folder import RunStore
@@ -226,8 +226,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
         return {}
 
     monkeypatch.setattr(local, "launch", launch)
-    monkeypatch.setattr(experiments.cli.run, "write_report", lambda study, judgement, path: Path(os.devnull))
-    monkeypatch.setattr(experiments.cli.run, "write_figures", lambda study, page, folder: [])
+    monkeypatch.setattr(experiments.cli.conclude, "write_report", lambda study, judgement, path: Path(os.devnull))
+    monkeypatch.setattr(experiments.cli.conclude, "write_figures", lambda study, page, folder: [])
     return made
 
 

@@ -6,29 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from experiments.cli.launchers import (
-    KEPT,
-    KEPT_WITH_ADAPTERS,
-    LAUNCHERS,
-    LIBRARIES,
-    add_launcher_options,
-    chosen_launcher,
-    needs_of,
-    parse_memory,
-)
+from experiments.cli.launchers import add_launcher_options, parse_memory, read_where
 from experiments.cli.main import main
 from experiments.launchers import local
 from experiments.launchers.job import Needs
+from experiments.launchers.launcher import LAUNCHERS, Where
 from experiments.memory.forecast import forecast
+from experiments.planning.needs import KEPT, KEPT_WITH_ADAPTERS, LIBRARIES, needs_of
 from experiments.study.configs import find_config
 from experiments.study.processes import Processes
 from experiments.study.study import prepare_study
 
 
-def parsed(*arguments: str) -> argparse.Namespace:
+def chosen(*arguments: str) -> Where:
     parser = argparse.ArgumentParser()
     add_launcher_options(parser)
-    return parser.parse_args(arguments)
+    return read_where(parser.parse_args(arguments))
 
 
 def test_memory_is_a_number_and_a_unit() -> None:
@@ -36,21 +29,21 @@ def test_memory_is_a_number_and_a_unit() -> None:
 
 
 def test_every_launcher_that_is_named_exists() -> None:
-    assert chosen_launcher(parsed()) is local.launch
+    assert chosen().launch is local.launch
     for name in LAUNCHERS:
-        assert callable(chosen_launcher(parsed("--launcher", name, *(["--time", "5"] if name == "slurm" else []))))
+        assert callable(chosen("--launcher", name, *(["--time", "5"] if name == "slurm" else [])).launch)
 
 
 def test_needs_are_those_declared_or_those_of_the_recipe() -> None:
     recipe = prepare_study([find_config("demo")], ["train.threads = 2"], [0]).recipes["grpo"]
     one = Processes()
     held = int(KEPT * forecast(recipe).peak + LIBRARIES)
-    assert needs_of(recipe, one, parsed()) == Needs(2, 0, held)
-    declared = parsed("--launcher", "ray", "--cpus", "3", "--gpus", "0.5", "--memory", "1G")
+    assert needs_of(recipe, one, chosen()) == Needs(2, 0, held)
+    declared = chosen("--launcher", "ray", "--cpus", "3", "--gpus", "0.5", "--memory", "1G")
     assert needs_of(recipe, one, declared) == Needs(3, 0.5, 2**30)
     # too low a forecast would have Slurm kill the run
-    assert needs_of(recipe, one, parsed("--launcher", "slurm", "--time", "5")) == Needs(2, 0, 0)
-    several = needs_of(recipe, Processes(3), parsed())
+    assert needs_of(recipe, one, chosen("--launcher", "slurm", "--time", "5")) == Needs(2, 0, 0)
+    several = needs_of(recipe, Processes(3), chosen())
     assert several.cpus == 6
     assert several.memory == 3 * int(KEPT * forecast(recipe, processes=3).peak + LIBRARIES)
 
@@ -59,7 +52,7 @@ def test_adapters_need_more_than_their_forecast() -> None:
     """5.0 GiB were measured where 2.1 were forecast (SmolLM2-135M, rank 8, 8 x 8 responses of 64 tokens)."""
     recipe = prepare_study([find_config("demo")], ["policy.lora_rank = 8"], [0]).recipes["grpo"]
     peak = forecast(recipe).peak
-    assert needs_of(recipe, Processes(), parsed()).memory == int(KEPT_WITH_ADAPTERS * peak + LIBRARIES)
+    assert needs_of(recipe, Processes(), chosen()).memory == int(KEPT_WITH_ADAPTERS * peak + LIBRARIES)
     assert int(KEPT_WITH_ADAPTERS * 2187 * 2**20 + LIBRARIES) > (4985 + 389) * 2**20
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from core import GrpoLabError
 from core.loop.recipe import Recipe
@@ -20,6 +19,7 @@ from experiments.study.study import (
     prepare_study,
 )
 from experiments.study.tuned import sensitivity, tuned_rates, tuning_seeds
+from experiments.terminal import Console
 
 EMBEDDED = str(CONFIGS / "embedded.gin")
 ARMS = "compare.arms = {'grpo': [], 'mine': 'grpo.advantage = @group_mean'}"

@@ -1,0 +1,49 @@
+"""What a study ends with: verdicts, tables, report."""
+
+import json
+from pathlib import Path
+
+from experiments.report import verdict_table, write_figures, write_report, write_tables
+from experiments.report.tables import no_verdict
+from experiments.results.stored_study import StoredStudy, load_study
+from experiments.statistics import Judgement
+from experiments.terminal import Console
+
+
+def conclude(folder: Path, console: Console, *, as_json: bool = False) -> int:
+    """Judge a study, print the verdicts, write tables, report and figures into its folder, and say where it is."""
+    study = load_study(folder)
+    judgement = study.judge()
+    if as_json:
+        print(
+            json.dumps(judgement.to_json() if judgement else {"broken": study.broken} if study.broken else {}, indent=1)
+        )
+    if judgement is None:
+        console.print(no_verdict(study), highlight=False, markup=False)
+    elif not as_json:
+        _show(judgement, study, console)
+    write_tables(study, judgement, folder / "tables")
+    path = write_report(study, judgement, folder / "report.html")
+    write_figures(study, path.read_text("utf-8"), folder / "figures")
+    console.print(f"report: {path}", soft_wrap=True, highlight=False)
+    return 1 if study.broken else 0
+
+
+def _show(judgement: Judgement, study: StoredStudy, console: Console) -> None:
+    """The verdict table, warnings, verdicts in words, predictions and notes."""
+    analysis = judgement.analysis
+    console.print(verdict_table(judgement, study))
+    for warning in judgement.warnings:
+        console.print(warning, style="bold yellow", highlight=False, markup=False)
+    for comparison in analysis.comparisons:
+        console.print(comparison.sentence, highlight=False, markup=False)
+    for assessment in judgement.claim.assessments if judgement.claim else ():
+        console.print(f"predicted: {assessment.sentence}", highlight=False, markup=False)
+    for note in analysis.notes:
+        console.print(f"note: {note}", highlight=False, markup=False)
+    if not judgement.plan.sequential and any(c.verdict == "inconclusive" for c in analysis.comparisons):
+        console.print(
+            "more seeds, or further questions to the final models (compare.reevaluate): the same command with them "
+            "and --grow uses all finished runs",
+            highlight=False,
+        )

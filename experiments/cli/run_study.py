@@ -1,0 +1,58 @@
+"""The way of every study, which `compare`, `ablate` and `tune` share: plan the jobs, run them, conclude."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from core.errors import GrpoLabError
+from experiments.cli.launchers import read_where
+from experiments.launchers.run import run_jobs
+from experiments.launchers.trackers import check_trackers
+from experiments.planning.plan import RunOptions, plan_jobs
+from experiments.study.processes import read_processes
+from experiments.study.settings import check_seeds
+from experiments.study.study import Study
+from experiments.terminal import Console
+
+
+def run_study(
+    study: Study,
+    options: RunOptions,
+    console: Console,
+    conclude: Callable[[Path], int],
+    *,
+    judged: bool = True,
+) -> int:
+    """Run arms x seeds and `conclude` on the study's folder; a dry run shows what that would be.
+
+    Without `judged` no verdicts will follow, so nothing is said that concerns them.
+    """
+    plan = plan_jobs(study, options, console, judged=judged)
+    if plan is None:  # a dry run
+        return 0
+    failures = run_jobs(plan, console)
+    code = conclude(plan.folder)
+    return 1 if failures else code
+
+
+def read_run_options(options: argparse.Namespace, *, grow: bool = False) -> RunOptions:
+    """How runs are to be made, of the command line; GrpoLabError for what does not go together or is not there."""
+    return RunOptions(
+        out=Path(options.out),
+        where=read_where(options),
+        workers=options.workers,
+        processes=read_processes(options.processes, options.accelerate),
+        track=check_trackers(options.track),
+        dry_run=options.dry_run,
+        probe=not options.no_probe,
+        grow=grow,
+    )
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """`8` means seeds 0 to 7; `0,1,5` means these."""
+    try:
+        given = [int(part) for part in text.split(",")] if "," in text else int(text)
+    except ValueError:
+        raise GrpoLabError(f"--seeds {text}: give a number of seeds (8) or a list (0,1,2)") from None
+    return check_seeds("--seeds", given)
