@@ -213,7 +213,7 @@ def verdicts(judgement: "Judgement", title: str) -> "Table":
         against = each.arm if each.baseline == analysis.baseline else f"{each.arm} vs {each.baseline}"
         mean = value_text(compared_means(judgement, each)[0], measure)
         *compared, verdict = comparison_cells(each, measure, judgement)
-        table.add_row(against, str(each.n), mean, *compared, with_trouble(verdict, judgement, each.arm))
+        table.add_row(against, str(each.effect.n), mean, *compared, with_trouble(verdict, judgement, each.arm))
     table.caption = tests_told(analysis)
     return table
 

@@ -107,8 +107,8 @@ def section(study: StoredStudy, judgement: Judgement, page: Page) -> str:
         if c is None:
             row += ["baseline", "", ""]
         else:
-            interval = "" if c.interval is None else f"{c.interval[0]:+.3f} to {c.interval[1]:+.3f}"
-            row += [f"{c.mean_difference:+.3f}", interval, c.verdict]
+            interval = " to ".join(f"{end:+.3f}" for end in c.effect.interval or ())
+            row += [f"{c.effect.mean_difference:+.3f}", interval, c.verdict]
         lines.append(f"| {' | '.join(row)} |")
     lines += ["", f"Intervals are at {100 * (1 - judgement.plan.alpha):g} %."]
     minutes = sum(float(run.manifest.get("seconds") or 0) for run in study.runs) / 60

@@ -18,7 +18,7 @@ from experiments.report.tables import (
     unit,
     value_text,
 )
-from experiments.statistics import Analysis, Comparison, Judgement, friedman
+from experiments.statistics import Analysis, Comparison, FixedN, Judgement, friedman
 from experiments.statistics.wording import REACHABLE
 
 
@@ -71,28 +71,33 @@ def _columns(level: str) -> tuple[Column, ...]:
 
 
 def _row(each: Comparison, judgement: Judgement, measure: Unit, styles: Mapping[str, Style]) -> tuple[Cell, ...]:
-    intervals = (each.interval, each.simultaneous_interval, each.flip_interval, judgement.bootstrap_t(each))
+    effect, fixed = each.effect, each.fixed_n or FixedN()
+    intervals = (
+        *(effect.interval, effect.simultaneous_interval),
+        *(fixed.flip_interval, judgement.bootstrap_t(each)),
+    )
     alpha = alpha_of(judgement, each)
     probabilities = (
-        *(each.p_t, each.p_flip, each.p_wilcoxon),
-        *(each.adjusted_p_t, each.adjusted_p_flip, each.p_equivalence),
+        *(fixed.p_t, fixed.p_flip, fixed.p_wilcoxon),
+        *(fixed.adjusted_p_t, fixed.adjusted_p_flip, fixed.p_equivalence),
     )
+    sizes = (effect.d_z, effect.d_av, effect.probability_of_improvement)
     return (
         text_cell(f"{each.arm} vs {each.baseline}", pair_name(each, styles)),
-        number_cell(each.sd_difference, value_text(each.sd_difference, measure, suffix=False)),
-        number_cell(each.correlation, number_text(each.correlation, 2)),
-        number_cell(each.standard_error, error_text(each.standard_error, measure)),
-        number_cell(each.answers_error, error_text(each.answers_error, measure)),
+        number_cell(effect.sd_difference, value_text(effect.sd_difference, measure, suffix=False)),
+        number_cell(effect.correlation, number_text(effect.correlation, 2)),
+        number_cell(effect.standard_error, error_text(effect.standard_error, measure)),
+        number_cell(effect.answers_error, error_text(effect.answers_error, measure)),
         *(Cell(interval_text(ends, measure, judgement.plan.margin), ends or (None, None)) for ends in intervals),
         *(number_cell(p, p_text(p, alpha), escape(p_text(p, alpha))) for p in probabilities),
-        *(number_cell(size, number_text(size, 2)) for size in (each.d_z, each.d_av, each.probability_of_improvement)),
+        *(number_cell(size, number_text(size, 2)) for size in sizes),
         number_cell(
-            each.detectable,
+            fixed.detectable,
             "not reachable"
-            if each.detectable is not None and each.detectable > judgement.plan.largest
-            else value_text(each.detectable, measure, suffix=False),
+            if fixed.detectable is not None and fixed.detectable > judgement.plan.largest
+            else value_text(fixed.detectable, measure, suffix=False),
         ),
-        *(number_cell(n, _seeds_text(n)) for n in (each.seeds_for_margin, each.seeds_for_margin_high)),
+        *(number_cell(n, _seeds_text(n)) for n in (fixed.seeds_for_margin, fixed.seeds_for_margin_high)),
     )
 
 

@@ -29,7 +29,7 @@ def differences_section(judgement: Judgement | None, styles: Mapping[str, Style]
     analysis = judgement.analysis
     measure = unit(analysis.metric)
     interval = ""
-    if any(each.interval for each in analysis.comparisons):
+    if any(each.effect.interval for each in analysis.comparisons):
         interval = f", drawn with its {level_text(judgement)} interval (thick) and that of the whole family (thin)"
     about = (
         "Each circle is one seed: the arm’s score minus the other arm’s at the same seed, with the same prompts and "
@@ -50,7 +50,11 @@ def differences_figure(judgement: Judgement, styles: Mapping[str, Style], *, mea
     names = [(shortened(each.arm), shortened(f"− {each.baseline}")) for each, _ in rows]
     left, width = 16 + max(width_of(words) for pair in names for words in pair), 960.0
     height = _TOP + _ROW * len(rows)
-    ends = [scale * end for each, _ in rows for end in (*(each.interval or ()), *(each.simultaneous_interval or ()))]
+    ends = [
+        scale * end
+        for each, _ in rows
+        for end in (*(each.effect.interval or ()), *(each.effect.simultaneous_interval or ()))
+    ]
     x = spanning([-1.25 * margin, 1.25 * margin, *ends, *(v for _, ds in rows for v in ds.values())], left, width - 8)
     parts = [box(x(-margin), _TOP - 8, x(margin) - x(-margin), height - _TOP + 8, "margin")]
     parts += [line([(x(end), _TOP - 8), (x(end), height)], "edge") for end in (-margin, margin)]
@@ -70,8 +74,9 @@ def differences_figure(judgement: Judgement, styles: Mapping[str, Style], *, mea
         parts.append(text(left - 12, y + 52, names[place][1], "label", "end"))
         parts += _row(x, y, each, values, styles[each.arm], scale)
         told.append(
-            f"{each.arm} minus {each.baseline} {difference_text(each.mean_difference, measure, analysis.margin)}, "
-            f"interval {interval_text(each.interval, measure, analysis.margin)}, {verdict_text(each)}"
+            f"{each.arm} minus {each.baseline} "
+            f"{difference_text(each.effect.mean_difference, measure, analysis.margin)}, "
+            f"interval {interval_text(each.effect.interval, measure, analysis.margin)}, {verdict_text(each)}"
         )
     return svg(parts, width, height + 44, f"Paired differences: {'; '.join(told)}.")
 
@@ -85,7 +90,7 @@ def _row(
     x: Scale, top: float, each: Comparison, values: Mapping[int, float], style: Style, scale: float
 ) -> Sequence[str]:
     """Circles by seed over their mean: with the seed's number where there is room, else smaller ones."""
-    below, mean = top + 50.0, x(scale * each.mean_difference)
+    below, mean = top + 50.0, x(scale * each.effect.mean_difference)
     lines, circles, round_mark = [], [], Style(style.tone, "o", "-")
     ordered = sorted(values.items(), key=lambda pair: pair[1])
     at = [x(value) for _, value in ordered]
@@ -99,7 +104,7 @@ def _row(
         circles.append(mark(x_at, y, round_mark, size=2.0 if numbered else 0.9, hollow=True, said=said))
         if numbered:
             circles.append(text(x_at, y + 3.4, str(seed), "seed", "middle"))
-    for interval, kind in ((each.simultaneous_interval, "wide-bar"), (each.interval, "bar")):
+    for interval, kind in ((each.effect.simultaneous_interval, "wide-bar"), (each.effect.interval, "bar")):
         if interval is not None:
             lines.append(line([(x(scale * end), below) for end in interval], kind, style))
     return [*lines, *circles, mark(mean, below, style, size=1.35, said=each.verdict)]

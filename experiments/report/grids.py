@@ -60,28 +60,32 @@ def comparison_grid(study: StoredStudy, judgement: Judgement) -> Grid:
     rows = []
     for each in analysis.comparisons:
         arm, base = compared_means(judgement, each)
-        interval = interval_text(each.interval, measure, analysis.margin) + own_level(judgement, each)
+        interval = interval_text(each.effect.interval, measure, analysis.margin) + own_level(judgement, each)
         wrong = [f"{name}: {told}" for name in (each.arm, each.baseline) if (told := trouble(judgement, name))]
         drawn = _interval_svg(each, extent, analysis.margin, styles[each.arm], measure)
         rows.append(
             (
                 text_cell(each.arm, arm_name(each.arm, styles)),
                 text_cell(each.baseline, breakable(each.baseline)),
-                number_cell(each.n, str(each.n)),
+                number_cell(each.effect.n, str(each.effect.n)),
                 Cell(
                     f"{value_text(arm, measure)} vs {value_text(base, measure)}",
                     (arm, base),
                     f"{value_text(arm, measure)}<small>vs {value_text(base, measure)}</small>",
                 ),
-                number_cell(each.mean_difference, difference_text(each.mean_difference, measure, analysis.margin)),
+                number_cell(
+                    each.effect.mean_difference, difference_text(each.effect.mean_difference, measure, analysis.margin)
+                ),
                 Cell(
                     interval,
-                    (*each.interval, 1 - alpha_of(judgement, each)) if each.interval else (None, None, None),
+                    (*each.effect.interval, 1 - alpha_of(judgement, each))
+                    if each.effect.interval
+                    else (None, None, None),
                     f"{drawn}<small>{interval}</small>",
                 ),
                 _p_cell(each, alpha_of(judgement, each)),
-                number_cell(each.g_z, number_text(each.g_z, 2, signed=True)),
-                number_cell(each.win_rate, number_text(each.win_rate, 2)),
+                number_cell(each.effect.g_z, number_text(each.effect.g_z, 2, signed=True)),
+                number_cell(each.effect.win_rate, number_text(each.effect.win_rate, 2)),
                 Cell(
                     "; ".join((verdict_text(each) + (f" ({each.label})" if test_name(each) else ""), *wrong)),
                     (each.verdict, each.label, collapsed.get(each.arm), collapsed.get(each.baseline)),
@@ -212,12 +216,13 @@ def _hash(digest: str) -> Cell:
 def _p_cell(each: Comparison, alpha: float) -> Cell:
     """The adjusted p with its test; an equivalence rests on another p, which is then given too."""
     test = test_name(each)
-    values = (each.adjusted_p, test, each.p_equivalence)
+    p_equivalence = each.fixed_n.p_equivalence if each.fixed_n else None
+    values = (each.adjusted_p, test, p_equivalence)
     if not test:
         return Cell("– (no test)", values, "–<small>no test</small>")
     within = ""
     if each.verdict == "equivalent" or each.smaller_than_margin:
-        within = f"within ±Δ: {p_text(each.p_equivalence, alpha)}"
+        within = f"within ±Δ: {p_text(p_equivalence, alpha)}"
     words = f"{p_text(each.adjusted_p, alpha)} ({test})" + (f"; {within}" if within else "")
     html = f"{escape(p_text(each.adjusted_p, alpha))}<small>{test}</small>"
     return Cell(words, values, html + (f"<small>{escape(within)}</small>" if within else ""))
@@ -225,7 +230,9 @@ def _p_cell(each: Comparison, alpha: float) -> Cell:
 
 def _extent(analysis: Analysis) -> float:
     """The largest distance from zero that the small intervals of the table must show."""
-    ends = [end for each in analysis.comparisons for end in (*(each.interval or ()), each.mean_difference)]
+    ends = [
+        end for each in analysis.comparisons for end in (*(each.effect.interval or ()), each.effect.mean_difference)
+    ]
     return max(1.5 * analysis.margin, *map(abs, ends)) if ends else 1.5 * analysis.margin
 
 
@@ -235,8 +242,8 @@ def _interval_svg(each: Comparison, extent: float, margin: float, style: Style, 
     parts = [
         box(place(-margin), 1, place(margin) - place(-margin), 24, "margin"),
         line([(75, 1), (75, 25)], "zero"),
-        line([(place(end), 13) for end in each.interval or ()], "mean", style),
-        mark(place(each.mean_difference), 13, style),
+        line([(place(end), 13) for end in each.effect.interval or ()], "mean", style),
+        mark(place(each.effect.mean_difference), 13, style),
     ]
-    label = f"{difference_text(each.mean_difference, measure)} {measure.difference}".strip()
+    label = f"{difference_text(each.effect.mean_difference, measure)} {measure.difference}".strip()
     return svg(parts, 150, 26, label, "interval")

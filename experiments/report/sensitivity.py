@@ -77,7 +77,8 @@ def _same_pair(analysis: Analysis | None, each: Comparison) -> Comparison | None
 def _cell(declared: Comparison, each: Comparison | None, measure: Unit, alpha: float) -> Cell:
     if each is None:
         return text_cell("nothing left to compare")
-    numbers = f"{difference_text(each.mean_difference, measure)}, n = {each.n}, p {_stated(each.adjusted_p, alpha)}"
+    difference = difference_text(each.effect.mean_difference, measure)
+    numbers = f"{difference}, n = {each.effect.n}, p {_stated(each.adjusted_p, alpha)}"
     shown = f"{badge(each)}<small>{escape(numbers)}</small>"
     marked = f'<div class="turned">{shown}</div>' if departs(declared, each) else shown
     return text_cell(f"{verdict_text(each)}, {numbers}", marked)

@@ -82,7 +82,7 @@ def budget_text(study: StoredStudy) -> str:
 
 def alpha_of(judgement: Judgement, comparison: Comparison) -> float:
     """The level at which a comparison was judged and its intervals hold: α, or that of the look it rests on."""
-    return dict(judgement.plan.looks).get(comparison.n, judgement.analysis.alpha)
+    return dict(judgement.plan.looks).get(comparison.effect.n, judgement.analysis.alpha)
 
 
 def level_text(judgement: Judgement, comparison: Comparison | None = None) -> str:
@@ -95,7 +95,7 @@ def level_text(judgement: Judgement, comparison: Comparison | None = None) -> st
 def own_level(judgement: Judgement, comparison: Comparison) -> str:
     """What an interval's words add where not all of a study have one level: `, 99 %`."""
     level = level_text(judgement, comparison)
-    return f", {level}" if level != level_text(judgement) and comparison.interval is not None else ""
+    return f", {level}" if level != level_text(judgement) and comparison.effect.interval is not None else ""
 
 
 def verdict_text(comparison: Comparison) -> str:
@@ -112,7 +112,7 @@ def test_name(comparison: Comparison) -> str:
 
 def interval_of(comparison: Comparison) -> tuple[float, float] | tuple[None, None]:
     """The unadjusted interval of the mean difference, or two Nones where there is none."""
-    return comparison.interval or (None, None)
+    return comparison.effect.interval or (None, None)
 
 
 def value_text(value: float | None, measure: Unit, *, suffix: bool = True) -> str:
@@ -274,7 +274,7 @@ def compared_scores(judgement: Judgement, comparison: Comparison) -> tuple[dict[
     """The scores of its two arms, by seed, that a comparison rests on: those of its first `n` seeds."""
     scores = analyzed_scores(judgement.analysis)
     ours, theirs = scores[comparison.arm], scores[comparison.baseline]
-    seeds = [seed for seed in judgement.plan.seeds if seed in ours and seed in theirs][: comparison.n]
+    seeds = [seed for seed in judgement.plan.seeds if seed in ours and seed in theirs][: comparison.effect.n]
     return {seed: ours[seed] for seed in seeds}, {seed: theirs[seed] for seed in seeds}
 
 
@@ -343,11 +343,11 @@ def terminal_table(title: str) -> Table:
 def comparison_cells(each: Comparison, measure: Unit, judgement: Judgement) -> tuple[str, str, str, Text]:
     """Difference with its interval, adjusted p, effect size and verdict."""
     margin = judgement.analysis.margin
-    ends = ", ".join(difference_text(end, measure, margin) for end in each.interval or ())
+    ends = ", ".join(difference_text(end, measure, margin) for end in each.effect.interval or ())
     return (
-        difference_text(each.mean_difference, measure, margin) + (f" [{ends}]" if ends else ""),
+        difference_text(each.effect.mean_difference, measure, margin) + (f" [{ends}]" if ends else ""),
         p_text(each.adjusted_p, alpha_of(judgement, each)) if test_name(each) else "–",
-        number_text(each.g_z, 2, signed=True),
+        number_text(each.effect.g_z, 2, signed=True),
         Text(f"{MARKS[each.verdict]} {verdict_text(each)}", style=STYLES.get(each.verdict, "")),
     )
 
@@ -408,7 +408,7 @@ def verdict_table(judgement: Judgement | None, study: StoredStudy) -> Table:
     for row in arm_rows(study, judgement):
         each, n, mean = row.comparison, len(row.seeds), row.mean
         if judgement is not None and each is not None:
-            n, mean = each.n, compared_means(judgement, each)[0]
+            n, mean = each.effect.n, compared_means(judgement, each)[0]
         cells: list[str | Text] = [
             row.arm,
             str(n) if row.finished == row.planned else f"{n}/{row.planned}",

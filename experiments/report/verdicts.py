@@ -97,11 +97,13 @@ def _claim(study: StoredStudy, judgement: Judgement | None) -> str:
 def _in_short(each: Comparison, judgement: Judgement) -> str:
     """A comparison in the reader's unit; the sentence of the analysis follows with all it rests on."""
     measure, margin, level = unit(judgement.analysis.metric), judgement.analysis.margin, level_text(judgement, each)
-    interval = f", {level} interval {interval_text(each.interval, measure, margin)}" if each.interval else ""
+    interval = (
+        f", {level} interval {interval_text(each.effect.interval, measure, margin)}" if each.effect.interval else ""
+    )
     points = f" {measure.difference}" if measure.difference else ""
     return (
         f"<strong>{breakable(each.arm)}</strong> against {breakable(each.baseline)}: "
-        f"<strong>{difference_text(each.mean_difference, measure, margin)}{points}</strong>{interval}"
+        f"<strong>{difference_text(each.effect.mean_difference, measure, margin)}{points}</strong>{interval}"
     )
 
 
@@ -196,10 +198,10 @@ def _matrix(judgement: Judgement) -> str:
     measure = unit(analysis.metric)
     cells: dict[tuple[str, str], tuple[str, float]] = {}
     for each in analysis.comparisons:
-        cells[each.arm, each.baseline] = each.verdict, each.mean_difference
+        cells[each.arm, each.baseline] = each.verdict, each.effect.mean_difference
         if analysis.family == "all":
             mirrored = _OPPOSITE.get(each.verdict, each.verdict)
-            cells[each.baseline, each.arm] = mirrored, -each.mean_difference
+            cells[each.baseline, each.arm] = mirrored, -each.effect.mean_difference
     rows = [each.arm for each in analysis.arms if any(row == each.arm for row, _ in cells)]
     heads = [each.arm for each in analysis.arms if any(head == each.arm for _, head in cells)]
     left = 14 + max(width_of(shortened(arm, 22)) for arm in rows)

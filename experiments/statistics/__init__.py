@@ -22,7 +22,7 @@ from experiments.statistics.paired import paired_t, tost, wilcoxon_exact
 from experiments.statistics.power import minimum_detectable_effect, power, seeds_needed
 from experiments.statistics.predictions import Prediction, assess
 from experiments.statistics.racing import anytime_interval, anytime_p, race
-from experiments.statistics.records import Analysis, ArmSummary, Comparison
+from experiments.statistics.records import Analysis, ArmSummary, Comparison, Effect, FixedN
 from experiments.statistics.runs import SCALARS, Curve, Plan, Trajectory, scores
 from experiments.statistics.scalars import auc, drawdown, final, interquartile_mean, time_to
 from experiments.statistics.sign_flips import sign_flip_interval, sign_flip_p
@@ -37,6 +37,8 @@ __all__ = [
     "Coupling",
     "Course",
     "Curve",
+    "Effect",
+    "FixedN",
     "Judgement",
     "Looks",
     "Plan",

@@ -13,31 +13,33 @@ Where the answers behind the scores are known, no standard error is finer than t
 seeds on a difference must also be one by a t test with that standard error.
 """
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from difflib import SequenceMatcher
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
 
-from experiments.statistics.answers import Answers, Basis, least_error, p_of_answers
-from experiments.statistics.coupling import correlation
-from experiments.statistics.effects import hedges_j, probability_of_improvement, win_rate
+from experiments.statistics.answers import Answers, least_error
+from experiments.statistics.measure import measure_crossed, measure_fixed
 from experiments.statistics.multiplicity import holm, max_t
-from experiments.statistics.paired import TINY, paired_t, standard_error, tost, widened, wilcoxon_exact
-from experiments.statistics.power import minimum_detectable_effect
-from experiments.statistics.records import Analysis, ArmSummary, Comparison, Family, Label, Questions, Verdict
-from experiments.statistics.samples import Array, Interval, check_level, differences, is_constant, mean_difference
+from experiments.statistics.records import (
+    Analysis,
+    ArmSummary,
+    Comparison,
+    Effect,
+    Family,
+    FixedN,
+    Label,
+    Questions,
+    Verdict,
+)
+from experiments.statistics.samples import Array, check_level, differences, is_constant
 from experiments.statistics.scalars import interquartile_mean
-from experiments.statistics.sign_flips import sign_flip_interval, sign_flip_p
-from experiments.statistics.two_level import crossed_t
 from experiments.statistics.wording import (
     ANSWERS_TEST,
-    FLIP_SEEDS,
-    POWER,
     T_SEEDS,
     Rule,
     answers_notes,
@@ -110,18 +112,19 @@ def analyze(
         crossed=questions == "population",
     )
 
+    cells = _cells(answers, table, seeds) if rule.crossed else {}
+    if rule.crossed and families:
+        notes.append(
+            f"Questions come in {len(set(families))} families, which take their place in the test: differences are "
+            "means over families of the mean over a family's questions."
+        )
     measured = []
-    for pair in pairs:
-        found = least_error(answers, pair, seeds, table[pair[0]], table[pair[1]])
-        measured.append(_measure(pair, table, rule, seed, *found))
-    if rule.crossed:
-        cells = _cells(answers, table, seeds)
-        measured = [_over_questions(c, differences(cells[c.arm], cells[c.baseline]), rule, families) for c in measured]
-        if families:
-            notes.append(
-                f"Questions come in {len(set(families))} families, which take their place in the test: differences are "
-                "means over families of the mean over a family's questions."
-            )
+    for arm, reference in pairs:
+        x, y = table[arm], table[reference]
+        effect, fixed = measure_fixed(x, y, rule, seed, *least_error(answers, (arm, reference), seeds, x, y))
+        if rule.crossed and effect.interval is not None:
+            effect, fixed = measure_crossed(effect, differences(cells[arm], cells[reference]), rule, families)
+        measured.append((arm, reference, effect, fixed))
     comparisons = _decide(measured, _columns(pairs, table), rule, seed)
     small_n = small_n_note(rule, comparisons)
     notes += [*([small_n] if small_n else []), *answers_notes(comparisons)]
@@ -220,139 +223,51 @@ def _cells(answers: Answers | None, table: Mapping[str, Array], seeds: Sequence[
     return {arm: np.array(found) for arm, found in rows.items()}
 
 
-def _measure(
-    pair: tuple[str, str], table: Mapping[str, Array], rule: Rule, seed: int, answers_error: float | None, basis: Basis
-) -> Comparison:
-    """All that concerns one pair alone: effects, intervals and raw p-values. The verdict is still open."""
-    x, y = (table[arm] for arm in pair)
-    n, d = x.size, differences(x, y)
-    better = 1.0 if rule.higher_is_better else -1.0
-    constant = is_constant(d)
-    testable = n >= T_SEEDS and not constant
-    no_evidence = 1.0 if n >= T_SEEDS else None
-
-    mean = mean_difference(d)
-    least = answers_error or 0.0
-    sd = None if n < 2 else 0.0 if constant else float(d.std(ddof=1))
-    error = standard_error(d, least) if n > 1 else None
-    spread = error * math.sqrt(n) if error and sd else None
-    d_z = mean / spread if spread else None
-    p_t, interval = paired_t(d, 1 - rule.alpha, least) if testable else (no_evidence, None)
-    return Comparison(
-        arm=pair[0],
-        baseline=pair[1],
-        n=n,
-        mean_difference=mean,
-        sd_difference=sd,
-        standard_error=error,
-        answers_error=answers_error,
-        answers=basis,
-        correlation=correlation(x, y),
-        interval=interval,
-        simultaneous_interval=paired_t(d, 1 - rule.family_alpha, least)[1] if testable else None,
-        flip_interval=_flip_interval(d, rule.alpha, seed, least) if testable else None,
-        p_t=p_t,
-        p_flip=sign_flip_p(d, np.random.default_rng(seed)) if testable else no_evidence,
-        p_wilcoxon=wilcoxon_exact(d) if testable else no_evidence,
-        p_answers=p_of_answers(mean, answers_error, n) if testable else None,
-        adjusted_p_t=None,
-        adjusted_p_flip=None,
-        adjusted_p=None,
-        p_equivalence=tost(d, rule.margin, least) if testable else no_evidence,
-        d_z=d_z,
-        g_z=d_z * hedges_j(n) if d_z is not None and n >= T_SEEDS else None,
-        d_av=_d_av(mean, x, y),
-        win_rate=win_rate(better * d),
-        probability_of_improvement=probability_of_improvement(better * x, better * y),
-        detectable=minimum_detectable_effect(n, rule.family_alpha, POWER) * spread if spread else None,
-        seeds_for_margin=rule.seeds_for(spread) if spread else None,
-        seeds_for_margin_high=rule.seeds_for(rule.upper_sd(spread)) if spread else None,
-        equal_shift=n >= 2 and constant and mean != 0,
-        verdict="untestable",
-        label="descriptive",
-        test="",
-        smaller_than_margin=False,
-        sentence="",
-    )
-
-
-def _over_questions(c: Comparison, cells: Array, rule: Rule, families: Sequence[str] | None) -> Comparison:
-    """The comparison with seeds and questions both random; cells [S, Q] are its differences."""
-    if c.interval is None:
-        return c
-    crossed = crossed_t(cells, 1 - rule.alpha, families)
-    simultaneous = crossed_t(cells, 1 - rule.family_alpha, families).interval
-    mean = crossed.mean if families else c.mean_difference
-    p_equivalence = 1.0
-    if crossed.df is not None:
-        p_equivalence = float(special.stdtr(crossed.df, (abs(crossed.mean) - rule.margin) / crossed.standard_error))
-    return dataclasses.replace(
-        c,
-        mean_difference=mean,
-        standard_error=crossed.standard_error,
-        p_t=crossed.p,
-        interval=crossed.interval,
-        simultaneous_interval=simultaneous,
-        flip_interval=None,
-        p_flip=None,
-        p_wilcoxon=None,
-        p_answers=None,
-        p_equivalence=max(p_equivalence, TINY),
-        detectable=None,
-        seeds_for_margin=None,
-        seeds_for_margin_high=None,
-    )
-
-
-def _decide(measured: Sequence[Comparison], columns: Array, rule: Rule, seed: int) -> list[Comparison]:
+def _decide(
+    measured: Sequence[tuple[str, str, Effect, FixedN]], columns: Array, rule: Rule, seed: int
+) -> list[Comparison]:
     """Adjust p over the family, then settle the verdict and its sentence."""
     if rule.n < T_SEEDS:
-        return [dataclasses.replace(c, sentence=sentence(c, rule)) for c in measured]
+        return [_worded(Comparison(*each), rule) for each in measured]
+    fixed = [each[3] for each in measured]
     not_made = [1.0] * (rule.m - len(measured))
-    by_t = holm([*(c.p_t or 1.0 for c in measured), *not_made]).tolist()
+    by_t = holm([*(f.p_t or 1.0 for f in fixed), *not_made]).tolist()
     by_flips = max_t(columns, np.random.default_rng(seed)).tolist() if not rule.crossed else [None] * len(measured)
-    by_answers = holm([*(c.p_answers or 0.0 for c in measured), *not_made]).tolist()
-    equivalence = holm([*(c.p_equivalence or 1.0 for c in measured), *not_made]).tolist()
+    by_answers = holm([*(f.p_answers or 0.0 for f in fixed), *not_made]).tolist()
+    equivalence = holm([*(f.p_equivalence or 1.0 for f in fixed), *not_made]).tolist()
     decided = []
-    for c, p_t, p_flip, p_answers, p_equivalence in zip(
+    for (arm, baseline, effect, raw), p_t, p_flip, p_answers, p_equivalence in zip(
         measured, by_t, by_flips, by_answers, equivalence, strict=False
     ):
-        primary = max(p_flip, p_answers) if rule.flips else p_t
+        adjusted_p = max(p_flip, p_answers) if rule.flips else p_t
         by_t_alone = not rule.flips or p_answers > p_flip
-        verdict, label = _verdict(c, primary, p_equivalence, "model-based" if by_t_alone else "distribution-free", rule)
-        settled = dataclasses.replace(
-            c,
-            adjusted_p_t=p_t,
-            adjusted_p_flip=p_flip,
-            adjusted_p=primary,
-            p_equivalence=p_equivalence,
+        verdict, label = _verdict(
+            effect, adjusted_p, p_equivalence, "model-based" if by_t_alone else "distribution-free", rule
+        )
+        settled = Comparison(
+            arm,
+            baseline,
+            effect,
+            replace(raw, adjusted_p_t=p_t, adjusted_p_flip=p_flip, p_equivalence=p_equivalence),
             verdict=verdict,
             label=label,
             test="" if label == "descriptive" else ANSWERS_TEST if rule.flips and by_t_alone else rule.test,
+            adjusted_p=adjusted_p,
             smaller_than_margin=verdict in ("better", "worse") and p_equivalence <= rule.alpha,
         )
-        decided.append(dataclasses.replace(settled, sentence=sentence(settled, rule)))
+        decided.append(_worded(settled, rule))
     return decided
 
 
-def _verdict(c: Comparison, p: float, p_equivalence: float, label: Label, rule: Rule) -> tuple[Verdict, Label]:
-    if not c.sd_difference:
+def _worded(comparison: Comparison, rule: Rule) -> Comparison:
+    return replace(comparison, sentence=sentence(comparison, rule))
+
+
+def _verdict(effect: Effect, p: float, p_equivalence: float, label: Label, rule: Rule) -> tuple[Verdict, Label]:
+    if not effect.sd_difference:
         return "untestable", "descriptive"
     if p <= rule.alpha:
-        return ("better" if (c.mean_difference > 0) == rule.higher_is_better else "worse"), label
+        return ("better" if (effect.mean_difference > 0) == rule.higher_is_better else "worse"), label
     if p_equivalence <= rule.alpha:
         return "equivalent", "model-based"  # TOST is a t test at any n
     return "inconclusive", label
-
-
-def _d_av(mean: float, x: Array, y: Array) -> float | None:
-    spread = math.sqrt((x.var(ddof=1) + y.var(ddof=1)) / 2) if x.size > 1 else 0.0
-    return mean / spread if spread and not (is_constant(x) and is_constant(y)) else None
-
-
-def _flip_interval(d: Array, alpha: float, seed: int, least: float) -> Interval | None:
-    """The inverted sign-flip test, where n suffices for a bounded interval; no finer than the answers allow."""
-    if d.size < FLIP_SEEDS:
-        return None
-    interval = sign_flip_interval(d, 1 - alpha, np.random.default_rng(seed))
-    return widened(interval, d, 1 - alpha, least) if math.isfinite(interval[0]) else None

@@ -131,7 +131,7 @@ def grown(looks: Sequence[Look], fresh: Analysis | None, fresh_seeds: int, famil
     )
     if fresh is not None:
         verdicts = "; ".join(
-            f"{c.arm} vs {c.baseline} {c.verdict} ({c.mean_difference:+.3g}"
+            f"{c.arm} vs {c.baseline} {c.verdict} ({c.effect.mean_difference:+.3g}"
             + (f", adjusted p = {c.adjusted_p:.3g})" if c.adjusted_p is not None else ")")
             for c in fresh.comparisons
         )

@@ -87,13 +87,13 @@ class Judgement:
         no finer than the answers allow. None as well where the study may end early, and where an end is infinite.
         """
         scores = {each.arm: each.scores for each in self.analysis.arms}
-        if self.sequential or comparison.n < MIN_SEEDS:
+        if self.sequential or comparison.effect.n < MIN_SEEDS:
             return None
         d = differences(*(np.array(scores[arm]) for arm in (comparison.arm, comparison.baseline)))
         interval = bootstrap_t_interval(d, 1 - self.plan.alpha, rng=np.random.default_rng(0))
         if interval is None or not np.isfinite(interval).all():
             return None
-        return widened(interval, d, 1 - self.plan.alpha, comparison.answers_error or 0.0)
+        return widened(interval, d, 1 - self.plan.alpha, comparison.effect.answers_error or 0.0)
 
     def to_json(self) -> dict[str, Any]:
         """The analysis as JSON, and beside it all else that was looked at."""
@@ -253,15 +253,13 @@ def _unranked(analysis: Analysis, removed: int, planned: int) -> Analysis:
         "are not ranked before the missing runs are made up)"
     )
     comparisons = tuple(
-        replace(
-            c,
-            verdict="untestable",
-            label="descriptive",
-            test="",
-            adjusted_p=None,
-            smaller_than_margin=False,
-            sentence=f"{c.arm} vs {c.baseline} on {analysis.metric}: {why}; mean difference {c.mean_difference:+.3g} "
-            f"over {c.n} seeds, descriptive only.",
+        Comparison(
+            c.arm,
+            c.baseline,
+            c.effect,
+            c.fixed_n,
+            sentence=f"{c.arm} vs {c.baseline} on {analysis.metric}: {why}; mean difference "
+            f"{c.effect.mean_difference:+.3g} over {c.effect.n} seeds, descriptive only.",
         )
         for c in analysis.comparisons
     )
@@ -412,8 +410,8 @@ def _policy_warnings(policies: Mapping[str, Analysis | None]) -> list[str]:
         return [] if worst is intersect else ["Depends on failure handling: without the failed runs nothing is left."]
     other = {(c.arm, c.baseline): c for c in intersect.comparisons}
     told = [
-        f"{c.arm} vs {c.baseline} is {c.verdict} with the failed runs at their declared score (n = {c.n}), "
-        f"{other[c.arm, c.baseline].verdict} without their seeds (n = {other[c.arm, c.baseline].n})"
+        f"{c.arm} vs {c.baseline} is {c.verdict} with the failed runs at their declared score (n = {c.effect.n}), "
+        f"{other[c.arm, c.baseline].verdict} without their seeds (n = {other[c.arm, c.baseline].effect.n})"
         for c in worst.comparisons
         if (c.arm, c.baseline) in other and c.verdict != other[c.arm, c.baseline].verdict
     ]
@@ -434,8 +432,8 @@ def _axis_warnings(declared: Analysis, axes: Mapping[str, Analysis | None], axis
                 continue
             found.append(
                 f"Depends on the budget: {c.arm} vs {c.baseline} is {ours.verdict} "
-                f"({ours.mean_difference:+.3g}) at equal {axis.replace('_', ' ')}, {c.verdict} "
-                f"({c.mean_difference:+.3g}) at equal {name.replace('_', ' ')}."
+                f"({ours.effect.mean_difference:+.3g}) at equal {axis.replace('_', ' ')}, {c.verdict} "
+                f"({c.effect.mean_difference:+.3g}) at equal {name.replace('_', ' ')}."
             )
     return found
 
@@ -451,8 +449,8 @@ def _in_brief(comparison: Comparison) -> Any:
     return to_plain(
         {
             "verdict": comparison.verdict,
-            "mean_difference": comparison.mean_difference,
-            "n": comparison.n,
+            "mean_difference": comparison.effect.mean_difference,
+            "n": comparison.effect.n,
             "adjusted_p": comparison.adjusted_p,
         }
     )

@@ -92,7 +92,7 @@ def assess(
     """
     if not predictions:
         raise ValueError("assess: a claim needs a prediction")
-    comparisons = []
+    comparisons, fixed = [], []
     for prediction in predictions:
         scores = scores_of(prediction.metric)
         for arm in (prediction.arm, prediction.baseline):
@@ -109,10 +109,16 @@ def assess(
             margin=prediction.margin,
             answers=answers_of(prediction.metric) if answers_of else None,
         )
-        comparisons.append(found.comparisons[0])
-    raw = [(c.p_t if c.n < FLIP_SEEDS else max(c.p_flip or 1.0, c.p_answers or 0.0)) or 1.0 for c in comparisons]
+        (comparison,) = found.comparisons
+        assert comparison.fixed_n is not None  # as in every study that is no race
+        comparisons.append(comparison)
+        fixed.append(comparison.fixed_n)
+    raw = [
+        (f.p_t if c.effect.n < FLIP_SEEDS else max(f.p_flip or 1.0, f.p_answers or 0.0)) or 1.0
+        for c, f in zip(comparisons, fixed, strict=True)
+    ]
     differ = holm(raw).tolist()
-    alike = holm([c.p_equivalence or 1.0 for c in comparisons]).tolist()
+    alike = holm([f.p_equivalence or 1.0 for f in fixed]).tolist()
     assessments = tuple(_assess(*each, alpha) for each in zip(predictions, comparisons, differ, alike, strict=True))
     outcomes = {each.outcome for each in assessments}
     outcome: Outcome = (
@@ -128,7 +134,7 @@ def assess(
 def _assess(
     prediction: Prediction, c: Comparison, p_difference: float, p_equivalence: float, alpha: float
 ) -> Assessment:
-    d, different, equivalent = c.mean_difference, p_difference <= alpha, p_equivalence <= alpha
+    d, different, equivalent = c.effect.mean_difference, p_difference <= alpha, p_equivalence <= alpha
     outcome: Outcome = "underpowered"
     if prediction.relation == "=":
         if equivalent:
@@ -142,16 +148,14 @@ def _assess(
         elif (different and not as_predicted) or equivalent:
             outcome = "not supported"
     limits = (0.0, -prediction.margin, prediction.margin)
-    ends = [rounded(end, 3, limits, sign="+") for end in c.interval or ()]
+    ends = [rounded(end, 3, limits, sign="+") for end in c.effect.interval or ()]
     interval = f", interval [{', '.join(ends)}]" if ends else ""
-    needed = (
-        f"; {c.seeds_for_margin} seeds would detect the margin"
-        if outcome == "underpowered" and c.seeds_for_margin and prediction.relation != "="
-        else ""
-    )
+    seeds = c.fixed_n.seeds_for_margin if c.fixed_n else None
+    missed = outcome == "underpowered" and prediction.relation != "="
+    needed = f"; {seeds} seeds would detect the margin" if seeds and missed else ""
     sentence = (
-        f"{prediction}: {outcome} (difference {rounded(d, 3, limits, sign='+')}{interval}, {c.n} seeds; Holm-adjusted "
-        f"p = {rounded(p_difference, 4, [alpha])} for a difference, {rounded(p_equivalence, 4, [alpha])} for "
-        f"equivalence{needed})."
+        f"{prediction}: {outcome} (difference {rounded(d, 3, limits, sign='+')}{interval}, {c.effect.n} seeds; "
+        f"Holm-adjusted p = {rounded(p_difference, 4, [alpha])} for a difference, "
+        f"{rounded(p_equivalence, 4, [alpha])} for equivalence{needed})."
     )
     return Assessment(prediction, c, p_difference, p_equivalence, outcome, sentence)

@@ -29,36 +29,20 @@ class ArmSummary:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One arm against one baseline, paired by seed; differences are d = arm - baseline in the metric's unit.
+class Effect:
+    """How large one difference is, and how surely, in the terms that hold for the design at hand; d = arm - baseline.
 
     `standard_error` is that of the mean difference: `sd_difference` / √n, and at least `answers_error`, the least that
     sampled answers allow (`answers.py`; None where nothing is known of them). `answers` says how they are known: "by
-    question", "by number" or "unknown". All else that measures by a spread takes the standard error e: `p_t`, the t
-    intervals `interval` and `simultaneous_interval` at 1 - α and 1 - α/m for m comparisons, `p_equivalence` (TOST,
-    Holm), `d_z`, `g_z`, `detectable` and the two numbers of seeds.
+    question", "by number" or "unknown".
 
-    `p_answers` is the t test with `answers_error` alone. `adjusted_p_t` is Holm on `p_t`; `adjusted_p_flip` is max-T
-    over joint sign flips. `adjusted_p` decides: the first of them for 3 to 7 seeds; from 8 on the larger of the second
-    and Holm on `p_answers`. That is chosen by n, never by the data. `flip_interval` inverts the sign-flip test (8 seeds
-    or more), and is no narrower than a t interval with `answers_error`. `p_flip` and `p_wilcoxon` are of seeds alone.
-
-    `detectable` is the true difference that n seeds detect with 80 % power at α/m, with e √n for the sd of
-    differences; `seeds_for_margin` and `seeds_for_margin_high` are the seeds that detect the margin so, at that sd
-    and at its upper 80 % limit sd √((n-1) / χ²_{0.2, n-1}). `win_rate` (paired) and
-    `probability_of_improvement` (all pairs) count in the direction that is better.
-
-    `label` says what the verdict rests on: "model-based" needs normal differences, which cannot be checked at
-    such n (equivalence is always of this kind); "distribution-free" holds whatever distribution the two arms
-    share, but does not cover arms with equal means and different shapes; "anytime" holds whenever one stops, if
-    differences are symmetric about 0; "descriptive" is no test. `test` names what `adjusted_p` comes from. `None`
-    stands for what is not defined: every p and interval below 3 seeds, ratios to a spread of zero.
-    `equal_shift`: all differences are one non-zero number, which usually means that the seed is not applied.
-    `smaller_than_margin`: better or worse, yet equivalent within the margin.
+    `interval` and `simultaneous_interval`, at 1 - α and 1 - α/m for m comparisons, are t intervals with that standard
+    error at a fixed number of seeds, and anytime ones in a race: whoever makes an effect says which. `d_z` and `g_z`
+    measure by the spread of differences that the standard error amounts to. `win_rate` (paired) and
+    `probability_of_improvement` (all pairs) count in the direction that is better. `equal_shift`: all differences are
+    one non-zero number, which usually means that the seed is not applied. `None` stands for what is not defined.
     """
 
-    arm: str
-    baseline: str
     n: int
     mean_difference: float
     sd_difference: float | None
@@ -68,29 +52,12 @@ class Comparison:
     correlation: float | None
     interval: Interval | None
     simultaneous_interval: Interval | None
-    flip_interval: Interval | None
-    p_t: float | None
-    p_flip: float | None
-    p_wilcoxon: float | None
-    p_answers: float | None
-    adjusted_p_t: float | None
-    adjusted_p_flip: float | None
-    adjusted_p: float | None
-    p_equivalence: float | None
     d_z: float | None
     g_z: float | None
     d_av: float | None
     win_rate: float
     probability_of_improvement: float
-    detectable: float | None
-    seeds_for_margin: int | None
-    seeds_for_margin_high: int | None
     equal_shift: bool
-    verdict: Verdict
-    label: Label
-    test: str
-    smaller_than_margin: bool
-    sentence: str
 
     @property
     def spread(self) -> float:
@@ -106,6 +73,75 @@ class Comparison:
     def seeds_error(self) -> float:
         """The standard error by the spread of the seeds alone: `sd_difference` / √n."""
         return (self.sd_difference or 0.0) / math.sqrt(self.n)
+
+
+@dataclass(frozen=True)
+class FixedN:
+    """What holds only where the number of seeds was fixed before the first run, or at a declared look.
+
+    With the standard error e of the effect: `p_t`, `p_equivalence` (TOST, Holm) and what power says. `p_answers` is the
+    t test with `answers_error` alone. `adjusted_p_t` is Holm on `p_t`; `adjusted_p_flip` is max-T over joint sign
+    flips. `flip_interval` inverts the sign-flip test (8 seeds or more), and is no narrower than a t interval with
+    `answers_error`. `p_flip` and `p_wilcoxon` are of seeds alone.
+
+    `detectable` is the true difference that n seeds detect with 80 % power at α/m, with e √n for the sd of
+    differences; `seeds_for_margin` and `seeds_for_margin_high` are the seeds that detect the margin so, at that sd
+    and at its upper 80 % limit sd √((n-1) / χ²_{0.2, n-1}).
+
+    `None` stands for what is not defined or was not measured: every p and interval below 3 seeds, ratios to a spread of
+    zero, and all that is of seeds alone where questions are a sample too.
+    """
+
+    p_t: float | None = None
+    p_flip: float | None = None
+    p_wilcoxon: float | None = None
+    p_answers: float | None = None
+    p_equivalence: float | None = None
+    adjusted_p_t: float | None = None
+    adjusted_p_flip: float | None = None
+    flip_interval: Interval | None = None
+    detectable: float | None = None
+    seeds_for_margin: int | None = None
+    seeds_for_margin_high: int | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One arm against one baseline, paired by seed: what was measured, and the verdict that follows.
+
+    `fixed_n` is None in a race, where no p or power of a fixed number of seeds holds.
+
+    `adjusted_p` decides, and `test` names what it comes from. At fixed n it is `adjusted_p_t` for 3 to 7 seeds; from 8
+    on the larger of `adjusted_p_flip` and Holm on `p_answers`. That is chosen by n, never by the data. In a race it is
+    the anytime one.
+
+    `label` says what the verdict rests on: "model-based" needs normal differences, which cannot be checked at
+    such n (equivalence is always of this kind); "distribution-free" holds whatever distribution the two arms
+    share, but does not cover arms with equal means and different shapes; "anytime" holds whenever one stops, if
+    differences are symmetric about 0; "descriptive" is no test.
+    `smaller_than_margin`: better or worse, yet equivalent within the margin.
+    """
+
+    arm: str
+    baseline: str
+    effect: Effect
+    fixed_n: FixedN | None
+    verdict: Verdict = "untestable"
+    label: Label = "descriptive"
+    test: str = ""
+    adjusted_p: float | None = None
+    smaller_than_margin: bool = False
+    sentence: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it under one level of keys, whatever the design: those of `fixed_n` are None where it is."""
+        parts = (self.effect, self.fixed_n or FixedN())
+        own = [field.name for field in dataclasses.fields(self) if field.name not in ("effect", "fixed_n")]
+        values = {name: getattr(self, name) for name in own}
+        for part in parts:
+            values |= {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+        plain: dict[str, Any] = to_plain(values)
+        return plain
 
 
 @dataclass(frozen=True)
@@ -133,6 +169,8 @@ class Analysis:
 
 def to_plain(value: Any) -> Any:
     """A record as dicts and lists ready for JSON: finite floats in full precision, None for undefined."""
+    if isinstance(value, Comparison):
+        return value.to_json()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):

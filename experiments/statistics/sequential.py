@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
+
 from experiments.statistics.analysis import analyze, summary
-from experiments.statistics.answers import Answers
+from experiments.statistics.answers import Answers, least_error
 from experiments.statistics.looks import Looks, Stop
+from experiments.statistics.measure import measure_effect
 from experiments.statistics.racing import RaceDecision, race
 from experiments.statistics.records import Analysis, Comparison
 from experiments.statistics.runs import Plan
@@ -81,38 +84,30 @@ def _raced(
 def _anytime(
     c: RaceDecision, run: Mapping[str, Mapping[int, float]], plan: Plan, answers: Answers | None
 ) -> Comparison:
-    """A race's comparison in the form of all others: effects as usual, and no fixed-n p or interval at all."""
-    seeds = plan.seeds[: c.n]
-    pair = {arm: {seed: run[arm][seed] for seed in seeds} for arm in (c.baseline, c.arm)}
-    plain = analyze(
-        pair,
-        baseline=c.baseline,
-        metric=plan.metric,
-        alpha=plan.alpha,
-        margin=plan.margin,
+    """A race's comparison in the form of all others: its effect has anytime intervals, and of fixed n there is none."""
+    seeds = sorted(plan.seeds[: c.n])
+    x, y = (np.array([float(run[arm][seed]) for seed in seeds]) for arm in (c.arm, c.baseline))
+    answers_error, basis = least_error(answers, (c.arm, c.baseline), seeds, x, y)
+    effect = measure_effect(
+        x,
+        y,
         higher_is_better=plan.higher_is_better,
-        answers=answers,
-    ).comparisons[0]
-    tested = c.verdict != "untestable"
-    return replace(
-        plain,
+        answers_error=answers_error,
+        basis=basis,
         interval=_bounded(c.interval),
         simultaneous_interval=_bounded(c.simultaneous_interval),
-        flip_interval=None,
-        p_t=None,
-        p_flip=None,
-        p_wilcoxon=None,
-        p_answers=None,
-        adjusted_p_t=None,
-        adjusted_p_flip=None,
-        adjusted_p=c.adjusted_p_anytime if tested else None,
-        p_equivalence=None,
-        detectable=None,
-        seeds_for_margin=None,
-        seeds_for_margin_high=None,
+    )
+    if c.verdict == "untestable":
+        return Comparison(c.arm, c.baseline, effect, fixed_n=None, sentence=c.sentence)
+    return Comparison(
+        c.arm,
+        c.baseline,
+        effect,
+        fixed_n=None,
         verdict=c.verdict,
-        label="anytime" if tested else "descriptive",
-        test="sign-flip betting, anytime" if tested else "",
+        label="anytime",
+        test="sign-flip betting, anytime",
+        adjusted_p=c.adjusted_p_anytime,
         smaller_than_margin=c.smaller_than_margin,
         sentence=c.sentence,
     )

@@ -36,7 +36,7 @@ class VarianceComponents:
 
     Each field holds its whole term, divisor included. Estimates below 0, which chance produces where a component is
     small, are set to 0 and named in `truncated`. The claim "on this benchmark" leaves out the question term.
-    `standard_error` is that of the verdict on the claim: `Comparison.standard_error`.
+    `standard_error` is that of the verdict on the claim: `Effect.standard_error`.
     """
 
     seed: float

@@ -8,7 +8,7 @@ from scipy import special
 
 from experiments.statistics.numbers import rounded
 from experiments.statistics.power import minimum_detectable_effect, power, seeds_needed
-from experiments.statistics.records import Comparison
+from experiments.statistics.records import Comparison, FixedN
 from experiments.statistics.sign_flips import EXACT_SEEDS
 
 T_SEEDS = 3  # from here on the paired t test decides
@@ -77,28 +77,31 @@ def sentence(c: Comparison, rule: Rule) -> str:
     """The verdict of one comparison with the numbers it rests on."""
     head = f"{c.arm} vs {c.baseline} on {rule.measured}: {c.verdict}"
     if c.verdict == "untestable":
-        return f"{head} ({_why_untestable(c)}); mean difference {c.mean_difference:+.3g}, descriptive only."
-    assert c.interval is not None
+        return f"{head} ({_why_untestable(c)}); mean difference {c.effect.mean_difference:+.3g}, descriptive only."
+    assert c.effect.interval is not None
     assert c.adjusted_p is not None
-    assert c.p_equivalence is not None
+    assert c.fixed_n is not None
+    assert c.fixed_n.p_equivalence is not None
     observed = (
-        f"mean difference {_difference(c.mean_difference, rule)}, {_percent(1 - rule.alpha)} interval "
-        f"[{', '.join(_difference(end, rule) for end in c.interval)}], {c.n} seeds"
+        f"mean difference {_difference(c.effect.mean_difference, rule)}, {_percent(1 - rule.alpha)} interval "
+        f"[{', '.join(_difference(end, rule) for end in c.effect.interval)}], {c.effect.n} seeds"
     )
-    if c.agrees_too_well and not rule.crossed:
+    if c.effect.agrees_too_well and not rule.crossed:
         observed += (
-            f", standard error {c.standard_error:.3g} (what the answers allow: the seeds agree to {c.seeds_error:.3g})"
+            f", standard error {c.effect.standard_error:.3g} "
+            f"(what the answers allow: the seeds agree to {c.effect.seeds_error:.3g})"
         )
     test = f"adjusted p = {rounded(c.adjusted_p, 4, [rule.alpha])} ({c.test}, m = {rule.m})"
     if c.verdict == "equivalent":
-        p = rounded(c.p_equivalence, 4, [rule.alpha])
+        p = rounded(c.fixed_n.p_equivalence, 4, [rule.alpha])
         return f"{head} within ±{rule.margin:g} ({c.label}); {observed}, TOST p = {p}, {test}."
     if c.verdict == "inconclusive" and rule.crossed:
         return f"{head}; {observed}, {test}. The shares of the variance say what more seeds or questions would buy."
     if c.verdict == "inconclusive":
         return (
-            f"{head}; {observed}, {test}. With {c.n} seeds, 80 % power at alpha = {rule.family_alpha:.3g} needs "
-            f"{_detectable([c], rule)}; detecting {rule.margin:g} needs {_seeds_needed([c], 'the sd of differences')}."
+            f"{head}; {observed}, {test}. With {c.effect.n} seeds, 80 % power at alpha = {rule.family_alpha:.3g} needs "
+            f"{_detectable([c.fixed_n], rule)}; detecting {rule.margin:g} needs "
+            f"{_seeds_needed([c.fixed_n], 'the sd of differences')}."
         )
     small = f", but smaller than {rule.margin:g}" if c.smaller_than_margin else ""
     return f"{head}{small} ({c.label}); {observed}, {test}."
@@ -111,7 +114,7 @@ def small_n_note(rule: Rule, comparisons: Sequence[Comparison]) -> str | None:
     margin takes.
     """
     floor = 2 / 2**rule.n
-    sds = [c.spread for c in comparisons if c.spread and not rule.crossed]
+    sds = [c.effect.spread for c in comparisons if c.effect.spread and not rule.crossed]
     weak = any(power(rule.margin / sd, rule.n, rule.family_alpha) < POWER for sd in sds)
     if floor <= rule.alpha and not weak:
         return None
@@ -129,7 +132,7 @@ def small_n_note(rule: Rule, comparisons: Sequence[Comparison]) -> str | None:
     effects = [minimum_detectable_effect(rule.n, level, POWER) for level in (rule.alpha, rule.family_alpha)]
     corrected = f" (m = {rule.m}: {rule.family_alpha:.3g})" if rule.m > 1 else ""
     stricter = f" ({effects[1]:.2f})" if rule.m > 1 else ""
-    known = [c for c in comparisons if c.detectable is not None]
+    known = [c.fixed_n for c in comparisons if c.fixed_n is not None and c.fixed_n.detectable is not None]
     return text + (
         f" With alpha = {rule.alpha:g}{corrected} 80 % power at this n needs |d_z| ≥ {effects[0]:.2f}{stricter}, "
         f"i.e. {_detectable(known, rule)} at this sd of differences. To detect {rule.margin:g} you need "
@@ -137,19 +140,19 @@ def small_n_note(rule: Rule, comparisons: Sequence[Comparison]) -> str | None:
     )
 
 
-def _detectable(comparisons: Sequence[Comparison], rule: Rule) -> str:
+def _detectable(known: Sequence[FixedN], rule: Rule) -> str:
     """The true difference that a power needs, or that there is none so large."""
-    found = [c.detectable for c in comparisons if c.detectable is not None]
+    found = [fixed.detectable for fixed in known if fixed.detectable is not None]
     if min(found) > rule.largest:
         return f"a larger true difference than {rule.metric} can have, which is not reachable"
     beyond = ", the largest of which is not reachable" if max(found) > rule.largest else ""
     return f"a true difference of {_range(found)}{beyond}"
 
 
-def _seeds_needed(comparisons: Sequence[Comparison], sd: str) -> str:
+def _seeds_needed(known: Sequence[FixedN], sd: str) -> str:
     """The seeds that detecting the margin needs, as far as anybody can run so many."""
-    needed = [c.seeds_for_margin for c in comparisons if c.seeds_for_margin is not None]
-    at_most = [c.seeds_for_margin_high for c in comparisons if c.seeds_for_margin_high is not None]
+    needed = [fixed.seeds_for_margin for fixed in known if fixed.seeds_for_margin is not None]
+    at_most = [fixed.seeds_for_margin_high for fixed in known if fixed.seeds_for_margin_high is not None]
     if min(needed) > REACHABLE:
         return f"more than {REACHABLE} seeds, which is not reachable"
     return f"{_seeds_range(needed)} seeds ({_seeds_range(at_most)} if {sd} is at its 80 % upper limit)"
@@ -165,7 +168,7 @@ def _seeds_range(needed: Sequence[int]) -> str:
 def answers_notes(comparisons: Sequence[Comparison]) -> list[str]:
     """What is known of the answers behind the scores, where that is less than their questions."""
     known = {
-        basis: [f"{c.arm} vs {c.baseline}" for c in comparisons if c.answers == basis and c.n >= 2]
+        basis: [f"{c.arm} vs {c.baseline}" for c in comparisons if c.effect.answers == basis and c.effect.n >= 2]
         for basis in ("by number", "unknown")
     }
     notes = []
@@ -192,13 +195,13 @@ def comparison_notes(c: Comparison) -> list[str]:
     """Signs that seeds were not shared, or not applied."""
     pair = f"{c.arm} vs {c.baseline}"
     notes = []
-    if c.equal_shift:
-        notes.append(f"{pair}: identical shift of {c.mean_difference:+.3g} on every seed: {SEED_APPLIED}")
-    elif c.n >= 2 and c.sd_difference == 0:
+    if c.effect.equal_shift:
+        notes.append(f"{pair}: identical shift of {c.effect.mean_difference:+.3g} on every seed: {SEED_APPLIED}")
+    elif c.effect.n >= 2 and c.effect.sd_difference == 0:
         notes.append(f"{pair}: identical scores on every seed: {ARMS_DIFFER}")
-    if c.correlation is not None and c.correlation < LOW_CORRELATION:
+    if c.effect.correlation is not None and c.effect.correlation < LOW_CORRELATION:
         notes.append(
-            f"{pair}: correlation over seeds is {c.correlation:.2f} < {LOW_CORRELATION:g}, so pairing gains "
+            f"{pair}: correlation over seeds is {c.effect.correlation:.2f} < {LOW_CORRELATION:g}, so pairing gains "
             f"nothing; {SHARE_SEEDS}."
         )
     return notes
@@ -221,9 +224,9 @@ def removal_notes(missing: Mapping[str, Sequence[int]], planned: int) -> list[st
 
 
 def _why_untestable(c: Comparison) -> str:
-    if c.n < T_SEEDS:
-        return f"{c.n} paired seed{'s' * (c.n > 1)}, a test takes {T_SEEDS}"
-    return "identical shift on every seed" if c.equal_shift else "identical scores on every seed"
+    if c.effect.n < T_SEEDS:
+        return f"{c.effect.n} paired seed{'s' * (c.effect.n > 1)}, a test takes {T_SEEDS}"
+    return "identical shift on every seed" if c.effect.equal_shift else "identical scores on every seed"
 
 
 def _difference(d: float, rule: Rule) -> str:

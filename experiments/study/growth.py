@@ -99,9 +99,9 @@ def seen_by_now(folder: Path) -> dict[str, Any]:
             {
                 "arm": c.arm,
                 "baseline": c.baseline,
-                "n": c.n,
+                "n": c.effect.n,
                 "verdict": c.verdict,
-                "mean_difference": c.mean_difference,
+                "mean_difference": c.effect.mean_difference,
                 "adjusted_p": c.adjusted_p,
             }
             for c in (judgement.analysis.comparisons if judgement else ())

@@ -46,7 +46,7 @@ def text_of(table: list[Row], columns: tuple[str, ...] = HEADER, **style: Any) -
 def judged(file: Path, baseline: str) -> dict[tuple[str, str], tuple[float, int]]:
     """Mean difference and number of seeds, by pair."""
     judgement = judge_file(file, baseline)
-    return {(c.arm, c.baseline): (c.mean_difference, c.n) for c in judgement.analysis.comparisons}
+    return {(c.arm, c.baseline): (c.effect.mean_difference, c.effect.n) for c in judgement.analysis.comparisons}
 
 
 def by_hand(table: list[Row], baseline: str) -> dict[tuple[str, str], tuple[float, int]]:
@@ -116,7 +116,9 @@ def test_a_cell_that_is_no_number_is_named_or_told_of(first: int, tmp_path: Path
             if judgement is None:
                 assert "results.csv" in str(message), f"no place: {message}"
                 continue
-            found = {(c.arm, c.baseline): (c.mean_difference, c.n) for c in judgement.analysis.comparisons}
+            found = {
+                (c.arm, c.baseline): (c.effect.mean_difference, c.effect.n) for c in judgement.analysis.comparisons
+            }
             told = any(word in note for note in judgement.analysis.notes for word in ("failed", "lacks", "unlike"))
             try:
                 expected = by_hand(table, baseline)

@@ -82,7 +82,7 @@ def test_a_verdict_that_turns_is_marked_at_the_head_and_in_the_table(pair: Made)
     ]
     analysis = pair.judgement.axes["sampled_tokens"]
     assert analysis is not None
-    difference = 100 * analysis.comparisons[0].mean_difference
+    difference = 100 * analysis.comparisons[0].effect.mean_difference
     assert difference < 0
     assert row[4].endswith(f"−{-difference:.1f}, n = 3, p = {analysis.comparisons[0].adjusted_p:.4f}")
     text = pair.path.read_text("utf-8")
@@ -99,7 +99,7 @@ def test_where_nothing_is_decided_nothing_turns(tmp_path: Path) -> None:
     assert tokens is not None
     (ours,), (other,) = judgement.analysis.comparisons, tokens.comparisons
     assert (ours.verdict, other.verdict) == ("inconclusive", "inconclusive")
-    assert ours.mean_difference * other.mean_difference < 0
+    assert ours.effect.mean_difference * other.effect.mean_difference < 0
     assert judgement.warnings == ()
     assert "Turns out otherwise" not in render(study, judgement)
 
@@ -337,7 +337,7 @@ def test_every_number_is_in_the_details(pair: Made) -> None:
     head, row = read(pair.path).table("Every number of the comparisons")
     found = dict(zip(head, row, strict=True))
     assert found["sd of differences"] == "2.0"
-    assert found["correlation of arms"] == f"{each.correlation:.2f}"
+    assert found["correlation of arms"] == f"{each.effect.correlation:.2f}"
     assert found["95\u00a0% interval"] == "−0.97 to +9.0"  # -1.0 would be the margin
     assert found["Holm t"] == "0.0742"
     assert found["d_z"] == "2.00"

@@ -110,8 +110,8 @@ def test_files_hold_the_rows_of_the_page(tmp_path: Path) -> None:
     assert r"95~\% interval" in tex
     (record,) = csv.DictReader(paths[2].read_text().splitlines())
     (each,) = judgement.analysis.comparisons
-    assert float(record["difference"]) == each.mean_difference
-    assert each.interval == (float(record["interval_low"]), float(record["interval_high"]))
+    assert float(record["difference"]) == each.effect.mean_difference
+    assert each.effect.interval == (float(record["interval_low"]), float(record["interval_high"]))
     assert (record["verdict"], record["rests_on"], record["seeds"]) == (each.verdict, "model-based", "4")
     scores = list(csv.DictReader(paths[-1].read_text().splitlines()))
     assert list(scores[0]) == ["arm", "seed", "score", "status", "imputed", "course", "answers"]
@@ -143,7 +143,7 @@ def test_a_comparison_settled_at_an_early_look_is_shown_as_it_was_then(tmp_path:
     study = write_study(tmp_path / "looks", EARLY, **LOOKS)
     judgement = judge(study)
     dapo, rloo = judgement.analysis.comparisons
-    assert (dapo.n, dapo.verdict, rloo.n, rloo.verdict) == (3, "better", 6, "inconclusive")
+    assert (dapo.effect.n, dapo.verdict, rloo.effect.n, rloo.verdict) == (3, "better", 6, "inconclusive")
     text = render(study, judgement)
     head, *rows = Page(text).table("Verdicts")
     assert head[5].startswith("98 or 97\u00a0% interval")
@@ -178,13 +178,13 @@ def test_an_arm_that_left_a_race_is_compared_at_the_seeds_it_ran(tmp_path: Path)
     study = write_study(tmp_path / "race", finals, race=True, failures="worst")
     judgement = judge(study)
     each = judgement.analysis.comparisons[0]
-    assert each.n < judgement.analysis.comparisons[1].n == 10
-    mean = sum(base[: each.n]) / each.n
+    assert each.effect.n < judgement.analysis.comparisons[1].effect.n == 10
+    mean = sum(base[: each.effect.n]) / each.effect.n
     _, row, _ = Page(render(study, judgement)).table("Verdicts")
     assert row[2:5] == [
-        str(each.n),
-        f"{100 * (mean + each.mean_difference):.1f} % vs {100 * mean:.1f} %",
-        f"+{100 * each.mean_difference:.1f}",
+        str(each.effect.n),
+        f"{100 * (mean + each.effect.mean_difference):.1f} % vs {100 * mean:.1f} %",
+        f"+{100 * each.effect.mean_difference:.1f}",
     ]
 
 

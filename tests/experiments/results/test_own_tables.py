@@ -23,7 +23,7 @@ WORST: dict[str, Any] = {"failures": "worst", "floor": 0.1}
 
 def told(comparison: Comparison) -> dict[str, Any]:
     """A comparison but for its words, which name the metric and what was equal."""
-    return {k: v for k, v in vars(comparison).items() if k != "sentence"}
+    return {k: v for k, v in comparison.to_json().items() if k != "sentence"}
 
 
 def tables_of(study: StoredStudy) -> Path:
@@ -100,7 +100,7 @@ def test_scores_elsewhere_are_no_finer_than_their_number_of_answers(tmp_path: Pa
     (tmp_path / "scores.csv").write_text(f"arm,seed,score,answers\n{text}")
     (known,) = judge_table(read_tables([tmp_path / "scores.csv"]), Question("grpo")).analysis.comparisons
     error = sum(p * (1 - p) / 302 for p in (0.5, 0.55)) ** 0.5 / 3**0.5
-    assert known.standard_error == pytest.approx(error, rel=0.02)
+    assert known.effect.standard_error == pytest.approx(error, rel=0.02)
     assert known.verdict == "inconclusive"
     (tmp_path / "scores.csv").write_text(f"arm,seed,score\n{text.replace(',300', '')}")
     (unknown,) = judge_table(read_tables([tmp_path / "scores.csv"]), Question("grpo")).analysis.comparisons

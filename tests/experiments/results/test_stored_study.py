@@ -124,7 +124,7 @@ def test_the_analysis_follows_the_declaration(folder: Path) -> None:
         0.01,
     )
     assert analysis.seeds == (0, 1)
-    assert analysis.comparisons[0].mean_difference == pytest.approx(0.05)
+    assert analysis.comparisons[0].effect.mean_difference == pytest.approx(0.05)
 
 
 def test_the_analysis_names_arms_it_left_out_and_refuses_pairs_that_are_none(folder: Path) -> None:

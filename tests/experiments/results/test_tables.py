@@ -81,8 +81,8 @@ def test_a_tidy_table_gives_the_verdict_that_a_reader_can_redo() -> None:
     (comparison,) = judgement.analysis.comparisons
     sd = 0.01 / 3 / math.sqrt(3)
     t = 0.44 / 9 / (sd / math.sqrt(3))
-    assert comparison.mean_difference == pytest.approx(0.44 / 9)
-    assert comparison.sd_difference == pytest.approx(sd)
+    assert comparison.effect.mean_difference == pytest.approx(0.44 / 9)
+    assert comparison.effect.sd_difference == pytest.approx(sd)
     assert comparison.adjusted_p == pytest.approx(1 - t / math.sqrt(2 + t**2))  # at 2 degrees of freedom
     assert comparison.verdict == "better"
     assert judgement.analysis.metric == "value"
@@ -189,7 +189,7 @@ def test_a_run_that_ends_early_lowers_the_budget_and_is_named() -> None:
     rows = [row for row in records() if (row["arm"], row["seed"], row["step"]) != ("rloo", 1, 100)]
     judgement = asked(read_rows(rows))
     # at 50 steps: grpo .335, .36, .315; rloo .365, .39, .35
-    assert judgement.analysis.comparisons[0].mean_difference == pytest.approx((0.03 + 0.03 + 0.035) / 3)
+    assert judgement.analysis.comparisons[0].effect.mean_difference == pytest.approx((0.03 + 0.03 + 0.035) / 3)
     assert any("rloo, seed 1 ends at 50 steps and others at up to 100" in note for note in judgement.analysis.notes)
     with pytest.raises(TableError, match=r"arm 'rloo', seed 1 ends at 50 steps, before --budget 100; choose a budget"):
         asked(read_rows(rows), budget=100.0)
@@ -257,14 +257,14 @@ def test_other_axes_and_metrics_are_looked_at_too() -> None:
     assert "loss, final" in {each.quantity for each in judgement.exploratory}
     # at 101 seconds: two evaluations, as at 50 steps
     early = asked(read_rows(rows), axis="seconds", budget=101.0).analysis
-    assert early.comparisons[0].mean_difference == pytest.approx((0.03 + 0.03 + 0.035) / 3)
+    assert early.comparisons[0].effect.mean_difference == pytest.approx((0.03 + 0.03 + 0.035) / 3)
 
 
 def test_the_area_under_the_curve() -> None:
     judgement = asked(read_rows(records()), scalar="auc")
     # 1/100 ∫ d: trapezoids of (0, .06, .09), (0, .06, .08), (0, .07, .08)
     differences = [(0.06 / 2 + 0.15 / 2) / 2, (0.06 / 2 + 0.14 / 2) / 2, (0.07 / 2 + 0.15 / 2) / 2]
-    assert judgement.analysis.comparisons[0].mean_difference == pytest.approx(sum(differences) / 3)
+    assert judgement.analysis.comparisons[0].effect.mean_difference == pytest.approx(sum(differences) / 3)
 
 
 @given(values=st.lists(st.floats(-1, 1, width=32), min_size=6, max_size=6))
@@ -465,11 +465,11 @@ def test_false_claims_about_equal_arms(n: int) -> None:
 def test_no_interval_is_finer_than_the_answers(tmp_path: Path) -> None:
     few, many, unknown = (asked(read_rows(records()), answers=n) for n in (20, 10**6, None))
     comparisons = [each.analysis.comparisons[0] for each in (few, many, unknown)]
-    assert [c.answers for c in comparisons] == ["by number", "by number", "unknown"]
+    assert [c.effect.answers for c in comparisons] == ["by number", "by number", "unknown"]
     assert [c.verdict for c in comparisons] == ["inconclusive", "better", "better"]
     scores = {arm: {s: sum(CURVES[arm, s]) / 3 for s in range(3)} for arm in ("grpo", "rloo")}
     by_hand = analyze(scores, baseline="grpo", answers=60).comparisons[0]  # three evaluations of 20
-    assert comparisons[0].answers_error == pytest.approx(by_hand.answers_error)
+    assert comparisons[0].effect.answers_error == pytest.approx(by_hand.effect.answers_error)
     header, *lines = TIDY.splitlines()
     column = asked(read(tmp_path, "\n".join([f"{header},answers", *(f"{line},20" for line in lines)])))
     assert column.analysis.comparisons == few.analysis.comparisons

@@ -13,7 +13,7 @@ from experiments.statistics.answers import noise
 from experiments.statistics.power import minimum_detectable_effect
 from tests.experiments.statistics.calibration import CHUNK, Events, Row, Simulation, never
 from tests.experiments.statistics.calibration_fixed import ALPHA, BETTER_OR_WORSE, attained, holds
-from tests.experiments.statistics.studies import Array
+from tests.experiments.statistics.studies import Array, fixed
 
 SATURATED: Final = (0.4, 0.1)
 """Shares of the questions that every run solves, and that none does."""
@@ -78,13 +78,16 @@ def claimed(c: Comparison) -> bool:
 
 def by_seeds_alone(c: Comparison) -> bool:
     """Whether a paired t test of the seeds' spread alone rejects."""
-    return bool(c.seeds_error) and 2 * stats.t.sf(abs(c.mean_difference) / c.seeds_error, c.n - 1) <= ALPHA
+    return (
+        bool(c.effect.seeds_error)
+        and 2 * stats.t.sf(abs(c.effect.mean_difference) / c.effect.seeds_error, c.effect.n - 1) <= ALPHA
+    )
 
 
 def is_finer(c: Comparison) -> bool:
     """Whether some interval is narrower than the t interval that the answers alone allow."""
-    least = 2 * stats.t.isf(ALPHA / 2, c.n - 1) * (c.answers_error or math.inf) * (1 - 1e-9)
-    return any(each is not None and each[1] - each[0] < least for each in (c.interval, c.flip_interval))
+    least = 2 * stats.t.isf(ALPHA / 2, c.effect.n - 1) * (c.effect.answers_error or math.inf) * (1 - 1e-9)
+    return any(each is not None and each[1] - each[0] < least for each in (c.effect.interval, fixed(c).flip_interval))
 
 
 def studies(answers: Array, count: Callable[[Comparison], tuple[bool, ...]], margin: float = 0.01) -> Events:
@@ -107,8 +110,8 @@ def equal(truth: Noise, n: int, Q: int, K: int, fast: int, slow: int) -> Simulat
     flips = [Row(13, "95 % sign-flip interval holds the truth", 0.95, "less")] if n >= 8 else []
 
     def count(c: Comparison) -> tuple[bool, ...]:
-        nothing = not c.sd_difference  # all seeds alike: untestable, and there is no interval
-        covered = [nothing or holds(each, 0.0) for each in (c.interval, c.flip_interval)]
+        nothing = not c.effect.sd_difference  # all seeds alike: untestable, and there is no interval
+        covered = [nothing or holds(each, 0.0) for each in (c.effect.interval, fixed(c).flip_interval)]
         return claimed(c), covered[0], is_finer(c), *covered[1 : 1 + len(flips)]
 
     return Simulation(
@@ -179,7 +182,7 @@ def counted(n: int, N: int, fast: int, slow: int) -> Simulation:
     def study(scores: Array) -> tuple[bool, ...]:
         table = {f"a{a}": dict(enumerate(row)) for a, row in enumerate(scores.tolist())}
         (c,) = analyze(table, baseline="a0", answers=N).comparisons
-        return claimed(c), not c.sd_difference or holds(c.interval, 0.0), is_finer(c)
+        return claimed(c), not c.effect.sd_difference or holds(c.effect.interval, 0.0), is_finer(c)
 
     rows = (
         Row(13, BETTER_OR_WORSE, ALPHA if n < 8 else attained(n), "more"),

@@ -16,7 +16,18 @@ from experiments.statistics.checkpoints import CAVEAT, compare_checkpoints
 from experiments.statistics.records import Family
 from tests.experiments.statistics.calibration import Events, Row, Simulation, each, never
 from tests.experiments.statistics.simulations import Evaluation, false_claims
-from tests.experiments.statistics.studies import SD, STEPS, UNTRAINED, Array, claims, curves, of_runs, of_table, only
+from tests.experiments.statistics.studies import (
+    SD,
+    STEPS,
+    UNTRAINED,
+    Array,
+    claims,
+    curves,
+    fixed,
+    of_runs,
+    of_table,
+    only,
+)
 from tests.experiments.statistics.test_power import SEEDS
 
 Counts: TypeAlias = NDArray[np.int64]
@@ -60,9 +71,9 @@ def few_equal_arms(n: int, rng: np.random.Generator) -> tuple[bool, ...]:
     c = only(judgement)
     events = (
         claims(judgement.analysis),
-        rejects(c.p_flip),
-        rejects(c.p_wilcoxon),
-        holds(c.interval, 0.0),
+        rejects(fixed(c).p_flip),
+        rejects(fixed(c).p_wilcoxon),
+        holds(c.effect.interval, 0.0),
         reads_as_agreement(judgement),
     )
     if n != 5:
@@ -78,17 +89,17 @@ def many_equal_arms(n: int, rng: np.random.Generator) -> tuple[bool, ...]:
     c = only(judgement)
     return (
         claims(judgement.analysis),
-        rejects(c.p_t),
-        rejects(c.p_wilcoxon),
-        holds(c.interval, 0.0),
-        holds(c.flip_interval, 0.0),
+        rejects(fixed(c).p_t),
+        rejects(fixed(c).p_wilcoxon),
+        holds(c.effect.interval, 0.0),
+        holds(fixed(c).flip_interval, 0.0),
         reads_as_agreement(judgement),
     )
 
 
 def odd_equal_arms(kind: str, n: int, rng: np.random.Generator) -> tuple[bool, ...]:
     judgement = of_table(curves(kind, 2, n, rng))
-    return claims(judgement.analysis), rejects(only(judgement).p_t)
+    return claims(judgement.analysis), rejects(fixed(only(judgement)).p_t)
 
 
 def skewed_arms(n: int, rng: np.random.Generator) -> tuple[bool, ...]:
@@ -183,7 +194,9 @@ def planned(n: int, d_z: float, fast: int, slow: int) -> Simulation:
             rows.append(Row(4, "sign-flip p ≤ 0.05, as documented", 0.35, width=0.01))
         return Simulation(
             name,
-            each(shifted_arm(n, d_z, lambda c: (c.verdict == "better", *([rejects(c.p_flip)] if flips else ())))),
+            each(
+                shifted_arm(n, d_z, lambda c: (c.verdict == "better", *([rejects(fixed(c).p_flip)] if flips else ())))
+            ),
             tuple(rows),
             fast,
             slow,
@@ -192,7 +205,7 @@ def planned(n: int, d_z: float, fast: int, slow: int) -> Simulation:
         Row(4, "paired t p ≤ 0.05; planned: power", by_t),
         Row(4, "called better (sign flips): at most 0.025 less than the t test", by_t - 0.025, "less"),
     ]
-    count = each(shifted_arm(n, d_z, lambda c: (rejects(c.p_t), c.verdict == "better")))
+    count = each(shifted_arm(n, d_z, lambda c: (rejects(fixed(c).p_t), c.verdict == "better")))
     return Simulation(name, count, tuple(rows), fast, slow)
 
 

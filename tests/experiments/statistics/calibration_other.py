@@ -30,6 +30,7 @@ from tests.experiments.statistics.studies import (
     Statuses,
     claims,
     curves,
+    fixed,
     of_folder,
     of_rows,
     of_runs,
@@ -91,7 +92,7 @@ def has_fixed_n_numbers(judgement: Judgement) -> bool:
 
 def race_of_two(kind: str, rng: np.random.Generator) -> tuple[bool, ...]:
     judgement = of_runs(curves(kind, 2, 20, rng), race=True, margin=1e-6)
-    interval = only(judgement).interval
+    interval = only(judgement).effect.interval
     return (
         claims(judgement.analysis),
         interval is not None and not interval[0] <= 0 <= interval[1],
@@ -152,7 +153,7 @@ def exact(rng: np.random.Generator) -> tuple[bool, ...]:
     again = {(f"a{order[int(c.arm[1:])]}", f"a{order[int(c.baseline[1:])]}"): c for c in shuffled.comparisons}
     faults = np.zeros(5, dtype=np.bool_)
     for c in analysis.comparisons:
-        raw, adjusted, m = c.p_flip or 0.0, c.adjusted_p_flip or 0.0, len(analysis.comparisons)
+        raw, adjusted, m = fixed(c).p_flip or 0.0, fixed(c).adjusted_p_flip or 0.0, len(analysis.comparisons)
         tested = c.verdict != "untestable"  # differences that all agree have p = 1 by decree
         faults |= (
             tested and abs(raw - by_scipy(scores[c.arm] - scores[c.baseline], ties=kind == "30 items")) > 1e-12,
@@ -181,7 +182,7 @@ def alike(c: Comparison, same: Comparison | None, mirrored: Comparison | None) -
     other = same or mirrored
     assert other is not None
     verdict = c.verdict if same else {"better": "worse", "worse": "better"}.get(c.verdict, c.verdict)
-    pairs = [(c.p_t, other.p_t), (c.p_flip, other.p_flip), (c.adjusted_p, other.adjusted_p)]
+    pairs = [(fixed(c).p_t, fixed(other).p_t), (fixed(c).p_flip, fixed(other).p_flip), (c.adjusted_p, other.adjusted_p)]
     near = all(math.isclose(p or 0, q or 0, rel_tol=1e-9) for p, q in pairs)
     return near and verdict == other.verdict
 
@@ -216,7 +217,7 @@ def deleted(rng: np.random.Generator) -> tuple[bool, ...]:
     lost = {each.arm: each.lost for each in judgement.outcomes}
     told = f"a{a} lacks seed {s}." in notes and f"a{a} has no run for seed {s}" in notes
     counted = lost == {f"a{k}": int(k == a) for k in range(3)}
-    return ({c.n for c in judgement.analysis.comparisons} != {n - 1} or not told or not counted,)
+    return ({c.effect.n for c in judgement.analysis.comparisons} != {n - 1} or not told or not counted,)
 
 
 def imputed(rng: np.random.Generator) -> tuple[bool, ...]:

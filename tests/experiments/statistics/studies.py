@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from experiments.results.stored_study import load_study
 from experiments.results.tables.tables import Question, judge_table, read_rows
-from experiments.statistics import Analysis, Comparison, Curve, Judgement, Plan, Trajectory, judge
+from experiments.statistics import Analysis, Comparison, Curve, FixedN, Judgement, Plan, Trajectory, judge
 from tests.experiments.statistics.simulations import noise
 
 Array: TypeAlias = NDArray[np.float64]
@@ -153,6 +153,12 @@ def only(judgement: Judgement) -> Comparison:
     """The one comparison of a study of two arms."""
     (comparison,) = judgement.analysis.comparisons
     return comparison
+
+
+def fixed(comparison: Comparison) -> FixedN:
+    """What holds of a comparison at a fixed number of seeds, which must be there."""
+    assert comparison.fixed_n is not None
+    return comparison.fixed_n
 
 
 def false_positive_rate(R: int, n: int) -> float:

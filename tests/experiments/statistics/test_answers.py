@@ -14,6 +14,7 @@ from experiments.statistics import Curve, Judgement, Plan, Trajectory, analyze, 
 from experiments.statistics.answers import counted_error, least_error, noise
 from experiments.statistics.samples import Array
 from experiments.statistics.wording import ANSWERS_TEST
+from tests.experiments.statistics.studies import fixed
 
 D = np.array([[0.0, 0.2], [0.2, 0.0], [0.1, 0.16]])  # residuals ∓0.09, ±0.11, ∓0.02: MS_E = 0.0412 / 2
 LEAST = math.sqrt(0.0206 / 6)
@@ -41,17 +42,19 @@ def test_the_least_error_by_hand() -> None:
     assert basis == "by question"
     scores, answers = study(BASE, BASE + D)
     c = analyze(scores, baseline="base", answers=answers).comparisons[0]
-    assert c.sd_difference == pytest.approx(0.03 / math.sqrt(3))  # seeds differ by 0.1, 0.1, 0.13: an error of 0.01
-    assert c.standard_error == c.answers_error == pytest.approx(LEAST)
-    assert c.answers == "by question"
+    assert c.effect.sd_difference == pytest.approx(
+        0.03 / math.sqrt(3)
+    )  # seeds differ by 0.1, 0.1, 0.13: an error of 0.01
+    assert c.effect.standard_error == c.effect.answers_error == pytest.approx(LEAST)
+    assert c.effect.answers == "by question"
     half = stats.t.ppf(0.975, 2) * LEAST
-    assert c.interval == pytest.approx((0.11 - half, 0.11 + half))
-    assert c.p_t == c.p_answers == c.adjusted_p == pytest.approx(2 * stats.t.sf(0.11 / LEAST, 2))
-    assert c.d_z == pytest.approx(0.11 / (LEAST * math.sqrt(3)))
+    assert c.effect.interval == pytest.approx((0.11 - half, 0.11 + half))
+    assert fixed(c).p_t == fixed(c).p_answers == c.adjusted_p == pytest.approx(2 * stats.t.sf(0.11 / LEAST, 2))
+    assert c.effect.d_z == pytest.approx(0.11 / (LEAST * math.sqrt(3)))
     assert c.verdict == "inconclusive"
     assert "standard error 0.0586 (what the answers allow: the seeds agree to 0.01)" in c.sentence
     alone = analyze(scores, baseline="base").comparisons[0]
-    assert (alone.verdict, alone.answers, alone.answers_error) == ("better", "unknown", None)
+    assert (alone.verdict, alone.effect.answers, alone.effect.answers_error) == ("better", "unknown", None)
 
 
 def test_samples_that_agree_within_a_question_less_than_the_questions_do() -> None:
@@ -79,7 +82,7 @@ def test_the_binomial_error_by_hand() -> None:
     one = analyze(scores, baseline="base", answers=100)
     each = analyze(scores, baseline="base", answers={arm: dict.fromkeys(range(3), 100) for arm in scores})
     assert one == each
-    assert (one.comparisons[0].answers, one.comparisons[0].verdict) == ("by number", "inconclusive")
+    assert (one.comparisons[0].effect.answers, one.comparisons[0].verdict) == ("by number", "inconclusive")
     assert any("only the number is known" in note for note in one.notes)
 
 
@@ -88,8 +91,8 @@ def test_seeds_that_differ_more_than_their_answers_are_judged_as_before() -> Non
     scores, answers = study(BASE, BASE + d)
     known, unknown = (analyze(scores, baseline="base", answers=a).comparisons[0] for a in (answers, None))
     told = {"answers", "answers_error", "p_answers"}
-    assert {k: v for k, v in dataclasses.asdict(known).items() if k not in told} == {
-        k: v for k, v in dataclasses.asdict(unknown).items() if k not in told
+    assert {k: v for k, v in known.to_json().items() if k not in told} == {
+        k: v for k, v in unknown.to_json().items() if k not in told
     }
 
 
@@ -102,19 +105,19 @@ def test_nothing_is_finer_than_the_answers(seed: int, n: int, sampled: bool) -> 
     scores, answers = study(y, x)
     analysis = analyze(scores, baseline="base", answers=answers, margin=0.5)
     c, plain = analysis.comparisons[0], analyze(scores, baseline="base", margin=0.5).comparisons[0]
-    assert c.standard_error is not None
-    assert c.answers_error is not None
-    assert c.standard_error == max(c.answers_error, plain.standard_error or 0.0)
-    if c.interval is None or plain.interval is None:
+    assert c.effect.standard_error is not None
+    assert c.effect.answers_error is not None
+    assert c.effect.standard_error == max(c.effect.answers_error, plain.effect.standard_error or 0.0)
+    if c.effect.interval is None or plain.effect.interval is None:
         return
-    half = stats.t.ppf(0.975, n - 1) * c.answers_error
-    for interval in (c.interval, c.simultaneous_interval, c.flip_interval):
+    half = stats.t.ppf(0.975, n - 1) * c.effect.answers_error
+    for interval in (c.effect.interval, c.effect.simultaneous_interval, fixed(c).flip_interval):
         if interval is not None:
-            assert interval[0] <= c.mean_difference - half * (1 - 1e-9)
-            assert interval[1] >= c.mean_difference + half * (1 - 1e-9)
+            assert interval[0] <= c.effect.mean_difference - half * (1 - 1e-9)
+            assert interval[1] >= c.effect.mean_difference + half * (1 - 1e-9)
     for name in ("p_t", "adjusted_p", "p_equivalence"):
-        assert getattr(c, name) >= getattr(plain, name) - 1e-12
-    assert (c.p_flip, c.p_wilcoxon) == (plain.p_flip, plain.p_wilcoxon)
+        assert c.to_json()[name] >= plain.to_json()[name] - 1e-12
+    assert (fixed(c).p_flip, fixed(c).p_wilcoxon) == (fixed(plain).p_flip, fixed(plain).p_wilcoxon)
 
 
 def test_from_eight_seeds_on_a_difference_is_one_by_the_answers_too() -> None:
@@ -122,15 +125,16 @@ def test_from_eight_seeds_on_a_difference_is_one_by_the_answers_too() -> None:
     scores = {"base": dict.fromkeys(range(8), 0.5), "arm": {s: 0.5 + float(x) for s, x in enumerate(d)}}
     few = analyze(scores, baseline="base", answers=100).comparisons[0]
     many = analyze(scores, baseline="base", answers=10**6).comparisons[0]
-    assert (few.adjusted_p_flip, few.verdict, few.test, few.label) == (
+    assert (fixed(few).adjusted_p_flip, few.verdict, few.test, few.label) == (
         2 / 2**8,
         "inconclusive",
         ANSWERS_TEST,
         "model-based",
     )
-    assert few.adjusted_p == few.p_answers
-    assert few.flip_interval is not None
-    assert few.flip_interval[0] < 0
+    assert few.adjusted_p == fixed(few).p_answers
+    interval = fixed(few).flip_interval
+    assert interval is not None
+    assert interval[0] < 0
     assert (many.verdict, many.label, many.adjusted_p) == ("better", "distribution-free", 2 / 2**8)
 
 
@@ -139,7 +143,7 @@ def test_no_equivalence_below_the_answers() -> None:
     assert analyze(scores, baseline="base", margin=0.01).comparisons[0].verdict == "equivalent"
     few = analyze(scores, baseline="base", margin=0.01, answers=500).comparisons[0]
     assert few.verdict == "inconclusive"
-    assert few.p_equivalence == pytest.approx(tost([1e-4, 1e-4, 2e-4], 0.01, few.answers_error or 0.0))
+    assert fixed(few).p_equivalence == pytest.approx(tost([1e-4, 1e-4, 2e-4], 0.01, few.effect.answers_error or 0.0))
 
 
 def test_paired_t_with_a_least_error() -> None:
@@ -201,10 +205,10 @@ def test_answers_are_averaged_as_the_scores_are() -> None:
     last = right[:, 2:].mean(axis=1)  # final: three evaluations
     expected = math.sqrt(noise(last[3:] - last[:3]) / (3 * 16))
     found = judged(runs)
-    assert found.analysis.comparisons[0].answers_error == pytest.approx(expected)
+    assert found.analysis.comparisons[0].effect.answers_error == pytest.approx(expected)
     whole = np.tensordot([1 / 8, 1 / 4, 1 / 4, 1 / 4, 1 / 8], right, axes=(0, 1))  # auc: trapezoids
     area = judged(runs, scalar="auc").analysis.comparisons[0]
-    assert area.answers_error == pytest.approx(math.sqrt(noise(whole[3:] - whole[:3]) / (3 * 16)))
+    assert area.effect.answers_error == pytest.approx(math.sqrt(noise(whole[3:] - whole[:3]) / (3 * 16)))
 
 
 def test_one_standard_error_whatever_the_claim() -> None:
@@ -212,7 +216,7 @@ def test_one_standard_error_whatever_the_claim() -> None:
         found = judged(drawn(4), questions=questions)
         split = found.variances["arm", "base"]
         claimed = split.on_these_questions if questions == "fixed" else split
-        assert found.analysis.comparisons[0].standard_error == pytest.approx(claimed.standard_error)
+        assert found.analysis.comparisons[0].effect.standard_error == pytest.approx(claimed.standard_error)
 
 
 def test_numbers_of_answers_add_up_over_evaluations() -> None:
@@ -225,18 +229,20 @@ def test_numbers_of_answers_add_up_over_evaluations() -> None:
     ]
     c = judged(runs, budget=3.0).analysis.comparisons[0]
     scores = {"base": {0: 0.5, 1: 0.52, 2: 0.51}, "arm": {0: 0.55, 1: 0.57, 2: 0.5601}}
-    assert c.answers_error == pytest.approx(analyze(scores, baseline="base", answers=600).comparisons[0].answers_error)
+    assert c.effect.answers_error == pytest.approx(
+        analyze(scores, baseline="base", answers=600).comparisons[0].effect.answers_error
+    )
 
 
 def test_a_failed_run_has_no_answers_and_the_others_tell() -> None:
     runs = drawn(5)
     runs[7] = dataclasses.replace(runs[7], status="failed")
     found = judged(runs)
-    assert found.analysis.comparisons[0].n == 5
+    assert found.analysis.comparisons[0].effect.n == 5
     last = np.array([each.curves["accuracy"].samples[2:].mean(axis=0) for each in runs])  # type: ignore[index]
     kept = [0, 1, 3, 4]
     expected = math.sqrt(noise((last[5:] - last[:5])[kept]) / (5 * 16))
-    assert found.analysis.comparisons[0].answers_error == pytest.approx(expected)
+    assert found.analysis.comparisons[0].effect.answers_error == pytest.approx(expected)
     assert found.policies["intersect"] is not None
 
 
@@ -250,8 +256,8 @@ def test_looks_are_no_finer_either() -> None:
         arm.append(run("arm", s, right))
     found = judged([*base, *arm], looks=((3, 0.02), (4, 0.03)))
     for c in found.analysis.comparisons:
-        assert c.standard_error is not None
-        assert c.standard_error >= (c.answers_error or 0.0) > 0
+        assert c.effect.standard_error is not None
+        assert c.effect.standard_error >= (c.effect.answers_error or 0.0) > 0
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.statistics import Curve, Judgement, Plan, Trajectory, judge, scores
+from experiments.statistics import Curve, FixedN, Judgement, Plan, Trajectory, judge, scores
 from experiments.statistics.predictions import Prediction
 from experiments.statistics.two_level import crossed_t
+from tests.experiments.statistics.studies import fixed
 
 PLAN = Plan(metric="accuracy", baseline="base", seeds=(0, 1, 2, 3, 4), budget=4, margin=0.02)
 
@@ -47,7 +48,7 @@ def test_the_verdict_is_that_of_the_scores() -> None:
     judgement = judged(PLAN, study(BASE, BETTER))
     comparison = judgement.analysis.comparisons[0]
     assert comparison.verdict == "better"
-    assert comparison.mean_difference == pytest.approx(0.102)
+    assert comparison.effect.mean_difference == pytest.approx(0.102)
     assert comparison.sentence.startswith("arm vs base on accuracy at equal steps: better")
     assert judgement.warnings == ()
     assert [each.finished for each in judgement.outcomes] == [5, 5]
@@ -71,8 +72,8 @@ def test_a_verdict_that_hangs_on_failures_says_so_first() -> None:
     worst, intersect = (judgement.policies[policy] for policy in ("worst", "intersect"))
     assert worst is not None
     assert intersect is not None
-    assert (worst.comparisons[0].verdict, worst.comparisons[0].n) == ("inconclusive", 5)
-    assert (intersect.comparisons[0].verdict, intersect.comparisons[0].n) == ("better", 4)
+    assert (worst.comparisons[0].verdict, worst.comparisons[0].effect.n) == ("inconclusive", 5)
+    assert (intersect.comparisons[0].verdict, intersect.comparisons[0].effect.n) == ("better", 4)
     assert judgement.warnings[0].startswith("Depends on failure handling: arm vs base is inconclusive with")
     arm = judgement.outcomes[1]
     assert (arm.failed, arm.imputed, arm.causes) == (1, 1, ("nan",))
@@ -265,9 +266,9 @@ def test_the_bootstrap_t_interval_is_wider_than_t_and_takes_five_seeds() -> None
     comparison = judgement.analysis.comparisons[0]
     interval = judgement.bootstrap_t(comparison)
     assert interval is not None
-    assert comparison.interval is not None
-    assert interval[0] < comparison.mean_difference < interval[1]
-    assert interval[1] - interval[0] > comparison.interval[1] - comparison.interval[0]
+    assert comparison.effect.interval is not None
+    assert interval[0] < comparison.effect.mean_difference < interval[1]
+    assert interval[1] - interval[0] > comparison.effect.interval[1] - comparison.effect.interval[0]
     assert interval == judgement.bootstrap_t(comparison)  # the same scores, the same interval
     assert list(judgement.to_json()["bootstrap_t"]["arm vs base"]) == list(interval)
     four = judged(dataclasses.replace(PLAN, seeds=(0, 1, 2, 3)), study(BASE[:4], BETTER[:4]))
@@ -287,11 +288,9 @@ def test_a_race_says_who_runs_next_and_gives_no_fixed_n_p() -> None:
     assert judgement.sequential.stop == "decided"
     assert judgement.sequential.row == 6  # the seventh row was run, but counts no more: six nearly equal ones decide
     comparison = judgement.analysis.comparisons[0]
-    assert (comparison.verdict, comparison.label, comparison.n) == ("better", "anytime", 6)
+    assert (comparison.verdict, comparison.label, comparison.effect.n) == ("better", "anytime", 6)
     assert "anytime p = 0.0" in comparison.sentence
-    assert [getattr(comparison, p) for p in ("p_t", "p_flip", "p_wilcoxon", "p_equivalence", "flip_interval")] == [
-        None
-    ] * 5
+    assert comparison.fixed_n is None
     assert comparison.adjusted_p == pytest.approx(1 / 20.12, rel=0.02)
     assert (judgement.policies, judgement.axes, judgement.exploratory) == ({}, {}, ())
     assert (
@@ -300,6 +299,25 @@ def test_a_race_says_who_runs_next_and_gives_no_fixed_n_p() -> None:
     text = json.dumps(judgement.to_json())
     assert "paired t" not in text
     assert "TOST" not in text
+
+
+def test_a_race_shows_no_number_of_a_fixed_n() -> None:
+    """Looked for by value: what the same scores give without a race is nowhere in what a race writes."""
+    base, arm = np.random.default_rng(7).normal(0.5, 0.02, size=(2, 12)).round(4).tolist()
+    plan = dataclasses.replace(PLAN, seeds=tuple(range(12)))
+    planned, raced = (judged(dataclasses.replace(plan, race=race), study(base, arm)) for race in (False, True))
+    names = [field.name for field in dataclasses.fields(FixedN)]
+    (row,) = raced.to_json()["comparisons"]
+    assert (row["n"], row["verdict"]) == (12, "inconclusive")
+    assert {row[name] for name in names} == {None}
+    (comparison,) = planned.analysis.comparisons
+    found = [getattr(fixed(comparison), name) for name in names]
+    ends = [*(comparison.effect.interval or ()), *(fixed(comparison).flip_interval or ())]
+    numbers = [*ends, *(value for value in found if isinstance(value, float))]
+    assert len(numbers) >= 11
+    written = json.dumps(raced.to_json())
+    assert all(json.dumps(value) in json.dumps(planned.to_json()) for value in numbers)
+    assert not [value for value in numbers if json.dumps(value) in written]
 
 
 def test_a_race_without_a_decision_goes_on() -> None:
@@ -356,11 +374,15 @@ def test_a_claim_about_questions_like_these_is_judged_over_seeds_and_questions()
     comparison = judgement.analysis.comparisons[0]
     assert comparison.test == "t over seeds and questions, Holm"
     assert comparison.label == "model-based"
-    assert (comparison.p_flip, comparison.detectable, comparison.seeds_for_margin) == (None, None, None)
+    assert (fixed(comparison).p_flip, fixed(comparison).detectable, fixed(comparison).seeds_for_margin) == (
+        None,
+        None,
+        None,
+    )
     answers = answers_to(runs)
     d = answers[5:] - answers[:5]
-    assert comparison.mean_difference == pytest.approx(d.mean())
-    assert comparison.p_t == pytest.approx(crossed_t(d).p)
+    assert comparison.effect.mean_difference == pytest.approx(d.mean())
+    assert fixed(comparison).p_t == pytest.approx(crossed_t(d).p)
     assert list(judgement.axes) == ["steps"]
     with pytest.raises(ValueError, match="arm 'base', seed 0 lacks the answers by question"):
         judge(plan, study(BASE, BETTER))
@@ -377,11 +399,11 @@ def test_families_of_questions_take_their_place() -> None:
     families = tuple("aab" + "b" * (d.shape[1] - 3))
     judgement = judged(plan, [dataclasses.replace(run, families=families) for run in runs])
     comparison, by_hand = judgement.analysis.comparisons[0], crossed_t(d, families=families)
-    assert comparison.mean_difference == pytest.approx((d[:, :2].mean() + d[:, 2:].mean()) / 2)
-    assert (comparison.p_t, comparison.interval) == (by_hand.p, by_hand.interval)
+    assert comparison.effect.mean_difference == pytest.approx((d[:, :2].mean() + d[:, 2:].mean()) / 2)
+    assert (fixed(comparison).p_t, comparison.effect.interval) == (by_hand.p, by_hand.interval)
     assert any("Questions come in 2 families" in note for note in judgement.analysis.notes)
     alone = judged(plan, [dataclasses.replace(run, families=("a",) * d.shape[1]) for run in runs])
-    assert alone.analysis.comparisons[0].p_t == pytest.approx(crossed_t(d).p)  # one family is none
+    assert fixed(alone.analysis.comparisons[0]).p_t == pytest.approx(crossed_t(d).p)  # one family is none
 
 
 def test_a_noisy_claim_about_questions_like_these_is_inconclusive_in_words() -> None:
@@ -393,8 +415,8 @@ def test_a_noisy_claim_about_questions_like_these_is_inconclusive_in_words() -> 
     comparison = judged(dataclasses.replace(PLAN, questions="population"), runs).analysis.comparisons[0]
     answers = answers_to(runs)
     crossed = crossed_t(answers[5:] - answers[:5])
-    assert comparison.p_t == pytest.approx(crossed.p)
-    assert comparison.interval == pytest.approx(crossed.interval)
+    assert fixed(comparison).p_t == pytest.approx(crossed.p)
+    assert comparison.effect.interval == pytest.approx(crossed.interval)
     assert comparison.verdict == "inconclusive"
     assert "shares of the variance say what more seeds or questions would buy" in comparison.sentence
 
@@ -425,7 +447,7 @@ def test_a_prediction_on_another_metric_leaves_out_what_was_not_measured() -> No
     claim = judged(plan, runs).claim
     assert claim is not None
     assert claim.outcome == "not supported"
-    assert claim.assessments[0].comparison.mean_difference == pytest.approx(2.1)
+    assert claim.assessments[0].comparison.effect.mean_difference == pytest.approx(2.1)
 
 
 def test_a_run_that_ended_before_the_declared_budget_is_named() -> None:
@@ -459,7 +481,7 @@ def test_a_metric_without_a_value_in_a_run_costs_the_claim_that_seed_alone() -> 
     plan = dataclasses.replace(PLAN, predictions=(Prediction.parse("arm = base on wrong by 0.5"),))
     judgement = judged(plan, runs)
     assert judgement.claim is not None
-    assert judgement.claim.assessments[0].comparison.n == 4
+    assert judgement.claim.assessments[0].comparison.effect.n == 4
     assert any("leave out the seeds of runs without a value: arm seed 4" in note for note in judgement.analysis.notes)
     for place in range(5, 10):
         runs[place] = dataclasses.replace(runs[place], curves={**runs[place].curves, "wrong": nothing})
@@ -485,7 +507,7 @@ def test_seeds_that_are_pending_are_not_called_removed() -> None:
 def test_p_is_adjusted_for_the_comparisons_that_were_declared() -> None:
     runs = [*study(BASE, BETTER), run("other", 0, 0.5, status="pending")]
     comparison = judged(PLAN, runs).analysis.comparisons[0]
-    assert comparison.adjusted_p_t == pytest.approx(2 * (comparison.p_t or 0))
+    assert fixed(comparison).adjusted_p_t == pytest.approx(2 * (fixed(comparison).p_t or 0))
     assert "m = 2" in comparison.sentence
 
 

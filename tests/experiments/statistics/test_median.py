@@ -32,12 +32,12 @@ def judged(seeds: int, known: bool = True) -> Any:
 
 def test_three_seeds_hold_what_eight_give() -> None:
     three, all_seeds = judged(3), judged(8)
-    assert three.mean_difference == pytest.approx(-(6 + 7 + 6) / 768 / 3)  # -0.78, -0.91 and -0.78 points
+    assert three.effect.mean_difference == pytest.approx(-(6 + 7 + 6) / 768 / 3)  # -0.78, -0.91 and -0.78 points
     alone = judged(3, known=False)
-    assert alone.interval == pytest.approx((-0.0101, -0.0064), abs=1e-4)
+    assert alone.effect.interval == pytest.approx((-0.0101, -0.0064), abs=1e-4)
     assert alone.verdict == "worse"
-    assert not alone.interval[0] < all_seeds.mean_difference < alone.interval[1]
+    assert not alone.effect.interval[0] < all_seeds.effect.mean_difference < alone.effect.interval[1]
     assert three.verdict == "inconclusive"
-    assert three.interval[0] < all_seeds.mean_difference < three.interval[1]
-    assert three.standard_error == pytest.approx(0.0042, abs=1e-4)
+    assert three.effect.interval[0] < all_seeds.effect.mean_difference < three.effect.interval[1]
+    assert three.effect.standard_error == pytest.approx(0.0042, abs=1e-4)
     assert "standard error 0.0042 (what the answers allow: the seeds agree to 0.000434)" in three.sentence

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from experiments.statistics import Analysis, Comparison, analyze, hedges_j, holm, max_t, sign_flip_interval
+from tests.experiments.statistics.studies import fixed
 
 Scores = dict[str, dict[int, float]]
 
@@ -40,29 +41,29 @@ def only(analysis: Analysis) -> Comparison:
 
 def test_a_mean_that_is_rounding_reads_zero() -> None:
     c = only(analyze(pair([0.1, 0.2, -0.3], baseline=0.0), baseline="base"))  # .1 + .2 - .3 is 5.6e-17 in floats
-    assert c.mean_difference == 0
+    assert c.effect.mean_difference == 0
     assert "mean difference +0, " in c.sentence
 
 
 def test_one_comparison_by_hand() -> None:
     scores = {"base": {1: 0.1, 2: 0.2, 3: 0.3}, "arm": {1: 0.2, 2: 0.4, 3: 0.6}}
     c = only(analyze(scores, baseline="base", margin=0.05))
-    assert c.mean_difference == pytest.approx(0.2)
-    assert c.sd_difference == pytest.approx(0.1)
-    assert c.correlation == pytest.approx(1.0)
-    assert c.p_t == pytest.approx(1 - math.sqrt(12 / 14))  # t = 2√3 on 2 df
-    assert c.adjusted_p == c.adjusted_p_t == c.p_t
-    assert c.p_flip == c.p_wilcoxon == c.adjusted_p_flip == 2 / 8
-    assert c.interval == pytest.approx((0.2 - 0.248414, 0.2 + 0.248414), abs=1e-6)
-    assert c.simultaneous_interval == c.interval
-    assert c.flip_interval is None
-    assert c.d_z == pytest.approx(2)
-    assert c.g_z == pytest.approx(2 * hedges_j(3))
-    assert c.d_av == pytest.approx(0.2 / math.sqrt((0.01 + 0.04) / 2))
-    assert c.win_rate == 1
-    assert c.probability_of_improvement == pytest.approx((1.5 + 3 + 3) / 9)  # 0.2 ties one of three
-    assert c.detectable == pytest.approx(0.326, abs=5e-4)
-    assert c.seeds_for_margin == 34  # margin / sd = 0.5
+    assert c.effect.mean_difference == pytest.approx(0.2)
+    assert c.effect.sd_difference == pytest.approx(0.1)
+    assert c.effect.correlation == pytest.approx(1.0)
+    assert fixed(c).p_t == pytest.approx(1 - math.sqrt(12 / 14))  # t = 2√3 on 2 df
+    assert c.adjusted_p == fixed(c).adjusted_p_t == fixed(c).p_t
+    assert fixed(c).p_flip == fixed(c).p_wilcoxon == fixed(c).adjusted_p_flip == 2 / 8
+    assert c.effect.interval == pytest.approx((0.2 - 0.248414, 0.2 + 0.248414), abs=1e-6)
+    assert c.effect.simultaneous_interval == c.effect.interval
+    assert fixed(c).flip_interval is None
+    assert c.effect.d_z == pytest.approx(2)
+    assert c.effect.g_z == pytest.approx(2 * hedges_j(3))
+    assert c.effect.d_av == pytest.approx(0.2 / math.sqrt((0.01 + 0.04) / 2))
+    assert c.effect.win_rate == 1
+    assert c.effect.probability_of_improvement == pytest.approx((1.5 + 3 + 3) / 9)  # 0.2 ties one of three
+    assert fixed(c).detectable == pytest.approx(0.326, abs=5e-4)
+    assert fixed(c).seeds_for_margin == 34  # margin / sd = 0.5
     assert (c.verdict, c.label) == ("inconclusive", "model-based")
 
 
@@ -85,15 +86,15 @@ def test_the_number_of_seeds_alone_chooses_the_test(n: int, label: str) -> None:
     columns = np.array([[scores[arm][s] - scores["a0"][s] for arm in ("a1", "a2")] for s in range(n)])
     by_t = holm(stats.ttest_1samp(columns, 0.0).pvalue)
     by_flips = max_t(columns, np.random.default_rng(4))
-    assert [c.adjusted_p_t for c in analysis.comparisons] == pytest.approx(list(by_t))
-    assert [c.adjusted_p_flip for c in analysis.comparisons] == pytest.approx(list(by_flips), abs=1e-12)
+    assert [fixed(c).adjusted_p_t for c in analysis.comparisons] == pytest.approx(list(by_t))
+    assert [fixed(c).adjusted_p_flip for c in analysis.comparisons] == pytest.approx(list(by_flips), abs=1e-12)
     assert [c.adjusted_p for c in analysis.comparisons] == pytest.approx(list(by_t if n < 8 else by_flips))
     assert {c.label for c in analysis.comparisons} == {label}
     for c, d in zip(analysis.comparisons, columns.T, strict=True):
         bonferroni = stats.ttest_1samp(d, 0.0).confidence_interval(1 - 0.05 / 2)
-        assert c.simultaneous_interval == pytest.approx(tuple(bonferroni))
+        assert c.effect.simultaneous_interval == pytest.approx(tuple(bonferroni))
         flips = sign_flip_interval(d, 0.95, np.random.default_rng(4)) if n >= 8 else None
-        assert c.flip_interval == (None if flips is None else pytest.approx(flips))
+        assert fixed(c).flip_interval == (None if flips is None else pytest.approx(flips))
 
 
 def test_better_worse_and_their_mirror() -> None:
@@ -102,9 +103,9 @@ def test_better_worse_and_their_mirror() -> None:
     assert only(analyze(scores, baseline="a1")).verdict == "worse"
     lower = only(analyze(scores, baseline="a0", higher_is_better=False))
     assert lower.verdict == "worse"
-    assert lower.mean_difference > 0
-    assert lower.win_rate == 0
-    assert lower.probability_of_improvement < 0.5
+    assert lower.effect.mean_difference > 0
+    assert lower.effect.win_rate == 0
+    assert lower.effect.probability_of_improvement < 0.5
 
 
 def test_better_but_smaller_than_the_margin() -> None:
@@ -127,8 +128,8 @@ def test_equivalence_is_adjusted_over_the_family() -> None:
     scores = draw(4, 6)
     singles = [only(analyze({"a0": scores["a0"], arm: scores[arm]}, baseline="a0")) for arm in ("a1", "a2", "a3")]
     joint = analyze(scores, baseline="a0").comparisons
-    raw = [c.p_equivalence or 0.0 for c in singles]
-    assert [c.p_equivalence for c in joint] == pytest.approx(list(holm(raw)))
+    raw = [fixed(c).p_equivalence or 0.0 for c in singles]
+    assert [fixed(c).p_equivalence for c in joint] == pytest.approx(list(holm(raw)))
 
 
 def test_families() -> None:
@@ -138,7 +139,7 @@ def test_families() -> None:
     everyone = analyze(scores, baseline="a2", family="all")
     assert len({frozenset((c.arm, c.baseline)) for c in everyone.comparisons}) == 6
     # planning is at α / m, so the larger family detects less
-    assert (everyone.comparisons[0].detectable or 0) > (baseline.comparisons[0].detectable or 0)
+    assert (fixed(everyone.comparisons[0]).detectable or 0) > (fixed(baseline.comparisons[0]).detectable or 0)
 
 
 def test_seeds_for_margin_high_uses_the_upper_limit_of_the_sd() -> None:
@@ -146,19 +147,19 @@ def test_seeds_for_margin_high_uses_the_upper_limit_of_the_sd() -> None:
     c = only(analyze(scores, baseline="base", margin=0.1))
     upper = 0.1 * math.sqrt(2 / stats.chi2.ppf(0.2, 2))
     same_ratio = only(analyze(pair([0.0, upper, 2 * upper]), baseline="base", margin=0.1))
-    assert c.seeds_for_margin == 10  # d_z = 1
-    assert c.seeds_for_margin_high == same_ratio.seeds_for_margin
-    assert only(analyze(scores, baseline="base", margin=10.0)).seeds_for_margin == 3  # a test takes three
+    assert fixed(c).seeds_for_margin == 10  # d_z = 1
+    assert fixed(c).seeds_for_margin_high == fixed(same_ratio).seeds_for_margin
+    assert fixed(only(analyze(scores, baseline="base", margin=10.0))).seeds_for_margin == 3  # a test takes three
 
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_one_or_two_seeds_are_described_and_not_tested(n: int) -> None:
     c = only(analyze(pair([0.1, 0.3][:n]), baseline="base"))
     assert (c.verdict, c.label) == ("untestable", "descriptive")
-    assert c.p_t is c.p_flip is c.p_wilcoxon is c.adjusted_p is c.p_equivalence is None
-    assert c.interval is None
-    assert c.mean_difference == pytest.approx([0.1, 0.2][n - 1])
-    assert c.seeds_for_margin == (None if n == 1 else 1572)  # (2.8016 / 0.0707)² + 1.96² / 2
+    assert fixed(c).p_t is fixed(c).p_flip is fixed(c).p_wilcoxon is c.adjusted_p is fixed(c).p_equivalence is None
+    assert c.effect.interval is None
+    assert c.effect.mean_difference == pytest.approx([0.1, 0.2][n - 1])
+    assert fixed(c).seeds_for_margin == (None if n == 1 else 1572)  # (2.8016 / 0.0707)² + 1.96² / 2
     assert "untestable" in c.sentence
 
 
@@ -168,11 +169,12 @@ def test_differences_that_all_agree_are_untestable(n: int, shift: float) -> None
     scores = {"base": {s: 0.1 * s for s in range(n)}, "arm": {s: 0.1 * s + shift for s in range(n)}}
     analysis = analyze(scores, baseline="base")
     c = only(analysis)
-    assert (c.verdict, c.label, c.equal_shift) == ("untestable", "descriptive", shift != 0)
-    assert c.p_t == c.p_flip == c.p_wilcoxon == c.adjusted_p_t == c.adjusted_p_flip == c.p_equivalence == 1
-    assert c.sd_difference == 0
-    assert c.interval is c.simultaneous_interval is c.flip_interval is None
-    assert c.d_z is c.g_z is c.detectable is None
+    assert (c.verdict, c.label, c.effect.equal_shift) == ("untestable", "descriptive", shift != 0)
+    f = fixed(c)
+    assert f.p_t == f.p_flip == f.p_wilcoxon == f.adjusted_p_t == f.adjusted_p_flip == f.p_equivalence == 1
+    assert c.effect.sd_difference == 0
+    assert c.effect.interval is c.effect.simultaneous_interval is fixed(c).flip_interval is None
+    assert c.effect.d_z is c.effect.g_z is fixed(c).detectable is None
     said = "is the seed really applied?" if shift else "do the two arms really differ?"
     assert any(said in note for note in analysis.notes)
 
@@ -191,7 +193,7 @@ def test_five_seeds_say_what_they_cannot_show() -> None:
     (note,) = [note for note in analysis.notes if "0.0625" in note]
     assert "0.0625 > 0.05 — no data could be significant without assuming normality" in note
     assert "(m = 3: 0.0167) 80 % power at this n needs |d_z| ≥ 1.68 (2.29)" in note
-    needed = sorted(c.seeds_for_margin or 0 for c in analysis.comparisons)
+    needed = sorted(fixed(c).seeds_for_margin or 0 for c in analysis.comparisons)
     assert f"To detect 0.01 you need {needed[0]} to {needed[-1]} seeds" in note
 
 
@@ -216,7 +218,7 @@ def test_nothing_is_said_of_answers_where_there_is_no_interval() -> None:
 )
 def test_low_correlation_is_pointed_out(scores: tuple[float, float, float], correlation: float) -> None:
     analysis = analyze({"a": {0: 1.0, 1: 2.0, 2: 3.0}, "b": dict(enumerate(scores))}, baseline="a")
-    assert only(analysis).correlation == pytest.approx(correlation, abs=1e-12)
+    assert only(analysis).effect.correlation == pytest.approx(correlation, abs=1e-12)
     assert any("correlation over seeds" in note for note in analysis.notes) == (correlation < 0.1)
 
 
@@ -226,7 +228,7 @@ def test_missing_seeds_leave_every_arm_and_are_named() -> None:
     analysis = analyze(scores, baseline="a0")
     assert analysis.seeds == (0, 1, 2, 4, 5, 6, 8, 9)
     assert {arm.n for arm in analysis.arms} == {8}
-    assert {c.n for c in analysis.comparisons} == {8}
+    assert {c.effect.n for c in analysis.comparisons} == {8}
     said = "2 of 10 seeds removed from every arm (seeds 3, 7): a1 lacks seed 3; a2 lacks seed 7."
     assert said in analysis.notes
     complete = {arm: {s: x for s, x in runs.items() if s not in (3, 7)} for arm, runs in scores.items()}
@@ -243,12 +245,12 @@ def test_inconclusive_never_reads_as_agreement(n: int, margin: float) -> None:
         for c in analyze(draw(3, n, seed=seed), baseline="a0", margin=margin).comparisons:
             if c.verdict == "inconclusive":
                 assert not re.search(r"no (significant )?difference|equal|same|equivalent|identical", c.sentence, re.I)
-                assert c.seeds_for_margin is not None
-                assert c.seeds_for_margin_high is not None
-                assert f"needs a true difference of {c.detectable:.3g}" in c.sentence
-                most = c.seeds_for_margin_high if c.seeds_for_margin_high <= 1000 else "over 1000"
-                said = f"{c.seeds_for_margin} seeds ({most} if"
-                if c.seeds_for_margin > 1000:
+                needed, at_most = fixed(c).seeds_for_margin, fixed(c).seeds_for_margin_high
+                assert needed is not None
+                assert at_most is not None
+                assert f"needs a true difference of {fixed(c).detectable:.3g}" in c.sentence
+                said = f"{needed} seeds ({at_most if at_most <= 1000 else 'over 1000'} if"
+                if needed > 1000:
                     said = "more than 1000 seeds, which is not reachable."
                 assert f"detecting {margin:g} needs {said}" in c.sentence
 
@@ -258,15 +260,15 @@ def test_nobody_is_told_to_look_for_what_cannot_be() -> None:
     scores = {"base": {0: 0.8, 1: 0.5, 2: 0.2}, "arm": {0: 0.2, 1: 0.5, 2: 0.8}}
     analysis = analyze(scores, baseline="base", metric="accuracy", largest=1.0)
     c = only(analysis)
-    assert c.detectable == pytest.approx(1.96, abs=0.01)
+    assert fixed(c).detectable == pytest.approx(1.96, abs=0.01)
     told = "needs a larger true difference than accuracy can have, which is not reachable"
     assert told in c.sentence
     assert "detecting 0.01 needs more than 1000 seeds, which is not reachable." in c.sentence
     (note,) = [note for note in analysis.notes if "paired seeds" in note]
     assert "a larger true difference than accuracy can have" in note
     assert "To detect 0.01 you need more than 1000 seeds, which is not reachable." in note
-    assert str(c.seeds_for_margin) not in c.sentence + note
-    assert f"needs a true difference of {c.detectable:.3g}" in only(analyze(scores, baseline="base")).sentence
+    assert str(fixed(c).seeds_for_margin) not in c.sentence + note
+    assert f"needs a true difference of {fixed(c).detectable:.3g}" in only(analyze(scores, baseline="base")).sentence
 
 
 def test_sentences_carry_the_numbers() -> None:
@@ -277,12 +279,21 @@ def test_sentences_carry_the_numbers() -> None:
     )
 
 
+KEYS = {
+    *("arm", "baseline", "n", "mean_difference", "sd_difference", "standard_error", "answers_error", "answers"),
+    *("correlation", "interval", "simultaneous_interval", "flip_interval", "p_t", "p_flip", "p_wilcoxon", "p_answers"),
+    *("adjusted_p_t", "adjusted_p_flip", "adjusted_p", "p_equivalence", "d_z", "g_z", "d_av", "win_rate"),
+    *("probability_of_improvement", "detectable", "seeds_for_margin", "seeds_for_margin_high", "equal_shift"),
+    *("verdict", "label", "test", "smaller_than_margin", "sentence"),
+}
+
+
 def test_json_is_plain_in_full_precision_and_p_is_never_zero() -> None:
     plain = analyze(draw(3, 9, shift=0.5), baseline="a0").to_json()
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
     assert set(plain) == {field.name for field in dataclasses.fields(Analysis)}
     first = plain["comparisons"][0]
-    assert set(first) == {field.name for field in dataclasses.fields(Comparison)}
+    assert set(first) == KEYS
     for name, value in first.items():
         if name.startswith(("p_", "adjusted_p")):
             assert value is None or value > 0
@@ -330,8 +341,8 @@ def numbers(analysis: Analysis) -> dict[frozenset[str], tuple[object, ...]]:
     return {
         frozenset((c.arm, c.baseline)): (
             c.verdict if c.baseline == analysis.baseline else None,
-            *(pytest.approx(p, rel=1e-6) for p in (c.p_t, c.adjusted_p_t, c.p_equivalence)),
-            *(pytest.approx(p, abs=1e-12) for p in (c.p_flip, c.adjusted_p_flip, c.p_wilcoxon)),
+            *(pytest.approx(p, rel=1e-6) for p in (fixed(c).p_t, fixed(c).adjusted_p_t, fixed(c).p_equivalence)),
+            *(pytest.approx(p, abs=1e-12) for p in (fixed(c).p_flip, fixed(c).adjusted_p_flip, fixed(c).p_wilcoxon)),
         )
         for c in analysis.comparisons
     }
@@ -359,18 +370,19 @@ def test_order_of_arms_and_seeds_and_unit_do_not_matter(
 @given(studies)
 def test_adjusted_p_is_at_least_raw_p_and_a_multiple_of_its_floor(rows: list[list[int]]) -> None:
     for c in analyze(from_counts(rows), baseline="a0", family="all").comparisons:
-        assert c.p_flip is not None
-        assert c.adjusted_p_flip is not None
-        assert c.adjusted_p_t is not None
-        assert c.p_t is not None
-        assert c.adjusted_p_flip >= c.p_flip
-        assert c.adjusted_p_t >= c.p_t
-        assert (c.p_flip * 2 ** (c.n - 1)).is_integer()
-        assert (c.adjusted_p_flip * 2 ** (c.n - 1)).is_integer()
+        f = fixed(c)
+        assert f.p_flip is not None
+        assert f.adjusted_p_flip is not None
+        assert f.adjusted_p_t is not None
+        assert f.p_t is not None
+        assert f.adjusted_p_flip >= f.p_flip
+        assert f.adjusted_p_t >= f.p_t
+        assert (f.p_flip * 2 ** (c.effect.n - 1)).is_integer()
+        assert (f.adjusted_p_flip * 2 ** (c.effect.n - 1)).is_integer()
 
 
 def test_random_flips_are_repeatable() -> None:
     scores = draw(3, 24, shift=0.002)
     first, again = analyze(scores, baseline="a0"), analyze(scores, baseline="a0")
     assert first == again
-    assert first.comparisons[0].p_flip != analyze(scores, baseline="a0", seed=1).comparisons[0].p_flip
+    assert fixed(first.comparisons[0]).p_flip != fixed(analyze(scores, baseline="a0", seed=1).comparisons[0]).p_flip
