@@ -13,6 +13,7 @@ from torch import Tensor
 from core.errors import GrpoLabError
 from core.parts.batch import Batch
 from core.parts.contracts import ROW_TENSORS, TokenLoss, check_shape
+from core.parts.options import AdvantageOptions, AggregatorOptions, ObjectiveOptions
 from core.parts.variant import Variant
 
 
@@ -33,7 +34,7 @@ def compute_advantages(variant: Variant, batch: Batch, state: Any) -> tuple[Tens
     """Advantages [P, G, T] on the whole rollout, detached, in the rewards' precision, and the estimator's new state."""
     part = variant.advantage
     with torch.no_grad():
-        result, state = part(batch, state) if part.options["state"] else (part(batch), state)
+        result, state = part(batch, state) if AdvantageOptions.of(part).state else (part(batch), state)
     shape = batch.response_mask.shape
     if not isinstance(result, Tensor) or tuple(result.shape) not in (tuple(shape), tuple(shape[:2])):
         got = list(result.shape) if isinstance(result, Tensor) else type(result).__name__
@@ -49,11 +50,11 @@ def compute_advantages(variant: Variant, batch: Batch, state: Any) -> tuple[Tens
 
 def value_targets(variant: Variant, batch: Batch) -> Batch:
     """Fill in the returns that a critic learns to foretell, where the advantage estimator says what they are."""
-    part = variant.advantage
-    if not part.options["target"] or variant.value_loss is None:
+    part, options = variant.advantage, AdvantageOptions.of(variant.advantage)
+    if options.target is None or variant.value_loss is None:
         return batch
-    hyper = {name: setting.value for name, setting in part.settings().items() if name in part.options["target_takes"]}
-    returns = part.options["target"](batch, **hyper)
+    hyper = {name: setting.value for name, setting in part.settings().items() if name in options.target_takes}
+    returns = options.target(batch, **hyper)
     check_shape(part, returns, batch.response_mask.shape)
     return batch.having(returns=returns.detach().to(batch.rewards.dtype))
 
@@ -111,13 +112,13 @@ def step_weights(variant: Variant, batch: Batch, mask: Tensor) -> Tensor:
 
 def counted_rows(variant: Variant, batch: Batch, rows: RowTensors) -> Tensor:
     """[B], bool: rows that can have a gradient; the others are left out of the passes, still in every denominator."""
-    objective, mask = variant.objective, rows["mask"]
+    options, mask = ObjectiveOptions.of(variant.objective), rows["mask"]
     counted = mask.any(-1)
     # an aggregator that works on micro-batches counts what is in them: leaving rows out would change its denominators
-    may_skip = objective.options["zero_at_zero_advantage"] and variant.aggregator.options["split_invariant"]
+    may_skip = options.zero_at_zero_advantage and AggregatorOptions.of(variant.aggregator).split_invariant
     if may_skip and not variant.entropy_coef and not _kl_in_loss(variant):
         counted = counted & (rows["advantages"].ne(0) & mask).any(-1)
-    if objective.options["level"] == "group":
+    if options.level == "group":
         counted = counted.view(batch.groups, -1).any(1, keepdim=True).expand(-1, batch.group_size).flatten()
     return counted
 
@@ -125,11 +126,12 @@ def counted_rows(variant: Variant, batch: Batch, rows: RowTensors) -> Tensor:
 @torch.no_grad()
 def prepare(variant: Variant, rows: RowTensors, logps: Tensor, draw: torch.Generator) -> Tensor:
     """What the objective computes once per optimizer step on all its rows, [B, T]."""
-    part = variant.objective
+    part, options = variant.objective, ObjectiveOptions.of(variant.objective)
+    assert options.prepare is not None
     inside = _inside({**rows, "old_logps": rows.get("old_logps", logps), "logps": logps}, rows["mask"])
-    names, hyper = part.options["prepare_takes"]
-    values = {name: setting.value for name, setting in part.settings().items() if name in hyper}
-    result: Tensor = part.options["prepare"](*(draw if n == "generator" else inside[n] for n in names), **values)
+    values = {name: setting.value for name, setting in part.settings().items() if name in options.prepare_hyper}
+    asked = (draw if name == "generator" else inside[name] for name in options.prepare_takes)
+    result: Tensor = options.prepare(*asked, **values)
     check_shape(part, result, logps.shape)
     return result
 
@@ -146,7 +148,7 @@ def token_loss(
     tensors = _inside({"old_logps": logps.detach(), **rows, "logps": logps}, mask)
     logps = tensors["logps"]
     asked = {name: tensors[name] for name in objective.parameters}
-    if objective.options["level"] == "group":
+    if ObjectiveOptions.of(objective).level == "group":
         asked = {name: x.view(-1, group_size, *x.shape[1:]) for name, x in asked.items()}
     result = objective(**asked)
     result = result if isinstance(result, TokenLoss) else TokenLoss(result)
@@ -191,7 +193,7 @@ def step_loss(
     sum(weights * where(mask, token loss, 0))
     """
     rows, flat = RowTensors.of(batch, advantages), logps.flatten(0, 1)
-    if variant.objective.options["prepare"]:
+    if ObjectiveOptions.of(variant.objective).prepare:
         rows["prepared"] = prepare(variant, rows, flat.detach(), draw or torch.Generator().manual_seed(0))
     losses, _ = token_loss(variant, rows, flat, batch.group_size)
     return (step_weights(variant, batch, rows["mask"]) * losses).sum()

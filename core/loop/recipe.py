@@ -11,6 +11,7 @@ from core.loop.source import Source
 from core.model.optimizer import OptimizerSettings, adamw
 from core.model.policy import PolicySettings, policy
 from core.parts.contracts import FILLED_FIELDS, setting
+from core.parts.options import AdvantageOptions, ProviderOptions, RewardOptions
 from core.parts.problems import Task
 from core.parts.registry import PROVIDERS, REQUIRED, Part, as_part
 from core.parts.settings import COUNT, MANY, NOT_NEGATIVE, POSITIVE, THREADS, Range
@@ -108,7 +109,7 @@ class Recipe:
     @property
     def data_identities(self) -> tuple[str, ...]:
         """What `start` says that may not change while a run lasts: data, models and principles, by their digests."""
-        return ("source", *(part.name for part in self.rewards if part.options["together"]))
+        return ("source", *(part.name for part in self.rewards if RewardOptions.of(part).together))
 
     @property
     def warning(self) -> str | None:
@@ -211,7 +212,7 @@ def train(
             f"variant '{variant.name}': with kl_horizon={variant.kl_horizon} and {prompts * group_size} responses a "
             f"rollout the KL coefficient could fall to 0 at once: raise it, well above {prompts * group_size / 5:g}"
         )
-    least = variant.advantage.options["min_group"]
+    least = AdvantageOptions.of(variant.advantage).min_group
     if group_size < least:
         raise GrpoLabError(
             f"train.group_size = {group_size}, but advantage '{variant.advantage.name}' of variant '{variant.name}' is "
@@ -255,8 +256,8 @@ def _providers(variant: Variant, chosen: Sequence[Part]) -> tuple[Part, ...]:
 
 
 def _provider(variant: Variant, field: str, given: Sequence[Part]) -> Part:
-    found = [part for part in PROVIDERS.values() if part.options["fills"] == field]
-    found = [part for part in given if part.options["fills"] == field] or found
+    found = [part for part in PROVIDERS.values() if ProviderOptions.of(part).fills == field]
+    found = [part for part in given if ProviderOptions.of(part).fills == field] or found
     needs = f"variant '{variant.name}' needs the batch field '{field}', which"
     if not found:
         raise GrpoLabError(f"{needs} no provider fills; register one with @provider(fills={field!r}, cost=...)")

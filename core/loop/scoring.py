@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from core.errors import GrpoLabError, MachineError, cause_of, told
+from core.parts.options import RewardOptions
 from core.parts.problems import Problem, Score, Task
 from core.parts.registry import Part
 
@@ -169,10 +170,12 @@ def _graded(
     rewards: Sequence[Part], problems: Sequence[Problem], texts: Sequence[Sequence[str]]
 ) -> Iterator[list[list[Score]] | GraderError]:
     """Group by group, [G][K] scores or why there are none."""
-    alone = [part for part in rewards if not part.options["together"]]
-    together = {part.name: _graded_together(part, problems, texts) for part in rewards if part.options["together"]}
+    alone = [part for part in rewards if not RewardOptions.of(part).together]
+    together = {
+        part.name: _graded_together(part, problems, texts) for part in rewards if RewardOptions.of(part).together
+    }
     for p, graded in enumerate(_graded_one_by_one(alone, problems, texts)):
-        columns = [together[part.name][p] for part in rewards if part.options["together"]]
+        columns = [together[part.name][p] for part in rewards if RewardOptions.of(part).together]
         failure = next((found for found in [graded, *columns] if isinstance(found, GraderError)), None)
         if failure is not None or not columns:
             yield failure or graded
@@ -234,7 +237,7 @@ def _graded_one_by_one(
         by_text = dict(zip(different, graded, strict=True))
         return [by_text[text] for text in responses]
 
-    if not any(part.options["parallel"] for part in rewards):
+    if not any(RewardOptions.of(part).parallel for part in rewards):
         yield from map(group, problems, texts)
         return
     with ThreadPoolExecutor(THREADS) as pool:
@@ -245,7 +248,7 @@ def start(rewards: Sequence[Part], task: Task | None = None) -> dict[str, str]:
     """What each reward says of itself before a run, by name; raises `GrpoLabError` where one cannot work."""
     said: dict[str, str] = {}
     for part in rewards:
-        if ready := part.options["start"]:
+        if ready := RewardOptions.of(part).start:
             asks = "task" in inspect.signature(ready).parameters
             said[part.name] = ready(**part.set_values, **({"task": task} if asks else {}))
     return said

@@ -31,6 +31,7 @@ from core.model.optimizer import Stepper
 from core.model.policy import Policy, load_policy
 from core.model.sharding import hash_weights, sharding_asked
 from core.parts.batch import Batch
+from core.parts.options import AdvantageOptions
 from core.randomness import key
 from core.store.integrity import hash_tensors
 from core.store.run_folder import (
@@ -91,8 +92,7 @@ def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch, accelerator
         for holder in holders:
             holder.shard(sharding, DTYPES[settings.dtype])
     optimizer, spread = policy.optimizer(recipe.optimizer), policy.sharding
-    make_state = recipe.variant.advantage.options["state"]
-    advantage_state = make_state() if make_state else None
+    advantage_state = AdvantageOptions.of(recipe.variant.advantage).first_state()
     initial_weights = hash_weights(policy.model)
     hashes: dict[str, Any] = {"initial_weights": initial_weights, "prompts": "", "first_rollout": ""}
     seconds_before = 0.0

@@ -18,6 +18,7 @@ from core.loop.run_state import (
 from core.model.optimizer import Stepper
 from core.model.policy import Policy
 from core.parts.batch import Batch
+from core.parts.options import AdvantageOptions, AggregatorOptions, ObjectiveOptions
 from core.parts.variant import Variant
 from core.randomness import torch_generator
 
@@ -31,7 +32,7 @@ def needs_old_logps(variant: Variant, updates: int) -> bool:
     With a single on-policy update they equal those of the update's own forward pass, which then serve as both.
     """
     in_reward = variant.uses_kl and variant.kl_place == "reward"
-    asked = "old_logps" in variant.advantage.options["needs"]
+    asked = "old_logps" in AdvantageOptions.of(variant.advantage).needs
     return in_reward or asked or variant.correction is not None or updates > 1
 
 
@@ -185,10 +186,10 @@ def accumulate_gradients(
     rows = RowTensors.of(batch, advantages)
     weights = step_weights(variant, batch, rows["mask"])
     objective = variant.objective
-    if objective.options["prepare"]:
+    if ObjectiveOptions.of(objective).prepare:
         logps = compute_logps(policy, batch, temperature=temperature, micro_tokens=micro_tokens).flatten(0, 1)
         rows["prepared"] = prepare(variant, rows, logps, draw)
-    whole_groups = objective.options["level"] == "group"
+    whole_groups = ObjectiveOptions.of(objective).level == "group"
     counted = counted_rows(variant, batch, rows)
     metrics.trained_tokens += int(rows["mask"][counted].sum())
     micros, turns = assign_micro_batches(batch, counted.nonzero()[:, 0], micro_tokens, whole_groups)
@@ -197,7 +198,7 @@ def accumulate_gradients(
     found, total = UpdateMetrics({}), 0.0
     for turn in turns:
         micro = min(micros, key=len) if turn is None else turn
-        if not variant.aggregator.options["split_invariant"]:
+        if not AggregatorOptions.of(variant.aggregator).split_invariant:
             weights[micro] = step_weights(variant, batch, rows["mask"][micro]) / len(micros)
         wants_entropy = variant.entropy_coef != 0 or "entropy" in objective.parameters
         logps, entropy = forward(policy, batch, micro, temperature=temperature, entropy=wants_entropy)

@@ -14,23 +14,21 @@ which. `limits` says between which numbers a hyper-parameter must lie, as a `Ran
 that the part lacks are passed over. What else a value must be, its annotation says: `core.parts.settings`.
 """
 
+import functools
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any, Final, Literal, Protocol, TypeAlias, cast, overload
+from typing import Any, Concatenate, Final, Literal, ParamSpec, Protocol, TypeAlias, Unpack, cast, overload
 
 from torch import Tensor
 
 from core.errors import GrpoLabError
-from core.parts.registry import Part, register
-from core.parts.settings import Limit
+from core.parts.options import AdvantageOptions, AggregatorOptions, ObjectiveOptions, ProviderOptions, RewardOptions
+from core.parts.registry import Descriptions, Part, register
 
 Function: TypeAlias = Callable[..., Any]
 Decorator: TypeAlias = Callable[[Function], Part]
-NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
-Limits: TypeAlias = Mapping[str, Limit]
-NO_LIMITS: Final[Limits] = MappingProxyType({})
+Settings = ParamSpec("Settings")
 
 FILLED_FIELDS: Final = ("greedy_rewards", "ref_logps", "values", "sum_squared_probs", "token_rewards", "step_ends")
 """Batch fields that a provider fills when a part asks for them, beside `old_logps`, which the core fills."""
@@ -94,22 +92,30 @@ def _check_choice(kind: str, function: Function, option: str, value: str, allowe
         raise GrpoLabError(f"{_where(kind, function)}: {option}={value!r} must be one of {', '.join(allowed)}")
 
 
-@overload
-def advantage(function: Function, /) -> Part: ...
-@overload
+class BareOrCalled(Protocol[Settings]):
+    """A decorator that is written with options in brackets or without any: `@kl`, `@kl(limits=...)`."""
+
+    @overload
+    def __call__(self, function: Function, /) -> Part: ...
+    @overload
+    def __call__(self, *args: Settings.args, **options: Settings.kwargs) -> Decorator: ...
+
+
+def bare_or_called(add: Callable[Concatenate[Function, Settings], Part]) -> BareOrCalled[Settings]:
+    """The decorator that registers by `add(function, **options)`."""
+
+    made: Function = add
+
+    @functools.wraps(made)
+    def decorate(function: Function | None = None, /, **options: Any) -> Part | Decorator:
+        return functools.partial(made, **options) if function is None else made(function, **options)
+
+    return cast(BareOrCalled[Settings], decorate)
+
+
+@bare_or_called
 def advantage(
-    *,
-    needs: tuple[str, ...] = (),
-    min_group: int = 2,
-    scope: Literal["group", "batch"] = "group",
-    state: Callable[[], Any] | None = None,
-    target: Function | None = None,
-    axes: Mapping[str, str] = NOTHING,
-    published: Mapping[str, str] = NOTHING,
-    limits: Limits = NO_LIMITS,
-) -> Decorator: ...
-def advantage(
-    function: Function | None = None,
+    function: Function,
     /,
     *,
     needs: tuple[str, ...] = (),
@@ -117,10 +123,8 @@ def advantage(
     scope: Literal["group", "batch"] = "group",
     state: Callable[[], Any] | None = None,
     target: Function | None = None,
-    axes: Mapping[str, str] = NOTHING,
-    published: Mapping[str, str] = NOTHING,
-    limits: Limits = NO_LIMITS,
-) -> Part | Decorator:
+    **said: Unpack[Descriptions],
+) -> Part:
     """Register an advantage estimator: `(batch, *, hyper) -> [P, G]` or `[P, G, T]`, no gradient.
 
     `needs`: batch fields to be filled first, e.g. `("greedy_rewards",)`. `min_group`: smallest group size at which it
@@ -128,59 +132,35 @@ def advantage(
     running estimator, then `(batch, state, *, hyper) -> (advantages, state)`; checkpointed. `target`: what a critic is
     to foretell, `(batch, *, hyper) -> [P, G, T]`; its hyper-parameters are those of the estimator with the same names.
     """
-
-    def add(function: Function) -> Part:
-        check_signature("advantage", function, [("batch", "state")] if state else [("batch",)])
-        check_defaults("advantage", function)
-        _check_choice("advantage", function, "scope", scope, ("group", "batch"))
-        if not isinstance(needs, tuple) or min_group < 1:
-            raise GrpoLabError(
-                f"{_where('advantage', function)}: needs={needs!r} must be a tuple of field names, e.g. "
-                f'("greedy_rewards",), and min_group={min_group} at least 1'
-            )
-        allowed = (*FILLED_FIELDS, "old_logps", "behaviour_logps", "reward_parts", "correct")
-        unknown = set(needs) - set(allowed)
-        if unknown:
-            raise GrpoLabError(
-                f"advantage '{function.__name__}' needs {', '.join(sorted(unknown))}, which no batch has; "
-                f"it may need: {', '.join(allowed)}"
-            )
-        options = {
-            "needs": needs,
-            "min_group": min_group,
-            "scope": scope,
-            "state": state,
-            "target": target,
-            "target_takes": _target_takes(function, target) if target else frozenset(),
-        }
-        return register("advantage", function, options=options, axes=axes, published=published, limits=limits)
-
-    return add(function) if function is not None else add
+    check_signature("advantage", function, [("batch", "state")] if state else [("batch",)])
+    check_defaults("advantage", function)
+    _check_choice("advantage", function, "scope", scope, ("group", "batch"))
+    if not isinstance(needs, tuple) or min_group < 1:
+        raise GrpoLabError(
+            f"{_where('advantage', function)}: needs={needs!r} must be a tuple of field names, e.g. "
+            f'("greedy_rewards",), and min_group={min_group} at least 1'
+        )
+    allowed = (*FILLED_FIELDS, "old_logps", "behaviour_logps", "reward_parts", "correct")
+    unknown = set(needs) - set(allowed)
+    if unknown:
+        raise GrpoLabError(
+            f"advantage '{function.__name__}' needs {', '.join(sorted(unknown))}, which no batch has; "
+            f"it may need: {', '.join(allowed)}"
+        )
+    takes = _target_takes(function, target) if target else frozenset()
+    return register("advantage", function, AdvantageOptions(needs, min_group, scope, state, target, takes), **said)
 
 
-@overload
-def objective(function: Function, /) -> Part: ...
-@overload
+@bare_or_called
 def objective(
-    *,
-    level: Literal["row", "group"] = "row",
-    prepare: Function | None = None,
-    zero_at_zero_advantage: bool = False,
-    axes: Mapping[str, str] = NOTHING,
-    published: Mapping[str, str] = NOTHING,
-    limits: Limits = NO_LIMITS,
-) -> Decorator: ...
-def objective(
-    function: Function | None = None,
+    function: Function,
     /,
     *,
     level: Literal["row", "group"] = "row",
     prepare: Function | None = None,
     zero_at_zero_advantage: bool = False,
-    axes: Mapping[str, str] = NOTHING,
-    published: Mapping[str, str] = NOTHING,
-    limits: Limits = NO_LIMITS,
-) -> Part | Decorator:
+    **said: Unpack[Descriptions],
+) -> Part:
     """Register a policy objective: tensors asked for by name, `(logps, old_logps, advantages, mask, *, hyper)`.
 
     Returns the token loss [B, T], minimised, or a `TokenLoss`. Everything asked for is [B, T] (`lengths`,
@@ -190,53 +170,45 @@ def objective(
     arrives as `prepared`. `zero_at_zero_advantage` declares that a row whose advantages are 0 has no loss and no
     gradient, so that the core may leave it out.
     """
+    names = [p.name for p in inspect.signature(function).parameters.values() if p.kind is not p.KEYWORD_ONLY]
+    unknown = [name for name in names if name not in ROW_TENSORS]
+    if unknown or "logps" not in names:
+        wrong = f"asks for {', '.join(unknown)}" if unknown else "does not ask for logps"
+        raise GrpoLabError(
+            f"{_where('objective', function)} {wrong}; its positional parameters are logps and any of "
+            f"{', '.join(ROW_TENSORS[1:])}; write hyper-parameters after a bare *"
+        )
+    if (prepare is not None) != ("prepared" in names):
+        raise GrpoLabError(f"objective '{function.__name__}': `prepare` and the parameter `prepared` go together")
+    check_defaults("objective", function)
+    _check_choice("objective", function, "level", level, ("row", "group"))
+    takes, hyper = _prepare_takes(function, prepare) if prepare else ((), frozenset())
+    options = ObjectiveOptions(level, prepare, takes, hyper, zero_at_zero_advantage)
+    return register("objective", function, options, **said)
 
-    def add(function: Function) -> Part:
-        names = [p.name for p in inspect.signature(function).parameters.values() if p.kind is not p.KEYWORD_ONLY]
-        unknown = [name for name in names if name not in ROW_TENSORS]
-        if unknown or "logps" not in names:
-            wrong = f"asks for {', '.join(unknown)}" if unknown else "does not ask for logps"
-            raise GrpoLabError(
-                f"{_where('objective', function)} {wrong}; its positional parameters are logps and any of "
-                f"{', '.join(ROW_TENSORS[1:])}; write hyper-parameters after a bare *"
-            )
-        if (prepare is not None) != ("prepared" in names):
-            raise GrpoLabError(f"objective '{function.__name__}': `prepare` and the parameter `prepared` go together")
-        check_defaults("objective", function)
-        _check_choice("objective", function, "level", level, ("row", "group"))
-        options = {
-            "level": level,
-            "prepare": prepare,
-            "zero_at_zero_advantage": zero_at_zero_advantage,
-            "prepare_takes": _prepare_takes(function, prepare) if prepare else None,
-        }
-        return register("objective", function, options=options, axes=axes, published=published, limits=limits)
 
-    return add(function) if function is not None else add
+def _hyper(function: Function) -> frozenset[str]:
+    """Names of the keyword-only parameters."""
+    return frozenset(p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY)
 
 
 def _target_takes(function: Function, target: Function) -> frozenset[str]:
     """Hyper-parameters that a `target` names, checked against those of its estimator."""
-    there, taken = (
-        {p.name for p in inspect.signature(f).parameters.values() if p.kind is p.KEYWORD_ONLY}
-        for f in (function, target)
-    )
-    if taken - there:
+    taken = _hyper(target)
+    if wrong := taken - _hyper(function):
         raise GrpoLabError(
             f"{_where('advantage', function)}: `target` has hyper-parameters that the estimator has not: "
-            f"{', '.join(sorted(taken - there))}"
+            f"{', '.join(sorted(wrong))}"
         )
-    return frozenset(taken)
+    return taken
 
 
 def _prepare_takes(function: Function, prepare: Function) -> tuple[tuple[str, ...], frozenset[str]]:
     """Tensors and hyper-parameters that a `prepare` names, checked against what there is."""
-    parameters = inspect.signature(prepare).parameters.values()
-    names = tuple(p.name for p in parameters if p.kind is not p.KEYWORD_ONLY)
-    hyper = frozenset(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
-    there = {p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    names = tuple(p.name for p in inspect.signature(prepare).parameters.values() if p.kind is not p.KEYWORD_ONLY)
+    hyper = _hyper(prepare)
     allowed = [n for n in ROW_TENSORS if n not in ("prepared", "entropy")] + ["generator"]
-    wrong = [n for n in names if n not in allowed] + sorted(hyper - there)
+    wrong = [n for n in names if n not in allowed] + sorted(hyper - _hyper(function))
     if wrong:
         raise GrpoLabError(
             f"{_where('objective', function)}: `prepare` asks for {', '.join(wrong)}; it may take "
@@ -245,47 +217,17 @@ def _prepare_takes(function: Function, prepare: Function) -> tuple[tuple[str, ..
     return names, hyper
 
 
-@overload
-def aggregator(function: Function, /) -> Part: ...
-@overload
-def aggregator(
-    *,
-    split_invariant: bool = True,
-    axes: Mapping[str, str] = NOTHING,
-    published: Mapping[str, str] = NOTHING,
-    limits: Limits = NO_LIMITS,
-) -> Decorator: ...
-def aggregator(
-    function: Function | None = None,
-    /,
-    *,
-    split_invariant: bool = True,
-    axes: Mapping[str, str] = NOTHING,
-    published: Mapping[str, str] = NOTHING,
-    limits: Limits = NO_LIMITS,
-) -> Part | Decorator:
+@bare_or_called
+def aggregator(function: Function, /, *, split_invariant: bool = True, **said: Unpack[Descriptions]) -> Part:
     """Register a loss aggregator: `(mask, *, max_tokens, hyper) -> weights [B, T]`.
 
     `mask` holds all rows of ONE optimizer step; the loss is always `(weights * where(mask, token_loss, 0)).sum()`, so
     splitting the step into micro-batches changes nothing. `split_invariant=False` is declared by an aggregator that is
     to be computed on each micro-batch by itself, as some trainers do.
     """
-
-    def add(function: Function) -> Part:
-        check_signature("aggregator", function, [("mask",)])
-        check_defaults("aggregator", function, ("max_tokens",))
-        options = {"split_invariant": split_invariant}
-        return register(
-            "aggregator",
-            function,
-            options=options,
-            axes=axes,
-            published=published,
-            limits=limits,
-            supplied=("max_tokens",),
-        )
-
-    return add(function) if function is not None else add
+    check_signature("aggregator", function, [("mask",)])
+    check_defaults("aggregator", function, ("max_tokens",))
+    return register("aggregator", function, AggregatorOptions(split_invariant), ("max_tokens",), **said)
 
 
 def check_shape(part: Part, result: object, shape: Sequence[int]) -> None:
@@ -295,112 +237,92 @@ def check_shape(part: Part, result: object, shape: Sequence[int]) -> None:
         raise GrpoLabError(f"{part.kind} '{part.name}' ({part.place}) returned {got}, but must return {list(shape)}")
 
 
-class PlainDecorator(Protocol):
-    """A decorator without options beyond `axes`."""
-
-    @overload
-    def __call__(self, function: Function, /) -> Part: ...
-    @overload
-    def __call__(
-        self, *, axes: Mapping[str, str] = NOTHING, published: Mapping[str, str] = NOTHING, limits: Limits = NO_LIMITS
-    ) -> Decorator: ...
-
-
-def _plain(kind: str, positional: Collection[tuple[str, ...]], supplied: tuple[str, ...], doc: str) -> PlainDecorator:
-
-    def decorate(
-        function: Function | None = None,
-        /,
-        *,
-        axes: Mapping[str, str] = NOTHING,
-        published: Mapping[str, str] = NOTHING,
-        limits: Limits = NO_LIMITS,
-    ) -> Part | Decorator:
-        def add(function: Function) -> Part:
-            check_signature(kind, function, positional)
-            check_defaults(kind, function, supplied)
-            return register(kind, function, axes=axes, published=published, limits=limits, supplied=supplied)
-
-        return add(function) if function is not None else add
-
-    decorate.__name__, decorate.__doc__ = kind, doc
-    return cast(PlainDecorator, decorate)
+def _plain(
+    kind: str,
+    function: Function,
+    positional: Collection[tuple[str, ...]],
+    said: Descriptions,
+    supplied: tuple[str, ...] = (),
+) -> Part:
+    """Register a part of a kind that has no options."""
+    check_signature(kind, function, positional)
+    check_defaults(kind, function, supplied)
+    return register(kind, function, None, supplied, **said)
 
 
-kl = _plain(
-    "kl",
-    [("logps", "ref_logps"), ("logps", "ref_logps", "old_logps")],
-    (),
-    "Register an estimator of the divergence from the reference policy: `(logps, ref_logps[, old_logps]) -> [B, T]`.",
-)
-correction = _plain(
-    "correction",
-    [("old_logps", "behaviour_logps", "mask")],
-    (),
-    "Register a correction of the mismatch between sampler and trainer: `(old_logps, behaviour_logps, mask, *, hyper)` "
-    "to factors [B, T], detached, on the objective and not on the KL.",
-)
-value_loss = _plain(
-    "value_loss",
-    [("values", "returns"), ("values", "returns", "old_values")],
-    (),
-    "Register a critic's loss: `(values, returns[, old_values], *, hyper) -> [B, T]`, differentiable in `values`; "
-    "`old_values` are those before the rollout's updates.",
-)
-filter = _plain(
-    "filter",
-    [("batch",)],
-    (),
-    "Register a group filter: `(batch, *, hyper) -> [P]` bool, the groups to train on.",
-)
-shaping = _plain(
-    "shaping",
-    [("rewards", "lengths", "truncated")],
-    ("max_tokens",),
-    "Register a reward shaping: `(rewards, lengths, truncated, *, max_tokens, hyper) -> rewards`, all [P, G] or, for "
-    "greedy responses, [P].",
-)
-task = _plain("task", [()], (), "Register a task: a function of hyper-parameters that returns a `Task`.")
-generator = _plain(
-    "generator", [()], (), "Register a generator: a function of hyper-parameters that returns a `Generator`."
-)
-source = _plain(
-    "source",
-    [()],
-    (),
-    "Register a source of responses to train on: a function of hyper-parameters that returns a `Source`.",
-)
-setting = _plain(
-    "setting",
-    [()],
-    (),
-    "Register a bundle of settings: a function of hyper-parameters that returns plain data.",
-)
+@bare_or_called
+def kl(function: Function, /, **said: Unpack[Descriptions]) -> Part:
+    """Register an estimator of the KL from the reference policy: `(logps, ref_logps[, old_logps]) -> [B, T]`."""
+    return _plain("kl", function, [("logps", "ref_logps"), ("logps", "ref_logps", "old_logps")], said)
 
 
-@overload
-def reward(function: Function, /) -> Part: ...
-@overload
+@bare_or_called
+def correction(function: Function, /, **said: Unpack[Descriptions]) -> Part:
+    """Register a correction of the mismatch between sampler and trainer.
+
+    `(old_logps, behaviour_logps, mask, *, hyper)` to factors [B, T], detached, on the objective and not on the KL.
+    """
+    return _plain("correction", function, [("old_logps", "behaviour_logps", "mask")], said)
+
+
+@bare_or_called
+def value_loss(function: Function, /, **said: Unpack[Descriptions]) -> Part:
+    """Register a critic's loss: `(values, returns[, old_values], *, hyper) -> [B, T]`, differentiable in `values`.
+
+    `old_values` are those before the rollout's updates.
+    """
+    return _plain("value_loss", function, [("values", "returns"), ("values", "returns", "old_values")], said)
+
+
+@bare_or_called
+def filter(function: Function, /, **said: Unpack[Descriptions]) -> Part:
+    """Register a group filter: `(batch, *, hyper) -> [P]` bool, the groups to train on."""
+    return _plain("filter", function, [("batch",)], said)
+
+
+@bare_or_called
+def shaping(function: Function, /, **said: Unpack[Descriptions]) -> Part:
+    """Register a reward shaping: `(rewards, lengths, truncated, *, max_tokens, hyper) -> rewards`.
+
+    All are [P, G] or, for greedy responses, [P].
+    """
+    return _plain("shaping", function, [("rewards", "lengths", "truncated")], said, ("max_tokens",))
+
+
+@bare_or_called
+def task(function: Function, /, **said: Unpack[Descriptions]) -> Part:
+    """Register a task: a function of hyper-parameters that returns a `Task`."""
+    return _plain("task", function, [()], said)
+
+
+@bare_or_called
+def generator(function: Function, /, **said: Unpack[Descriptions]) -> Part:
+    """Register a generator: a function of hyper-parameters that returns a `Generator`."""
+    return _plain("generator", function, [()], said)
+
+
+@bare_or_called
+def source(function: Function, /, **said: Unpack[Descriptions]) -> Part:
+    """Register a source of responses to train on: a function of hyper-parameters that returns a `Source`."""
+    return _plain("source", function, [()], said)
+
+
+@bare_or_called
+def setting(function: Function, /, **said: Unpack[Descriptions]) -> Part:
+    """Register a bundle of settings: a function of hyper-parameters that returns plain data."""
+    return _plain("setting", function, [()], said)
+
+
+@bare_or_called
 def reward(
-    *,
-    parallel: bool = False,
-    together: bool = False,
-    start: Callable[..., str] | None = None,
-    axes: Mapping[str, str] = NOTHING,
-    published: Mapping[str, str] = NOTHING,
-    limits: Limits = NO_LIMITS,
-) -> Decorator: ...
-def reward(
-    function: Function | None = None,
+    function: Function,
     /,
     *,
     parallel: bool = False,
     together: bool = False,
     start: Callable[..., str] | None = None,
-    axes: Mapping[str, str] = NOTHING,
-    published: Mapping[str, str] = NOTHING,
-    limits: Limits = NO_LIMITS,
-) -> Part | Decorator:
+    **said: Unpack[Descriptions],
+) -> Part:
     """Register a reward function: `(problem, response, *, hyper) -> float | bool | Score`, one response at a time.
 
     `together` hands in all P problems with the G responses to each, `(problems, responses, *, hyper)`, and takes back
@@ -411,24 +333,12 @@ def reward(
     `task`: it raises `GrpoLabError` where the reward cannot work, and returns what the manifest is to say (which
     sandbox is in force, say).
     """
-
-    def add(function: Function) -> Part:
-        check_signature("reward", function, [("problems", "responses") if together else ("problem", "response")])
-        check_defaults("reward", function)
-        options = {"parallel": parallel, "together": together, "start": start}
-        return register("reward", function, options=options, axes=axes, published=published, limits=limits)
-
-    return add(function) if function is not None else add
+    check_signature("reward", function, [("problems", "responses") if together else ("problem", "response")])
+    check_defaults("reward", function)
+    return register("reward", function, RewardOptions(parallel, together, start), **said)
 
 
-def provider(
-    *,
-    fills: str,
-    cost: str,
-    axes: Mapping[str, str] = NOTHING,
-    published: Mapping[str, str] = NOTHING,
-    limits: Limits = NO_LIMITS,
-) -> Decorator:
+def provider(*, fills: str, cost: str, **said: Unpack[Descriptions]) -> Decorator:
     """Register a provider: `(run, *, hyper)`, called once at the start, returns a function from batch to one field.
 
     `fills` names the field; `cost` says in words what it takes, for reports (e.g. "one greedy response per prompt").
@@ -443,8 +353,6 @@ def provider(
                 f"provider '{function.__name__}' fills '{fills}', which is no field that a part can ask for; "
                 f"those are: {', '.join(FILLED_FIELDS)}"
             )
-        return register(
-            "provider", function, options={"fills": fills, "cost": cost}, axes=axes, published=published, limits=limits
-        )
+        return register("provider", function, ProviderOptions(fills, cost), **said)
 
     return add

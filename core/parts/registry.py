@@ -9,23 +9,22 @@ call is a plain Python call.
 import hashlib
 import inspect
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from string import Formatter
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypedDict, Unpack
 
 from core.errors import GrpoLabError, near
-from core.parts.gin_text import NO_PLACES, Key, add, at, bound, of_files, overridden, resolved, use, used
 from core.parts.gin_text import REQUIRED as REQUIRED
+from core.parts.gin_text import add, bound, resolved, use
 from core.parts.gin_text import bindings_in_force as bindings_in_force
 from core.parts.gin_text import config as config
 from core.parts.gin_text import config_text as config_text
 from core.parts.gin_text import keys_of as keys_of
 from core.parts.gin_text import place_of as place_of
 from core.parts.gin_text import places as places
-from core.parts.gin_text import referenced as referenced
 from core.parts.settings import LARGEST_NUMBER, Form, Limit, SettingError, annotations, fault, form_of
 
 
@@ -46,7 +45,8 @@ class Part:
 
     kind: str
     function: Callable[..., Any]
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: object = None
+    """What its decorator was told beside the rest, by kind: `core.parts.options`."""
     axes: Mapping[str, str] = field(default_factory=dict)
     """What this part decides, by axis: a format string over its hyper-parameters."""
     published: Mapping[str, str] = field(default_factory=dict)
@@ -290,12 +290,26 @@ def as_part(value: Any, kind: str, where: str) -> Part:
     return part
 
 
-def register(kind: str, function: Callable[..., Any], *, supplied: Sequence[str] = (), **details: Any) -> Part:
+class Descriptions(TypedDict, total=False):
+    """What every decorator takes: a part's `axes`, `published` values and `limits`."""
+
+    axes: Mapping[str, str]
+    published: Mapping[str, str]
+    limits: Mapping[str, Limit]
+
+
+def register(
+    kind: str,
+    function: Callable[..., Any],
+    options: object = None,
+    supplied: Collection[str] = (),
+    **said: Unpack[Descriptions],
+) -> Part:
     """Make a `Part` of a function and add it to the registry of its kind.
 
     Refuses lambdas, missing docstrings, `**kwargs`, and hyper-parameters that are positional.
     """
-    part = Part(kind=kind, function=function, supplied=frozenset(supplied), source=_source(function), **details)
+    part = Part(kind, function, options, **said, supplied=frozenset(supplied), source=_source(function))
     signature = inspect.signature(function)
     if not function.__name__.isidentifier():
         raise GrpoLabError(f"{part.place}: a {kind} needs a name of its own: write it as a def, not a lambda")
@@ -330,65 +344,3 @@ def _shim(part: Part) -> Callable[..., Any]:
     call.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
     call.part = part  # type: ignore[attr-defined]
     return call
-
-
-def bindings_used() -> set[Key]:
-    """Bindings that have reached a call since the config was put in force, and those that are `excused`."""
-    return used() | excused()
-
-
-def excused() -> set[Key]:
-    """Bindings of files, of parts that only a binding chose which a later one replaced: in an included file, say."""
-    selectors, waiting = set[str](), [part for value in overridden() for part in _parts_in(value)]
-    while waiting:
-        part = waiting.pop()
-        if part.selector not in selectors:
-            selectors.add(part.selector)
-            waiting += references(part)
-    return {key for key in of_files() if key[0] in selectors}
-
-
-def references(part: Part) -> list[Part]:
-    """The parts that a part's hyper-parameters name, called or not, in collections and through macros too."""
-    return list(_parts_in({**part.defaults, **({} if part.is_resolved else bound(part.selector)), **part.set_values}))
-
-
-def _parts_in(value: Any) -> Iterator[Part]:
-    found = value if isinstance(value, Part) else referenced(value)
-    if found is not None:
-        yield found
-    elif isinstance(value, Mapping):
-        yield from (part for item in value.values() for part in _parts_in(item))
-    elif isinstance(value, list | tuple | set):
-        yield from (part for item in value for part in _parts_in(item))
-
-
-def refuse_unused(
-    keys: Iterable[tuple[str, str]],
-    used: Collection[tuple[str, str]],
-    parts: Sequence[Part],
-    variants: Sequence[str],
-    places: Mapping[Key, str] = NO_PLACES,
-) -> None:
-    """Raise `GrpoLabError` for the first of `keys` that is not `used`, naming the right key where there is one.
-
-    `parts` are those in use, `variants` the names of the variants that were built. `places` says where bindings were
-    given, if the config is no longer in force.
-    """
-    for selector, parameter in keys:
-        if (selector, parameter) in used:
-            continue
-        owner = selector.split(".")[-1]
-        place = places.get((selector, parameter)) or place_of((selector, parameter))
-        message = f"the binding '{owner}.{parameter}' had no effect"
-        setter = next((p for p in parts if p.selector == selector and parameter in p.set_values), None)
-        if setter is not None:
-            owners = [v for v in variants if parameter in VARIANTS[v].defaults]
-            right = " or ".join(f"'{v}.{parameter}'" for v in owners)
-            message += f": the variant sets it itself; bind {right or 'it where the variant is defined'} instead"
-        elif selector.startswith("variants.") and variants:
-            message += f": '{owner}' is not used here, but {', '.join(variants)}; bind that one"
-        else:
-            in_use = sorted({p.name for p in parts if p.kind + "s" == selector.split(".")[0]})
-            message += f": '{owner}' is not used here" + (f", but {', '.join(in_use)}" if in_use else "")
-        raise GrpoLabError(f"{message}; or remove the line{at(place)}")

@@ -3,13 +3,15 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
-from typing import Any, Final, Literal, overload
+from typing import Any, Final, Literal
 
 from core.errors import GrpoLabError
-from core.parts.contracts import NOTHING, Decorator, Function, check_defaults, check_signature
+from core.parts.contracts import Function, bare_or_called, check_defaults, check_signature
+from core.parts.options import AdvantageOptions, ObjectiveOptions
 from core.parts.registry import Part, as_part, place_of, register
 from core.parts.settings import COUNT, NOT_NEGATIVE, POSITIVE, Range, SettingError, annotations, fault, form_of
 
+NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 LIMITS: Final[Mapping[str, Range]] = MappingProxyType(
     {
         "kl_coef": NOT_NEGATIVE,
@@ -94,9 +96,8 @@ class Variant:
     @property
     def needs(self) -> frozenset[str]:
         """Batch fields that must be filled before the update."""
-        prepared_from = self.objective.options["prepare_takes"]
-        asked = set(self.advantage.options["needs"]) | set(self.objective.parameters)
-        asked |= set(prepared_from[0]) if prepared_from else set()
+        asked = set(AdvantageOptions.of(self.advantage).needs) | set(self.objective.parameters)
+        asked |= set(ObjectiveOptions.of(self.objective).prepare_takes)
         if self.uses_kl:
             asked |= {"ref_logps"}
         if self.correction is not None:
@@ -156,41 +157,32 @@ def differences(one: Mapping[str, str], other: Mapping[str, str]) -> dict[str, t
     return {a: (one.get(a, "-"), other.get(a, "-")) for a in axes if one.get(a) != other.get(a)}
 
 
-@overload
-def variant(function: Callable[..., Variant], /) -> Part: ...
-@overload
-def variant(*, published: Mapping[str, str] = NOTHING) -> Decorator: ...
-def variant(
-    function: Callable[..., Variant] | None = None, /, *, published: Mapping[str, str] = NOTHING
-) -> Part | Decorator:
+@bare_or_called
+def variant(function: Callable[..., Variant], /, *, published: Mapping[str, str] = NOTHING) -> Part:
     """Register a variant: a function of keyword-only hyper-parameters that composes parts into a `Variant`.
 
     Every part that a reader may want to ablate is a parameter, so that gin reaches it: `dapo.aggregator = @token_mean`.
     `published` says which defaults are the paper's own value, and where it stands there.
     """
+    check_signature("variant", function, [()])
+    check_defaults("variant", function)
 
-    def add(function: Callable[..., Variant]) -> Part:
-        check_signature("variant", function, [()])
-        check_defaults("variant", function)
+    def build(**hyper: Any) -> Variant:
+        try:
+            return replace(function(**hyper), name=function.__name__)
+        except SettingError as error:
+            # of a part that the variant sets: the hyper-parameter that it came from is what a reader can change
+            came_from = [name for name, value in hyper.items() if value is error.value]
+            own = [name for name in came_from if error.key.endswith(f".{name}")] or came_from
+            if len(own) != 1:
+                named = f"variant '{function.__name__}': {error.key}"
+                raise SettingError(named, error.value, error.must) from error
+            place = place_of((f"variants.{function.__name__}", own[0]))
+            raise SettingError(f"{function.__name__}.{own[0]}", error.value, error.must, place) from error
+        except GrpoLabError as error:
+            raise GrpoLabError(f"variant '{function.__name__}': {str(error).removeprefix('Variant: ')}") from error
 
-        def build(**hyper: Any) -> Variant:
-            try:
-                return replace(function(**hyper), name=function.__name__)
-            except SettingError as error:
-                # of a part that the variant sets: the hyper-parameter that it came from is what a reader can change
-                came_from = [name for name, value in hyper.items() if value is error.value]
-                own = [name for name in came_from if error.key.endswith(f".{name}")] or came_from
-                if len(own) != 1:
-                    named = f"variant '{function.__name__}': {error.key}"
-                    raise SettingError(named, error.value, error.must) from error
-                place = place_of((f"variants.{function.__name__}", own[0]))
-                raise SettingError(f"{function.__name__}.{own[0]}", error.value, error.must, place) from error
-            except GrpoLabError as error:
-                raise GrpoLabError(f"variant '{function.__name__}': {str(error).removeprefix('Variant: ')}") from error
-
-        return register("variant", _like(build, function), published=published, limits=LIMITS)
-
-    return add(function) if function is not None else add
+    return register("variant", _like(build, function), published=published, limits=LIMITS)
 
 
 def _like(build: Function, function: Function) -> Function:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from core import Batch, Part
 from core.loop.loss import compute_advantages
+from core.parts.options import AdvantageOptions
 from core.store.plain import refuse_more
 from experiments.check import examples as ex
 from experiments.check.checks import (
@@ -35,14 +36,19 @@ SMALL = 1e-5
 
 def batches(part: Part) -> Iterator[Batch]:
     """Examples with groups of at least the declared size."""
-    return ex.examples(part.options["min_group"], steps=bool(STEP_FIELDS & set(part.options["needs"])))
+    return ex.examples(AdvantageOptions.of(part).min_group, steps=reads_steps(part))
+
+
+def reads_steps(part: Part) -> bool:
+    """Whether the part asks for rewards of steps."""
+    return bool(STEP_FIELDS & set(AdvantageOptions.of(part).needs))
 
 
 def plain_batches(part: Part) -> Iterator[Batch]:
     """Examples in which every token counts and nothing is rewarded by token, for identities."""
-    if STEP_FIELDS & set(part.options["needs"]):
+    if reads_steps(part):
         raise Inapplicable("it reads rewards of steps")
-    least = part.options["min_group"]
+    least = AdvantageOptions.of(part).min_group
     yield ex.make_batch(3, max(least, 4), seed=11)
     yield ex.make_batch(1, max(least, 3), seed=12)
     yield ex.make_batch(2, max(least, 6), seed=13, binary=True)
@@ -51,7 +57,7 @@ def plain_batches(part: Part) -> Iterator[Batch]:
 def run(part: Part, batch: Batch) -> Tensor:
     """The part's own result, from its initial state where it has one."""
     with torch.no_grad():
-        make_state = part.options["state"]
+        make_state = AdvantageOptions.of(part).state
         advantages: Tensor = part(batch, make_state())[0] if make_state else part(batch)
     return advantages
 
@@ -78,8 +84,8 @@ def shape_and_numbers(part: Part) -> None:
 @CHECKS.must("smallest group", remedy="declare the group size from which it is defined: @advantage(min_group=...)")
 def smallest_group(part: Part) -> str:
     """Finite at the group size that it declares."""
-    least = part.options["min_group"]
-    needs_steps = bool(STEP_FIELDS & set(part.options["needs"]))
+    least = AdvantageOptions.of(part).min_group
+    needs_steps = reads_steps(part)
     for groups in (1, 2, 3):
         for binary in (False, True):
             batch = ex.make_batch(groups, least, seed=groups, binary=binary, steps=needs_steps)
@@ -91,11 +97,10 @@ def smallest_group(part: Part) -> str:
 @CHECKS.must("no gradient", remedy="detach what is returned and what is kept in the state")
 def no_gradient(part: Part) -> None:
     """Neither the advantages nor the state hold on to a graph."""
-    make_state = part.options["state"]
     for batch in batches(part):
         floating = {n: x.requires_grad_() for n, x in ex.tensors(batch).items() if x.is_floating_point()}
         try:
-            state = make_state() if make_state else None
+            state = AdvantageOptions.of(part).first_state()
             advantages, state = compute_advantages(variant_of(advantage=part), batch.having(**floating), state)
         except RuntimeError as error:
             if "requires grad" not in str(error):
@@ -166,7 +171,7 @@ def inputs_left_alone(part: Part) -> None:
 )
 def groups_apart(part: Part) -> None:
     """With scope "group" a group's advantages do not depend on other groups."""
-    if part.options["scope"] != "group":
+    if AdvantageOptions.of(part).scope != "group":
         raise Inapplicable("its scope is the batch")
     _read_one_group(part)
 
@@ -174,7 +179,7 @@ def groups_apart(part: Part) -> None:
 @CHECKS.reports("reads the whole batch, as declared")
 def reads_the_batch(part: Part) -> None:
     """With scope "batch" it really does."""
-    if part.options["scope"] != "batch":
+    if AdvantageOptions.of(part).scope != "batch":
         raise Inapplicable("its scope is the group")
     try:
         _read_one_group(part)
@@ -184,8 +189,8 @@ def reads_the_batch(part: Part) -> None:
 
 
 def _read_one_group(part: Part) -> None:
-    steps = bool(STEP_FIELDS & set(part.options["needs"]))
-    G = max(part.options["min_group"], 4)
+    steps = reads_steps(part)
+    G = max(AdvantageOptions.of(part).min_group, 4)
     for groups, binary, spread in ((2, False, True), (3, True, True), (4, False, False)):
         batch = ex.make_batch(groups, G, seed=21, binary=binary, holes=True, steps=steps)
         other = ex.make_batch(groups, G, seed=22, binary=binary, spread=spread, holes=True, steps=steps)
@@ -202,7 +207,7 @@ def _read_one_group(part: Part) -> None:
 def declares_what_it_reads(part: Part) -> None:
     """Works on a batch in which nothing is filled that it did not ask for."""
     may_be_missing = (*ex.EVERY_BATCH_LACKS, "behaviour_logps", "reward_parts", "correct")
-    missing = [name for name in may_be_missing if name not in part.options["needs"]]
+    missing = [name for name in may_be_missing if name not in AdvantageOptions.of(part).needs]
     for batch in batches(part):
         lean = ex.without(batch, missing)
         advantages = run(part, lean)
@@ -212,7 +217,7 @@ def declares_what_it_reads(part: Part) -> None:
 @CHECKS.must("state can be saved", remedy="keep numbers, tensors, lists and dicts in the state, nothing else")
 def state_can_be_saved(part: Part) -> None:
     """A state that was written and read again goes on like the one that was not."""
-    make_state = part.options["state"]
+    make_state = AdvantageOptions.of(part).state
     if make_state is None:
         raise Inapplicable("it has no state")
     first, second = list(batches(part))[1:3]
@@ -246,11 +251,11 @@ def _largest(part: Part, sets_of_levels: tuple[tuple[float, ...], ...], *, alone
 
     A group is `alone`, or beside others, one of which has spread.
     """
-    if STEP_FIELDS & set(part.options["needs"]):
+    if reads_steps(part):
         raise Inapplicable("it reads rewards of steps")
     largest, where = 0.0, ""
     for levels, size in product(sets_of_levels, (2, 3, 5, 6, 7, 11, 13)):
-        G = max(part.options["min_group"], size)
+        G = max(AdvantageOptions.of(part).min_group, size)
         batch = ex.with_equal_rewards(ex.make_batch(4, G, seed=G), levels)
         for groups in [[p] for p in range(len(levels))] if alone else [[0, 1, 2, 3]]:
             chosen = batch.select(torch.tensor(groups))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from core import Part
 from core.parts.contracts import check_shape
+from core.parts.options import AggregatorOptions
 from experiments.check.checks import (
     Broken,
     Checks,
@@ -167,6 +168,6 @@ def empty_rows_count(part: Part) -> None:
 @CHECKS.reports("any split into micro-batches gives the same loss")
 def split_invariant(part: Part) -> str:
     """True by construction, unless it is declared to be computed on each micro-batch."""
-    if not part.options["split_invariant"]:
+    if not AggregatorOptions.of(part).split_invariant:
         raise Broken("computed on each micro-batch by itself, as declared")
     return "weights are computed once a step"

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from core import Part, TokenLoss
+from core.parts.options import ObjectiveOptions
 from experiments.check.checks import (
     Broken,
     Checks,
@@ -36,12 +37,12 @@ def steps(part: Part, *, distance: float = 0.1, holes: bool = True, by_token: bo
 
 def is_of_groups(part: Part) -> bool:
     """Whether the part sees whole groups at a time."""
-    return bool(part.options["level"] == "group")
+    return ObjectiveOptions.of(part).level == "group"
 
 
 def draws(part: Part) -> bool:
     """Whether the part is handed random numbers."""
-    return part.options["prepare"] is not None and "generator" in part.options["prepare_takes"][0]
+    return "generator" in ObjectiveOptions.of(part).prepare_takes
 
 
 def blocks(part: Part, step: Step) -> Iterator[Tensor]:
@@ -125,7 +126,7 @@ def padding(part: Part) -> None:
     for step in steps(part):
         widened = {n: torch.nn.functional.pad(x, (0, 3)) for n, x in step.rows.items() if x.ndim == 2}
         wide = step.having(torch.nn.functional.pad(step.logps, (0, 3)), **widened)
-        if part.options["prepare"]:
+        if ObjectiveOptions.of(part).prepare:
             wide = wide.having(prepared=wide.prepared()["prepared"])
         for found, expected in zip(wide.losses(), step.losses(), strict=True):
             same(found[:, : expected.shape[1]], expected, given="with three empty columns more")
@@ -134,7 +135,7 @@ def padding(part: Part) -> None:
 @CHECKS.must("permutation", remedy="let nothing depend on the order of the rows")
 def permutation(part: Part) -> None:
     """Rows, or whole groups of them, in another order have the same losses, in that order."""
-    if part.options["prepare"]:
+    if ObjectiveOptions.of(part).prepare:
         raise Inapplicable("it looks at all rows of a step first")
     for seed, step in enumerate(steps(part)):
         rows = list(blocks(part, step))
@@ -164,7 +165,7 @@ def _without_advantage(part: Part) -> None:
             advantages = step.rows["advantages"].clone()
             advantages[first] = 0.0
             step = step.having(advantages=advantages)
-            if part.options["prepare"]:
+            if ObjectiveOptions.of(part).prepare:
                 step = step.having(prepared=step.prepared()["prepared"])
             for what, values in zip(("loss", "gradient"), step.losses(), strict=True):
                 if values[first].ne(0).any():
@@ -176,7 +177,7 @@ def _without_advantage(part: Part) -> None:
 )
 def no_advantage_as_declared(part: Part) -> None:
     """True where it is declared."""
-    if not part.options["zero_at_zero_advantage"]:
+    if not ObjectiveOptions.of(part).zero_at_zero_advantage:
         raise Inapplicable("not declared")
     _without_advantage(part)
 
@@ -184,7 +185,7 @@ def no_advantage_as_declared(part: Part) -> None:
 @CHECKS.reports("has a loss without advantage, as declared")
 def no_advantage_undeclared(part: Part) -> None:
     """Not declared because not true."""
-    if part.options["zero_at_zero_advantage"]:
+    if ObjectiveOptions.of(part).zero_at_zero_advantage:
         raise Inapplicable("declared")
     try:
         _without_advantage(part)
@@ -201,7 +202,7 @@ def same_output(part: Part) -> None:
     for step in steps(part):
 
         def call(step: Step = step) -> Tensor:
-            if part.options["prepare"]:
+            if ObjectiveOptions.of(part).prepare:
                 step = step.having(prepared=step.prepared()["prepared"])
             return torch.stack(step.losses())
 

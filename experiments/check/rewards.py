@@ -3,6 +3,7 @@
 import math
 
 from core import GrpoLabError, Part
+from core.parts.options import RewardOptions
 from core.parts.problems import Problem, Score
 from experiments.check.checks import Broken, Checks, Inapplicable
 
@@ -16,10 +17,10 @@ RESPONSES = ("4", "the answer is 4", "5", "")
 def _returned(part: Part, response: str) -> object:
     """What comes back for one response."""
     try:
-        returned = part([PROBLEM], [[response]]) if part.options.get("together") else part(PROBLEM, response)
+        returned = part([PROBLEM], [[response]]) if RewardOptions.of(part).together else part(PROBLEM, response)
     except GrpoLabError as error:  # it needs a model that is not bound
         raise Inapplicable(str(error)) from error
-    if not part.options.get("together"):
+    if not RewardOptions.of(part).together:
         return returned
     try:
         ((only,),) = returned

@@ -1,6 +1,6 @@
 """One optimizer step on tensors alone: what the checks of objectives, corrections and variants have in common."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from core import Batch, Part, Variant
 from core.loop.loss import RowTensors, prepare, token_loss
+from core.parts.options import AdvantageOptions, AggregatorOptions, ObjectiveOptions
 from experiments.check import examples as ex
 
 
@@ -26,16 +27,11 @@ def _plainest() -> Mapping[str, Part]:
     def mean(mask: Tensor) -> Tensor:
         return mask.float() / mask.sum().clamp(min=1)
 
-    options: dict[str, dict[str, Any]] = {
-        "advantage": {"needs": (), "min_group": 1, "scope": "group", "state": None},
-        "objective": {"level": "row", "prepare": None, "prepare_takes": None, "zero_at_zero_advantage": True},
-        "aggregator": {"split_invariant": True},
-    }
-    functions: tuple[Callable[..., Tensor], ...] = (rewards, weighted, mean)
     # resolved: they are not registered, so there is no config to ask
     return {
-        kind: Part(kind, function, options[kind], is_resolved=True)
-        for kind, function in zip(options, functions, strict=True)
+        "advantage": Part("advantage", rewards, AdvantageOptions(min_group=1), is_resolved=True),
+        "objective": Part("objective", weighted, ObjectiveOptions(zero_at_zero_advantage=True), is_resolved=True),
+        "aggregator": Part("aggregator", mean, AggregatorOptions(), is_resolved=True),
     }
 
 
@@ -58,7 +54,7 @@ class Step:
         """Everything that the loop hands to the objective; advantages and log-probabilities are [P, G, T]."""
         rows, flat = RowTensors.of(batch, advantages), logps.flatten(0, 1)
         step = cls(variant, rows, flat, batch.group_size)
-        if variant.objective.options["prepare"]:
+        if ObjectiveOptions.of(variant.objective).prepare:
             rows = step.prepared()
         draw = torch.Generator().manual_seed(5)
         # the loop gets entropies from the forward pass, after whatever is computed once a step

@@ -11,6 +11,7 @@ from core import PROVIDERS, Batch, Part, Variant
 from core.loop.loss import compute_advantages, kl_in_reward, step_weights, token_loss
 from core.loop.rollout import filter_groups, shape
 from core.parts.contracts import FILLED_FIELDS
+from core.parts.options import AdvantageOptions, ProviderOptions
 from experiments.check import examples as ex
 from experiments.check.checks import Broken, Checks, finite
 from experiments.check.steps import Step
@@ -46,8 +47,7 @@ def rollout(variant: Variant, groups: int, samples: int, *, counted: bool = True
 
 def step_of(variant: Variant, batch: Batch, distance: float) -> tuple[Tensor, Tensor]:
     """The loss of one optimizer step, and its gradient in the log-probabilities [B, T]."""
-    make_state = variant.advantage.options["state"]
-    advantages, _ = compute_advantages(variant, batch, make_state() if make_state else None)
+    advantages, _ = compute_advantages(variant, batch, AdvantageOptions.of(variant.advantage).first_state())
     draw = torch.Generator().manual_seed(42)
     old = batch.require("old_logps")
     logps = (old + distance * torch.randn(old.shape, generator=draw)).clamp(max=-1e-3) if distance else old
@@ -114,13 +114,13 @@ def nothing_counted(part: Part) -> None:
 @CHECKS.reports("everything it needs is provided")
 def provided(part: Part) -> str | None:
     """Every field that its parts ask for is filled by the core or by a registered provider."""
-    filled: dict[str, Any] = {provider.options["fills"]: provider for provider in PROVIDERS.values()}
+    filled: dict[str, Any] = {ProviderOptions.of(provider).fills: provider for provider in PROVIDERS.values()}
     needed = sorted(built(part).needs & set(FILLED_FIELDS))
     missing = [name for name in needed if name not in filled]
     if missing:
         raise Broken(f"nothing fills {', '.join(missing)}: register @provider(fills={missing[0]!r}, cost=...)")
-    return "; ".join(f"{name}: {filled[name].options['cost']}" for name in needed) or None
+    return "; ".join(f"{name}: {ProviderOptions.of(filled[name]).cost}" for name in needed) or None
 
 
 def _least(variant: Variant) -> int:
-    return int(variant.advantage.options["min_group"])
+    return AdvantageOptions.of(variant.advantage).min_group

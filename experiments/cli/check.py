@@ -30,7 +30,8 @@ def run_check(options: argparse.Namespace) -> int:
     import os
     import sys
 
-    from core.parts.registry import bindings_in_force, bindings_used, config, refuse_unused
+    from core.parts.bindings import bindings_used, refuse_unused
+    from core.parts.registry import bindings_in_force, config
     from experiments.check.files import find_parts, is_file
     from experiments.check.suite import examine
     from experiments.study.configs import (

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from core import VARIANTS, GrpoLabError, Part, Variant
 from core.errors import near
+from core.parts.bindings import bindings_used, refuse_unused
 from core.parts.gin_text import bound
-from core.parts.registry import REQUIRED, Setting, bindings_in_force, bindings_used, config, refuse_unused
+from core.parts.registry import REQUIRED, Setting, bindings_in_force, config
 from core.parts.settings import ANYTHING, shown
 from core.parts.variant import differences
 from experiments.check.files import is_file, parts_of, registered

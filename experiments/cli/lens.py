@@ -119,6 +119,7 @@ def named_variant(name: str) -> "Variant":
 
 def _exact(options: argparse.Namespace, console: Console) -> int:
     import core.parts.registry as registry
+    from core.parts.bindings import bindings_used
     from experiments.lens.card import exact_tables, exact_to_json
     from experiments.lens.exact import measure_all
     from experiments.lens.figures import exact_figure
@@ -129,7 +130,7 @@ def _exact(options: argparse.Namespace, console: Console) -> int:
 
     with registry.config([find_config(file) for file in options.config], options.bind, include_from=[CONFIGS]):
         variants = [named_variant(name) for name in options.names]
-        used = registry.bindings_used()
+        used = bindings_used()
     _refuse_unused(options.bind, used, variants)
     main = options.group_size if options.group_size is not None else 8
     sizes = GROUP_SIZES if options.group_sizes is None else parse_sizes(options.group_sizes)
@@ -173,6 +174,7 @@ def _recipes(options: argparse.Namespace) -> "tuple[list[Recipe], str | None]":
     """A recipe for each name, and the folder with the weights to measure at, where they are a run's."""
     import core.parts.registry as registry
     from core.model.loading import locate
+    from core.parts.bindings import bindings_used
     from core.store.run_folder import RunStore
     from experiments.study.configs import (
         CONFIGS,
@@ -198,7 +200,7 @@ def _recipes(options: argparse.Namespace) -> "tuple[list[Recipe], str | None]":
     with registry.config([find_config(file) for file in files], options.bind, text, include_from=[CONFIGS]):
         variants = [named_variant(name) for name in options.names]
         recipes = [build("train", variant=variant, **sizes) for variant in variants]
-        used = registry.bindings_used()
+        used = bindings_used()
     _refuse_unused(options.bind, used, variants, [part for recipe in recipes for part in recipe.parts])
     locate(recipes[0].policy.model)
     return recipes, checkpoint
@@ -209,10 +211,11 @@ def _refuse_unused(
 ) -> None:
     """Refuse a binding on the command line that reached nothing; a file may hold what is for other commands."""
     import core.parts.registry as registry
+    from core.parts.bindings import refuse_unused
 
     own = sorted(registry.keys_of(bindings))
     everything = [*parts, *(part for variant in variants for part in variant.parts)]
-    registry.refuse_unused(own, used, everything, [variant.name for variant in variants])
+    refuse_unused(own, used, everything, [variant.name for variant in variants])
 
 
 def parse_sizes(text: str) -> tuple[int, ...]:

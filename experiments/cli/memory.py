@@ -40,6 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run_memory(options: argparse.Namespace) -> int:
     """`grpolab memory`."""
     import core.parts.registry as registry
+    from core.parts.bindings import bindings_used, refuse_unused
     from experiments.memory.forecast import forecast
     from experiments.memory.measure import measure
     from experiments.study.configs import (
@@ -60,7 +61,7 @@ def run_memory(options: argparse.Namespace) -> int:
     with registry.config(files, options.bind, include_from=[CONFIGS]):
         recipe = build("train")
         keys = [key for key in registry.bindings_in_force() if key[0].removeprefix("settings.") not in DECLARING]
-        registry.refuse_unused(keys, registry.bindings_used(), recipe.parts, [recipe.variant.name])
+        refuse_unused(keys, bindings_used(), recipe.parts, [recipe.variant.name])
         text = run_text()
     found = forecast(recipe, processes=options.processes, sharded=options.shard)
     measured = measure(text) if options.measure else None
@@ -86,6 +87,7 @@ def run_memory(options: argparse.Namespace) -> int:
 def show_variants(options: argparse.Namespace) -> int:
     """Several variants side by side, each under the same configuration."""
     import core.parts.registry as registry
+    from core.parts.bindings import bindings_used, refuse_unused
     from experiments.memory.forecast import forecast
     from experiments.memory.measure import measure
     from experiments.memory.methods import counted, forecasts_table
@@ -106,8 +108,8 @@ def show_variants(options: argparse.Namespace) -> int:
             found = forecast(recipe, processes=options.processes, sharded=options.shard)
             rows[name] = (recipe, found, measure(run_text()) if options.measure else None)
             keys |= {k for k in registry.bindings_in_force() if k[0].removeprefix("settings.") not in DECLARING}
-            used |= registry.bindings_used()
-    registry.refuse_unused(sorted(keys), used, [part for recipe, *_ in rows.values() for part in recipe.parts], names)
+            used |= bindings_used()
+    refuse_unused(sorted(keys), used, [part for recipe, *_ in rows.values() for part in recipe.parts], names)
     if options.json:
         print(
             json.dumps(
@@ -128,6 +130,7 @@ def show_variants(options: argparse.Namespace) -> int:
 def show_sizes(options: argparse.Namespace) -> int:
     """Several variants side by side, for models of given sizes."""
     import core.parts.registry as registry
+    from core.parts.bindings import bindings_used, refuse_unused
     from experiments.memory.methods import models_of, read_sizes, sizes_table
 
     if options.config or options.measure or options.shard or options.processes > 1:
@@ -139,7 +142,7 @@ def show_sizes(options: argparse.Namespace) -> int:
         variants = {name: registry.VARIANTS[name]().resolved() for name in names}
         models = {name: models_of(variant, sizes) for name, variant in variants.items()}
         parts = [part for variant in variants.values() for part in variant.parts]
-        registry.refuse_unused(sorted(registry.bindings_in_force()), registry.bindings_used(), parts, names)
+        refuse_unused(sorted(registry.bindings_in_force()), bindings_used(), parts, names)
     for name, held in models.items():
         for which in dict.fromkeys(part.partition("=")[0].strip() for part in options.sizes.split(",")):
             if not getattr(held, which) and sizes[which]:

@@ -10,6 +10,7 @@ import core.parts.registry as registry
 from core.errors import GrpoLabError
 from core.loop.evaluation import suites_at
 from core.loop.recipe import Recipe
+from core.parts.bindings import bindings_used, refuse_unused
 from experiments.launchers import local
 from experiments.launchers.job import BrokenArmError, Job
 from experiments.launchers.progress import Progress
@@ -62,7 +63,7 @@ def _read_run(files: Sequence[str], bindings: Sequence[str], *, supervised: bool
         said = list(recipe.preflight().values())
         # a study's file may be trained from: what declares the study is not for this command
         keys = [key for key in registry.bindings_in_force() if key[0].removeprefix("settings.") not in DECLARING]
-        registry.refuse_unused(keys, registry.bindings_used(), recipe.parts, [recipe.variant.name])
+        refuse_unused(keys, bindings_used(), recipe.parts, [recipe.variant.name])
         return recipe, run_text(), said
 
 

@@ -39,6 +39,7 @@ from core.loop.run_state import RunState
 from core.loop.scoring import Scores
 from core.loop.train import Clock, learn
 from core.model.policy import Policy, PolicySettings, load_policy
+from core.parts.options import AdvantageOptions
 from core.parts.problems import Problem
 from core.randomness import key
 from experiments.memory.forecast import forecast
@@ -199,7 +200,6 @@ def _step(recipe: Recipe, policy: Policy, stages: _Stages, checked: set[Any]) ->
     with stages("setting up the providers"):
         providers = make_providers(run)
     optimizer = policy.optimizer(recipe.optimizer)
-    make_state = variant.advantage.options["state"]
     with stages("sampling"):
         sampled = sample_step(run, 1, 0)
     with stages("grading"):
@@ -215,7 +215,7 @@ def _step(recipe: Recipe, policy: Policy, stages: _Stages, checked: set[Any]) ->
         shaped = shape(variant, raw)
     with stages("filtering"):
         kept = filter_groups(variant, shaped)
-    state = make_state() if make_state else None
+    state = AdvantageOptions.of(variant.advantage).first_state()
     learn(run, optimizer, providers, kept if kept.groups else shaped, state, 0.0, stages)
     with stages("evaluation"):
         evaluate(run, 0)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from core import Batch, Variant
 from core.errors import GrpoLabError
+from core.parts.options import AdvantageOptions
 from core.randomness import key, torch_generator
 from experiments.lens.measures import BLOCKS, Array, Estimate, Sums, estimates, jackknife_error
 from experiments.lens.policy import TabularPolicy
@@ -111,7 +112,7 @@ def measure(
     groups = max(1, round(rollouts / group_size))
     size = {"groups": groups, "group_size": group_size, "seed": key(seed, "sampling")}
     state = first_state(variant)
-    if variant.advantage.options["state"]:
+    if AdvantageOptions.of(variant.advantage).state:
         for index in range(batches, batches + WARM_UP):
             _, _, state = one_step(policy, variant, **size, index=index, state=state)
     true = policy.true_gradient.flatten(1).numpy()

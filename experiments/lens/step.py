@@ -16,6 +16,7 @@ from core.errors import GrpoLabError
 from core.loop.loss import RowTensors, compute_advantages, kl_in_reward, prepare, step_weights, token_loss
 from core.loop.rollout import shape, shape_rewards
 from core.parts.contracts import FILLED_FIELDS, check_shape
+from core.parts.options import AdvantageOptions, ObjectiveOptions
 from core.parts.registry import Part
 from experiments.lens.policy import TabularPolicy
 
@@ -57,7 +58,7 @@ class Derivatives:
 
 def check_variant(variant: Variant, group_size: int) -> None:
     """Raise `GrpoLabError` where a variant cannot be measured with groups of this size, or on tables at all."""
-    least = variant.advantage.options["min_group"]
+    least = AdvantageOptions.of(variant.advantage).min_group
     if group_size < least:
         raise GrpoLabError(
             f"--group-size {group_size}, but advantage '{variant.advantage.name}' of '{variant.name}' is defined from "
@@ -136,7 +137,7 @@ def differentiate(
     entropy = policy.entropy[draw.prompts[:, None], draw.responses].flatten(0, 1).requires_grad_()
     if variant.entropy_coef or "entropy" in variant.objective.parameters:
         rows["entropy"] = entropy
-    if variant.objective.options["prepare"]:
+    if ObjectiveOptions.of(variant.objective).prepare:
         rows["prepared"] = prepare(variant, rows, logps.detach(), generator)
     losses, _ = token_loss(variant, rows, logps, batch.group_size)
     loss = (step_weights(variant, batch, rows["mask"]) * losses).sum()
@@ -147,8 +148,7 @@ def differentiate(
 
 def first_state(variant: Variant) -> Any:
     """The state that a running estimator starts in; None for any other."""
-    make_state = variant.advantage.options["state"]
-    return make_state() if make_state else None
+    return AdvantageOptions.of(variant.advantage).first_state()
 
 
 def extra_tokens(policy: TabularPolicy, variant: Variant, draw: Draw) -> int:

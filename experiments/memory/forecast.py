@@ -18,6 +18,7 @@ from core.loop.recipe import Recipe
 from core.model.adapters import LoraSettings
 from core.model.loading import DTYPES, locate, read_tokenizer
 from core.model.policy import Policy, PolicySettings
+from core.parts.options import ObjectiveOptions, ProviderOptions
 from core.randomness import key
 from experiments.memory.activations import (
     FLOAT,
@@ -133,7 +134,7 @@ class CriticSize:
 
 def critic_of(recipe: Recipe) -> CriticSize | None:
     """The transformer that a recipe trains to foretell rewards; None where there is none beside the policy's."""
-    settings = next((p.set_values for p in recipe.providers if p.options["fills"] == "values"), {})
+    settings = next((p.set_values for p in recipe.providers if ProviderOptions.of(p).fills == "values"), {})
     if settings.get("trunk") != "own":
         return None
     other = settings["model"]
@@ -312,7 +313,7 @@ class _Run:
         limit = recipe.micro_tokens
         if self._processes > 1:  # small enough that every process has something to do
             limit = min(limit, -(-groups * (prompt + size * response) // self._processes))
-        unit = size if recipe.variant.objective.options["level"] == "group" else 1
+        unit = size if ObjectiveOptions.of(recipe.variant.objective).level == "group" else 1
         found: list[tuple[int, int]] = []
         rows = prompts = used = 0
         for first in range(0, groups * size, unit):

@@ -15,7 +15,8 @@ from typing import Any, Final, Literal
 
 from core import SETTINGS, GrpoLabError, Part, setting
 from core.errors import near
-from core.parts.registry import REGISTRIES, REQUIRED, bindings_in_force, referenced
+from core.parts.gin_reader import referenced
+from core.parts.registry import REGISTRIES, REQUIRED, bindings_in_force
 from core.parts.settings import NOT_NEGATIVE, Range
 from experiments.study.designs import DESIGNS, Axis, bindings, count, random_points
 

@@ -13,6 +13,7 @@ import torch
 
 import core.parts.registry as registry
 from core.loop.recipe import Recipe
+from core.parts.bindings import references
 from core.parts.registry import SETTINGS, Part
 from experiments.study.configs import (
     DECLARING,
@@ -80,7 +81,7 @@ def parts_of(recipe: Recipe) -> list[Part]:
         part = waiting.pop(0)
         if (part.kind, part.name) not in found:
             found[part.kind, part.name] = part
-            waiting += registry.references(part)
+            waiting += references(part)
     return [found[key] for key in sorted(found)]
 
 

@@ -8,7 +8,8 @@ from urllib.parse import urlparse
 
 from core.errors import GrpoLabError, brief
 from core.model.loading import locate
-from core.parts.gin_text import referenced, resolved
+from core.parts.gin_reader import referenced
+from core.parts.gin_text import resolved
 from core.parts.registry import bindings_in_force
 
 SECONDS = 5.0

@@ -12,6 +12,8 @@ from core.loop.evaluation import reevaluated, suites_at
 from core.loop.recipe import Recipe
 from core.loop.scoring import start
 from core.model.loading import locate
+from core.parts.bindings import bindings_used, excused, refuse_unused
+from core.parts.options import ProviderOptions
 from core.store.integrity import checksum
 from experiments.study.ablation import Ablation, declared_ablation
 from experiments.study.configs import CONFIGS, DECLARING, build, run_text
@@ -88,7 +90,7 @@ class Study:
     def card(self, label: str) -> dict[str, str]:
         """The arm's axis card, and what its providers cost."""
         recipe = self.recipes[label]
-        costs = "; ".join(f"{part.name}: {part.options['cost']}" for part in recipe.providers)
+        costs = "; ".join(f"{part.name}: {ProviderOptions.of(part).cost}" for part in recipe.providers)
         return {**recipe.variant.card(), "extra cost": costs or "none"}
 
     def confounded(self) -> list[str]:
@@ -139,8 +141,8 @@ def prepare_study(files: Sequence[str], bindings: Sequence[str], seeds: Sequence
         settings: StudySettings = build("compare", **_arms(ablation))
         places = registry.places()
         # what a declaration refers to is not used by that alone
-        used = {key for key in registry.bindings_used() if key[0].removeprefix("settings.") in DECLARING}
-        used |= registry.excused()
+        used = {key for key in bindings_used() if key[0].removeprefix("settings.") in DECLARING}
+        used |= excused()
         shared = {key for key in registry.bindings_in_force() if key[0] != "settings.tune"}  # for another command
         text = run_text()
     if ablation:
@@ -161,13 +163,13 @@ def prepare_study(files: Sequence[str], bindings: Sequence[str], seeds: Sequence
                 own = registry.keys_of(arm.bindings)
                 recipe: Recipe = build("train")
                 bound[arm.label] = {key: repr(value) for key, value in registry.bindings_in_force().items()}
-                registry.refuse_unused(own, registry.bindings_used(), recipe.parts, [recipe.variant.name])
-                used |= registry.bindings_used() | own
+                refuse_unused(own, bindings_used(), recipe.parts, [recipe.variant.name])
+                used |= bindings_used() | own
         except GrpoLabError as error:
             raise GrpoLabError(f"arm '{arm.label}': {error}") from error
         recipes[arm.label] = recipe
     parts = [part for recipe in recipes.values() for part in recipe.parts]
-    registry.refuse_unused(sorted(shared), used, parts, [r.variant.name for r in recipes.values()], places)
+    refuse_unused(sorted(shared), used, parts, [r.variant.name for r in recipes.values()], places)
     _check(settings, recipes)
     _refuse_twins(recipes, bound)
     return Study(settings, settings.seeds, text, recipes, bound, ablation)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core import ADVANTAGES, Batch, GrpoLabError, Part
+from core.parts.options import AdvantageOptions
 from estimators.advantages.greedy import greedy_baseline
 from estimators.advantages.group import (
     group_mean,
@@ -114,10 +115,12 @@ BATCH_WIDE = (
 
 
 def test_what_is_defined_for_a_single_sample_and_what_reads_the_batch() -> None:
-    shipped = {name: part.options for name, part in ADVANTAGES.items() if "estimators/advantages" in part.place}
-    assert {name for name, options in shipped.items() if options["min_group"] == 1} == set(ALONE)
-    assert {options["min_group"] for options in shipped.values()} == {1, 2}
-    assert {name for name, options in shipped.items() if options["scope"] == "batch"} == set(BATCH_WIDE)
+    shipped = {
+        name: AdvantageOptions.of(part) for name, part in ADVANTAGES.items() if "estimators/advantages" in part.place
+    }
+    assert {name for name, options in shipped.items() if options.min_group == 1} == set(ALONE)
+    assert {options.min_group for options in shipped.values()} == {1, 2}
+    assert {name for name, options in shipped.items() if options.scope == "batch"} == set(BATCH_WIDE)
 
 
 # identities

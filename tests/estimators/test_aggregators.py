@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core import AGGREGATORS, Part
+from core.parts.options import AggregatorOptions
 from estimators.aggregators import (
     seq_mean_token_mean,
     seq_mean_token_sum,
@@ -64,7 +65,7 @@ def test_without_empty_rows_by_hand(part: Part, long: float, short: float) -> No
 
 
 def test_only_the_local_mean_depends_on_the_split() -> None:
-    depends = {name for name, part in AGGREGATORS.items() if not part.options["split_invariant"]}
+    depends = {name for name, part in AGGREGATORS.items() if not AggregatorOptions.of(part).split_invariant}
     assert depends == {"token_mean_local"}
 
 

@@ -19,6 +19,7 @@ from core import (
     Part,
     TokenLoss,
 )
+from core.parts.options import AdvantageOptions, ObjectiveOptions
 from estimators.advantages.returns import discounted_return, earned_rewards, outcome, reward_to_go
 
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -133,11 +134,11 @@ def test_statistics_are_taken_in_float64_and_returned_in_the_rewards_precision(
     name: str, P: int, token_terms: bool
 ) -> None:
     part = ADVANTAGES[name]
-    if "token_rewards" in part.options["needs"] and not token_terms:
+    if "token_rewards" in AdvantageOptions.of(part).needs and not token_terms:
         return
 
     def run(batch: Batch) -> Tensor:
-        make_state = part.options["state"]
+        make_state = AdvantageOptions.of(part).state
         result = part(batch, make_state())[0] if make_state else part(batch)
         assert isinstance(result, Tensor)
         return result
@@ -161,7 +162,7 @@ def test_objectives_keep_the_precision_they_are_given(name: str) -> None:
         )
         tensors |= {"mask": torch.ones(6, 5, dtype=torch.bool), "prepared": torch.zeros(6, 5, dtype=torch.bool)}
         tensors["ref_logps"] = tensors["old_logps"]
-        if part.options["level"] == "group":
+        if ObjectiveOptions.of(part).level == "group":
             tensors = {name: x.view(3, 2, 5) for name, x in tensors.items()} | {
                 "prepared": tensors["logps"].view(3, 2, 5)
             }

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from core import OBJECTIVES, Part
 from core.loop.loss import RowTensors, prepare
+from core.parts.options import ObjectiveOptions
 from core.parts.variant import Variant
 from estimators.advantages.group import group_mean
 from estimators.aggregators import token_mean
@@ -253,7 +254,7 @@ def test_clip_covs_bounds_are_strict() -> None:
 
 def test_which_objectives_have_no_loss_without_advantage() -> None:
     shipped = [p for p in OBJECTIVES.values() if "estimators/objectives" in p.place]
-    pulled = {p.name for p in shipped if not p.options["zero_at_zero_advantage"]}
+    pulled = {p.name for p in shipped if not ObjectiveOptions.of(p).zero_at_zero_advantage}
     assert pulled == {"dro_quadratic", "cov_kl", "log_likelihood"}
 
 

@@ -15,6 +15,7 @@ from core import VARIANTS, Batch, GrpoLabError, Part, Variant
 from core.loop.loss import RowTensors, compute_advantages, counted_rows, prepare, step_loss, token_loss
 from core.loop.update import UpdateMetrics, accumulate_gradients
 from core.model.policy import Policy
+from core.parts.options import ObjectiveOptions
 from estimators.advantages.group import best_against_worst, group_mean
 from estimators.aggregators import seq_mean_token_mean
 from estimators.objectives.preference import dpo_sigmoid, ipo_square, kto_value
@@ -47,7 +48,7 @@ def value_and_gradient(variant: Variant, batch: Batch, logps: Tensor, advantages
 
 def info(variant: Variant, batch: Batch, logps: Tensor, advantages: Tensor) -> dict[str, Tensor]:
     rows = RowTensors.of(batch, advantages)
-    if variant.objective.options["prepare"]:
+    if ObjectiveOptions.of(variant.objective).prepare:
         rows["prepared"] = prepare(variant, rows, logps.flatten(0, 1), torch.Generator())
     logged = token_loss(variant, rows, logps.flatten(0, 1), batch.group_size)[1]
     return {name: x.view(batch.mask.shape) for name, x in logged.items()}
@@ -352,7 +353,7 @@ def test_groups_apart_add_up_to_the_whole(seed: int, objective: Part) -> None:
     variant = of(objective)
     rows = RowTensors.of(case.batch, case.advantages)
     flat = case.logps.flatten(0, 1)
-    if objective.options["prepare"]:
+    if ObjectiveOptions.of(objective).prepare:
         rows["prepared"] = prepare(variant, rows, flat, torch.Generator())
     whole, _ = token_loss(variant, rows, flat, 4)
     for members in (torch.arange(4), torch.arange(4, 12), torch.arange(12, 16)):

@@ -17,6 +17,7 @@ from core.loop.recipe import Recipe
 from core.loop.scoring import score
 from core.loop.source import RolloutContext, Sampled
 from core.model.policy import Policy
+from core.parts.options import RewardOptions
 from core.parts.problems import Problem
 from core.randomness import key
 
@@ -56,7 +57,7 @@ class StoredFile:
                 "answers to judge them by: add a field 'answer' or choose another variant"
             )
         verifier = recipe.rewards[0]
-        if self.is_verifiable and not verifier.options["together"]:
+        if self.is_verifiable and not RewardOptions.of(verifier).together:
             first = self.rows[0]
             if failure := score([verifier], [first.problem], [first.responses]).failure:
                 raise GrpoLabError(

@@ -19,6 +19,7 @@ from core.model.optimizer import LIMITS, Optimizer, OptimizerSettings, Schedule
 from core.model.policy import Policy, PolicySettings, load_policy
 from core.parts.batch import Batch
 from core.parts.contracts import check_shape, provider
+from core.parts.options import AdvantageOptions
 from core.parts.settings import POSITIVE
 
 
@@ -138,8 +139,8 @@ def critic(
     trainer: 0.1). "frozen": the policy's as it is, and only the head learns: nearly free.
     """
     where = f"variant '{run.recipe.variant.name}'"
-    options = run.recipe.variant.advantage.options
-    if run.recipe.variant.value_loss is None or options["target"] is None:
+    target = AdvantageOptions.of(run.recipe.variant.advantage).target
+    if run.recipe.variant.value_loss is None or target is None:
         raise GrpoLabError(
             f"{where} asks for a critic's values and does not say how they are learned: give the Variant a value_loss, "
             "e.g. clipped_squared_error, and the advantage a target, @advantage(target=...)"

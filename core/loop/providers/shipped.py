@@ -20,6 +20,7 @@ from core.model.policy import Policy
 from core.model.sharding import MakeSharding
 from core.parts.batch import Batch
 from core.parts.contracts import provider
+from core.parts.options import ProviderOptions
 from core.parts.settings import COUNT, Range
 
 Fill: TypeAlias = Callable[[Batch], Tensor]
@@ -27,7 +28,7 @@ Fill: TypeAlias = Callable[[Batch], Tensor]
 
 def make_providers(run: RunState) -> dict[str, Fill]:
     """A filler for every batch field that the run's variant asks for."""
-    return {part.options["fills"]: part(run) for part in run.recipe.providers}
+    return {ProviderOptions.of(part).fills: part(run) for part in run.recipe.providers}
 
 
 def fill(batch: Batch, providers: Mapping[str, Fill]) -> Batch:

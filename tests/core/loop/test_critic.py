@@ -22,6 +22,7 @@ from core.loop.train import Interrupted, run
 from core.loop.update import compute_logps, update
 from core.model.optimizer import Optimizer
 from core.model.policy import Policy, PolicySettings, load_policy
+from core.parts.options import ProviderOptions
 from core.parts.registry import config
 from core.store.run_folder import RunStore
 from estimators.advantages.critic import gae
@@ -379,4 +380,4 @@ def test_an_estimator_says_what_its_critic_foretells() -> None:
 
 
 def test_the_provider_is_found_by_its_field() -> None:
-    assert critic.options["fills"] == "values"
+    assert ProviderOptions.of(critic).fills == "values"

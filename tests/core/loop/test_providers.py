@@ -16,6 +16,7 @@ from core.loop.run_state import RunState
 from core.loop.update import compute_logps
 from core.model.logps import sum_squared_probs
 from core.model.policy import Policy
+from core.parts.options import ProviderOptions
 from core.parts.registry import config
 
 MakeBatch: TypeAlias = Callable[..., Batch]
@@ -134,5 +135,5 @@ def test_rewards_by_token_are_part_of_the_reward() -> None:
 
 
 def test_every_field_that_a_shipped_part_needs_has_a_provider_but_for_those_of_a_task() -> None:
-    filled = {part.options["fills"] for part in PROVIDERS.values()}
+    filled = {ProviderOptions.of(part).fills for part in PROVIDERS.values()}
     assert filled == {"greedy_rewards", "ref_logps", "sum_squared_probs", "values"}

@@ -21,6 +21,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from core import AGGREGATORS, GrpoLabError
 from core.distributed import assign_by_cost, gather, init, local_slice
 from core.model.loading import EMBEDDED
+from core.parts.options import AggregatorOptions
 from core.store.lock import lock
 from tests.core.loop import rank_program
 from tests.forked import Forked
@@ -32,7 +33,7 @@ CASES = {
     **{
         name: [f"dapo.aggregator = @{name}"]
         for name, part in AGGREGATORS.items()
-        if part.options["split_invariant"] and name != "token_sum"
+        if AggregatorOptions.of(part).split_invariant and name != "token_sum"
     },
     # a sum over all tokens of the step has gradients a hundred times as large
     "token_sum": ["dapo.aggregator = @token_sum", "adamw.max_grad_norm = 100.0"],

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from core import ADVANTAGES, AGGREGATORS, CORRECTIONS, KLS, OBJECTIVES, Batch, Part, TokenLoss, Variant
 from core.loop.update import UpdateMetrics, accumulate_gradients, compute_logps, micro_batches
 from core.model.policy import Policy
+from core.parts.options import AdvantageOptions, AggregatorOptions, ObjectiveOptions
 from estimators.advantages.group import group_mean_std
 from estimators.aggregators import seq_mean_token_mean, seq_mean_token_sum, seq_mean_token_sum_norm, token_mean
 from estimators.kl import k3
@@ -27,7 +28,7 @@ MakeBatch: TypeAlias = Callable[..., Batch]
 
 TOLERANCE = 2e-6
 MICRO_TOKENS = (1, 14, 24, 40)
-SPLITTABLE = [a for a in AGGREGATORS.values() if a.options["split_invariant"]]
+SPLITTABLE = [a for a in AGGREGATORS.values() if AggregatorOptions.of(a).split_invariant]
 # every objective and every aggregator once: the loss is their product, token by token
 PAIRS = [*((o, seq_mean_token_mean) for o in OBJECTIVES.values()), *((clip, a) for a in SPLITTABLE)]
 every_pair = pytest.mark.parametrize(("objective", "aggregator"), PAIRS, ids=[f"{o.name}-{a.name}" for o, a in PAIRS])
@@ -152,7 +153,7 @@ def test_any_split_gives_the_same_gradient(
         assert split.metrics.trained_tokens == whole.metrics.trained_tokens
         assert split.metrics.averages() == pytest.approx(whole.metrics.averages(), rel=1e-5)
         passes.append(split.passes)
-    if objective.options["level"] == "group":
+    if ObjectiveOptions.of(objective).level == "group":
         assert passes[0] == batch.groups
         assert passes == sorted(passes, reverse=True)
     else:
@@ -163,7 +164,7 @@ def test_any_split_gives_the_same_gradient(
 def test_any_order_gives_the_same_gradient(
     policy: Policy, make_batch: MakeBatch, objective: Part, aggregator: Part
 ) -> None:
-    if objective.options["prepare"]:
+    if ObjectiveOptions.of(objective).prepare:
         pytest.skip("draws at random by row")
     batch, advantages = sampled(policy, make_batch)
     variant = compose(objective, aggregator)
@@ -200,12 +201,12 @@ def test_leaving_out_rows_without_advantage_changes_nothing(
     policy: Policy, make_batch: MakeBatch, objective: Part, aggregator: Part
 ) -> None:
     batch, advantages = sampled(policy, make_batch)
-    every_row = replace(objective, options={**objective.options, "zero_at_zero_advantage": False})
+    every_row = replace(objective, options=replace(ObjectiveOptions.of(objective), zero_at_zero_advantage=False))
     whole = Outcome(policy, compose(every_row, aggregator), batch, advantages)
     assert whole.metrics.trained_tokens == int(batch.mask.sum())
     fewer = Outcome(policy, compose(objective, aggregator), batch, advantages)
     assert_same(fewer, whole)
-    if objective.options["zero_at_zero_advantage"] and objective.options["level"] == "row":
+    if ObjectiveOptions.of(objective).zero_at_zero_advantage and ObjectiveOptions.of(objective).level == "row":
         assert fewer.metrics.trained_tokens == int(batch.mask[advantages[..., 0] != 0].sum())
 
 
@@ -353,7 +354,7 @@ def test_equals_all_rows_at_once_in_transformers(
     policy: Policy, plain: PreTrainedModel, make_batch: MakeBatch, objective: Part, aggregator: Part
 ) -> None:
     """The registered parts on whole, padded rows: what a simple trainer would do."""
-    if objective.options["prepare"]:
+    if ObjectiveOptions.of(objective).prepare:
         pytest.skip("needs the core's preparation")
     batch, advantages = sampled(policy, make_batch)
     plain.zero_grad()
@@ -374,7 +375,7 @@ def test_equals_all_rows_at_once_in_transformers(
         "truncated": batch.truncated,
     }
     asked = {name: known[name] for name in objective.parameters}
-    if objective.options["level"] == "row":
+    if ObjectiveOptions.of(objective).level == "row":
         asked = {name: x.flatten(0, 1) for name, x in asked.items()}
     result = objective(**asked)
     loss = (result.loss if isinstance(result, TokenLoss) else result).reshape(-1, batch.mask.shape[-1])
@@ -482,9 +483,8 @@ def test_every_advantage_estimator_feeds_the_same_step(policy: Policy, make_batc
     )
     for part in ADVANTAGES.values():
         batch = with_token_rewards
-        make_state = part.options["state"]
         variant = Variant(advantage=part, objective=clip, aggregator=token_mean)
-        advantages, _ = compute_advantages(variant, batch, make_state() if make_state else None)
+        advantages, _ = compute_advantages(variant, batch, AdvantageOptions.of(part).first_state())
         assert advantages.shape == batch.mask.shape
         assert not advantages.requires_grad
         assert_same(Outcome(policy, variant, batch, advantages, 9), Outcome(policy, variant, batch, advantages))

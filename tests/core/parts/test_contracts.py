@@ -7,6 +7,7 @@ from torch import Tensor
 from core import Batch, GrpoLabError, Part, Variant
 from core.loop.rollout import filter_groups
 from core.parts.contracts import check_shape
+from core.parts.options import AdvantageOptions, AggregatorOptions, ObjectiveOptions
 from estimators.advantages.group import group_mean
 from estimators.aggregators import token_mean
 from estimators.objectives.token import clip
@@ -14,8 +15,7 @@ from estimators.objectives.token import clip
 
 def part_of(kind: str, function: object) -> Part:
     """A part that is not registered."""
-    options = {"needs": (), "level": "row"}
-    return Part(kind=kind, function=function, options=options, is_resolved=True)  # type: ignore[arg-type]
+    return Part(kind=kind, function=function, is_resolved=True)  # type: ignore[arg-type]
 
 
 def per_response(batch: Batch) -> Tensor:
@@ -36,3 +36,12 @@ def test_a_scalar_or_a_number_is_no_token_loss() -> None:
         with pytest.raises(GrpoLabError, match=rf"returned {got}, but must return \[4, 7\]"):
             check_shape(clip, result, (4, 7))
     check_shape(clip, torch.ones(4, 7), (4, 7))
+
+
+def test_options_are_typed_by_kind_and_those_of_another_kind_are_refused() -> None:
+    assert AdvantageOptions.of(group_mean).min_group == 2
+    assert AdvantageOptions.of(group_mean).first_state() is None
+    assert ObjectiveOptions.of(clip).level == "row"
+    assert AggregatorOptions.of(token_mean).split_invariant
+    with pytest.raises(TypeError, match="the objective 'clip' has no AdvantageOptions"):
+        AdvantageOptions.of(clip)

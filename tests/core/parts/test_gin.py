@@ -9,7 +9,8 @@ import pytest
 import core
 from core import VARIANTS, Batch, GrpoLabError
 from core.parts import registry
-from core.parts.registry import bindings_in_force, bindings_used, config, config_text, refuse_unused
+from core.parts.bindings import bindings_used, refuse_unused
+from core.parts.registry import bindings_in_force, config, config_text
 from estimators.advantages.group import group_mean_std
 from estimators.aggregators import token_mean
 from estimators.objectives.token import clip

@@ -31,6 +31,7 @@ from core import (
     variant,
 )
 from core.parts import registry
+from core.parts.options import AggregatorOptions
 from core.parts.registry import as_part, config
 from estimators.advantages.group import group_mean
 from estimators.aggregators import token_mean
@@ -287,7 +288,7 @@ def test_everything_that_the_contract_allows_is_taken() -> None:
     assert allowed_objective.parameters == ("logps", "prepared", "ref_logps", "lengths")
     assert allowed_kl.takes("old_logps")
     assert allowed_aggregator.defaults == {"share": 0.5}
-    assert allowed_aggregator.options == {"split_invariant": True}
+    assert allowed_aggregator.options == AggregatorOptions(split_invariant=True)
 
 
 def test_a_card_leaves_no_changed_hyper_parameter_unsaid() -> None:

@@ -16,13 +16,15 @@ from core import (
     TokenLoss,
     Variant,
 )
+from core.parts.options import AdvantageOptions, AggregatorOptions, ObjectiveOptions, Options, RewardOptions
 from experiments.check.checks import Outcome
 from experiments.check.suite import CHECKS
 
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "advantage": {"needs": (), "min_group": 2, "scope": "group", "state": None},
-    "objective": {"level": "row", "prepare": None, "prepare_takes": None, "zero_at_zero_advantage": False},
-    "aggregator": {"split_invariant": True},
+OPTIONS: dict[str, Callable[..., Options]] = {
+    "advantage": AdvantageOptions,
+    "objective": ObjectiveOptions,
+    "aggregator": AggregatorOptions,
+    "reward": RewardOptions,
 }
 BROKEN: dict[tuple[str, str], list[tuple[Part, str]]] = {}
 """(kind, check) to parts that the check must refuse, and a piece of what it must say."""
@@ -32,7 +34,8 @@ def part_of(kind: str, function: Callable[..., Any], axes: dict[str, str] | None
     """A part that is not registered."""
     supplied = frozenset(("max_tokens",) if kind in ("aggregator", "shaping") else ())
     # resolved: what is not registered has no config to ask
-    return Part(kind, function, DEFAULTS.get(kind, {}) | options, axes or {}, supplied=supplied, is_resolved=True)
+    made = OPTIONS[kind](**options) if kind in OPTIONS else None
+    return Part(kind, function, made, axes or {}, supplied=supplied, is_resolved=True)
 
 
 def breaks(kind: str, check: str, says: str = "", **options: Any) -> Callable[[Callable[..., Any]], Part]:

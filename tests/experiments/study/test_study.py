@@ -7,7 +7,8 @@ import pytest
 
 from core import SETTINGS, GrpoLabError
 from core.loop.recipe import Recipe
-from core.parts.registry import bindings_in_force, bindings_used, config, refuse_unused
+from core.parts.bindings import bindings_used, refuse_unused
+from core.parts.registry import bindings_in_force, config
 from experiments.setup import import_parts
 from experiments.study.configs import CONFIGS
 from experiments.study.declare import declare

@@ -1,0 +1,86 @@
+"""What a part's decorator was told of it beside its hyper-parameters, by kind: `AdvantageOptions.of(part).needs`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from core.parts.registry import Part
+
+
+class Options:
+    """Of one kind of part."""
+
+    @classmethod
+    def of(cls, part: Part) -> Self:
+        """The options of a part of this kind; raises `TypeError` for a part of another."""
+        if not isinstance(part.options, cls):
+            raise TypeError(f"the {part.kind} '{part.name}' has no {cls.__name__}")
+        return part.options
+
+
+@dataclass(frozen=True)
+class AdvantageOptions(Options):
+    """Of `@advantage`."""
+
+    needs: tuple[str, ...] = ()
+    """Batch fields to be filled first."""
+    min_group: int = 2
+    """The smallest group size at which it is defined."""
+    scope: Literal["group", "batch"] = "group"
+    """What it reads."""
+    state: Callable[[], Any] | None = None
+    """Makes the initial state of a running estimator."""
+    target: Callable[..., Any] | None = None
+    """What a critic is to foretell."""
+    target_takes: frozenset[str] = frozenset()
+    """Hyper-parameters of the estimator that the target is called with."""
+
+    def first_state(self) -> Any:
+        """The state that a running estimator starts in; None for any other."""
+        return self.state() if self.state else None
+
+
+@dataclass(frozen=True)
+class ObjectiveOptions(Options):
+    """Of `@objective`."""
+
+    level: Literal["row", "group"] = "row"
+    """Whether tensors come and go as [B, T] or as [P, G, T]."""
+    prepare: Callable[..., Any] | None = None
+    """Runs once per optimizer step on all rows."""
+    prepare_takes: tuple[str, ...] = ()
+    """Tensors that `prepare` asks for by name."""
+    prepare_hyper: frozenset[str] = frozenset()
+    """Hyper-parameters of the objective that `prepare` is called with."""
+    zero_at_zero_advantage: bool = False
+    """Whether a row whose advantages are 0 has no loss and no gradient."""
+
+
+@dataclass(frozen=True)
+class AggregatorOptions(Options):
+    """Of `@aggregator`."""
+
+    split_invariant: bool = True
+    """Whether its weights are those of the whole step; else of each micro-batch by itself."""
+
+
+@dataclass(frozen=True)
+class RewardOptions(Options):
+    """Of `@reward`."""
+
+    parallel: bool = False
+    """Whether it may be called from several threads at a time."""
+    together: bool = False
+    """Whether all problems and responses are handed in at once."""
+    start: Callable[..., str] | None = None
+    """Called before anything runs; returns what the manifest is to say."""
+
+
+@dataclass(frozen=True)
+class ProviderOptions(Options):
+    """Of `@provider`."""
+
+    fills: str
+    """The batch field that it fills."""
+    cost: str
+    """What that takes, in words."""
