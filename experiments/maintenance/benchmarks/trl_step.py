@@ -16,21 +16,16 @@ def main() -> None:
     import torch
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-    from trl import GRPOConfig, GRPOTrainer
+    from trl import GRPOTrainer
 
-    parser = argparse.ArgumentParser()
-    for name, kind in (("model", str), ("dtype", str), ("questions", str)):
-        parser.add_argument(f"--{name}", type=kind, required=True)
-    for name in ("steps", "group", "new-tokens", "threads"):
-        parser.add_argument(f"--{name}", type=int, required=True)
-    options = parser.parse_args()
+    options = _options()
     torch.set_num_threads(options.threads)
     # one step takes as many questions as there are
     rows = [{"prompt": [{"role": "user", "content": q}], "answer": a} for q, a in json.loads(options.questions)]
 
     def right(completions: list[Any], answer: list[str], **_: Any) -> list[float]:
         """1 where the answer occurs in the response."""
-        return [float(want in got[0]["content"]) for got, want in zip(completions, answer, strict=True)]
+        return [float(target in response[0]["content"]) for response, target in zip(completions, answer, strict=True)]
 
     class Clock(TrainerCallback):
         """When each step ended."""
@@ -45,23 +40,7 @@ def main() -> None:
         trainer = GRPOTrainer(
             model=AutoModelForCausalLM.from_pretrained(options.model, dtype=getattr(torch, options.dtype)),
             reward_funcs=right,
-            args=GRPOConfig(
-                output_dir=out,
-                per_device_train_batch_size=len(rows) * options.group,
-                num_generations=options.group,
-                max_completion_length=options.new_tokens,
-                learning_rate=1e-5,
-                beta=0.0,
-                max_steps=options.steps,
-                logging_steps=1,
-                save_strategy="no",
-                report_to=[],
-                use_cpu=True,
-                bf16=False,
-                loss_type="grpo",
-                gradient_checkpointing=False,
-                disable_tqdm=True,
-            ),
+            args=_config(options, len(rows), out),
             train_dataset=Dataset.from_list(rows),
             processing_class=AutoTokenizer.from_pretrained(options.model),
             callbacks=[Clock()],
@@ -77,6 +56,38 @@ def main() -> None:
                 "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
             }
         )
+    )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    for name in ("model", "dtype", "questions"):
+        parser.add_argument(f"--{name}", required=True)
+    for name in ("steps", "group", "new-tokens", "threads"):
+        parser.add_argument(f"--{name}", type=int, required=True)
+    return parser.parse_args()
+
+
+def _config(options: argparse.Namespace, questions: int, out: str) -> Any:
+    """The trainer's settings: all responses of a step in one batch, without a KL penalty."""
+    from trl import GRPOConfig
+
+    return GRPOConfig(
+        output_dir=out,
+        per_device_train_batch_size=questions * options.group,
+        num_generations=options.group,
+        max_completion_length=options.new_tokens,
+        learning_rate=1e-5,
+        beta=0.0,
+        max_steps=options.steps,
+        logging_steps=1,
+        save_strategy="no",
+        report_to=[],
+        use_cpu=True,
+        bf16=False,
+        loss_type="grpo",
+        gradient_checkpointing=False,
+        disable_tqdm=True,
     )
 
 

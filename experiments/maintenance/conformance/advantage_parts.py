@@ -10,39 +10,29 @@ from experiments.maintenance.conformance import openrlhf_reference as openrlhf
 from experiments.maintenance.conformance import trl_reference as trl
 from experiments.maintenance.conformance import verl_reference as verl
 from experiments.maintenance.conformance.cases import FAINT, FAINT_SEVERAL, HOLES, PLAIN, SEVERAL
-from experiments.maintenance.conformance.comparison import (
-    FLOAT32,
-    REWARD_KL,
-    Comparison,
-    Settings,
-    advantage,
-)
+from experiments.maintenance.conformance.comparison import FLOAT32, Comparison, Settings
+from experiments.maintenance.conformance.rows import REWARD_KL, advantage
 
 WITH_FAINT = (PLAIN, HOLES, FAINT)
 CASTS = "It computes in float32."
-
-
-def _grpo(**settings: Any) -> Callable[[Batch], Tensor]:
-    return lambda batch: trl.rollout(trl.grpo(batch, **settings), batch)["advantages"]
-
-
-def _rloo(**settings: Any) -> Callable[[Batch], Tensor]:
-    return lambda batch: trl.rollout(trl.rloo(batch, **settings), batch)["advantages"]
-
-
-def _verl(estimator: str, **options: Any) -> Callable[[Batch], Tensor]:
-    return lambda batch: verl.advantages(estimator, batch, **options)
-
-
-def _openrlhf(estimator: str, **options: Any) -> Callable[[Batch], Tensor]:
-    return lambda batch: openrlhf.advantages(estimator, batch, **options)
+WHITENS: Settings = {"correction": 0, "eps": 0.0, "floor": 1e-8, "tolerance": FLOAT32}
 
 
 def advantages() -> list[Comparison]:
     """Advantage estimators."""
-    alone = "With a KL penalty in the reward the two differ: see leave_one_out_then_kl."
-    tail = "It counts columns of the padded matrix: with holes in the mask, positions of two responses do not match."
-    whitens: Settings = {"correction": 0, "eps": 0.0, "floor": 1e-8, "tolerance": FLOAT32}
+    return [
+        *_group_means(),
+        *_leave_one_out(),
+        *_then_kl(),
+        *_group_statistics(),
+        *_whitened(),
+        *_gae(),
+        *_other_baselines(),
+    ]
+
+
+def _group_means() -> list[Comparison]:
+    """Minus the mean of the group, and divided by a standard deviation."""
     return [
         advantage("no_baseline", "verl", "rloo, every response a group", _verl("rloo", group_size=1)),
         advantage("group_mean", "TRL", "scale_rewards='none'", _grpo(scale_rewards="none")),
@@ -73,6 +63,13 @@ def advantages() -> list[Comparison]:
         advantage(
             "group_mean_batch_std", "TRL", "scale_rewards='batch'", _grpo(scale_rewards="batch"), flavours=WITH_FAINT
         ),
+    ]
+
+
+def _leave_one_out() -> list[Comparison]:
+    """Minus the mean of the others of the group."""
+    alone = "With a KL penalty in the reward the two differ: see leave_one_out_then_kl."
+    return [
         advantage("leave_one_out", "TRL", "RLOOTrainer", _rloo(), flavours=[PLAIN]),
         advantage("leave_one_out", "TRL", "RLOOTrainer, beta", with_beta, kl=True, flavours=[PLAIN]),
         advantage("leave_one_out", "verl", "rloo", _verl("rloo")),
@@ -86,6 +83,12 @@ def advantages() -> list[Comparison]:
             _rloo(normalize_advantages=True),
             flavours=[PLAIN],
         ),
+    ]
+
+
+def _then_kl() -> list[Comparison]:
+    """A baseline on the rewards alone, the KL penalty by token after it."""
+    return [
         advantage(
             "leave_one_out_then_kl",
             "OpenRLHF",
@@ -130,6 +133,12 @@ def advantages() -> list[Comparison]:
             tolerance=FLOAT32,
             note="Its KL is in float32.",
         ),
+    ]
+
+
+def _group_statistics() -> list[Comparison]:
+    """Other statistics of the group, and of several rewards."""
+    return [
         advantage("length_weighted_mean", "verl", "opo", _verl("opo")),
         advantage("group_mean_nonzero_scaled", "verl", "gpg", _verl("gpg", f_norm=0.5), scale=0.5),
         advantage(
@@ -155,6 +164,12 @@ def advantages() -> list[Comparison]:
             tolerance=FLOAT32,
             note=CASTS,
         ),
+    ]
+
+
+def _whitened() -> list[Comparison]:
+    """Whitened over the tokens of the batch."""
+    return [
         advantage(
             "whitened_return",
             "verl",
@@ -177,7 +192,7 @@ def advantages() -> list[Comparison]:
             "reinforce",
             _openrlhf("reinforce", gamma=0.9),
             gamma=0.9,
-            **whitens,
+            **WHITENS,
             flavours=[PLAIN, FAINT],
             note="Its statistics are in float32; holes cost it a discount.",
         ),
@@ -187,7 +202,7 @@ def advantages() -> list[Comparison]:
             "reinforce, KL in the reward",
             _without_kl("reinforce"),
             kl=True,
-            **whitens,
+            **WHITENS,
             flavours=[PLAIN],
             note="Its KL and its statistics are in float32.",
         ),
@@ -203,10 +218,16 @@ def advantages() -> list[Comparison]:
             "OpenRLHF",
             "reinforce_baseline",
             _openrlhf("reinforce_baseline"),
-            **whitens,
+            **WHITENS,
             flavours=WITH_FAINT,
             note="Its statistics are in float32.",
         ),
+    ]
+
+
+def _gae() -> list[Comparison]:
+    """Generalised advantage estimates."""
+    return [
         advantage(
             "gae", "verl", "gae, before whitening", lambda b: verl.unwhitened_gae(b, 0.9, 0.8), gamma=0.9, lam=0.8
         ),
@@ -230,10 +251,17 @@ def advantages() -> list[Comparison]:
             _openrlhf("gae", gamma=0.9, lam=0.8),
             gamma=0.9,
             lam=0.8,
-            **whitens,
+            **WHITENS,
             flavours=[PLAIN, FAINT],
             note="Its statistics are in float32.",
         ),
+    ]
+
+
+def _other_baselines() -> list[Comparison]:
+    """A greedy response and a baseline for each token."""
+    tail = "It counts columns of the padded matrix: with holes in the mask, positions of two responses do not match."
+    return [
         advantage("greedy_baseline", "verl", "remax", _verl("remax")),
         advantage("greedy_baseline", "verl", "remax, KL in the reward", _verl("remax"), kl=True, flavours=[PLAIN]),
         advantage(
@@ -245,6 +273,22 @@ def advantages() -> list[Comparison]:
             note=tail,
         ),
     ]
+
+
+def _grpo(**settings: Any) -> Callable[[Batch], Tensor]:
+    return lambda batch: trl.rollout(trl.grpo(batch, **settings), batch)["advantages"]
+
+
+def _rloo(**settings: Any) -> Callable[[Batch], Tensor]:
+    return lambda batch: trl.rollout(trl.rloo(batch, **settings), batch)["advantages"]
+
+
+def _verl(estimator: str, **options: Any) -> Callable[[Batch], Tensor]:
+    return lambda batch: verl.advantages(estimator, batch, **options)
+
+
+def _openrlhf(estimator: str, **options: Any) -> Callable[[Batch], Tensor]:
+    return lambda batch: openrlhf.advantages(estimator, batch, **options)
 
 
 def with_beta(batch: Batch) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Final, Literal
 from core.parts.registry import REGISTRIES
 from experiments.maintenance.conformance.absences import ABSENT
 from experiments.maintenance.conformance.comparison import REFERENCES, Comparison, Measured, Reference
-from experiments.maintenance.conformance.whole_losses import DIALECTS, Dialect
+from experiments.maintenance.conformance.dialects import DIALECTS, Dialect
 
 TITLES: Final[Mapping[str, str]] = {
     "variant": "Variants",
