@@ -93,5 +93,5 @@ def preference_pairs(*, path: str = REQUIRED) -> Source:
     ]
     for pair in pairs:
         if pair.chosen == pair.rejected:
-            raise GrpoLabError(f"{pair.place}: chosen and rejected are the same")
+            raise GrpoLabError(f"{pair.place}: chosen and rejected are the same: remove the pair")
     return StoredFile(path, rows, (1.0, 0.0), is_verifiable=pairs[0].answer is not None)

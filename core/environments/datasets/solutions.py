@@ -78,16 +78,18 @@ def worked_solutions(*, path: str = "", limit: int | None = None) -> Source:
     """
     if not path:
         return OwnSolutions(limit)
-    rows, answered = list[Stored](), dict[bool, str]()
+    rows, first_place = list[Stored](), dict[bool, str]()
     for index, (place, row) in enumerate(read_rows(path)):
         prompt, completion = field_of(row, "prompt", place), field_of(row, "completion", place)
         answer = answer_of(row, place)
-        answered.setdefault(answer is not None, place)
+        first_place.setdefault(answer is not None, place)
         # the number of the row, so that a prompt is the same one in every pass
         problem = Problem(prompt_of(prompt, place), answer or "", index)
         rows.append(Stored(problem, (content_of(completion, "completion", place),), place))
     if not rows:
         raise GrpoLabError(f"{path} has no rows")
-    if len(answered) > 1:
-        raise GrpoLabError(f"{answered[False]}: no field 'answer', but {answered[True]} has one: give all or none")
-    return StoredFile(path, rows[:limit], RIGHT, is_verifiable=True in answered)
+    if len(first_place) > 1:
+        raise GrpoLabError(
+            f"{first_place[False]}: no field 'answer', but {first_place[True]} has one: give all or none"
+        )
+    return StoredFile(path, rows[:limit], RIGHT, is_verifiable=True in first_place)

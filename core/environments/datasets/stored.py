@@ -62,7 +62,8 @@ class StoredFile:
             if failure := score([verifier], [first.problem], [first.responses]).failure:
                 raise GrpoLabError(
                     f"{first.place}: the reward '{verifier.name}' cannot judge by the field 'answer' alone "
-                    f"({failure.splitlines()[-1]}): remove the field from the file, and nothing is judged"
+                    f"({failure.splitlines()[-1]}): bind another to train.rewards, or remove the field, and nothing is "
+                    "judged"
                 )
         passes = recipe.steps * recipe.prompts / len(self.rows)
         return f"{self.path}: {len(self.rows)} prompts, {passes:.3g} passes in {recipe.steps} steps ({self.digest})"
@@ -70,8 +71,8 @@ class StoredFile:
     @cached_property
     def digest(self) -> str:
         """Of all prompts, answers and responses in their order."""
-        told = repr([(row.problem.prompt, row.problem.answer, row.responses) for row in self.rows])
-        return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
+        content = repr([(row.problem.prompt, row.problem.answer, row.responses) for row in self.rows])
+        return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
 
     def sample(self, context: RolloutContext) -> Sampled:
         """The rows of a round; all of the file is checked before the first."""
@@ -86,8 +87,8 @@ def refuse_unknown(recipe: Recipe) -> None:
     """Raise `GrpoLabError` where a part asks with what probability responses were sampled."""
     if "behaviour_logps" in recipe.variant.needs:
         raise GrpoLabError(
-            f"variant '{recipe.variant.name}' needs behaviour_logps, but with train.source nobody knows with what "
-            "probability the responses were written: leave the correction out, or choose another objective"
+            f"variant '{recipe.variant.name}' needs behaviour_logps, but with train.source the sampling probabilities "
+            "of the responses are unknown: leave the correction out, or choose another objective"
         )
 
 
@@ -95,11 +96,11 @@ def places(context: RolloutContext, count: int) -> list[int]:
     """Which of `count` rows fill the slots of a round: a function of the run's seed, the step and the round alone."""
     P, step, round = context.prompts, context.step, context.round
     path, first = ((0,), (step - 1) * P) if round == 0 else ((1, step, round), 0)
-    found = []
+    chosen = []
     for position in range(first, first + P):
         epoch, place = divmod(position, count)
-        found.append(_order(key(context.seed, "stored", *path, epoch), count)[place])
-    return found
+        chosen.append(_order(key(context.seed, "stored", *path, epoch), count)[place])
+    return chosen
 
 
 @lru_cache(maxsize=4)
@@ -145,16 +146,16 @@ def as_tokens(context: RolloutContext, rows: Sequence[Stored]) -> tuple[list[Ten
     policy, limit = context.policy, context.max_tokens
     prompts = [policy.tokens(row.problem) for row in rows]
     responses = [[_tokens(policy, text, row.place) for text in row.responses] for row in rows]
-    long = [(max(map(len, each)), row.place) for each, row in zip(responses, rows, strict=True)]
-    over = [(length, place) for length, place in long if length > limit]
+    longest = [(max(map(len, group)), row.place) for group, row in zip(responses, rows, strict=True)]
+    over = [(length, place) for length, place in longest if length > limit]
     if over:
         most, where = max(over)
         raise GrpoLabError(
             f"{where} has a response of {most} tokens, its end included, more than train.max_tokens = {limit}; so have "
-            f"{len(over)} of {len(rows)} (this is the longest). Cut short it would teach to break off: raise "
-            "train.max_tokens or remove them"
+            f"{len(over)} of {len(rows)} (this is the longest). A response that is cut teaches to stop early: "
+            "raise train.max_tokens or remove them"
         )
-    for prompt, (length, place) in zip(prompts, long, strict=True):
+    for prompt, (length, place) in zip(prompts, longest, strict=True):
         if not 1 <= len(prompt) <= policy.context - length:
             raise GrpoLabError(
                 f"{place} has a prompt of {len(prompt)} tokens, which with its response of {length} does not fit the "
@@ -170,8 +171,8 @@ def _tokens(policy: Policy, text: str, place: str) -> Tensor:
         ids = [*ids, eos if isinstance(eos, int) else policy.end_tokens[0]]
     if any(token in policy.end_tokens for token in ids[:-1]):
         raise GrpoLabError(
-            f"{place} has a response with the end-of-sequence token in the middle, {text!r:.80}: it, or a character "
-            "that the model's tokenizer does not know"
+            f"{place} has a response with the end-of-sequence token in the middle, {text!r:.80}: remove it; a "
+            "character that the model's tokenizer does not know may become that token, too"
         )
     return torch.tensor(ids, dtype=torch.long, device=policy.device)
 

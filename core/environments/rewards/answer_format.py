@@ -73,8 +73,8 @@ def anywhere(response: str) -> Iterator[tuple[str, bool]]:
         if inside := in_form(response, form):
             yield inside[-1], True
             return
-    if found := _OPEN_TAG.search(response) or _PHRASE.search(response[-TAIL:]):
-        yield found[1].strip(), False
+    if match := _OPEN_TAG.search(response) or _PHRASE.search(response[-TAIL:]):
+        yield match[1].strip(), False
     tail = response.strip()[-TAIL:]
     yield tail, False
     yield re.split(r"\n\s*\n", tail)[-1], False

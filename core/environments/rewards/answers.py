@@ -57,7 +57,7 @@ _TAIL: Final = 400
 
 def _boxes(text: str) -> list[tuple[int, str]]:
     """Where each balanced box begins, and its content; a box within another counts only if it is all of it."""
-    found: list[tuple[int, int, str]] = []
+    spans: list[tuple[int, int, str]] = []
     opened: list[int | None] = []  # for each open brace: where the content begins, if it is a box's
     box_follows = False
     for mark in _BRACE.finditer(text):
@@ -67,15 +67,15 @@ def _boxes(text: str) -> list[tuple[int, str]]:
             start = opened.pop()
             if start is not None:
                 inner = None
-                while found and found[-1][0] > start:
-                    inner = found.pop()
+                while spans and spans[-1][0] > start:
+                    inner = spans.pop()
                 end = mark.start()
                 alone = (
                     inner and _BOX_OPENS.fullmatch(text, start, inner[0]) and _BOX_CLOSES.fullmatch(text, inner[1], end)
                 )
-                found.append((start, end, inner[2] if inner and alone else text[start:end].strip()))
+                spans.append((start, end, inner[2] if inner and alone else text[start:end].strip()))
         box_follows = mark[0].startswith(("\\b", "\\f"))
-    return [(start, content) for start, _, content in found]
+    return [(start, content) for start, _, content in spans]
 
 
 def boxes(text: str) -> list[str]:
@@ -85,7 +85,7 @@ def boxes(text: str) -> list[str]:
 
 def _tagged(text: str) -> list[tuple[int, str]]:
     """Where the content of each <answer> tag begins, and the content; closing tags go with the opening one before."""
-    found: list[tuple[int, str]] = []
+    contents: list[tuple[int, str]] = []
     start: int | None = None
     for mark in _TAG.finditer(text):
         if mark[0] == "<answer>":
@@ -93,9 +93,9 @@ def _tagged(text: str) -> list[tuple[int, str]]:
         elif start is not None:
             content = text[start : mark.start()]
             place = start
-            found.extend((place, inner) for inner in boxes(content) or [content.strip()])
+            contents.extend((place, inner) for inner in boxes(content) or [content.strip()])
             start = None
-    return found
+    return contents
 
 
 def is_empty(content: str) -> bool:

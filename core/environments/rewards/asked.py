@@ -54,22 +54,22 @@ def unevaluated(gold: str, given: str) -> bool:
 
 def formulas(question: str) -> list[str]:
     """Everything in a question that may be a formula, normalised: between dollars, or words that are no words."""
-    found, rest = list[str](), question[-100 * MAX_CHARACTERS :]
+    texts, rest = list[str](), question[-100 * MAX_CHARACTERS :]
     for mark in _DELIMITED.finditer(rest):
-        found.append(next(filter(None, mark.groups()), ""))
+        texts.append(next(filter(None, mark.groups()), ""))
     run = list[str]()
     for word in [*_DELIMITED.sub(" | ", rest).split(), "|"]:
         bare = word.strip(".,;:?!\"'")
         is_prose = not _NAMES.sub("", bare) and _PROSE.search(_FUNCTIONS.sub("", bare))
         if word == "|" or not bare or is_prose:
-            found.append(" ".join(run))
+            texts.append(" ".join(run))
             run = []
         else:
             run.append(bare)
             if bare != word:
-                found.append(" ".join(run))
+                texts.append(" ".join(run))
                 run = []
-    parts = [side for text in found if text for side in (text, *text.split("="))]
+    parts = [side for text in texts if text for side in (text, *text.split("="))]
     return list(dict.fromkeys(normal for part in parts if len(part) <= MAX_CHARACTERS and (normal := normalise(part))))
 
 

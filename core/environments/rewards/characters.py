@@ -56,8 +56,8 @@ def _plain(character: str) -> str:
     return " " if character.isspace() else character
 
 
-def _index(found: re.Match[str]) -> str:
-    sign, signs, plain = ("^", found[1], _RAISED) if found[1] else ("_", found[2], _LOWERED)
+def _index(match: re.Match[str]) -> str:
+    sign, signs, plain = ("^", match[1], _RAISED) if match[1] else ("_", match[2], _LOWERED)
     return f"{sign}{{{''.join(plain[c] for c in signs)}}}"
 
 

@@ -79,11 +79,11 @@ def countdown(
 
     def judge(answer: str) -> bool:
         expression, equals, claimed = answer.partition("=")
-        said = re.fullmatch(rf"\s*(-?[0-9]{{1,{MAX_CHARACTERS}}})\s*\$?\.?\s*", claimed)
-        if equals and not said:
+        match = re.fullmatch(rf"\s*(-?[0-9]{{1,{MAX_CHARACTERS}}})\s*\$?\.?\s*", claimed)
+        if equals and not match:
             raise UnreadableError("unreadable expression")
         value, used = evaluate(expression)
-        if said and int(said[1]) != value:
+        if match and int(match[1]) != value:
             raise UnreadableError("wrong equation", decided=True)
         if (Counter(used) != given) if use_all else not Counter(used) <= given:
             raise UnreadableError("wrong numbers")

@@ -113,15 +113,15 @@ class Naming:
         """Name to kind, as far as the text names them; raises `UnreadableError`."""
         if len(text) > MAX_CHARACTERS:
             raise UnreadableError("answer too long")
-        found: dict[str, bool] = {}
+        assignment: dict[str, bool] = {}
         clause = _Clause()
         tokens = self._tokens(text)
         for place, token in enumerate(tokens):
-            self._step(tokens, place, token, clause, found)
-        self._close(clause, found)
-        if not found:
+            self._step(tokens, place, token, clause, assignment)
+        self._close(clause, assignment)
+        if not assignment:
             raise UnreadableError("no answer")
-        return found
+        return assignment
 
     def _tokens(self, text: str) -> list[str]:
         # a reason given for a statement is no statement of its own
@@ -158,7 +158,9 @@ class Naming:
             tokens[place] == "a" and self._name(before) is not None
         )
 
-    def _step(self, tokens: Sequence[str], place: int, token: str, clause: _Clause, found: dict[str, bool]) -> None:
+    def _step(
+        self, tokens: Sequence[str], place: int, token: str, clause: _Clause, assignment: dict[str, bool]
+    ) -> None:
         word = token.casefold()
         after = tokens[place + 1].casefold() if place + 1 < len(tokens) else "\n"
         name = None if self._is_article(tokens, place) else self._name(token)
@@ -167,15 +169,15 @@ class Naming:
             kind = self._values.get(word, kind)
             name = None if kind is not None else name
         if name is not None:
-            self._add_names([name], clause, found)
+            self._add_names([name], clause, assignment)
         elif kind is not None:
-            self._add_kind(kind, clause, found)
+            self._add_kind(kind, clause, assignment)
         elif word in _HEDGES and not (word == "or" and clause.neither):
             raise UnreadableError("hedged", decided=True)
         elif word in _HARD:
             # a line of a list may end between a name and its kind
             if not (token == "\n" and (clause.pending and not clause.kinds)):
-                self._close(clause, found)
+                self._close(clause, assignment)
         elif word in _NOT:
             if after in _AMBIGUOUS_AFTER_NOT:
                 raise UnreadableError("unreadable answer")
@@ -183,19 +185,19 @@ class Naming:
         elif word in _ALL or (word == "both" and after in _IS and len(self.names) == 2 and not clause.pending):
             if _NOT & {t.casefold() for t in tokens[place:]}:
                 raise UnreadableError("unreadable answer")  # "all are not knights": none, or not every one?
-            self._add_names(list(self.names), clause, found)
+            self._add_names(list(self.names), clause, assignment)
         elif word in _REST:
             if clause.kinds or clause.listed:
-                self._close(clause, found)
-            self._add_names([name for name in self.names if name not in found], clause, found)
+                self._close(clause, assignment)
+            self._add_names([name for name in self.names if name not in assignment], clause, assignment)
         elif word in _ONLY:
             if clause.kinds or clause.listed:
-                self._close(clause, found)
+                self._close(clause, assignment)
             clause.only = True
         elif word == "nor" and clause.neither:
             pass
         elif word in _NONE:
-            self._add_none(tokens, place, clause, found)
+            self._add_none(tokens, place, clause, assignment)
         elif word in _IS:
             if (
                 clause.leading is not None
@@ -205,14 +207,14 @@ class Naming:
             ):
                 # "the knights are A and B and C is a knave": the last name was not one of the list
                 last = clause.listed.pop()
-                self._close(clause, found)
+                self._close(clause, assignment)
                 clause.pending = [last]
         elif word not in _SOFT and (word not in _COUNTS or after == "of"):  # "two of A, B and C" says not which
             raise UnreadableError("unreadable answer")
 
-    def _add_names(self, names: list[str], clause: _Clause, found: dict[str, bool]) -> None:
+    def _add_names(self, names: list[str], clause: _Clause, assignment: dict[str, bool]) -> None:
         if clause.kinds:
-            self._settle(clause, found)
+            self._settle(clause, assignment)
         if clause.negative and clause.pending and not clause.neither:
             raise UnreadableError("unreadable answer")  # "B isn't, A is a knight": what is denied of whom?
         if clause.leading is not None:
@@ -220,63 +222,63 @@ class Naming:
         else:
             clause.pending.extend(names)
 
-    def _add_kind(self, kind: bool, clause: _Clause, found: dict[str, bool]) -> None:
+    def _add_kind(self, kind: bool, clause: _Clause, assignment: dict[str, bool]) -> None:
         kind ^= clause.negative
         clause.negative = False
         if clause.pending:
             clause.kinds.append(kind)
         elif clause.leading is None or clause.listed:
-            self._close(clause, found, keep_only=True)
+            self._close(clause, assignment, keep_only=True)
             clause.leading = kind
         else:
             raise UnreadableError("unreadable answer")
 
-    def _add_none(self, tokens: Sequence[str], place: int, clause: _Clause, found: dict[str, bool]) -> None:
+    def _add_none(self, tokens: Sequence[str], place: int, clause: _Clause, assignment: dict[str, bool]) -> None:
         """ "knaves: none", "no knaves", "neither A nor B is a knave", "none of them is a knave"."""
         if clause.leading is not None and not clause.listed:
             none_of, clause.leading = clause.leading, None
-            self._assign(self.names, [not none_of], found)
+            self._assign(self.names, [not none_of], assignment)
         elif tokens[place].casefold() == "neither":
             clause.neither = True
             clause.negative = not clause.negative
             if place + 1 == len(tokens) or self._name(tokens[place + 1]) is None:
                 if len(self.names) != 2:
                     raise UnreadableError("unreadable answer")
-                self._add_names(list(self.names), clause, found)
+                self._add_names(list(self.names), clause, assignment)
         elif (
             not clause.pending
             and not clause.listed
             and (tokens[place].casefold() != "no" or self._is_kind_next(tokens, place))
         ):
             clause.negative = not clause.negative
-            self._add_names(list(self.names), clause, found)
+            self._add_names(list(self.names), clause, assignment)
         else:
             raise UnreadableError("unreadable answer")
 
     def _is_kind_next(self, tokens: Sequence[str], place: int) -> bool:
         return place + 1 < len(tokens) and self._kind(tokens[place + 1]) is not None
 
-    def _settle(self, clause: _Clause, found: dict[str, bool]) -> None:
+    def _settle(self, clause: _Clause, assignment: dict[str, bool]) -> None:
         """Give the pending names their kinds."""
-        self._assign(clause.pending, clause.kinds, found, only=clause.only)
+        self._assign(clause.pending, clause.kinds, assignment, only=clause.only)
         clause.pending, clause.kinds, clause.only, clause.neither = [], [], False, False
 
-    def _close(self, clause: _Clause, found: dict[str, bool], *, keep_only: bool = False) -> None:
+    def _close(self, clause: _Clause, assignment: dict[str, bool], *, keep_only: bool = False) -> None:
         """End a clause; what it leaves open makes it unreadable."""
         if clause.kinds:
-            self._settle(clause, found)
+            self._settle(clause, assignment)
         if clause.pending or clause.negative:
             raise UnreadableError("unreadable answer")
         if clause.leading is not None:
             if not clause.listed:
                 raise UnreadableError("unreadable answer")
-            self._assign(clause.listed, [clause.leading], found, only=clause.only)
+            self._assign(clause.listed, [clause.leading], assignment, only=clause.only)
             clause.leading, clause.listed, clause.only = None, [], False
         if not keep_only:
             clause.only = False
 
     def _assign(
-        self, names: Sequence[str], kinds: Sequence[bool], found: dict[str, bool], *, only: bool = False
+        self, names: Sequence[str], kinds: Sequence[bool], assignment: dict[str, bool], *, only: bool = False
     ) -> None:
         if len(kinds) == 1 or (len(names) == 1 and len(set(kinds)) == 1):
             pairs = [(name, kinds[0]) for name in names]
@@ -287,5 +289,5 @@ class Naming:
         if only:
             pairs += [(name, not kinds[0]) for name in self.names if name not in names]
         for name, kind in pairs:
-            if found.setdefault(name, kind) != kind:
+            if assignment.setdefault(name, kind) != kind:
                 raise UnreadableError("contradictory", decided=True)

@@ -134,25 +134,25 @@ _KINDS: Final = ("satisfiable", "entails", "assignment", "equivalent", "conseque
 
 def _question(data: Mapping[str, Any]) -> _Question:
     """Read `problem.data["logic"]`; a mistake in it is the task's, not the response's."""
-    asked = data.get("logic")
-    if not isinstance(asked, Mapping) or asked.get("kind") not in _KINDS:
-        kind = asked.get("kind") if isinstance(asked, Mapping) else asked
+    spec = data.get("logic")
+    if not isinstance(spec, Mapping) or spec.get("kind") not in _KINDS:
+        kind = spec.get("kind") if isinstance(spec, Mapping) else spec
         raise GrpoLabError(
-            f"problem.data['logic'] = {kind!r} names no question: it must be a mapping with 'kind', one of "
+            f"problem.data['logic'] = {kind!r} is not a question: it must be a mapping with 'kind', one of "
             f"{', '.join(_KINDS)}, and 'formula', or 'premises' and 'conclusion'"
         )
-    kind = str(asked["kind"])
-    wanted = {"entails": ("premises", "conclusion"), "consequence": ("premises",)}.get(kind, ("formula",))
-    for key in wanted:
-        if key not in asked:
-            raise GrpoLabError(f"problem.data['logic'] of kind '{kind}' lacks '{key}': {near(key, map(str, asked))}")
-    texts = list(asked["premises"]) if "premises" in wanted else [asked["formula"]]
-    texts += [asked["conclusion"]] if kind == "entails" else []
+    kind = str(spec["kind"])
+    required = {"entails": ("premises", "conclusion"), "consequence": ("premises",)}.get(kind, ("formula",))
+    for key in required:
+        if key not in spec:
+            raise GrpoLabError(f"problem.data['logic'] of kind '{kind}' lacks '{key}': {near(key, map(str, spec))}")
+    texts = list(spec["premises"]) if "premises" in required else [spec["formula"]]
+    texts += [spec["conclusion"]] if kind == "entails" else []
     try:
         read = tuple(propositional.parse(text) for text in texts)
     except propositional.UnreadableError as error:
         raise GrpoLabError(f"problem.data['logic'] of kind '{kind}': {error}: one of {texts!r}") from error
-    more = tuple(map(str, asked.get("variables", ())))
+    more = tuple(map(str, spec.get("variables", ())))
     question = _Question(kind, read[:-1], read[-1]) if kind == "entails" else _Question(kind, read, more_names=more)
     if len(question.names) > MAX_VARIABLES:
         raise GrpoLabError(
@@ -192,7 +192,7 @@ def _assignment(answer: str, names: tuple[str, ...]) -> dict[str, bool]:
         if error.decided:
             raise
         unread = error
-    found: dict[str, bool] = {}
+    assignment: dict[str, bool] = {}
     for piece in re.split(r"[,;\n]", answer.strip().strip("{}()[]")):
         try:
             literals = _formula(piece, names) if piece.strip() else True
@@ -205,11 +205,11 @@ def _assignment(answer: str, names: tuple[str, ...]) -> dict[str, bool]:
                 continue
             if not isinstance(name, str) or name not in names:
                 raise unread
-            if found.setdefault(name, not negative) == negative:
+            if assignment.setdefault(name, not negative) == negative:
                 raise UnreadableError("contradictory", decided=True)
-    if not found:
+    if not assignment:
         raise unread
-    return found
+    return assignment
 
 
 @reward
@@ -252,9 +252,9 @@ def who_is_who(
     naming = Naming(islanders, (one, other))
 
     def judge(answer: str) -> bool:
-        found = naming.read(answer)
-        if found.keys() != islanders.keys():
+        assignment = naming.read(answer)
+        if assignment.keys() != islanders.keys():
             raise UnreadableError("incomplete answer")
-        return found == dict(islanders)
+        return assignment == dict(islanders)
 
     return verdict(response, form, judge)

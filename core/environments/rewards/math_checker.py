@@ -164,4 +164,6 @@ def check(gold: str, given: str, budget: Budget, *more: Sequence[str]) -> str:
             budget.seconds -= taken
             budget.clock -= time.monotonic() - start
             return word
-    raise RuntimeError("the checker of mathematical answers was killed twice in a row, by nothing it was asked")
+    raise RuntimeError(
+        "the checker of mathematical answers was killed twice in a row, not by an answer (is memory short?)"
+    )

@@ -43,14 +43,14 @@ CASED: Final = ConversionConfig(lowercase_symbols=False)
 
 def parse(text: str, is_real: bool) -> Any:
     """A sympy object; decimals become exact, so that 0.333333 is not a third."""
-    found = latex2sympy(
+    expression = latex2sympy(
         text, is_real=is_real, convert_degrees=False, normalization_config=PLAIN, conversion_config=CASED
     )
-    if not isinstance(found, sympy.Basic | sympy.MatrixBase):
-        raise TypeError(f"parsed to {type(found).__name__}")
+    if not isinstance(expression, sympy.Basic | sympy.MatrixBase):
+        raise TypeError(f"parsed to {type(expression).__name__}")
     if not is_real:  # with cased names, i is taken for one
-        found = found.xreplace({name: sympy.I for name in found.atoms(sympy.Symbol) if name.name == "i"})
-    return found.xreplace({f: sympy.Rational(str(f)) for f in found.atoms(sympy.Float)})
+        expression = expression.xreplace({name: sympy.I for name in expression.atoms(sympy.Symbol) if name.name == "i"})
+    return expression.xreplace({f: sympy.Rational(str(f)) for f in expression.atoms(sympy.Float)})
 
 
 def vanishes(difference: Any) -> bool:
@@ -77,12 +77,12 @@ def same_value(gold: Any, given: Any) -> bool:
     return verify(gold, given, timeout_seconds=None) and vanishes(gold - given)
 
 
-def relations(found: Any) -> list[tuple[str, Any]]:
+def relations(relation: Any) -> list[tuple[str, Any]]:
     """A relation, or a chain of them, as (kind, expression) with every inequality as expression > 0 or >= 0."""
-    if isinstance(found, And | sympy.And):
-        return [part for arg in getattr(found, "_unsorted_args", found.args) for part in relations(arg)]
-    left, right = found.lhs.doit(), found.rhs.doit()
-    swap = isinstance(found, sympy.StrictLessThan | sympy.LessThan)
+    if isinstance(relation, And | sympy.And):
+        return [part for arg in getattr(relation, "_unsorted_args", relation.args) for part in relations(arg)]
+    left, right = relation.lhs.doit(), relation.rhs.doit()
+    swap = isinstance(relation, sympy.StrictLessThan | sympy.LessThan)
     kind = {
         sympy.StrictLessThan: ">",
         sympy.StrictGreaterThan: ">",
@@ -90,7 +90,7 @@ def relations(found: Any) -> list[tuple[str, Any]]:
         sympy.GreaterThan: ">=",
         sympy.Equality: "=",
         sympy.Unequality: "!=",
-    }[type(found)]
+    }[type(relation)]
     return [(kind, right - left if swap else left - right)]
 
 
@@ -106,13 +106,13 @@ def same_relation(gold: Any, given: Any) -> bool:
         factor = sympy.simplify(a[1] / b[1])
         return bool(factor.is_number and factor.is_nonzero and (a[0] in ("=", "!=") or factor.is_positive))
 
-    left = relations(given)
+    unmatched = relations(given)
     for part in relations(gold):
-        match = next((other for other in left if alike(part, other)), None)
+        match = next((other for other in unmatched if alike(part, other)), None)
         if match is None:
             return False
-        left.remove(match)
-    return not left
+        unmatched.remove(match)
+    return not unmatched
 
 
 def equal(gold: Any, given: Any) -> bool:
@@ -132,17 +132,17 @@ def judge(gold: str, given: str) -> int:
     """The verdict as an index of `WORDS`."""
     is_real = not (should_treat_as_complex(gold) or should_treat_as_complex(given))
     try:
-        wanted = parse(gold, is_real)
+        gold_expression = parse(gold, is_real)
     except Exception:
         return 3
     try:
-        found = parse(given, is_real)
+        given_expression = parse(given, is_real)
     except MemoryError:
         return 4
     except Exception:  # a grammar and sympy's constructors: anything may come
         return 2
     try:
-        return 0 if equal(wanted, found) else 1
+        return 0 if equal(gold_expression, given_expression) else 1
     except MemoryError:
         return 4
     except Exception:  # sympy has no rule for it, so nothing was shown
@@ -238,17 +238,17 @@ def can_be_simplified(tree: Any) -> bool:
 
 def worked_out(gold: str, given: str, question: list[str], tasks: list[str]) -> bool:
     """Whether an answer that equals the gold one has the form asked for, and is no formula of the question."""
-    wanted, found = parse(gold, is_real=True), parse(given, is_real=True)
-    gold_written, written = as_written(wanted), as_written(found)
+    gold_tree, given_tree = parse(gold, is_real=True), parse(given, is_real=True)
+    gold_written, written = as_written(gold_tree), as_written(given_tree)
     if gold_written == written:
         return True
-    if "expand" in tasks and is_expanded(wanted) and not is_expanded(found):
+    if "expand" in tasks and is_expanded(gold_tree) and not is_expanded(given_tree):
         return False
     if "factor" in tasks:
-        most, many = (factors(tree, numeric=not wanted.free_symbols) for tree in (gold_written, written))
+        most, many = (factors(tree, numeric=not gold_tree.free_symbols) for tree in (gold_written, written))
         if many < most > 1:
             return False
-    if "simplify" in tasks and can_be_simplified(found) and not can_be_simplified(wanted):
+    if "simplify" in tasks and can_be_simplified(given_tree) and not can_be_simplified(gold_tree):
         return False
     for text in question:
         try:

@@ -93,13 +93,13 @@ def parse(text: str) -> Formula:
 def _tokens(text: str) -> list[str]:
     tokens, place, text = [], 0, text.rstrip()
     while place < len(text):
-        found = _TOKEN.match(text, place)
-        if not found:
+        match = _TOKEN.match(text, place)
+        if not match:
             raise UnreadableError("unreadable formula")
-        sign = found["sign"]
+        sign = match["sign"]
         # a variable is marked by a quote, which no sign has
-        tokens.append(_MEANING[re.sub(r"\s+", " ", sign)] if sign else f"'{re.sub('[{}]', '', found['name'])}")
-        place = found.end()
+        tokens.append(_MEANING[re.sub(r"\s+", " ", sign)] if sign else f"'{re.sub('[{}]', '', match['name'])}")
+        place = match.end()
         if len(tokens) > MAX_TOKENS:
             raise UnreadableError("formula too long")
     return tokens
@@ -173,15 +173,15 @@ class _Parser:
 
 def variables(*formulas: Formula) -> tuple[str, ...]:
     """Every variable in alphabetical order."""
-    found: set[str] = set()
+    names: set[str] = set()
     waiting = list(formulas)
     while waiting:
         formula = waiting.pop()
         if isinstance(formula, str):
-            found.add(formula)
+            names.add(formula)
         elif not isinstance(formula, bool):
             waiting.extend(formula[1])
-    return tuple(sorted(found))
+    return tuple(sorted(names))
 
 
 def table(formula: Formula, names: Sequence[str]) -> int:

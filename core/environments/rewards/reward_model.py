@@ -84,8 +84,8 @@ class RewardModel:
         ).last_hidden_state[0]
         lengths = torch.tensor([len(rest) for rest in rests], device=device)
         last = torch.where(lengths > 0, packed.response_start + lengths - 1, packed.prompt_end[owner])
-        found: Tensor = self._head(states[last])[:, 0].float()
-        return found
+        rewards: Tensor = self._head(states[last])[:, 0].float()
+        return rewards
 
     @torch.no_grad()
     def judge(self, groups: Sequence[Sequence[Row]], micro_tokens: int) -> Tensor:
@@ -105,22 +105,22 @@ def _common(rows: Sequence[Row]) -> int:
 
 def passes(groups: Sequence[Sequence[Row]], micro_tokens: int) -> Iterator[list[list[Row]]]:
     """Groups, cut where they must be, in passes of at most so many tokens; a single row may be longer."""
-    made: list[list[Row]] = []
+    batch: list[list[Row]] = []
     size = 0
     for group in groups:
         common, is_open = _common(group), False
         for row in group:
             more = len(row) - common * is_open
             if size and size + more > micro_tokens:
-                yield made
-                made, size, is_open, more = [], 0, False, len(row)
+                yield batch
+                batch, size, is_open, more = [], 0, False, len(row)
             if is_open:
-                made[-1].append(row)
+                batch[-1].append(row)
             else:
-                made.append([row])
+                batch.append([row])
             size, is_open = size + more, True
-    if made:
-        yield made
+    if batch:
+        yield batch
 
 
 def load_reward_model(name: str, dtype: str = "float32", device: torch.device | str = "cpu") -> RewardModel:
@@ -131,14 +131,14 @@ def load_reward_model(name: str, dtype: str = "float32", device: torch.device | 
     model, tokenizer = read_model(
         str(folder), DTYPES[dtype], setting="reward_model.model", kind=AutoModelForSequenceClassification
     )
-    said = f"reward_model.model = {name!r}"
+    setting = f"reward_model.model = {name!r}"
     try:
-        found = RewardModel(model.to(torch.device(device)).eval(), tokenizer)  # type: ignore[arg-type]
+        reward_model = RewardModel(model.to(torch.device(device)).eval(), tokenizer)  # type: ignore[arg-type]
     except GrpoLabError as error:
-        raise GrpoLabError(f"{said} cannot be used: {error}; {REMEDY}") from error
-    check_trunk(model, said)
-    check_head(model, found._head, said)
-    return found
+        raise GrpoLabError(f"{setting} cannot be used: {error}; {REMEDY}") from error
+    check_trunk(model, setting)
+    check_head(model, reward_model._head, setting)
+    return reward_model
 
 
 def find_reward_model(name: object) -> Path:
@@ -153,7 +153,7 @@ def find_reward_model(name: object) -> Path:
     kinds = read_json(folder / "config.json").get("architectures") or []
     if not any(kind.endswith("ForSequenceClassification") for kind in kinds):
         raise GrpoLabError(
-            f"reward_model.model = {name!r} is no reward model, but {', '.join(kinds) or 'of unknown kind'}; {REMEDY}"
+            f"reward_model.model = {name!r} is not a reward model but {', '.join(kinds) or 'of unknown kind'}; {REMEDY}"
         )
     return folder
 
@@ -185,12 +185,12 @@ def _loaded(name: str, dtype: str, device: torch.device, stamp: Stamp) -> Reward
     return load_reward_model(name, dtype, device)
 
 
-def _said(*, model: str, dtype: str, **_: object) -> str:
+def _describe(*, model: str, dtype: str, **_: object) -> str:
     """Which model it is; refuses one that is not there."""
     return f"reward model {model} in {dtype}, weights {_digest(_stamp(find_reward_model(model)))}"
 
 
-@reward(together=True, start=_said, limits={"micro_tokens": Range(1)})
+@reward(together=True, start=_describe, limits={"micro_tokens": Range(1)})
 def reward_model(
     problems: Sequence[Problem],
     responses: Sequence[Sequence[str]],

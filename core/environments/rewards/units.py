@@ -298,10 +298,10 @@ def _symbol(word: str, in_text: bool) -> str | None:
         return None
     if in_text and _SYMBOL.fullmatch(base):
         return ("l" if base == "L" else base.replace("L", "l")) + mark + power
-    found = _MEASURES.get(base) or _MEASURES.get(lower) or _MEASURES.get(singular)
-    if found is None and _SYMBOL.fullmatch(base) and base in _BARE:
-        found = base.replace("L", "l")
-    return found + mark + power if found else None
+    symbol = _MEASURES.get(base) or _MEASURES.get(lower) or _MEASURES.get(singular)
+    if symbol is None and _SYMBOL.fullmatch(base) and base in _BARE:
+        symbol = base.replace("L", "l")
+    return symbol + mark + power if symbol else None
 
 
 def _thing(word: str, in_text: bool, trusted: bool) -> str | None:

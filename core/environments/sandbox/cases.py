@@ -143,7 +143,7 @@ def _parse(number: int, test: object) -> Case:
             )
         return CallCase(name, tuple(args), kwargs, expected)
     raise GrpoLabError(
-        f"{where} = {test!r:.80} is no test; a test has the keys stdin and stdout, or call, args and expected (and "
+        f"{where} = {test!r:.80} is not a test; a test has the keys stdin and stdout, or call, args and expected (and "
         "perhaps kwargs), or is an assert statement"
     )
 
@@ -159,7 +159,7 @@ def _parse_assert(number: int, text: str) -> Case:
     expression = body[0].test
     called = _check(where, expression)
     if not called:
-        raise GrpoLabError(f"{where} calls nothing of the program")
+        raise GrpoLabError(f"{where} calls no function of the program")
     return _as_call(expression) or AssertCase(expression)
 
 
@@ -205,7 +205,7 @@ def _name(where: str, node: ast.Call) -> str:
             return "isclose"
         case ast.Attribute(value=ast.Call(func=ast.Name(id="Solution"), args=[], keywords=[]), attr=name):
             return name
-    raise GrpoLabError(f"{where}: '{ast.unparse(node.func):.60}' is no function of the program")
+    raise GrpoLabError(f"{where}: '{ast.unparse(node.func):.60}' is not a function of the program")
 
 
 def _as_call(expression: ast.expr) -> CallCase | None:

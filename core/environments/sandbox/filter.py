@@ -132,7 +132,12 @@ def seccomp_filter(machine: str | None = None) -> bytes | None:
     for number in numbers:
         if number is not None:
             code += [_step(_EQUAL, number, 0, 1), _step(_RETURN, _EPERM)]
-    code += [
+    return b"".join([*code, *_refused_arguments(machine)])
+
+
+def _refused_arguments(machine: str) -> list[bytes]:
+    """Refusals by argument: of calls that are needed with other arguments; the last step allows what is left."""
+    return [
         _step(_EQUAL, _CLONE[machine], 0, 4),
         _step(_LOAD, _ARGUMENT_0),
         _step(_ANY_BIT, _CLONE_FLAGS, 0, 1),
@@ -173,7 +178,6 @@ def seccomp_filter(machine: str | None = None) -> bytes | None:
         _step(_RETURN, _EPERM),
         _step(_RETURN, _ALLOW),
     ]
-    return b"".join(code)
 
 
 def _step(operation: int, constant: int, if_true: int = 0, if_false: int = 0) -> bytes:

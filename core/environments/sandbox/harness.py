@@ -84,15 +84,15 @@ def supervise() -> None:
 
 def _group() -> list[int]:
     """The other processes of this one's group that still run."""
-    found = []
+    pids = []
     for entry in os.scandir("/proc"):
         try:
             if entry.name.isdigit() and os.getpgid(int(entry.name)) == os.getpgrp() and int(entry.name) != os.getpid():
                 with open(f"/proc/{entry.name}/stat") as status:
-                    found += [int(entry.name)] if status.read().rpartition(")")[2].split()[0] not in "ZX" else []
+                    pids += [int(entry.name)] if status.read().rpartition(")")[2].split()[0] not in "ZX" else []
         except OSError:
             continue
-    return found
+    return pids
 
 
 def shut_in(config: dict[str, Any]) -> None:

@@ -142,10 +142,10 @@ def _tool(name: str) -> str:
 @cache
 def _shown(packages: tuple[str, ...] = ()) -> list[str]:
     """The interpreter, its standard library, the shared libraries and `packages`: all of the files that there are."""
-    wanted = [_interpreter(), sysconfig.get_path("stdlib"), f"{sys.base_prefix}/lib", "/usr/lib", "/lib", "/lib64"]
-    wanted += ["/usr/lib64", "/etc/ld.so.cache", "/dev/null", "/dev/zero", "/dev/urandom", *packages]
+    paths = [_interpreter(), sysconfig.get_path("stdlib"), f"{sys.base_prefix}/lib", "/usr/lib", "/lib", "/lib64"]
+    paths += ["/usr/lib64", "/etc/ld.so.cache", "/dev/null", "/dev/zero", "/dev/urandom", *packages]
     shown: list[str] = []
-    for path in sorted(wanted):  # a folder before what is inside it
+    for path in sorted(paths):  # a folder before what is inside it
         inside = any(path == seen or path.startswith(seen + "/") for seen in shown)
         if os.path.exists(path) and not inside:
             shown.append(path)

@@ -85,19 +85,21 @@ def require(level: str, setting: str = "code_tests.level") -> str:
     """The strongest level there is; raises unless that is `level`, which `setting` asks for, or above."""
     if level not in LEVELS:
         raise GrpoLabError(f"{setting} = {level!r} must be one of {', '.join(LEVELS)}, weakest first")
-    found = sandbox()
-    if found.level is None or LEVELS.index(found.level) < LEVELS.index(level):
+    available = sandbox()
+    if available.level is None or LEVELS.index(available.level) < LEVELS.index(level):
         raise GrpoLabError(
-            f"this machine gives no sandbox at level '{level}' or above for running models' programs ({found}); "
+            f"this machine gives no sandbox at level '{level}' or above for running models' programs ({available}); "
             f"{_REMEDY}; or, if you trust the programs with your files, {setting} = 'rlimits'"
         )
-    return found.level
+    return available.level
 
 
 def _try_out() -> Sandbox:
     refused: dict[str, str] = {}
     if seccomp_filter() is None:
-        return Sandbox(None, {level: f"no system call filter for other than {', '.join(MACHINES)}" for level in LEVELS})
+        return Sandbox(
+            None, {level: f"there is a system call filter for {', '.join(MACHINES)} only" for level in LEVELS}
+        )
     for level in reversed(LEVELS):
         reason = shortcoming(level)
         if reason is None:
@@ -115,6 +117,6 @@ def shortcoming(level: str) -> str | None:
     except (SandboxError, OSError) as error:
         return str(error)
     except ProgramError as error:
-        return f"the program that looks around {error} (can every user read {sys.base_prefix}?)"
+        return f"the probe program {error} (can every user read {sys.base_prefix}?)"
     wrong = [name for name, seen in pairs if seen and not (level == "rlimits" and name in _WITHOUT_SPACES)]
     return ", ".join(f"a program {name}" for name in wrong) or None

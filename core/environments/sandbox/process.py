@@ -90,9 +90,9 @@ class Enclosed(ABC):
             if self._init is not None:
                 with contextlib.suppress(ProcessLookupError):  # it has gone by itself
                     signal.pidfd_send_signal(self._init, signal.SIGKILL)
-                gone = select.poll()
-                gone.register(self._init, select.POLLIN)
-                gone.poll(END_SECONDS * 1000)
+                poll = select.poll()
+                poll.register(self._init, select.POLLIN)
+                poll.poll(END_SECONDS * 1000)
                 os.close(self._init)
             if self.level == "rlimits":
                 _kill_group(process.pid)
@@ -138,8 +138,8 @@ class Enclosed(ABC):
     def _wait(self, file: int, event: int) -> None:
         poll = select.poll()
         poll.register(file, event)
-        left = self._deadline - time.monotonic()
-        if left <= 0 or not poll.poll(left * 1000):
+        remaining = self._deadline - time.monotonic()
+        if remaining <= 0 or not poll.poll(remaining * 1000):
             raise ProgramError("timed out")
 
     def _silent(self) -> ProgramError:

@@ -43,9 +43,9 @@ class Scorer:
         method: str,
         names: Iterable[str] = (),
     ) -> None:
-        made = pickle.dumps((make, args, dict(kwargs or {}), method))
+        factory = pickle.dumps((make, args, dict(kwargs or {}), method))
         config = {"path": _packages(make.__module__), "names": tuple(sorted(names))}
-        self._pool = Pool(lambda: _Process(level, made, config), MAX_PROCESSES)
+        self._pool = Pool(lambda: _Process(level, factory, config), MAX_PROCESSES)
 
     def score(self, seconds: float, **kwargs: Any) -> tuple[float, str | None]:
         """The marks, or 0 and why there are none; may be asked from several threads."""
@@ -79,12 +79,12 @@ _CAUSES: Final = {
 class _Process(Enclosed):
     """The worker that holds one function."""
 
-    def __init__(self, level: str, made: bytes, config: Mapping[str, Any]) -> None:
+    def __init__(self, level: str, factory: bytes, config: Mapping[str, Any]) -> None:
         super().__init__(level, LIMITS)
         self._config = config
         try:
             self._start()
-            self._write(made)
+            self._write(factory)
             (word,) = json.loads(self._read(1 << 16))
         except ProgramError as error:
             self._end()
@@ -109,7 +109,7 @@ class _Process(Enclosed):
         except ProgramError as error:
             raise SandboxError(str(error)) from error
         if word == "broken":
-            raise SandboxError("a child could not be shut in")
+            raise SandboxError("a child could not be sandboxed")
         return word, marks
 
     def kill(self) -> None:

@@ -96,6 +96,13 @@ def main() -> None:
     send("made")
     library = tuple(os.path.dirname(module.__file__) for module in (os, ctypes) if module.__file__)
     hook = guard(frozenset(config["names"]), (*library, *config["path"]))
+
+    def shut_in(seconds: float) -> None:
+        limit_child(seconds)
+        libc.prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG, which a fork clears
+        harness.refuse_calls(libc, config["child_filter"])
+        sys.addaudithook(hook)
+
     while True:
         question, seconds, clock = receive()
         reader, writer = os.pipe()
@@ -105,38 +112,41 @@ def main() -> None:
             try:
                 channel.close()
                 os.close(reader)
-                most = int(seconds) + 2  # for a child that does without its alarm
-                for kind, limit in (
-                    (resource.RLIMIT_NPROC, 0),
-                    (resource.RLIMIT_FSIZE, 0),
-                    (resource.RLIMIT_CPU, most),
-                ):
-                    resource.setrlimit(kind, (limit, limit))
-                signal.setitimer(signal.ITIMER_PROF, seconds)
-                libc.prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG, which a fork clears
-                harness.refuse_calls(libc, config["child_filter"])
-                sys.addaudithook(hook)
+                shut_in(seconds)
                 status = score(scorer, question, writer)
             finally:
                 os._exit(status)
         os.close(writer)
-        end = os.pidfd_open(pid)
-        waiting = select.poll()
-        waiting.register(end, select.POLLIN)
-        in_time = bool(waiting.poll(clock * 1000))
-        if not in_time:
-            os.kill(pid, signal.SIGKILL)
-        _, status, usage = os.wait4(pid, 0)
-        marks = os.read(reader, 8)
-        for file in (end, reader):
-            os.close(file)
-        code, taken = os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
-        word = WORDS[code] if 0 <= code < len(WORDS) and in_time else "died"
-        if not in_time or -code in ALARMS or (code == -signal.SIGKILL and taken > seconds):
-            word = "too slow"
-        if word == "scored" and len(marks) != 8:
-            word = "died"
-        send(word, struct.unpack("d", marks)[0] if word == "scored" else 0.0, taken)
+        send(*outcome(pid, reader, seconds, clock))
+
+
+def limit_child(seconds: float) -> None:
+    """Let this process start none and write nothing, and end after so many seconds of processor time."""
+    backstop = int(seconds) + 2  # for a child that does without its alarm
+    for kind, limit in ((resource.RLIMIT_NPROC, 0), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CPU, backstop)):
+        resource.setrlimit(kind, (limit, limit))
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+
+
+def outcome(pid: int, reader: int, seconds: float, clock: float) -> tuple[str, float, float]:
+    """Wait for a child, for `clock` seconds at most; its word, its marks and the processor seconds it took."""
+    end = os.pidfd_open(pid)
+    poll = select.poll()
+    poll.register(end, select.POLLIN)
+    in_time = bool(poll.poll(clock * 1000))
+    if not in_time:
+        os.kill(pid, signal.SIGKILL)
+    _, status, usage = os.wait4(pid, 0)
+    marks = os.read(reader, 8)
+    for file in (end, reader):
+        os.close(file)
+    code, used = os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
+    word = WORDS[code] if 0 <= code < len(WORDS) and in_time else "died"
+    if not in_time or -code in ALARMS or (code == -signal.SIGKILL and used > seconds):
+        word = "too slow"
+    if word == "scored" and len(marks) != 8:
+        word = "died"
+    return word, struct.unpack("d", marks)[0] if word == "scored" else 0.0, used
 
 
 if __name__ == "__main__":

@@ -65,11 +65,11 @@ class Files:
     @cached_property
     def digest(self) -> str:
         """Of all questions and answers in their order, by split: a file may change behind a path that stays."""
-        told = {
+        content = {
             split: [(q.text, q.answer, q.data, q.solution, q.messages) for q in questions]
             for split, questions in self.questions.items()
         }
-        return hashlib.blake2b(json.dumps(told, sort_keys=True, default=repr).encode(), digest_size=8).hexdigest()
+        return hashlib.blake2b(json.dumps(content, sort_keys=True, default=repr).encode(), digest_size=8).hexdigest()
 
     def size(self, split: str) -> int:
         """How many questions a split has."""
@@ -97,9 +97,9 @@ class Files:
     def _prompt(self, question: Question) -> str | list[dict[str, str]]:
         if isinstance(self.template, str):
             return self.template.replace(PLACE, question.text)
-        said = [{"role": role, "content": content.replace(PLACE, question.text)} for role, content in self.template]
+        messages = [{"role": role, "content": content.replace(PLACE, question.text)} for role, content in self.template]
         # a conversation takes the place of the message that would have asked
-        return [*said[:-1], *map(dict, question.messages)] if len(question.messages) > 1 else said
+        return [*messages[:-1], *map(dict, question.messages)] if len(question.messages) > 1 else messages
 
 
 @lru_cache(maxsize=16)
@@ -155,7 +155,9 @@ def _in_range(
             )
     kept = [q for q in questions if low <= rates[digest(q.text)] <= high]
     if not kept:
-        raise GrpoLabError(f"files.between = {tuple(between)} keeps none of {len(questions)} training questions")
+        raise GrpoLabError(
+            f"files.between = {tuple(between)} keeps none of {len(questions)} training questions: widen it"
+        )
     return sorted(kept, key=lambda q: -rates[digest(q.text)]) if easy_first else kept
 
 
@@ -206,21 +208,21 @@ def files(
 
 def _template(template: str | Turns, system: str, turns: Turns) -> str | tuple[tuple[str, str], ...]:
     """A text, or roles with what they say, in which the question has its place."""
-    said = f"files.template = {template!r:.80}"
+    setting = f"files.template = {template!r:.80}"
     if template == "chat":
         return (*((("system", system),) if system else ()), *((role, text) for role, text in turns), ("user", PLACE))
     if system or turns:
-        raise GrpoLabError(f"{said} has no place for a system prompt or turns: use 'chat', or write them into it")
+        raise GrpoLabError(f"{setting} has no place for a system prompt or turns: use 'chat', or write them into it")
     if isinstance(template, str):
-        made: str | tuple[tuple[str, str], ...] = TEXTS.get(template, template)
-        has_place = PLACE in made
+        resolved: str | tuple[tuple[str, str], ...] = TEXTS.get(template, template)
+        has_place = PLACE in resolved
     else:
-        made = tuple((role, text) for role, text in template)
-        has_place = any(PLACE in text for _, text in made)
+        resolved = tuple((role, text) for role, text in template)
+        has_place = any(PLACE in text for _, text in resolved)
     if not has_place:
         hint = near(template, ("chat", *TEXTS)) if isinstance(template, str) else "this one has no place for it"
-        raise GrpoLabError(f"{said}: {hint}; or a template of your own, with {PLACE} where the question goes")
-    return made
+        raise GrpoLabError(f"{setting}: {hint}; or a template of your own, with {PLACE} where the question goes")
+    return resolved
 
 
 def _check_conversations(questions: Sequence[Question], template: str | Sequence[tuple[str, str]]) -> None:

@@ -40,7 +40,7 @@ class _RowError(Exception):
 class _Read:
     """What a row says."""
 
-    asked: "str | list[dict[str, str]]"
+    prompt: "str | list[dict[str, str]]"
     answer: str
     data: Mapping[str, Any] = field(default_factory=dict)
     solution: str = ""
@@ -54,7 +54,7 @@ def _text(row: Row, column: str) -> str:
     return value.strip()
 
 
-def _asked(row: Row, column: str) -> str | list[dict[str, str]]:
+def _prompt(row: Row, column: str) -> str | list[dict[str, str]]:
     """A question: text, or a conversation up to where the answer is due."""
     value = row[column]
     if not isinstance(value, list):
@@ -98,7 +98,7 @@ def _gsm8k(row: Row, c: Mapping[str, str]) -> _Read:
         raise _RowError(f"column '{c['answer']}' has no final answer after ####")
     # the final answer in the form that is demanded of responses
     solution = f"{steps.strip()}\n\\boxed{{{final.strip()}}}"
-    return _Read(_asked(row, c["question"]), final.strip().replace(",", ""), {}, solution)
+    return _Read(_prompt(row, c["question"]), final.strip().replace(",", ""), {}, solution)
 
 
 def _settled(row: Row, c: Mapping[str, str], solution: str) -> tuple[str, str]:
@@ -115,7 +115,7 @@ def _math(row: Row, c: Mapping[str, str]) -> _Read:
         raise _RowError(
             f"column '{c['solution']}' has no complete \\boxed{{...}}: add one, or a column 'answer', or remove the row"
         )
-    return _Read(_asked(row, c["problem"]), answer, {}, solution, differs)
+    return _Read(_prompt(row, c["problem"]), answer, {}, solution, differs)
 
 
 def _conversation(row: Row, c: Mapping[str, str]) -> _Read:
@@ -124,13 +124,13 @@ def _conversation(row: Row, c: Mapping[str, str]) -> _Read:
     if are_messages(value) and value[-1]["role"] == "assistant":
         solution = value[-1]["content"].strip()
         row = {**row, column: value[:-1]}
-    asked = _asked(row, column)
+    prompt = _prompt(row, column)
     answer, differs = _settled(row, c, solution)
     if not answer:
         raise _RowError(
             f"there is no column 'answer', and no \\boxed{{...}} in what the assistant says at the end of '{column}'"
         )
-    return _Read(asked, answer, {}, solution, differs)
+    return _Read(prompt, answer, {}, solution, differs)
 
 
 def _countdown(row: Row, c: Mapping[str, str]) -> _Read:
@@ -165,7 +165,7 @@ def _mbpp(row: Row, c: Mapping[str, str]) -> _Read:
 
 
 def _plain(row: Row, c: Mapping[str, str]) -> _Read:
-    return _Read(_asked(row, c["question"]), _given(row, c["answer"]), {}, _optional(row, c, "solution"))
+    return _Read(_prompt(row, c["question"]), _given(row, c["answer"]), {}, _optional(row, c, "solution"))
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ class Layout:
     optional: tuple[str, ...] = ("solution",)
     """Parts that need not be there: columns of the same name, unless told otherwise."""
 
-    def found(self, columns: Sequence[str], given: Mapping[str, str]) -> dict[str, str] | None:
+    def match_columns(self, columns: Sequence[str], given: Mapping[str, str]) -> dict[str, str] | None:
         """Which column plays which part; None if one is missing."""
         if not given.keys() <= {*self.parts, *self.optional}:
             return None
@@ -211,22 +211,22 @@ def recognise(source: str, row: Row, layout: str | None, columns: Mapping[str, s
     if wrong := columns.keys() - set(known):
         raise GrpoLabError(f"files.columns names the part '{min(wrong)}': {near(min(wrong), known)}")
     for name, candidate in candidates.items():
-        names = candidate.found(list(row), columns)
+        names = candidate.match_columns(list(row), columns)
         if names and (name != "gsm8k" or layout or "####" in str(row[names["answer"]])):
             return candidate, names
-    wanted = "; ".join(
+    layouts = "; ".join(
         f"{name}: {', '.join('/'.join(usual) for usual in candidate.parts.values())}"
         for name, candidate in candidates.items()
     )
     raise GrpoLabError(
-        f"{source} has the columns {', '.join(row)}, which fit no layout. Known are {wanted}. Say which column is "
+        f"{source} has the columns {', '.join(row)}, which fit no layout. Known are {layouts}. Say which column is "
         'which with files.columns, e.g. {"question": "input", "answer": "target"}'
     )
 
 
 def read(source: str, layout: str | None = None, columns: Mapping[str, str] | None = None) -> list[Question]:
     """All questions of a source, each once; raises on the first row that is not as it should be."""
-    found: dict[str, Question] = {}
+    questions: dict[str, Question] = {}
     recognised = None
     for place, row in read_rows(source):
         recognised = recognised or recognise(source, row, layout, columns or {})
@@ -234,33 +234,33 @@ def read(source: str, layout: str | None = None, columns: Mapping[str, str] | No
         if missing := [column for column in names.values() if column not in row]:
             raise GrpoLabError(f"{place}: no column '{missing[0]}': {near(missing[0], row)}")
         try:
-            said = kind.read(row, names)
+            parsed = kind.read(row, names)
         except _RowError as error:
             raise GrpoLabError(f"{place}: {error}") from error
-        messages = () if isinstance(said.asked, str) else tuple(said.asked)
-        text = said.asked if isinstance(said.asked, str) else _spoken(said.asked)
-        question = Question(text, said.answer, said.data, place, said.solution, messages, said.differs)
-        first = found.setdefault(digest(question.text), question)
+        messages = () if isinstance(parsed.prompt, str) else tuple(parsed.prompt)
+        text = parsed.prompt if isinstance(parsed.prompt, str) else _transcript(parsed.prompt)
+        question = Question(text, parsed.answer, parsed.data, place, parsed.solution, messages, parsed.differs)
+        first = questions.setdefault(digest(question.text), question)
         if (first.answer, first.data) != (question.answer, question.data):
             raise GrpoLabError(
                 f"{place} asks what {first.place} asks, but has another answer ({question.answer!r:.40} and "
                 f"{first.answer!r:.40}): remove one"
             )
-    if not found:
+    if not questions:
         raise GrpoLabError(f"files: {source} has no questions")
-    differing = [question for question in found.values() if question.differs]
+    differing = [question for question in questions.values() if question.differs]
     if differing:
         one = differing[0]
         warnings.warn(
-            f"{source}: in {len(differing)} of {len(found)} rows the column of answers says something else than the "
-            f"solution's last \\boxed{{...}}; the answer counts (first in {one.place}: {one.answer!r:.40}, and not "
+            f"{source}: in {len(differing)} of {len(questions)} rows the answer column differs from the solution's "
+            f"last \\boxed{{...}}; the answer column is used (first in {one.place}: {one.answer!r:.40}, not "
             f"{one.differs!r:.40})",
             stacklevel=2,
         )
-    return list(found.values())
+    return list(questions.values())
 
 
-def _spoken(messages: Sequence[Mapping[str, str]]) -> str:
+def _transcript(messages: Sequence[Mapping[str, str]]) -> str:
     """A conversation as text: what its only message says, or each with its role."""
     if len(messages) == 1:
         return messages[0]["content"].strip()

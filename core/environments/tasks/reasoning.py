@@ -72,7 +72,9 @@ class Source:
 def _ready(*, task: Any, level: str, seconds: float) -> str:
     """How far the data set's verifier is shut in; refuses one that cannot be, and one that is seen to be wrong."""
     if not isinstance(task, ReasoningGym):
-        raise GrpoLabError("the reward verified is that of the task reasoning_gym: bind another to train.rewards")
+        raise GrpoLabError(
+            "the reward 'verified' works with the task reasoning_gym only: bind another to train.rewards"
+        )
     in_force = require(level, "verified.level")
     _refuse_wrong(task.source, in_force, seconds)
     return f"verifier of {task.source.name}, in a process of its own, {seconds:g} s an answer; {sandbox()}"
@@ -87,10 +89,10 @@ def _refuse_wrong(source: Source, level: str, seconds: float) -> None:
         def right(answer: str, problem: Problem) -> bool:
             return source.marks(answer, problem.data["entry"], level, seconds)[0] >= 1
 
-        found = []
+        faults = []
         refused = sum(not right(answer, problem) for answer, problem in zip(own, problems, strict=True))
         if refused:
-            found.append(f"refuses its own answer to {refused} of {len(problems)} problems, {own[0]!r:.60} to one")
+            faults.append(f"refuses its own answer to {refused} of {len(problems)} problems, {own[0]!r:.60} to one")
         for what, answers in (
             (repr(_NONSENSE), [_NONSENSE] * len(problems)),
             ("the question as the answer", [_question(problem) for problem in problems]),
@@ -98,36 +100,36 @@ def _refuse_wrong(source: Source, level: str, seconds: float) -> None:
         ):
             accepted = sum(map(right, answers, problems))
             if accepted:
-                found.append(f"accepts {what} to {accepted} of {len(problems)} problems")
+                faults.append(f"accepts {what} to {accepted} of {len(problems)} problems")
         others = [(a, p) for a in own for p, answer in zip(problems, own, strict=True) if a != answer]
         accepted_others = [(a, p) for a, p in others if right(a, p)]
         if 2 * len(accepted_others) > len(others):
             answer, problem = accepted_others[0]
-            found.append(
+            faults.append(
                 f"accepts the answers to other problems, in {len(accepted_others)} of {len(others)} cases: "
                 f"{answer!r:.60} to {_question(problem)!r:.100}"
             )
-        if found:
+        if faults:
             raise GrpoLabError(
                 f"reasoning_gym.dataset = {source.name!r}: the verifier of {family} "
-                f"{'; it '.join(found)}. Nothing can be learnt from it: choose another data set, or bind another "
+                f"{'; it '.join(faults)}. Nothing can be learnt from it: choose another data set, or bind another "
                 "reward to train.rewards"
             )
 
 
 def _drawn(source: Source) -> dict[str, list[Problem]]:
     """A few problems of each data set that a source is made of."""
-    wanted = source.parts or (source.name,)
+    names = source.parts or (source.name,)
     task = ReasoningGym(source, (), mixed=bool(source.parts))
-    found: dict[str, list[Problem]] = {name: [] for name in sorted(wanted)}
+    drawn: dict[str, list[Problem]] = {name: [] for name in sorted(names)}
     for index in range(_DRAWN):
         problem = task.problem("train", 0, index)
-        of = found.setdefault(problem.family or source.name, [])
+        of = drawn.setdefault(problem.family or source.name, [])
         if len(of) < _TRIED:
             of.append(problem)
-        if all(len(problems) >= _TRIED for problems in found.values()):
+        if all(len(problems) >= _TRIED for problems in drawn.values()):
             break
-    return {family: problems for family, problems in found.items() if problems}
+    return {family: problems for family, problems in drawn.items() if problems}
 
 
 def _question(problem: Problem) -> str:
@@ -183,8 +185,8 @@ class ReasoningGym:
                 break
         else:
             raise GrpoLabError(
-                f"reasoning_gym.dataset = {self.source.name!r} has too few questions: none of {_DRAWN} is of the split "
-                f"'{split}'; choose another data set or other parameters"
+                f"reasoning_gym.dataset = {self.source.name!r} has too few questions: none of {_DRAWN} falls into "
+                f"the split '{split}'; choose another data set or other parameters"
             )
         messages = [{"role": role, "content": content} for role, content in (*self.turns, ("user", question))]
         source = str(entry["metadata"]["source_dataset"])
@@ -225,10 +227,10 @@ def reasoning_gym(
             "the task reasoning_gym needs its package: make real, or pip install reasoning-gym"
         ) from error
     shown = tuple((str(role), str(content)) for role, content in turns)
-    made = repr((dataset, parameters))
-    if made not in _SOURCES:
-        _SOURCES[made] = _source(package, dataset, dict(parameters or {}))
-    source = _SOURCES[made]
+    identity = repr((dataset, parameters))
+    if identity not in _SOURCES:
+        _SOURCES[identity] = _source(package, dataset, dict(parameters or {}))
+    source = _SOURCES[identity]
     return ReasoningGym(source, shown, mixed=bool(source.parts))
 
 
@@ -241,9 +243,9 @@ def _source(package: Any, dataset: str, parameters: dict[str, Any]) -> Source:
     try:
         if dataset == "composite":
             spec = importlib.import_module("reasoning_gym.composite").DatasetSpec
-            given["datasets"] = [spec(**each) for each in given.get("datasets", ())]
-        made = package.create_dataset(dataset, seed=0, size=1, **given)
+            given["datasets"] = [spec(**entry) for entry in given.get("datasets", ())]
+        data = package.create_dataset(dataset, seed=0, size=1, **given)
     except (ValueError, TypeError, AssertionError) as error:
         raise GrpoLabError(f"reasoning_gym.dataset = {dataset!r} with {parameters}: {error}") from error
-    parts = tuple(str(each.name) for each in given.get("datasets", ())) if dataset == "composite" else ()
-    return Source(dataset, made, package.create_dataset, {"seed": 0, "size": 1, **given}, parts)
+    parts = tuple(str(entry.name) for entry in given.get("datasets", ())) if dataset == "composite" else ()
+    return Source(dataset, data, package.create_dataset, {"seed": 0, "size": 1, **given}, parts)

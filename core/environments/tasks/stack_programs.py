@@ -72,8 +72,8 @@ def draw_tree(rng: random.Random, operations: int) -> Tree:
     """A random expression with this many operations."""
     if operations == 0:
         return rng.choice(LEAVES)
-    left = rng.randrange(operations)
-    return rng.choice("+-*"), draw_tree(rng, left), draw_tree(rng, operations - 1 - left)
+    on_the_left = rng.randrange(operations)
+    return rng.choice("+-*"), draw_tree(rng, on_the_left), draw_tree(rng, operations - 1 - on_the_left)
 
 
 def name_results(tree: Tree) -> str:

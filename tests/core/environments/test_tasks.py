@@ -133,7 +133,7 @@ def test_a_data_set_of_few_questions_is_refused(monkeypatch: pytest.MonkeyPatch)
     task: Any = reasoning_gym(dataset="chain_sum")
     monkeypatch.setattr(type(task.source.dataset), "__getitem__", lambda *_: {"question": "?", "answer": "1"})
     split = "test" if _digest("?")[0] % 8 != 1 else "tune"
-    with pytest.raises(GrpoLabError, match="'chain_sum' has too few questions: none of 1000 is of the split"):
+    with pytest.raises(GrpoLabError, match="'chain_sum' has too few questions: none of 1000 falls into the split"):
         task.problem(split, 0, 0)
 
 

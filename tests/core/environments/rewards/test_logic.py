@@ -131,8 +131,8 @@ def test_twenty_variables_are_judged_and_more_are_refused() -> None:
 @pytest.mark.parametrize(
     ("logic", "message"),
     [
-        ({"kind": "satisfied", "formula": "p"}, "'satisfied' names no question"),
-        (None, "None names no question"),
+        ({"kind": "satisfied", "formula": "p"}, "'satisfied' is not a question"),
+        (None, "None is not a question"),
         ({"kind": "entails", "premises": ["p"], "conclusio": "q"}, "lacks 'conclusion': did you mean conclusio"),
         ({"kind": "satisfiable", "formula": "p &"}, "of kind 'satisfiable': unreadable formula"),
     ],

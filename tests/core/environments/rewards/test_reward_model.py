@@ -191,7 +191,7 @@ def test_what_is_no_reward_model_is_refused_before_anything_runs(make: Make, tmp
     for name, message in (
         (str(tmp_path / "nowhere"), "there is no model there; make one with grpolab preferences"),
         (str(begun), "there is no model there yet: its training has not ended"),
-        (str(tiny_folder), "is no reward model, but LlamaForCausalLM"),
+        (str(tiny_folder), "is not a reward model but LlamaForCausalLM"),
     ):
         with pytest.raises(GrpoLabError, match=message):
             start([reward_model.using(model=name).resolved()])

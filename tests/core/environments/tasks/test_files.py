@@ -297,7 +297,7 @@ def test_the_column_of_answers_goes_before_the_solutions_last_box(tmp_path: Path
         {"problem": "Four?", "solution": "So \\boxed{4}.", "answer": None},
     ]
     path = write(tmp_path / "math.jsonl", rows)
-    said = r"in 1 of 4 rows the column of answers says something else .* \(first in .*, line 2: '2', and not '3'\)"
+    said = r"in 1 of 4 rows the answer column differs .* \(first in .*, line 2: '2', not '3'\)"
     with pytest.warns(UserWarning, match=said):
         found = read(path)
     assert [question.answer for question in found] == ["$1$", "2", "3", "4"]
