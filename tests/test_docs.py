@@ -1,25 +1,40 @@
 """The pages say what the code says: generated ones, names of files and functions, commands, and figures in prose."""
 
+import argparse
 import ast
+import contextlib
+import importlib.util
 import inspect
+import io
+import json
 import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+from safetensors import safe_open
 
 import core.loop.metrics
 import core.loop.train
 from core import ADVANTAGES, AGGREGATORS, CORRECTIONS, FILTERS, KLS, OBJECTIVES, SHAPINGS, VARIANTS
 from core.errors import GrpoLabError
+from core.model.loading import embedded_models
 from core.store.files import read_json
+from experiments.cli.main import main, make_parser
 from experiments.maintenance.catalogue import FIGURES, PAGE, page
 from experiments.maintenance.plan import PICTURE, picture, read_layers, title
+from experiments.study.configs import find_config
+from experiments.study.designs import DESIGNS
+from tests.core.environments.rewards import test_logic_pairs, test_math
+from tests.core.environments.rewards.code_pairs import PROBLEMS
+from tests.core.environments.sandbox.hostile import ATTACKS, FORGERIES, STREAMS
+from tests.core.model import test_soundness
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-REWARDS = ROOT / "tests" / "core" / "environments" / "rewards"
 
 
 def text_of(place: str) -> str:
@@ -119,3 +134,208 @@ def test_every_file_and_function_that_a_page_names_is_there() -> None:
         "core/nowhere.py",
         "core/errors.py: Nothing",
     ]
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+COMMANDS = next(a.choices for a in make_parser()._actions if isinstance(a, argparse._SubParsersAction))
+MENTIONED = {f"grpolab {name}" for name in COMMANDS} | {"grpolab COMMAND"}
+
+
+def commands_in(text: str) -> Iterator[str]:
+    """Commands of ours in bash blocks, indented lines and code spans, without what goes before them."""
+    text = re.sub(r" \\\n *", " ", text)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S)
+    blocks = [block for language, block in fenced if language in ("", "bash")]
+    for line in "\n".join([*blocks, *re.findall(r"^    \S.*$", text, re.M)]).splitlines():
+        command = re.sub(r"^(\w+=\S+ )*(\.venv/bin/)?", "", line.strip())
+        if command.split(" ")[0] in ("grpolab", "make", "python"):
+            yield command
+    prose = " ".join(re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S).split())
+    # one that is named only, as `grpolab lens`, has no arguments
+    yield from (span for span in re.findall(r"`((?:grpolab|make|python) [^`[]+)`", prose) if span not in MENTIONED)
+
+
+def fault_of(command: str) -> str | None:
+    """Why a command that a page shows cannot be given: nothing is run."""
+    program, *words = shlex.split(command, comments=True)
+    if program == "make":
+        targets = re.findall(r"^([\w-]+):", text_of("Makefile"), re.M)
+        return next((f"no target {word}" for word in words if word not in targets), None)
+    if program == "python":
+        ours = words[:1] == ["-m"] and words[1].startswith(("experiments.", "tests."))
+        return f"no module {words[1]}" if ours and importlib.util.find_spec(words[1]) is None else None
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+            options = make_parser().parse_args(words)
+        for file in getattr(options, "config", None) or []:
+            if not re.search(r"^(mine|study|FILE)\.gin$|^STUDY$", file):
+                find_config(file)
+    except SystemExit:
+        return said.getvalue()
+    except GrpoLabError as error:
+        return str(error)
+    return None
+
+
+def test_every_command_that_a_page_shows_is_a_real_one() -> None:
+    shown = {str(page.relative_to(ROOT)): list(commands_in(page.read_text("utf-8"))) for page in PAGES}
+    faults = {f"{name}: {command}": fault_of(command) for name, commands in shown.items() for command in commands}
+    assert {command: fault for command, fault in faults.items() if fault} == {}
+    assert len(shown["README.md"]) >= 25
+    assert len(faults) >= 80
+    for wrong in (
+        "grpolab compare -c demo --sedes 8",
+        "grpolab train -c no_such",
+        "make coffee",
+        "python -m tests.none",
+    ):
+        assert fault_of(wrong)
+
+
+def test_the_readme_puts_the_environment_on_the_path_before_its_first_command_and_names_every_command() -> None:
+    text = text_of("README.md")
+    assert text.index("source .venv/bin/activate") < re.search(r"^grpolab ", text, re.M).start()  # type: ignore[union-attr]
+    assert ".venv/bin/grpolab" not in text
+    assert [name for name in COMMANDS if not re.search(rf"(`|grpolab ){name}\b", text)] == []
+
+
+def test_the_readmes_difference_of_two_variants_is_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["describe", "grpo_trl", "--diff", "grpo"]) == 0
+    assert f"```\n{capsys.readouterr().out.rstrip()}\n```" in text_of("README.md")
+
+
+def test_the_table_of_parameter_equivalents_is_what_the_command_shown_prints(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = text_of("docs/paradigms.md")
+    (command,) = (each for each in commands_in(text) if "--sizes" in each)
+    assert main([*shlex.split(command)[1:], "--json"]) == 0
+    columns = {"ppo": "ppo", "grpo, KL": "grpo", "remax, rloo": "remax", "dpo": "dpo"}
+    models = json.loads(capsys.readouterr().out)
+    assert models["remax"] == models["rloo"]
+
+    def row(name: str, values: Sequence[str]) -> str:
+        return f"| {name} | {' | '.join(values)} |".replace("|  |", "| |").replace("|  |", "| |")
+
+    sizes = {name: [models[column][name] for column in columns.values()] for name in ("policy", "critic", "reference")}
+    sizes["reward model"] = [models[column]["reward"] for column in columns.values()]
+    wanted = [row(name, [f"{value / 1e9:g}B" if value else "" for value in values]) for name, values in sizes.items()]
+    equivalents = [f"**{models[column]['equivalents'] / 1e9:g}B**" for column in columns.values()]
+    wanted.append(row("**parameter equivalents**", equivalents))
+    for name, kind in (
+        ("weights, bfloat16", "weights"),
+        ("masters, float32", "masters"),
+        ("gradients, float32", "gradients"),
+        ("AdamW's moments", "moments"),
+    ):
+        wanted.append(row(name, [f"{models[column]['bytes'][kind] / 2**30:.1f} GiB" for column in columns.values()]))
+    together = [f"{sum(models[column]['bytes'].values()) / 2**30:.1f} GiB" for column in columns.values()]
+    wanted.append(row("together", together))
+    assert [line for line in wanted if line not in text] == []
+
+
+# --- figures in prose -------------------------------------------------------------------------------------------------
+
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+
+
+def pairs(kind: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text_of(f"tests/core/environments/rewards/{kind}_pairs.jsonl").splitlines()]
+
+
+def labelled() -> dict[str, tuple[int, int, int]]:
+    """By row of the table in docs/rewards.md: pairs, right ones in whatever form, right ones that are refused."""
+    math, logic = pairs("math"), pairs("logic")
+    right, wrong = (sum(len(getattr(p, kind)) for p in PROBLEMS.values()) for kind in ("right", "wrong"))
+    return {
+        "`math_answer`": (len(math), sum(pair["lenient"] for pair in math), len(test_math.MISSES)),
+        "`code_tests`": (right + wrong, right, 0),
+        "`truth_table`, `who_is_who`": (
+            len(logic),
+            sum(pair["lenient"] for pair in logic),
+            len(test_logic_pairs.MISSED),
+        ),
+    }
+
+
+def calibrated() -> tuple[int, int, int]:
+    """Rows of docs/calibration.md, the studies behind them, and the most of one row."""
+    rows = re.findall(r"^\| ([^|]+) \| [^|]+ \| ([\d,]+) \|", text_of("docs/calibration.md"), re.M)
+    studies = {simulated: int(number.replace(",", "")) for simulated, number in rows}
+    return len(rows), sum(studies.values()), max(studies.values())
+
+
+def broken_inputs() -> int:
+    """What `make fuzz` tries: every test of a file walks through its CASES."""
+    total = 0
+    for file in (ROOT / "tests" / "fuzz").glob("test_*.py"):
+        text = file.read_text("utf-8")
+        (cases,) = re.findall(r"^CASES: Final = ([\d_]+)$", text, re.M)
+        total += int(cases) * text.count("range(0, CASES, CHUNK)")
+    return total
+
+
+def figures() -> Iterator[tuple[str, str]]:
+    """A page, and a piece of a sentence in it with its figures as they are now."""
+    of_verifier = labelled()
+    wrong = sum(number - right for number, right, _ in of_verifier.values())
+    hostile = len(ATTACKS) + len(FORGERIES) + len(STREAMS)
+    yield "README.md", f"Of {wrong:,} labelled wrong answers and {hostile} hostile programs none is accepted"
+    yield "docs/rewards.md", f"{hostile} hostile programs (fork bombs"
+    for name, (number, right, refused) in of_verifier.items():
+        share = f"{refused} ({100 * refused / right:.1f} %)" if refused else "0"
+        yield "docs/rewards.md", f"| {name} | {number:,} | {right:,} | 0 | {share} |"
+    made = sum(pair.get("by") == "construction" for pair in pairs("math"))
+    yield "docs/rewards.md", f"{made} of the mathematical pairs are written by"
+
+    methods = {file.stem for file in (ROOT / "variants").glob("*.py")} - {"__init__"}
+    named = {"grpo", "dr_grpo", "dapo", "rloo", "remax", "reinforce_pp", "gspo", "cispo"}
+    assert named < methods <= set(VARIANTS)
+    yield "README.md", f"REINFORCE++, GSPO, CISPO and {len(methods - named)} more are short files"
+    claims = len(list((ROOT / "experiments" / "configs" / "claims").glob("*.gin")))
+    yield "README.md", f"{NUMBERS[claims].title()} claims of the literature"
+    models = NUMBERS[len(embedded_models())]
+    yield "README.md", f"{models.title()} small models of the package learn"
+    yield "docs/rewards.md", f"The {models} embedded models are small"
+    (arms,) = re.findall(r"^compare.variants = \[(.*)\]$", text_of("experiments/configs/demo.gin"), re.M)
+    (seeds,) = re.findall(r"^SEEDS \?= (\d+)$", text_of("Makefile"), re.M)
+    yield "README.md", f"{NUMBERS[arms.count('@')]} variants x {NUMBERS[int(seeds)]} seeds on the embedded model"
+    with safe_open(ROOT / "core/assets/embedded/model.safetensors", "pt") as file:
+        parameters = sum(file.get_tensor(name).numel() for name in file.keys())  # noqa: SIM118 - no mapping
+    yield "README.md", f"a {parameters / 1e6:.1f}M-parameter character model"
+    yield "docs/paradigms.md", f"Embedded model ({parameters / 1e6:.2f}M parameters"
+    designs = [f"`{name}`" for name in (*DESIGNS, "random")]
+    assert all(name in text_of("README.md") for name in designs)
+
+    rows, studies, most = calibrated()
+    yield "docs/calibration.md", f"**{rows} rows over {studies:,} studies, none outside its band.**"
+    yield (
+        "docs/statistics.md",
+        f"{studies:,} simulated studies were judged for {rows} rates, and none of these is outside",
+    )
+    yield "CONTRIBUTING.md", f"by up to {most:,} studies a row"
+    yield "CONTRIBUTING.md", f"{broken_inputs():,} broken inputs"
+
+    table = re.findall(r"^\| `estimators/[^|]*\| (\d+) \| (\d+) \| (\d+) \|", text_of("docs/mutations.md"), re.M)
+    run, noticed, survive = (sum(map(int, column)) for column in zip(*table, strict=True))
+    yield "docs/mutations.md", f"**{run} mutants run, {noticed} noticed, {survive} survive.**"
+    assert len(re.findall(r"^- line ", text_of("docs/mutations.md"), re.M)) == survive == run - noticed
+
+    refused = test_soundness.test_flat_models_that_packing_would_change_are_refused.pytestmark[0].args[1]
+    yield "docs/models.md", f"and {len(refused)} configurations that are refused"
+    (sums,) = re.findall(r"(\d+) were made with .* (\d+) pass and (\d+) are refused", words_of("docs/models.md"))
+    assert int(sums[0]) == int(sums[1]) + int(sums[2])
+
+
+def words_of(place: str) -> str:
+    """A page on one line."""
+    return " ".join(text_of(place).split())
+
+
+def test_figures_in_prose_are_as_counted() -> None:
+    counted = list(figures())
+    assert len(counted) >= 18
+    assert [(place, sentence) for place, sentence in counted if sentence not in words_of(place)] == []
