@@ -9,12 +9,15 @@ import io
 import json
 import re
 import shlex
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from safetensors import safe_open
 
 import core.loop.metrics
@@ -136,6 +139,27 @@ def test_every_file_and_function_that_a_page_names_is_there() -> None:
     ]
 
 
+def requirements(extra: str | None = None) -> Iterator[Requirement]:
+    """What pyproject.toml asks for, or an extra of it; extras of extras too."""
+    project = tomllib.loads(text_of("pyproject.toml"))["project"]
+    for text in project["optional-dependencies"][extra] if extra else project["dependencies"]:
+        each = Requirement(text)
+        if each.name == "grpo-lab":
+            yield from (one for other in each.extras for one in requirements(other))
+        else:
+            yield each
+
+
+def test_the_constraints_are_exact_and_within_what_the_project_asks_for() -> None:
+    lines = [line for line in text_of("constraints.txt").splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
+    versions = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
+    assert len(versions) == len(lines)
+    asked = [*requirements(), *requirements("test")]
+    assert len(asked) > 20
+    assert [str(each) for each in asked if versions.get(canonicalize_name(each.name), "0") not in each.specifier] == []
+
+
 # --- commands ---------------------------------------------------------------------------------------------------------
 
 
@@ -161,7 +185,7 @@ def fault_of(command: str) -> str | None:
     """Why a command that a page shows cannot be given: nothing is run."""
     program, *words = shlex.split(command, comments=True)
     if program == "make":
-        targets = re.findall(r"^([\w-]+):", text_of("Makefile"), re.M)
+        targets = re.findall(r"^([\w./-]+):", text_of("Makefile"), re.M)
         return next((f"no target {word}" for word in words if word not in targets), None)
     if program == "python":
         ours = words[:1] == ["-m"] and words[1].startswith(("experiments.", "tests."))
