@@ -29,7 +29,7 @@ from core.store.files import (
 )
 from experiments.results.stored_run import SEED_FOLDER
 from experiments.statistics import minimum_detectable_effect, seeds_needed
-from experiments.statistics.wording import T_SEEDS
+from experiments.statistics.rule import T_SEEDS
 from experiments.study.identity import hardware, operative
 from experiments.study.study import Study
 

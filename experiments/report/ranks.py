@@ -9,7 +9,10 @@ from experiments.report.drawing import Scale, line, mark, shortened, svg, text, 
 from experiments.report.markup import figure, section
 from experiments.report.tables import alpha_of, common_scores, number_text, tick_text
 from experiments.statistics import Judgement
-from experiments.statistics.exploratory import cliques, mean_ranks
+from experiments.statistics.ranks import (
+    cliques,
+    mean_ranks,
+)
 
 
 def ranks_section(judgement: Judgement | None, styles: Mapping[str, Style]) -> str:

@@ -9,7 +9,7 @@ from experiments.report.grid import Cell, Grid, column, text_cell, to_html
 from experiments.report.markup import badge, pair_name, section
 from experiments.report.tables import POLICY_WORDS, Unit, axis_words, difference_text, p_text, unit, verdict_text
 from experiments.statistics import Analysis, Comparison, Judgement
-from experiments.statistics.judgement import departs
+from experiments.statistics.departures import departs
 from experiments.statistics.runs import CLOCK
 
 

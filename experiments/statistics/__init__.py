@@ -5,6 +5,10 @@ a seed. The package needs numpy and scipy only and knows nothing of training, fi
 """
 
 from experiments.statistics.analysis import analyze
+from experiments.statistics.betting import (
+    anytime_interval,
+    anytime_p,
+)
 from experiments.statistics.bootstrap import (
     bootstrap_t_interval,
     iqm_intervals,
@@ -14,14 +18,13 @@ from experiments.statistics.bootstrap import (
 from experiments.statistics.checkpoints import compare_checkpoints
 from experiments.statistics.coupling import Coupling
 from experiments.statistics.effects import friedman, hedges_j, probability_of_improvement, win_rate
-from experiments.statistics.exploratory import benjamini_hochberg
 from experiments.statistics.judgement import Judgement, judge
 from experiments.statistics.looks import Looks
-from experiments.statistics.multiplicity import holm, max_t
+from experiments.statistics.multiplicity import benjamini_hochberg, holm, max_t
 from experiments.statistics.paired import paired_t, tost, wilcoxon_exact
 from experiments.statistics.power import minimum_detectable_effect, power, seeds_needed
 from experiments.statistics.predictions import Prediction, assess
-from experiments.statistics.racing import anytime_interval, anytime_p, race
+from experiments.statistics.racing import race
 from experiments.statistics.records import Analysis, ArmSummary, Comparison, Effect, FixedN
 from experiments.statistics.runs import SCALARS, Curve, Plan, Trajectory, scores
 from experiments.statistics.scalars import auc, drawdown, final, interquartile_mean, time_to

@@ -36,12 +36,14 @@ from experiments.statistics.records import (
     Questions,
     Verdict,
 )
-from experiments.statistics.samples import Array, check_level, differences, is_constant
-from experiments.statistics.scalars import interquartile_mean
-from experiments.statistics.wording import (
+from experiments.statistics.rule import (
     ANSWERS_TEST,
     T_SEEDS,
     Rule,
+)
+from experiments.statistics.samples import Array, check_level, differences, is_constant
+from experiments.statistics.scalars import interquartile_mean
+from experiments.statistics.wording import (
     answers_notes,
     comparison_notes,
     removal_notes,
@@ -91,61 +93,24 @@ def analyze(
     Raises ValueError: fewer than 2 arms, unknown baseline or family, non-finite score, no shared seed, alpha
     outside (0, 0.5), margin <= 0, answers that cannot be those of the scores.
     """
-    _check(scores, baseline, alpha, margin, family)
-    seeds, notes = _shared_seeds(scores)
+    _check(scores, baseline, alpha, margin, family, questions)
+    seeds, removed = _shared_seeds(scores)
     table = {arm: np.array([float(runs[s]) for s in seeds]) for arm, runs in scores.items()}
-    others = [arm for arm in table if arm != baseline]
-    pairs = [(arm, baseline) for arm in others]
-    if family == "all":
-        pairs += [(arm, reference) for reference, arm in combinations(others, 2)]
-    if questions not in ("fixed", "population"):
-        raise ValueError(f"analyze: unknown questions {questions!r}; choose 'fixed' or 'population'")
-    rule = Rule(
-        metric,
-        axis,
-        alpha,
-        margin,
-        higher_is_better,
-        n=len(seeds),
-        m=max(len(pairs), planned or 0),
-        largest=largest,
-        crossed=questions == "population",
-    )
-
-    cells = _cells(answers, table, seeds) if rule.crossed else {}
-    if rule.crossed and families:
-        notes.append(
-            f"Questions come in {len(set(families))} families, which take their place in the test: differences are "
-            "means over families of the mean over a family's questions."
-        )
-    measured = []
-    for arm, reference in pairs:
-        x, y = table[arm], table[reference]
-        effect, fixed = measure_fixed(x, y, rule, seed, *least_error(answers, (arm, reference), seeds, x, y))
-        if rule.crossed and effect.interval is not None:
-            effect, fixed = measure_crossed(effect, differences(cells[arm], cells[reference]), rule, families)
-        measured.append((arm, reference, effect, fixed))
+    pairs = _pairs(list(table), baseline, family)
+    m, crossed = max(len(pairs), planned or 0), questions == "population"
+    rule = Rule(metric, axis, alpha, margin, higher_is_better, len(seeds), m, largest, crossed)
+    measured = _measure(table, seeds, pairs, rule, seed, answers, families)
     comparisons = _decide(measured, _columns(pairs, table), rule, seed)
-    small_n = small_n_note(rule, comparisons)
-    notes += [*([small_n] if small_n else []), *answers_notes(comparisons)]
-    for comparison in comparisons:
-        notes += comparison_notes(comparison)
+    arms = tuple(summary(arm, x) for arm, x in table.items())
+    notes = (*removed, *_notes(rule, comparisons, families))
     return Analysis(
-        metric=metric,
-        axis=axis,
-        baseline=baseline,
-        alpha=alpha,
-        margin=margin,
-        family=family,
-        higher_is_better=higher_is_better,
-        seeds=seeds,
-        arms=tuple(summary(arm, x) for arm, x in table.items()),
-        comparisons=tuple(comparisons),
-        notes=tuple(notes),
+        metric, axis, baseline, alpha, margin, family, higher_is_better, seeds, arms, tuple(comparisons), notes
     )
 
 
-def _check(scores: Mapping[str, Mapping[int, float]], baseline: str, alpha: float, margin: float, family: str) -> None:
+def _check(
+    scores: Mapping[str, Mapping[int, float]], baseline: str, alpha: float, margin: float, family: str, questions: str
+) -> None:
     if len(scores) < 2:
         raise ValueError(f"analyze: {len(scores)} arm(s) given; a comparison needs at least 2")
     if baseline not in scores:
@@ -153,6 +118,8 @@ def _check(scores: Mapping[str, Mapping[int, float]], baseline: str, alpha: floa
         raise ValueError(f"analyze: unknown baseline {baseline!r}; the arms are {', '.join(near)}")
     if family not in ("baseline", "all"):
         raise ValueError(f"analyze: unknown family {family!r}; choose 'baseline' or 'all'")
+    if questions not in ("fixed", "population"):
+        raise ValueError(f"analyze: unknown questions {questions!r}; choose 'fixed' or 'population'")
     check_level("alpha", alpha, high=0.5)
     check_level("margin", margin, high=math.inf)
     for arm, runs in scores.items():
@@ -181,6 +148,49 @@ def _shared_seeds(scores: Mapping[str, Mapping[int, float]]) -> tuple[tuple[int,
         counts = ", ".join(f"{arm} {sorted(runs)}" for arm, runs in scores.items())
         raise ValueError(f"analyze: no seed is shared by all arms ({counts}); run every arm on one list of seeds")
     return shared, removal_notes(missing, len(planned))
+
+
+def _pairs(arms: Sequence[str], baseline: str, family: Family) -> list[tuple[str, str]]:
+    """The comparisons of the family, (arm, baseline)."""
+    others = [arm for arm in arms if arm != baseline]
+    rest = combinations(others, 2) if family == "all" else ()
+    return [*((arm, baseline) for arm in others), *((arm, reference) for reference, arm in rest)]
+
+
+def _measure(
+    table: Mapping[str, Array],
+    seeds: Sequence[int],
+    pairs: Sequence[tuple[str, str]],
+    rule: Rule,
+    seed: int,
+    answers: Answers | None,
+    families: Sequence[str] | None,
+) -> list[tuple[str, str, Effect, FixedN]]:
+    """Every pair by itself, with raw p-values."""
+    cells = _cells(answers, table, seeds) if rule.crossed else {}
+    measured = []
+    for arm, baseline in pairs:
+        x, y = table[arm], table[baseline]
+        effect, fixed = measure_fixed(x, y, rule, seed, *least_error(answers, (arm, baseline), seeds, x, y))
+        if rule.crossed and effect.interval is not None:
+            effect, fixed = measure_crossed(effect, differences(cells[arm], cells[baseline]), rule, families)
+        measured.append((arm, baseline, effect, fixed))
+    return measured
+
+
+def _notes(rule: Rule, comparisons: Sequence[Comparison], families: Sequence[str] | None) -> list[str]:
+    """What to know of the comparisons beside their verdicts."""
+    notes = []
+    if rule.crossed and families:
+        notes.append(
+            f"Questions come in {len(set(families))} families, which take their place in the test: differences are "
+            "means over families of the mean over a family's questions."
+        )
+    small_n = small_n_note(rule, comparisons)
+    notes += [*([small_n] if small_n else []), *answers_notes(comparisons)]
+    for comparison in comparisons:
+        notes += comparison_notes(comparison)
+    return notes
 
 
 def summary(arm: str, scores: ArrayLike) -> ArmSummary:

@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 from scipy import special
 
 from experiments.statistics.records import Analysis, Family
+from experiments.statistics.rule import (
+    FLIP_SEEDS,
+    T_SEEDS,
+)
 from experiments.statistics.samples import Array
-from experiments.statistics.wording import FLIP_SEEDS, T_SEEDS
 
 STUDIES: Final = 200_000
 """Simulated studies of two arms: a rate of 0.1 has a standard error of 0.0007; a fifth of them with more arms."""

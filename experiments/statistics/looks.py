@@ -12,8 +12,8 @@ from numbers import Real
 from typing import Literal, TypeAlias
 
 from experiments.statistics.records import Analysis, Comparison
+from experiments.statistics.rule import T_SEEDS
 from experiments.statistics.samples import check_level
-from experiments.statistics.wording import T_SEEDS
 
 Scores: TypeAlias = Mapping[str, Mapping[int, float]]
 Stop: TypeAlias = Literal["decided", "budget", "equivalent"]

@@ -50,3 +50,21 @@ def max_t(differences: ArrayLike, rng: np.random.Generator | None = None) -> Arr
     adjusted = np.empty_like(p)
     adjusted[order] = np.maximum.accumulate(p[::-1])[::-1]
     return adjusted
+
+
+def benjamini_hochberg(p: ArrayLike) -> Array:
+    """Benjamini and Hochberg's q-values, in the order of p [m]; q <= α keeps the false discovery rate below α.
+
+        q_(i) = min_{k >= i} min(1, m p_(k) / k),   p_(1) <= ... <= p_(m)
+
+    Valid for independent and for positively dependent p. ValueError for values outside [0, 1].
+    Benjamini & Hochberg 1995.
+    """
+    p = np.asarray(p, dtype=np.float64)
+    if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
+        raise ValueError("benjamini_hochberg: expected one p-value in [0, 1] per comparison")
+    order = np.argsort(p, kind="stable")[::-1]
+    steps = np.minimum.accumulate(p[order] * p.size / np.arange(p.size, 0, -1))
+    q = np.empty_like(p)
+    q[order] = np.minimum(steps, 1.0)
+    return q

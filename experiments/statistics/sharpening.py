@@ -15,9 +15,9 @@ from experiments.statistics.multiplicity import holm
 from experiments.statistics.numbers import rounded
 from experiments.statistics.paired import paired_t
 from experiments.statistics.records import Analysis
+from experiments.statistics.rule import T_SEEDS
 from experiments.statistics.runs import SCALARS, Plan, Trajectory, answers_of
 from experiments.statistics.samples import Array, Interval, differences, mean_difference
-from experiments.statistics.wording import T_SEEDS
 
 BESIDE: Final = {"accuracy": "greedy_accuracy", "greedy_accuracy": "accuracy"}
 _HOW: Final = {"accuracy": "sampled", "greedy_accuracy": "greedy"}

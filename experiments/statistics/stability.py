@@ -75,37 +75,9 @@ def course(
     if spent[0] != 0:
         raise ValueError(f"course: the first evaluation is at {spent[0]:g}, not 0; evaluate before training as well")
     n = None if answers is None else np.asarray(answers, dtype=np.float64)[: used.size]
-    height = used if higher_is_better else -used
-    variances = np.array([_variance(used, n, noise, slice(i, i + 1)) for i in range(used.size)])
-    after = used.size - 1
-    z = float(special.ndtri(1 - ALPHA / max(1, after * (after + 1) / 2)))
-
-    def level_of(peak: int, kept: float) -> float:
-        return float(height[0] + kept * (height[peak] - height[0]))
-
-    def is_below(place: slice, peak: int, kept: float) -> bool:
-        level = level_of(peak, kept)
-        spread = kept**2 * variances[peak] + (1 - kept) ** 2 * variances[0]
-        if peak == 0:
-            spread = variances[0]  # the very same evaluation
-        error = float(np.sqrt(spread + _variance(used, n, noise, place)))
-        return bool(level - height[place].mean() > max(margin, z * error) + ROUNDING * np.abs(used).max())
-
-    peak = after - int(height[::-1].argmax())  # the last of equals
-    tails = [slice(used.size - k, used.size) for k in range(1, 1 + min(last_evaluations(used.size), after - peak))]
-    low = int(height.argmin())
-    kind: Kind = "steady"
-    end = tails[-1] if tails else slice(after, used.size)
-    for name, kept in _ENDS.items():
-        # one low evaluation before the last is a dip
-        fallen = [tail for tail in tails if height[-1] < level_of(peak, kept) and is_below(tail, peak, kept)]
-        if fallen:
-            kind, end = name, fallen[-1]
-            break
-    else:
-        dips = [i for i in range(1, after) if is_below(slice(i, i + 1), int(height[:i].argmax()), _ENDS["collapsed"])]
-        if dips:
-            kind, low = "dipped", min(dips, key=lambda i: height[i])
+    way = _Way(used if higher_is_better else -used, used, n, noise, margin)
+    kind, end, low = way.judged()
+    peak = way.peak
     return Course(
         kind=kind,
         start=float(used[0]),
@@ -117,6 +89,66 @@ def course(
         lowest=float(used[low]),
         lowest_at=float(spent[low]),
     )
+
+
+@dataclass(frozen=True)
+class _Way:
+    """The evaluations of one run, [N + 1], as `course` judges them."""
+
+    height: Array
+    """The values, upside down where lower is better."""
+    values: Array
+    answers: Array | None
+    noise: float
+    margin: float
+
+    @property
+    def after(self) -> int:
+        """How many evaluations there are after the start."""
+        return self.height.size - 1
+
+    @property
+    def peak(self) -> int:
+        """The best evaluation, the last of equals."""
+        return self.after - int(self.height[::-1].argmax())
+
+    def judged(self) -> tuple[Kind, slice, int]:
+        """What became of the run, the evaluations that show it as its end, and its lowest evaluation or dip."""
+        size, last = self.height.size, min(last_evaluations(self.height.size), self.after - self.peak)
+        tails = [slice(size - k, size) for k in range(1, 1 + last)]
+        low = int(self.height.argmin())
+        for name, kept in _ENDS.items():
+            # one low evaluation before the last is a dip
+            sunk = self.height[-1] < self._level(self.peak, kept)
+            fallen = [tail for tail in tails if sunk and self._is_below(tail, self.peak, kept)]
+            if fallen:
+                return name, fallen[-1], low
+        end = tails[-1] if tails else slice(self.after, size)
+        before = [int(self.height[:i].argmax()) for i in range(1, self.after)]  # the best before each in between
+        dips = [
+            i for i, peak in enumerate(before, start=1) if self._is_below(slice(i, i + 1), peak, _ENDS["collapsed"])
+        ]
+        return ("dipped", end, min(dips, key=lambda i: self.height[i])) if dips else ("steady", end, low)
+
+    def _level(self, peak: int, kept: float) -> float:
+        return float(self.height[0] + kept * (self.height[peak] - self.height[0]))
+
+    def _is_below(self, place: slice, peak: int, kept: float) -> bool:
+        z = float(special.ndtri(1 - ALPHA / max(1, self.after * (self.after + 1) / 2)))
+        of_peak, of_start = self._variance(slice(peak, peak + 1)), self._variance(slice(0, 1))
+        # at the start they are the very same evaluation
+        spread = of_start if peak == 0 else kept**2 * of_peak + (1 - kept) ** 2 * of_start
+        error = float(np.sqrt(spread + self._variance(place)))
+        gap = self._level(peak, kept) - self.height[place].mean()
+        return bool(gap > max(self.margin, z * error) + ROUNDING * np.abs(self.values).max())
+
+    def _variance(self, place: slice) -> float:
+        """Of the mean of some evaluations."""
+        if self.answers is None:
+            return self.noise**2 / self.values[place].size
+        n = float(self.answers[place].sum())
+        q = (n * float(self.values[place].mean()) + 2) / (n + 4)
+        return max(0.0, q * (1 - q)) / n
 
 
 def courses(plan: Plan, runs: Sequence[Trajectory], budget: float) -> dict[tuple[str, int], Course | None]:
@@ -145,15 +177,6 @@ def courses(plan: Plan, runs: Sequence[Trajectory], budget: float) -> dict[tuple
             )
         )
     return found
-
-
-def _variance(values: Array, answers: Array | None, noise: float, place: slice) -> float:
-    """Of the mean of some evaluations."""
-    if answers is None:
-        return noise**2 / values[place].size
-    n = float(answers[place].sum())
-    q = (n * float(values[place].mean()) + 2) / (n + 4)
-    return max(0.0, q * (1 - q)) / n
 
 
 def _noise(plan: Plan, curves: Sequence[Curve], budget: float) -> float:

@@ -12,8 +12,8 @@ from scipy import stats
 
 from experiments.statistics import Curve, Judgement, Plan, Trajectory, analyze, judge, paired_t, race, tost
 from experiments.statistics.answers import counted_error, least_error, noise
+from experiments.statistics.rule import ANSWERS_TEST
 from experiments.statistics.samples import Array
-from experiments.statistics.wording import ANSWERS_TEST
 from tests.experiments.statistics.studies import fixed
 
 D = np.array([[0.0, 0.2], [0.2, 0.0], [0.1, 0.16]])  # residuals ∓0.09, ±0.11, ∓0.02: MS_E = 0.0412 / 2

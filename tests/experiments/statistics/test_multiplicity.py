@@ -1,3 +1,4 @@
+import math
 from itertools import product
 from typing import TypeAlias
 
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from experiments.statistics import holm, max_t, sign_flip_p
+from experiments.statistics import benjamini_hochberg, holm, max_t, sign_flip_p
 
 Table: TypeAlias = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 
@@ -16,6 +17,7 @@ tables = arrays(
     array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=6),
     elements=st.integers(-10, 10).map(lambda k: k / 30),
 )
+chances = st.lists(st.integers(0, 100).map(lambda k: k / 100), max_size=8)
 
 
 def plain_max_t(d: Table) -> list[float]:
@@ -81,3 +83,26 @@ def test_max_t_passes_by_columns_of_zeros() -> None:
 def test_max_t_refuses_what_is_not_a_table() -> None:
     with pytest.raises(ValueError, match="shape"):
         max_t(np.ones(4))
+
+
+def test_q_by_hand() -> None:
+    # sorted .01 .03 .04 .5, times 4/1 4/2 4/3 1: .04 .06 .0533 .5; the second may not exceed the third
+    assert benjamini_hochberg([0.04, 0.01, 0.5, 0.03]) == pytest.approx([0.16 / 3, 0.04, 0.5, 0.16 / 3])
+    assert benjamini_hochberg([0.2]) == pytest.approx([0.2])
+    assert benjamini_hochberg([]).size == 0
+
+
+@given(chances, st.sampled_from([0.01, 0.05, 0.2]))
+def test_q_rejects_what_the_step_up_procedure_rejects(p: list[float], alpha: float) -> None:
+    q = benjamini_hochberg(p)
+    ordered = sorted(p)
+    passing = [x for k, x in enumerate(ordered, 1) if x <= alpha * k / len(p) + 1e-12]
+    assert ((q <= alpha + 1e-12) == [x <= max(passing, default=-1.0) for x in p]).all()
+    assert (q >= p).all()
+    assert (q <= 1).all()
+
+
+def test_q_refuses_what_is_not_a_p() -> None:
+    for bad in ([0.2, 1.2], [0.2, math.nan], [[0.1, 0.2]]):
+        with pytest.raises(ValueError, match=r"one p-value in \[0, 1\]"):
+            benjamini_hochberg(bad)

@@ -29,11 +29,11 @@ from experiments.statistics import (
 from experiments.statistics.bootstrap import iqm_intervals, percentile_interval
 from experiments.statistics.budgets import value_at
 from experiments.statistics.coupling import coupling
-from experiments.statistics.exploratory import (
-    benjamini_hochberg,
+from experiments.statistics.multiplicity import benjamini_hochberg
+from experiments.statistics.ranks import mean_ranks
+from experiments.statistics.rates import (
     binomial_interval,
     collapse_rate_upper,
-    mean_ranks,
 )
 from experiments.statistics.scalars import auc, drawdown, final
 

@@ -9,12 +9,12 @@ from typing import TypeAlias
 import numpy as np
 
 from experiments.statistics.answers import Answers, least_error
-from experiments.statistics.exploratory import benjamini_hochberg
+from experiments.statistics.multiplicity import benjamini_hochberg
 from experiments.statistics.paired import paired_t, wilcoxon_exact
+from experiments.statistics.rule import T_SEEDS
 from experiments.statistics.runs import SCALARS, Plan, Trajectory, answers_of
 from experiments.statistics.samples import Interval, differences, is_constant, mean_difference
 from experiments.statistics.scalars import drawdown, final, time_to
-from experiments.statistics.wording import T_SEEDS
 
 Table: TypeAlias = dict[str, dict[int, float]]
 

@@ -1,58 +1,11 @@
-"""For tables outside the declared family: false discovery rates, collapse counts, and ranks with their cliques."""
+"""Mean ranks of arms, and the bars of a critical-difference diagram."""
 
 from collections.abc import Collection, Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
 
-from experiments.statistics.samples import Array, Interval, check_level, differences
-
-
-def benjamini_hochberg(p: ArrayLike) -> Array:
-    """Benjamini and Hochberg's q-values, in the order of p [m]; q <= α keeps the false discovery rate below α.
-
-        q_(i) = min_{k >= i} min(1, m p_(k) / k),   p_(1) <= ... <= p_(m)
-
-    Valid for independent and for positively dependent p. ValueError for values outside [0, 1].
-    Benjamini & Hochberg 1995.
-    """
-    p = np.asarray(p, dtype=np.float64)
-    if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
-        raise ValueError("benjamini_hochberg: expected one p-value in [0, 1] per comparison")
-    order = np.argsort(p, kind="stable")[::-1]
-    steps = np.minimum.accumulate(p[order] * p.size / np.arange(p.size, 0, -1))
-    q = np.empty_like(p)
-    q[order] = np.minimum(steps, 1.0)
-    return q
-
-
-def binomial_interval(k: int, n: int, level: float = 0.95) -> Interval:
-    """Exact interval for a rate of which k of n runs showed the event: no binomial test at it rejects.
-
-        low:  P(K >= k) = (1 - level) / 2,   high:  P(K <= k) = (1 - level) / 2
-
-    The low end is 0 for k = 0 and the high end 1 for k = n. ValueError unless 0 <= k <= n, n >= 1, level in (0, 1).
-    Clopper & Pearson 1934.
-    """
-    if not 0 <= k <= n or n < 1:
-        raise ValueError(f"binomial_interval: {k} of {n} runs; expected 0 <= k <= n and at least one run")
-    check_level("level", level)
-    tail = (1 - level) / 2
-    low = float(special.betaincinv(k, n - k + 1, tail)) if k > 0 else 0.0
-    high = float(special.betaincinv(k + 1, n - k, 1 - tail)) if k < n else 1.0
-    return low, high
-
-
-def collapse_rate_upper(n: int, level: float = 0.95) -> float:
-    """The largest collapse rate that no collapse in n runs is compatible with: 1 - (1 - level)^{1/n}, one-sided.
-
-    63 % at 3 runs and 14 % at 20: few seeds cannot show that a method is safe. ValueError for n < 1.
-    """
-    if n < 1:
-        raise ValueError(f"collapse_rate_upper: n = {n}; at least one run is needed")
-    check_level("level", level)
-    return 1 - float((1 - level) ** (1 / n))
+from experiments.statistics.samples import Array, differences
 
 
 def mean_ranks(scores: ArrayLike, higher_is_better: bool = True) -> Array:

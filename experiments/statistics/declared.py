@@ -1,0 +1,112 @@
+"""The runs of a study analysed as planned: scores paired by seed, with the seeds that no arm may lack."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from experiments.statistics.analysis import analyze
+from experiments.statistics.records import Analysis, Comparison
+from experiments.statistics.rule import MAX_REMOVED
+from experiments.statistics.runs import Plan, Policy, Trajectory, answers_of, arms_of, scores
+from experiments.statistics.samples import Array
+
+
+def analyze_runs(
+    plan: Plan, runs: Sequence[Trajectory], axis: str, budget: float | None, policy: Policy
+) -> Analysis | None:
+    """The analysis at one axis, budget and failure policy; None where no seed is left to compare."""
+    table = {arm: row for arm, row in scores(plan, runs, axis, budget, policy).items() if row}
+    shared = set.intersection(*map(set, table.values())) if table else set()
+    if plan.baseline not in table or len(table) < 2 or not shared:
+        return None
+    # what was removed is told from what became of the runs, not from which scores are missing
+    table = {arm: {seed: score for seed, score in row.items() if seed in shared} for arm, row in table.items()}
+    arms = len(arms_of(runs))
+    answers = answers_of(plan, runs, axis, budget)
+    if plan.questions == "population":
+        answers = _declared_answers(answers, table)
+    analysis = analyze(
+        table,
+        baseline=plan.baseline,
+        metric=plan.metric,
+        axis=axis,
+        alpha=plan.alpha,
+        margin=plan.margin,
+        family=plan.family,
+        higher_is_better=plan.higher_is_better,
+        largest=plan.largest,
+        planned=arms - 1 if plan.family == "baseline" else arms * (arms - 1) // 2,
+        answers=answers or None,
+        questions=plan.questions,
+        families=_families(runs),
+    )
+    gone = removed_seeds(runs, policy)
+    return _unranked(analysis, len(gone), len(plan.seeds)) if too_many_removed(plan, gone) else analysis
+
+
+def removed_seeds(runs: Sequence[Trajectory], policy: Policy) -> dict[int, list[str]]:
+    """Seeds that leave every arm, with the arms that lack them for good."""
+    gone: dict[int, list[str]] = {}
+    for run in runs:
+        if run.status == "lost" or (run.status == "failed" and policy == "intersect"):
+            gone.setdefault(run.seed, []).append(run.arm)
+    return gone
+
+
+def too_many_removed(plan: Plan, gone: Mapping[int, object]) -> bool:
+    """Whether so many of the planned seeds left every arm that none is ranked."""
+    return len(gone) > MAX_REMOVED * len(plan.seeds)
+
+
+def _unranked(analysis: Analysis, removed: int, planned: int) -> Analysis:
+    """No arm is ranked when so many seeds are gone that those left may be the easy ones."""
+    why = (
+        f"untestable ({removed} of {planned} planned seeds were removed, more than {100 * MAX_REMOVED:.0f} %: arms "
+        "are not ranked before the missing runs are made up)"
+    )
+    comparisons = tuple(
+        Comparison(
+            c.arm,
+            c.baseline,
+            c.effect,
+            c.fixed_n,
+            sentence=f"{c.arm} vs {c.baseline} on {analysis.metric}: {why}; mean difference "
+            f"{c.effect.mean_difference:+.3g} over {c.effect.n} seeds, descriptive only.",
+        )
+        for c in analysis.comparisons
+    )
+    return replace(analysis, comparisons=comparisons)
+
+
+def analyze_at_equal(axis: str, plan: Plan, runs: Sequence[Trajectory]) -> Analysis | None:
+    """The analysis at equal budgets on an axis that was not declared; None where the scalar is undefined on it."""
+    try:
+        return analyze_runs(plan, runs, axis, None, plan.failures)
+    except ValueError:
+        return None
+
+
+def _declared_answers(
+    answers: Mapping[str, Mapping[int, Array]], table: Mapping[str, Mapping[int, float]]
+) -> dict[str, dict[int, Array]]:
+    """Answers for every score of the table: a failed run has its declared score on every question."""
+    shape = next((each.shape for row in answers.values() for each in row.values()), ())
+    found: dict[str, dict[int, Array]] = {arm: {} for arm in table}
+    for arm, row in table.items():
+        for seed, score in row.items():
+            known = answers.get(arm, {}).get(seed, np.full(shape, score))
+            if not known.ndim:
+                raise ValueError(
+                    f"judge: arm {arm!r}, seed {seed} lacks the answers by question that a claim about questions like "
+                    "these needs; declare questions = 'fixed'"
+                )
+            found[arm][seed] = known
+    return found
+
+
+def _families(runs: Sequence[Trajectory]) -> tuple[str, ...] | None:
+    """The family of each question, where all runs name the same and there are several."""
+    named = {run.families for run in runs if run.status == "finished"}
+    found = named.pop() if len(named) == 1 else None
+    return found if found and len(set(found)) > 1 else None
