@@ -40,7 +40,7 @@ SUBJECTS: Final[Mapping[str, str]] = {
     "experiments/memory/": "forecast and measurement of memory",
     "experiments/lens/": "bias, variance and cost of a gradient",
     "experiments/launchers/": "where runs run: this machine, Ray, Slurm",
-    "experiments/planning/": "--dry-run: cost and power before a study",
+    "experiments/planning/": "the jobs of a study; --dry-run: cost and power",
     "experiments/cli/": "the commands, one file each",
     "experiments/feedback/": "preference pairs, reward models, judges, pass rates",
     "experiments/maintenance/": "for maintainers: conformance, benchmarks, generated pages",
