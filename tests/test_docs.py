@@ -160,6 +160,31 @@ def test_the_constraints_are_exact_and_within_what_the_project_asks_for() -> Non
     assert [str(each) for each in asked if versions.get(canonicalize_name(each.name), "0") not in each.specifier] == []
 
 
+def anchors_of(page: Path) -> set[str]:
+    """The names of a page's headings, as GitHub and others make them."""
+    heads = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def dead_links(page: Path) -> list[str]:
+    dead = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
+        place, _, anchor = link.partition("#")
+        target = (page.parent / place).resolve() if place else page
+        if "://" not in link and not (target.exists() and (not anchor or anchor in anchors_of(target))):
+            dead.append(link)
+    return dead
+
+
+def test_every_link_leads_somewhere(tmp_path: Path) -> None:
+    assert {str(each): dead_links(each) for each in PAGES if dead_links(each)} == {}
+    wrong = tmp_path / "page.md"
+    wrong.write_text(
+        "# One head, two\n[a](#one-head-two) [b](#none) [c](page.md) [d](none.md) [e](https://example.com/#x)"
+    )
+    assert dead_links(wrong) == ["#none", "none.md"]
+
+
 # --- commands ---------------------------------------------------------------------------------------------------------
 
 
