@@ -100,17 +100,14 @@ def test_a_broken_arm_stops_the_study_resumably(
 
 
 @pytest.mark.slow
-def test_a_tracker_that_fails_is_told_of(on_this_machine: None, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    obstruct_tensorboard(home / "slurm_said" / "slow")
-    assert compare("slurm_said", "--seeds", "1", "--track", "tensorboard") == 0
+def test_what_slurm_is_asked_for_and_a_tracker_that_fails_is_told_of(
+    programs: Path, home: Path, local_study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    obstruct_tensorboard(home / "asked" / "slow")
+    options = ["--workers", "2", "--cpus", "3", "--gpus", "2", "--memory", "1.5G", "--partition", "long"]
+    assert compare("asked", *options, "--track", "tensorboard") == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert shown.count("mean seed 0: tensorboard failed, and the run goes on without it") == 1
-
-
-@pytest.mark.slow
-def test_what_slurm_is_asked_for(programs: Path, home: Path, local_study: Path) -> None:
-    options = ["--workers", "2", "--cpus", "3", "--gpus", "2", "--memory", "1.5G", "--partition", "long"]
-    assert compare("asked", *options) == 0
     assert tables(home / "asked" / "slow") == tables(local_study)
     asked = [dict(re.findall(r"#SBATCH --([\w-]+)=(\S+)", file.read_text())) for file in programs.glob("*.sbatch")]
     assert sorted(each["job-name"] for each in asked) == ["mean-0", "mean-1", "median-0", "median-1"]

@@ -87,6 +87,7 @@ def write_questions(folder: Path) -> Path:
     return file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SIZES)
 def test_a_stand_in_trains_by_the_recipe(name: str, tmp_path: Path) -> None:
     """Bfloat16, gradient checkpointing, correction, and the processes that the recipe's head names."""

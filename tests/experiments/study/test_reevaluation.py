@@ -90,6 +90,7 @@ def test_the_final_model_answers_as_at_its_last_evaluation(compare: Compare) -> 
     assert again["questions"] == read(Path("out/tiny/rloo/seed=1/eval/test/step=000003.json"))["questions"]
 
 
+@pytest.mark.slow
 def test_a_finished_study_grows_by_further_questions(compare: Compare) -> None:
     folder = Path("out/tiny")
     assert compare()[0] == 0
@@ -199,6 +200,7 @@ def test_declared_at_first_it_is_asked_after_the_runs_and_goes_on_where_it_was_s
     assert not any(note.startswith("Looked at") for note in load_study(folder).judge().warnings)  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("writes", [1, 2, 3])
 def test_a_kill_between_any_two_writes_leaves_a_whole_run_that_is_asked_again(
     compare: Compare, monkeypatch: pytest.MonkeyPatch, writes: int
