@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from experiments.report.tables import Unit
+    from experiments.report.formatting import Unit
     from experiments.results.stored_study import StoredStudy
     from experiments.statistics import Analysis, Judgement
     from experiments.terminal import Console
@@ -190,15 +190,8 @@ def show(judgement: "Judgement", title: str, console: "Console") -> None:
 
 def verdicts(judgement: "Judgement", title: str) -> "Table":
     """One row for each comparison, the means of both arms beside it."""
-    from experiments.report.tables import (
-        compared_means,
-        comparison_cells,
-        level_text,
-        terminal_table,
-        tests_told,
-        value_text,
-        with_trouble,
-    )
+    from experiments.report.formatting import level_text, value_text
+    from experiments.report.tables import compared_means, comparison_cells, terminal_table, tests_told, with_trouble
 
     analysis, measure = judgement.analysis, unit_of(judgement.analysis)
     table = terminal_table(f"{title}: {analysis.metric}")
@@ -220,6 +213,6 @@ def verdicts(judgement: "Judgement", title: str) -> "Table":
 
 def unit_of(analysis: "Analysis") -> "Unit":
     """As measured, to a tenth of the smallest difference of interest: a table may hold shares or percent."""
-    from experiments.report.tables import Unit
+    from experiments.report.formatting import Unit
 
     return Unit(1.0, max(0, 1 - math.floor(math.log10(analysis.margin))), "", "")

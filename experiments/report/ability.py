@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from experiments.report.arm_style import Style
+from experiments.report.context import Context
 from experiments.report.drawing import Scale, frame, line, mark, svg
+from experiments.report.formatting import counted
 from experiments.report.markup import figure, legend, section
-from experiments.report.tables import counted
 from experiments.results.stored_run import StoredRun
-from experiments.results.stored_study import StoredStudy
 from experiments.statistics.ability import pass_at_k
 from experiments.statistics.samples import Array
 
@@ -17,8 +17,9 @@ MIN_SAMPLES = 4
 """Samples a question, from which on a curve over k says something."""
 
 
-def ability_section(study: StoredStudy, styles: Mapping[str, Style]) -> str:
+def ability_section(context: Context) -> str:
     """pass@k of the untrained model and of every arm's last evaluation, on the same questions."""
+    study, styles = context.study, context.styles
     suite = study.plan.course_metric.rpartition("/")[0]
     finished = [run for run in study.runs if run.finished]
     base = _mean([table for run in finished if (table := _answers(run, suite, first=True)) is not None])

@@ -1,19 +1,18 @@
 """Sections of the report: what the arms are, and how to run the study again."""
 
 import shlex
-from collections.abc import Mapping
 from html import escape
 
-from experiments.report.arm_style import Style
+from experiments.report.context import Context
+from experiments.report.formatting import listed, plain_text
 from experiments.report.grid import scrolling
 from experiments.report.markup import arm_name, section
-from experiments.report.tables import listed, plain_text
 from experiments.results.stored_run import StoredRun
-from experiments.results.stored_study import StoredStudy
 
 
-def cards_section(study: StoredStudy, styles: Mapping[str, Style]) -> str:
+def cards_section(context: Context) -> str:
     """The axis cards side by side, differences from the baseline marked."""
+    study, styles = context.study, context.styles
     cards = {
         arm: {key: plain_text(value) for key, value in (each.get("card") or {}).items()}
         for arm, each in study.arms.items()
@@ -51,8 +50,9 @@ def cards_section(study: StoredStudy, styles: Mapping[str, Style]) -> str:
     return section("What the arms are", scrolling(table, "Axis cards"), about=about)
 
 
-def reproduction_section(study: StoredStudy) -> str:
+def reproduction_section(context: Context) -> str:
     """The command, versions and configurations that made the study."""
+    study = context.study
     parts = []
     command = study.record.get("command")
     if command:

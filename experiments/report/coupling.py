@@ -4,15 +4,18 @@ import math
 from collections.abc import Mapping
 
 from experiments.report.arm_style import Style
+from experiments.report.context import Context
 from experiments.report.drawing import frame, line, mark, spanning, svg, text
+from experiments.report.formatting import Unit, error_text, number_text, tick_text, unit, value_text
 from experiments.report.grid import Cell, Column, Grid, column, number_cell, text_cell, to_html
 from experiments.report.markup import arm_name, breakable, figure, section
-from experiments.report.tables import Unit, analyzed_scores, error_text, number_text, tick_text, unit, value_text
+from experiments.report.tables import analyzed_scores
 from experiments.statistics import Coupling, Judgement
 
 
-def coupling_section(judgement: Judgement | None, styles: Mapping[str, Style]) -> str:
+def coupling_section(context: Context) -> str:
     """The correlation of arms over seeds, and the precision of pairing against that of unrelated runs."""
+    judgement, styles = context.judgement, context.styles
     if judgement is None or not judgement.couplings:
         return ""
     analysis = judgement.analysis

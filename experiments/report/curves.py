@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from experiments.report.arm_style import Style
+from experiments.report.context import Context
 from experiments.report.drawing import Scale, band, frame, line, mark, spanning, svg, text, thinned
+from experiments.report.formatting import PLAIN, Unit, axis_words, counted, metric_name, number_text, tick_text, unit
 from experiments.report.markup import figure, legend, section
-from experiments.report.tables import PLAIN, Unit, axis_words, counted, metric_name, number_text, tick_text, unit
 from experiments.results.stored_run import AXES
 from experiments.results.stored_study import StoredStudy
 
@@ -27,8 +28,9 @@ _CRITIC = {
 _LENGTHS = (("length", "all"), ("length_correct", "correct"), ("length_incorrect", "incorrect"))
 
 
-def curves_section(study: StoredStudy, styles: Mapping[str, Style]) -> str:
+def curves_section(context: Context) -> str:
     """Accuracy, lengths, entropy and groups without spread, over steps, tokens and seconds: one block an axis."""
+    study, styles = context.study, context.styles
     panels = [panel for panel in _panels(study) if panel[0] in study.keys]
     axes = [axis for axis in AXES if all(axis in run.axes for run in study.runs)]
     if not panels or not axes:

@@ -4,12 +4,10 @@ from collections.abc import Mapping
 from html import escape
 
 from experiments.report.arm_style import Style
-from experiments.report.grid import Cell, Column, Grid, column, number_cell, text_cell, to_html, without_empty
-from experiments.report.markup import pair_name, section
-from experiments.report.tables import (
+from experiments.report.context import Context
+from experiments.report.formatting import (
     Unit,
     alpha_of,
-    common_scores,
     error_text,
     interval_text,
     level_text,
@@ -18,12 +16,16 @@ from experiments.report.tables import (
     unit,
     value_text,
 )
+from experiments.report.grid import Cell, Column, Grid, column, number_cell, text_cell, to_html, without_empty
+from experiments.report.markup import pair_name, section
+from experiments.report.tables import common_scores
 from experiments.statistics import Analysis, Comparison, FixedN, Judgement, friedman
 from experiments.statistics.wording import REACHABLE
 
 
-def details_section(judgement: Judgement | None, styles: Mapping[str, Style]) -> str:
+def details_section(context: Context) -> str:
     """Both families of p, unadjusted and simultaneous intervals, effect sizes and spreads; closed until opened."""
+    judgement, styles = context.judgement, context.styles
     if judgement is None or not judgement.analysis.comparisons:
         return ""
     analysis = judgement.analysis

@@ -4,11 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 
 from experiments.report.arm_style import Style
+from experiments.report.context import Context
 from experiments.report.drawing import Scale, box, line, mark, shortened, spanning, svg, text, width_of
-from experiments.report.markup import figure, section
-from experiments.report.tables import (
+from experiments.report.formatting import (
     Unit,
-    compared_scores,
     difference_text,
     interval_text,
     level_text,
@@ -17,13 +16,16 @@ from experiments.report.tables import (
     unit,
     verdict_text,
 )
+from experiments.report.markup import figure, section
+from experiments.report.tables import compared_scores
 from experiments.statistics import Comparison, Judgement
 
 _ROW, _TOP = 66.0, 24.0
 
 
-def differences_section(judgement: Judgement | None, styles: Mapping[str, Style]) -> str:
+def differences_section(context: Context) -> str:
     """Every difference behind a verdict."""
+    judgement, styles = context.judgement, context.styles
     if judgement is None or not judgement.analysis.comparisons:
         return ""
     analysis = judgement.analysis

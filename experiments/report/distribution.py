@@ -7,11 +7,10 @@ from html import escape
 import numpy as np
 
 from experiments.report.arm_style import Style
+from experiments.report.context import Context
 from experiments.report.drawing import band, frame, line, mark, shortened, spanning, svg, text, width_of
-from experiments.report.markup import figure, legend, section
-from experiments.report.tables import (
+from experiments.report.formatting import (
     Unit,
-    common_scores,
     counted,
     difference_text,
     level_text,
@@ -20,6 +19,8 @@ from experiments.report.tables import (
     unit,
     value_text,
 )
+from experiments.report.markup import figure, legend, section
+from experiments.report.tables import common_scores
 from experiments.results.stored_study import StoredStudy
 from experiments.statistics import Judgement
 from experiments.statistics.bootstrap import (
@@ -32,8 +33,9 @@ from experiments.statistics.bootstrap import (
 )
 
 
-def distribution_section(study: StoredStudy, judgement: Judgement | None, styles: Mapping[str, Style]) -> str:
+def distribution_section(context: Context) -> str:
     """Beyond the mean: where the middle half of the runs lies, and how many runs reach which score."""
+    study, judgement, styles = context.study, context.judgement, context.styles
     # an interval for a fixed number of seeds does not hold where the data decided when to stop
     if judgement is None or judgement.plan.sequential or len(judgement.analysis.seeds) < 2:
         return ""

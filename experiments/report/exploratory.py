@@ -1,17 +1,16 @@
 """Section of the report: what was looked at without having been declared."""
 
-from collections.abc import Mapping
 from html import escape
 
-from experiments.report.arm_style import Style
+from experiments.report.context import Context
+from experiments.report.formatting import Unit, difference_text, interval_text, level_text, p_text, unit
 from experiments.report.grid import Cell, Column, Grid, column, number_cell, text_cell, to_html
 from experiments.report.markup import arm_name, breakable, section
-from experiments.report.tables import Unit, difference_text, interval_text, level_text, p_text, unit
-from experiments.statistics import Judgement
 
 
-def exploratory_section(judgement: Judgement | None, styles: Mapping[str, Style]) -> str:
+def exploratory_section(context: Context) -> str:
     """Other numbers of the declared metric and other metrics, with false discovery rates and without verdicts."""
+    judgement, styles = context.judgement, context.styles
     if judgement is None or not judgement.exploratory:
         return ""
     alpha = judgement.plan.alpha

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from core.store.files import write_whole
+from experiments.report.formatting import margin_text, metric_name, unit
 from experiments.report.grid import Grid, column, latex_text, number_cell, to_csv, to_latex, to_markdown
 from experiments.report.grids import comparison_grid, seed_grid
 from experiments.report.outcomes import OUTCOME_WORDS, outcome_grid
-from experiments.report.tables import budget_text, margin_text, metric_name, scored_words, unit
+from experiments.report.tables import budget_text, scored_words
 from experiments.results.stored_run import StudyError
 from experiments.results.stored_study import StoredStudy
 from experiments.statistics import Judgement

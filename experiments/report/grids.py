@@ -6,14 +6,9 @@ from html import escape
 
 from experiments.report.arm_style import Style, arm_styles
 from experiments.report.drawing import Scale, box, line, mark, svg
-from experiments.report.grid import Cell, Column, Grid, column, number_cell, text_cell
-from experiments.report.markup import arm_name, badge, breakable
-from experiments.report.tables import (
+from experiments.report.formatting import (
     Unit,
     alpha_of,
-    arm_rows,
-    compared_means,
-    counterpart,
     difference_text,
     interval_text,
     level_text,
@@ -23,11 +18,13 @@ from experiments.report.tables import (
     p_text,
     test_name,
     thousands,
-    trouble,
     unit,
     value_text,
     verdict_text,
 )
+from experiments.report.grid import Cell, Column, Grid, column, number_cell, text_cell
+from experiments.report.markup import arm_name, badge, breakable
+from experiments.report.tables import arm_rows, compared_means, counterpart, trouble
 from experiments.results.pairing import PAIRED_BY
 from experiments.results.stored_study import StoredStudy
 from experiments.statistics import Analysis, Comparison, Course, Judgement, interquartile_mean

@@ -6,7 +6,7 @@ from html import escape
 
 from experiments.report.arm_style import Style
 from experiments.report.drawing import swatch
-from experiments.report.tables import MARKS, test_name, verdict_text
+from experiments.report.formatting import MARKS, test_name, verdict_text
 from experiments.results.stored_study import StoredStudy
 from experiments.statistics import Comparison
 

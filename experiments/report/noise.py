@@ -1,20 +1,20 @@
 """Section of the report: how much of the noise of a difference is seeds, questions and samples."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-from experiments.report.arm_style import Style
+from experiments.report.context import Context
+from experiments.report.formatting import number_text, unit
 from experiments.report.grid import Grid, column, number_cell, text_cell, to_html
 from experiments.report.markup import pair_name, section
-from experiments.report.tables import number_text, unit
-from experiments.statistics import Judgement
 from experiments.statistics.two_level import WORTH_SAMPLING, VarianceComponents
 
 
-def noise_section(judgement: Judgement | None, styles: Mapping[str, Style]) -> str:
+def noise_section(context: Context) -> str:
     """Variance components of every comparison, and what doubling one number would buy.
 
     Their standard error is the one that the verdict rests on.
     """
+    judgement, styles = context.judgement, context.styles
     if judgement is None or not judgement.variances:
         return ""
     measure = unit(judgement.analysis.metric)

@@ -3,10 +3,11 @@
 from typing import Final
 
 from experiments.report.arm_style import arm_styles
+from experiments.report.context import Context
+from experiments.report.formatting import POLICY_WORDS, listed
 from experiments.report.grid import Cell, Column, Grid, column, number_cell, text_cell, to_html
 from experiments.report.grids import seed_grid
 from experiments.report.markup import arm_name, breakable, section
-from experiments.report.tables import POLICY_WORDS, listed
 from experiments.results.pairing import PAIRED_BY
 from experiments.results.stored_study import StoredStudy
 from experiments.statistics import Judgement
@@ -20,8 +21,9 @@ OUTCOME_WORDS: Final = (
 )
 
 
-def outcomes_section(study: StoredStudy, judgement: Judgement | None) -> str:
+def outcomes_section(context: Context) -> str:
     """Counts by arm with the exact interval of the failure rate, and every run with its score."""
+    study, judgement = context.study, context.judgement
     parts = []
     if judgement is not None:
         failures = judgement.plan.failures

@@ -5,12 +5,14 @@ alone: the same files give the same bytes. Its script only sorts tables and open
 without it everything is still there. A section that has nothing to show is left out.
 """
 
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
+from typing import Final
 
 from experiments.report.ability import ability_section
-from experiments.report.arm_style import arm_styles
 from experiments.report.arms import cards_section, reproduction_section
+from experiments.report.context import Context
 from experiments.report.coupling import coupling_section
 from experiments.report.css import CSS
 from experiments.report.curves import curves_section
@@ -27,12 +29,34 @@ from experiments.report.samples import samples_section
 from experiments.report.script import SCRIPT
 from experiments.report.sensitivity import sensitivity_section
 from experiments.report.sharpening import sharpening_section
-from experiments.report.tables import listed, metric_name
 from experiments.report.tuning import tuning_section
 from experiments.report.verdicts import declared_section, headline_section, verdicts_section
 from experiments.results.stored_run import StudyError
 from experiments.results.stored_study import StoredStudy
 from experiments.statistics import Judgement
+
+SECTIONS: Final[tuple[Callable[[Context], str], ...]] = (
+    headline_section,
+    verdicts_section,
+    sensitivity_section,
+    sharpening_section,
+    declared_section,
+    tuning_section,
+    curves_section,
+    ability_section,
+    differences_section,
+    distribution_section,
+    ranks_section,
+    coupling_section,
+    noise_section,
+    outcomes_section,
+    samples_section,
+    exploratory_section,
+    details_section,
+    cards_section,
+    reproduction_section,
+)
+"""In the order of the page, the head first; one that has nothing to show is empty."""
 
 
 def write_report(study: StoredStudy, judgement: Judgement | None, path: Path) -> Path:
@@ -49,50 +73,15 @@ def render(study: StoredStudy, judgement: Judgement | None) -> str:
 
     Without a judgement (one arm, or nothing to compare yet) it describes the runs and gives no verdict.
     """
-    styles = arm_styles(list(study.arms), study.baseline)
-    question = _question(study)
-    sections = (
-        headline_section(study, judgement, question),
-        verdicts_section(study, judgement),
-        sensitivity_section(judgement, styles),
-        sharpening_section(judgement, styles),
-        declared_section(study, judgement),
-        tuning_section(study, styles),
-        curves_section(study, styles),
-        ability_section(study, styles),
-        differences_section(judgement, styles),
-        distribution_section(study, judgement, styles),
-        ranks_section(judgement, styles),
-        coupling_section(judgement, styles),
-        noise_section(judgement, styles),
-        outcomes_section(study, judgement),
-        samples_section(study, styles),
-        exploratory_section(judgement, styles),
-        details_section(judgement, styles),
-        cards_section(study, styles),
-        reproduction_section(study),
-    )
+    context = Context.of(study, judgement)
+    sections = (make(context) for make in SECTIONS)
     head, *rest = (section for section in sections if section)
     body = "\n".join((head, contents(rest), *rest))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(study.name)}: {escape(question)}</title>\n<style>{CSS}</style>\n</head>\n"
+        f"<title>{escape(study.name)}: {escape(context.question)}</title>\n<style>{CSS}</style>\n</head>\n"
         f'<body>\n<a class="skip" href="#content">Skip to the verdicts</a>\n<main id="content">\n{body}\n</main>\n'
         f"<script>{SCRIPT}</script>\n</body>\n</html>\n"
     )
-
-
-def _question(study: StoredStudy) -> str:
-    """The question as the study states it, or as its arms and metric imply it."""
-    stated = study.record.get("question") or study.declaration.get("question")
-    if stated:
-        return str(stated)
-    metric = metric_name(study.plan.course_metric)
-    others = [arm for arm in study.arms if arm != study.baseline]
-    if not others:
-        return f"What {metric} does {study.baseline} reach?"
-    if len(others) > 5:
-        return f"Which of {len(others)} arms changes {metric} compared with {study.baseline}?"
-    return f"{'Does' if len(others) == 1 else 'Do'} {listed(others)} change {metric} compared with {study.baseline}?"

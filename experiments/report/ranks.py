@@ -5,18 +5,17 @@ from collections.abc import Mapping
 import numpy as np
 
 from experiments.report.arm_style import Style
+from experiments.report.context import Context
 from experiments.report.drawing import Scale, line, mark, shortened, svg, text, width_of
+from experiments.report.formatting import alpha_of, number_text, tick_text
 from experiments.report.markup import figure, section
-from experiments.report.tables import alpha_of, common_scores, number_text, tick_text
-from experiments.statistics import Judgement
-from experiments.statistics.ranks import (
-    cliques,
-    mean_ranks,
-)
+from experiments.report.tables import common_scores
+from experiments.statistics.ranks import cliques, mean_ranks
 
 
-def ranks_section(judgement: Judgement | None, styles: Mapping[str, Style]) -> str:
+def ranks_section(context: Context) -> str:
     """A critical-difference diagram whose bars come from the adjusted p of this study, not from Nemenyi's test."""
+    judgement, styles = context.judgement, context.styles
     if judgement is None or len(judgement.analysis.arms) < 3 or len(judgement.analysis.seeds) < 2:
         return ""
     analysis = judgement.analysis

@@ -8,9 +8,10 @@ from typing import Any, TypeAlias
 
 from core.store.files import parse_json
 from experiments.report.arm_style import Style
+from experiments.report.context import Context
+from experiments.report.formatting import counted, number_text
 from experiments.report.grid import scrolling
 from experiments.report.markup import arm_name, section
-from experiments.report.tables import counted, number_text
 from experiments.results.stored_run import StudyError
 from experiments.results.stored_study import StoredStudy
 
@@ -23,8 +24,9 @@ Step: TypeAlias = tuple[int, Mapping[str, Mapping[str, Any]]]
 """A step, and the group that each arm stored there for one prompt."""
 
 
-def samples_section(study: StoredStudy, styles: Mapping[str, Style]) -> str:
+def samples_section(context: Context) -> str:
     """Responses of all arms to the same held-out questions, and in the same groups of training."""
+    study, styles = context.study, context.styles
     parts = [part for part in (_held_out(study, styles), _trained_on(study, styles)) if part]
     return section("What they write", *parts) if parts else ""
 

@@ -1,20 +1,20 @@
 """Section of the report: whether the verdicts hold under the other failure policy and at the other equal budgets."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 
-from experiments.report.arm_style import Style
+from experiments.report.context import Context
+from experiments.report.formatting import POLICY_WORDS, Unit, axis_words, difference_text, p_text, unit, verdict_text
 from experiments.report.grid import Cell, Grid, column, text_cell, to_html
 from experiments.report.markup import badge, pair_name, section
-from experiments.report.tables import POLICY_WORDS, Unit, axis_words, difference_text, p_text, unit, verdict_text
 from experiments.statistics import Analysis, Comparison, Judgement
 from experiments.statistics.departures import departs
 from experiments.statistics.runs import CLOCK
 
 
-def sensitivity_section(judgement: Judgement | None, styles: Mapping[str, Style]) -> str:
+def sensitivity_section(context: Context) -> str:
     """One row a comparison, one column a way of looking at it; what departs from the declared verdict is marked."""
+    judgement, styles = context.judgement, context.styles
     if judgement is None or not judgement.analysis.comparisons:
         return ""
     measure = unit(judgement.plan.metric)

@@ -1,17 +1,16 @@
 """Section of the report: sampled answers beside greedy ones."""
 
-from collections.abc import Mapping
 from html import escape
 
-from experiments.report.arm_style import Style
+from experiments.report.context import Context
+from experiments.report.formatting import difference_text, interval_text, level_text, metric_name, p_text, unit
 from experiments.report.grid import Cell, Column, Grid, column, number_cell, text_cell, to_html
 from experiments.report.markup import arm_name, breakable, section
-from experiments.report.tables import difference_text, interval_text, level_text, metric_name, p_text, unit
-from experiments.statistics import Judgement
 
 
-def sharpening_section(judgement: Judgement | None, styles: Mapping[str, Style]) -> str:
+def sharpening_section(context: Context) -> str:
     """The difference on the declared metric and on its counterpart, and whether the two agree."""
+    judgement, styles = context.judgement, context.styles
     if judgement is None or not judgement.beside:
         return ""
     metric, other = judgement.plan.metric, judgement.beside[0].metric

@@ -6,17 +6,19 @@ from html import escape
 from typing import Any
 
 from experiments.report.arm_style import Style
+from experiments.report.context import Context
 from experiments.report.drawing import Scale, line, mark, spanning, svg, text
+from experiments.report.formatting import Unit, counted, metric_name, tick_text, unit, value_text
 from experiments.report.grid import Grid, column, number_cell, text_cell, to_html
 from experiments.report.markup import arm_name, figure, legend, section
-from experiments.report.tables import Unit, counted, metric_name, tick_text, unit, value_text
 from experiments.results.stored_study import StoredStudy
 
 _EDGES = {True: "at the edge of what was tried", False: "inside what was tried"}
 
 
-def tuning_section(study: StoredStudy, styles: Mapping[str, Style]) -> str:
+def tuning_section(context: Context) -> str:
     """The best rate of every arm and its score at the others, from the tuned.json that the study took."""
+    study, styles = context.study, context.styles
     tuned = study.record.get("tuned")
     if not isinstance(tuned, Mapping) or "table" not in tuned:
         return ""

@@ -4,27 +4,26 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from experiments.report.context import Context
 from experiments.report.drawing import box, shortened, svg, text, width_of
-from experiments.report.grid import to_html
-from experiments.report.grids import arm_grid, comparison_grid
-from experiments.report.markup import badge, breakable, facts, figure, section
-from experiments.report.sensitivity import departures
-from experiments.report.tables import (
+from experiments.report.formatting import (
     MARKS,
     POLICY_WORDS,
     axis_words,
-    budget_text,
     counted,
     difference_text,
     interval_text,
     level_text,
     margin_text,
     metric_name,
-    no_verdict,
     plain_text,
-    scored_words,
     unit,
 )
+from experiments.report.grid import to_html
+from experiments.report.grids import arm_grid, comparison_grid
+from experiments.report.markup import badge, breakable, facts, figure, section
+from experiments.report.sensitivity import departures
+from experiments.report.tables import budget_text, no_verdict, scored_words
 from experiments.results.stored_study import StoredStudy
 from experiments.statistics import Comparison, Judgement
 
@@ -43,8 +42,9 @@ FOLDED = 3  # warnings in full sight at most
 _OPPOSITE = {"better": "worse", "worse": "better"}
 
 
-def headline_section(study: StoredStudy, judgement: Judgement | None, question: str) -> str:
+def headline_section(context: Context) -> str:
     """The question, what was claimed, every verdict in words, and what stands beside them."""
+    study, judgement, question = context.study, context.judgement, context.question
     counts = study.counts()
     finished, planned = (sum(getattr(each, what) for each in counts.values()) for what in ("finished", "planned"))
     lede = (
@@ -52,7 +52,7 @@ def headline_section(study: StoredStudy, judgement: Judgement | None, question: 
         f"{budget_text(study)} per run; {finished} of {planned} runs finished."
     )
     parts = [
-        f'<p class="eyebrow">StoredStudy {escape(study.name)}</p>',
+        f'<p class="eyebrow">Study {escape(study.name)}</p>',
         f"<h1>{breakable(question).replace('-', '-&#8288;')}</h1>",
         f'<p class="lede">{lede}</p>',
         _claim(study, judgement),
@@ -150,8 +150,9 @@ def _missing(study: StoredStudy, judgement: Judgement | None) -> str:
     return f'<div class="alert" role="note">{"".join(alerts)}</div>' if alerts else ""
 
 
-def verdicts_section(study: StoredStudy, judgement: Judgement | None) -> str:
+def verdicts_section(context: Context) -> str:
     """Comparisons and arms as tables, and the comparisons as a matrix."""
+    study, judgement = context.study, context.judgement
     about = (
         "Means are over seeds. Sampled tokens count all that training generates, discarded groups and extra greedy "
         "responses too; lengths are those of held-out responses."
@@ -226,8 +227,9 @@ def _matrix(judgement: Judgement) -> str:
     return drawing.replace("<svg ", f'<svg style="max-width:{size[0]:.0f}px;min-width:{min(size[0], 620):.0f}px" ', 1)
 
 
-def declared_section(study: StoredStudy, judgement: Judgement | None) -> str:
+def declared_section(context: Context) -> str:
     """What was declared before the first run, and what to keep in mind."""
+    study, judgement = context.study, context.judgement
     declaration, plan = study.declaration, study.plan
     margin = margin_text(plan.margin, unit(plan.metric))
     if not declaration.get("margin_declared", True):

@@ -24,7 +24,8 @@ from rich.table import Table
 from rich.text import Text
 
 from core.errors import GrpoLabError
-from experiments.report.tables import metric_name, no_verdict, number_text, unit, value_text, verdict_table
+from experiments.report.formatting import metric_name, number_text, unit, value_text
+from experiments.report.tables import no_verdict, verdict_table
 from experiments.results.stored_run import StoredRun
 from experiments.results.stored_study import StoredStudy, load_study
 from experiments.statistics import Analysis, Judgement

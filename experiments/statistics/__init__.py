@@ -5,10 +5,7 @@ a seed. The package needs numpy and scipy only and knows nothing of training, fi
 """
 
 from experiments.statistics.analysis import analyze
-from experiments.statistics.betting import (
-    anytime_interval,
-    anytime_p,
-)
+from experiments.statistics.betting import anytime_interval, anytime_p
 from experiments.statistics.bootstrap import (
     bootstrap_t_interval,
     iqm_intervals,

@@ -36,20 +36,10 @@ from experiments.statistics.records import (
     Questions,
     Verdict,
 )
-from experiments.statistics.rule import (
-    ANSWERS_TEST,
-    T_SEEDS,
-    Rule,
-)
+from experiments.statistics.rule import ANSWERS_TEST, T_SEEDS, Rule
 from experiments.statistics.samples import Array, check_level, differences, is_constant
 from experiments.statistics.scalars import interquartile_mean
-from experiments.statistics.wording import (
-    answers_notes,
-    comparison_notes,
-    removal_notes,
-    sentence,
-    small_n_note,
-)
+from experiments.statistics.wording import answers_notes, comparison_notes, removal_notes, sentence, small_n_note
 
 
 def analyze(

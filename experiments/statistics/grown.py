@@ -16,10 +16,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from experiments.statistics.records import Analysis, Family
-from experiments.statistics.rule import (
-    FLIP_SEEDS,
-    T_SEEDS,
-)
+from experiments.statistics.rule import FLIP_SEEDS, T_SEEDS
 from experiments.statistics.samples import Array
 
 STUDIES: Final = 200_000

@@ -23,9 +23,7 @@ from experiments.statistics.outcomes import Outcomes, collapse_warnings, failure
 from experiments.statistics.paired import widened
 from experiments.statistics.predictions import ClaimVerdict
 from experiments.statistics.records import Analysis, Comparison, to_plain
-from experiments.statistics.rule import (
-    T_SEEDS,
-)
+from experiments.statistics.rule import T_SEEDS
 from experiments.statistics.runs import (
     POLICIES,
     Plan,
@@ -42,10 +40,7 @@ from experiments.statistics.scalars import last_evaluations
 from experiments.statistics.sequential import Sequential, analyze_sequentially
 from experiments.statistics.sharpening import Beside, beside, sharpening_warnings
 from experiments.statistics.two_level import VarianceComponents, variance_components
-from experiments.statistics.undeclared import (
-    Exploratory,
-    explore,
-)
+from experiments.statistics.undeclared import Exploratory, explore
 from experiments.statistics.wording import removal_notes
 
 SHORT: Final = 0.1

@@ -14,12 +14,7 @@ from experiments.statistics.effects import hedges_j, probability_of_improvement,
 from experiments.statistics.paired import TINY, paired_t, standard_error, tost, widened, wilcoxon_exact
 from experiments.statistics.power import minimum_detectable_effect
 from experiments.statistics.records import Effect, FixedN
-from experiments.statistics.rule import (
-    FLIP_SEEDS,
-    POWER,
-    T_SEEDS,
-    Rule,
-)
+from experiments.statistics.rule import FLIP_SEEDS, POWER, T_SEEDS, Rule
 from experiments.statistics.samples import Array, Interval, differences, is_constant, mean_difference
 from experiments.statistics.sign_flips import sign_flip_interval, sign_flip_p
 from experiments.statistics.two_level import crossed_t

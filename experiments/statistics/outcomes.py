@@ -3,10 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from experiments.statistics.rates import (
-    binomial_interval,
-    collapse_rate_upper,
-)
+from experiments.statistics.rates import binomial_interval, collapse_rate_upper
 from experiments.statistics.records import Analysis
 from experiments.statistics.runs import Plan, Trajectory, arms_of
 from experiments.statistics.samples import Interval

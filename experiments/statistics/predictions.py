@@ -11,10 +11,7 @@ from experiments.statistics.answers import Answers
 from experiments.statistics.multiplicity import holm
 from experiments.statistics.numbers import rounded
 from experiments.statistics.records import Comparison
-from experiments.statistics.rule import (
-    FLIP_SEEDS,
-    T_SEEDS,
-)
+from experiments.statistics.rule import FLIP_SEEDS, T_SEEDS
 
 Outcome: TypeAlias = Literal["supported", "not supported", "underpowered"]
 Relation: TypeAlias = Literal[">", "<", "="]

@@ -27,18 +27,8 @@ from experiments.statistics.numbers import rounded
 from experiments.statistics.paired import widened
 from experiments.statistics.records import Family, Verdict
 from experiments.statistics.rule import T_SEEDS
-from experiments.statistics.samples import (
-    Array,
-    Interval,
-    check_level,
-    differences,
-    is_constant,
-    mean_difference,
-)
-from experiments.statistics.wording import (
-    ARMS_DIFFER,
-    SEED_APPLIED,
-)
+from experiments.statistics.samples import Array, Interval, check_level, differences, is_constant, mean_difference
+from experiments.statistics.wording import ARMS_DIFFER, SEED_APPLIED
 
 MIN_SEEDS = 10  # with fewer, stopping early saves less than the loss of power costs
 ASSUMPTION = (

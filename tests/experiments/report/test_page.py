@@ -61,6 +61,7 @@ def test_sections_come_in_order_and_say_what_they_rest_on(pair: Made) -> None:
         "What the arms are",
         "To do it again",
     ]
+    assert f'<p class="eyebrow">Study {pair.study.name}</p>' in text
     assert "Does dapo change held-out accuracy compared with grpo?" in text
     assert "every verdict here is conditional on this base" in text
     assert "95\u00a0% t interval of that mean over seeds" in text

@@ -13,6 +13,7 @@ from experiments.cli.main import main
 from experiments.report import render, verdict_table, write_tables
 from experiments.report.arm_style import arm_styles
 from experiments.report.differences import differences_figure
+from experiments.report.formatting import number_text, p_text, thousands, unit
 from experiments.report.grid import (
     Cell,
     Column,
@@ -25,7 +26,7 @@ from experiments.report.grid import (
     to_latex,
     to_markdown,
 )
-from experiments.report.tables import no_verdict, number_text, p_text, thousands, unit
+from experiments.report.tables import no_verdict
 from experiments.results.stored_run import StudyError
 from experiments.results.stored_study import StoredStudy
 from experiments.statistics import Judgement

@@ -12,21 +12,12 @@ import numpy as np
 from scipy import stats
 
 from experiments.statistics import Comparison, Judgement
-from experiments.statistics.betting import (
-    anytime_interval,
-    log_e_process,
-)
+from experiments.statistics.betting import anytime_interval, log_e_process
 from experiments.statistics.predictions import Prediction, Relation
 from experiments.statistics.records import Family
 from tests.experiments.statistics.calibration import Events, Row, Simulation, each, never
 from tests.experiments.statistics.calibration_fixed import ALPHA, BETTER_OR_WORSE, WORDS, reads_as_agreement
-from tests.experiments.statistics.simulations import (
-    NULLS,
-    ever_rejected,
-    false_claims,
-    null_differences,
-    peeked_t,
-)
+from tests.experiments.statistics.simulations import NULLS, ever_rejected, false_claims, null_differences, peeked_t
 from tests.experiments.statistics.studies import (
     SD,
     Array,

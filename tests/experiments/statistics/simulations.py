@@ -12,16 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from experiments.statistics.betting import (
-    anytime_interval,
-    log_e_process,
-)
+from experiments.statistics.betting import anytime_interval, log_e_process
 from experiments.statistics.checkpoints import compare_checkpoints
 from experiments.statistics.paired import paired_t
-from experiments.statistics.racing import (
-    RaceState,
-    race,
-)
+from experiments.statistics.racing import RaceState, race
 from experiments.statistics.records import Analysis, Family
 from experiments.statistics.two_level import crossed_t
 

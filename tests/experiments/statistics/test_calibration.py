@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from experiments.report.formatting import verdict_text
 from experiments.report.page import render
-from experiments.report.tables import verdict_text
 from experiments.results.stored_study import load_study
 from experiments.statistics import holm, max_t, sign_flip_p
 from experiments.statistics.records import Family

@@ -31,10 +31,7 @@ from experiments.statistics.budgets import value_at
 from experiments.statistics.coupling import coupling
 from experiments.statistics.multiplicity import benjamini_hochberg
 from experiments.statistics.ranks import mean_ranks
-from experiments.statistics.rates import (
-    binomial_interval,
-    collapse_rate_upper,
-)
+from experiments.statistics.rates import binomial_interval, collapse_rate_upper
 from experiments.statistics.scalars import auc, drawdown, final
 
 CLOSE = 1e-9

@@ -8,16 +8,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from experiments.statistics import holm
-from experiments.statistics.betting import (
-    anytime_interval,
-    log_bayes_process,
-    log_e_process,
-)
-from experiments.statistics.racing import (
-    ASSUMPTION,
-    RaceState,
-    race,
-)
+from experiments.statistics.betting import anytime_interval, log_bayes_process, log_e_process
+from experiments.statistics.racing import ASSUMPTION, RaceState, race
 from experiments.statistics.records import Family
 from tests.experiments.statistics.simulations import (
     NULLS,
