@@ -33,25 +33,25 @@ def lacks(device: torch.device) -> str | None:
     slots, samples = torch.arange(4)[:, None], torch.arange(3)
     expected = uniform(row_keys(2**61 + 1, slots, samples))
     try:
-        found = uniform(row_keys(2**61 + 1, slots.to(device), samples.to(device))).cpu()
+        computed = uniform(row_keys(2**61 + 1, slots.to(device), samples.to(device))).cpu()
     except Exception as error:  # each backend has exceptions of its own for what it lacks
         return str(error).strip().split("\n")[0] or type(error).__name__
-    return None if torch.equal(found, expected) else "its 64-bit arithmetic gives other numbers than the CPU's"
+    return None if torch.equal(computed, expected) else "its 64-bit arithmetic gives other numbers than the CPU's"
 
 
 @cache
-def _decide(wanted: str) -> tuple[bool, str | None]:
+def _decide(choice: str) -> tuple[bool, str | None]:
     """Whether it is the CPU, and what there is to say of it."""
-    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    if wanted not in ("", "cpu", found.type if found else "cpu"):
-        here = f"only cpu and {found.type}" if found else "no accelerator, only cpu"
-        raise GrpoLabError(f"{VARIABLE}={wanted}: this machine has {here}")
-    if found is None or wanted == "cpu":
-        return True, f"{found.type} is left alone, as {VARIABLE}=cpu says" if found else None
-    missing = lacks(found)
-    if missing and wanted:
-        raise GrpoLabError(f"{VARIABLE}={wanted}: {found.type} lacks what a run needs ({missing}); use cpu")
-    note = f"runs compute on the CPU: {found.type} lacks what they need ({missing})" if missing else None
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if choice not in ("", "cpu", accelerator.type if accelerator else "cpu"):
+        here = f"only cpu and {accelerator.type}" if accelerator else "no accelerator, only cpu"
+        raise GrpoLabError(f"{VARIABLE}={choice}: this machine has {here}")
+    if accelerator is None or choice == "cpu":
+        return True, f"{accelerator.type} is left alone, as {VARIABLE}=cpu says" if accelerator else None
+    missing = lacks(accelerator)
+    if missing and choice:
+        raise GrpoLabError(f"{VARIABLE}={choice}: {accelerator.type} lacks what a run needs ({missing}); use cpu")
+    note = f"runs compute on the CPU: {accelerator.type} lacks what they need ({missing})" if missing else None
     return missing is not None, note
 
 

@@ -68,10 +68,10 @@ class Native:
             lengths[rows[ended]] = t + 1
             truncated[rows[ended]] = False
             alive &= ~ended
-            left = int(alive.sum())
-            if left == 0 or t + 1 == max_tokens:
+            remaining = int(alive.sum())
+            if remaining == 0 or t + 1 == max_tokens:
                 break
-            if left <= self.retire_at * len(rows):
+            if remaining <= self.retire_at * len(rows):
                 cache.keep(alive)
                 rows, next_tokens, alive = rows[alive], next_tokens[alive], alive[alive]
             hidden = policy.hidden(next_tokens[None], cache.positions[None], cache)

@@ -46,7 +46,7 @@ def add_adapters(model: PreTrainedModel, settings: LoraSettings, name: str) -> N
     model.eval()  # type: ignore[no-untyped-call]
 
 
-def merge_adapters(model: PreTrainedModel, folder: Path, said: str) -> PreTrainedModel:
+def merge_adapters(model: PreTrainedModel, folder: Path, where: str) -> PreTrainedModel:
     """The model with the adapters in a folder, which peft wrote or `save_adapters`, added to its weights.
 
     The vocabulary is as large as theirs. Raises `GrpoLabError` where they lack a weight or do not fit the model.
@@ -58,19 +58,19 @@ def merge_adapters(model: PreTrainedModel, folder: Path, said: str) -> PreTraine
     weights: dict[str, Tensor] = load_peft_weights(str(folder), device="cpu")
     broken = sorted(name for name, weight in weights.items() if not weight.isfinite().all())
     if broken:
-        raise GrpoLabError(f"{said}: the adapters in {folder} have values that are not finite, in {broken[0]}")
-    embeddings = _resize_vocabulary(model, weights, said)
+        raise GrpoLabError(f"{where}: the adapters in {folder} have values that are not finite, in {broken[0]}")
+    embeddings = _resize_vocabulary(model, weights, where)
     with warnings.catch_warnings():
         # peft asks transformers by names that transformers is about to drop
         warnings.simplefilter("ignore", FutureWarning)
         # what is missing is looked for below
         warnings.filterwarnings("ignore", message="Found missing adapter keys")
         adapted = PeftModel.from_pretrained(model, str(folder))
-    wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False).keys()
-    if wrong := sorted((wanted ^ weights.keys()) - (embeddings - wanted)):
-        lacks = wrong[0] in wanted
+    expected = get_peft_model_state_dict(adapted, save_embedding_layers=False).keys()
+    if wrong := sorted((expected ^ weights.keys()) - (embeddings - expected)):
+        lacks = wrong[0] in expected
         raise GrpoLabError(
-            f"{said}: the adapters in {folder} {'lack' if lacks else 'have'} {wrong[0]}"
+            f"{where}: the adapters in {folder} {'lack' if lacks else 'have'} {wrong[0]}"
             + ("" if lacks else ", for which the model has no use")
             + (f" (so it is with {len(wrong)} weights)" if len(wrong) > 1 else "")
             + ": they were cut, or belong to another model than their adapter_config.json says"
@@ -79,21 +79,21 @@ def merge_adapters(model: PreTrainedModel, folder: Path, said: str) -> PreTraine
     return merged
 
 
-def _resize_vocabulary(model: PreTrainedModel, weights: Mapping[str, Tensor], said: str) -> set[str]:
+def _resize_vocabulary(model: PreTrainedModel, weights: Mapping[str, Tensor], where: str) -> set[str]:
     """Make room for as many tokens as the adapters' own embeddings have; the names of those among `weights`."""
     embeddings: Any = model.get_input_embeddings()
     head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     names = {module: f"base_model.model.{name}.weight" for name, module in model.named_modules()}
-    found = {layer: names[layer] for layer in (embeddings, head) if names.get(layer) in weights}
-    size = max((len(weights[name]) for name in found.values()), default=len(embeddings.weight))
+    resized = {layer: names[layer] for layer in (embeddings, head) if names.get(layer) in weights}
+    size = max((len(weights[name]) for name in resized.values()), default=len(embeddings.weight))
     if size != len(embeddings.weight):
-        if head is not None and head not in found and head.weight is not embeddings.weight:
+        if head is not None and head not in resized and head.weight is not embeddings.weight:
             raise GrpoLabError(
-                f"{said}: the adapters have embeddings of {size} tokens, the model has {len(embeddings.weight)}, and "
+                f"{where}: the adapters have embeddings of {size} tokens, the model has {len(embeddings.weight)}, and "
                 "its output layer does not come with them: save them with save_embedding_layers=True"
             )
         model.resize_token_embeddings(size, mean_resizing=False)
-    return set(found.values())
+    return set(resized.values())
 
 
 def adapted_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
@@ -118,11 +118,11 @@ def save_adapters(model: PreTrainedModel, state: Mapping[str, Tensor], folder: P
     from peft import get_peft_model_state_dict
 
     # embeddings are never adapted; asked to find out itself, peft would look the base model up on a hub
-    found = get_peft_model_state_dict(model, state_dict=state, save_embedding_layers=False)
+    weights = get_peft_model_state_dict(model, state_dict=state, save_embedding_layers=False)
     folder.mkdir(parents=True, exist_ok=True)
     # a model that peft wraps has one level more
     save_file(
-        {f"base_model.model.{name}": x.contiguous() for name, x in found.items()},
+        {f"base_model.model.{name}": x.contiguous() for name, x in weights.items()},
         folder / "adapter_model.safetensors",
         metadata={"format": "pt"},
     )

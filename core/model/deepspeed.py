@@ -20,19 +20,19 @@ Result = TypeVar("Result")
 def zero_settings() -> dict[str, Any]:
     """What accelerate's configuration says of ZeRO; raises `GrpoLabError` where that is not supported."""
     plugin = DeepSpeedPlugin()
-    found: dict[str, Any] = plugin.deepspeed_config["zero_optimization"]
-    if found["stage"] != 3:
+    settings: dict[str, Any] = plugin.deepspeed_config["zero_optimization"]
+    if settings["stage"] != 3:
         raise GrpoLabError(
-            f"zero_stage = {found['stage']} in accelerate's configuration: must be 3; ddp shards nothing"
+            f"zero_stage = {settings['stage']} in accelerate's configuration: must be 3; ddp shards nothing"
         )
     for place in ("offload_optimizer", "offload_param"):
-        if found.get(place, {}).get("device", "none") != "none":
+        if settings.get(place, {}).get("device", "none") != "none":
             raise GrpoLabError(f"{place}_device in accelerate's configuration is not supported: must be 'none'")
     if plugin.zero3_init_flag:
         # a model is compared with itself before it is spread, which needs it whole
         raise GrpoLabError("zero3_init_flag in accelerate's configuration is not supported: must be false")
     # what is left to a trainer to fill in, DeepSpeed's defaults do
-    return {name: value for name, value in found.items() if value != "auto"}
+    return {name: value for name, value in settings.items() if value != "auto"}
 
 
 class Zero3:
@@ -83,8 +83,8 @@ class Zero3:
         """Keep the whole weights on this rank meanwhile; ranks may then go their own ways."""
         from deepspeed.runtime.zero.stage3 import unwrap_model_for_generation
 
-        found: AbstractContextManager[Any] = unwrap_model_for_generation(self._engine)
-        return found
+        gathered: AbstractContextManager[Any] = unwrap_model_for_generation(self._engine)
+        return gathered
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of a micro-batch to those gathered."""
@@ -107,8 +107,8 @@ class Zero3:
 
     def load(self, folder: Path) -> None:
         """Read them back; all ranks together."""
-        found, _ = self._engine.load_checkpoint(str(folder), "zero", load_module_strict=False)
-        if found is None:
+        path, _ = self._engine.load_checkpoint(str(folder), "zero", load_module_strict=False)
+        if path is None:
             raise MachineError(f"{folder} holds no checkpoint of DeepSpeed: remove the run's folder to start it anew")
 
 

@@ -91,7 +91,7 @@ def locate(model: str, setting: str = "policy.model") -> tuple[str, str | None]:
 
 def _unwrapped(model: str, setting: str) -> tuple[str, str | None, list[Path]]:
     """Folder and GGUF file of the model itself, and the folders of adapters on it, the first to be added first."""
-    said, adapters = f"{setting} = {model!r}", list[Path]()
+    where, adapters = f"{setting} = {model!r}", list[Path]()
     while True:
         folder, gguf = locate(model, setting)
         file = Path(folder) / "adapter_config.json"
@@ -99,17 +99,17 @@ def _unwrapped(model: str, setting: str) -> tuple[str, str | None, list[Path]]:
             return folder, gguf, adapters[::-1]
         if file.parent.resolve() in (other.resolve() for other in adapters):
             raise GrpoLabError(
-                f"{said}: the adapters in {folder} name themselves as the model they belong to, in {file}"
+                f"{where}: the adapters in {folder} name themselves as the model they belong to, in {file}"
             )
         adapters.append(file.parent)
         try:
-            told = json.loads(file.read_text(encoding="utf-8"))
+            config = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            raise GrpoLabError(f"{said}: {file} is not the JSON that peft writes: {brief(error)}") from error
-        base = told.get("base_model_name_or_path") if isinstance(told, dict) else None
+            raise GrpoLabError(f"{where}: {file} is not the JSON that peft writes: {brief(error)}") from error
+        base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
         if not isinstance(base, str) or not base:
             raise GrpoLabError(
-                f"{said}: {file} does not say which model its adapters belong to: set base_model_name_or_path there"
+                f"{where}: {file} does not say which model its adapters belong to: set base_model_name_or_path there"
             )
         model = base
 
@@ -126,20 +126,20 @@ def read_model(
     what messages call the name. Raises `GrpoLabError`.
     """
     folder, gguf, adapters = _unwrapped(name, setting)
-    said = f"{setting} = {name!r}"
+    where = f"{setting} = {name!r}"
     for place in (Path(folder), *adapters):
-        refuse_damaged_model(place, said)
-    config = _read_config(folder, gguf, said)
-    tokenizer = _read_tokenizer(folder, gguf, adapters, said)
-    with reading(said, "weights", gguf):
+        refuse_damaged_model(place, where)
+    config = _read_config(folder, gguf, where)
+    tokenizer = _read_tokenizer(folder, gguf, adapters, where)
+    with reading(where, "weights", gguf):
         model, report = _read_weights(kind, folder, gguf, config, dtype)
-    _check_report(report, said)
-    check_finite(model.named_parameters(), said, dtype)
-    check_finite(model.named_buffers(), said, dtype)
+    _check_report(report, where)
+    check_finite(model.named_parameters(), where, dtype)
+    check_finite(model.named_buffers(), where, dtype)
     for place in adapters:
-        with reading(said, f"adapters in {place}"):
-            model = merge_adapters(model, place, said)
-        check_finite(model.named_parameters(), f"{said}, with the adapters in {place}", dtype)
+        with reading(where, f"adapters in {place}"):
+            model = merge_adapters(model, place, where)
+        check_finite(model.named_parameters(), f"{where}, with the adapters in {place}", dtype)
     return model, tokenizer
 
 
@@ -153,7 +153,7 @@ def _read_weights(
         arguments["quantization_config"] = transformers.GgufConfig(dequantize=True)
 
     def read(names: Mapping[str, str] | None) -> tuple[PreTrainedModel, Mapping[str, Collection[Any]]]:
-        found: tuple[PreTrainedModel, Mapping[str, Collection[Any]]] = kind.from_pretrained(
+        loaded: tuple[PreTrainedModel, Mapping[str, Collection[Any]]] = kind.from_pretrained(
             folder,
             config=config,
             trust_remote_code=False,
@@ -164,7 +164,7 @@ def _read_weights(
             ignore_mismatched_sizes=True,
             **arguments,
         )
-        return found
+        return loaded
 
     draws = torch.get_rng_state()
     model, report = read(None)
@@ -184,13 +184,13 @@ def read_config(name: str, setting: str = "policy.model") -> PreTrainedConfig:
     return _read_config(folder, gguf, f"{setting} = {name!r}")
 
 
-def _read_config(folder: str, gguf: str | None, said: str) -> PreTrainedConfig:
-    with reading(said, "header" if gguf else "config.json", gguf):
+def _read_config(folder: str, gguf: str | None, where: str) -> PreTrainedConfig:
+    with reading(where, "header" if gguf else "config.json", gguf):
         config: PreTrainedConfig = AutoConfig.from_pretrained(
             folder, trust_remote_code=False, **({"gguf_file": gguf} if gguf else {})
         )
-    with reading(said, "weights"):
-        _check_sizes(config.get_text_config(), folder, said)
+    with reading(where, "weights"):
+        _check_sizes(config.get_text_config(), folder, where)
     return config
 
 
@@ -199,28 +199,28 @@ def read_tokenizer(name: str, setting: str = "policy.model") -> PreTrainedTokeni
     return _read_tokenizer(*_unwrapped(name, setting), f"{setting} = {name!r}")
 
 
-def _read_tokenizer(folder: str, gguf: str | None, adapters: Sequence[Path], said: str) -> PreTrainedTokenizerBase:
+def _read_tokenizer(folder: str, gguf: str | None, adapters: Sequence[Path], where: str) -> PreTrainedTokenizerBase:
     """The model's, but for the tokens and the chat template that lie beside its adapters, which are said to differ."""
     whole = [place for place in adapters if (place / "tokenizer_config.json").is_file()]
     tokenizer: PreTrainedTokenizerBase | None = None
     with contextlib.suppress(GrpoLabError) if whole else contextlib.nullcontext():  # it may come without one then
-        tokenizer = _tokenizer_in(folder, gguf, said)
+        tokenizer = _tokenizer_in(folder, gguf, where)
     for place in adapters:
         had = tokenizer and (tokenizer.get_vocab(), tokenizer.chat_template)
         if place in whole:
-            tokenizer = _tokenizer_in(str(place), None, said)
+            tokenizer = _tokenizer_in(str(place), None, where)
         elif tokenizer and (file := place / "chat_template.jinja").is_file():
-            with reading(said, f"chat template {file}"):
+            with reading(where, f"chat template {file}"):
                 tokenizer.chat_template = file.read_text(encoding="utf-8")
         if tokenizer and had and had != (now := (tokenizer.get_vocab(), tokenizer.chat_template)):
             what = "the tokens" if had[0] != now[0] else "the chat template"
-            warnings.warn(f"{said}: {what} beside the adapters in {place} are used, not the model's own", stacklevel=2)
+            warnings.warn(f"{where}: {what} beside the adapters in {place} are used, not the model's own", stacklevel=2)
     assert tokenizer is not None
     return tokenizer
 
 
-def _tokenizer_in(folder: str, gguf: str | None, said: str) -> PreTrainedTokenizerBase:
-    with reading(said, "tokenizer", gguf):
+def _tokenizer_in(folder: str, gguf: str | None, where: str) -> PreTrainedTokenizerBase:
+    with reading(where, "tokenizer", gguf):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=False, **({"gguf_file": gguf} if gguf else {})
         )
@@ -228,7 +228,7 @@ def _tokenizer_in(folder: str, gguf: str | None, said: str) -> PreTrainedTokeniz
 
 
 @contextlib.contextmanager
-def reading(said: str, part: str, gguf: str | None = None) -> Iterator[None]:
+def reading(where: str, part: str, gguf: str | None = None) -> Iterator[None]:
     """What may go wrong in reading a part of a model, as one readable message."""
     try:
         # reading GGUF shows a progress bar of its own that no setting turns off
@@ -238,25 +238,25 @@ def reading(said: str, part: str, gguf: str | None = None) -> Iterator[None]:
         raise
     except ImportError as error:
         raise GrpoLabError(
-            f"{said} needs a package that is not installed: {error}. "
+            f"{where} needs a package that is not installed: {error}. "
             "pip install -e '.[real]' in the project's folder, or make real"
         ) from error
     except Exception as error:  # whatever transformers, tokenizers, safetensors and peft make of a damaged file
         # of a file that is not there, transformers says so in an OSError that is not the operating system's
         machines = cause_of(error) == "infrastructure" and getattr(error, "errno", 0) is not None
         kind = MachineError if machines else GrpoLabError
-        raise kind(f"{said}: its {part} could not be read: {brief(error)}. {ANY_MODEL}") from error
+        raise kind(f"{where}: its {part} could not be read: {brief(error)}. {ANY_MODEL}") from error
 
 
 # --- what was read ---------------------------------------------------------------------------------------------------
 
 
-def _check_sizes(config: Any, folder: str, said: str) -> None:
+def _check_sizes(config: Any, folder: str, where: str) -> None:
     """Raise where a configuration has sizes that no model has, or leaves out how to read its weights."""
     for name in SIZES:
         size = getattr(config, name, None)
         if isinstance(size, int) and size < 1:
-            raise GrpoLabError(f"{said}: its config.json says {name} = {size}, which must be at least 1")
+            raise GrpoLabError(f"{where}: its config.json says {name} = {size}, which must be at least 1")
     layers = getattr(config, "num_hidden_layers", None)
     plain = getattr(config, "quantization_config", None) is None
     files = list(Path(folder).glob("*.safetensors")) if Path(folder).is_dir() else []
@@ -268,42 +268,42 @@ def _check_sizes(config: Any, folder: str, said: str) -> None:
                 for name in opened.keys() if plain else ():
                     if name.endswith("weight") and (kind := opened.get_slice(name).get_dtype()) not in _FLOATS:
                         raise GrpoLabError(
-                            f"{said}: {name} is stored as {kind} and its config.json has no quantization_config to "
+                            f"{where}: {name} is stored as {kind} and its config.json has no quantization_config to "
                             "read it by; give the model before it was quantized"
                         )
         if layers > tensors:
             raise GrpoLabError(
-                f"{said}: its config.json says num_hidden_layers = {layers}, but its files hold {tensors} tensors"
+                f"{where}: its config.json says num_hidden_layers = {layers}, but its files hold {tensors} tensors"
             )
 
 
-def _check_report(report: Mapping[str, Collection[Any]], said: str) -> None:
+def _check_report(report: Mapping[str, Collection[Any]], where: str) -> None:
     """Raise where weights were not in the files, which transformers makes up at random; warn of those left over."""
     shapes = sorted(report["mismatched_keys"])
     if shapes:
-        name, found, wanted = shapes[0]
+        name, stored, configured = shapes[0]
         raise GrpoLabError(
-            f"{said}: {len(shapes)} weights have another shape than its config.json says: {name} is {tuple(found)} "
-            f"instead of {tuple(wanted)}. Give weights and config.json of one and the same model"
+            f"{where}: {len(shapes)} weights have another shape than its config.json says: {name} is {tuple(stored)} "
+            f"instead of {tuple(configured)}. Give weights and config.json of one and the same model"
         )
-    missing, left = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
+    missing, unused = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
     if missing:
         raise GrpoLabError(
-            f"{said}: {_listed(missing)} {'is' if len(missing) == 1 else 'are'} not in its files and would be random"
-            + (f"; what the files have and the model has not: {_listed(left)}" if left else "")
+            f"{where}: {_listed(missing)} {'is' if len(missing) == 1 else 'are'} not in its files and would be random"
+            + (f"; what the files have and the model has not: {_listed(unused)}" if unused else "")
             + ". Save the whole model again, as save_pretrained does"
         )
-    if left:
-        warnings.warn(f"{said}: its files have {_listed(left)}, for which the model has no use", stacklevel=2)
+    if unused:
+        warnings.warn(f"{where}: its files have {_listed(unused)}, for which the model has no use", stacklevel=2)
 
 
-def check_finite(weights: Iterable[tuple[str, Tensor]], said: str, dtype: torch.dtype | None = None) -> None:
+def check_finite(weights: Iterable[tuple[str, Tensor]], where: str, dtype: torch.dtype | None = None) -> None:
     """Raise `GrpoLabError` naming the weights that hold NaN or infinity."""
     broken = [name for name, weight in weights if not _is_finite(weight)]
     if broken:
         half = ", in float16, which ends at 65504: try bfloat16 or float32" if dtype == torch.float16 else ""
         raise GrpoLabError(
-            f"{said}: {_listed(broken)} {'has' if len(broken) == 1 else 'have'} values that are not finite (NaN or "
+            f"{where}: {_listed(broken)} {'has' if len(broken) == 1 else 'have'} values that are not finite (NaN or "
             f"infinity{half}): such a model can neither answer nor learn; give an earlier checkpoint"
         )
 

@@ -279,14 +279,14 @@ def load_policy(settings: PolicySettings, device: torch.device | str = "cpu", se
     """
     model, tokenizer = read_model(settings.model, DTYPES[settings.dtype], setting=setting)
     model.to(torch.device(device)).eval()  # type: ignore[arg-type]
-    said = f"{setting} = {settings.model!r}"
-    check_trunk(model, said)
-    check_head(model, model.get_output_embeddings(), said)  # type: ignore[no-untyped-call]
+    where = f"{setting} = {settings.model!r}"
+    check_trunk(model, where)
+    check_head(model, model.get_output_embeddings(), where)  # type: ignore[no-untyped-call]
     if settings.lora:
         add_adapters(model, settings.lora, settings.model)
     if settings.gradient_checkpointing:
         _checkpoint_gradients(model, settings.model)
-    check_repeats(model, said)
+    check_repeats(model, where)
     return Policy(model, tokenizer)
 
 
@@ -311,7 +311,7 @@ def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> t
     """Every token id that ends a response."""
     configured = model.generation_config.eos_token_id if model.generation_config else None
     ids = {tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])}
-    found = tuple(sorted(int(i) for i in ids if isinstance(i, int)))
-    if not found:
+    tokens = tuple(sorted(int(i) for i in ids if isinstance(i, int)))
+    if not tokens:
         raise GrpoLabError("the model has no end-of-sequence token: set eos_token_id in its configuration")
-    return found
+    return tokens

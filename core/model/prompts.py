@@ -64,8 +64,8 @@ def chat_tokens(
 ) -> list[int]:
     """The token ids of chat messages, and of what is answered so far."""
     special = _special(tokenizer)
-    said = [m["content"] for m in messages if isinstance(m.get("content"), str)]
-    if special is None or not any(map(special.search, [*said, response])):
+    contents = [m["content"] for m in messages if isinstance(m.get("content"), str)]
+    if special is None or not any(map(special.search, [*contents, response])):
         return tokens_of(tokenizer, chat_text(tokenizer, messages, whose) + response)
     spelled: list[str] = []
 

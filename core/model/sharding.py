@@ -131,17 +131,17 @@ class FullyShard:
     def load(self, folder: Path) -> None:
         """Read them back."""
         weights, state = get_state_dict(self._model, self._optimizer.adam, options=_TRAINED)
-        found: dict[str, Any] = {"weights": weights, "optimizer": state}
+        state_dict: dict[str, Any] = {"weights": weights, "optimizer": state}
         try:
-            load(found, storage_reader=PlainReader(folder), planner=PlainPlanner())
+            load(state_dict, storage_reader=PlainReader(folder), planner=PlainPlanner())
         except CheckpointException as error:  # of any rank, and no Exception
             cause = next((failure[0] for failure in error.failures.values()), error)
             raise MachineError(f"{folder} cannot be read: {cause}; remove the run's folder to start it anew") from error
         set_state_dict(
             self._model,
             self._optimizer.adam,
-            model_state_dict=found["weights"],
-            optim_state_dict=found["optimizer"],
+            model_state_dict=state_dict["weights"],
+            optim_state_dict=state_dict["optimizer"],
             options=_TRAINED,
         )
 

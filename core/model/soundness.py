@@ -29,12 +29,12 @@ LOUD: Final = 100.0
 
 
 @torch.no_grad()
-def check_trunk(model: PreTrainedModel, said: str) -> None:
+def check_trunk(model: PreTrainedModel, where: str) -> None:
     """Switch to packed attention; raise `GrpoLabError` where a trunk would then not compute what it did.
 
-    `said` names the model in messages. Neither weights nor random numbers change.
+    `where` names the model in messages. Neither weights nor random numbers change.
     """
-    with _refusing(model, said):
+    with _refusing(model, where):
         _check_configuration(model.config.get_text_config())
         draw = torch.Generator().manual_seed(0)
         most = min(model.config.get_text_config().vocab_size, 1000)
@@ -60,9 +60,9 @@ def check_trunk(model: PreTrainedModel, said: str) -> None:
 
 
 @torch.no_grad()
-def check_head(model: PreTrainedModel, head: nn.Module, said: str) -> None:
+def check_head(model: PreTrainedModel, head: nn.Module, where: str) -> None:
     """Raise `GrpoLabError` where a model's logits are not its linear `head` on its trunk's last states, and no more."""
-    with _refusing(model, said):
+    with _refusing(model, where):
         if not isinstance(head, nn.Linear):
             raise GrpoLabError(f"has an output layer that is no linear layer but {type(head).__name__}")
         config = model.config.get_text_config()
@@ -91,9 +91,9 @@ def check_head(model: PreTrainedModel, head: nn.Module, said: str) -> None:
 
 
 @torch.no_grad()
-def check_repeats(model: PreTrainedModel, said: str) -> None:
+def check_repeats(model: PreTrainedModel, where: str) -> None:
     """Raise `GrpoLabError` where equal passes, with and without a gradient, differ: where some dropout stays on."""
-    with _refusing(model, said):
+    with _refusing(model, where):
         ids = torch.arange(min(8, model.config.get_text_config().vocab_size), device=model.device)
         layout = Packed([ids])
         once = _states(model.base_model, layout.input_ids, layout.positions, layout)
@@ -107,7 +107,7 @@ def check_repeats(model: PreTrainedModel, said: str) -> None:
 
 
 @contextlib.contextmanager
-def _refusing(model: PreTrainedModel, said: str) -> Iterator[None]:
+def _refusing(model: PreTrainedModel, where: str) -> Iterator[None]:
     """Say of a model that it is not supported, and why."""
     try:
         yield
@@ -118,7 +118,7 @@ def _refusing(model: PreTrainedModel, said: str) -> Iterator[None]:
         if not isinstance(error, GrpoLabError):
             reason = f"does not take packed sequences: {type(error).__name__}: {reason}"
         raise GrpoLabError(
-            f"{said}: {type(model).__name__} {reason}. Supported are transformers with full causal attention and a "
+            f"{where}: {type(model).__name__} {reason}. Supported are transformers with full causal attention and a "
             "plain output layer (Llama, Qwen2, Qwen3, SmolLM3, OLMo and the like)"
         ) from error
 
@@ -204,10 +204,10 @@ def _compared(
     q, k, v = (torch.randn(1, x.shape[1], N, x.shape[3], generator=draw).to(query.device) for x in (query, key, value))
     q = q * (SPREAD / (scaling * q.shape[3] ** 0.5))
     causal = torch.full((N, N), torch.finfo(q.dtype).min, device=q.device).triu(1)[None, None]
-    wanted = own(module, q, k, v, causal, scaling=scaling, dropout=0.0, **given)[0][0]
+    expected = own(module, q, k, v, causal, scaling=scaling, dropout=0.0, **given)[0][0]
     ours = Packed([torch.zeros(N, dtype=torch.long, device=q.device)])
-    found = ours.attend(0, q[0].transpose(0, 1), k[0].transpose(0, 1), v[0].transpose(0, 1), scaling)
-    if not _relative(found, wanted.reshape_as(found)) <= TOLERANCE[torch.float32]:
+    computed = ours.attend(0, q[0].transpose(0, 1), k[0].transpose(0, 1), v[0].transpose(0, 1), scaling)
+    if not _relative(computed, expected.reshape_as(computed)) <= TOLERANCE[torch.float32]:
         raise GrpoLabError(f"does more in {type(module).__name__} than weigh values by a softmax of scaled products")
     return out
 
@@ -223,8 +223,10 @@ def _check_layers(packed: _Watched, alone: _Watched, places: Sequence[int], mode
             f"does not attend once in each of its {len(layers)} layers by transformers' attention interface, but "
             f"{len(packed.layers)} times"
         )
-    for found, wanted in zip(packed.given, alone.given, strict=True):
-        _compare(found[places], wanted, model, "other queries, keys or values when sequences are packed (positions)")
+    for computed, expected in zip(packed.given, alone.given, strict=True):
+        _compare(
+            computed[places], expected, model, "other queries, keys or values when sequences are packed (positions)"
+        )
 
 
 def _check_cache(
@@ -238,16 +240,16 @@ def _check_cache(
     steps = 2
     cache = Cache(prompts, 1, steps + 1)
     prefill = Packed(prompts, cache=cache)
-    found = [_states(base, prefill.input_ids, prefill.positions, prefill)[prefill.prompt_end]]
+    computed = [_states(base, prefill.input_ids, prefill.positions, prefill)[prefill.prompt_end]]
     for step in range(steps):
         tokens = torch.stack([response[step] for response in responses])
-        found.append(_states(base, tokens[None], cache.positions[None], cache))
+        computed.append(_states(base, tokens[None], cache.positions[None], cache))
         cache.advance()
-    wanted = [
+    expected = [
         torch.stack([states[len(p) - 1 + step] for states, p in zip(plain, prompts, strict=True)])
         for step in range(steps + 1)
     ]
-    _compare(torch.cat(found), torch.cat(wanted), model, "other states when its keys and values are cached")
+    _compare(torch.cat(computed), torch.cat(expected), model, "other states when its keys and values are cached")
 
 
 def _states(base: Any, ids: Tensor, positions: Tensor, layout: Layout) -> Tensor:
@@ -255,12 +257,12 @@ def _states(base: Any, ids: Tensor, positions: Tensor, layout: Layout) -> Tensor
     return states
 
 
-def _compare(found: Tensor, wanted: Tensor, model: PreTrainedModel, what: str) -> None:
-    difference = _relative(found, wanted)
+def _compare(computed: Tensor, expected: Tensor, model: PreTrainedModel, what: str) -> None:
+    difference = _relative(computed, expected)
     if not difference <= TOLERANCE.get(model.dtype, 1e-3):  # a NaN is no small difference
         raise GrpoLabError(f"gives {what} (by {difference:.2g} of their size)")
 
 
-def _relative(found: Tensor, wanted: Tensor) -> float:
-    wanted = wanted.float()
-    return float((found.float() - wanted).norm() / wanted.norm().clamp_min(torch.finfo(torch.float32).tiny))
+def _relative(computed: Tensor, expected: Tensor) -> float:
+    expected = expected.float()
+    return float((computed.float() - expected).norm() / expected.norm().clamp_min(torch.finfo(torch.float32).tiny))

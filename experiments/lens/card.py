@@ -19,12 +19,12 @@ from experiments.lens.step import token_constant
 NOTHING = "–"
 
 
-def exact_tables(found: Exact) -> list[Table | str]:
+def exact_tables(exact: Exact) -> list[Table | str]:
     """The cards, by group size, by difficulty, by length, and what is to be known about them."""
-    main = found.main(found.variants[0].name)
+    main = exact.main(exact.variants[0].name)
     bias = _table(
-        f"expected gradient against the true one: groups of {found.group_size}, {main.rollouts} responses a batch, "
-        f"{found.batches} batches",
+        f"expected gradient against the true one: groups of {exact.group_size}, {main.rollouts} responses a batch, "
+        f"{exact.batches} batches",
         ["", "scale", "factor", "bias", "direction bias", "cosine"],
         "scale: the best c in E[g] = c * true. factor: c times the constant that the aggregator divides a response's "
         "token sum by, if any; bias: relative, at that constant. direction bias: relative, after the best scale. "
@@ -36,8 +36,8 @@ def exact_tables(found: Exact) -> list[Table | str]:
         "variance and mean squared error: of g / c, relative to |true|². signal to noise: |E[g]|² over the variance of "
         "g. Tokens of greedy responses and of groups thrown away are counted",
     )
-    for variant in found.variants:
-        n = found.main(variant.name).numbers
+    for variant in exact.variants:
+        n = exact.main(variant.name).numbers
         bias.add_row(
             variant.name,
             _text(n["scale"]),
@@ -54,40 +54,42 @@ def exact_tables(found: Exact) -> list[Table | str]:
         (f"variance for {BUDGET} sampled tokens, by group size", "variance", False),
         ("direction bias, by group size", "direction_bias_squared", True),
     ):
-        table = _table(title, ["", *(f"G = {size}" for size in found.sizes)])
-        for name, measured in found.measured.items():
-            numbers = [measured[size].numbers[quantity] if size in measured else None for size in found.sizes]
+        table = _table(title, ["", *(f"G = {size}" for size in exact.sizes)])
+        for name, measured in exact.measured.items():
+            numbers = [measured[size].numbers[quantity] if size in measured else None for size in exact.sizes]
             table.add_row(name, *(_root(n) if square else _text(n) for n in numbers))
-        if len(found.sizes) > 1:
+        if len(exact.sizes) > 1:
             tables.append(table)
     table = _table(
         "scale of a prompt's own gradient over that of the whole, by the prompt's success probability",
-        ["", *(f"{p:.2g}" for p in found.policy.success.tolist())],
+        ["", *(f"{p:.2g}" for p in exact.policy.success.tolist())],
     )
-    for name in found.measured:
-        table.add_row(name, *(_text(each["relative_scale"], 2) for each in found.main(name).by_prompt))
+    for name in exact.measured:
+        table.add_row(
+            name, *(_text(numbers_of_prompt["relative_scale"], 2) for numbers_of_prompt in exact.main(name).by_prompt)
+        )
     tables.append(table)
     table = _table(
         "weight of a token by the length of its response, relative to the mean token of its prompt and verdict",
-        ["", "", "1 token", *(f"{t} tokens" for t in range(2, found.policy.responses.max_tokens + 1))],
+        ["", "", "1 token", *(f"{t} tokens" for t in range(2, exact.policy.responses.max_tokens + 1))],
     )
-    for name in found.measured:
-        for verdict, weights in found.main(name).weights.items():
+    for name in exact.measured:
+        for verdict, weights in exact.main(name).weights.items():
             table.add_row(name if verdict == "wrong" else "", verdict, *(_text(weight, 2) for weight in weights))
-    return [*tables, table, *remarks(found)]
+    return [*tables, table, *remarks(exact)]
 
 
-def remarks(found: Exact) -> list[str]:
+def remarks(exact: Exact) -> list[str]:
     """What is to be known about these numbers."""
     texts = [
         "The true gradient is that of the plain expected reward, averaged over prompts. Sampling is on-policy, as in "
         "the first update of a rollout: no clip acts."
     ]
-    for variant in found.variants:
+    for variant in exact.variants:
         terms = beside_reward(variant)
         if terms:
             texts.append(f"{variant.name} optimises more than the reward: {', '.join(terms)}. It counts as bias here.")
-    return [*texts, *found.notes]
+    return [*texts, *exact.notes]
 
 
 def beside_reward(variant: Variant) -> list[str]:
@@ -99,19 +101,19 @@ def beside_reward(variant: Variant) -> list[str]:
     return terms
 
 
-def exact_to_json(found: Exact) -> dict[str, Any]:
+def exact_to_json(exact: Exact) -> dict[str, Any]:
     """Everything measured, with errors."""
-    policy = found.policy
+    policy = exact.policy
     success = policy.success.tolist()
     variants = {}
-    for variant in found.variants:
-        measured = found.measured[variant.name]
-        main = found.main(variant.name)
+    for variant in exact.variants:
+        measured = exact.measured[variant.name]
+        main = exact.main(variant.name)
         variants[variant.name] = {
             "card": dict(variant.card()),
             "token_constant": token_constant(variant.aggregator, policy.responses.max_tokens),
             "beside_reward": beside_reward(variant),
-            "by_group_size": {str(size): _measured(each) for size, each in measured.items()},
+            "by_group_size": {str(size): _measured(measurement) for size, measurement in measured.items()},
             "by_prompt": [
                 {"success": p, **_numbers(numbers)} for p, numbers in zip(success, main.by_prompt, strict=True)
             ],
@@ -121,9 +123,9 @@ def exact_to_json(found: Exact) -> dict[str, Any]:
         }
     return {
         "form": "exact",
-        "group_size": found.group_size,
-        "batches": found.batches,
-        "seed": found.seed,
+        "group_size": exact.group_size,
+        "batches": exact.batches,
+        "seed": exact.seed,
         "budget_tokens": BUDGET,
         "policy": {
             "success": success,
@@ -132,12 +134,12 @@ def exact_to_json(found: Exact) -> dict[str, Any]:
             "max_tokens": policy.responses.max_tokens,
         },
         "variants": variants,
-        "remarks": remarks(found),
+        "remarks": remarks(exact),
     }
 
 
-def _measured(each: Measurement) -> dict[str, Any]:
-    return {"rollouts": each.rollouts, **_numbers(each.numbers)}
+def _measured(measurement: Measurement) -> dict[str, Any]:
+    return {"rollouts": measurement.rollouts, **_numbers(measurement.numbers)}
 
 
 def _numbers(numbers: Mapping[str, Estimate]) -> dict[str, Any]:
@@ -152,7 +154,7 @@ def _numbers(numbers: Mapping[str, Estimate]) -> dict[str, Any]:
     return shown
 
 
-def model_tables(found: Sequence[OnModel], shown: Mapping[str, Any]) -> list[Table | str]:
+def model_tables(lenses: Sequence[OnModel], shown: Mapping[str, Any]) -> list[Table | str]:
     """Agreement between variants on one pool, and how much of each gradient is noise."""
     noise = _table(
         f"gradients on {shown['model']}: one pool of {shown['prompts']} prompts x {shown['group_size']} responses, "
@@ -162,21 +164,21 @@ def model_tables(found: Sequence[OnModel], shown: Mapping[str, Any]) -> list[Tab
         "pool's gradient over its squared expectation, at the bare pool's number of tokens. ± spread over halvings of "
         "this pool",
     )
-    cosines = _table("cosine between gradients on the whole pool", ["", *(each.variant for each in found)])
-    for each in found:
+    cosines = _table("cosine between gradients on the whole pool", ["", *(lens.variant for lens in lenses)])
+    for lens in lenses:
         noise.add_row(
-            each.variant,
-            str(each.groups),
-            str(each.tokens),
-            f"{each.norm:.3g}",
-            _text(each.split_cosine),
-            _text(each.variance),
+            lens.variant,
+            str(lens.groups),
+            str(lens.tokens),
+            f"{lens.norm:.3g}",
+            _text(lens.split_cosine),
+            _text(lens.variance),
         )
-        cosines.add_row(each.variant, *(_text(Estimate(cosine)) for cosine in each.cosines.values()))
+        cosines.add_row(lens.variant, *(_text(Estimate(cosine)) for cosine in lens.cosines.values()))
     return [noise, cosines]
 
 
-def model_to_json(found: Sequence[OnModel], recipe: Recipe, model: str, accuracy: float, seed: int) -> dict[str, Any]:
+def model_to_json(lenses: Sequence[OnModel], recipe: Recipe, model: str, accuracy: float, seed: int) -> dict[str, Any]:
     """Everything measured on a model."""
     return {
         "form": "model",
@@ -186,15 +188,15 @@ def model_to_json(found: Sequence[OnModel], recipe: Recipe, model: str, accuracy
         "seed": seed,
         "accuracy": accuracy,
         "variants": {
-            each.variant: {
-                "groups": each.groups,
-                "tokens": each.tokens,
-                "norm": each.norm,
-                "cosines": dict(each.cosines),
-                "split_cosine": each.split_cosine.to_json(),
-                "variance": each.variance.to_json(),
+            lens.variant: {
+                "groups": lens.groups,
+                "tokens": lens.tokens,
+                "norm": lens.norm,
+                "cosines": dict(lens.cosines),
+                "split_cosine": lens.split_cosine.to_json(),
+                "variance": lens.variance.to_json(),
             }
-            for each in found
+            for lens in lenses
         },
     }
 

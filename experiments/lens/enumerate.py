@@ -53,9 +53,9 @@ def expected_gradient(
     kept = _usable(policy, variant, every)
     share = float(probability[kept].sum()) if variant.filter else 1.0
     rounds = variant.filter_rounds if variant.filter else 1
-    found = stats.binom(rounds * groups, share)
+    usable_groups = stats.binom(rounds * groups, share)
     # a batch of m groups: exactly m were usable in all rounds, or at least as many as there is room for
-    sizes = {m: float(found.sf(m - 1) if m == groups else found.pmf(m)) for m in range(groups + 1)}
+    sizes = {m: float(usable_groups.sf(m - 1) if m == groups else usable_groups.pmf(m)) for m in range(groups + 1)}
     if sum(len(kept) ** m for m in sizes if sizes[m]) > MAX_BATCHES:
         raise GrpoLabError(
             f"{len(kept)}^{groups} batches of {groups} groups of {group_size} are too many to enumerate (at most "

@@ -32,7 +32,7 @@ class Exact:
     @property
     def sizes(self) -> list[int]:
         """Every group size that some variant was measured at."""
-        return sorted({size for found in self.measured.values() for size in found})
+        return sorted({size for by_size in self.measured.values() for size in by_size})
 
 
 def measure_all(

@@ -44,34 +44,39 @@ _SETTINGS = {
 }
 
 
-def exact_figure(found: Exact) -> str:
+def exact_figure(exact: Exact) -> str:
     """Difficulty, length, variance and bias of each variant, four panels."""
-    styles = arm_styles(list(found.measured), "")
+    styles = arm_styles(list(exact.measured), "")
     with svg_settings("lens-exact"):
         figure = Figure(figsize=(10.4, 7.6), layout="constrained", facecolor="white")
         (by_difficulty, by_length), (variance, bias) = figure.subplots(2, 2)
-        success = found.policy.success.tolist()
+        success = exact.policy.success.tolist()
         place = [math.log(p / (1 - p)) for p in success]
-        lengths = range(1, found.policy.responses.max_tokens + 1)
+        lengths = range(1, exact.policy.responses.max_tokens + 1)
         for index, (name, style) in enumerate(styles.items()):
-            main, measured = found.main(name), found.measured[name]
+            main, measured = exact.main(name), exact.measured[name]
             # side by side, or error bars would hide each other
             shift = (index - (len(styles) - 1) / 2) / max(4, len(styles))
-            scales = [each["relative_scale"] for each in main.by_prompt]
+            scales = [measurement["relative_scale"] for measurement in main.by_prompt]
             _errors(by_difficulty, [x + 0.3 * shift for x in place], scales, style)
             _errors(by_length, [t + 0.3 * shift for t in lengths], main.weights["wrong"], style)
             sizes = [size * 2 ** (0.3 * shift) for size in measured]
-            _errors(variance, sizes, [each.numbers["variance"] for each in measured.values()], style)
-            _errors(bias, sizes, [_root(each.numbers["direction_bias_squared"]) for each in measured.values()], style)
+            _errors(variance, sizes, [measurement.numbers["variance"] for measurement in measured.values()], style)
+            _errors(
+                bias,
+                sizes,
+                [_root(measurement.numbers["direction_bias_squared"]) for measurement in measured.values()],
+                style,
+            )
         _name(
             by_difficulty,
-            f"Difficulty: scale of a prompt's own gradient (G = {found.group_size})",
+            f"Difficulty: scale of a prompt's own gradient (G = {exact.group_size})",
             "success probability of the prompt",
             "relative to the whole gradient's",
         )
         _name(
             by_length,
-            f"Length: weight of a token of a wrong response (G = {found.group_size})",
+            f"Length: weight of a token of a wrong response (G = {exact.group_size})",
             "tokens of the response",
             "relative to the mean such token",
         )
@@ -86,7 +91,7 @@ def exact_figure(found: Exact) -> str:
         variance.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         for axes in (variance, bias):
             axes.set_xscale("log", base=2)
-            axes.xaxis.set_major_locator(FixedLocator(found.sizes))
+            axes.xaxis.set_major_locator(FixedLocator(exact.sizes))
             axes.xaxis.set_minor_locator(NullLocator())
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         bias.set_ylim(bottom=0)
@@ -97,14 +102,14 @@ def exact_figure(found: Exact) -> str:
         return as_svg(figure)
 
 
-def model_figure(found: Sequence[OnModel]) -> str:
+def model_figure(lenses: Sequence[OnModel]) -> str:
     """Cosines between variants, and how well two halves of the pool agree."""
-    names = [each.variant for each in found]
+    names = [lens.variant for lens in lenses]
     side = 2.2 + 0.5 * len(names)
     with svg_settings("lens-model"):
         figure = Figure(figsize=(2.1 * side, side), layout="constrained", facecolor="white")
         matrix, halves = figure.subplots(1, 2)
-        cosines = np.array([[each.cosines[name] for name in names] for each in found])
+        cosines = np.array([[lens.cosines[name] for name in names] for lens in lenses])
         matrix.imshow(cosines, cmap="RdBu", vmin=-1, vmax=1)
         matrix.grid(visible=False)
         for (row, column), cosine in np.ndenumerate(cosines):
@@ -113,8 +118,8 @@ def model_figure(found: Sequence[OnModel]) -> str:
         matrix.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
         matrix.set_yticks(range(len(names)), names)
         _name(matrix, "Cosine between gradients on one pool", "", "")
-        for index, (each, style) in enumerate(zip(found, arm_styles(names, "").values(), strict=True)):
-            _errors(halves, [index], [each.split_cosine], style)
+        for index, (lens, style) in enumerate(zip(lenses, arm_styles(names, "").values(), strict=True)):
+            _errors(halves, [index], [lens.split_cosine], style)
         halves.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
         halves.set_xlim(-0.6, len(names) - 0.4)
         halves.set_ylim(bottom=min(0.0, halves.get_ylim()[0]))

@@ -95,12 +95,12 @@ def measure_on_model(
     policy = load_policy(first.policy, accelerator.device)
     base = {name: x.clone() for name, x in policy.model.state_dict().items()} if checkpoint else None
     if checkpoint:
-        there = load_policy(PolicySettings(checkpoint, first.policy.dtype), accelerator.device)
-        policy.model.load_state_dict(there.model.state_dict())
+        trained = load_policy(PolicySettings(checkpoint, first.policy.dtype), accelerator.device)
+        policy.model.load_state_dict(trained.model.state_dict())
     pool = sample_pool(RunState(first, seed, policy))
     advance("pool")
     gradients: dict[str, Tensor] = {}
-    found: list[dict[str, Any]] = []
+    measured: list[dict[str, Any]] = []
     for recipe in recipes:
         name = recipe.variant.name
         run = RunState(recipe, seed, policy)
@@ -115,7 +115,7 @@ def measure_on_model(
         ]
         gradients[name] = gradient(batch)
         tokens = pool.tokens + run.sampled_tokens
-        found.append(
+        measured.append(
             {
                 "variant": name,
                 "groups": batch.groups,
@@ -125,8 +125,8 @@ def measure_on_model(
             }
         )
     lenses = [
-        OnModel(**each, cosines={other: _cosine(gradients[each["variant"]], gradients[other]) for other in gradients})
-        for each in found
+        OnModel(**row, cosines={other: _cosine(gradients[row["variant"]], gradients[other]) for other in gradients})
+        for row in measured
     ]
     return lenses, float(pool.batch.require("correct").double().mean())
 

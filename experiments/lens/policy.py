@@ -254,10 +254,10 @@ def make_policy(
         middle = (low + high) / 2
         below = policy(middle).success < target
         low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-    found = policy((low + high) / 2)
-    if not torch.allclose(found.success, target, atol=1e-9):
+    solved = policy((low + high) / 2)
+    if not torch.allclose(solved.success, target, atol=1e-9):
         raise GrpoLabError(
             f"make_policy: no skill reaches the success probabilities {list(difficulties)}, the nearest are "
-            f"{found.success.tolist()}; ask for less extreme ones, or allow more tokens"
+            f"{solved.success.tolist()}; ask for less extreme ones, or allow more tokens"
         )
-    return found
+    return solved

@@ -126,9 +126,9 @@ def measure(
             step, tokens, state = one_step(policy, variant, **size, index=index, state=state)
             steps.append(step)
             paid.append(float(tokens))
-        found = gradients(policy, steps).numpy()
-        whole.append(Sums.of(found, true.ravel(), np.array(paid)))
-        for n, own in enumerate(found.reshape(len(found), len(true), -1).swapaxes(0, 1)):
+        per_batch = gradients(policy, steps).numpy()
+        whole.append(Sums.of(per_batch, true.ravel(), np.array(paid)))
+        for n, own in enumerate(per_batch.reshape(len(per_batch), len(true), -1).swapaxes(0, 1)):
             prompts[n].append(Sums.of(own, true[n], np.array(paid)))
         used.append(token_weights(policy, steps))
         advance(int(block[-1]) + 1)
@@ -178,8 +178,8 @@ def _relative_weights(used: Array) -> dict[str, list[Estimate]]:
         weight, count = np.asarray(sums)[..., 0, :, :, :], np.asarray(sums)[..., 1, :, :, :]
         with np.errstate(divide="ignore", invalid="ignore"):
             even = np.nan_to_num(weight.sum(-1, keepdims=True) / count.sum(-1, keepdims=True)) * count
-            found: Array = weight.sum(-3) / even.sum(-3)
-        return found
+            relative: Array = weight.sum(-3) / even.sum(-3)
+        return relative
 
     whole = used.sum(0)
     value, without = ratio(whole), ratio(whole - used)

@@ -178,10 +178,10 @@ def token_constant(aggregator: Part, max_tokens: int) -> float | None:
     w_it = 1 / (R * constant) for every token of every mask, found by asking it on ragged masks of different sizes.
     """
     limit = {"max_tokens": max_tokens} if aggregator.takes("max_tokens") else {}
-    found = []
+    per_mask = []
     for lengths in ([1, 2, max_tokens], [max_tokens, 1], [2, 2, 1, 1, max_tokens]):
         mask = torch.arange(max_tokens) < torch.tensor(lengths)[:, None]
-        found.append((aggregator(mask, **limit).double() * len(lengths))[mask])
-    weights = torch.cat(found)
+        per_mask.append((aggregator(mask, **limit).double() * len(lengths))[mask])
+    weights = torch.cat(per_mask)
     same = torch.allclose(weights, weights[0].expand_as(weights), rtol=1e-5) and weights[0] > 0
     return float(1 / weights[0]) if same else None

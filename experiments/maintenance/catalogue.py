@@ -73,7 +73,7 @@ def measured() -> dict[str, Any]:
 
     with Progress() as bar:
         task = bar.add_task("measuring", total=None)
-        found = measure_all(
+        exact = measure_all(
             [VARIANTS[name]().resolved() for name in sorted(VARIANTS)],
             group_size=GROUP_SIZE,
             group_sizes=[GROUP_SIZE],
@@ -82,7 +82,7 @@ def measured() -> dict[str, Any]:
             seed=SEED,
             advance=lambda name, done, total: bar.update(task, description=name, completed=done, total=total),
         )
-    return exact_to_json(found)
+    return exact_to_json(exact)
 
 
 def page(figures: Mapping[str, Any]) -> str:

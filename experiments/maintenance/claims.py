@@ -97,7 +97,7 @@ def section(study: StoredStudy, judgement: Judgement, page: Page) -> str:
     outcome = judgement.claim
     assert outcome is not None
     lines += [f"Outcome: {MARKS[outcome.outcome]}.", ""]
-    lines += [f"- {each.sentence}" for each in outcome.assessments]
+    lines += [f"- {assessment.sentence}" for assessment in outcome.assessments]
     lines += ["", "| arm | seeds | mean " + study.plan.metric + " | difference | interval | verdict |"]
     lines += ["|---|---|---|---|---|---|"]
     compared = {c.arm: c for c in judgement.analysis.comparisons if c.baseline == study.baseline}

@@ -211,9 +211,9 @@ class _Run:
         }
         if self.critic:
             # masters of what is kept in less; adapters are float32 themselves
-            each = 2 * FLOAT + (FLOAT if self.critic.adapters else b + (FLOAT if b < FLOAT else 0))
+            per_parameter = 2 * FLOAT + (FLOAT if self.critic.adapters else b + (FLOAT if b < FLOAT else 0))
             still = self.critic.parameters - self.critic.trainable
-            held["critic and its optimizer"] = still * b + self.critic.trainable * each
+            held["critic and its optimizer"] = still * b + self.critic.trainable * per_parameter
         return {purpose: -(-count // self._shards) for purpose, count in held.items()}
 
     def _sampling(self, prompts: int, samples: int, temperature: float) -> Iterator[Moment]:
@@ -314,14 +314,14 @@ class _Run:
         if self._processes > 1:  # small enough that every process has something to do
             limit = min(limit, -(-groups * (prompt + size * response) // self._processes))
         unit = size if ObjectiveOptions.of(recipe.variant.objective).level == "group" else 1
-        found: list[tuple[int, int]] = []
+        micro_batches: list[tuple[int, int]] = []
         rows = prompts = used = 0
         for first in range(0, groups * size, unit):
             starts_group = first % size == 0
             cost = unit * response + prompt * starts_group
             if rows and used + cost > limit:
-                found.append((rows, prompts))
+                micro_batches.append((rows, prompts))
                 rows = prompts = used = 0
                 starts_group, cost = True, unit * response + prompt
             rows, prompts, used = rows + unit, prompts + starts_group, used + cost
-        return [*found, (rows, prompts)]
+        return [*micro_batches, (rows, prompts)]

@@ -58,19 +58,19 @@ def measure(text: str, *, keeps_freed: bool = False, steps: int = STEPS) -> Meas
     With `keeps_freed` the C library may keep what the run has freed, as it does in training.
     """
     context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
+    receiver, sender = context.Pipe()
     with _environment({} if keeps_freed else GIVEN_BACK):
-        process = context.Process(target=_measured, args=(theirs, text, steps), daemon=True)
+        process = context.Process(target=_measured, args=(sender, text, steps), daemon=True)
         process.start()
-    theirs.close()
-    found: Measured | str | None = None
+    sender.close()
+    result: Measured | str | None = None
     with suppress(EOFError):
-        found = ours.recv()
+        result = receiver.recv()
     process.join()
-    if not isinstance(found, Measured):
+    if not isinstance(result, Measured):
         died = f"its process died (exit code {process.exitcode}; -9 is often a lack of memory)"
-        raise GrpoLabError(f"the run to be measured failed: {found or died}")
-    return found
+        raise GrpoLabError(f"the run to be measured failed: {result or died}")
+    return result
 
 
 @contextmanager

@@ -61,17 +61,17 @@ class Models:
 
 def read_sizes(text: str) -> dict[str, float]:
     """`policy=7B,critic=7B,reference=7B,reward=2B` as numbers; what is left out is as large as the policy, reward 0."""
-    found: dict[str, float] = {}
+    sizes: dict[str, float] = {}
     for part in text.split(","):
         matched = re.fullmatch(r"\s*(\w+)=(\d+(?:\.\d+)?)([KMB]?)\s*", part)
         if matched is None or matched[1] not in MODELS:
             raise GrpoLabError(
                 f"--sizes {text}: '{part}' must be NAME=NUMBER with NAME one of {', '.join(MODELS)}, e.g. policy=7B"
             )
-        found[matched[1]] = float(matched[2]) * _UNITS.get(matched[3], 1.0)
-    if "policy" not in found:
+        sizes[matched[1]] = float(matched[2]) * _UNITS.get(matched[3], 1.0)
+    if "policy" not in sizes:
         raise GrpoLabError(f"--sizes {text}: the policy's size is missing, e.g. policy=7B")
-    return {"critic": found["policy"], "reference": found["policy"], "reward": 0.0} | found
+    return {"critic": sizes["policy"], "reference": sizes["policy"], "reward": 0.0} | sizes
 
 
 def models_of(variant: Variant, sizes: Mapping[str, float]) -> Models:
@@ -85,13 +85,13 @@ def models_of(variant: Variant, sizes: Mapping[str, float]) -> Models:
     )
 
 
-def counted(found: Forecast, recipe: Recipe) -> Models:
+def counted(forecast: Forecast, recipe: Recipe) -> Models:
     """The models of a recipe whose forecast was made; adapters share the frozen policy with the reference."""
     has_reference = "ref_logps" in recipe.variant.needs and recipe.policy.lora is None
-    still, trained = found.total - found.trainable + found.total * has_reference, 0
-    if found.critic:
-        still, trained = still + found.critic.parameters - found.critic.trainable, found.critic.trainable
-    return Models(found.trainable, trained, reference=still)
+    still, trained = forecast.total - forecast.trainable + forecast.total * has_reference, 0
+    if forecast.critic:
+        still, trained = still + forecast.critic.parameters - forecast.critic.trainable, forecast.critic.trainable
+    return Models(forecast.trainable, trained, reference=still)
 
 
 def sizes_table(models: Mapping[str, Models]) -> Table:
@@ -102,13 +102,13 @@ def sizes_table(models: Mapping[str, Models]) -> Table:
     for which in (*MODELS, "equivalents"):
         table.add_row(
             which,
-            *(billions(getattr(each, which)) for each in models.values()),
+            *(billions(getattr(model, which)) for model in models.values()),
             style="bold" if which == "equivalents" else "",
         )
     table.add_section()
     for purpose in BYTES:
-        table.add_row(purpose, *(gib(each.bytes[purpose]) for each in models.values()))
-    table.add_row("together", *(gib(sum(each.bytes.values())) for each in models.values()), style="bold")
+        table.add_row(purpose, *(gib(model.bytes[purpose]) for model in models.values()))
+    table.add_row("together", *(gib(sum(model.bytes.values())) for model in models.values()), style="bold")
     return table
 
 
@@ -116,9 +116,11 @@ def forecasts_table(rows: Mapping[str, tuple[Recipe, Forecast, Measured | None]]
     """A row a variant of one recipe: the most of each purpose in any phase, the peak, and what was measured."""
     held = {
         name: {
-            p: max(parts.get(p, 0) for parts in found.parts.values()) for parts in found.parts.values() for p in parts
+            p: max(parts.get(p, 0) for parts in forecast.parts.values())
+            for parts in forecast.parts.values()
+            for p in parts
         }
-        for name, (_, found, _) in rows.items()
+        for name, (_, forecast, _) in rows.items()
     }
     purposes = [
         p for p in dict.fromkeys(p for of in held.values() for p in of) if any(of.get(p) for of in held.values())
@@ -130,12 +132,12 @@ def forecasts_table(rows: Mapping[str, tuple[Recipe, Forecast, Measured | None]]
     for purpose in purposes:
         table.add_row(purpose, *(mib(of.get(purpose, 0)) for of in held.values()))
     table.add_section()
-    table.add_row("peak, forecast", *(mib(found.peak) for _, found, _ in rows.values()), style="bold")
+    table.add_row("peak, forecast", *(mib(forecast.peak) for _, forecast, _ in rows.values()), style="bold")
     if are_measured:
         table.add_row("peak, measured", *(mib(m.peak) if m else "" for *_, m in rows.values()), style="bold")
         table.add_row("seconds a step, measured", *(f"{m.seconds:.2f}" if m else "" for *_, m in rows.values()))
-    models = [counted(found, recipe) for recipe, found, _ in rows.values()]
-    table.add_row("parameter equivalents", *(billions(each.equivalents) for each in models))
+    models = [counted(forecast, recipe) for recipe, forecast, _ in rows.values()]
+    table.add_row("parameter equivalents", *(billions(model.equivalents) for model in models))
     return table
 
 

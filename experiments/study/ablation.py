@@ -74,16 +74,16 @@ def ablate(
 
     `names` renames axes in labels. Axes are read unresolved: values must stay gin text.
     """
-    made = _axes(axes, names or {})
+    swept = _axes(axes, names or {})
     pairs = design != "random" and DESIGNS[design].pairs
-    for axis in made:
+    for axis in swept:
         if len(axis.values) < 2 or (pairs and len(axis.values) != 2):
             needed = "exactly two, [with, without]" if pairs else "two or more"
             raise GrpoLabError(
                 f"ablate.axes: '{axis.parameter}' has {len(axis.values)} value{'s'[: len(axis.values) != 1]} and "
                 f"design '{design}' needs {needed}; add values, or bind '{axis.parameter}' outside ablate.axes"
             )
-    sizes = [len(axis.values) for axis in made]
+    sizes = [len(axis.values) for axis in swept]
     if design == "random":
         if number is None or number > math.prod(sizes):
             raise GrpoLabError(
@@ -104,14 +104,14 @@ def ablate(
         points, label = DESIGNS[design].points(sizes), DESIGNS[design].label
     labelled: dict[str, tuple[str, ...]] = {}
     for point in points:
-        name, lines = label(made, point), bindings(made, point)
+        name, lines = label(swept, point), bindings(swept, point)
         if name in labelled:
             raise GrpoLabError(
                 f"ablate: two arms are called '{name}' ({'; '.join(labelled[name]) or 'the first values'} and "
                 f"{'; '.join(lines)}); give other ablate.names, or values that can be told apart"
             )
         labelled[name] = lines
-    return Ablation(design, made, bindings_of_first(made), labelled, seed if number is not None else None)
+    return Ablation(design, swept, bindings_of_first(swept), labelled, seed if number is not None else None)
 
 
 def bindings_of_first(axes: Sequence[Axis]) -> tuple[str, ...]:
@@ -128,8 +128,8 @@ def declared_ablation() -> Ablation | None:
         return None
     if "axes" not in bound:
         raise GrpoLabError("ablate has no axes: bind ablate.axes = {'dapo.eps_high': [0.2, 0.28]}")
-    made: Ablation = SETTINGS["ablate"](axes=bound["axes"])
-    return made
+    ablation: Ablation = SETTINGS["ablate"](axes=bound["axes"])
+    return ablation
 
 
 def _axes(axes: Mapping[str, Sequence[Any]], names: Mapping[str, str]) -> tuple[Axis, ...]:
@@ -137,7 +137,7 @@ def _axes(axes: Mapping[str, Sequence[Any]], names: Mapping[str, str]) -> tuple[
     if not axes:
         raise GrpoLabError("ablate.axes is empty: ablate.axes = {'dapo.eps_high': [0.2, 0.28]}")
     last = [key.rsplit(".", 1)[-1] for key in axes]
-    made, seen = [], dict[tuple[str, str], str]()
+    swept, seen = [], dict[tuple[str, str], str]()
     for key, values in axes.items():
         part, parameter = _find(key)
         same = seen.setdefault((part.selector, parameter), key)
@@ -150,11 +150,11 @@ def _axes(axes: Mapping[str, Sequence[Any]], names: Mapping[str, str]) -> tuple[
         name = names.get(key, parameter if last.count(parameter) == 1 else f"{part.name}.{parameter}")
         if not re.fullmatch(r"\w[\w.-]*", name):
             raise GrpoLabError(f"ablate.names: {name!r} is part of a folder's name: use letters, digits, '_', '-', '.'")
-        made.append(Axis(name, key, tuple(map(repr, values))))
+        swept.append(Axis(name, key, tuple(map(repr, values))))
     unknown = sorted(set(names) - set(axes))
     if unknown:
         raise GrpoLabError(f"ablate.names: '{unknown[0]}' is no axis: {near(unknown[0], axes)}")
-    return tuple(made)
+    return tuple(swept)
 
 
 def _find(key: str) -> tuple[Part, str]:
@@ -177,10 +177,10 @@ def _find(key: str) -> tuple[Part, str]:
 
 def _check_value(key: str, part: Part, parameter: str, value: object) -> None:
     """Refuse a reference or a dictionary where a plain value belongs, and a plain value where a part does."""
-    default, found = part.defaults[parameter], referenced(value)
+    default, given = part.defaults[parameter], referenced(value)
     if isinstance(default, Part):
         # None is for the variant to judge: a filter may be left out, an advantage may not
-        if value is not None and (found is None or found.kind != default.kind):
+        if value is not None and (given is None or given.kind != default.kind):
             raise GrpoLabError(
                 f"ablate.axes: '{key}' takes a registered {default.kind}, such as @{default.name}, not {value!r}; one "
                 f"of: {', '.join('@' + name for name in REGISTRIES[default.kind])}"
@@ -188,9 +188,9 @@ def _check_value(key: str, part: Part, parameter: str, value: object) -> None:
     elif isinstance(value, Mapping) and not isinstance(default, Mapping):
         such = f"a value such as {default!r}" if isinstance(default, bool | int | float | str) else "one value"
         raise GrpoLabError(f"ablate.axes: '{key}' takes {such}, not {value!r}; write the values of the axis as a list")
-    elif found is not None and isinstance(default, bool | int | float | str):
+    elif given is not None and isinstance(default, bool | int | float | str):
         raise GrpoLabError(
-            f"ablate.axes: '{key}' takes a value such as {default!r}, not the {found.kind} {value!r}; write values "
+            f"ablate.axes: '{key}' takes a value such as {default!r}, not the {given.kind} {value!r}; write values "
             "without @"
         )
 

@@ -62,17 +62,17 @@ def grows_from(study: Study, folder: Path, *, grow: bool) -> Mapping[str, Any] |
     changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
     if not changed:
         return None
-    told = f"{folder} holds a study that was declared otherwise (different: {', '.join(changed)})"
+    refusal = f"{folder} holds a study that was declared otherwise (different: {', '.join(changed)})"
     elsewhere = "give another --out or compare.name, or remove the folder"
     try:
         if edited:
             raise GrpoLabError("its study.json is not as it was written: restore it")
         check_growth(study, before)
     except GrpoLabError as error:
-        raise GrpoLabError(f"{told}, and it cannot grow into this one: {error}. Else {elsewhere}") from error
+        raise GrpoLabError(f"{refusal}, and it cannot grow into this one: {error}. Else {elsewhere}") from error
     if not grow:
         raise GrpoLabError(
-            f"{told}. With --grow it is declared anew, what has been seen so far is put down, and its finished "
+            f"{refusal}. With --grow it is declared anew, what has been seen so far is put down, and its finished "
             f"runs are used; to start anew {elsewhere}"
         )
     return record

@@ -43,16 +43,16 @@ def check_growth(study: Study, before: Mapping[str, Any]) -> None:
         raise GrpoLabError(
             f"the seeds {before['seeds']} are declared: further ones come after them, and none is taken away"
         )
-    if gone := [arm for arm in before["arms"] if arm not in now["arms"]]:
-        raise GrpoLabError(f"arm '{gone[0]}' is declared and would be gone: what was compared stays in the family")
+    if removed := [arm for arm in before["arms"] if arm not in now["arms"]]:
+        raise GrpoLabError(f"arm '{removed[0]}' is declared and would be gone: what was compared stays in the family")
     if before.get("looks") != now["looks"] and now["looks"][: len(before.get("looks") or [])] != before.get("looks"):
         raise GrpoLabError(f"the looks {before['looks']} are declared: further ones come after them")
     if now["looks"] and not before.get("looks"):
         raise GrpoLabError("looks are declared before the first run; a study without them was looked at as a whole")
-    further, asked = now.get("reevaluate") or 0, before.get("reevaluate") or 0
-    if further < asked:
+    further, declared = now.get("reevaluate") or 0, before.get("reevaluate") or 0
+    if further < declared:
         raise GrpoLabError(
-            f"{asked} further questions are declared (compare.reevaluate): what was answered stays in the verdict, "
+            f"{declared} further questions are declared (compare.reevaluate): what was answered stays in the verdict, "
             "and more may follow, not fewer"
         )
     for label in before["arms"]:
@@ -67,7 +67,7 @@ def _check_arm(study: Study, label: str, before: Mapping[str, Any]) -> None:
     text = operative("".join(f"{line}\n" for line in before["config"]), Arm(label, tuple(before["arms"][label])))
     with registry.config(text=study.config, bindings=arm.bindings):
         now, parts = registry.config_text(), parts_of(study.recipes[label])
-    was, is_now = (in_use(each, parts) for each in (text, now))
+    was, is_now = (in_use(config, parts) for config in (text, now))
     if was != is_now:
         why = ""
         if all(line.startswith(("evaluation.questions ", "evaluation.samples ")) for line in set(was) ^ set(is_now)):

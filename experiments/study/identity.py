@@ -76,13 +76,13 @@ def facts(
 def parts_of(recipe: Recipe) -> list[Part]:
     """Every part that a recipe uses, by the config in force: its own, and those that bindings lead to from them."""
     waiting = [*recipe.parts, *(part for part in SETTINGS.values() if part.name not in DECLARING)]
-    found: dict[tuple[str, str], Part] = {}
+    parts: dict[tuple[str, str], Part] = {}
     while waiting:
         part = waiting.pop(0)
-        if (part.kind, part.name) not in found:
-            found[part.kind, part.name] = part
+        if (part.kind, part.name) not in parts:
+            parts[part.kind, part.name] = part
             waiting += references(part)
-    return [found[key] for key in sorted(found)]
+    return [parts[key] for key in sorted(parts)]
 
 
 def in_use(text: str, parts: Sequence[Part]) -> list[str]:

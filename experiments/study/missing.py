@@ -18,7 +18,7 @@ SECONDS = 5.0
 
 def beside(error: GrpoLabError) -> GrpoLabError:
     """The error of a recipe that cannot be built, with what its generator would have lacked later on."""
-    more = [told for told in _of_generator() if told not in str(error)]
+    more = [message for message in _of_generator() if message not in str(error)]
     return GrpoLabError("; and ".join([str(error), *more])) if more else error
 
 
@@ -27,9 +27,9 @@ def _of_generator() -> Iterator[str]:
     if referenced(value) is None:
         return
     try:
-        made = resolved(value)
-        if hasattr(made, "start"):
-            made.start()
+        generator = resolved(value)
+        if hasattr(generator, "start"):
+            generator.start()
     except GrpoLabError as error:
         yield str(error)
 

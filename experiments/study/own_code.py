@@ -65,7 +65,7 @@ class _Module:
     @property
     def effects(self) -> list[ast.stmt]:
         """Statements at the top that call something imported for no result, or store into it."""
-        found: list[ast.stmt] = []
+        effects: list[ast.stmt] = []
         for statement in self.statements:
             if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
                 touched = [_root(statement.value.func)]
@@ -75,8 +75,8 @@ class _Module:
             else:
                 continue
             makers = [maker for name in touched if name for maker in self.bound.get(name, ())]
-            found += [statement] * any(isinstance(maker, ast.Import | ast.ImportFrom) for maker in makers)
-        return found
+            effects += [statement] * any(isinstance(maker, ast.Import | ast.ImportFrom) for maker in makers)
+        return effects
 
     def absolute(self, statement: ast.ImportFrom) -> str:
         """The module that a `from` of this one names."""
@@ -123,13 +123,13 @@ class _Reached:
             if name in _DYNAMIC:
                 self.take(module, ALL)
             elif (imported := self._module_called(module, name)) is not None:
-                told = sum(isinstance(node, ast.Name) and node.id == name for node in nodes)
+                uses = sum(isinstance(node, ast.Name) and node.id == name for node in nodes)
                 attributes = [
                     n.attr
                     for n in nodes
                     if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name) and n.value.id == name
                 ]
-                for attribute in attributes if len(attributes) == told else [ALL]:
+                for attribute in attributes if len(attributes) == uses else [ALL]:
                     self.take(imported, attribute)
             elif name in module.bound or (ALL in module.bound and not hasattr(builtins, name)):
                 self.take(module, name)
@@ -154,7 +154,7 @@ class _Reached:
         statements = module.bound.get(name, [])
         if len(statements) != 1 or not isinstance(statements[0], ast.Import | ast.ImportFrom):
             return None
-        alias = next(each for each in statements[0].names if _called(each) == name)
+        alias = next(imported for imported in statements[0].names if _called(imported) == name)
         if isinstance(statements[0], ast.Import):
             return self.read(alias.name) if alias.asname or alias.name == name else None
         there = self.read(module.absolute(statements[0]))
@@ -184,8 +184,8 @@ def _read(name: str) -> _Module | None:
         return None
     bound: dict[str, list[ast.stmt]] = {}
     for statement in statements:
-        for each in _names(statement):
-            bound.setdefault(each, []).append(statement)
+        for bound_name in _names(statement):
+            bound.setdefault(bound_name, []).append(statement)
     package = getattr(loaded, "__package__", None) or (spec.parent if spec is not None else None) or ""
     return _Module(name, package, file, statements, bound)
 
@@ -200,9 +200,9 @@ def _names(statement: ast.stmt) -> set[str]:
             nodes = [node for target in targets for node in ast.walk(target)]
         case _:  # a loop, a condition, a call: whatever it mentions may have been changed by it
             nodes = list(ast.walk(statement))
-    found = {node.id for node in nodes if isinstance(node, ast.Name)}
-    found |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
-    return found | {_called(node) for node in nodes if isinstance(node, ast.alias)}
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
+    names |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
+    return names | {_called(node) for node in nodes if isinstance(node, ast.alias)}
 
 
 def _root(node: ast.expr) -> str | None:
@@ -224,11 +224,11 @@ def _is_library(file: Path) -> bool:
 
 def _loaded(code: CodeType) -> set[str]:
     """The names outside it that code loads, its inner functions included."""
-    found = {i.argval for i in dis.get_instructions(code) if i.opname in _LOADS}
+    names = {i.argval for i in dis.get_instructions(code) if i.opname in _LOADS}
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            found |= _loaded(constant)
-    return found
+            names |= _loaded(constant)
+    return names
 
 
 def _is_docstring(node: Any) -> bool:
@@ -238,7 +238,7 @@ def _is_docstring(node: Any) -> bool:
 def _text(node: Any) -> str:
     """A syntax tree as text, the same under every version of Python: no positions, docstrings and empty fields."""
     if isinstance(node, list):
-        return f"[{', '.join(_text(each) for each in node if not _is_docstring(each))}]"
+        return f"[{', '.join(_text(item) for item in node if not _is_docstring(item))}]"
     if not isinstance(node, ast.AST):
         return f"{type(node).__name__} {node!r}"
     fields = ((n, value) for n, value in ast.iter_fields(node) if n not in _WITHOUT_EFFECT and value not in (None, []))

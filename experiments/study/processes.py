@@ -42,29 +42,29 @@ def read_processes(number: int | None, config: str | None) -> Processes:
     if not path.is_file():
         raise GrpoLabError(f"--accelerate {config}: no such file, and none of the shipped: {near(config, shipped)}")
     try:
-        found = load_config_from_file(str(path))
+        settings = load_config_from_file(str(path))
     except Exception as error:  # whatever the parser makes of it
         raise GrpoLabError(f"--accelerate {path} cannot be read: {error}") from error
-    if found.num_machines > 1:
+    if settings.num_machines > 1:
         raise GrpoLabError(
-            f"--accelerate {path}: num_machines = {found.num_machines}: here a run has one machine; "
+            f"--accelerate {path}: num_machines = {settings.num_machines}: here a run has one machine; "
             "with several, start grpolab train on each by accelerate launch"
         )
-    kind = getattr(found.distributed_type, "name", found.distributed_type)  # YAML reads a bare NO as false
+    kind = getattr(settings.distributed_type, "name", settings.distributed_type)  # YAML reads a bare NO as false
     if kind not in ("NO", "MULTI_CPU", "MULTI_GPU", "MULTI_XPU", "FSDP", "DEEPSPEED"):
         raise GrpoLabError(
             f"--accelerate {path}: distributed_type {kind} is not supported; data parallel (ddp) and "
             "sharded (fsdp2, deepspeed_zero3) runs are"
         )
-    if str(found.mixed_precision) != "no":
+    if str(settings.mixed_precision) != "no":
         raise GrpoLabError(
             f"--accelerate {path}: mixed_precision must be 'no': precision is policy.dtype, which the "
             "run's identity knows"
         )
     environment = {}
     if kind == "FSDP":
-        asked: Mapping[str, Any] = found.fsdp_config or {}
-        environment = {name.upper(): str(value).lower() for name, value in asked.items()}
+        fsdp: Mapping[str, Any] = settings.fsdp_config or {}
+        environment = {name.upper(): str(value).lower() for name, value in fsdp.items()}
         if environment.get("FSDP_ACTIVATION_CHECKPOINTING") == "true":
             raise GrpoLabError(
                 f"--accelerate {path}: fsdp_activation_checkpointing is policy.gradient_checkpointing "
@@ -75,10 +75,10 @@ def read_processes(number: int | None, config: str | None) -> Processes:
         # zero_stage becomes ..._ZERO_STAGE, zero3_init_flag ..._ZERO3_INIT, deepspeed_config_file ..._CONFIG_FILE
         environment = {
             f"ACCELERATE_DEEPSPEED_{name.removeprefix('deepspeed_').removesuffix('_flag').upper()}": str(value)
-            for name, value in found.deepspeed_config.items()
+            for name, value in settings.deepspeed_config.items()
         }
         environment["ACCELERATE_USE_DEEPSPEED"] = "true"
-    number = number or found.num_processes
+    number = number or settings.num_processes
     if not isinstance(number, int) or number < 1:
         raise GrpoLabError(f"--accelerate {path}: num_processes must be at least 1; set it there or give --processes")
     return Processes(number, environment)

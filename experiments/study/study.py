@@ -241,11 +241,11 @@ def _check_further(further: int, recipe: Recipe, suite: str) -> None:
         raise GrpoLabError(
             f"compare.reevaluate: the task has a suite '{reevaluated(suite)}' of its own; call it otherwise"
         )
-    size, asked = recipe.task.size(suite) if hasattr(recipe.task, "size") else math.inf, recipe.evaluation.questions
-    if asked + further > size:
+    size, evaluated = recipe.task.size(suite) if hasattr(recipe.task, "size") else math.inf, recipe.evaluation.questions
+    if evaluated + further > size:
         raise GrpoLabError(
-            f"compare.reevaluate = {further}: '{suite}' has {size} questions, and evaluations ask {asked} of them "
-            f"(evaluation.questions): give at most {max(0, size - asked)}"
+            f"compare.reevaluate = {further}: '{suite}' has {size} questions, and evaluations ask {evaluated} of them "
+            f"(evaluation.questions): give at most {max(0, size - evaluated)}"
         )
 
 

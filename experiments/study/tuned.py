@@ -50,9 +50,11 @@ def sensitivity(
     table: dict[str, dict[str, Any]] = {}
     best: dict[str, float] = {}
     for arm, by_rate in runs.items():
-        found = {rate: {str(seed): scores[label][seed] for seed in seeds} for rate, label in sorted(by_rate.items())}
-        means = {rate: statistics.fmean(row.values()) for rate, row in found.items()}
-        table[arm] = {repr(rate): {"mean": means[rate], "scores": row} for rate, row in found.items()}
+        scores_by_rate = {
+            rate: {str(seed): scores[label][seed] for seed in seeds} for rate, label in sorted(by_rate.items())
+        }
+        means = {rate: statistics.fmean(row.values()) for rate, row in scores_by_rate.items()}
+        table[arm] = {repr(rate): {"mean": means[rate], "scores": row} for rate, row in scores_by_rate.items()}
         best[arm] = max(means, key=lambda rate: means[rate])
     edges = [arm for arm, rate in best.items() if rate in (min(runs[arm]), max(runs[arm]))]
     return {"best": best, "at_the_edge": edges, "table": table}

@@ -19,7 +19,7 @@ import torch
 
 from core.errors import GrpoLabError
 from core.generation.base import Generation, Request, check_context
-from core.generation.vllm.backend import Answer, Asked, Backend
+from core.generation.vllm.backend import Answer, Backend, Sample
 from core.generation.vllm.engine import the_engine
 from core.generation.vllm.server import server_at, server_version
 from core.model.policy import Policy
@@ -57,17 +57,17 @@ class Vllm:
     def generate(self, policy: Policy, requests: Sequence[Request]) -> list[Generation]:
         """See `core.generation.Generator`: all requests in one call, greedy and sampled ones together."""
         backend = self._backend(policy)
-        wanted = weakref.ref(policy), policy.version
-        if backend.holds != wanted:
+        current = weakref.ref(policy), policy.version
+        if backend.holds != current:
             backend.holds = None  # neither, should it fail
             backend.push(policy)
-            backend.holds = wanted
-        asked: list[Asked] = []
+            backend.holds = current
+        samples: list[Sample] = []
         for request in requests:
             check_context(policy, request)
-            asked += _asked(request, policy.vocabulary)
+            samples += _samples(request, policy.vocabulary)
         backend.check()
-        answers = iter(backend.answer(asked, policy.end_tokens) if asked else [])
+        answers = iter(backend.answer(samples, policy.end_tokens) if samples else [])
         backend.check()
         return [_assemble(request, answers, policy.device) for request in requests]
 
@@ -122,20 +122,20 @@ def vllm(
     return Vllm(url.rstrip("/") if url else None, sync_folder, max_num_seqs, kv_cache_gib, gpu_memory_utilization)
 
 
-def _asked(request: Request, vocabulary: int) -> list[Asked]:
+def _samples(request: Request, vocabulary: int) -> list[Sample]:
     """Every response of a request, sample by sample, each with a seed of its own."""
-    asked = []
+    samples = []
     for slot, prompt in enumerate(request.prompts, request.first_slot):
         ids = prompt.tolist()
         if max(ids) >= vocabulary:  # up to the next multiple of 64 vLLM would take it
             raise GrpoLabError(f"prompt {slot} has the token {max(ids)}, but the model knows {vocabulary} tokens")
         for sample in range(request.samples):
             if request.noise_key is None:
-                asked.append(Asked(ids, request.max_tokens, 0.0, None))
+                samples.append(Sample(ids, request.max_tokens, 0.0, None))
             else:
                 seed = int(row_keys(request.noise_key, torch.tensor(slot), torch.tensor(sample))) & (2**63 - 1)
-                asked.append(Asked(ids, request.max_tokens, request.temperature, seed))
-    return asked
+                samples.append(Sample(ids, request.max_tokens, request.temperature, seed))
+    return samples
 
 
 def _assemble(request: Request, answers: Iterator[Answer], device: torch.device) -> Generation:

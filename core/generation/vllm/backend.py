@@ -9,7 +9,7 @@ from core.model.policy import Policy
 
 
 @dataclass(frozen=True)
-class Asked:
+class Sample:
     """One response to be sampled."""
 
     prompt: list[int]
@@ -42,6 +42,6 @@ class Backend(Protocol):
         """Raise where the copy may have become another's since it was brought up to date."""
         ...
 
-    def answer(self, asked: Sequence[Asked], end_tokens: Sequence[int]) -> list[Answer]:
+    def answer(self, samples: Sequence[Sample], end_tokens: Sequence[int]) -> list[Answer]:
         """Sample all of them together."""
         ...

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from core.distributed import ranks
 from core.errors import GrpoLabError
-from core.generation.vllm.backend import Answer, Asked
+from core.generation.vllm.backend import Answer, Sample
 from core.model.loading import DTYPES
 from core.model.policy import Policy
 
@@ -97,28 +97,32 @@ class Engine:
     def check(self) -> None:
         """Nobody else has it."""
 
-    def answer(self, asked: Sequence[Asked], end_tokens: Sequence[int]) -> list[Answer]:
+    def answer(self, samples: Sequence[Sample], end_tokens: Sequence[int]) -> list[Answer]:
         """All in one call."""
         params = [
             self._library.SamplingParams(
                 n=1,
-                temperature=a.temperature,
-                seed=a.seed,
-                max_tokens=a.max_tokens,
+                temperature=sample.temperature,
+                seed=sample.seed,
+                max_tokens=sample.max_tokens,
                 logprobs=0,
                 stop_token_ids=list(end_tokens),
                 detokenize=False,
             )
-            for a in asked
+            for sample in samples
         ]
         with _apart():
-            outputs = self._engine.generate([{"prompt_token_ids": a.prompt} for a in asked], params, use_tqdm=False)
+            outputs = self._engine.generate(
+                [{"prompt_token_ids": sample.prompt} for sample in samples], params, use_tqdm=False
+            )
         answers = []
         for output in outputs:
-            (found,) = output.outputs
-            tokens = list(found.token_ids)
-            logps = [float(of_token[token].logprob) for token, of_token in zip(tokens, found.logprobs, strict=True)]
-            answers.append(Answer(tokens, logps, found.finish_reason == "length"))
+            (completion,) = output.outputs
+            tokens = list(completion.token_ids)
+            logps = [
+                float(of_token[token].logprob) for token, of_token in zip(tokens, completion.logprobs, strict=True)
+            ]
+            answers.append(Answer(tokens, logps, completion.finish_reason == "length"))
         return answers
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from core import web
 from core.distributed import gather, is_main
 from core.errors import GrpoLabError, MachineError
-from core.generation.vllm.backend import Answer, Asked
+from core.generation.vllm.backend import Answer, Sample
 from core.model.policy import Policy
 from core.printable import printable
 
@@ -88,18 +88,18 @@ class Server:
                     "well. Give every run a server of its own, and the same command again"
                 )
 
-    def answer(self, asked: Sequence[Asked], end_tokens: Sequence[int]) -> list[Answer]:
+    def answer(self, samples: Sequence[Sample], end_tokens: Sequence[int]) -> list[Answer]:
         """One request for each response, since each has a seed of its own; the server batches them."""
 
-        def one(a: Asked) -> Answer:
+        def one(sample: Sample) -> Answer:
             choice = _call(
                 f"{self._url}/v1/completions",
                 {
                     "model": self._model,
-                    "prompt": a.prompt,
-                    "max_tokens": a.max_tokens,
-                    "temperature": a.temperature,
-                    "seed": a.seed,
+                    "prompt": sample.prompt,
+                    "max_tokens": sample.max_tokens,
+                    "temperature": sample.temperature,
+                    "seed": sample.seed,
                     "logprobs": 0,
                     "return_token_ids": True,
                     "stop_token_ids": list(end_tokens),
@@ -111,7 +111,7 @@ class Server:
             )
 
         with ThreadPoolExecutor(IN_FLIGHT) as pool:
-            return list(pool.map(one, asked))
+            return list(pool.map(one, samples))
 
 
 _servers: dict[tuple[str, str], Server] = {}

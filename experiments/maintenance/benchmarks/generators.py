@@ -25,25 +25,25 @@ from experiments.setup import quiet_libraries
 
 def speeds(generator: Generator, policy: Policy, request: Request, repeats: int) -> tuple[list[float], Generation]:
     """Tokens per second of each repeat, after one to warm up, and the last responses."""
-    found = []
+    speeds = []
     for repeat in range(repeats + 1):
         start = time.perf_counter()
-        (made,) = generator.generate(policy, [request])
+        (generation,) = generator.generate(policy, [request])
         if repeat:
-            found.append(float(made.mask.sum()) / (time.perf_counter() - start))
-    return found, made
+            speeds.append(float(generation.mask.sum()) / (time.perf_counter() - start))
+    return speeds, generation
 
 
 @torch.no_grad()
-def mismatch(policy: Policy, prompts: Sequence[Tensor], made: Generation) -> Tensor:
+def mismatch(policy: Policy, prompts: Sequence[Tensor], generation: Generation) -> Tensor:
     """The sampler's log-probs less the trainer's, one per token."""
-    rows, mask = made.tokens.flatten(0, 1), made.mask.flatten(0, 1)
-    found = []
-    for row, valid, logps, owner in zip(rows, mask, made.logps.flatten(0, 1), range(len(rows)), strict=True):
+    rows, mask = generation.tokens.flatten(0, 1), generation.mask.flatten(0, 1)
+    differences = []
+    for row, valid, logps, owner in zip(rows, mask, generation.logps.flatten(0, 1), range(len(rows)), strict=True):
         prompt = prompts[owner * len(prompts) // len(rows)]
         ours = policy.logps([prompt], [row[valid]], [0], width=int(valid.sum()))[0][0]
-        found.append(logps[valid] - ours)
-    return torch.cat(found)
+        differences.append(logps[valid] - ours)
+    return torch.cat(differences)
 
 
 def main() -> None:
@@ -60,18 +60,18 @@ def main() -> None:
     quiet_libraries()
     torch.set_num_threads(options.threads)
     policy = load_policy(PolicySettings(options.model, options.dtype))
-    asked = [questions()[i % len(questions())] for i in range(options.prompts)]
-    prompts = [policy.tokens(Problem([{"role": "user", "content": text}], answer, 0)) for text, answer in asked]
+    problems = [questions()[i % len(questions())] for i in range(options.prompts)]
+    prompts = [policy.tokens(Problem([{"role": "user", "content": text}], answer, 0)) for text, answer in problems]
     request = Request(prompts, options.samples, options.new_tokens, 1.0, 11)
     print(
         f"{options.model} {options.dtype}, {options.prompts} x {options.samples} x at most {options.new_tokens} tokens"
     )
     for name, generator in {"native": native(), "vllm": vllm()}.items():
-        found, made = speeds(generator, policy, request, options.repeats)
-        off = mismatch(policy, prompts, made).abs()
+        rates, generation = speeds(generator, policy, request, options.repeats)
+        difference = mismatch(policy, prompts, generation).abs()
         print(
-            f"{name:7} {', '.join(f'{speed:.0f}' for speed in found)} tokens/s; {int(made.mask.sum())} tokens; "
-            f"|sampler - trainer| mean {float(off.mean()):.2g}, largest {float(off.max()):.2g}"
+            f"{name:7} {', '.join(f'{speed:.0f}' for speed in rates)} tokens/s; {int(generation.mask.sum())} tokens; "
+            f"|sampler - trainer| mean {float(difference.mean()):.2g}, largest {float(difference.max()):.2g}"
         )
     policy.version += 1
     start = time.perf_counter()

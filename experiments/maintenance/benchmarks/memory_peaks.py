@@ -50,12 +50,12 @@ def compare(name: str, bindings: Sequence[str]) -> str:
     """One row: the forecast, the peak in use, and the peak when freed memory is kept."""
     with config(bindings=bindings):
         recipe, text = build("train"), run_text()
-    found = forecast(recipe).peak
+    predicted = forecast(recipe).peak
     in_use, kept = measure(text), measure(text, keeps_freed=True)
     return (
-        f"{name:<32} forecast {found / 2**20:6.0f} MiB, in use {in_use.peak / 2**20:6.0f} MiB, "
-        f"ratio {found / in_use.peak:.3f}; freed memory kept {kept.peak / 2**20:6.0f} MiB, ratio "
-        f"{found / kept.peak:.3f}; {in_use.length:.1f} tokens a response"
+        f"{name:<32} forecast {predicted / 2**20:6.0f} MiB, in use {in_use.peak / 2**20:6.0f} MiB, "
+        f"ratio {predicted / in_use.peak:.3f}; freed memory kept {kept.peak / 2**20:6.0f} MiB, ratio "
+        f"{predicted / kept.peak:.3f}; {in_use.length:.1f} tokens a response"
     )
 
 

@@ -59,13 +59,13 @@ def main() -> None:
     for _ in range(options.rounds):
         for name, text in texts.items():
             timed[name].append(measure(text, keeps_freed=True, steps=options.steps))
-    seconds = {name: statistics.median(found.seconds for found in rounds) for name, rounds in timed.items()}
+    seconds = {name: statistics.median(measured.seconds for measured in rounds) for name, rounds in timed.items()}
     first = next(iter(chosen))
     for name in chosen:
-        held, took = peaks[name] / peaks[first], seconds[name] / seconds[first]
+        memory, time = peaks[name] / peaks[first], seconds[name] / seconds[first]
         print(
-            f"{name:<12} peak {peaks[name] / 2**20:6.0f} MiB ({held:.2f}), forecast {forecasts[name] / 2**20:.0f}; "
-            f"{seconds[name]:7.3f} s a step ({took:.2f}); {timed[name][0].length:.1f} tokens a response"
+            f"{name:<12} peak {peaks[name] / 2**20:6.0f} MiB ({memory:.2f}), forecast {forecasts[name] / 2**20:.0f}; "
+            f"{seconds[name]:7.3f} s a step ({time:.2f}); {timed[name][0].length:.1f} tokens a response"
         )
 
 

@@ -36,13 +36,13 @@ STUDY: Final = [
 
 def results(study: Path) -> dict[str, Any]:
     """Every result of a study by its place, clocks left out."""
-    found: dict[str, Any] = {}
+    contents: dict[str, Any] = {}
     for pattern in ("tables/*", "*/seed=*/eval/*/*.json", "*/seed=*/rollouts/*", "*/seed=*/checkpoint/*"):
-        found |= {str(file.relative_to(study)): file.read_bytes() for file in study.glob(pattern)}
+        contents |= {str(file.relative_to(study)): file.read_bytes() for file in study.glob(pattern)}
     for file in study.glob("*/seed=*/metrics.jsonl"):
         rows = map(json.loads, file.read_text().splitlines())
-        found[str(file.relative_to(study))] = [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
-    return found
+        contents[str(file.relative_to(study))] = [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+    return contents
 
 
 def steps(study: Path) -> int:
@@ -90,7 +90,7 @@ def main() -> None:
             cluster.shutdown()
 
         ours, theirs = (results(folder / name / "demo") for name in ("local", "ray"))
-        tables = [{k: v for k, v in found.items() if k.startswith("tables/")} for found in (ours, theirs)]
+        tables = [{k: v for k, v in files.items() if k.startswith("tables/")} for files in (ours, theirs)]
         same = sum(ours.get(name) == theirs.get(name) for name in ours.keys() | theirs.keys())
         again = sum("begun again on" in line for line in printed)
         print(f"tables           {'identical' if tables[0] == tables[1] else 'DIFFERENT'} ({len(tables[0])} files)")

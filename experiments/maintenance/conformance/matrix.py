@@ -138,8 +138,8 @@ def _agrees(results: Sequence[Measured]) -> bool:
 
 
 def _stale(names: set[str], by_name: Mapping[tuple[str, Reference], object]) -> Iterator[str]:
-    spoken = {*ABSENT, *(name for name, _ in by_name), *(d.name for d in DIALECTS), *(d.dialect for d in DIALECTS)}
-    yield from (f"'{name}' is in a table and in no registry" for name in sorted(spoken - names))
+    mentioned = {*ABSENT, *(name for name, _ in by_name), *(d.name for d in DIALECTS), *(d.dialect for d in DIALECTS)}
+    yield from (f"'{name}' is in a table and in no registry" for name in sorted(mentioned - names))
     for name, reference in sorted(by_name):
         if reference in ABSENT.get(name, ()):
             yield f"'{name}' is said to be absent from {reference} and is compared with it"

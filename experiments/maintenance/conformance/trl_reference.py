@@ -134,11 +134,11 @@ def kto(batch: Batch, logps: Tensor, sides: Tensor, **settings: Any) -> Tensor:
         "undesirable_weight": 1.0,
     }
     trainer = _preference_trainer(KTOTrainer, batch, logps, state | settings)
-    judged = ((sides != 0) & batch.rows("mask").any(-1)).nonzero()[:, 0]
+    labelled = ((sides != 0) & batch.rows("mask").any(-1)).nonzero()[:, 0]
     for_kl = {f"KL_{name}": x for name, x in _texts(batch, torch.arange(len(sides))).items()}
-    inputs = {**_texts(batch, judged), **for_kl, "label": sides[judged] > 0}
+    inputs = {**_texts(batch, labelled), **for_kl, "label": sides[labelled] > 0}
     result: Tensor = trainer._compute_loss(trainer.model, inputs, False)
-    return result * len(judged) / len(sides)
+    return result * len(labelled) / len(sides)
 
 
 def online_dpo(batch: Batch, logps: Tensor, loss_type: str = "sigmoid", **settings: Any) -> Tensor:
