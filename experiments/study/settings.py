@@ -117,21 +117,7 @@ def compare(
     decided; or `looks` after so many seeds, each at its own level: ((8, 0.01), (12, 0.015), (20, 0.025)).
     `reevaluate`: the verdict rests on so many further questions, which every run's final model answers afterwards.
     """
-    labelled: dict[str, tuple[str, ...]] = {}
-    for part in variants:
-        if part.name in labelled:
-            raise GrpoLabError(f"compare.variants has '{part.name}' twice: an arm is compared once; remove one")
-        labelled[part.name] = (f"train.variant = @{part.name}()",)
-    for label, bindings in dict(arms).items():
-        if label in labelled:
-            raise GrpoLabError(f"compare: two arms are called '{label}'; labels must differ")
-        labelled[label] = (bindings,) if isinstance(bindings, str) else tuple(bindings)
-    for label in labelled:
-        _check_folder_name("compare: arm label", label)
-    if not labelled:
-        raise GrpoLabError(
-            "compare has no arms: bind compare.variants = [@grpo, @rloo] or compare.arms = {'label': 'binding'}"
-        )
+    labelled = _labelled(variants, arms)
     base = baseline if baseline is not None else next(iter(labelled))
     if base not in labelled:
         raise GrpoLabError(f"compare.baseline = '{base}' is no arm: {near(base, labelled)}")
@@ -141,20 +127,15 @@ def compare(
     expected = declared_claim(set(labelled), metric.split("/")[0])
     planned = check_seeds("compare.seeds", seeds)
     check_sequential(planned, race, looks, alpha)
-    if (race or looks) and (failures != "worst" or questions != "fixed" or expected):
-        raise GrpoLabError(
-            "a study that may end before its last seed (compare.race, compare.looks) takes failures = 'worst', "
-            "questions = 'fixed' and no claim"
-        )
-    if questions == "population" and (scalar != "final" or metric.split("/")[1] != "accuracy" or expected):
-        raise GrpoLabError(
-            "compare.questions = 'population' takes compare.scalar = 'final', a metric SUITE/accuracy, and no claim"
-        )
-    if reevaluate is not None and (race or looks or scalar != "final"):
-        raise GrpoLabError(
-            f"compare.reevaluate = {reevaluate}: final models are asked once all runs have ended, so it takes "
-            "compare.scalar = 'final', no compare.race and no compare.looks"
-        )
+    _check_together(
+        metric.split("/")[1],
+        scalar=scalar,
+        questions=questions,
+        failures=failures,
+        sequential=race or bool(looks),
+        has_claim=expected is not None,
+        reevaluate=reevaluate,
+    )
     split = tuple(Arm(label, tuple(lines(b))) for label, b in labelled.items())
     return StudySettings(
         name=name,
@@ -178,6 +159,53 @@ def compare(
         claim=expected,
         reevaluate=reevaluate,
     )
+
+
+def _labelled(variants: Sequence[Part], arms: Mapping[str, str | Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """The bindings of every arm by its label; at least one arm, no label twice."""
+    labelled: dict[str, tuple[str, ...]] = {}
+    for part in variants:
+        if part.name in labelled:
+            raise GrpoLabError(f"compare.variants has '{part.name}' twice: an arm is compared once; remove one")
+        labelled[part.name] = (f"train.variant = @{part.name}()",)
+    for label, bindings in dict(arms).items():
+        if label in labelled:
+            raise GrpoLabError(f"compare: two arms are called '{label}'; labels must differ")
+        labelled[label] = (bindings,) if isinstance(bindings, str) else tuple(bindings)
+    for label in labelled:
+        _check_folder_name("compare: arm label", label)
+    if not labelled:
+        raise GrpoLabError(
+            "compare has no arms: bind compare.variants = [@grpo, @rloo] or compare.arms = {'label': 'binding'}"
+        )
+    return labelled
+
+
+def _check_together(
+    summary: str,
+    *,
+    scalar: str,
+    questions: str,
+    failures: str,
+    sequential: bool,
+    has_claim: bool,
+    reevaluate: int | None,
+) -> None:
+    """Refuse settings of `compare` that exclude each other."""
+    if sequential and (failures != "worst" or questions != "fixed" or has_claim):
+        raise GrpoLabError(
+            "a study that may end before its last seed (compare.race, compare.looks) takes failures = 'worst', "
+            "questions = 'fixed' and no claim"
+        )
+    if questions == "population" and (scalar != "final" or summary != "accuracy" or has_claim):
+        raise GrpoLabError(
+            "compare.questions = 'population' takes compare.scalar = 'final', a metric SUITE/accuracy, and no claim"
+        )
+    if reevaluate is not None and (sequential or scalar != "final"):
+        raise GrpoLabError(
+            f"compare.reevaluate = {reevaluate}: final models are asked once all runs have ended, so it takes "
+            "compare.scalar = 'final', no compare.race and no compare.looks"
+        )
 
 
 def _check_folder_name(what: str, name: str) -> None:
