@@ -21,7 +21,7 @@ def takes_cpu() -> bool:
 
 
 def device_note() -> str | None:
-    """Why an accelerator that is here is left alone, in one line; None where nothing is to be said."""
+    """Why an accelerator of this machine is not used, in one line; None where nothing is to be said."""
     return _decide(os.environ.get(VARIABLE, ""))[1]
 
 
@@ -47,7 +47,7 @@ def _decide(choice: str) -> tuple[bool, str | None]:
         here = f"only cpu and {accelerator.type}" if accelerator else "no accelerator, only cpu"
         raise GrpoLabError(f"{VARIABLE}={choice}: this machine has {here}")
     if accelerator is None or choice == "cpu":
-        return True, f"{accelerator.type} is left alone, as {VARIABLE}=cpu says" if accelerator else None
+        return True, f"{accelerator.type} is not used: {VARIABLE}=cpu" if accelerator else None
     missing = lacks(accelerator)
     if missing and choice:
         raise GrpoLabError(f"{VARIABLE}={choice}: {accelerator.type} lacks what a run needs ({missing}); use cpu")

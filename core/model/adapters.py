@@ -71,8 +71,8 @@ def merge_adapters(model: PreTrainedModel, folder: Path, where: str) -> PreTrain
         lacks = wrong[0] in expected
         raise GrpoLabError(
             f"{where}: the adapters in {folder} {'lack' if lacks else 'have'} {wrong[0]}"
-            + ("" if lacks else ", for which the model has no use")
-            + (f" (so it is with {len(wrong)} weights)" if len(wrong) > 1 else "")
+            + ("" if lacks else ", which the model does not have")
+            + (f" (one of {len(wrong)} such weights)" if len(wrong) > 1 else "")
             + ": they were cut, or belong to another model than their adapter_config.json says"
         )
     merged: PreTrainedModel = adapted.merge_and_unload()

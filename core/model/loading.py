@@ -98,9 +98,7 @@ def _unwrapped(model: str, setting: str) -> tuple[str, str | None, list[Path]]:
         if gguf or not file.is_file():
             return folder, gguf, adapters[::-1]
         if file.parent.resolve() in (other.resolve() for other in adapters):
-            raise GrpoLabError(
-                f"{where}: the adapters in {folder} name themselves as the model they belong to, in {file}"
-            )
+            raise GrpoLabError(f"{where}: the adapters in {folder} name themselves as their base model, in {file}")
         adapters.append(file.parent)
         try:
             config = json.loads(file.read_text(encoding="utf-8"))
@@ -284,17 +282,17 @@ def _check_report(report: Mapping[str, Collection[Any]], where: str) -> None:
         name, stored, configured = shapes[0]
         raise GrpoLabError(
             f"{where}: {len(shapes)} weights have another shape than its config.json says: {name} is {tuple(stored)} "
-            f"instead of {tuple(configured)}. Give weights and config.json of one and the same model"
+            f"instead of {tuple(configured)}. Give weights and config.json of the same model"
         )
     missing, unused = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
     if missing:
         raise GrpoLabError(
             f"{where}: {_listed(missing)} {'is' if len(missing) == 1 else 'are'} not in its files and would be random"
-            + (f"; what the files have and the model has not: {_listed(unused)}" if unused else "")
+            + (f"; the files also have {_listed(unused)}, which the model does not" if unused else "")
             + ". Save the whole model again, as save_pretrained does"
         )
     if unused:
-        warnings.warn(f"{where}: its files have {_listed(unused)}, for which the model has no use", stacklevel=2)
+        warnings.warn(f"{where}: its files have {_listed(unused)}, which the model does not use", stacklevel=2)
 
 
 def check_finite(weights: Iterable[tuple[str, Tensor]], where: str, dtype: torch.dtype | None = None) -> None:
@@ -304,7 +302,7 @@ def check_finite(weights: Iterable[tuple[str, Tensor]], where: str, dtype: torch
         half = ", in float16, which ends at 65504: try bfloat16 or float32" if dtype == torch.float16 else ""
         raise GrpoLabError(
             f"{where}: {_listed(broken)} {'has' if len(broken) == 1 else 'have'} values that are not finite (NaN or "
-            f"infinity{half}): such a model can neither answer nor learn; give an earlier checkpoint"
+            f"infinity{half}): such a model cannot be used; give an earlier checkpoint"
         )
 
 

@@ -62,13 +62,13 @@ def attention(
     Raises `GrpoLabError` on what would change attention and is not known here: masks, biases, caps, sinks.
     """
     if layout is None:
-        raise GrpoLabError(f"has layers ({type(module).__name__}) that do not hand the layout of packed rows on")
+        raise GrpoLabError(f"has layers ({type(module).__name__}) that do not pass the layout of packed rows on")
     if not (getattr(module, "is_causal", True) and given.get("is_causal") is not False):
         raise GrpoLabError("attends to later tokens too")
     unknown = [name for name, value in given.items() if value is not None and name not in IGNORED]
     if attention_mask is not None or unknown:
         what = unknown[0] if unknown else "a mask of its own"
-        raise GrpoLabError(f"hands attention {what}, which packed attention does not know")
+        raise GrpoLabError(f"passes {what} to attention, which packed attention does not support")
     if key.shape[-1] != value.shape[-1]:
         raise GrpoLabError(f"has keys of {key.shape[-1]} numbers and values of {value.shape[-1]}")
     layer: int = module.layer_idx  # type: ignore[assignment]

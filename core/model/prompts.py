@@ -116,6 +116,6 @@ def chat_text(tokenizer: PreTrainedTokenizerBase, messages: Messages, whose: str
     except Exception as error:  # a template is a program of its own, and raises what it likes
         roles = ", ".join(str(message.get("role")) for message in messages)
         raise GrpoLabError(
-            f"the chat template of {whose} refuses these messages ({roles}): {brief(error)}. Write what it does not "
-            "know, the system prompt say, into the first message of the user"
+            f"the chat template of {whose} refuses these messages ({roles}): {brief(error)}. Put what it does "
+            "not know, such as a system prompt, into the first user message"
         ) from error

@@ -64,7 +64,7 @@ def check_head(model: PreTrainedModel, head: nn.Module, where: str) -> None:
     """Raise `GrpoLabError` where a model's logits are not its linear `head` on its trunk's last states, and no more."""
     with _refusing(model, where):
         if not isinstance(head, nn.Linear):
-            raise GrpoLabError(f"has an output layer that is no linear layer but {type(head).__name__}")
+            raise GrpoLabError(f"has an output layer of type {type(head).__name__}, which is not linear")
         config = model.config.get_text_config()
         # classifiers read the last token that is not padding
         usual = (token for token in range(config.vocab_size) if token != getattr(config, "pad_token_id", None))
@@ -208,7 +208,7 @@ def _compared(
     ours = Packed([torch.zeros(N, dtype=torch.long, device=q.device)])
     computed = ours.attend(0, q[0].transpose(0, 1), k[0].transpose(0, 1), v[0].transpose(0, 1), scaling)
     if not _relative(computed, expected.reshape_as(computed)) <= TOLERANCE[torch.float32]:
-        raise GrpoLabError(f"does more in {type(module).__name__} than weigh values by a softmax of scaled products")
+        raise GrpoLabError(f"computes more in {type(module).__name__} than softmax attention")
     return out
 
 
@@ -260,7 +260,7 @@ def _states(base: Any, ids: Tensor, positions: Tensor, layout: Layout) -> Tensor
 def _compare(computed: Tensor, expected: Tensor, model: PreTrainedModel, what: str) -> None:
     difference = _relative(computed, expected)
     if not difference <= TOLERANCE.get(model.dtype, 1e-3):  # a NaN is no small difference
-        raise GrpoLabError(f"gives {what} (by {difference:.2g} of their size)")
+        raise GrpoLabError(f"gives {what} (relative difference {difference:.2g})")
 
 
 def _relative(computed: Tensor, expected: Tensor) -> float:

@@ -94,8 +94,8 @@ def read_architecture(model: PreTrainedModel) -> Architecture:
     ]
     if not isinstance(decoder, nn.ModuleList) or missing:
         raise GrpoLabError(
-            f"{type(model).__name__}: no decoder of equal layers with attention and a gated MLP, which is what the "
-            "memory forecast knows (Llama, Qwen2, Qwen3, SmolLM3, OLMo and the like); measure a run instead"
+            f"{type(model).__name__}: not a decoder of equal layers with attention and a gated MLP, the only kind "
+            "that the memory forecast supports (Llama, Qwen2, Qwen3, SmolLM3, OLMo and the like); measure a run instead"
         )
     layer = decoder[0]
     heads = config.num_attention_heads

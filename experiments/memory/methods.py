@@ -126,7 +126,7 @@ def forecasts_table(rows: Mapping[str, tuple[Recipe, Forecast, Measured | None]]
         p for p in dict.fromkeys(p for of in held.values() for p in of) if any(of.get(p) for of in held.values())
     ]
     are_measured = any(measured for *_, measured in rows.values())
-    table = Table("MiB", title="the most of each purpose, at whatever moment; the peak is one moment's")
+    table = Table("MiB", title="largest of each purpose at any moment; the peak is at one moment")
     for name in rows:
         table.add_column(name, justify="right")
     for purpose in purposes:

@@ -153,7 +153,7 @@ def _axes(axes: Mapping[str, Sequence[Any]], names: Mapping[str, str]) -> tuple[
         swept.append(Axis(name, key, tuple(map(repr, values))))
     unknown = sorted(set(names) - set(axes))
     if unknown:
-        raise GrpoLabError(f"ablate.names: '{unknown[0]}' is no axis: {near(unknown[0], axes)}")
+        raise GrpoLabError(f"ablate.names: '{unknown[0]}' is not an axis: {near(unknown[0], axes)}")
     return tuple(swept)
 
 

@@ -62,7 +62,7 @@ def grows_from(study: Study, folder: Path, *, grow: bool) -> Mapping[str, Any] |
     changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
     if not changed:
         return None
-    refusal = f"{folder} holds a study that was declared otherwise (different: {', '.join(changed)})"
+    refusal = f"{folder} holds a study that was declared differently (different: {', '.join(changed)})"
     elsewhere = "give another --out or compare.name, or remove the folder"
     try:
         if edited:
@@ -72,7 +72,7 @@ def grows_from(study: Study, folder: Path, *, grow: bool) -> Mapping[str, Any] |
         raise GrpoLabError(f"{refusal}, and it cannot grow into this one: {error}. Else {elsewhere}") from error
     if not grow:
         raise GrpoLabError(
-            f"{refusal}. With --grow it is declared anew, what has been seen so far is put down, and its finished "
-            f"runs are used; to start anew {elsewhere}"
+            f"{refusal}. With --grow it is declared anew, what has been seen so far is recorded, and its finished "
+            f"runs are used; to start over {elsewhere}"
         )
     return record

@@ -35,25 +35,25 @@ def check_growth(study: Study, before: Mapping[str, Any]) -> None:
     if fixed:
         name = fixed[0]
         raise GrpoLabError(
-            f"{name} was {before.get(name)!r} and would be {now.get(name)!r}: results were seen under the former, and "
-            "a study grows by seeds, arms, further questions (compare.reevaluate), alpha, margin, threshold, looks and "
-            "predictions alone"
+            f"{name} was {before.get(name)!r} and would be {now.get(name)!r}: results were seen under the former. A study "
+            "can only grow in seeds, arms, further questions (compare.reevaluate), alpha, margin, threshold, looks and "
+            "predictions"
         )
     if now["seeds"][: len(before["seeds"])] != before["seeds"]:
-        raise GrpoLabError(
-            f"the seeds {before['seeds']} are declared: further ones come after them, and none is taken away"
-        )
+        raise GrpoLabError(f"the seeds {before['seeds']} are declared: more can be added at the end, and none removed")
     if removed := [arm for arm in before["arms"] if arm not in now["arms"]]:
-        raise GrpoLabError(f"arm '{removed[0]}' is declared and would be gone: what was compared stays in the family")
+        raise GrpoLabError(f"arm '{removed[0]}' is declared and would be missing: a declared arm cannot be removed")
     if before.get("looks") != now["looks"] and now["looks"][: len(before.get("looks") or [])] != before.get("looks"):
-        raise GrpoLabError(f"the looks {before['looks']} are declared: further ones come after them")
+        raise GrpoLabError(f"the looks {before['looks']} are declared: more can be added at the end")
     if now["looks"] and not before.get("looks"):
-        raise GrpoLabError("looks are declared before the first run; a study without them was looked at as a whole")
+        raise GrpoLabError(
+            "looks must be declared before the first run: the results of this study have been seen without them"
+        )
     further, declared = now.get("reevaluate") or 0, before.get("reevaluate") or 0
     if further < declared:
         raise GrpoLabError(
-            f"{declared} further questions are declared (compare.reevaluate): what was answered stays in the verdict, "
-            "and more may follow, not fewer"
+            f"{declared} further questions are declared (compare.reevaluate): their answers are part of the verdict, "
+            "so the number can only grow"
         )
     for label in before["arms"]:
         if (was := before.get("data", {}).get(label)) and was != now.get("data", {}).get(label):
@@ -62,7 +62,7 @@ def check_growth(study: Study, before: Mapping[str, Any]) -> None:
 
 
 def _check_arm(study: Study, label: str, before: Mapping[str, Any]) -> None:
-    """Raise where an arm would run otherwise than it was declared."""
+    """Raise where an arm would run differently than it was declared."""
     arm = next(arm for arm in study.settings.arms if arm.label == label)
     text = operative("".join(f"{line}\n" for line in before["config"]), Arm(label, tuple(before["arms"][label])))
     with registry.config(text=study.config, bindings=arm.bindings):
@@ -72,13 +72,12 @@ def _check_arm(study: Study, label: str, before: Mapping[str, Any]) -> None:
         why = ""
         if all(line.startswith(("evaluation.questions ", "evaluation.samples ")) for line in set(was) ^ set(is_now)):
             why = (
-                ". A run's score is the mean of its last evaluations, and of its models the last alone is kept: it can "
-                "be asked further questions, compare.reevaluate = 512 with --grow, and the verdict then rests on them"
+                ". A run's score is the mean of its last evaluations, and only its final model is kept. To ask "
+                "it further questions and let the verdict rest on them: compare.reevaluate = 512 with --grow"
             )
         lost, new = ("; ".join(sorted(set(x) - set(y))) or "nothing" for x, y in ((was, is_now), (is_now, was)))
         raise GrpoLabError(
-            f"arm '{label}' would run otherwise (was {lost}, is {new}): give the changed settings to an arm of another "
-            f"name{why}"
+            f"arm '{label}' would run differently (was {lost}, is {new}): give the changed settings to a new arm{why}"
         )
 
 

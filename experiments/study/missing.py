@@ -44,7 +44,7 @@ def refuse_unreachable(model: str) -> None:
         is_here = gguf or Path(folder).is_dir() or isinstance(try_to_load_from_cache(folder, "config.json"), str)
     except ValueError as error:  # no id can be spelt so
         raise GrpoLabError(
-            f"policy.model = {model!r}: there is no such folder, and no model of a hub is called so ({brief(error)})"
+            f"policy.model = {model!r}: there is no such folder, and no hub model of that name ({brief(error)})"
         ) from error
     if is_here or (urllib.request.getproxies().get("https") and not constants.HF_HUB_OFFLINE):
         return

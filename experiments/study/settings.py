@@ -120,7 +120,7 @@ def compare(
     labelled = _labelled(variants, arms)
     base = baseline if baseline is not None else next(iter(labelled))
     if base not in labelled:
-        raise GrpoLabError(f"compare.baseline = '{base}' is no arm: {near(base, labelled)}")
+        raise GrpoLabError(f"compare.baseline = '{base}' is not an arm: {near(base, labelled)}")
     if "/" not in metric or metric.split("/")[1] not in METRICS:
         raise GrpoLabError(f"compare.metric = '{metric}': must be SUITE/NAME with NAME one of {', '.join(METRICS)}")
     _check_folder_name("compare.name", name)
@@ -248,10 +248,12 @@ def declared_claim(arms: set[str], suite: str) -> Claim | None:
             raise GrpoLabError(f"claim.predictions: {error}") from None
         for arm in (prediction.arm, prediction.baseline):
             if arm not in arms:
-                raise GrpoLabError(f"claim.predictions: {text!r} is about '{arm}', which is no arm: {near(arm, arms)}")
+                raise GrpoLabError(
+                    f"claim.predictions: {text!r} is about '{arm}', which is not an arm: {near(arm, arms)}"
+                )
         known = [f"{suite}/{name}" for name in PREDICTABLE]
         if prediction.metric not in known:
-            raise GrpoLabError(f"claim.predictions: {text!r}: no metric there: {near(prediction.metric, known)}")
+            raise GrpoLabError(f"claim.predictions: {text!r}: unknown metric: {near(prediction.metric, known)}")
     return declared
 
 

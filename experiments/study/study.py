@@ -239,7 +239,7 @@ def _check_further(further: int, recipe: Recipe, suite: str) -> None:
     """Refuse more further questions than there are."""
     if reevaluated(suite) in suites_at(recipe, 0):
         raise GrpoLabError(
-            f"compare.reevaluate: the task has a suite '{reevaluated(suite)}' of its own; call it otherwise"
+            f"compare.reevaluate: the task has a suite '{reevaluated(suite)}' of its own: give it another name"
         )
     size, evaluated = recipe.task.size(suite) if hasattr(recipe.task, "size") else math.inf, recipe.evaluation.questions
     if evaluated + further > size:

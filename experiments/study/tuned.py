@@ -70,13 +70,13 @@ def tuned_rates(
     missing = [key for key in ("best", "arms", "config", "seeds") if key not in record]
     if missing:
         raise GrpoLabError(
-            f"compare.tuned = {path!r} has no '{missing[0]}': it is no tuned.json; grpolab tune writes it"
+            f"compare.tuned = {path!r} has no '{missing[0]}': it is not a tuned.json; grpolab tune writes it"
         )
     shared = sorted(set(seeds) & set(record["seeds"]))
     if shared:
         raise GrpoLabError(
-            f"compare.tuned = {path!r} was tuned on seed {shared[0]} too: verdicts on seeds that chose the rates "
-            f"favour the chosen; give --seeds below {FIRST_SEED}"
+            f"compare.tuned = {path!r} was tuned on seed {shared[0]} too: on the seeds that "
+            f"selected the rates the verdict is biased; give --seeds below {FIRST_SEED}"
         )
     other = next((line for line in sorted(set(config) ^ set(record["config"]))), None)
     if other is not None:
@@ -89,7 +89,7 @@ def tuned_rates(
             raise GrpoLabError(f"compare.tuned = {path!r} has no arm '{label}': {near(label, record['best'])}")
         if list(bindings) != record["arms"].get(label):
             raise GrpoLabError(
-                f"compare.tuned = {path!r}: arm '{label}' binds otherwise than when it was tuned "
+                f"compare.tuned = {path!r}: arm '{label}' has other bindings than when it was tuned "
                 f"({'; '.join(record['arms'].get(label, ())) or 'nothing'}); run grpolab tune again"
             )
     return {label: float(record["best"][label]) for label in arms}

@@ -77,7 +77,7 @@ def test_the_variable_chooses(accelerator: None, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("meta"))
     monkeypatch.setenv(VARIABLE, "cpu")
     assert takes_cpu()
-    assert device_note() == f"meta is left alone, as {VARIABLE}=cpu says"
+    assert device_note() == f"meta is not used: {VARIABLE}=cpu"
     monkeypatch.setenv(VARIABLE, "cuda")
     with pytest.raises(GrpoLabError, match=r"GRPOLAB_DEVICE=cuda: this machine has only cpu and meta"):
         takes_cpu()

@@ -92,7 +92,9 @@ class Engine:
         with _apart():
             self._engine.collective_rpc(load_weights, args=([(n, w.detach()) for n, w in policy.weights()],))
             if not self._engine.reset_prefix_cache():
-                raise GrpoLabError("vLLM did not forget the prompts it computed with the old weights: stop this run")
+                raise GrpoLabError(
+                    "vLLM did not drop its cache of prompts computed with the old weights: stop this run"
+                )
 
     def check(self) -> None:
         """Nobody else has it."""

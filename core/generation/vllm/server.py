@@ -142,7 +142,7 @@ def _call(url: str, content: Any = None) -> Any:
                 f"{url} refused: {error.status} {printable(error.said, lines=False)[:500]}{hint}"
             ) from error
         except (ValueError, RecursionError) as error:
-            raise GrpoLabError(f"{url} answers no JSON: is it a vLLM server that vllm.url names?") from error
+            raise GrpoLabError(f"{url} does not answer with JSON: is vllm.url the address of a vLLM server?") from error
         except (OSError, http.client.HTTPException) as error:
             if attempt == 2:
                 raise MachineError(

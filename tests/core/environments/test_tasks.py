@@ -125,7 +125,7 @@ def test_a_level_that_a_machine_does_not_give_and_another_task_are_refused(monke
     monkeypatch.setattr("core.environments.sandbox.probe._found", [without])
     with pytest.raises(GrpoLabError, match=r"no sandbox at level 'namespaces'.*verified.level = 'rlimits'"):
         start([verified.resolved()], arithmetic())
-    with pytest.raises(GrpoLabError, match=".verified. works with the task reasoning_gym only"):
+    with pytest.raises(GrpoLabError, match=r".verified. works with the task reasoning_gym only"):
         start([verified.resolved()], chain_sums())
 
 

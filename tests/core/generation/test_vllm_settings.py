@@ -170,5 +170,5 @@ def test_the_model_of_a_run_that_is_over_is_not_kept(url: str, tmp_path: Path) -
 def test_what_is_no_vllm_server_is_named(url: str) -> None:
     with pytest.raises(GrpoLabError, match=r"vllm.url = 'gpu-node': must begin with http://"):
         vllm(url="gpu-node", sync_folder="sync")
-    with pytest.raises(GrpoLabError, match="version answers no JSON"):
+    with pytest.raises(GrpoLabError, match="version does not answer with JSON"):
         vllm(url=url, sync_folder="sync").start()

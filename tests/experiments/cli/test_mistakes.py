@@ -185,7 +185,7 @@ COMMANDS = [
     (["train", "-b", "train.variant = @train()"], "references in a circle: @train() -> @train()"),
     (["train", "-b", "A = 3"], "'A = 3' names no owner"),
     (["train", "-c", "embedded", "-b", "policy.model = 'my model'"], "'my model': there is no such folder, and no"),
-    (["compare", "-c", "demo", "--dry-run", "-b", "policy.model = 'a--b'"], "no model of a hub is called so (Cannot"),
+    (["compare", "-c", "demo", "--dry-run", "-b", "policy.model = 'a--b'"], "no hub model of that name (Cannot"),
     (["train", "--seed", "-1"], "--seed = -1: must be a whole number from 0 up"),
     (["train", "--seed", str(10**23)], "must be a whole number from 0 up, at most 9,223,372,036,854,775,807"),
     (["train", "--seed", "1.5"], "--seed = '1.5': must be a whole number from 0 up"),

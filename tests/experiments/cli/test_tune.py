@@ -207,7 +207,7 @@ def test_a_comparison_takes_the_best_rate_of_each_arm(tmp_path: Path) -> None:
     [
         ({"seeds": [1, 1000]}, "was tuned on seed 1 too.*give --seeds below 1000"),
         ({"best": {"grpo": 1e-3, "min": 1e-4}}, "has no arm 'mine': did you mean min"),
-        ({"arms": {"grpo": [], "mine": []}}, "arm 'mine' binds otherwise than when it was tuned"),
+        ({"arms": {"grpo": [], "mine": []}}, "arm 'mine' has other bindings than when it was tuned"),
         ({"config": []}, "is of another recipe"),
     ],
 )

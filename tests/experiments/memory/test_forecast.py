@@ -300,7 +300,7 @@ def test_what_cannot_be_forecast_says_so(tmp_path: Path) -> None:
     from transformers import GPT2Config
 
     GPT2Config(n_layer=1, n_embd=8, n_head=2).save_pretrained(tmp_path)
-    with pytest.raises(GrpoLabError, match="GPT2LMHeadModel: no decoder of equal layers"):
+    with pytest.raises(GrpoLabError, match="GPT2LMHeadModel: not a decoder of equal layers"):
         forecast(recipe(model=str(tmp_path)))
 
 

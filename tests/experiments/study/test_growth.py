@@ -100,7 +100,7 @@ def test_a_study_grows_from_3_to_5_to_9_seeds_and_by_an_arm(
     first = stamps(folder)
     assert sum(file.name == "manifest.json" for file in first) == 6
     refused = compare(5)
-    assert "declared otherwise (different: seeds). With --grow" in refused
+    assert "declared differently (different: seeds). With --grow" in refused
     assert json.loads((folder / "study.json").read_text())["declaration"]["seeds"] == [0, 1, 2]
 
     estimators.write_text(ESTIMATOR.replace("    return", "    # a comment\n    return"))
@@ -142,12 +142,12 @@ def study(*bindings: str, seeds: tuple[int, ...] = (0, 1, 2)) -> Study:
 @pytest.mark.parametrize(
     ("bindings", "seeds", "why"),
     [
-        ((PAIR,), (0, 1), r"seeds \[0, 1, 2\] are declared: further ones come after them"),
-        ((PAIR,), (1, 0, 2, 3), "further ones come after them"),
-        (("compare.variants = [@grpo, @rloo]",), (0, 1, 2), "arm 'dapo' is declared and would be gone"),
+        ((PAIR,), (0, 1), r"seeds \[0, 1, 2\] are declared: more can be added at the end"),
+        ((PAIR,), (1, 0, 2, 3), "more can be added at the end"),
+        (("compare.variants = [@grpo, @rloo]",), (0, 1, 2), "arm 'dapo' is declared and would be missing"),
         ((PAIR, "train.steps = 41"), (0, 1, 2, 3), "budget was 40 and would be 41"),
-        ((PAIR, "train.prompts = 3"), (0, 1, 2, 3), "'grpo' would run otherwise.*train.prompts = 3"),
-        ((PAIR, "dapo.eps_high = 0.3"), (0, 1, 2, 3), "'dapo' would run otherwise .*dapo.eps_high = 0.3"),
+        ((PAIR, "train.prompts = 3"), (0, 1, 2, 3), "'grpo' would run differently.*train.prompts = 3"),
+        ((PAIR, "dapo.eps_high = 0.3"), (0, 1, 2, 3), "'dapo' would run differently .*dapo.eps_high = 0.3"),
         ((PAIR, "evaluation.questions = 200"), (0, 1, 2, 3), "evaluation.questions = 200.*compare.reevaluate = 5"),
         ((PAIR, "compare.metric = 'test/greedy_accuracy'"), (0, 1, 2), "metric was 'test/accuracy'"),
         ((PAIR, "compare.family = 'all'"), (0, 1, 2), "family was 'baseline'"),
@@ -226,7 +226,7 @@ def test_a_race_and_declared_looks_grow_as_such(tmp_path: Path) -> None:
     more = study(PAIR, "compare.looks = ((3, 0.01), (5, 0.02), (9, 0.02))", seeds=tuple(range(9)))
     declare(more, tmp_path / "looks", "second", grow=True)
     other = study(PAIR, "compare.looks = ((3, 0.02), (9, 0.03))", seeds=tuple(range(9)))
-    with pytest.raises(GrpoLabError, match="further ones come after them"):
+    with pytest.raises(GrpoLabError, match="more can be added at the end"):
         declare(other, tmp_path / "looks", "third", grow=True)
     raced = (PAIR, "compare.race = True")
     declare(study(*raced, seeds=tuple(range(10))), tmp_path / "race", "first")

@@ -108,7 +108,7 @@ def test_a_study_is_declared_with_its_data(tmp_path: Path) -> None:
     declare(first, tmp_path / "study", "command")
     declare(study(), tmp_path / "study", "command")
     write_questions(tmp_path / "sums.jsonl", {7: 9})
-    with pytest.raises(GrpoLabError, match=r"declared otherwise \(different: data\)"):
+    with pytest.raises(GrpoLabError, match=r"declared differently \(different: data\)"):
         declare(study(), tmp_path / "study", "command")
 
 

@@ -165,7 +165,7 @@ def test_a_finished_study_grows_by_further_questions(compare: Compare) -> None:
     for back in (ask(7), ("--grow",), ("-b", "evaluation.questions = 4", "--grow")):
         code, said = compare(*back, seeds=4)
         assert code == 2
-        assert "8 further questions are declared (compare.reevaluate): what was answered stays in the verdict" in said
+        assert "8 further questions are declared (compare.reevaluate): their answers are part of the verdict" in said
 
 
 def test_declared_at_first_it_is_asked_after_the_runs_and_goes_on_where_it_was_stopped(

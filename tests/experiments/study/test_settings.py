@@ -99,7 +99,7 @@ def test_a_claim_is_declared() -> None:
         (["compare.questions = 'population'", "compare.metric = 'test/pass_at_k'"], "a metric SUITE/accuracy"),
         ([*CLAIM, "claim.predictions = ['rloo beats grpo']"], "'rloo beats grpo' cannot be read"),
         ([*CLAIM, "claim.predictions = 'rloo > grpo on test/accuracy by 1'"], "claim.predictions = .* must be a list"),
-        ([*CLAIM, "claim.predictions = ['rlo > grpo on test/accuracy by 1']"], "is about 'rlo', which is no arm"),
+        ([*CLAIM, "claim.predictions = ['rlo > grpo on test/accuracy by 1']"], "is about 'rlo', which is not an arm"),
         ([*CLAIM, "claim.predictions = ['rloo > grpo on test/acuracy by 1']"], "did you mean test/accuracy"),
         ([*CLAIM], "claim.predictions is not set"),
     ],

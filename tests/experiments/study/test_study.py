@@ -105,13 +105,13 @@ def test_seeds_are_declared_and_not_changed_afterwards(tmp_path: Path) -> None:
     declare(first, tmp_path, "command")
     written = (tmp_path / "study.json").read_bytes()
     declare(first, tmp_path, "the same again")
-    with pytest.raises(GrpoLabError, match=r"declared otherwise \(different: seeds\).*--out"):
+    with pytest.raises(GrpoLabError, match=r"declared differently \(different: seeds\).*--out"):
         declare(study("compare.variants = [@grpo]", seeds=(0, 1, 2)), tmp_path, "more")
     assert (tmp_path / "study.json").read_bytes() == written
     record = json.loads(written)
     record["declaration"]["alpha"] = 0.1  # by hand, and the hash left as it was
     (tmp_path / "study.json").write_text(json.dumps(record))
-    with pytest.raises(GrpoLabError, match=r"declared otherwise \(different: alpha\)"):
+    with pytest.raises(GrpoLabError, match=r"declared differently \(different: alpha\)"):
         declare(first, tmp_path, "the same again")
 
 
@@ -124,7 +124,7 @@ def test_seeds_are_declared_and_not_changed_afterwards(tmp_path: Path) -> None:
         (["compare.variants = [@dapo]", "clip.eps_high = 0.3"], "bind 'dapo.eps_high' instead"),
         (["compare.variants = [@rloo]", "clip.eps_high = 0.3"], r"'clip.eps_high' had no effect.*policy_gradient"),
         (["compare.arms = {'a': 'rloo.aggregator = @token_mean'}"], "arm 'a'.*'rloo' is not used here, but grpo"),
-        (["compare.variants = [@grpo]", "compare.baseline = 'rlo'"], "compare.baseline = 'rlo' is no arm"),
+        (["compare.variants = [@grpo]", "compare.baseline = 'rlo'"], "compare.baseline = 'rlo' is not an arm"),
         (["compare.variants = [@grpo]", "compare.metric = 'accuracy'"], "compare.metric = 'accuracy'"),
         (["compare.variants = [@grpo]", "train.rewards = [@math_answer]", "math_answer.form = 'boxd'"], "be 'boxed', "),
         (["compare.variants = [@grpo]", "train.group_size = 1"], "group_size_mean_std|defined from 2 samples"),
