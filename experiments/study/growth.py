@@ -35,9 +35,9 @@ def check_growth(study: Study, before: Mapping[str, Any]) -> None:
     if fixed:
         name = fixed[0]
         raise GrpoLabError(
-            f"{name} was {before.get(name)!r} and would be {now.get(name)!r}: results were seen under the former. A study "
-            "can only grow in seeds, arms, further questions (compare.reevaluate), alpha, margin, threshold, looks and "
-            "predictions"
+            f"{name} was {before.get(name)!r} and would be {now.get(name)!r}: results were seen under the former. "
+            "A study can only grow in seeds, arms, further questions (compare.reevaluate), alpha, margin, threshold, "
+            "looks and predictions"
         )
     if now["seeds"][: len(before["seeds"])] != before["seeds"]:
         raise GrpoLabError(f"the seeds {before['seeds']} are declared: more can be added at the end, and none removed")

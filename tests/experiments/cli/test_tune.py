@@ -222,7 +222,7 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(GrpoLabError, match="no such file; grpolab tune writes it"):
         tuned_rates(str(tmp_path / "none.json"), {}, [], [])
     (tmp_path / "other.json").write_text("{}")
-    with pytest.raises(GrpoLabError, match=r"has no 'best': it is no tuned.json"):
+    with pytest.raises(GrpoLabError, match=r"has no 'best': it is not a tuned.json"):
         tuned_rates(str(tmp_path / "other.json"), {}, [], [])
 
 
