@@ -56,7 +56,7 @@ def _decide(choice: str) -> tuple[bool, str | None]:
 
 
 @contextmanager
-def deciding_anew() -> Iterator[None]:
+def forget_decision() -> Iterator[None]:
     """Forget the decision before and after, for tests that pretend another machine."""
     _decide.cache_clear()
     try:

@@ -82,7 +82,7 @@ def cause_of_exit(code: int) -> Cause:
     return "code" if code >= 0 or -code in _CRASHES else "infrastructure"
 
 
-def told(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """What to show of an error: its message; of an exception the type too, and where in the user's code it arose.
 
     The whole traceback, where no code of the user's had a part: that is a bug of the bench or of a library.

@@ -12,7 +12,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from core.errors import GrpoLabError, MachineError, cause_of, told
+from core.errors import GrpoLabError, MachineError, cause_of, describe_error
 from core.parts.options import RewardOptions
 from core.parts.problems import Problem, Score, Task
 from core.parts.registry import Part
@@ -93,7 +93,9 @@ def grade(part: Part, problem: Problem, response: str) -> Score:
             reason = f"reward '{part.name}' ({part.place}) returned {score.value} for the response {response!r}"
         except Exception as error:  # whatever a user's grader raises
             kind = _kind(error)
-            reason = f"reward '{part.name}' ({part.place}) raised on the response {response!r}:\n{told(error)}"
+            reason = (
+                f"reward '{part.name}' ({part.place}) raised on the response {response!r}:\n{describe_error(error)}"
+            )
         first = first or kind(reason)
     assert first is not None
     raise first
@@ -198,7 +200,7 @@ def _graded_together(
         except GrpoLabError:  # about the reward itself, not about a response: nothing could be graded
             raise
         except Exception as error:  # whatever a user's grader raises
-            failure = failure or _kind(error)(f"reward '{part.name}' ({part.place}) raised:\n{told(error)}")
+            failure = failure or _kind(error)(f"reward '{part.name}' ({part.place}) raised:\n{describe_error(error)}")
             continue
         if [len(row) for row in rows] != [len(row) for row in texts]:
             failure = GraderError(

@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from core.distributed import gather, init, is_main, ranks
-from core.errors import GrpoLabError, TrainingError, cause_of, told
+from core.errors import GrpoLabError, TrainingError, cause_of, describe_error
 from core.loop.evaluation import evaluate
 from core.loop.loss import compute_advantages, kl_in_reward, next_kl_coef, value_targets
 from core.loop.metrics import rollout_record, step_record
@@ -29,7 +29,7 @@ from core.loop.update import UpdateMetrics, compute_logps, needs_old_logps, upda
 from core.model.loading import DTYPES
 from core.model.optimizer import Stepper
 from core.model.policy import Policy, load_policy
-from core.model.sharding import hash_weights, sharding_asked
+from core.model.sharding import configured_sharding, hash_weights
 from core.parts.batch import Batch
 from core.parts.options import AdvantageOptions
 from core.randomness import key
@@ -74,14 +74,14 @@ def run(recipe: Recipe, seed: int, store: RunStore, *, facts: Mapping[str, Any],
             raise
         except BaseException as error:
             with suppress(GrpoLabError):  # a full disk, say: the first error is the one to show
-                store.update_manifest(status="failed", error=told(error), failure=cause_of(error))
+                store.update_manifest(status="failed", error=describe_error(error), failure=cause_of(error))
             raise
 
 
 def _train(recipe: Recipe, seed: int, store: RunStore, watch: Watch, accelerator: Accelerator) -> None:
     torch.set_num_threads(recipe.threads)
     torch.manual_seed(key(seed, "init"))
-    sharding, settings = sharding_asked(), recipe.policy
+    sharding, settings = configured_sharding(), recipe.policy
     # shards are the float32 masters
     loaded = replace(settings, dtype="float32") if sharding else settings
     policy = load_policy(loaded, accelerator.device)
@@ -263,7 +263,7 @@ def blaming_divergence(run: RunState) -> Iterator[None]:
     except Exception as error:
         if cause_of(error) == "code" and has_diverged(run):
             raise TrainingError(
-                f"training diverged: the policy is no longer finite. What failed then: {told(error)}"
+                f"training diverged: the policy is no longer finite. What failed then: {describe_error(error)}"
             ) from error
         raise
 

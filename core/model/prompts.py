@@ -20,16 +20,16 @@ def prompt_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str | Messages, wh
     """
     if not isinstance(prompt, str):
         return chat_tokens(tokenizer, prompt, whose=whose)
-    return _begun(tokenizer, prompt)
+    return _encoded(tokenizer, prompt)
 
 
 def text_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """The same for somebody else's text, in which special tokens are text."""
     special = _special(tokenizer)
-    return _begun(tokenizer, text, split_special_tokens=special is not None and bool(special.search(text)))
+    return _encoded(tokenizer, text, split_special_tokens=special is not None and bool(special.search(text)))
 
 
-def _begun(tokenizer: PreTrainedTokenizerBase, prompt: str, *, split_special_tokens: bool = False) -> list[int]:
+def _encoded(tokenizer: PreTrainedTokenizerBase, prompt: str, *, split_special_tokens: bool = False) -> list[int]:
     ids: list[int] = tokenizer(prompt, add_special_tokens=True, split_special_tokens=split_special_tokens)["input_ids"]
     end = tokenizer.eos_token_id
     if ids[-1:] == [end] and tokens_of(tokenizer, prompt)[-1:] != [end]:
@@ -54,7 +54,7 @@ def with_response(
         return chat_tokens(tokenizer, prompt, response, whose)
     special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
     if any(token in response for token in special):
-        return [*prompt_tokens(tokenizer, prompt, whose), *_spelled(tokenizer, response)]
+        return [*prompt_tokens(tokenizer, prompt, whose), *_literal_tokens(tokenizer, response)]
     ids: list[int] = tokenizer(prompt + response, add_special_tokens=True)["input_ids"]
     return ids
 
@@ -81,7 +81,7 @@ def chat_tokens(
     return [
         token
         for i, piece in enumerate(pieces)
-        for token in (_spelled(tokenizer, spelled[int(piece)]) if i % 2 else tokens_of(tokenizer, piece))
+        for token in (_literal_tokens(tokenizer, spelled[int(piece)]) if i % 2 else tokens_of(tokenizer, piece))
     ]
 
 
@@ -98,7 +98,7 @@ def _special(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:
     return re.compile("|".join([*map(re.escape, words), "\ue0f0"])) if words else None
 
 
-def _spelled(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+def _literal_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """The token ids of the characters of a text, special tokens among them."""
     ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     return ids

@@ -57,7 +57,7 @@ MakeSharding: TypeAlias = Callable[[PreTrainedModel, torch.dtype], Sharding]
 """Spreads a model of float32 weights, which then computes in the given precision."""
 
 
-def sharding_asked() -> MakeSharding | None:
+def configured_sharding() -> MakeSharding | None:
     """How accelerate's configuration asks for weights to be sharded, if it does.
 
     Read from the environment that the configuration becomes: accelerate itself drops it without a word on CPU.

@@ -47,10 +47,10 @@ def check_trunk(model: PreTrainedModel, where: str) -> None:
         base: Any = model.base_model
         plain = [base(input_ids=ids[None], use_cache=False).last_hidden_state[0] for ids in sequences]
         model.set_attn_implementation(PROBE)
-        packed = _Watched(Packed(prompts, responses, owner), model)
+        packed = _Recorder(Packed(prompts, responses, owner), model)
         states = _states(base, packed.layout.input_ids, packed.layout.positions, packed)
         # its flat places are not its positions
-        alone = _Watched(Packed([sequences[2]]), model)
+        alone = _Recorder(Packed([sequences[2]]), model)
         base(input_ids=sequences[2][None], use_cache=False, layout=alone)
         _check_layers(packed, alone, [*range(6, 9), *range(18, 24)], model)
         whole = torch.cat([states[:6], states[9:14], states[:6], states[14:18], states[6:9], states[18:24]])
@@ -73,11 +73,11 @@ def check_head(model: PreTrainedModel, head: nn.Module, where: str) -> None:
         loud = loud.to(head.weight)[None]
         seen: dict[str, Tensor] = {}
 
-        def speak_up(_: nn.Module, given: Any, output: Tensor) -> Tensor:
+        def replace_output(_: nn.Module, given: Any, output: Tensor) -> Tensor:
             seen["states"], seen["output"] = given[0], output
             return loud
 
-        hook = head.register_forward_hook(speak_up)
+        hook = head.register_forward_hook(replace_output)
         try:
             layout = Packed([ids])
             logits = model(input_ids=ids[None], use_cache=False, layout=layout).logits
@@ -163,7 +163,7 @@ def _check_configuration(config: PreTrainedConfig) -> None:
 # --- attention -------------------------------------------------------------------------------------------------------
 
 
-class _Watched:
+class _Recorder:
     """A layout that keeps what every layer handed to attention."""
 
     def __init__(self, layout: Packed, model: PreTrainedModel) -> None:
@@ -194,7 +194,7 @@ def _compared(
 ) -> tuple[Tensor, None]:
     """Packed attention, after a comparison with the model's own on random queries, keys and values."""
     window = given.get("sliding_window")
-    if isinstance(layout, _Watched) and isinstance(window, int) and window < layout.context:
+    if isinstance(layout, _Recorder) and isinstance(window, int) and window < layout.context:
         raise GrpoLabError(f"looks back {window} tokens only, in a context of {layout.context}")
     out = attention(module, query, key, value, attention_mask, scaling, dropout, layout=layout, **given)
     own: Callable[..., Any] | None = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
@@ -215,7 +215,7 @@ def _compared(
 AttentionInterface.register(PROBE, _compared)
 
 
-def _check_layers(packed: _Watched, alone: _Watched, places: Sequence[int], model: PreTrainedModel) -> None:
+def _check_layers(packed: _Recorder, alone: _Recorder, places: Sequence[int], model: PreTrainedModel) -> None:
     """Every layer must attend once, in order, to what it would attend to in a sequence of its own."""
     layers = list(range(model.config.get_text_config().num_hidden_layers))
     if packed.layers != layers:

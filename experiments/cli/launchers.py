@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import Final
 
 import experiments.launchers.shipped  # noqa: F401 - registers them
-from core.errors import GrpoLabError, near, told
+from core.errors import GrpoLabError, describe_error, near
 from core.parts.settings import Range
 from experiments.launchers.launcher import LAUNCHERS, Launcher, Where
 from experiments.options import number
@@ -84,7 +84,9 @@ def import_launcher(arguments: Sequence[str] | None) -> None:
     try:
         importlib.import_module(name)
     except Exception as error:  # whatever a user's module does while it is imported
-        raise GrpoLabError(f"--launcher {name}: importing the module '{name}' fails: {told(error)}") from error
+        raise GrpoLabError(
+            f"--launcher {name}: importing the module '{name}' fails: {describe_error(error)}"
+        ) from error
 
 
 def parse_memory(text: str) -> int:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from core.errors import GrpoLabError, near, told
+from core.errors import GrpoLabError, describe_error, near
 from core.parts.settings import COUNT, SHARE, Range
 from core.printable import printable
 from experiments.cli.check import add_options as add_check_options
@@ -59,7 +59,9 @@ def _run(options: argparse.Namespace) -> int:
     try:
         code: int = options.run(options)
     except SystemExit as error:  # or the command would seem to have succeeded
-        raise GrpoLabError(f"a part of yours ended the program: {told(error)}; raise an exception instead") from error
+        raise GrpoLabError(
+            f"a part of yours ended the program: {describe_error(error)}; raise an exception instead"
+        ) from error
     return code
 
 

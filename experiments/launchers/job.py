@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from core import GrpoLabError
-from core.errors import MachineError, cause_of, cause_of_exit, told
+from core.errors import MachineError, cause_of, cause_of_exit, describe_error
 from core.loop.recipe import Recipe
 from core.loop.train import Interrupted, Watch, run
 from core.parts.registry import config
@@ -136,7 +136,7 @@ def run_and_report(
     except Interrupted:
         return "interrupted", None
     except Exception as error:
-        return "broken" if cause_of(error) == "code" else "failed", told(error)
+        return "broken" if cause_of(error) == "code" else "failed", describe_error(error)
     return "finished", None
 
 

@@ -20,7 +20,7 @@ import psutil
 import torch
 
 from core.distributed import init
-from core.errors import GrpoLabError, MachineError, TrainingError, brief, cause_of, told
+from core.errors import GrpoLabError, MachineError, TrainingError, brief, cause_of, describe_error
 from core.generation.base import Generation, Generator, Request
 from core.generation.native import native
 from core.loop.evaluation import evaluate, suites_at
@@ -117,7 +117,9 @@ def _rehearse_with_one_model(settings: PolicySettings, recipes: Mapping[str, Rec
             pass  # a method may fail: that is for the study to show
         except Exception as error:
             if cause_of(error) == "code":
-                raise BrokenRecipeError(label, f"one tiny step fails in {stages.at}: {told(error)}") from error
+                raise BrokenRecipeError(
+                    label, f"one tiny step fails in {stages.at}: {describe_error(error)}"
+                ) from error
             left_out[label] = f"where {stages.at} fails for want of the machine ({brief(error)})"
         if policy is not None and not all(bool(p.isfinite().all()) for p in policy.model.parameters()):
             policy = None  # not to be laid at the next arm's door

@@ -24,7 +24,7 @@ import psutil
 import core.parts.registry as registry
 from core import GrpoLabError
 from core.distributed import shutdown
-from core.errors import Cause, MachineError, TrainingError, cause_of, cause_of_exit, told
+from core.errors import Cause, MachineError, TrainingError, cause_of, cause_of_exit, describe_error
 from core.loop.train import Interrupted, Watch, run
 from core.store.files import write_json
 from core.store.run_folder import RunStore
@@ -207,7 +207,7 @@ def main(file: Path) -> None:
 
 
 def _leave_cause(folder: Path, rank: int, error: BaseException) -> None:
-    cause = {"rank": rank, "when": time.time(), "message": told(error), "failure": cause_of(error)}
+    cause = {"rank": rank, "when": time.time(), "message": describe_error(error), "failure": cause_of(error)}
     with suppress(GrpoLabError):
         write_json(folder / f"rank-{rank}.json", cause)  # whole: torchrun may end this process meanwhile
 

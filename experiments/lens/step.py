@@ -73,7 +73,7 @@ def check_variant(variant: Variant, group_size: int) -> None:
 
 
 def make_batch(policy: TabularPolicy, draw: Draw, step: int) -> Batch:
-    """The batch as it is born, from the policy's tables."""
+    """The batch before shaping and filters, from the policy's tables."""
     responses, prompts = draw.responses, draw.prompts[:, None]
     rewards = policy.rewards[prompts, responses]
     mask = policy.responses.mask[responses]

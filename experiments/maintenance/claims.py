@@ -141,7 +141,7 @@ def write_page(page: Page, folder: Path) -> Path:
 
 
 def _read(folder: Path) -> StoredStudy:
-    """The study, with the command that a reader would give: where its runs were put is nobody's business."""
+    """The study, with the command that a reader would give, without --out."""
     study = load_study(folder)
     command = str(study.record.get("command", "")).split(" --out")[0]
     return replace(study, record={**study.record, "command": command})

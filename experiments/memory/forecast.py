@@ -133,7 +133,7 @@ class CriticSize:
 
 
 def critic_of(recipe: Recipe) -> CriticSize | None:
-    """The transformer that a recipe trains to foretell rewards; None where there is none beside the policy's."""
+    """The transformer that a recipe trains to predict rewards; None where there is none beside the policy's."""
     settings = next((p.set_values for p in recipe.providers if ProviderOptions.of(p).fills == "values"), {})
     if settings.get("trunk") != "own":
         return None

@@ -7,7 +7,7 @@ import core.parts.registry as registry
 from core import SETTINGS, GrpoLabError
 from core.errors import near
 from core.parts.settings import SettingError
-from experiments.study.missing import beside
+from experiments.study.missing import with_generator_errors
 
 CONFIGS: Final = Path(__file__).parents[1] / "configs"
 DECLARING: Final = ("compare", "ablate", "tune", "claim")
@@ -39,7 +39,7 @@ def build(name: str, **arguments: Any) -> Any:
     except SettingError:
         raise
     except GrpoLabError as error:
-        raise (beside(error) if name == "train" else error) from error
+        raise (with_generator_errors(error) if name == "train" else error) from error
     except (TypeError, ValueError, AttributeError) as error:
         raise GrpoLabError(
             f"{name} cannot be built from this config: {error}. Numbers stand without quotes, a part is @name, and "

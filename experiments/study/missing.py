@@ -16,13 +16,13 @@ SECONDS = 5.0
 """In which a hub must answer."""
 
 
-def beside(error: GrpoLabError) -> GrpoLabError:
+def with_generator_errors(error: GrpoLabError) -> GrpoLabError:
     """The error of a recipe that cannot be built, with what its generator would have lacked later on."""
-    more = [message for message in _of_generator() if message not in str(error)]
+    more = [message for message in _generator_errors() if message not in str(error)]
     return GrpoLabError("; and ".join([str(error), *more])) if more else error
 
 
-def _of_generator() -> Iterator[str]:
+def _generator_errors() -> Iterator[str]:
     value = bindings_in_force().get(("settings.train", "generator"))
     if referenced(value) is None:
         return

@@ -122,7 +122,7 @@ class _Reached:
         for name in _loaded(compile(ast.Module([statement], []), str(module.file), "exec", dont_inherit=True)):
             if name in _DYNAMIC:
                 self.take(module, ALL)
-            elif (imported := self._module_called(module, name)) is not None:
+            elif (imported := self._imported_module(module, name)) is not None:
                 uses = sum(isinstance(node, ast.Name) and node.id == name for node in nodes)
                 attributes = [
                     n.attr
@@ -137,10 +137,10 @@ class _Reached:
     def _follow(self, module: _Module, statement: ast.Import | ast.ImportFrom, name: str) -> None:
         """What an import brings under a name, or under ALL of its names."""
         for alias in statement.names:
-            if name not in (ALL, _called(alias)):
+            if name not in (ALL, _bound_name(alias)):
                 continue
             place = f"{module.absolute(statement)}." if isinstance(statement, ast.ImportFrom) else ""
-            self.pieces.add(f"{module.name}: {_called(alias)} = {place}{alias.name}")
+            self.pieces.add(f"{module.name}: {_bound_name(alias)} = {place}{alias.name}")
             there = self.read(place.removesuffix(".")) if place else None
             if there is not None and (alias.name == ALL or alias.name in there.bound):
                 self.take(there, alias.name)
@@ -149,12 +149,12 @@ class _Reached:
             elif there is not None:
                 self.take(there, ALL)
 
-    def _module_called(self, module: _Module, name: str) -> _Module | None:
+    def _imported_module(self, module: _Module, name: str) -> _Module | None:
         """The module of one's own that an import at the top of another binds to a name, and nothing else does."""
         statements = module.bound.get(name, [])
         if len(statements) != 1 or not isinstance(statements[0], ast.Import | ast.ImportFrom):
             return None
-        alias = next(imported for imported in statements[0].names if _called(imported) == name)
+        alias = next(imported for imported in statements[0].names if _bound_name(imported) == name)
         if isinstance(statements[0], ast.Import):
             return self.read(alias.name) if alias.asname or alias.name == name else None
         there = self.read(module.absolute(statements[0]))
@@ -202,7 +202,7 @@ def _names(statement: ast.stmt) -> set[str]:
             nodes = list(ast.walk(statement))
     names = {node.id for node in nodes if isinstance(node, ast.Name)}
     names |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
-    return names | {_called(node) for node in nodes if isinstance(node, ast.alias)}
+    return names | {_bound_name(node) for node in nodes if isinstance(node, ast.alias)}
 
 
 def _root(node: ast.expr) -> str | None:
@@ -212,7 +212,7 @@ def _root(node: ast.expr) -> str | None:
     return node.id if isinstance(node, ast.Name) else None
 
 
-def _called(alias: ast.alias) -> str:
+def _bound_name(alias: ast.alias) -> str:
     """The name that an import binds."""
     return alias.asname or alias.name.split(".")[0]
 

@@ -107,7 +107,7 @@ class Study:
                 continue
             changes = recipe.variant.changes(self.recipes[base].variant)
             variants = [self.recipes[x].variant for x in (label, base)]
-            ours, theirs = (_beside_the_maths(self.bound[x], *variants) for x in (label, base))
+            ours, theirs = (_bindings_outside(self.bound[x], *variants) for x in (label, base))
             beside = {
                 f"{k[0].split('.')[-1]}.{k[1]}" for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k)
             }
@@ -171,7 +171,7 @@ def prepare_study(files: Sequence[str], bindings: Sequence[str], seeds: Sequence
     parts = [part for recipe in recipes.values() for part in recipe.parts]
     refuse_unused(sorted(shared), used, parts, [r.variant.name for r in recipes.values()], places)
     _check(settings, recipes)
-    _refuse_twins(recipes, bound)
+    _refuse_equal_arms(recipes, bound)
     return Study(settings, settings.seeds, text, recipes, bound, ablation)
 
 
@@ -249,12 +249,12 @@ def _check_further(further: int, recipe: Recipe, suite: str) -> None:
         )
 
 
-def _refuse_twins(recipes: Mapping[str, Recipe], bound: Mapping[str, Mapping[tuple[str, str], str]]) -> None:
+def _refuse_equal_arms(recipes: Mapping[str, Recipe], bound: Mapping[str, Mapping[tuple[str, str], str]]) -> None:
     """Refuse two arms that would run the same: under identical seeds they would be equal to the last bit."""
     seen: dict[Any, str] = {}
     for label, recipe in recipes.items():
         variant = recipe.variant
-        rest = _beside_the_maths(bound[label], variant)
+        rest = _bindings_outside(bound[label], variant)
         shown = (*map(repr, (variant.advantage, variant.objective, variant.aggregator)), *variant.card().items())
         key = (shown, tuple(sorted(rest.items())))
         if key in seen:
@@ -265,7 +265,7 @@ def _refuse_twins(recipes: Mapping[str, Recipe], bound: Mapping[str, Mapping[tup
         seen[key] = label
 
 
-def _beside_the_maths(bound: Mapping[tuple[str, str], str], *variants: Variant) -> dict[tuple[str, str], str]:
+def _bindings_outside(bound: Mapping[tuple[str, str], str], *variants: Variant) -> dict[tuple[str, str], str]:
     """An arm's bindings but for those of these variants and their parts."""
     maths = {part.selector for v in variants for part in v.parts} | {f"variants.{v.name}" for v in variants}
     return {k: v for k, v in bound.items() if k[0] not in maths and k != ("settings.train", "variant")}

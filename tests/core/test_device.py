@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.device import VARIABLE, deciding_anew, device_note, lacks, takes_cpu
+from core.device import VARIABLE, device_note, forget_decision, lacks, takes_cpu
 from core.errors import GrpoLabError
 
 
 @pytest.fixture(autouse=True)
 def _anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv(VARIABLE, raising=False)
-    with deciding_anew():
+    with forget_decision():
         yield
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.errors import GrpoLabError, MachineError, TrainingError, cause_of, cause_of_exit, told
+from core.errors import GrpoLabError, MachineError, TrainingError, cause_of, cause_of_exit, describe_error
 from core.model.policy import Policy
 
 
@@ -93,18 +93,18 @@ def test_an_exception_is_told_with_the_line_of_the_users_code_that_it_arose_in(t
     exec(compile(module.read_text(), str(module), "exec"), namespace)
     with pytest.raises(ValueError, match="Expecting value") as caught:
         namespace["mine"]("")  # type: ignore[operator]
-    assert told(caught.value) == (
+    assert describe_error(caught.value) == (
         f"JSONDecodeError: Expecting value: line 1 column 1 (char 0) ({module}:4, in mine: return json.loads(text))"
     )
 
 
 def test_a_message_of_ours_is_told_alone_and_a_bug_of_ours_with_its_traceback(tiny: Policy) -> None:
-    assert told(GrpoLabError("what, where, remedy")) == "what, where, remedy"
+    assert describe_error(GrpoLabError("what, where, remedy")) == "what, where, remedy"
     namespace: dict[str, object] = {}
     exec(compile("def broken(): return 1 / 0", "<frozen x>", "exec"), namespace)
     try:
         namespace["broken"]()  # type: ignore[operator]
     except ZeroDivisionError as error:
         ours = error.with_traceback(error.__traceback__.tb_next if error.__traceback__ else None)
-    assert told(ours).startswith("Traceback (most recent call last)")
-    assert told(ours).endswith("ZeroDivisionError: division by zero")
+    assert describe_error(ours).startswith("Traceback (most recent call last)")
+    assert describe_error(ours).endswith("ZeroDivisionError: division by zero")

@@ -10,9 +10,9 @@ from core.environments.datasets.stored import (
     as_sampled,
     content_of,
     field_of,
-    places,
     prompt_of,
-    refuse_unknown,
+    refuse_behaviour_logps,
+    row_indices,
 )
 from core.environments.tasks.rows import read_rows
 from core.errors import GrpoLabError
@@ -39,7 +39,7 @@ class OwnSolutions:
 
     def start(self, recipe: Recipe) -> str:
         """How many there are; raises `GrpoLabError` where the task gives none."""
-        refuse_unknown(recipe)
+        refuse_behaviour_logps(recipe)
         _stored(recipe.task.problem("train", 0, 0))
         if self.limit is None:
             return "worked solutions: the task's own, a new one every time"
@@ -52,7 +52,7 @@ class OwnSolutions:
             problems = context.draw_problems()
         else:
             stream = key(context.seed, "prompts")
-            chosen = places(context, self.limit)
+            chosen = row_indices(context, self.limit)
             problems = tuple(context.task.problem("train", stream, place) for place in chosen)
         return as_sampled(context, [_stored(problem) for problem in problems], RIGHT)
 

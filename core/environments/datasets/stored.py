@@ -50,7 +50,7 @@ class StoredFile:
 
     def start(self, recipe: Recipe) -> str:
         """How much there is of it; raises `GrpoLabError` where the recipe asks for what the file has not."""
-        refuse_unknown(recipe)
+        refuse_behaviour_logps(recipe)
         if "greedy_rewards" in recipe.variant.needs and not self.is_verifiable:
             raise GrpoLabError(
                 f"variant '{recipe.variant.name}' needs the rewards of greedy responses, but {self.path} gives no "
@@ -79,11 +79,11 @@ class StoredFile:
         if self._fits is not context.policy:
             as_tokens(context, self.rows)
             self._fits = context.policy
-        rows = [self.rows[place] for place in places(context, len(self.rows))]
+        rows = [self.rows[place] for place in row_indices(context, len(self.rows))]
         return as_sampled(context, rows, self.labels, is_verifiable=self.is_verifiable)
 
 
-def refuse_unknown(recipe: Recipe) -> None:
+def refuse_behaviour_logps(recipe: Recipe) -> None:
     """Raise `GrpoLabError` where a part asks with what probability responses were sampled."""
     if "behaviour_logps" in recipe.variant.needs:
         raise GrpoLabError(
@@ -92,7 +92,7 @@ def refuse_unknown(recipe: Recipe) -> None:
         )
 
 
-def places(context: RolloutContext, count: int) -> list[int]:
+def row_indices(context: RolloutContext, count: int) -> list[int]:
     """Which of `count` rows fill the slots of a round: a function of the run's seed, the step and the round alone."""
     P, step, round = context.prompts, context.step, context.round
     path, first = ((0,), (step - 1) * P) if round == 0 else ((1, step, round), 0)

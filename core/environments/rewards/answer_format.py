@@ -67,7 +67,7 @@ def _in_form(response: str, form: str) -> list[str]:
     return [after.strip().rstrip(".")] if mark and after.strip() else []
 
 
-def anywhere(response: str) -> Iterator[tuple[str, bool]]:
+def answer_candidates(response: str) -> Iterator[tuple[str, bool]]:
     """Texts that may be the answer, the most deliberate first, and whether it is then final that they are."""
     for form in ("answer_tag", "boxed"):
         if inside := in_form(response, form):
@@ -101,7 +101,7 @@ def verdict(response: str, form: str, judge: Judge) -> Score:
 
 
 def _lenient(response: str, judge: Judge) -> bool:
-    for text, final in anywhere(response):
+    for text, final in answer_candidates(response):
         try:
             return judge(text)
         except UnreadableError as error:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Final, Literal
 
-from core.environments.rewards import answers, asked, math_checker
+from core.environments.rewards import answers, instructions, math_checker
 from core.environments.rewards.math_comparison import (
     MAX_CANDIDATES,
     Comparison,
@@ -88,15 +88,15 @@ def _worked_out(problem: Problem, gold: str, given: Sequence[str], comparison: C
     is_equation = len(sides(normalise(gold))) > 1
     wanted = _value(normalise(gold), is_equation)
     for text in dict.fromkeys(_value(normalise(text), is_equation) for text in given):
-        if comparison.checked and asked.unevaluated(wanted, text):
+        if comparison.checked and instructions.unevaluated(wanted, text):
             return False
         if not question:
             continue
         if number(wanted) is not None:
-            if asked.copies_number(question, wanted, text):
+            if instructions.copies_number(question, wanted, text):
                 return False
         elif comparison.checked:
-            copied, tasks = asked.candidates(question, text), asked.tasks(question)
+            copied, tasks = instructions.candidates(question, text), instructions.tasks(question)
             if (copied or tasks) and not math_checker.worked_out(wanted, text, copied, tasks, comparison.budget):
                 return False
     return True

@@ -37,7 +37,7 @@ class _RowError(Exception):
 
 
 @dataclass(frozen=True)
-class _Read:
+class _ParsedRow:
     """What a row says."""
 
     prompt: "str | list[dict[str, str]]"
@@ -92,48 +92,48 @@ def _given(row: Row, column: str) -> str:
     return str(answer).strip()
 
 
-def _gsm8k(row: Row, c: Mapping[str, str]) -> _Read:
+def _gsm8k(row: Row, c: Mapping[str, str]) -> _ParsedRow:
     steps, mark, final = _text(row, c["answer"]).rpartition("####")
     if not mark or not final.strip():
         raise _RowError(f"column '{c['answer']}' has no final answer after ####")
     # the final answer in the form that is demanded of responses
     solution = f"{steps.strip()}\n\\boxed{{{final.strip()}}}"
-    return _Read(_prompt(row, c["question"]), final.strip().replace(",", ""), {}, solution)
+    return _ParsedRow(_prompt(row, c["question"]), final.strip().replace(",", ""), {}, solution)
 
 
-def _settled(row: Row, c: Mapping[str, str], solution: str) -> tuple[str, str]:
+def _answer_and_box(row: Row, c: Mapping[str, str], solution: str) -> tuple[str, str]:
     """The answer, by its column or else the solution's last box, and that box where it says otherwise."""
     answer, last = _answer(row, c), (boxes(solution) or [""])[-1]
     same = "".join(answer.split()).strip("$") == "".join(last.split()).strip("$")
     return answer or last, last if answer and not same else ""
 
 
-def _math(row: Row, c: Mapping[str, str]) -> _Read:
+def _math(row: Row, c: Mapping[str, str]) -> _ParsedRow:
     solution = _optional(row, c, "solution")
-    answer, differs = _settled(row, c, solution)
+    answer, differs = _answer_and_box(row, c, solution)
     if not answer:
         raise _RowError(
             f"column '{c['solution']}' has no complete \\boxed{{...}}: add one, or a column 'answer', or remove the row"
         )
-    return _Read(_prompt(row, c["problem"]), answer, {}, solution, differs)
+    return _ParsedRow(_prompt(row, c["problem"]), answer, {}, solution, differs)
 
 
-def _conversation(row: Row, c: Mapping[str, str]) -> _Read:
+def _conversation(row: Row, c: Mapping[str, str]) -> _ParsedRow:
     """Messages of which the last, where it is the assistant's, is the worked solution."""
     value, column, solution = row[c["messages"]], c["messages"], ""
     if are_messages(value) and value[-1]["role"] == "assistant":
         solution = value[-1]["content"].strip()
         row = {**row, column: value[:-1]}
     prompt = _prompt(row, column)
-    answer, differs = _settled(row, c, solution)
+    answer, differs = _answer_and_box(row, c, solution)
     if not answer:
         raise _RowError(
             f"there is no column 'answer', and no \\boxed{{...}} in what the assistant says at the end of '{column}'"
         )
-    return _Read(prompt, answer, {}, solution, differs)
+    return _ParsedRow(prompt, answer, {}, solution, differs)
 
 
-def _countdown(row: Row, c: Mapping[str, str]) -> _Read:
+def _countdown(row: Row, c: Mapping[str, str]) -> _ParsedRow:
     numbers, target = row[c["numbers"]], row[c["target"]]
     if not isinstance(numbers, list | tuple) or not numbers or not all(type(n) is int for n in numbers):
         raise _RowError(f"column '{c['numbers']}' is {numbers!r:.60}, not a list of whole numbers")
@@ -144,10 +144,10 @@ def _countdown(row: Row, c: Mapping[str, str]) -> _Read:
         f"Write an arithmetic expression that equals {target}. Use + - * / and brackets, and each of the numbers "
         f"{listed} exactly once. Give the expression in <answer> </answer>."
     )
-    return _Read(text, "", {"numbers": list(numbers), "target": target}, _optional(row, c, "solution"))
+    return _ParsedRow(text, "", {"numbers": list(numbers), "target": target}, _optional(row, c, "solution"))
 
 
-def _mbpp(row: Row, c: Mapping[str, str]) -> _Read:
+def _mbpp(row: Row, c: Mapping[str, str]) -> _ParsedRow:
     tests = row[c["tests"]]
     if not isinstance(tests, list | tuple) or not tests or not all(isinstance(test, str) for test in tests):
         raise _RowError(f"column '{c['tests']}' is {tests!r:.60}, not a list of assert statements")
@@ -161,11 +161,11 @@ def _mbpp(row: Row, c: Mapping[str, str]) -> _Read:
     text = f"{_text(row, c['text'])}\n\nThe program must pass these tests:\n\n" + "\n".join(tests)
     if setup:
         text += f"\n\nBegin it with:\n\n{setup}"
-    return _Read(text, str(row.get("code") or ""), {"tests": list(tests)}, _optional(row, c, "solution"))
+    return _ParsedRow(text, str(row.get("code") or ""), {"tests": list(tests)}, _optional(row, c, "solution"))
 
 
-def _plain(row: Row, c: Mapping[str, str]) -> _Read:
-    return _Read(_prompt(row, c["question"]), _given(row, c["answer"]), {}, _optional(row, c, "solution"))
+def _plain(row: Row, c: Mapping[str, str]) -> _ParsedRow:
+    return _ParsedRow(_prompt(row, c["question"]), _given(row, c["answer"]), {}, _optional(row, c, "solution"))
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class Layout:
     """A kind of table: its parts with the names of their columns, the usual one first, and how a row is read."""
 
     parts: Mapping[str, tuple[str, ...]]
-    read: Callable[[Row, Mapping[str, str]], _Read]
+    read: Callable[[Row, Mapping[str, str]], _ParsedRow]
     reward: Part
     optional: tuple[str, ...] = ("solution",)
     """Parts that need not be there: columns of the same name, unless told otherwise."""

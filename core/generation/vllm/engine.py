@@ -46,7 +46,7 @@ class Engine:
         _check_heads(policy)
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        with _apart():
+        with _isolated():
             import vllm as library
 
         if not library.__version__.startswith(TRIED):
@@ -68,7 +68,7 @@ class Engine:
             if on_gpu
             else {"kv_cache_memory_bytes": int(kv_cache_gib * 2**30)}
         )
-        with _apart():
+        with _isolated():
             self._engine = library.LLM(
                 self._folder,
                 load_format="dummy",
@@ -89,7 +89,7 @@ class Engine:
 
     def push(self, policy: Policy) -> None:
         """Hand over every weight, and forget what was computed with the old ones."""
-        with _apart():
+        with _isolated():
             self._engine.collective_rpc(load_weights, args=([(n, w.detach()) for n, w in policy.weights()],))
             if not self._engine.reset_prefix_cache():
                 raise GrpoLabError(
@@ -113,7 +113,7 @@ class Engine:
             )
             for sample in samples
         ]
-        with _apart():
+        with _isolated():
             outputs = self._engine.generate(
                 [{"prompt_token_ids": sample.prompt} for sample in samples], params, use_tqdm=False
             )
@@ -136,7 +136,7 @@ class Engine:
 
 
 @contextmanager
-def _apart() -> Iterator[None]:
+def _isolated() -> Iterator[None]:
     """Leave the trainer's random numbers, threads and environment as they are.
 
     vLLM seeds every global generator when it starts, draws from torch's at every token, and on CPU replaces

@@ -54,7 +54,7 @@ def one(number: int) -> tuple[str, float, bool]:
     return kind, time.perf_counter() - started, score.correct == right
 
 
-def left() -> tuple[int, int]:
+def leftovers() -> tuple[int, int]:
     """Children of this process, and its open files."""
     tasks = os.listdir("/proc/self/task")
     children = sum(len(open(f"/proc/self/task/{task}/children").read().split()) for task in tasks)  # noqa: SIM115
@@ -68,14 +68,14 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args(arguments)
     level = str(sandbox())
-    children, files = left()
+    children, files = leftovers()
     started = time.perf_counter()
     with ThreadPoolExecutor(options.threads) as pool:
         graded = list(pool.map(one, range(options.verdicts)))
     seconds = time.perf_counter() - started
     waits = np.array([wait for _, wait, _ in graded])
     by_kind = {kind: [w for k, w, _ in graded if k == kind] for kind in sorted({kind for kind, _, _ in graded})}
-    children_after, files_after = left()
+    children_after, files_after = leftovers()
     return {
         "sandbox": level,
         "verdicts": options.verdicts,

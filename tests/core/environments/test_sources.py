@@ -111,19 +111,19 @@ def test_question_tables_give_the_solutions_that_they_have(tmp_path: Path) -> No
 
 @given(st.integers(1, 9), st.integers(0, 3))
 def test_every_row_is_met_once_a_pass_in_an_order_of_the_seed_alone(count: int, seed: int) -> None:
-    from core.environments.datasets.stored import places
+    from core.environments.datasets.stored import row_indices
 
     def context(step: int, round: int) -> RolloutContext:
         nothing: Any = None
         return RolloutContext(nothing, seed, nothing, 4, 8, step, round, nothing)
 
-    met = [place for step in range(1, 2 * count + 1) for place in places(context(step, 0), count)]
+    met = [place for step in range(1, 2 * count + 1) for place in row_indices(context(step, 0), count)]
     for epoch in range(8):
         assert sorted(met[epoch * count : (epoch + 1) * count]) == list(range(count))
     assert len({tuple(met[e * count : (e + 1) * count]) for e in range(8)}) > 1 or count < 3
     # whatever was asked before, and of a further round too
-    assert places(context(2, 0), count) == met[4:8]
-    assert sorted(places(context(2, 1), 4)) == [0, 1, 2, 3]
+    assert row_indices(context(2, 0), count) == met[4:8]
+    assert sorted(row_indices(context(2, 1), 4)) == [0, 1, 2, 3]
 
 
 def test_arms_of_a_seed_meet_the_same_prompts_and_seeds_do_not(embedded: Policy, tmp_path: Path) -> None:

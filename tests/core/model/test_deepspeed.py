@@ -9,7 +9,7 @@ import torch
 from core import GrpoLabError
 from core.model.deepspeed import Zero3, zero_settings
 from core.model.policy import PolicySettings, load_policy
-from core.model.sharding import sharding_asked
+from core.model.sharding import configured_sharding
 from experiments.study.processes import read_processes
 
 
@@ -23,7 +23,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 @pytest.mark.usefixtures("asked")
 def test_the_shipped_configuration_asks_for_stage_3() -> None:
-    assert sharding_asked() is not None
+    assert configured_sharding() is not None
     assert zero_settings()["stage"] == 3
 
 
@@ -54,7 +54,7 @@ def test_of_a_file_the_settings_of_zero_count(asked: pytest.MonkeyPatch, tmp_pat
 def test_what_is_not_supported_is_named(name: str, value: str, message: str, asked: pytest.MonkeyPatch) -> None:
     asked.setenv(f"ACCELERATE_DEEPSPEED_{name}", value)
     with pytest.raises(GrpoLabError, match=message):
-        sharding_asked()
+        configured_sharding()
 
 
 def test_half_precision_is_refused() -> None:

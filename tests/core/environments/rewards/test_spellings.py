@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from core.environments.rewards import asked
+from core.environments.rewards import instructions
 from core.environments.rewards.answers import find
 from core.environments.rewards.characters import plain
 from core.environments.rewards.quantities import Quantity, normalise
@@ -179,19 +179,19 @@ def test_the_line_and_the_empty_set() -> None:
 
 
 def test_formulas_of_a_question() -> None:
-    assert asked.formulas("Expand (x+2)(x + 3).") == ["(x+2)(x + 3)"]
-    assert asked.formulas("Let $y = x^2$, then") == ["y = x^2", "y", "x^2"]
-    assert asked.formulas("Simplify √8, please") == ["\\sqrt{8}"]
-    assert asked.tasks("Expand and simplify") == ["expand", "simplify"]
-    assert asked.tasks("What is the greatest?") == []
+    assert instructions.formulas("Expand (x+2)(x + 3).") == ["(x+2)(x + 3)"]
+    assert instructions.formulas("Let $y = x^2$, then") == ["y = x^2", "y", "x^2"]
+    assert instructions.formulas("Simplify √8, please") == ["\\sqrt{8}"]
+    assert instructions.tasks("Expand and simplify") == ["expand", "simplify"]
+    assert instructions.tasks("What is the greatest?") == []
 
 
 def test_a_number_is_copied_only_where_it_is_to_be_written_otherwise() -> None:
-    assert asked.copies_number("Write 0.5 as a fraction.", "\\frac{1}{2}", "0.5")
-    assert asked.copies_number("Simplify 2/4", "\\frac{1}{2}", "2/4")
+    assert instructions.copies_number("Write 0.5 as a fraction.", "\\frac{1}{2}", "0.5")
+    assert instructions.copies_number("Simplify 2/4", "\\frac{1}{2}", "2/4")
     # the same notation as the gold answer's, though the number is in the question by chance
-    assert not asked.copies_number("A coin lands on heads 1/2 of the time. Express ...", "\\frac{1}{2}", "1/2")
-    assert not asked.copies_number("Tom has 0.5 pies. How many?", "\\frac{1}{2}", "0.5")
+    assert not instructions.copies_number("A coin lands on heads 1/2 of the time. Express ...", "\\frac{1}{2}", "1/2")
+    assert not instructions.copies_number("Tom has 0.5 pies. How many?", "\\frac{1}{2}", "0.5")
 
 
 def test_operators_left_to_be_carried_out() -> None:
@@ -202,10 +202,10 @@ def test_operators_left_to_be_carried_out() -> None:
         "d/dx x^2",
         "\\lim_{x\\to 0} x",
     ):
-        assert asked.unevaluated("2x", given)
-        assert not asked.unevaluated(given, given)
-    assert not asked.unevaluated("2x", "\\frac{d}{2}x")
-    assert not asked.unevaluated("2x", "2\\sin x")
+        assert instructions.unevaluated("2x", given)
+        assert not instructions.unevaluated(given, given)
+    assert not instructions.unevaluated("2x", "\\frac{d}{2}x")
+    assert not instructions.unevaluated("2x", "2\\sin x")
 
 
 def test_what_is_said_after_thinking() -> None:
@@ -245,5 +245,5 @@ def test_hostile_answers_are_read_quickly(piece: str) -> None:
     for variant in (text, "5" + text, text + "5"):
         Quantity.of(normalise(variant))
         interval(normalise(variant))
-        asked.formulas(variant)
+        instructions.formulas(variant)
     assert time.process_time() - start < 2
