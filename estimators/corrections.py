@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from core import correction
-from estimators.limits import LIMITS
 
 
 def _log_ratio(old_logps: Tensor, behaviour_logps: Tensor, mask: Tensor) -> Tensor:
@@ -22,7 +21,7 @@ def _within(weights: Tensor, low: float, high: float) -> Tensor:
     return (weights >= low) & (weights <= high)
 
 
-@correction(limits=LIMITS, axes={"correction": "token ratio, within {floor:g} to {cap:g}"}, published={"cap": "verl"})
+@correction(axes={"correction": "token ratio, within {floor:g} to {cap:g}"}, published={"cap": "verl"})
 def token_truncated(
     old_logps: Tensor, behaviour_logps: Tensor, mask: Tensor, *, cap: float = 2.0, floor: float = 0.0
 ) -> Tensor:
@@ -34,9 +33,7 @@ def token_truncated(
     return torch.exp(_log_ratio(old_logps, behaviour_logps, mask)).clamp(floor, cap)
 
 
-@correction(
-    limits=LIMITS, axes={"correction": "response ratio, within {floor:g} to {cap:g}"}, published={"cap": "verl"}
-)
+@correction(axes={"correction": "response ratio, within {floor:g} to {cap:g}"}, published={"cap": "verl"})
 def sequence_truncated(
     old_logps: Tensor, behaviour_logps: Tensor, mask: Tensor, *, cap: float = 2.0, floor: float = 0.0
 ) -> Tensor:

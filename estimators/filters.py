@@ -3,7 +3,6 @@
 from torch import Tensor
 
 from core import Batch, filter
-from estimators.limits import LIMITS
 
 
 @filter
@@ -39,7 +38,7 @@ def mean_inside(batch: Batch, *, low: float = 0.0, high: float = 1.0) -> Tensor:
     return (mean > low) & (mean < high)
 
 
-@filter(limits=LIMITS)
+@filter
 def enough_spread(batch: Batch, *, share: float = 0.6) -> Tensor:
     """All groups if the share of groups with spread reaches `share`, else those with spread only.
 

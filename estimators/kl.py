@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from core import kl
-from estimators.limits import LIMITS
 from estimators.ratios import ratio_of
 
 
@@ -43,7 +42,7 @@ def k3(logps: Tensor, ref_logps: Tensor) -> Tensor:
     return torch.expm1(log_ratio) - log_ratio
 
 
-@kl(limits=LIMITS, published={"max_log_ratio": "verl", "max_value": "verl"})
+@kl(published={"max_log_ratio": "verl", "max_value": "verl"})
 def k3_bounded(logps: Tensor, ref_logps: Tensor, *, max_log_ratio: float = 20.0, max_value: float = 10.0) -> Tensor:
     """k3 with a bounded log-ratio and a bounded value: no gradient beyond either.
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from core.parts.registry import default_limits
 from core.parts.settings import NOT_NEGATIVE, POSITIVE, SHARE, Range
 
 LIMITS: Final[Mapping[str, Range]] = MappingProxyType(
@@ -45,3 +46,5 @@ LIMITS: Final[Mapping[str, Range]] = MappingProxyType(
     }
 )
 """Between which numbers each must lie."""
+
+default_limits("estimators", LIMITS)

@@ -3,10 +3,9 @@
 from torch import Tensor
 
 from core import shaping
-from estimators.limits import LIMITS
 
 
-@shaping(limits=LIMITS, published={"buffer": "DAPO, section 4.1: 4,096 of 20,480 tokens"})
+@shaping(published={"buffer": "DAPO, section 4.1: 4,096 of 20,480 tokens"})
 def soft_overlong(
     rewards: Tensor,
     lengths: Tensor,

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from core import value_loss
-from estimators.limits import LIMITS
 
 
 @value_loss
@@ -16,7 +15,7 @@ def squared_error(values: Tensor, returns: Tensor) -> Tensor:
     return (values - returns).square() / 2
 
 
-@value_loss(limits=LIMITS, published={"clip": "verl"})
+@value_loss(published={"clip": "verl"})
 def clipped_squared_error(values: Tensor, returns: Tensor, old_values: Tensor, *, clip: float = 0.5) -> Tensor:
     """Half the squared error, pessimistic about moves beyond a range around the values before the rollout's updates.
 

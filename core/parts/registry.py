@@ -290,6 +290,27 @@ def as_part(value: Any, kind: str, where: str) -> Part:
     return part
 
 
+_LIMITS_OF_PACKAGES: dict[str, Mapping[str, Limit]] = {}
+
+
+def default_limits(package: str, limits: Mapping[str, Limit]) -> None:
+    """Give these limits to every part that a package registers from now on, where it has such a hyper-parameter.
+
+    A part's own limits win. Raises `GrpoLabError` where the package has registered a part before: it would have none.
+    """
+    early = [part for registry in REGISTRIES.values() for part in registry.values() if _belongs(part.module, package)]
+    if early:
+        raise GrpoLabError(
+            f"{early[0].place}: {early[0].kind} '{early[0].name}' was registered before the default limits of "
+            f"'{package}': declare them before that module is imported"
+        )
+    _LIMITS_OF_PACKAGES[package] = limits
+
+
+def _belongs(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
 class Descriptions(TypedDict, total=False):
     """What every decorator takes: a part's `axes`, `published` values and `limits`."""
 
@@ -309,6 +330,9 @@ def register(
 
     Refuses lambdas, missing docstrings, `**kwargs`, and hyper-parameters that are positional.
     """
+    for package, limits in _LIMITS_OF_PACKAGES.items():
+        if _belongs(function.__module__, package):
+            said = {**said, "limits": {**limits, **said.get("limits", {})}}
     part = Part(kind, function, options, **said, supplied=frozenset(supplied), source=_source(function))
     signature = inspect.signature(function)
     if not function.__name__.isidentifier():

@@ -6,7 +6,6 @@ from torch import Tensor
 from core import Batch, advantage
 from estimators.advantages.group import centred
 from estimators.advantages.returns import discounted_return
-from estimators.limits import LIMITS
 
 WHITENED = "all tokens of the batch, ddof {correction}, sqrt(max(var, {floor:g}) + {eps:g})"
 VERL = {"correction": "verl", "eps": "verl"}
@@ -28,7 +27,6 @@ def whiten(values: Tensor, mask: Tensor, *, correction: int, eps: float, floor: 
 
 
 @advantage(
-    limits=LIMITS,
     scope="batch",
     min_group=1,
     axes={
@@ -53,7 +51,6 @@ def whitened_return(
 
 
 @advantage(
-    limits=LIMITS,
     scope="batch",
     axes={"baseline": "group mean, then the mean over all tokens of the batch", "std": WHITENED},
     published=VERL,

@@ -6,7 +6,6 @@ from torch import Tensor
 from core import Batch, advantage
 from estimators.advantages.batch import VERL, WHITENED, whiten
 from estimators.advantages.returns import earned_rewards
-from estimators.limits import LIMITS
 
 
 def _gae(batch: Batch, gamma: float, lam: float) -> Tensor:
@@ -34,7 +33,6 @@ def lambda_return(batch: Batch, *, gamma: float, lam: float) -> Tensor:
 
 
 @advantage(
-    limits=LIMITS,
     needs=("values",),
     target=lambda_return,
     min_group=1,
@@ -57,7 +55,6 @@ def gae(batch: Batch, *, gamma: float = 1.0, lam: float = 1.0) -> Tensor:
 
 
 @advantage(
-    limits=LIMITS,
     needs=("values",),
     target=lambda_return,
     min_group=1,

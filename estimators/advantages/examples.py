@@ -3,7 +3,6 @@
 from torch import Tensor
 
 from core import Batch, advantage
-from estimators.limits import LIMITS
 
 
 @advantage(axes={"baseline": "group median", "std": "none"})
@@ -19,7 +18,6 @@ def group_median(batch: Batch) -> Tensor:
 
 
 @advantage(
-    limits=LIMITS,
     scope="batch",
     axes={"baseline": "mean of the other samples, shrunk to the other prompts by {strength:g}", "std": "none"},
 )

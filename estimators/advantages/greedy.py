@@ -5,7 +5,6 @@ from torch import Tensor
 
 from core import Batch, advantage
 from estimators.advantages.returns import outcome, reward_to_go, token_terms
-from estimators.limits import LIMITS
 
 
 @advantage(needs=("greedy_rewards",), min_group=1, axes={"baseline": "reward of the greedy response", "std": "none"})
@@ -26,7 +25,6 @@ def greedy_baseline(batch: Batch) -> Tensor:
 
 
 @advantage(
-    limits=LIMITS,
     needs=("greedy_rewards",),
     min_group=1,
     axes={

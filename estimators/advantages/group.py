@@ -3,7 +3,6 @@
 from torch import Tensor
 
 from core import Batch, advantage
-from estimators.limits import LIMITS
 
 
 def centred(batch: Batch) -> Tensor:
@@ -30,7 +29,6 @@ def group_mean(batch: Batch) -> Tensor:
 
 
 @advantage(
-    limits=LIMITS,
     axes={"baseline": "group mean", "std": "group, ddof {correction}, + {eps:g}"},
     published={"correction": "TRL, verl, OpenRLHF; the paper says only std"},
 )
@@ -62,7 +60,6 @@ def leave_one_out(batch: Batch) -> Tensor:
 
 
 @advantage(
-    limits=LIMITS,
     scope="batch",
     axes={"baseline": "group mean", "std": "raw rewards of the batch, ddof {correction}, + {eps:g}"},
     published={"eps": "TRL", "correction": "TRL"},
@@ -81,7 +78,6 @@ def group_mean_batch_std(batch: Batch, *, eps: float = 1e-4, correction: int = 1
 
 
 @advantage(
-    limits=LIMITS,
     scope="batch",
     axes={"baseline": "mean of the other samples", "std": "advantages of the batch, ddof {correction}, + {eps:g}"},
     published={"eps": "TRL", "correction": "TRL"},
@@ -116,7 +112,6 @@ def length_weighted_mean(batch: Batch) -> Tensor:
 
 
 @advantage(
-    limits=LIMITS,
     scope="batch",
     axes={"baseline": "group mean", "std": "none, x samples / samples in groups with spread, / {scale:g}"},
     published={"scale": "GPG, F = 1"},
@@ -135,7 +130,6 @@ def group_mean_spread_scaled(batch: Batch, *, scale: float = 1.0) -> Tensor:
 
 
 @advantage(
-    limits=LIMITS,
     scope="batch",
     axes={"baseline": "group mean", "std": "none, x samples / samples with a reward other than 0, / {scale:g}"},
     published={"scale": "verl, f_norm = 1"},
@@ -152,7 +146,7 @@ def group_mean_nonzero_scaled(batch: Batch, *, scale: float = 1.0) -> Tensor:
     return (centred(batch) * alpha / scale).to(batch.rewards)
 
 
-@advantage(limits=LIMITS, axes={"baseline": "group mean", "std": "none, / (group mean + {eps:g})"})
+@advantage(axes={"baseline": "group mean", "std": "none, / (group mean + {eps:g})"})
 def group_mean_relative(batch: Batch, *, eps: float = 1e-6) -> Tensor:
     """Reward relative to the mean of its group.
 
@@ -186,7 +180,6 @@ def best_minus_second(batch: Batch) -> Tensor:
 
 
 @advantage(
-    limits=LIMITS,
     axes={"baseline": "second best of the group, for the best only", "std": "group, ddof {correction}, + {eps:g}"},
     published={"eps": "verl", "correction": "verl"},
 )

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from core import Batch, advantage
-from estimators.limits import LIMITS
 
 Means: TypeAlias = dict[int, float]
 """Running mean reward by prompt id; of all prompts under EVERY."""
@@ -15,7 +14,6 @@ EVERY = -1
 
 
 @advantage(
-    limits=LIMITS,
     state=dict,
     min_group=1,
     axes={"baseline": "running mean of the prompt's earlier rewards, decay {decay:g}", "std": "none"},

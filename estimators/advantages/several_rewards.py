@@ -4,7 +4,6 @@ from torch import Tensor
 
 from core import Batch, advantage
 from estimators.advantages.batch import whiten
-from estimators.limits import LIMITS
 
 EACH = "each reward in its group, ddof {correction}, + {eps:g}; then "
 
@@ -19,7 +18,6 @@ def _standardised_sum(batch: Batch, eps: float, correction: int) -> Tensor:
 
 
 @advantage(
-    limits=LIMITS,
     needs=("reward_parts",),
     scope="batch",
     axes={"baseline": "each reward's group mean", "std": EACH + "the sum over responses, same ddof and eps"},
@@ -40,7 +38,6 @@ def per_reward_std(batch: Batch, *, eps: float = 1e-4, correction: int = 1) -> T
 
 
 @advantage(
-    limits=LIMITS,
     needs=("reward_parts",),
     scope="batch",
     axes={

@@ -4,11 +4,9 @@ import torch
 from torch import Tensor
 
 from core import Batch, advantage
-from estimators.limits import LIMITS
 
 
 @advantage(
-    limits=LIMITS,
     needs=("token_rewards", "step_ends"),
     axes={
         "baseline": "mean of the group's step rewards",

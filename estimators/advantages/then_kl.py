@@ -6,7 +6,6 @@ from core import Batch, Part, advantage
 from estimators.advantages.batch import WHITENED, whiten
 from estimators.advantages.group import group_mean, group_mean_std, leave_one_out
 from estimators.advantages.returns import outcome, token_terms
-from estimators.limits import LIMITS
 
 CREDIT = "outcome clipped to +-{reward_clip:g} once centred, KL to go without a baseline"
 OPENRLHF = {"reward_clip": "OpenRLHF, --reward.clip_range"}
@@ -22,7 +21,6 @@ def _then_kl(batch: Batch, estimator: Part, reward_clip: float, **hyper: float) 
 
 
 @advantage(
-    limits=LIMITS,
     axes={"baseline": "mean of the other samples' outcomes", "std": "none", "credit": CREDIT},
     published=OPENRLHF,
 )
@@ -36,9 +34,7 @@ def leave_one_out_then_kl(batch: Batch, *, reward_clip: float = 10.0) -> Tensor:
     return _then_kl(batch, leave_one_out, reward_clip).to(batch.rewards)
 
 
-@advantage(
-    limits=LIMITS, axes={"baseline": "group mean of the outcomes", "std": "none", "credit": CREDIT}, published=OPENRLHF
-)
+@advantage(axes={"baseline": "group mean of the outcomes", "std": "none", "credit": CREDIT}, published=OPENRLHF)
 def group_mean_then_kl(batch: Batch, *, reward_clip: float = 10.0) -> Tensor:
     """Centred outcome, clipped; then the KL penalty to go.
 
@@ -50,7 +46,6 @@ def group_mean_then_kl(batch: Batch, *, reward_clip: float = 10.0) -> Tensor:
 
 
 @advantage(
-    limits=LIMITS,
     axes={"baseline": "group mean of the outcomes", "std": "group, ddof {correction}, + {eps:g}", "credit": CREDIT},
     published={**OPENRLHF, "eps": "OpenRLHF", "correction": "OpenRLHF"},
 )
@@ -67,7 +62,6 @@ def group_mean_std_then_kl(
 
 
 @advantage(
-    limits=LIMITS,
     scope="batch",
     axes={
         "baseline": "group mean of the outcomes, then the mean over all tokens of the batch",

@@ -5,11 +5,9 @@ from torch import Tensor
 
 from core import Batch, advantage
 from estimators.advantages.returns import reward_to_go
-from estimators.limits import LIMITS
 
 
 @advantage(
-    limits=LIMITS,
     needs=("old_logps", "sum_squared_probs"),
     axes={
         "baseline": "group mean at each position, weighted by the gradient's energy so far",

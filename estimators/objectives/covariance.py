@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from core import TokenLoss, objective
-from estimators.limits import LIMITS
 from estimators.objectives.token import PPO_CLIP, clipped_surrogate
 from estimators.ratios import ratio_of
 
@@ -45,7 +44,6 @@ def _draw_tokens_to_stop(
 
 
 @objective(
-    limits=LIMITS,
     prepare=_draw_tokens_to_stop,
     zero_at_zero_advantage=True,
     axes={
@@ -89,7 +87,6 @@ def _largest_covariances(logps: Tensor, advantages: Tensor, mask: Tensor, *, sha
 
 
 @objective(
-    limits=LIMITS,
     prepare=_largest_covariances,
     axes={"ratio": "token", "clip": "none; {kl_coef:g} x |log-ratio| on the {share:g} of tokens with most covariance"},
     published={"share": ENTROPY, "kl_coef": ENTROPY},

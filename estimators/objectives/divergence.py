@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from core import TokenLoss, objective
-from estimators.limits import LIMITS
 from estimators.ratios import ratio_of
 
 DPPO = {"ratio_cap": "DPPO, section 5.4"}
@@ -18,7 +17,6 @@ def _truncated_weight(logps: Tensor, old_logps: Tensor, advantages: Tensor, keep
 
 
 @objective(
-    limits=LIMITS,
     zero_at_zero_advantage=True,
     axes={
         "ratio": "token, as a weight without gradient, at most {ratio_cap:g}",
@@ -50,7 +48,6 @@ def dppo_tv_mask(
 
 
 @objective(
-    limits=LIMITS,
     zero_at_zero_advantage=True,
     axes={
         "ratio": "token, as a weight without gradient, at most {ratio_cap:g}",

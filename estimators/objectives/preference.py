@@ -14,10 +14,9 @@ from torch.nn.functional import logsigmoid
 
 from core import TokenLoss, objective
 from core.parts.settings import POSITIVE
-from estimators.limits import LIMITS
 from estimators.objectives.sequence import row_mean, row_sum
 
-POSITIVE_BETA = {**LIMITS, "beta": POSITIVE}
+POSITIVE_BETA = {"beta": POSITIVE}
 RATIO = "response, product over its tokens, to the reference policy"
 
 

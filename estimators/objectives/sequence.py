@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from core import TokenLoss, objective
-from estimators.limits import LIMITS
 from estimators.objectives.token import clipped_surrogate
 from estimators.ratios import ratio_of
 
@@ -25,7 +24,6 @@ def row_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 @objective(
-    limits=LIMITS,
     zero_at_zero_advantage=True,
     axes={"ratio": "response, geometric mean over its tokens", **GSPO_AXES},
     published=GSPO_CLIP,
@@ -51,7 +49,6 @@ def gspo_clip(
 
 
 @objective(
-    limits=LIMITS,
     zero_at_zero_advantage=True,
     axes={"ratio": "response, geometric mean over its tokens, gradient by token", **GSPO_AXES},
     published=GSPO_CLIP,
@@ -78,7 +75,6 @@ def gspo_token_clip(
 
 
 @objective(
-    limits=LIMITS,
     zero_at_zero_advantage=True,
     axes={"ratio": "response, product over its tokens", "clip": "1 - {eps_low:g} to 1 + {eps_high:g}"},
     published={"eps_low": "TRL", "eps_high": "TRL"},
@@ -105,7 +101,6 @@ def sequence_clip(
 
 
 @objective(
-    limits=LIMITS,
     zero_at_zero_advantage=True,
     axes={
         "ratio": "response, geometric mean over its clipped tokens",
@@ -138,7 +133,6 @@ def geo_mean_clip(
 
 
 @objective(
-    limits=LIMITS,
     zero_at_zero_advantage=True,
     axes={
         "ratio": "response, product over its tokens, as a weight without gradient",

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from core import TokenLoss, objective
-from estimators.limits import LIMITS
 from estimators.ratios import ratio_of
 
 PPO_CLIP = {"eps_low": "PPO, section 6.1", "eps_high": "PPO, section 6.1"}
@@ -34,7 +33,6 @@ def clipped_surrogate(ratio: Tensor, advantages: Tensor, eps_low: float, eps_hig
 
 
 @objective(
-    limits=LIMITS,
     zero_at_zero_advantage=True,
     axes={"ratio": "token", "clip": "1 - {eps_low:g} to 1 + {eps_high:g}"},
     published=PPO_CLIP,
@@ -54,7 +52,6 @@ def clip(
 
 
 @objective(
-    limits=LIMITS,
     zero_at_zero_advantage=True,
     axes={"ratio": "token", "clip": "1 - {eps_low:g} to 1 + {eps_high:g}, loss of A < 0 at most {ratio_cap:g} |A|"},
     published={**PPO_CLIP, "ratio_cap": "Ye et al. 2020, section 4.3; verl"},
@@ -82,7 +79,6 @@ def dual_clip(
 
 
 @objective(
-    limits=LIMITS,
     zero_at_zero_advantage=True,
     axes={"ratio": "token, at most {ratio_cap:g}", "clip": "1 - {eps_low:g} to 1 + {eps_high:g}"},
     published=PPO_CLIP,
@@ -112,7 +108,6 @@ def capped_clip(
 
 
 @objective(
-    limits=LIMITS,
     zero_at_zero_advantage=True,
     axes={
         "ratio": "token",
@@ -145,7 +140,6 @@ def off_policy_masked_clip(
 
 
 @objective(
-    limits=LIMITS,
     zero_at_zero_advantage=True,
     axes={"ratio": "token, as a weight without gradient", "clip": "weight within 1 - {eps_low:g} to 1 + {eps_high:g}"},
     published={"eps_low": "CISPO: no lower bound in effect", "eps_high": "ScaleRL and TRL: weight at most 5"},
@@ -166,7 +160,6 @@ def cispo_clip(
 
 
 @objective(
-    limits=LIMITS,
     zero_at_zero_advantage=True,
     axes={"ratio": "token", "clip": "soft gate, temperature {tau_positive:g} for A > 0, else {tau_negative:g}"},
     published={"tau_positive": "SAPO", "tau_negative": "SAPO"},
@@ -193,7 +186,7 @@ def sapo_gate(
     return TokenLoss(-gate * advantages, {"ratio": ratio.detach()})
 
 
-@objective(limits=LIMITS, axes={"ratio": "none, log-ratio penalised", "clip": "penalty {beta:g}/2 x squared log-ratio"})
+@objective(axes={"ratio": "none, log-ratio penalised", "clip": "penalty {beta:g}/2 x squared log-ratio"})
 def dro_quadratic(logps: Tensor, old_logps: Tensor, advantages: Tensor, *, beta: float = 1.0) -> Tensor:
     """REINFORCE with a quadratic penalty on the log-ratio in place of a clip.
 

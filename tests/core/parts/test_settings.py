@@ -158,6 +158,33 @@ def test_a_value_is_shown_short_and_without_addresses() -> None:
 # parts of one's own
 
 
+def test_a_package_gives_its_parts_limits_of_which_their_own_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    def own_shaped_of_a_test(batch: Batch, *, share: float = 0.5, cap: float = 2.0, free: float = 0.0) -> Tensor:
+        """The reward, scaled."""
+        return batch.rewards * share
+
+    monkeypatch.setattr(registry, "_LIMITS_OF_PACKAGES", {})
+    registry.default_limits("ours_of_a_test", {"share": SHARE, "cap": COUNT, "of_another_part": SHARE})
+    own_shaped_of_a_test.__module__ = "ours_of_a_test.advantages"
+    part = advantage(limits={"cap": POSITIVE})(own_shaped_of_a_test)
+    assert [part.form(name).words for name in part.defaults] == ["a number from 0 to 1", "a number above 0", "a number"]
+    with pytest.raises(GrpoLabError, match=r"share = 2: must be a number from 0 to 1$"):
+        part.using(share=2)
+    assert part.using(cap=0.5)
+    with pytest.raises(GrpoLabError, match=r"'own_shaped_of_a_test' was registered before the default limits of 'ours"):
+        registry.default_limits("ours_of_a_test", {})
+
+
+def test_the_limits_of_the_package_of_estimators_reach_all_of_them() -> None:
+    """Each by a name that stands in the package's list alone, in a part whose decorator says nothing of limits."""
+    refused = {"group_mean_std.eps": -1, "clip.eps_low": -1, "soft_overlong.buffer": 0, "k3_bounded.max_value": 0}
+    for key, value in refused.items():
+        name, parameter = key.split(".")
+        part = next(found[name] for found in REGISTRIES.values() if name in found)
+        with pytest.raises(SettingError, match=rf"^{key} = {value}: must be "):
+            part.using(**{parameter: value})
+
+
 def test_parts_of_ones_own_are_checked_by_their_annotations_and_an_odd_one_is_no_error() -> None:
     @advantage(limits={"share": SHARE, "of_another_part": SHARE})
     def own_advantage_of_a_test(  # type: ignore[no-untyped-def]
