@@ -12,7 +12,7 @@ from torch import Tensor
 
 from core.errors import GrpoLabError
 from core.parts.batch import Batch
-from core.parts.contracts import ROW_TENSORS, TokenLoss, check_shape
+from core.parts.contracts import TokenLoss, check_shape, row_tensors
 from core.parts.options import AdvantageOptions, AggregatorOptions, ObjectiveOptions
 from core.parts.variant import Variant
 
@@ -90,7 +90,7 @@ class RowTensors(dict[str, Tensor]):
     @classmethod
     def of(cls, batch: Batch, advantages: Tensor) -> "RowTensors":
         """All filled fields that an objective may ask for."""
-        filled = {name: getattr(batch, name) for name in ROW_TENSORS if hasattr(batch, name)}
+        filled = {name: batch.get(name) for name in row_tensors()}
         return cls(
             {name: x.flatten(0, 1) for name, x in filled.items() if x is not None},
             advantages=advantages.flatten(0, 1),

@@ -10,8 +10,8 @@ from core.loop.scoring import start
 from core.loop.source import Source
 from core.model.optimizer import OptimizerSettings, adamw
 from core.model.policy import PolicySettings, policy
-from core.parts.contracts import FILLED_FIELDS, setting
-from core.parts.options import AdvantageOptions, ProviderOptions, RewardOptions
+from core.parts.contracts import setting
+from core.parts.options import AdvantageOptions, ProviderOptions, RewardOptions, fillable_fields
 from core.parts.problems import Task
 from core.parts.registry import PROVIDERS, REQUIRED, Part, as_part
 from core.parts.settings import COUNT, MANY, NOT_NEGATIVE, POSITIVE, THREADS, Range
@@ -251,7 +251,7 @@ def _providers(variant: Variant, chosen: Sequence[Part]) -> tuple[Part, ...]:
     """
     given = [as_part(part, "provider", "train.providers") for part in chosen]
     return tuple(
-        _provider(variant, field, given).resolved() for field in sorted(variant.needs.intersection(FILLED_FIELDS))
+        _provider(variant, field, given).resolved() for field in sorted(variant.needs.intersection(fillable_fields()))
     )
 
 

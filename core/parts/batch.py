@@ -5,14 +5,15 @@ Axis letters, here and everywhere: `P` prompts, `G` samples per prompt, `B = P*G
 corrections and aggregators think in rows, `[B, T]`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
-from core.errors import GrpoLabError
+from core.errors import GrpoLabError, near
+from core.parts.options import own_fields
 from core.parts.problems import Problem
 
 
@@ -74,6 +75,8 @@ class Batch:
     """[P, G, T], int64: sampled token ids, zero where `response_mask` is false."""
     behaviour_entropy: Tensor | None = None
     """[P, G, T]: entropy of the sampler's next-token distribution, in nats."""
+    own: Mapping[str, Tensor] = field(default_factory=dict)
+    """Fields that providers of one's own fill, by name, [P], [P, G] or [P, G, T]; `require` reads them like any."""
 
     def __post_init__(self) -> None:
         P, G = self.rewards.shape
@@ -103,8 +106,16 @@ class Batch:
             ),
             (P, G, T),
         )
+        if self.own:
+            shapes = {"[P]": (P,), "[P, G]": (P, G), "[P, G, T]": (P, G, T)}
+            known = own_fields()
+            for name in self.own:
+                if name not in known:
+                    told = near(name, [*BATCH_FIELDS, *known])
+                    raise GrpoLabError(f"a batch has no field '{name}', and no provider fills it: {told}")
+                expected[name] = shapes[known[name]]
         for name, shape in expected.items():
-            tensor = getattr(self, name)
+            tensor = self.get(name)
             if tensor is not None and tuple(tensor.shape) != shape:
                 raise GrpoLabError(
                     f"Batch.{name} has shape {list(tensor.shape)}, but with P={P} prompts, G={G} samples "
@@ -142,7 +153,8 @@ class Batch:
         known.setdefault("response_mask", mask.bool())
         known.setdefault("prompt_ids", torch.arange(r.shape[0]))
         limit = max_tokens if max_tokens is not None else mask.shape[-1]
-        return cls(rewards=r, mask=mask.bool(), values=values, max_tokens=limit, **known)
+        known, own = _apart(known)
+        return cls(rewards=r, mask=mask.bool(), values=values, max_tokens=limit, own=own, **known)
 
     @property
     def groups(self) -> int:
@@ -168,9 +180,18 @@ class Batch:
         """
         return self.rewards.amax(1) == self.rewards.amin(1)
 
+    def get(self, name: str) -> Any:
+        """The field `name`, of every batch or of a provider's own; None where it was not filled."""
+        return self.own[name] if name in self.own else getattr(self, name, None)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every field that is a tensor, by name, those of providers' own too."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in {**found, **self.own}.items() if isinstance(value, Tensor)}
+
     def require(self, name: str) -> Tensor:
         """The field `name`, or an error that says how to have it filled."""
-        tensor: Tensor | None = getattr(self, name)
+        tensor: Tensor | None = self.get(name)
         if tensor is None:
             raise GrpoLabError(
                 f"Batch.{name} was not filled: nothing asked for it. Declare it where the part is registered, "
@@ -183,36 +204,39 @@ class Batch:
         return self.require(name).flatten(0, 1)
 
     def having(self, **filled: Any) -> "Batch":
-        """A copy in which these fields are filled."""
-        return replace(self, **filled)
+        """A copy in which these fields are filled; None empties one."""
+        known, own = _apart(filled)
+        kept = {name: value for name, value in {**self.own, **own}.items() if value is not None}
+        return replace(self, **known, own=kept)
 
     def select(self, keep: Tensor) -> "Batch":
         """The groups at indices `keep`, in that order."""
-        picked: dict[str, Any] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, Tensor):
-                picked[field.name] = value[keep]
+        picked: dict[str, Any] = {name: value[keep] for name, value in self.tensors().items()}
         for name in ("problems", "prompt_tokens"):
             ragged = getattr(self, name)
             picked[name] = tuple(ragged[i] for i in keep.tolist()) if ragged else ()
-        return replace(self, **picked)
+        return self.having(**picked)
 
     @staticmethod
     def concat(parts: Sequence["Batch"]) -> "Batch":
         """Groups of several batches one after the other, padded to the widest T."""
         T = max(part.response_mask.shape[-1] for part in parts)
         joined: dict[str, Any] = {}
-        for field in fields(Batch):
-            values = [getattr(part, field.name) for part in parts]
-            if isinstance(values[0], Tensor):
-                wide = [
-                    torch.nn.functional.pad(v, (0, T - v.shape[-1]))
-                    if v.ndim == 3 and field.name != "reward_parts"
-                    else v
-                    for v in values
-                ]
-                joined[field.name] = torch.cat(wide)
+        for name in parts[0].tensors():
+            is_per_token = parts[0].require(name).ndim == 3 and name != "reward_parts"
+            values = [part.require(name) for part in parts]
+            wide = [torch.nn.functional.pad(v, (0, T - v.shape[-1])) if is_per_token else v for v in values]
+            joined[name] = torch.cat(wide)
         for name in ("problems", "prompt_tokens"):
             joined[name] = tuple(item for part in parts for item in getattr(part, name))
-        return replace(parts[0], **joined)
+        return parts[0].having(**joined)
+
+
+BATCH_FIELDS: Final = frozenset(field.name for field in fields(Batch)) - {"own"}
+"""What every batch has; other names are of providers' own fields."""
+
+
+def _apart(filled: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fields that every batch has, and others."""
+    known = {name: value for name, value in filled.items() if name in BATCH_FIELDS}
+    return known, {name: value for name, value in filled.items() if name not in BATCH_FIELDS}

@@ -23,15 +23,23 @@ from typing import Any, Concatenate, Final, Literal, ParamSpec, Protocol, TypeAl
 from torch import Tensor
 
 from core.errors import GrpoLabError
-from core.parts.options import AdvantageOptions, AggregatorOptions, ObjectiveOptions, ProviderOptions, RewardOptions
+from core.parts.batch import BATCH_FIELDS, Batch
+from core.parts.options import (
+    FILLED_FIELDS,
+    AdvantageOptions,
+    AggregatorOptions,
+    FieldShape,
+    ObjectiveOptions,
+    ProviderOptions,
+    RewardOptions,
+    fillable_fields,
+    own_fields,
+)
 from core.parts.registry import Descriptions, Part, register
 
 Function: TypeAlias = Callable[..., Any]
 Decorator: TypeAlias = Callable[[Function], Part]
 Settings = ParamSpec("Settings")
-
-FILLED_FIELDS: Final = ("greedy_rewards", "ref_logps", "values", "sum_squared_probs", "token_rewards", "step_ends")
-"""Batch fields that a provider fills when a part asks for them, beside `old_logps`, which the core fills."""
 
 ROW_TENSORS: Final = (
     "logps",
@@ -48,7 +56,7 @@ ROW_TENSORS: Final = (
     "rewards",
     "prepared",
 )
-"""What an objective may ask for by parameter name."""
+"""What an objective may ask for by parameter name, beside providers' own fields [P, G] and [P, G, T]."""
 
 
 @dataclass(frozen=True)
@@ -140,12 +148,13 @@ def advantage(
             f"{_where('advantage', function)}: needs={needs!r} must be a tuple of field names, e.g. "
             f'("greedy_rewards",), and min_group={min_group} at least 1'
         )
-    allowed = (*FILLED_FIELDS, "old_logps", "behaviour_logps", "reward_parts", "correct")
+    allowed = (*fillable_fields(), "old_logps", "behaviour_logps", "reward_parts", "correct")
     unknown = set(needs) - set(allowed)
     if unknown:
         raise GrpoLabError(
-            f"advantage '{function.__name__}' needs {', '.join(sorted(unknown))}, which no batch has; "
-            f"it may need: {', '.join(allowed)}"
+            f"{_where('advantage', function)} needs {', '.join(sorted(unknown))}, which no batch has and no provider "
+            f"fills; it may need: {', '.join(allowed)}, or a field of your own, whose @provider(fills=...) is written "
+            "or imported above it"
         )
     takes = _target_takes(function, target) if target else frozenset()
     return register("advantage", function, AdvantageOptions(needs, min_group, scope, state, target, takes), **said)
@@ -171,12 +180,13 @@ def objective(
     gradient, so that the core may leave it out.
     """
     names = [p.name for p in inspect.signature(function).parameters.values() if p.kind is not p.KEYWORD_ONLY]
-    unknown = [name for name in names if name not in ROW_TENSORS]
+    allowed = row_tensors()
+    unknown = [name for name in names if name not in allowed]
     if unknown or "logps" not in names:
         wrong = f"asks for {', '.join(unknown)}" if unknown else "does not ask for logps"
         raise GrpoLabError(
             f"{_where('objective', function)} {wrong}; its positional parameters are logps and any of "
-            f"{', '.join(ROW_TENSORS[1:])}; write hyper-parameters after a bare *"
+            f"{', '.join(allowed[1:])}; write hyper-parameters after a bare *"
         )
     if (prepare is not None) != ("prepared" in names):
         raise GrpoLabError(f"objective '{function.__name__}': `prepare` and the parameter `prepared` go together")
@@ -185,6 +195,11 @@ def objective(
     takes, hyper = _prepare_takes(function, prepare) if prepare else ((), frozenset())
     options = ObjectiveOptions(level, prepare, takes, hyper, zero_at_zero_advantage)
     return register("objective", function, options, **said)
+
+
+def row_tensors() -> tuple[str, ...]:
+    """What an objective may ask for by parameter name."""
+    return (*ROW_TENSORS, *(name for name, shape in own_fields().items() if shape != "[P]"))
 
 
 def _hyper(function: Function) -> frozenset[str]:
@@ -207,7 +222,7 @@ def _prepare_takes(function: Function, prepare: Function) -> tuple[tuple[str, ..
     """Tensors and hyper-parameters that a `prepare` names, checked against what there is."""
     names = tuple(p.name for p in inspect.signature(prepare).parameters.values() if p.kind is not p.KEYWORD_ONLY)
     hyper = _hyper(prepare)
-    allowed = [n for n in ROW_TENSORS if n not in ("prepared", "entropy")] + ["generator"]
+    allowed = [n for n in row_tensors() if n not in ("prepared", "entropy")] + ["generator"]
     wrong = [n for n in names if n not in allowed] + sorted(hyper - _hyper(function))
     if wrong:
         raise GrpoLabError(
@@ -338,21 +353,38 @@ def reward(
     return register("reward", function, RewardOptions(parallel, together, start), **said)
 
 
-def provider(*, fills: str, cost: str, **said: Unpack[Descriptions]) -> Decorator:
+def provider(*, fills: str, cost: str, shape: FieldShape = "[P, G, T]", **said: Unpack[Descriptions]) -> Decorator:
     """Register a provider: `(run, *, hyper)`, called once at the start, returns a function from batch to one field.
 
     `fills` names the field; `cost` says in words what it takes, for reports (e.g. "one greedy response per prompt").
-    What is returned may have `state_dict()` and `load_state_dict()`, and is then checkpointed.
+    A field of one's own, under a name that no batch has, is a tensor of this `shape`; an advantage `needs` it and reads
+    `batch.require(name)`, an objective asks for it as a parameter. What is returned may have `state_dict()` and
+    `load_state_dict()`, and is then checkpointed.
     """
 
     def add(function: Function) -> Part:
         check_signature("provider", function, [("run",)])
         check_defaults("provider", function)
         if fills not in FILLED_FIELDS:
-            raise GrpoLabError(
-                f"provider '{function.__name__}' fills '{fills}', which is no field that a part can ask for; "
-                f"those are: {', '.join(FILLED_FIELDS)}"
-            )
-        return register("provider", function, ProviderOptions(fills, cost), **said)
+            _check_own_field(function, fills, shape)
+        return register("provider", function, ProviderOptions(fills, cost, shape), **said)
 
     return add
+
+
+def _check_own_field(function: Function, fills: str, shape: str) -> None:
+    """Refuse a name that means something else already, and a shape that another provider of the field has not."""
+    where = _where("provider", function)
+    if fills in {*BATCH_FIELDS, *dir(Batch), *ROW_TENSORS, "generator"}:
+        raise GrpoLabError(
+            f"{where} fills '{fills}', which is no field for a provider to fill: the core does; those are "
+            f"{', '.join(FILLED_FIELDS)}, or a name of your own"
+        )
+    if not (isinstance(fills, str) and fills.isidentifier()):
+        raise GrpoLabError(f"{where}: fills={fills!r} must be a name, e.g. fills='difficulty'")
+    _check_choice("provider", function, "shape", shape, ("[P]", "[P, G]", "[P, G, T]"))
+    if own_fields().get(fills, shape) != shape:
+        raise GrpoLabError(
+            f"{where} fills '{fills}' as {shape}, but another provider fills it as {own_fields()[fills]}: "
+            "give both the same shape, or one of the fields another name"
+        )

@@ -1,10 +1,18 @@
-"""What a part's decorator was told of it beside its hyper-parameters, by kind: `AdvantageOptions.of(part).needs`."""
+"""What a part's decorator was told of it beside its hyper-parameters, by kind: `AdvantageOptions.of(part).needs`.
+
+Also what follows from the options of all providers: which fields of a batch can be filled.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self, TypeAlias
 
-from core.parts.registry import Part
+from core.parts.registry import PROVIDERS, Part
+
+FILLED_FIELDS: Final = ("greedy_rewards", "ref_logps", "values", "sum_squared_probs", "token_rewards", "step_ends")
+"""Batch fields that a provider fills when a part asks for them, beside `old_logps`, which the core fills."""
+
+FieldShape: TypeAlias = Literal["[P]", "[P, G]", "[P, G, T]"]
 
 
 class Options:
@@ -84,3 +92,16 @@ class ProviderOptions(Options):
     """The batch field that it fills."""
     cost: str
     """What that takes, in words."""
+    shape: FieldShape = "[P, G, T]"
+    """Of a field of its own, which no batch has by itself."""
+
+
+def own_fields() -> dict[str, FieldShape]:
+    """Batch fields that a registered provider adds to those of every batch, and their shapes."""
+    every = (ProviderOptions.of(part) for part in PROVIDERS.values())
+    return {options.fills: options.shape for options in every if options.fills not in FILLED_FIELDS}
+
+
+def fillable_fields() -> tuple[str, ...]:
+    """Batch fields that a provider may be asked to fill."""
+    return (*FILLED_FIELDS, *own_fields())

@@ -98,7 +98,7 @@ def smallest_group(part: Part) -> str:
 def no_gradient(part: Part) -> None:
     """Neither the advantages nor the state hold on to a graph."""
     for batch in batches(part):
-        floating = {n: x.requires_grad_() for n, x in ex.tensors(batch).items() if x.is_floating_point()}
+        floating = {n: x.requires_grad_() for n, x in batch.tensors().items() if x.is_floating_point()}
         try:
             state = AdvantageOptions.of(part).first_state()
             advantages, state = compute_advantages(variant_of(advantage=part), batch.having(**floating), state)
@@ -163,7 +163,7 @@ def same_output(part: Part) -> None:
 def inputs_left_alone(part: Part) -> None:
     """No field of the batch is changed in place."""
     for batch in batches(part):
-        leaves_alone(partial(run, part, batch), ex.tensors(batch))
+        leaves_alone(partial(run, part, batch), batch.tensors())
 
 
 @CHECKS.must(
@@ -206,7 +206,7 @@ def _read_one_group(part: Part) -> None:
 @CHECKS.must("declares what it reads", remedy="name the field where the part is registered: @advantage(needs=(...,))")
 def declares_what_it_reads(part: Part) -> None:
     """Works on a batch in which nothing is filled that it did not ask for."""
-    may_be_missing = (*ex.EVERY_BATCH_LACKS, "behaviour_logps", "reward_parts", "correct")
+    may_be_missing = (*ex.asked_for(), "behaviour_logps", "reward_parts", "correct")
     missing = [name for name in may_be_missing if name not in AdvantageOptions.of(part).needs]
     for batch in batches(part):
         lean = ex.without(batch, missing)

@@ -1,7 +1,6 @@
 """Random batches with every field that a part may ask for, and the same batch in other clothes."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
 from functools import cache
 from typing import Final
 
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor
 
 from core import Batch
-from core.parts.contracts import FILLED_FIELDS
+from core.parts.options import FieldShape, fillable_fields, own_fields
 from core.parts.problems import Problem
 
 WEIGHTS: Final = (1.0, 0.5)
@@ -18,8 +17,10 @@ MAX_LENGTH: Final = 6
 LIMIT: Final = 9
 """The generation limit of most examples, in tokens."""
 
-EVERY_BATCH_LACKS: Final = (*FILLED_FIELDS, "old_logps", "kl_rewards")
-"""Fields that are filled only where something asks for them, or a variant's KL penalty puts them there."""
+
+def asked_for() -> tuple[str, ...]:
+    """Fields that are filled only where something asks for them, or a variant's KL penalty puts them there."""
+    return (*fillable_fields(), "old_logps", "kl_rewards")
 
 
 def make_batch(
@@ -42,7 +43,16 @@ def make_batch(
     the response, `kl` takes a penalty off every token; both are part of `rewards`. With `holes` some tokens are not
     counted, and in the first group the last response has none at all; with `counted=False` no response has any.
     """
-    return copy(_make(groups, samples, seed, binary, spread, steps, kl, holes, one_token, counted, limit))
+    batch = copy(_make(groups, samples, seed, binary, spread, steps, kl, holes, one_token, counted, limit))
+    own = enumerate(own_fields().items(), start=seed)
+    return batch.having(**{name: _noise(batch, shape, place) for place, (name, shape) in own})
+
+
+def _noise(batch: Batch, shape: FieldShape, seed: int) -> Tensor:
+    """A field of a provider's own, 0 past the end of the responses."""
+    sizes = {"[P]": (batch.groups,), "[P, G]": batch.rewards.shape, "[P, G, T]": batch.mask.shape}[shape]
+    noise = torch.randn(sizes, generator=torch.Generator().manual_seed(seed))
+    return torch.where(batch.response_mask, noise, 0.0) if shape == "[P, G, T]" else noise
 
 
 @cache
@@ -140,20 +150,14 @@ def examples(least: int = 2, *, steps: bool = False) -> Iterator[Batch]:
     yield make_batch(2, max(least, 5), seed=8, one_token=True, steps=steps)
 
 
-def tensors(batch: Batch) -> dict[str, Tensor]:
-    """Every field of a batch that is a tensor, by name."""
-    found = {field.name: getattr(batch, field.name) for field in fields(batch)}
-    return {name: value for name, value in found.items() if isinstance(value, Tensor)}
-
-
 def per_token(batch: Batch) -> dict[str, Tensor]:
     """Every field [P, G, T] of a batch, by name."""
-    return {n: x for n, x in tensors(batch).items() if x.shape == batch.mask.shape and n != "reward_parts"}
+    return {n: x for n, x in batch.tensors().items() if x.shape == batch.mask.shape and n != "reward_parts"}
 
 
 def mapped(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
     """A copy in which every tensor is changed."""
-    return batch.having(**{name: change(value) for name, value in tensors(batch).items()})
+    return batch.having(**{name: change(value) for name, value in batch.tensors().items()})
 
 
 def copy(batch: Batch) -> Batch:
@@ -163,7 +167,7 @@ def copy(batch: Batch) -> Batch:
 
 def shuffled_samples(batch: Batch, order: Tensor) -> Batch:
     """Samples of each group in another order [P, G]."""
-    grouped = {n: x for n, x in tensors(batch).items() if x.shape[:2] == batch.rewards.shape}
+    grouped = {n: x for n, x in batch.tensors().items() if x.shape[:2] == batch.rewards.shape}
     every = torch.arange(batch.groups)[:, None]
     return batch.having(**{name: value[every, order] for name, value in grouped.items()})
 
@@ -192,14 +196,14 @@ def affine(batch: Batch, scale: float, shift: float) -> Batch:
     """Rewards times `scale` plus `shift`, and with them everything that is measured in rewards."""
     assert batch.token_rewards is None
     assert batch.kl_rewards is None
-    changed = {n: scale * x + shift for n, x in tensors(batch).items() if n in ("rewards", "greedy_rewards", "values")}
+    changed = {n: scale * x + shift for n, x in batch.tensors().items() if n in ("rewards", "greedy_rewards", "values")}
     changed["reward_parts"] = scale * batch.require("reward_parts") + shift / sum(batch.reward_weights)
     return batch.having(**changed)
 
 
 def with_equal_rewards(batch: Batch, levels: Sequence[float]) -> Batch:
     """The first groups' rewards all equal to one level each, the greedy response's too; other groups as they were."""
-    changed = {n: tensors(batch)[n].clone() for n in ("rewards", "greedy_rewards", "reward_parts", "correct")}
+    changed = {n: batch.require(n).clone() for n in ("rewards", "greedy_rewards", "reward_parts", "correct")}
     for p, level in enumerate(levels):
         changed["rewards"][p] = changed["greedy_rewards"][p] = level
         changed["reward_parts"][p] = torch.tensor([level, 0.0])
@@ -210,8 +214,8 @@ def with_equal_rewards(batch: Batch, levels: Sequence[float]) -> Batch:
 def with_other_groups(batch: Batch, other: Batch, kept: int) -> Batch:
     """Group `kept` of one batch among the groups of another."""
     mixed = {}
-    for name, value in tensors(batch).items():
-        mixed[name] = getattr(other, name).clone()
+    for name, value in batch.tensors().items():
+        mixed[name] = other.require(name).clone()
         mixed[name][kept] = value[kept]
     return batch.having(**mixed | {"prompt_ids": batch.prompt_ids})
 

@@ -17,7 +17,7 @@ CHECKS = Checks("filter")
 def batches() -> Iterator[Batch]:
     """Examples as a filter sees them: before anything is filled for an estimator."""
     for batch in ex.examples(least=2):
-        yield ex.without(batch, ex.EVERY_BATCH_LACKS)
+        yield ex.without(batch, ex.asked_for())
 
 
 def keep(part: Part, batch: Batch) -> Tensor:
@@ -69,7 +69,7 @@ def same_output(part: Part) -> None:
 def inputs_left_alone(part: Part) -> None:
     """No field of the batch is changed in place."""
     for batch in batches():
-        leaves_alone(partial(keep, part, batch), ex.tensors(batch))
+        leaves_alone(partial(keep, part, batch), batch.tensors())
 
 
 @CHECKS.must("axes", remedy="write axes as format strings over hyper-parameters; {{ for a brace")
@@ -81,7 +81,7 @@ def axes(part: Part) -> None:
 @CHECKS.reports("a verdict depends on its own group alone")
 def groups_apart(part: Part) -> None:
     """So it does not matter what else was sampled in the round."""
-    bare = ex.EVERY_BATCH_LACKS
+    bare = ex.asked_for()
     batch, other = (ex.without(ex.make_batch(4, 5, seed=s, binary=True), bare) for s in (31, 32))
     for p in range(4):
         found = keep(part, ex.with_other_groups(batch, other, kept=p))
@@ -94,7 +94,7 @@ def no_spread(part: Part) -> str:
     findings = []
     for name, level in (("all right", 1.0), ("all wrong", 0.0), ("all 0.7", 0.7)):
         batch = ex.with_equal_rewards(ex.make_batch(3, 7, seed=33), [level])
-        verdict = keep(part, ex.without(batch, ex.EVERY_BATCH_LACKS))[0]
+        verdict = keep(part, ex.without(batch, ex.asked_for()))[0]
         findings.append(f"{name}: {'kept' if verdict else 'dropped'}")
     return ", ".join(findings)
 
@@ -105,7 +105,7 @@ def keeps_mixed(part: Part) -> None:
     rewards = torch.tensor([[1.0, 0.0, 1.0, 0.0]])
     batch = ex.make_batch(1, 4, seed=34).having(rewards=rewards, correct=rewards > 0)
     batch = batch.having(reward_parts=torch.stack([rewards, torch.zeros_like(rewards)], -1))
-    verdict = keep(part, ex.without(batch, ex.EVERY_BATCH_LACKS))
+    verdict = keep(part, ex.without(batch, ex.asked_for()))
     finite(verdict.float())
     if not verdict[0]:
         raise Broken("rewards 1 0 1 0: dropped")

@@ -10,8 +10,7 @@ from torch import Tensor
 from core import PROVIDERS, Batch, Part, Variant
 from core.loop.loss import compute_advantages, kl_in_reward, step_weights, token_loss
 from core.loop.rollout import filter_groups, shape
-from core.parts.contracts import FILLED_FIELDS
-from core.parts.options import AdvantageOptions, ProviderOptions
+from core.parts.options import AdvantageOptions, ProviderOptions, fillable_fields
 from experiments.check import examples as ex
 from experiments.check.checks import Broken, Checks, finite
 from experiments.check.steps import Step
@@ -115,7 +114,7 @@ def nothing_counted(part: Part) -> None:
 def provided(part: Part) -> str | None:
     """Every field that its parts ask for is filled by the core or by a registered provider."""
     filled: dict[str, Any] = {ProviderOptions.of(provider).fills: provider for provider in PROVIDERS.values()}
-    needed = sorted(built(part).needs & set(FILLED_FIELDS))
+    needed = sorted(built(part).needs & set(fillable_fields()))
     missing = [name for name in needed if name not in filled]
     if missing:
         raise Broken(f"nothing fills {', '.join(missing)}: register @provider(fills={missing[0]!r}, cost=...)")

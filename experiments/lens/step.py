@@ -15,8 +15,8 @@ from core import Batch, Variant
 from core.errors import GrpoLabError
 from core.loop.loss import RowTensors, compute_advantages, kl_in_reward, prepare, step_weights, token_loss
 from core.loop.rollout import shape, shape_rewards
-from core.parts.contracts import FILLED_FIELDS, check_shape
-from core.parts.options import AdvantageOptions, ObjectiveOptions
+from core.parts.contracts import check_shape
+from core.parts.options import AdvantageOptions, ObjectiveOptions, fillable_fields
 from core.parts.registry import Part
 from experiments.lens.policy import TabularPolicy
 
@@ -64,7 +64,7 @@ def check_variant(variant: Variant, group_size: int) -> None:
             f"--group-size {group_size}, but advantage '{variant.advantage.name}' of '{variant.name}' is defined from "
             f"{least} samples per prompt up; raise --group-size"
         )
-    missing = variant.needs.intersection(FILLED_FIELDS) - FILLS.keys() - {"greedy_rewards"}
+    missing = variant.needs.intersection(fillable_fields()) - FILLS.keys() - {"greedy_rewards"}
     if missing:
         raise GrpoLabError(
             f"'{variant.name}' needs {', '.join(sorted(missing))}, which the enumerable policy does not have; measure "

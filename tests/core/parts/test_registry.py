@@ -248,7 +248,15 @@ REFUSED: list[tuple[str, Callable[..., Any], Callable[..., Any], str]] = [
     ("task", task, with_argument, r"must take \(\)"),
     ("generator", generator, with_argument, r"must take \(\)"),
     ("setting", setting, with_argument, r"must take \(\)"),
-    ("provider field", provider(fills="logits", cost="much"), plain_provider, "'logits', which is no field"),
+    ("provider field", provider(fills="logps", cost="much"), plain_provider, "'logps', which is no field"),
+    ("provider of the core's", provider(fills="mask", cost="much"), plain_provider, "'mask', which is no field"),
+    ("provider field name", provider(fills="my field", cost="much"), plain_provider, "must be a name, e.g. fills="),
+    (
+        "provider own shape",
+        provider(fills="difficulty", cost="much", shape="[T]"),  # type: ignore[arg-type]
+        plain_provider,
+        r"shape='\[T\]' must be one of \[P\], \[P, G\], \[P, G, T\]",
+    ),
     ("provider argument", provider(fills="values", cost="much"), wrong_name, r"must take \(run\)"),
     ("variant positional", variant, variant_positional, "advantage"),
     ("variant no default", variant, variant_no_default, "'advantage' needs a default"),

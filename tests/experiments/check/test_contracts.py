@@ -15,7 +15,7 @@ from core import (
     TokenLoss,
 )
 from core.parts.problems import Score
-from experiments.check.examples import make_batch, tensors
+from experiments.check.examples import make_batch
 from experiments.check.suite import CHECKS, examine
 from tests.experiments.check.broken import BROKEN, at_random, in_place, noisy, outcome, part_of, raises, summed
 
@@ -46,8 +46,8 @@ def test_check_names_are_unique_within_a_kind() -> None:
 def test_a_broken_part_leaves_the_examples_as_they_were() -> None:
     before = make_batch(3, 4, seed=2, holes=True)
     examine(in_place)
-    for name, value in tensors(make_batch(3, 4, seed=2, holes=True)).items():
-        assert torch.equal(value, tensors(before)[name]), name
+    for name, value in make_batch(3, 4, seed=2, holes=True).tensors().items():
+        assert torch.equal(value, before.require(name)), name
 
 
 def test_an_exception_is_an_outcome_with_its_line() -> None:
