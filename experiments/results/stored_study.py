@@ -3,23 +3,22 @@
 Nothing here trains, tests, draws or repairs.
 """
 
-import json
 import math
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import near
 from core.loop.evaluation import reevaluated
-from experiments.results.history import is_edited, looks_of, notes_of
-from experiments.results.pairing import PAIRED_BY, answered
+from experiments.results.declaration import DEFAULTS, check_declaration
+from experiments.results.history import looks_of, notes_of
+from experiments.results.pairing import answered, pairing_notes, refuse_other_data, unlike_runs
 from experiments.results.stored_run import (
     AXES,
     SEED_FOLDER,
@@ -38,39 +37,6 @@ from experiments.statistics.judgement import where_it_stands
 from experiments.statistics.predictions import Prediction
 from experiments.statistics.runs import answers_of
 from experiments.statistics.sequential import Sequential
-
-_DECLARED = ("metric", "budget", "baseline", "seeds")
-DEFAULTS: Final[Mapping[str, Any]] = {
-    "scalar": "final",
-    "axis": "steps",
-    "family": "baseline",
-    "alpha": 0.05,
-    "margin": 0.01,
-    "margin_declared": False,
-    "failures": "intersect",  # studies from before it was declared left failed runs out
-    "floor": 0.0,
-    "threshold": None,
-    "questions": "fixed",
-    "race": False,
-    "looks": (),
-    "claim": None,
-    "data": {},
-    "reevaluate": None,
-}
-"""What declarations of earlier versions leave out."""
-_NUMBER: Final = (int, float)
-_KINDS: Final[Mapping[str, tuple[type, ...]]] = {
-    **dict.fromkeys(("metric", "scalar", "axis", "baseline", "family", "failures", "questions"), (str,)),
-    **dict.fromkeys(("alpha", "margin", "budget", "floor"), _NUMBER),
-    "threshold": (*_NUMBER, type(None)),
-    "seeds": (list,),
-    "looks": (list, tuple),
-    "race": (bool,),
-    "claim": (dict, type(None)),
-    "data": (dict,),
-    "reevaluate": (int, type(None)),
-}
-"""What a declaration's entries may be."""
 
 
 @dataclass(frozen=True)
@@ -284,11 +250,10 @@ class StoredStudy:
             raise StudyError(f"{self.path}: {error}") from None
         if judgement is None:
             return None
-        self._refuse_other_data()
+        refuse_other_data(self.runs, self.declaration["data"])
         notes = notes_of(self.record)
-        for key, words in PAIRED_BY.items():
-            for arm, seeds in self.unlike(key).items():
-                notes.append(self._note_unlike(arm, seeds, key, words))
+        varies = {arm: entries.get("varies", ()) for arm, entries in self.arms.items()}
+        notes += pairing_notes(self.runs, self.baseline, varies)
         compared = judgement.analysis.comparisons
         notes += [answered(note, compared, self.runs) for note in judgement.analysis.notes]
         idle = self.trained_on_nothing()
@@ -331,55 +296,9 @@ class StoredStudy:
             "remove the folder and run this seed again"
         )
 
-    def _refuse_other_data(self) -> None:
-        """Raise StudyError where two runs were asked the same and judged by different answers, or as none declared."""
-        remedy = "remove its folder and run this seed again"
-        seen: dict[tuple[str, int, str], tuple[StoredRun, object]] = {}
-        for run in self.runs:
-            declared = self.declaration["data"].get(run.arm)
-            found = (run.manifest.get("identity") or {}).get("questions and answers")
-            if declared and found and declared != found:
-                raise StudyError(
-                    f"{run.path}: this run had other questions or answers than the study was declared with: the file "
-                    f"behind its task has changed; restore the file, {remedy}"
-                )
-            for split in self._splits:
-                for place, question in enumerate(run.questions(split)):
-                    prompt, answer = json.dumps(question.get("prompt")), question.get("answer")
-                    other, theirs = seen.setdefault((split, place, prompt), (run, answer))
-                    if answer != theirs:
-                        raise StudyError(
-                            f"{run.path}: judged question {place} of '{split}' by the answer {answer!r:.40}, and "
-                            f"{other.path} by {theirs!r:.40}; keep the right answer, {remedy}"
-                        )
-
-    def _note_unlike(self, arm: str, seeds: list[int], key: str, words: str) -> str:
-        """What to say of an arm that is unlike the baseline; raises StudyError if nothing accounts for it."""
-        where = ", ".join(map(str, seeds))
-        if key in self.arms[arm].get("varies", ()):
-            return (
-                f"{arm} varies what its {words} come from, so at seed {where} they differ from {self.baseline}'s; "
-                "how much pairing by seed still buys is the correlation of the two arms."
-            )
-        ours, theirs = (self.run(label, seeds[0]) for label in (arm, self.baseline))
-        assert ours is not None
-        assert theirs is not None
-        machines = [run.manifest.get("hardware") for run in (ours, theirs)]
-        if key == "first_rollout" and machines[0] != machines[1]:
-            return f"{arm} and {self.baseline} ran on different hardware at seed {where}: their {words} differ."
-        raise StudyError(
-            f"{arm} and {self.baseline} are no pair at seed {where}: their {words} differ, and nothing that the arm "
-            f"varies accounts for it; remove {ours.path} and run this seed again"
-        )
-
     def unlike(self, key: str) -> dict[str, list[int]]:
         """Where the manifests' hash of `key` differs from the baseline's at the same seed: `{arm: seeds}`."""
-        unlike: dict[str, list[int]] = {}
-        for run in self.runs:
-            other = self.run(self.baseline, run.seed)
-            if other is not None and not _alike(run, other, key):
-                unlike.setdefault(run.arm, []).append(run.seed)
-        return unlike
+        return unlike_runs(self.runs, self.baseline, key)
 
     def counts(self) -> dict[str, Counts]:
         """How many runs each arm has planned, finished, failed and so on."""
@@ -397,18 +316,6 @@ class StoredStudy:
     @cached_property
     def _splits(self) -> frozenset[str]:
         return frozenset(evaluation["split"] for run in self.runs for evaluation in run.evals)
-
-
-def _alike(run: StoredRun, other: StoredRun, key: str) -> bool:
-    """Whether two runs share what a hash of their manifests is of, as far as both have come; True while unknown."""
-    ours, theirs = run.hash(key), other.hash(key)
-    if key == "prompts" and run.steps != other.steps:  # on a token budget runs end at different steps
-        last = min(run.steps, other.steps)
-        ours, theirs = (
-            next((str(row.get("prompts_hash", "")) for row in each.metrics if row["step"] == last), "")
-            for each in (run, other)
-        )
-    return not ours or not theirs or ours == theirs
 
 
 def load_study(path: Path | str) -> StoredStudy:
@@ -429,29 +336,7 @@ def _load_study(path: Path) -> StoredStudy:
     record = read_object(file, remedy)
     declaration = {**DEFAULTS, **entry(record, "declaration", dict, file, remedy)}
     arms = entry(record, "arms", dict, file, remedy)
-    try:
-        edited = is_edited(record)
-        notes_of(record), looks_of(record)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise StudyError(f"{file}: the history of its declarations is incomplete ({error!r}); {remedy}") from None
-    if edited:
-        raise StudyError(f"{file}: the declaration is not the one that was hashed before the first run; {remedy}")
-    for key in _DECLARED:
-        if key not in declaration:
-            raise StudyError(f"{file}: the declaration has no {key!r}; {remedy}")
-    for key, kinds in _KINDS.items():
-        if not _is_one(declaration[key], kinds):
-            raise StudyError(f"{file}: {key} cannot be {declaration[key]!r:.60}; {remedy}")
-    if any(type(seed) is not int or seed < 0 for seed in declaration["seeds"]):
-        raise StudyError(f"{file}: seeds cannot be {declaration['seeds']!r:.60}; {remedy}")
-    for arm, entries in arms.items():
-        if not isinstance(entries, dict) or arm in ("", "..") or Path(arm).name != arm:
-            raise StudyError(f"{file}: the arm {arm!r} is not recorded as one; {remedy}")
-    for key, known in (("axis", AXES), ("scalar", SCALARS)):
-        if declaration[key] not in known:
-            raise StudyError(f"{file}: {key} {declaration[key]!r} is not one of {', '.join(known)}; {remedy}")
-    if declaration["baseline"] not in arms:
-        raise StudyError(f"{file}: the baseline is not an arm: {near(str(declaration['baseline']), arms)}")
+    check_declaration(record, declaration, arms, file, remedy)
     runs: list[StoredRun] = []
     for arm in arms:
         for seed in declaration["seeds"]:
@@ -471,13 +356,6 @@ def _load_study(path: Path) -> StoredStudy:
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise StudyError(f"{file}: what it declares cannot be: {error}; {remedy}") from None
     return study
-
-
-def _is_one(value: object, kinds: tuple[type, ...]) -> bool:
-    """Whether a value is of one of these kinds; numbers are finite, and True is none."""
-    if isinstance(value, bool) or not isinstance(value, kinds):
-        return isinstance(value, bool) and bool in kinds
-    return not isinstance(value, int | float) or abs(value) <= sys.float_info.max
 
 
 def _unplanned(path: Path, arms: Mapping[str, Any], seeds: list[int]) -> tuple[str, ...]:

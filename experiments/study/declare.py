@@ -6,8 +6,8 @@ from typing import Any
 
 from core import GrpoLabError
 from core.store.files import read_json, write_json
+from experiments.results.declaration import DEFAULTS
 from experiments.results.history import chained, is_edited, plain
-from experiments.results.stored_study import DEFAULTS
 from experiments.study.growth import check_growth, superseded
 from experiments.study.study import Study
 
