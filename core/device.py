@@ -41,7 +41,7 @@ def lacks(device: torch.device) -> str | None:
 
 @cache
 def _decide(choice: str) -> tuple[bool, str | None]:
-    """Whether it is the CPU, and what there is to say of it."""
+    """Whether to use the CPU, and a note on why."""
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if choice not in ("", "cpu", accelerator.type if accelerator else "cpu"):
         here = f"only cpu and {accelerator.type}" if accelerator else "no accelerator, only cpu"

@@ -1,4 +1,4 @@
-"""What can go wrong, told apart by whose doing it is: the code's, the machine's, or the training's."""
+"""Errors by their cause: the code, the machine, or the training."""
 
 import signal
 import sys
@@ -59,7 +59,7 @@ class TrainingError(GrpoLabError):
 
 
 def cause_of(error: BaseException) -> Cause:
-    """Whose doing an error is; what is not known to be the training's or the machine's is the code's."""
+    """The cause of an error: the code's, unless it is known to be the training's or the machine's."""
     if isinstance(error, TrainingError):
         return "algorithmic"
     if isinstance(error, MachineError):
@@ -74,7 +74,7 @@ def cause_of(error: BaseException) -> Cause:
 
 
 def cause_of_exit(code: int) -> Cause:
-    """Whose doing it is that a process ended with this exit code, negative for a signal, without a word.
+    """The cause of a process that ended with this exit code (negative for a signal) and reported nothing.
 
     One that was killed is the machine's: SIGKILL is how Linux answers a lack of memory. One that crashed or left by
     itself was made to by its code.

@@ -103,7 +103,7 @@ def adapted_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
 
 @contextmanager
 def adapters_off(model: nn.Module) -> Iterator[None]:
-    """Be the model that was adapted meanwhile."""
+    """Switch the adapters off meanwhile: the model computes as before it was adapted."""
     for _, layer in adapted_layers(model):
         layer.enable_adapters(False)
     try:

@@ -99,7 +99,7 @@ class Zero3:
         return float(self._engine.get_global_grad_norm())
 
     def clear(self) -> None:
-        """Nothing: where there is no step, nothing was gathered, as what learns beside the policy is refused here."""
+        """Nothing to do: gradients are gathered only before a step, as a critic is refused with DeepSpeed."""
 
     def save(self, folder: Path) -> None:
         """Write every rank's part of trained weights and optimizer state; all ranks together."""

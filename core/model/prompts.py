@@ -24,7 +24,7 @@ def prompt_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str | Messages, wh
 
 
 def text_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """The same for somebody else's text, in which special tokens are text."""
+    """The same for untrusted text, in which special tokens are plain text."""
     special = _special(tokenizer)
     return _encoded(tokenizer, text, split_special_tokens=special is not None and bool(special.search(text)))
 
@@ -46,7 +46,7 @@ def tokens_of(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 def with_response(
     tokenizer: PreTrainedTokenizerBase, prompt: str | Messages, response: str, whose: str = "the model"
 ) -> list[int]:
-    """The token ids of a prompt and somebody's response to it, which cannot put words into the reader's own form.
+    """The token ids of a prompt and an untrusted response to it, which cannot imitate special tokens.
 
     A special token that the response spells, the end of a turn say, is read as the letters that it is written in.
     """

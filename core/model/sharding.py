@@ -30,7 +30,7 @@ Result = TypeVar("Result")
 
 
 class Sharding(Protocol):
-    """A model whose weights are spread over the ranks; whatever it does, all ranks do together."""
+    """A model whose weights are spread over the ranks; all of its methods are collective."""
 
     def optimizer(self, settings: OptimizerSettings) -> Stepper:
         """The optimizer of the trained weights, made once and before the first pass."""
@@ -60,7 +60,7 @@ MakeSharding: TypeAlias = Callable[[PreTrainedModel, torch.dtype], Sharding]
 def configured_sharding() -> MakeSharding | None:
     """How accelerate's configuration asks for weights to be sharded, if it does.
 
-    Read from the environment that the configuration becomes: accelerate itself drops it without a word on CPU.
+    Read from the environment that the configuration becomes: accelerate itself drops it silently on CPU.
     """
     if _is_set("ACCELERATE_USE_DEEPSPEED"):
         return partial(Zero3, zero_settings())

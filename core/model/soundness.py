@@ -259,7 +259,7 @@ def _states(base: Any, ids: Tensor, positions: Tensor, layout: Layout) -> Tensor
 
 def _compare(computed: Tensor, expected: Tensor, model: PreTrainedModel, what: str) -> None:
     difference = _relative(computed, expected)
-    if not difference <= TOLERANCE.get(model.dtype, 1e-3):  # a NaN is no small difference
+    if not difference <= TOLERANCE.get(model.dtype, 1e-3):  # refuses NaN, too
         raise GrpoLabError(f"gives {what} (relative difference {difference:.2g})")
 
 

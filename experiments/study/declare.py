@@ -46,7 +46,7 @@ def declare(study: Study, folder: Path, command: str, *, grow: bool = False) -> 
 def grows_from(study: Study, folder: Path, *, grow: bool) -> Mapping[str, Any] | None:
     """The record of another declaration in a folder; None where there is none, or the same.
 
-    Raises `GrpoLabError` unless the study can grow from it, and shall.
+    Raises `GrpoLabError` unless the study can grow from it and `grow` is set.
     """
     path = folder / "study.json"
     if not path.is_file():

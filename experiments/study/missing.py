@@ -1,4 +1,4 @@
-"""What a machine lacks for a config, told at once and before anything waits for it."""
+"""What a machine lacks for a config, reported before anything waits for it."""
 
 import socket
 import urllib.request

@@ -1,7 +1,7 @@
-"""What a part of one's own is made of: a digest of its code, and of all the code of one's own that it refers to.
+"""The identity of a user's part: a digest of its code, and of all the user's code that it refers to.
 
 Comments, docstrings, blank lines and layout are no part of it, nor is anything else in the same file: from a function
-on, the names that it loads are followed through the module and through imported modules of one's own, be they
+on, the names that it loads are followed through the module and through imported modules of the user's, be they
 functions, classes or constants. Installed libraries and the bench itself are not followed: a run's identity names their
 versions. What a module does to others when it is imported (`torch.set_default_dtype(...)`, `library.limit = 3`) counts
 for everything in it. Where names cannot be followed (`globals()`, `eval`, `from x import *`, a function that another
@@ -25,14 +25,14 @@ from typing import Any, Final
 
 OURS: Final = ("core", "estimators", "variants", "experiments")
 _DYNAMIC: Final = frozenset({"globals", "locals", "vars", "eval", "exec", "__import__", "importlib"})
-"""What makes names at run time, so that nobody can follow them."""
+"""Names that make names at run time, which cannot be followed."""
 _LOADS: Final = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 _WITHOUT_EFFECT: Final = ("ctx", "type_comment", "kind")
 """Fields of a syntax tree that change nothing."""
 
 
 def is_own(module: str) -> bool:
-    """Whether a module is none of the bench's."""
+    """Whether a module is the user's, and not of the bench."""
     return module.split(".")[0] not in OURS
 
 
@@ -53,7 +53,7 @@ ALL: Final = "*"
 
 @dataclass(frozen=True, eq=False)
 class _Module:
-    """A module of one's own as it is written."""
+    """A user's module as it is written."""
 
     name: str
     package: str
@@ -150,7 +150,7 @@ class _Reached:
                 self.take(there, ALL)
 
     def _imported_module(self, module: _Module, name: str) -> _Module | None:
-        """The module of one's own that an import at the top of another binds to a name, and nothing else does."""
+        """The user's module that an import at the top of another binds to a name, and nothing else does."""
         statements = module.bound.get(name, [])
         if len(statements) != 1 or not isinstance(statements[0], ast.Import | ast.ImportFrom):
             return None
@@ -163,7 +163,7 @@ class _Reached:
         return self.read(f"{module.absolute(statements[0])}.{alias.name}")
 
     def read(self, name: str) -> _Module | None:
-        """A module by its name; None where it is not one's own, or is written in no file."""
+        """A module by its name; None where it is not the user's, or is in no file."""
         if name not in self._modules:
             self._modules[name] = _read(name) if is_own(name) else None
         return self._modules[name]

@@ -33,7 +33,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Claim:
-    """What is expected, and why, put down before the first run."""
+    """What is expected, and why, declared before the first run."""
 
     question: str
     source: str

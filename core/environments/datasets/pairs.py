@@ -36,7 +36,7 @@ class Pair:
 def read_pairs(path: str) -> list[Pair]:
     """Pairs from a .jsonl or .parquet file or `datasets:ID[,CONFIG][:SPLIT]`.
 
-    Raises `GrpoLabError` on the first row that is none, saying where.
+    Raises `GrpoLabError` on the first row that is not a pair, saying where.
     """
     pairs = [_pair(place, row) for place, row in read_rows(path)]
     if not pairs:

@@ -1,4 +1,4 @@
-"""What data sets have in common: rows of a file, the order in which they are met, and their responses as tokens."""
+"""What data sets have in common: rows of a file, their order in training, and their responses as tokens."""
 
 import hashlib
 import math
@@ -49,7 +49,7 @@ class StoredFile:
         return [row.problem for row in self.rows]
 
     def start(self, recipe: Recipe) -> str:
-        """How much there is of it; raises `GrpoLabError` where the recipe asks for what the file has not."""
+        """Its size in prompts and passes; raises `GrpoLabError` where the recipe needs what the file lacks."""
         refuse_behaviour_logps(recipe)
         if "greedy_rewards" in recipe.variant.needs and not self.is_verifiable:
             raise GrpoLabError(
@@ -84,7 +84,7 @@ class StoredFile:
 
 
 def refuse_behaviour_logps(recipe: Recipe) -> None:
-    """Raise `GrpoLabError` where a part asks with what probability responses were sampled."""
+    """Raise `GrpoLabError` where a part needs the sampling probabilities of responses."""
     if "behaviour_logps" in recipe.variant.needs:
         raise GrpoLabError(
             f"variant '{recipe.variant.name}' needs behaviour_logps, but with train.source the sampling probabilities "

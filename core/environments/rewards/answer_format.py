@@ -68,7 +68,7 @@ def _in_form(response: str, form: str) -> list[str]:
 
 
 def answer_candidates(response: str) -> Iterator[tuple[str, bool]]:
-    """Texts that may be the answer, the most deliberate first, and whether it is then final that they are."""
+    """Texts that may be the answer, the most deliberate first, and whether the text is final."""
     for form in ("answer_tag", "boxed"):
         if inside := in_form(response, form):
             yield inside[-1], True

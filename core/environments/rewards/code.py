@@ -19,7 +19,7 @@ _PYTHON: Final = ("python", "py", "python3")
 def extract_program(response: str) -> tuple[str, bool] | None:
     """The last fenced block marked as Python, and True; else the last fenced block or the bare text, and False.
 
-    None where there is no text at all. What is thought before, or still, is no program.
+    None where there is no text at all. Thoughts, also unfinished ones, are not taken for a program.
     """
     response = after_thoughts(response)
     blocks = _fenced(response)

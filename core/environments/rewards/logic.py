@@ -73,7 +73,7 @@ class _Question:
     """The formula asked about, or premises."""
     conclusion: "Formula | None" = None
     more_names: tuple[str, ...] = ()
-    """Variables that an answer may speak of though the question does not."""
+    """Variables that an answer may use though the question does not."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -163,7 +163,7 @@ def _question(data: Mapping[str, Any]) -> _Question:
 
 
 def _formula(answer: str, names: tuple[str, ...]) -> Formula:
-    """A formula as an answer, with the dressing that people put around one."""
+    """A formula as an answer, without the markup and words that often surround one."""
     text = re.sub(r"\\[()\[\]]|[$`*]", " ", answer.replace("**", " ")).strip()
     text = re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", text).strip().rstrip(".").strip()
     text = re.sub(r"^(?:therefore|thus|hence|so|∴)[,:]?\s+|^∴\s*", "", text, flags=re.IGNORECASE)

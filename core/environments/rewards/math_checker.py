@@ -135,7 +135,7 @@ class Budget:
 
     @staticmethod
     def of(seconds: float) -> "Budget":
-        """Processor time, with the patience that goes with it."""
+        """Processor time, with the clock time that goes with it."""
         return Budget(seconds, seconds * START_TIMEOUT_SECONDS)
 
 
@@ -148,7 +148,7 @@ def check(gold: str, given: str, budget: Budget, *more: Sequence[str]) -> str:
     """`equal`, `different`, `unparsable`, `gold unparsable`, `too large`, `died` or `too slow`; charges the budget.
 
     `more`: what `worked_out` asks; then `worked out` or `not worked out` takes the place of the first two.
-    The wait for a free checker and its start do not count. A checker that died, which no answer can bring about, is
+    The wait for a free checker and its start do not count. A checker that died, which no answer can cause, is
     replaced and asked once more.
     """
     for _ in range(2):

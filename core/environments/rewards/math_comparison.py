@@ -94,7 +94,7 @@ def depth(text: str) -> int:
 
 
 def split(text: str, separators: str = r"[,;]|(?<![A-Za-z])(?:and|or)(?![A-Za-z])") -> list[str]:
-    """The parts of a text between separators outside all brackets; one that is empty between "," and "and" is none."""
+    """The parts of a text between separators outside all brackets; an empty one between "," and "and" is left out."""
     parts, level, start = list[str](), 0, 0
     for mark in re.finditer(rf"[(\[{{]|[)\]}}]|{separators}", text):
         if mark[0] in _OPEN:

@@ -1,7 +1,7 @@
 """The checker of mathematical equality, run as a program of its own by `core.environments.rewards.math_checker`.
 
 It imports sympy once and forks a child per question, whose exit status is the verdict. The child's alarms have no
-handlers, so the kernel ends it at the deadline wherever it is, in C code too, and no child sees another's leavings.
+handlers, so the kernel ends it at the deadline wherever it is, in C code too, and no child sees another's state.
 One line of JSON comes in per question, [gold, given, processor seconds, seconds by the clock], and, where it is asked
 whether an equal answer has been worked out, a list of the question's formulas and one of its tasks; a word and the
 processor seconds taken go out.
@@ -48,7 +48,7 @@ def parse(text: str, is_real: bool) -> Any:
     )
     if not isinstance(expression, sympy.Basic | sympy.MatrixBase):
         raise TypeError(f"parsed to {type(expression).__name__}")
-    if not is_real:  # with cased names, i is taken for one
+    if not is_real:  # with cased names, i is read as a name
         expression = expression.xreplace({name: sympy.I for name in expression.atoms(sympy.Symbol) if name.name == "i"})
     return expression.xreplace({f: sympy.Rational(str(f)) for f in expression.atoms(sympy.Float)})
 
@@ -291,7 +291,7 @@ def child(
 
 
 def main() -> None:
-    """Answer questions until the asker is gone."""
+    """Answer questions until standard input ends."""
     for alarm in ALARMS:
         signal.signal(alarm, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -81,7 +81,7 @@ _WORDS: Final = re.compile(r"(?<!\\)\b(iff|implies|xor|and|or|not|true|false|if|
 
 
 class UnreadableError(Exception):
-    """A text that is no formula; the message is short enough to be counted."""
+    """A text that is not a formula; the message is short enough to be counted."""
 
 
 def parse(text: str) -> Formula:

@@ -131,7 +131,7 @@ def _plain(numeral: str) -> Fraction:
 
 
 def number(text: str) -> Fraction | None:
-    """The rational number that a normalised text is, exactly; None if it is none, or has an exponent over 999."""
+    """The rational number that a normalised text is, exactly; None if it is not one, or has an exponent over 999."""
     text = text.strip()
     sign = 1
     if text[:1] in ("-", "+"):

@@ -124,7 +124,7 @@ def passes(groups: Sequence[Sequence[Row]], micro_tokens: int) -> Iterator[list[
 
 
 def load_reward_model(name: str, dtype: str = "float32", device: torch.device | str = "cpu") -> RewardModel:
-    """Read a reward model's folder; raises `GrpoLabError` where it is none, or cannot be packed."""
+    """Read a reward model's folder; raises `GrpoLabError` where it is not one, or cannot be packed."""
     folder = find_reward_model(name)
     if dtype not in DTYPES:
         raise GrpoLabError(f"reward_model.dtype = {dtype!r}: must be one of {', '.join(DTYPES)}")

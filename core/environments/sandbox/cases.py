@@ -107,7 +107,7 @@ Case: TypeAlias = StdinCase | CallCase | AssertCase
 
 
 def parse_cases(tests: object) -> tuple[Case, ...]:
-    """A problem's tests; raises `GrpoLabError` naming the test that is none."""
+    """A problem's tests; raises `GrpoLabError` naming the invalid test."""
     if isinstance(tests, str | Mapping) or not isinstance(tests, Sequence) or not tests:
         raise GrpoLabError(
             f'problem.data["tests"] must be a list of at least one test, not {tests!r:.80}; a test is '

@@ -57,7 +57,7 @@ def enter(libc: Any, root: str, shown: list[str], emptied: list[str], scratch: i
 def supervise() -> None:
     """Go on in a child, and leave this process outside to kill the whole group when the trainer dies.
 
-    For where no process space does it: whatever a program forks has no parent-death signal.
+    Needed without a process space: what a program forks has no parent-death signal.
     """
     import ctypes
     import signal

@@ -77,7 +77,7 @@ class Enclosed(ABC):
             words = process.stderr.read(2000).decode(errors="replace").strip()
             raise SandboxError(f"no sandbox at level {self.level}: {error}: {words or 'no message'}") from None
         if self.level != "rlimits":
-            # the first process of its process space: with it dies everything in there
+            # the first process of its process space: killing it ends everything in there
             first = f"/proc/{process.pid}/task/{process.pid}/children"
             with open(first) as children:
                 self._init = os.pidfd_open(int(children.read().split()[0]))

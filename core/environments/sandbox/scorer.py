@@ -1,4 +1,4 @@
-"""Scores by somebody else's function, which may run the answer that it is given: in a process of its own, shut in.
+"""Scores by a library's function, which may run the answer as code: in a sandboxed process of its own.
 
 The function is made inside the sandbox and kept there; every answer is scored by a forked child (`worker.py`), within
 processor time that is counted, so that a busy machine changes no verdict, and a clock that ends what still lasts.

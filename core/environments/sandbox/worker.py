@@ -1,4 +1,4 @@
-"""What scores answers inside the sandbox by somebody else's function: a forked child for each, under its own limits.
+"""Scores answers inside the sandbox by a library's function: a forked child for each, under its own limits.
 
 It is handed to the interpreter as text, like the harness, whose `shut_in` it uses. Such a function may evaluate an
 answer as code. So each answer has a process of its own, which can start none, write nothing and outlive nothing, and
@@ -53,13 +53,13 @@ def score(function: Callable[..., Any], kwargs: Mapping[str, Any], answer: int) 
         os.write(answer, struct.pack("d", marks))
     except MemoryError:
         return WORDS.index("too large")
-    except BaseException:  # somebody else's function
+    except BaseException:  # a library's function may raise anything
         return WORDS.index("raised")
     return WORDS.index("scored")
 
 
 def main() -> None:
-    """Answer requests until the asker is gone."""
+    """Answer requests until the channel closes."""
     config: dict[str, Any] = eval(sys.argv[1], {"__builtins__": {}})  # trusted text: literals alone
     libc = ctypes.CDLL(None, use_errno=True)
     harness = ModuleType("harness")
@@ -84,7 +84,7 @@ def main() -> None:
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
     sys.path += config["path"]
     try:
-        # before the walls are up: at level rlimits the other user may not reach the packages
+        # before it is shut in: at level rlimits the other user may not reach the packages
         function, args, kwargs, method = receive()
         scorer = getattr(function(*args, **kwargs), method)
         harness.shut_in(config)

@@ -33,7 +33,7 @@ class Question:
 
 
 class _RowError(Exception):
-    """What is wrong with a row; the place is added by who knows it."""
+    """What is wrong with a row; the caller adds the place."""
 
 
 @dataclass(frozen=True)
@@ -268,5 +268,5 @@ def _transcript(messages: Sequence[Mapping[str, str]]) -> str:
 
 
 def digest(question: str) -> str:
-    """What a question is recognised by: its words, whatever the blanks between them."""
+    """The key of a question: its words, without the blanks between them."""
     return " ".join(question.split())

@@ -32,7 +32,7 @@ class Backend(Protocol):
     """What holds the copy of the weights."""
 
     holds: "tuple[weakref.ref[Policy], int] | None"
-    """Whose weights, and as of which of its versions; a policy that nobody else holds is not kept in memory."""
+    """Whose weights, and as of which of its versions; the weak reference does not keep the policy in memory."""
 
     def push(self, policy: Policy) -> None:
         """Bring the copy up to date."""

@@ -97,7 +97,7 @@ class Engine:
                 )
 
     def check(self) -> None:
-        """Nobody else has it."""
+        """Nothing to check: the engine is this process's alone."""
 
     def answer(self, samples: Sequence[Sample], end_tokens: Sequence[int]) -> list[Answer]:
         """All in one call."""
@@ -201,7 +201,7 @@ _engines: dict[Any, Engine] = {}
 
 
 def the_engine(policy: Policy, **settings: Any) -> Engine:
-    """This process's engine, made anew when model, precision or settings are others."""
+    """This process's engine, made again when model, precision or settings change."""
     config = json.dumps(policy.model.config.to_dict(), sort_keys=True, default=str)
     key = config, policy.dtype, tuple(settings.items())
     if key not in _engines:

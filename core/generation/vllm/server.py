@@ -60,7 +60,7 @@ class Server:
                 self._read = self._hand_over(weights)
             except GrpoLabError as error:
                 failure = error
-        # the main rank's word is every rank's: the others would wait for ever for one that failed
+        # every rank gets the main rank's outcome: the others would wait for ever for one that failed
         self._read, failure = gather([(self._read, failure)])[0]
         if failure is not None:
             raise failure

@@ -1,6 +1,6 @@
 """What the references do not have: every part and variant that is not compared with one of them is named here.
 
-A part that is added without a word on each reference makes the run fail, until somebody has looked.
+A part that is added without an entry for each reference makes the run fail.
 """
 
 from collections.abc import Mapping

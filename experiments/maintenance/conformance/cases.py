@@ -182,8 +182,9 @@ def best_and_worst(batch: Batch) -> Tensor:
 
 
 def pairs(batch: Batch, sides: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Rows on the side above 0 and rows below, pair by pair, of each group that has any; rows without a token have no
-    side.
+    """Indices of preferred rows (side above 0) and rejected rows (below), pair by pair, group by group.
+
+    Rows without a token have no side.
     """
     given = torch.where(batch.rows("mask").any(-1), sides, 0.0).view(batch.rewards.shape).tolist()
     index_pairs = []
