@@ -152,7 +152,7 @@ def study(*bindings: str, seeds: tuple[int, ...] = (0, 1, 2)) -> Study:
         ((PAIR, "compare.metric = 'test/greedy_accuracy'"), (0, 1, 2), "metric was 'test/accuracy'"),
         ((PAIR, "compare.family = 'all'"), (0, 1, 2), "family was 'baseline'"),
         ((PAIR, "compare.failures = 'intersect'"), (0, 1, 2), "failures was 'worst'"),
-        ((PAIR, "compare.looks = ((3, 0.01), (5, 0.04))"), (0, 1, 2, 3, 4), "looks must be declared before the first run"),
+        ((PAIR, "compare.looks = ((3, 0.01), (5, 0.04))"), (0, 1, 2, 3, 4), "looks must be declared before"),
         ((PAIR, "compare.race = True"), tuple(range(10)), "race was False"),
     ],
 )
