@@ -6,6 +6,8 @@ device holds the keys: the same on every device, for every batch shape and in ev
 """
 
 import hashlib
+import sys
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -13,21 +15,52 @@ from torch import Tensor
 
 from core.errors import GrpoLabError
 
-STREAMS: Final = (
-    "init",
-    "prompts",
-    "extra_prompts",
-    "sampling",
-    "minibatch",
-    "objective",
-    "reward",
-    "eval",
-    "pass_rates",
-    "judge",
-    "preferences",
-    "stored",
-    "reevaluation",
-)
+STREAMS: Final[dict[str, "Stream"]] = {}
+"""Every purpose that draws are made for, by name."""
+_PLACES: Final[dict["Stream", str]] = {}
+"""Where each was declared."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What draws are made for: a name, and numbers for the purposes within it."""
+
+    name: str
+    path: tuple[int, ...] = ()
+
+    def part(self, number: int) -> "Stream":
+        """Declare a purpose within this one: its keys are `(seed, name, number, ...)`.
+
+        Raises `GrpoLabError` where the number is another's.
+        """
+        return _declared(Stream(self.name, (*self.path, number)))
+
+
+def stream(name: str) -> Stream:
+    """Declare what draws are made for, once and where they are made: `PASS_RATES = stream("pass_rates")`.
+
+    Raises `GrpoLabError` where the name is another's: their draws would be the same.
+    """
+    STREAMS[name] = _declared(Stream(name))
+    return STREAMS[name]
+
+
+def _declared(new: Stream) -> Stream:
+    """Refuse a stream that another line has declared; the same line may run twice, in a module that is run as main."""
+    caller = sys._getframe(2)
+    place = f"{caller.f_code.co_filename}:{caller.f_lineno}"
+    if _PLACES.setdefault(new, place) != place:
+        number = f" with number {', '.join(map(str, new.path))}" if new.path else ""
+        raise GrpoLabError(
+            f"{place}: the random stream '{new.name}'{number} is that of {_PLACES[new]}: give it another "
+            f"{'number' if new.path else 'name'}"
+        )
+    return new
+
+
+for _name in ("init", "prompts", "extra_prompts", "sampling", "minibatch", "objective", "reward", "eval"):
+    STREAMS[_name] = Stream(_name)
+    _PLACES[STREAMS[_name]] = "the machine"
 
 # the constants of SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators"), as int64
 _GAMMA: Final = 0x9E3779B97F4A7C15 - 2**64
@@ -35,15 +68,17 @@ _MIX_1: Final = 0xBF58476D1CE4E5B9 - 2**64
 _MIX_2: Final = 0x94D049BB133111EB - 2**64
 
 
-def key(seed: int, stream: str, *path: int) -> int:
-    """A 63-bit integer that stands for `(seed, stream, *path)`."""
-    if stream not in STREAMS:
-        raise GrpoLabError(f"unknown random stream '{stream}'; known: {', '.join(STREAMS)}")
-    digest = hashlib.blake2b(repr((seed, stream, *path)).encode(), digest_size=8).digest()
+def key(seed: int, stream: Stream | str, *path: int) -> int:
+    """A 63-bit integer that stands for `(seed, stream, *path)`; a stream of the machine's is given by its name."""
+    if isinstance(stream, str):
+        if stream not in STREAMS:
+            raise GrpoLabError(f"unknown random stream '{stream}'; known: {', '.join(STREAMS)}")
+        stream = STREAMS[stream]
+    digest = hashlib.blake2b(repr((seed, stream.name, *stream.path, *path)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
-def torch_generator(seed: int, stream: str, *path: int) -> torch.Generator:
+def torch_generator(seed: int, stream: Stream | str, *path: int) -> torch.Generator:
     """A CPU generator at the start of its own sequence, for draws that torch makes."""
     return torch.Generator().manual_seed(key(seed, stream, *path))
 

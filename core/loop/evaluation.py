@@ -19,9 +19,11 @@ from core.loop.run_state import RunState
 from core.loop.scoring import MAX_FAILED, Scores
 from core.loop.source import Sampled
 from core.parts.problems import Problem
-from core.randomness import key
+from core.randomness import key, stream
 from core.store.integrity import REEVALUATED
 
+REEVALUATION: Final = stream("reevaluation")
+"""Noise of answers to questions that no evaluation asked."""
 _MEAN_OVER: Final = {
     "greedy_accuracy": "questions",
     "pass_at_k": "questions",
@@ -91,7 +93,7 @@ def reevaluate(
     for first in range(begun, questions, settings.questions):
         block = range(first, min(first + settings.questions, questions))
         problems = further_problems(run.recipe, split, block)
-        parts.append(_answers(run, problems, key(run.seed, "reevaluation"), first))
+        parts.append(_answers(run, problems, key(run.seed, REEVALUATION), first))
         if answered:
             answered(len(block))
     run.sampled_tokens = counted

@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from core.loop.rollout import (
 from core.loop.run_state import RunState
 from core.loop.scoring import score, start
 from core.model.policy import load_policy
-from core.randomness import key
+from core.randomness import key, stream
 from experiments.statistics.agreement import Agreement, PairShare, agreement
 from experiments.statistics.records import to_plain
 from experiments.study.configs import (
@@ -36,6 +36,7 @@ from experiments.study.configs import (
 from experiments.terminal import Console
 
 SPLIT = "tune"
+JUDGE: Final = stream("judge")
 """Neither trained nor tested on."""
 
 
@@ -124,7 +125,7 @@ def _sampled(run: RunState, samples: int, questions: int) -> Iterator[tuple[Any,
     for first in track(range(0, questions, run.recipe.prompts), "judging", console=Console(stderr=True)):
         last = min(first + run.recipe.prompts, questions)
         problems = [run.recipe.task.problem(SPLIT, run.seed, i) for i in range(first, last)]
-        drawn = sample(run, problems, Draw(samples, key(run.seed, "judge", first)))
+        drawn = sample(run, problems, Draw(samples, key(run.seed, JUDGE, first)))
         yield problems, drawn.texts
 
 

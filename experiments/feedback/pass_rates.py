@@ -3,6 +3,7 @@
 import argparse
 import json
 from pathlib import Path
+from typing import Final
 
 from rich.progress import track
 
@@ -18,7 +19,7 @@ from core.loop.rollout import (
 from core.loop.run_state import RunState
 from core.loop.scoring import score
 from core.model.policy import load_policy
-from core.randomness import key
+from core.randomness import key, stream
 from core.store.files import write_text
 from experiments.options import file_to_write
 from experiments.study.configs import (
@@ -26,6 +27,8 @@ from experiments.study.configs import (
     build,
     find_config,
 )
+
+PASS_RATES: Final = stream("pass_rates")
 
 
 def run_pass_rates(options: argparse.Namespace) -> int:
@@ -52,7 +55,7 @@ def measure(recipe: Recipe, out: Path, *, samples: int, seed: int) -> None:
     for first in track(range(0, len(task.questions["train"]), recipe.prompts), "measuring"):
         last = min(first + recipe.prompts, len(task.questions["train"]))
         problems = [task.problem("train", seed, i) for i in range(first, last)]
-        drawn = sample(run, problems, Draw(samples, key(seed, "pass_rates", first)))
+        drawn = sample(run, problems, Draw(samples, key(seed, PASS_RATES, first)))
         scores = score(recipe.rewards[:1], problems, drawn.texts)
         if scores.failure:
             raise GrpoLabError(f"a training question cannot be graded: {scores.failure}")

@@ -7,7 +7,7 @@ reward needs no more.
 
 import argparse
 import json
-from typing import Any
+from typing import Any, Final
 
 import torch
 from rich.progress import track
@@ -24,7 +24,7 @@ from core.loop.run_state import RunState
 from core.loop.scoring import score, start
 from core.model.policy import load_policy
 from core.parts.problems import Problem
-from core.randomness import fold, key, uniform
+from core.randomness import fold, key, stream, uniform
 from core.store.files import write_text
 from experiments.options import file_to_write
 from experiments.study.configs import (
@@ -32,6 +32,12 @@ from experiments.study.configs import (
     build,
     find_config,
 )
+
+PREFERENCES: Final = stream("preferences")
+PROMPTS: Final = PREFERENCES.part(0)
+ANNOTATOR: Final = PREFERENCES.part(1)
+"""Which pairs are labelled wrongly."""
+SAMPLING: Final = PREFERENCES.part(2)
 
 
 def run_preferences(options: argparse.Namespace) -> int:
@@ -65,13 +71,13 @@ def make_pairs(recipe: Recipe, *, prompts: int, samples: int, accuracy: float, s
     start(gold, recipe.task)
     accelerator = init()
     run = RunState(recipe, seed, load_policy(recipe.policy, accelerator.device))
-    stream, wrong = key(seed, "preferences", 0), torch.tensor(key(seed, "preferences", 1))
+    asked, wrong = key(seed, PROMPTS), torch.tensor(key(seed, ANNOTATOR))
     lines: list[dict[str, Any]] = []
     by_answer: bool | None = None
     for first in track(range(0, prompts, recipe.prompts), "sampling"):
         last = min(first + recipe.prompts, prompts)
-        problems = [recipe.task.problem("train", stream, i) for i in range(first, last)]
-        texts = sample(run, problems, Draw(samples, key(seed, "preferences", 2, first))).texts
+        problems = [recipe.task.problem("train", asked, i) for i in range(first, last)]
+        texts = sample(run, problems, Draw(samples, key(seed, SAMPLING, first))).texts
         scores = score(gold, problems, texts)
         if scores.failure:
             raise GrpoLabError(f"a response cannot be graded: {scores.failure}")

@@ -40,6 +40,7 @@ from core.store.files import (
 )
 from core.store.run_folder import RunStore
 from estimators.preferences import bradley_terry, calibration_error, pair_accuracy, reliability
+from experiments.feedback.preferences import PREFERENCES
 from experiments.lens.figures import as_svg, svg_settings
 from experiments.report.arm_style import INK, MUTED
 from experiments.study.configs import (
@@ -48,6 +49,10 @@ from experiments.study.configs import (
     find_config,
 )
 
+HELD_OUT: Final = PREFERENCES.part(3)
+"""Which prompts are held out."""
+EPOCHS: Final = PREFERENCES.part(4)
+"""The order of pairs in each epoch."""
 BINS: Final = 10
 """Of confidences, in the reliability table."""
 
@@ -228,7 +233,7 @@ def on_trunk(settings: PolicySettings, seed: int) -> RewardModel:
 def split(pairs: Sequence[Pair], held_out: float, seed: int) -> tuple[list[int], list[int]]:
     """Places of the pairs to train on and of those held out: no prompt is in both."""
     prompts = list(dict.fromkeys(repr(pair.prompt) for pair in pairs))
-    order = torch.randperm(len(prompts), generator=torch_generator(seed, "preferences", 3)).tolist()
+    order = torch.randperm(len(prompts), generator=torch_generator(seed, HELD_OUT)).tolist()
     tested = {prompts[i] for i in order[: round(held_out * len(prompts))]}
     test = [i for i, pair in enumerate(pairs) if repr(pair.prompt) in tested]
     train = [i for i, pair in enumerate(pairs) if repr(pair.prompt) not in tested]
@@ -247,7 +252,7 @@ def _drawn(n: int, size: int, seed: int, step: int) -> list[int]:
     for i in range((step - 1) * size, step * size):
         epoch, place = divmod(i, n)
         if epoch not in orders:
-            orders[epoch] = torch.randperm(n, generator=torch_generator(seed, "preferences", 4, epoch)).tolist()
+            orders[epoch] = torch.randperm(n, generator=torch_generator(seed, EPOCHS, epoch)).tolist()
         places.append(orders[epoch][place])
     return places
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from core import GrpoLabError
+from core import GrpoLabError, randomness
 from core.randomness import STREAMS, fold, gumbel, key, mix, row_keys, torch_generator, uniform
+from experiments.feedback import judge_agreement, pass_rates, preferences, reward_model
 
 int64 = st.integers(-(2**63), 2**63 - 1)
 
@@ -31,6 +32,61 @@ def test_every_seed_stream_and_step_has_a_key_of_its_own() -> None:
         for path in ((), (0,), (1,), (0, 0), (0, 1), (1, 0), (10,), (1, 0, 0))
     ]
     assert len(set(keys)) == len(keys)
+
+
+OF_SEED_7 = {
+    "init": (3160537680509367002, 2872281163024579181),
+    "prompts": (3522575573161310339, 7807115011899029424),
+    "extra_prompts": (4513180906989489597, 1438294781245517653),
+    "sampling": (1658937946653804975, 7114504042568657287),
+    "minibatch": (4466234225133299606, 1983527589919591025),
+    "objective": (843556487274824388, 2739484899060038922),
+    "reward": (8943590426147861260, 4344283516493279064),
+    "eval": (369314181118423008, 5508192610330738370),
+    "pass_rates": (3237583836913749527, 3203546381681401727),
+    "judge": (8881714506272282021, 6761440422370058235),
+    "preferences": (1711531334172189516, 5120498812029115880),
+    "stored": (7993730484508073002, 4052752135052779417),
+    "reevaluation": (169493853053345880, 1117944567654176756),
+}
+"""The keys of `(7, stream)` and of `(7, stream, 3, 1)`."""
+OF_PREFERENCES = {
+    preferences.PROMPTS: 8617218464837761532,
+    preferences.ANNOTATOR: 2109097869960967388,
+    preferences.SAMPLING: 1473551262305110567,
+    reward_model.HELD_OUT: 4801400975113425676,
+    reward_model.EPOCHS: 7768513259470837912,
+}
+
+
+def test_every_stream_has_the_keys_that_it_always_had() -> None:
+    assert {
+        name: (key(7, stream), key(7, stream, 3, 1)) for name, stream in STREAMS.items() if name in OF_SEED_7
+    } == OF_SEED_7
+    assert key(7, pass_rates.PASS_RATES, 3, 1) == key(7, "pass_rates", 3, 1) == OF_SEED_7["pass_rates"][1]
+    assert key(7, judge_agreement.JUDGE) == OF_SEED_7["judge"][0]
+    assert {stream: key(7, stream) for stream in OF_PREFERENCES} == OF_PREFERENCES
+    assert key(7, reward_model.EPOCHS, 2) == key(7, preferences.PREFERENCES, 4, 2)
+    drawn = torch.rand(2, generator=torch_generator(7, reward_model.HELD_OUT))
+    assert torch.equal(drawn, torch.rand(2, generator=torch.Generator().manual_seed(4801400975113425676)))
+
+
+def test_a_stream_is_declared_where_it_is_drawn_from_and_only_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(randomness, "STREAMS", dict(STREAMS))
+    monkeypatch.setattr(randomness, "_PLACES", dict(randomness._PLACES))
+    for _ in range(2):  # a module that is run as main may be imported too
+        own = randomness.stream("own_of_a_test")
+        third = own.part(3)
+    assert key(1, third, 5) == key(1, own, 3, 5) == key(1, "own_of_a_test", 3, 5)
+    told = r"test_randomness.py:\d+: the random stream 'own_of_a_test' is that of .*test_randomness.py:\d+: give it "
+    with pytest.raises(GrpoLabError, match=told + "another name"):
+        randomness.stream("own_of_a_test")
+    with pytest.raises(GrpoLabError, match=r"'own_of_a_test' with number 3 is that of .*: give it another number"):
+        own.part(3)
+    with pytest.raises(GrpoLabError, match="'prompts' is that of the machine"):
+        randomness.stream("prompts")
+    with pytest.raises(GrpoLabError, match=r"'preferences' with number 4 is that of .*reward_model\.py:"):
+        preferences.PREFERENCES.part(4)
 
 
 def test_unknown_streams_are_refused() -> None:

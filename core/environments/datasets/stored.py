@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -19,7 +19,10 @@ from core.loop.source import RolloutContext, Sampled
 from core.model.policy import Policy
 from core.parts.options import RewardOptions
 from core.parts.problems import Problem
-from core.randomness import key
+from core.randomness import key, stream
+
+ORDER: Final = stream("stored")
+"""Of rows."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def row_indices(context: RolloutContext, count: int) -> list[int]:
     chosen = []
     for position in range(first, first + P):
         epoch, place = divmod(position, count)
-        chosen.append(_order(key(context.seed, "stored", *path, epoch), count)[place])
+        chosen.append(_order(key(context.seed, ORDER, *path, epoch), count)[place])
     return chosen
 
 
