@@ -15,7 +15,7 @@ from rich.table import Table
 import core.parts.registry as registry
 from core.distributed import init
 from core.environments.judges.prompts import win_rates
-from core.environments.rewards.judge import make_prompter
+from core.environments.rewards.judge import JudgeSettings
 from core.errors import GrpoLabError
 from core.loop.recipe import Recipe
 from core.loop.rollout import (
@@ -86,12 +86,12 @@ def measure(recipe: Recipe, *, samples: int, questions: int, seed: int) -> Judge
     if judge is None:
         raise GrpoLabError("train.rewards names no judge: bind, e.g., train.rewards = [@final_digit, @judge]")
     others = [part for part in (*recipe.rewards, *recipe.task.rewards) if part.name != "judge"]
-    gold, settings = others[0], judge.set_values
+    gold, settings = others[0], JudgeSettings(**judge.set_values)
     said = start([judge], recipe.task)["judge"]
     torch.set_num_threads(recipe.threads)
     accelerator = init()
     run = RunState(recipe, seed, load_policy(recipe.policy, accelerator.device))
-    asker = make_prompter(**settings)
+    asker = settings.prompter()
     values: list[list[float]] = []
     right: list[list[bool]] = []
     games: list[tuple[float, float, int]] = []
@@ -102,20 +102,20 @@ def measure(recipe: Recipe, *, samples: int, questions: int, seed: int) -> Judge
             raise GrpoLabError(f"a question cannot be graded by '{gold.name}': {verdicts.failure}")
         right += verdicts.correct.tolist()
         started = time.perf_counter()
-        if settings["mode"] == "score":
+        if settings.mode == "score":
             values += asker.scores(problems, texts)
         else:
-            found = asker.comparisons(problems, texts, settings["opponents"])
-            values += [win_rates(*each, settings["opponents"]) for each in zip(found, texts, strict=True)]
+            found = asker.comparisons(problems, texts, settings.opponents)
+            values += [win_rates(*each, settings.opponents) for each in zip(found, texts, strict=True)]
             for row, correct in zip(found, verdicts.correct.tolist(), strict=True):
                 games += [(a, b, int(correct[i]) - int(correct[j])) for i, j, a, b in row]
         seconds += time.perf_counter() - started
     return Judged(
         judge=said,
         gold=gold.name,
-        mode=settings["mode"],
+        mode=settings.mode,
         agreement=agreement(values, right),
-        order=order(games) if settings["mode"] == "compare" else None,
+        order=order(games) if settings.mode == "compare" else None,
         seconds=seconds / (questions * samples),
     )
 

@@ -1,13 +1,14 @@
 """A language model as the reward: it judges responses by written principles (RLAIF)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from core.environments.judges.endpoint import Endpoint, check_endpoint, endpoint
 from core.environments.judges.local import check_local, local_judge
 from core.environments.judges.prompts import VERDICTS, JudgePrompter, digest, read_principles
-from core.errors import GrpoLabError, near
-from core.model.loading import DTYPES, Dtype
+from core.errors import GrpoLabError
+from core.model.loading import Dtype
 from core.parts.contracts import reward
 from core.parts.problems import Problem, Score
 from core.parts.registry import REQUIRED
@@ -21,9 +22,55 @@ _LIMITS: Final = {
 }
 
 
-def _ready(**settings: Any) -> str:
+@dataclass(frozen=True, kw_only=True)
+class JudgeSettings:
+    """The hyper-parameters of `judge`."""
+
+    model: str
+    principles: str
+    mode: Literal["score", "compare"]
+    verdicts: Sequence[str]
+    reference: bool
+    opponents: int
+    dtype: Dtype
+    name: str
+    key_variable: str
+    seconds: float
+    parallel: int
+    cache: str
+    budget: int
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """The two verdicts, the favourable one first."""
+        words = tuple(self.verdicts) or VERDICTS[self.mode]
+        if len(words) != 2 or not all(isinstance(word, str) and word.strip() for word in words):
+            raise GrpoLabError(f"judge.verdicts = {self.verdicts!r}: must be two words, e.g. ('Yes', 'No')")
+        return words[0], words[1]
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Who is asked at an address, and within what bounds."""
+        return Endpoint(
+            url=self.model.rstrip("/"),
+            name=self.name,
+            key_variable=self.key_variable,
+            seconds=self.seconds,
+            parallel=self.parallel,
+            cache=self.cache,
+            budget=self.budget,
+        )
+
+    def prompter(self) -> JudgePrompter:
+        """What puts questions to this judge."""
+        asked = endpoint(self.endpoint) if is_address(self.model) else local_judge(self.model, self.dtype)
+        return JudgePrompter(asked, read_principles(self.principles), self.words, self.reference)
+
+
+def _ready(**hyper: Any) -> str:
     """Who judges, how and by what; refuses a judge that cannot be asked."""
-    model, mode = settings["model"], settings["mode"]
+    settings = JudgeSettings(**hyper)
+    model, words = settings.model, settings.words
     if not isinstance(model, str) or not model:
         raise GrpoLabError(
             "judge.model is not set: bind a model as for policy.model, or the address of a server that speaks OpenAI's "
@@ -31,17 +78,14 @@ def _ready(**settings: Any) -> str:
         )
     if is_address(model):
         check_address("judge.model", model)
-    words = _verdicts(mode, settings["verdicts"])
-    principles = read_principles(settings["principles"])
-    if settings["dtype"] not in DTYPES:
-        raise GrpoLabError(f"judge.dtype = {settings['dtype']!r}: must be one of {', '.join(DTYPES)}")
+    principles = read_principles(settings.principles)
     if is_address(model):
-        how = f"{settings['name']} at {model}, {check_endpoint(_endpoint(**settings), words)}"
+        how = f"{settings.name} at {model}, {check_endpoint(settings.endpoint, words)}"
     else:
         check_local(model, words)
-        how = f"{model} ({settings['dtype']})"
-    known = ", told the right answer" if settings["reference"] else ""
-    return f"judge {how}, mode {mode}, principles {settings['principles']} ({digest(principles)}){known}"
+        how = f"{model} ({settings.dtype})"
+    known = ", told the right answer" if settings.reference else ""
+    return f"judge {how}, mode {settings.mode}, principles {settings.principles} ({digest(principles)}){known}"
 
 
 @reward(together=True, start=_ready, limits=_LIMITS)
@@ -76,12 +120,13 @@ def judge(
     The verdict is a value over 1/2: list a verifier first where there is one.
     Bai et al. 2022, arXiv:2212.08073; Lee et al. 2023, arXiv:2309.00267.
     """
-    asker = make_prompter(
+    asker = JudgeSettings(
         model=model,
         principles=principles,
         mode=mode,
         verdicts=verdicts,
         reference=reference,
+        opponents=opponents,
         dtype=dtype,
         name=name,
         key_variable=key_variable,
@@ -89,27 +134,6 @@ def judge(
         parallel=parallel,
         cache=cache,
         budget=budget,
-    )
+    ).prompter()
     values = asker.scores(problems, responses) if mode == "score" else asker.wins(problems, responses, opponents)
     return [[Score(value, value > 0.5, value > 0.5) for value in row] for row in values]
-
-
-def make_prompter(**settings: Any) -> JudgePrompter:
-    """What puts questions to the judge that the hyper-parameters of `judge` name."""
-    model, words = settings["model"], _verdicts(settings["mode"], settings["verdicts"])
-    asked = endpoint(_endpoint(**settings)) if is_address(model) else local_judge(model, settings["dtype"])
-    return JudgePrompter(asked, read_principles(settings["principles"]), words, settings["reference"])
-
-
-def _endpoint(**settings: Any) -> Endpoint:
-    names = ("name", "key_variable", "seconds", "parallel", "cache", "budget")
-    return Endpoint(settings["model"].rstrip("/"), **{name: settings[name] for name in names})
-
-
-def _verdicts(mode: str, verdicts: Sequence[str]) -> tuple[str, str]:
-    if mode not in VERDICTS:
-        raise GrpoLabError(f"judge.mode = {mode!r}: {near(mode, VERDICTS)}")
-    words = tuple(verdicts) or VERDICTS[mode]
-    if len(words) != 2 or not all(isinstance(word, str) and word.strip() for word in words):
-        raise GrpoLabError(f"judge.verdicts = {verdicts!r}: must be two words, e.g. ('Yes', 'No')")
-    return words[0], words[1]
