@@ -1,44 +1,52 @@
-"""The machine: contracts, and the one loop. Knows no variant, part, task or paradigm by name."""
+"""The machine: contracts, and the one loop. Knows no variant, part, task or paradigm by name.
+
+The public names are imported when they are asked for: torch takes seconds, and a command line is read without it.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
 
 from core.errors import GrpoLabError
-from core.parts.batch import Batch
-from core.parts.contracts import (
-    TokenLoss,
-    advantage,
-    aggregator,
-    correction,
-    filter,
-    generator,
-    kl,
-    objective,
-    provider,
-    reward,
-    setting,
-    shaping,
-    source,
-    task,
-    value_loss,
-)
-from core.parts.problems import Problem, Score
-from core.parts.registry import (
-    ADVANTAGES,
-    AGGREGATORS,
-    CORRECTIONS,
-    FILTERS,
-    GENERATORS,
-    KLS,
-    OBJECTIVES,
-    PROVIDERS,
-    REWARDS,
-    SETTINGS,
-    SHAPINGS,
-    SOURCES,
-    TASKS,
-    VALUE_LOSSES,
-    VARIANTS,
-    Part,
-)
-from core.parts.variant import Variant, variant
+
+if TYPE_CHECKING:
+    from core.parts.batch import Batch
+    from core.parts.contracts import (
+        TokenLoss,
+        advantage,
+        aggregator,
+        correction,
+        filter,
+        generator,
+        kl,
+        objective,
+        provider,
+        reward,
+        setting,
+        shaping,
+        source,
+        task,
+        value_loss,
+    )
+    from core.parts.problems import Problem, Score
+    from core.parts.registry import (
+        ADVANTAGES,
+        AGGREGATORS,
+        CORRECTIONS,
+        FILTERS,
+        GENERATORS,
+        KLS,
+        OBJECTIVES,
+        PROVIDERS,
+        REWARDS,
+        SETTINGS,
+        SHAPINGS,
+        SOURCES,
+        TASKS,
+        VALUE_LOSSES,
+        VARIANTS,
+        Part,
+    )
+    from core.parts.variant import Variant, variant
 
 __all__ = [
     "ADVANTAGES",
@@ -79,3 +87,13 @@ __all__ = [
     "value_loss",
     "variant",
 ]
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        for module in ("batch", "contracts", "problems", "registry", "variant") if name in __all__ else ():
+            found = vars(importlib.import_module(f"core.parts.{module}"))
+            if name in found:
+                return found[name]
+        raise AttributeError(f"module 'core' has no attribute '{name}'")
