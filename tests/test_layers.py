@@ -30,8 +30,8 @@ PLAN = (
     ("experiments/study/", "experiments/report/"),
     ("experiments/memory/", "experiments/lens/"),
     ("experiments/launchers/",),
-    ("experiments/planning/",),
-    ("experiments/cli/", "experiments/feedback/"),
+    ("experiments/planning/", "experiments/feedback/"),
+    ("experiments/cli/",),
     ("experiments/maintenance/",),
 )
 NARROW = {

@@ -1,5 +1,6 @@
-"""What a study ends with: verdicts, tables, report."""
+"""What a study ends with: verdicts, tables, report; and `grpolab report`, which writes them anew."""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -47,3 +48,15 @@ def _show(judgement: Judgement, study: StoredStudy, console: Console) -> None:
             "and --grow uses all finished runs",
             highlight=False,
         )
+
+
+def run_report(options: argparse.Namespace) -> int:
+    """`grpolab report`."""
+    folder = Path(options.folder)
+    study = load_study(folder)
+    judgement = study.judge()
+    tables = write_tables(study, judgement, folder / "tables")
+    page = write_report(study, judgement, folder / "report.html")
+    for path in (*tables, *write_figures(study, page.read_text("utf-8"), folder / "figures"), page):
+        print(path)
+    return 0

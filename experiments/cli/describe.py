@@ -1,4 +1,4 @@
-"""What a part or a variant is: formula, source, axis card, and every parameter, where it came from, what it must be."""
+"""`grpolab list` and `grpolab describe`: formula, source, axis card, and every parameter, its origin and limits."""
 
 import argparse
 import inspect
@@ -10,7 +10,7 @@ from core import VARIANTS, GrpoLabError, Part, Variant
 from core.errors import near
 from core.parts.bindings import bindings_used, refuse_unused
 from core.parts.gin_text import bound
-from core.parts.registry import REQUIRED, Setting, bindings_in_force, config
+from core.parts.registry import REGISTRIES, REQUIRED, Setting, bindings_in_force, config
 from core.parts.settings import ANYTHING, shown
 from core.parts.variant import differences
 from experiments.check.files import is_file, parts_of, registered
@@ -18,6 +18,22 @@ from experiments.study.configs import (
     CONFIGS,
     find_config,
 )
+
+
+def run_list(options: argparse.Namespace) -> int:
+    """`grpolab list`."""
+    kinds = {kind + ("es" if kind.endswith("s") else "s"): registry for kind, registry in REGISTRIES.items()}
+    if options.kind and options.kind not in kinds:
+        raise GrpoLabError(f"unknown kind '{options.kind}': {near(options.kind, kinds)}")
+    # a gin file's imports register parts
+    with config([find_config(file) for file in options.config], options.bind, include_from=[CONFIGS]):
+        for kind, registry in kinds.items():
+            if options.kind in (None, kind) and registry:
+                print(kind)
+                width = max(map(len, registry))
+                for name, part in sorted(registry.items()):
+                    print(f"  {name:<{width}}  {(part.function.__doc__ or '').strip().splitlines()[0]}")
+    return 0
 
 
 def documentation(part: Part) -> str:

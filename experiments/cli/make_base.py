@@ -4,11 +4,13 @@ In every mixture most responses answer at once and are mostly wrong; the others 
 base sometimes answers at once, sometimes works it out, and has seen no preference between them.
 """
 
+import argparse
 import random
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from rich.progress import Progress as Bar
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -16,6 +18,22 @@ from core.errors import GrpoLabError, MachineError, near
 from experiments.bases import BASES
 
 END = "."
+
+
+def run_make_base(options: argparse.Namespace) -> int:
+    """`grpolab make-base`."""
+    steps = options.steps or steps_of(options.task)
+    with Bar() as bar:
+        shown = bar.add_task("pretraining", total=steps)
+        folder = make_base(
+            options.task,
+            Path(options.out),
+            seed=options.seed,
+            steps=steps,
+            report=lambda step, loss: bar.update(shown, completed=step, description=f"pretraining, loss {loss:.3f}"),
+        )
+    print(f"base model: {folder}; use it with -b \"policy.model = '{folder}'\"")
+    return 0
 
 
 def make_tokenizer(alphabet: str) -> PreTrainedTokenizerFast:

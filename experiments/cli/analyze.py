@@ -1,0 +1,23 @@
+"""`grpolab analyze`: verdicts of a study's folder, of anybody's CSV files, or of two runs."""
+
+import argparse
+from pathlib import Path
+
+from core.errors import GrpoLabError
+from experiments.cli.compare_runs import are_runs, compare_runs
+from experiments.cli.conclude import conclude
+from experiments.cli.tables import are_tables, given, run_tables
+from experiments.terminal import Console
+
+
+def run_analyze(options: argparse.Namespace) -> int:
+    """`grpolab analyze`."""
+    paths = [Path(path) for path in options.paths]
+    if are_runs(paths):
+        return compare_runs(paths, as_json=options.json)
+    if are_tables(paths):
+        return run_tables(options)
+    if unused := given(options):
+        declared = ", ".join(name.replace("_", " ") for name in unused)
+        raise GrpoLabError(f"{paths[0]} is a study's folder, which declares its own {declared}: leave the options out")
+    return conclude(paths[0], Console(stderr=options.json), as_json=options.json)

@@ -1,0 +1,181 @@
+"""The options of every command that has them not in a file of its own. Read before torch is imported."""
+
+import argparse
+from typing import Final
+
+from core.parts.settings import COUNT, SHARE, Range
+from experiments.cli.launchers import add_launcher_options
+from experiments.cli.tables import add_options as add_table_options
+from experiments.options import add_config_options, add_process_options, add_seed_option, add_track_option, number
+
+OUT: Final = "runs"
+TWO: Final = Range(2, COUNT.high)
+
+
+def list_options(parser: argparse.ArgumentParser) -> None:
+    """Of `list`."""
+    parser.add_argument("kind", nargs="?", help="one kind, e.g. variants")
+    add_config_options(parser)
+
+
+def describe_options(parser: argparse.ArgumentParser) -> None:
+    """Of `describe`."""
+    parser.add_argument("name", metavar="NAME|FILE.py", help="a part, or a file of yours, meaning all parts in it")
+    parser.add_argument("--diff", metavar="OTHER", help="show only the axes on which two variants differ")
+    add_config_options(parser)
+
+
+def train_options(parser: argparse.ArgumentParser, name: str = "train") -> None:
+    """Of `train`, and of `sft` with its own default name."""
+    add_config_options(parser)
+    add_seed_option(parser)
+    _add_out(parser)
+    parser.add_argument("--name", default=name, help=f"the run's folder in FOLDER (default: {name})")
+    add_process_options(parser)
+    add_track_option(parser)
+
+
+def sft_options(parser: argparse.ArgumentParser) -> None:
+    """Of `sft`."""
+    train_options(parser, "sft")
+
+
+def compare_options(parser: argparse.ArgumentParser) -> None:
+    """Of `compare` and `ablate`."""
+    add_config_options(parser)
+    _add_study_options(parser, None, "compare.seeds, or 5")
+    parser.add_argument(
+        "--race", action="store_true", help="look after every seed and stop when all is decided (compare.race)"
+    )
+    parser.add_argument(
+        "--grow",
+        action="store_true",
+        help="declare the study anew in its folder, with more seeds, more arms, further questions or another margin, "
+        "and use its finished runs",
+    )
+    parser.add_argument("--json", action="store_true", help="print the analysis as JSON")
+
+
+def tune_options(parser: argparse.ArgumentParser) -> None:
+    """Of `tune`."""
+    add_config_options(parser)
+    parser.add_argument("--rates", default=None, metavar="LIST", help="1e-4,3e-4,1e-3 (default: tune.rates)")
+    _add_study_options(parser, "3", "3")
+
+
+def _add_study_options(parser: argparse.ArgumentParser, seeds: str | None, seeds_told: str) -> None:
+    """How the runs of a study are made."""
+    parser.add_argument("--seeds", default=seeds, metavar="N|LIST", help=f"8, or 0,1,2 (default: {seeds_told})")
+    parser.add_argument(
+        "--workers",
+        type=number("--workers", int, Range(1, 10_000)),
+        default=None,
+        help="runs at a time (default: one per CPU core; on a cluster, all)",
+    )
+    _add_out(parser)
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="run no arm: check everything, show the arms, forecast cost and power",
+    )
+    parser.add_argument(
+        "--no-probe", action="store_true", help="with --dry-run: do not measure two steps of the baseline"
+    )
+    add_launcher_options(parser)
+    add_process_options(parser)
+    add_track_option(parser)
+
+
+def _add_out(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", default=OUT, metavar="FOLDER", help=f"default: {OUT}")
+
+
+def analyze_options(parser: argparse.ArgumentParser) -> None:
+    """Of `analyze`."""
+    parser.add_argument(
+        "paths", nargs="+", metavar="PATH", help="a study's folder, e.g. runs/demo, CSV files, or two runs' folders"
+    )
+    parser.add_argument("--json", action="store_true", help="print the analysis as JSON")
+    add_table_options(parser)
+
+
+def report_options(parser: argparse.ArgumentParser) -> None:
+    """Of `report`."""
+    parser.add_argument("folder", help="the study's folder, e.g. runs/demo")
+
+
+def watch_options(parser: argparse.ArgumentParser) -> None:
+    """Of `watch`."""
+    report_options(parser)
+    parser.add_argument(
+        "--port",
+        type=number("--port", int, Range(0, 65_535)),
+        default=0,
+        help="of the page on 127.0.0.1 (default: any that is free)",
+    )
+    parser.add_argument("--once", action="store_true", help="print the present state and end")
+
+
+def pass_rates_options(parser: argparse.ArgumentParser) -> None:
+    """Of `pass-rates`."""
+    add_config_options(parser)
+    _add_number(parser, "--samples", COUNT, 8, "N", "responses per question (default: 8)")
+    add_seed_option(parser)
+    parser.add_argument("--out", required=True, metavar="FILE.jsonl", help="to be given as files.pass_rates")
+
+
+def judge_options(parser: argparse.ArgumentParser) -> None:
+    """Of `judge`."""
+    add_config_options(parser)
+    _add_number(parser, "--questions", COUNT, 64, "M", "of the tune split (default: 64)")
+    _add_number(parser, "--samples", TWO, 4, "N", "responses per question (default: 4)")
+    add_seed_option(parser)
+    parser.add_argument("--json", action="store_true", help="print what was measured as JSON")
+
+
+def preferences_options(parser: argparse.ArgumentParser) -> None:
+    """Of `preferences`."""
+    add_config_options(parser)
+    _add_number(parser, "--prompts", COUNT, 512, "N", "training questions (default: 512)")
+    _add_number(
+        parser, "--samples", TWO, 4, "N", "responses to each; the best and the worst become a pair (default: 4)"
+    )
+    parser.add_argument(
+        "--annotator-accuracy",
+        type=number("--annotator-accuracy", float, SHARE),
+        default=1.0,
+        metavar="SHARE",
+        help="how often the better response is labelled as such (default: 1)",
+    )
+    add_seed_option(parser)
+    parser.add_argument("--out", required=True, metavar="FILE.jsonl")
+
+
+def reward_model_options(parser: argparse.ArgumentParser) -> None:
+    """Of `reward-model`."""
+    add_config_options(parser)
+    parser.add_argument(
+        "--pairs",
+        required=True,
+        metavar="FILE",
+        help=".jsonl, .parquet or datasets:ID, with prompt, chosen and rejected",
+    )
+    add_seed_option(parser)
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="to be given as reward_model.model")
+
+
+def make_base_options(parser: argparse.ArgumentParser) -> None:
+    """Of `make-base`."""
+    parser.add_argument("--task", default="chain_sums", metavar="NAME", help="the task it is for (default: chain_sums)")
+    parser.add_argument("--out", required=True, metavar="FOLDER")
+    add_seed_option(parser)
+    parser.add_argument(
+        "--steps", type=number("--steps", int, COUNT), default=None, help="default: those of the task's shipped base"
+    )
+
+
+def _add_number(
+    parser: argparse.ArgumentParser, option: str, limit: Range, default: int, metavar: str, text: str
+) -> None:
+    """An option that is a whole number."""
+    parser.add_argument(option, type=number(option, int, limit), default=default, metavar=metavar, help=text)
