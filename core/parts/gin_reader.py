@@ -7,7 +7,6 @@ and stores they read.
 # gin looks for this submodule without importing it when a search path is set
 import importlib.util  # noqa: F401
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from gin.config import ConfigurableReference
 from gin.config_parser import BindingStatement, ConfigParser, ImportStatement, IncludeStatement
 
 from core.errors import GrpoLabError, near
+from core.parts.import_path import find_modules_in
 from core.parts.settings import shown
 
 MACRO: Final = "gin.macro"
@@ -149,9 +149,7 @@ def _find(name: str, folder: Path, include_from: Sequence[Path], within: tuple[P
 
 
 def _import(context: Any, statement: Any, folder: Path, place: str) -> None:
-    # appended, not put first: a user's own folder named core must not shadow ours
-    if str(folder.resolve()) not in sys.path:
-        sys.path.append(str(folder.resolve()))
+    find_modules_in(str(folder.resolve()))
     try:
         context.process_import(statement)
     except GrpoLabError:

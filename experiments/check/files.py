@@ -8,6 +8,7 @@ from pathlib import Path
 
 from core import GrpoLabError, Part
 from core.errors import near
+from core.parts.import_path import find_modules_in
 from core.parts.registry import REGISTRIES
 
 
@@ -53,9 +54,7 @@ def parts_of(file: Path) -> list[Part]:
 
 def _import(file: Path) -> None:
     """Import a file by its name, its folder on the path, as a gin file would."""
-    folder = str(file.resolve().parent)
-    if folder not in sys.path:
-        sys.path.append(folder)
+    find_modules_in(str(file.resolve().parent))
     importlib.invalidate_caches()
     try:
         module = importlib.import_module(file.stem)

@@ -27,9 +27,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run_check(options: argparse.Namespace) -> int:
     """Check, print, and return 1 if something fails that must hold."""
-    import os
-    import sys
-
     from core.parts.bindings import bindings_used, refuse_unused
     from core.parts.registry import bindings_in_force, config
     from experiments.check.files import find_parts, is_file
@@ -39,8 +36,6 @@ def run_check(options: argparse.Namespace) -> int:
         find_config,
     )
 
-    if os.getcwd() not in sys.path:  # for what a gin file imports
-        sys.path.append(os.getcwd())
     find_parts([target for target in options.targets if is_file(target)])  # a gin file may bind what is in them
     with config([find_config(file) for file in options.config], options.bind, include_from=[CONFIGS]):
         parts = find_parts(options.targets)

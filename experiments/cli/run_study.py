@@ -39,10 +39,10 @@ def read_run_options(options: argparse.Namespace, *, grow: bool = False) -> RunO
     """How runs are to be made, of the command line; GrpoLabError for what does not go together or is not there."""
     return RunOptions(
         out=Path(options.out),
-        where=read_where(options),
-        workers=options.workers,
         processes=read_processes(options.processes, options.accelerate),
+        where=read_where(options),
         track=check_trackers(options.track),
+        workers=options.workers,
         dry_run=options.dry_run,
         probe=not options.no_probe,
         grow=grow,

@@ -1,9 +1,7 @@
 """One run as text, and how every launcher carries it out."""
 
-import os
 import platform
 import signal
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from experiments.launchers.progress import Progress
 from experiments.launchers.rehearsal import rehearse
 from experiments.launchers.torchrun import run_in_processes
 from experiments.launchers.trackers import Trackers
+from experiments.setup import Origin
 from experiments.study.configs import build
 from experiments.study.identity import facts
 from experiments.study.processes import ONE, Processes
@@ -26,6 +25,8 @@ from experiments.study.settings import Arm
 
 Failures: TypeAlias = dict[tuple[str, int], str]
 """(arm, seed) to message."""
+Outcome: TypeAlias = tuple[str, str | None]
+"""`finished`, `interrupted`, `failed` or `broken`, and the message of a failure."""
 
 
 class BrokenArmError(GrpoLabError):
@@ -102,9 +103,8 @@ def run_job(
     `say` is told what a person should know and no record holds. Raises `MachineError` where it would be another run
     than `identity`, or the job's own.
     """
-    with config(text=job.config, bindings=job.arm.bindings):
-        recipe = build("train")
-    found, expected = job.facts(recipe), identity or job.identity
+    recipe, found = read_job(job)
+    expected = identity or job.identity
     if different := [name for name, value in found["identity"].items() if expected and value != expected.get(name)]:
         here, there = found["identity"][different[0]], (expected or {}).get(different[0])
         raise MachineError(
@@ -127,17 +127,44 @@ def run_job(
         run(recipe, job.seed, job.store, facts=found, watch=send_and_watch)
 
 
+def read_job(job: Job) -> tuple[Recipe, dict[str, Any]]:
+    """What a job's text builds, and the facts of its run."""
+    with config(text=job.config, bindings=job.arm.bindings):
+        recipe: Recipe = build("train")
+    return recipe, job.facts(recipe)
+
+
 def run_and_report(
-    job: Job, watch: Watch, identity: Mapping[str, Any] | None = None, say: Callable[[str], None] = print
-) -> tuple[str, str | None]:
-    """Run the job; returns `finished`, `interrupted`, `failed` or `broken`, and the message of a failure."""
+    job: Job,
+    watch: Watch,
+    identity: Mapping[str, Any] | None = None,
+    say: Callable[[str], None] = print,
+    *,
+    origin: Origin | None = None,
+    carry_out: Callable[..., None] = run_job,
+) -> Outcome:
+    """Run the job, and say how it ended: what every worker does, of whatever launcher.
+
+    With `origin` this process first becomes a worker of that command. `carry_out` may be what takes `run_job`'s place.
+    """
     try:
-        run_job(job, watch, identity, say)
+        if origin is not None:
+            origin.enter()
+        carry_out(job, watch, identity, say)
     except Interrupted:
         return "interrupted", None
     except Exception as error:
         return "broken" if cause_of(error) == "code" else "failed", describe_error(error)
     return "finished", None
+
+
+def note_end(job: Job, outcome: Outcome, progress: Progress, failures: Failures) -> BrokenArmError | None:
+    """Show how a run has ended, and add a failure to `failures`; returns what is to be raised of a broken one."""
+    how, message = outcome
+    progress.end(*job.key, how)
+    if how == "failed":
+        failures[job.key] = str(message)
+    return BrokenArmError(job, str(message)) if how == "broken" else None
 
 
 def drive(
@@ -163,19 +190,7 @@ def drive(
             waiting = list(more())
 
 
-def init_worker(folder: str) -> None:
-    """Make this process one that runs jobs: shipped parts registered, modules and files found from `folder`."""
-    from experiments.setup import import_parts, quiet_libraries
-
-    import_parts()
-    quiet_libraries()
-    os.chdir(folder)
-    # appended, not put first: a user's own folder named core must not shadow ours
-    if folder not in sys.path:
-        sys.path.append(folder)
-
-
-def mark_lost(job: Job, message: str, exit_code: int = -signal.SIGKILL) -> tuple[str, str | None]:
+def mark_lost(job: Job, message: str, exit_code: int = -signal.SIGKILL) -> Outcome:
     """How a run ended whose process was lost, which its manifest is told: for the machine's reasons, or by itself."""
     if job.store.is_finished:  # it died after its last word
         return "finished", None

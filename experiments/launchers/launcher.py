@@ -55,7 +55,8 @@ T = TypeVar("T", bound=type[Launcher])
 def launcher(kind: T) -> T:
     """Register a launcher under its name."""
     if kind.name in LAUNCHERS:
-        raise GrpoLabError(f"two launchers are called '{kind.name}': {LAUNCHERS[kind.name]!r} and {kind.__module__}")
+        first = type(LAUNCHERS[kind.name]).__module__
+        raise GrpoLabError(f"two launchers are called '{kind.name}', in {first} and {kind.__module__}: rename one")
     LAUNCHERS[kind.name] = kind()
     return kind
 

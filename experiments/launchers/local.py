@@ -19,17 +19,18 @@ import psutil
 import torch
 
 from core.loop.train import Interrupted
-from experiments.launchers.job import BrokenArmError, Failures, Job, init_worker, mark_lost, run_and_report, stopping
+from core.parts.import_path import SAFE_PATH
+from experiments.launchers.job import BrokenArmError, Failures, Job, mark_lost, note_end, run_and_report, stopping
 from experiments.launchers.progress import Progress
 from experiments.launchers.torchrun import kill
+from experiments.setup import Origin
 
 
-def _worker(pipe: Connection, environment: Mapping[str, str]) -> None:
+def _worker(pipe: Connection, environment: Mapping[str, str], origin: Origin) -> None:
     """Run jobs until told to stop, or until the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.clear()  # the fork server's may be older
     os.environ.update(environment)
-    init_worker(os.getcwd())
     sys.stdout = sys.stderr  # the command's own output is the parent's: programs read --json
 
     def watch(record: Mapping[str, Any]) -> None:
@@ -50,7 +51,7 @@ def _worker(pipe: Connection, environment: Mapping[str, str]) -> None:
             job = pipe.recv()
             if job is None or job == "stop":  # asked to stop after the last step of a run
                 return
-            outcome = run_and_report(job, watch, say=say)
+            outcome = run_and_report(job, watch, say=say, origin=origin)
             pipe.send(outcome)
             if outcome[0] == "interrupted":
                 return
@@ -64,9 +65,8 @@ def _for_a_beginning() -> Iterator[None]:
     environment = dict(os.environ)
     # it inherits that Ctrl-C is ignored, also while it imports: only the parent answers it
     answer = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # it finds what we find, and no folder of the user's that is named like one of ours
-    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-    os.environ.update(PYTHONPATH=path, PYTHONSAFEPATH="1")
+    # it finds what we find
+    os.environ.update(SAFE_PATH, PYTHONPATH=os.pathsep.join(entry or os.getcwd() for entry in sys.path))
     try:
         yield
     finally:
@@ -80,7 +80,7 @@ class _Worker:
 
     def __init__(self, context: Any) -> None:
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_worker, args=(theirs, dict(os.environ)), daemon=True)
+        self.process = context.Process(target=_worker, args=(theirs, dict(os.environ), Origin.here()), daemon=True)
         with _for_a_beginning():
             self.process.start()
         theirs.close()
@@ -173,9 +173,6 @@ def _listen(worker: _Worker, failures: Failures, progress: Progress) -> None:
     if kind == "said":
         progress.say(f"{job.arm.label} seed {job.seed}: {content}")
         return
-    progress.end(job.arm.label, job.seed, kind)
     worker.job = None
-    if kind == "failed":
-        failures[job.arm.label, job.seed] = content
-    if kind == "broken":
-        raise BrokenArmError(job, content)
+    if broken := note_end(job, (kind, content), progress, failures):
+        raise broken

@@ -39,15 +39,17 @@ from experiments.launchers.job import (
     Failures,
     Job,
     Needs,
+    Outcome,
     drive,
-    init_worker,
     mark_lost,
+    note_end,
     run_and_report,
     stop_when,
     stopping,
 )
 from experiments.launchers.progress import Progress
 from experiments.launchers.ray_mailbox import Mailbox
+from experiments.setup import Origin
 from experiments.study.own_code import OURS
 
 RETRIES: Final = 3
@@ -56,10 +58,9 @@ RETRIES: Final = 3
 
 @dataclass(frozen=True)
 class _Sent:
-    """What goes with every job: where from, by which command, and, where nothing is shared, modules by place."""
+    """What goes with every job: where it is from and, where nothing is shared, the text of modules by their place."""
 
-    folder: str
-    command: tuple[str, ...]
+    origin: Origin
     modules: Mapping[str, str] | None
 
 
@@ -91,7 +92,7 @@ def _connect(address: str | None) -> None:
         _refuse_unreachable(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     own = {"address": "local", "include_dashboard": False} if address is None else {"address": address}
-    # Ray puts the current folder first on the tasks' import path: a user's own folder named core must not shadow ours
+    # Ray puts the folder of the moment first on its tasks' import path (see core.parts.import_path)
     with chdir(Path(core.__file__).parents[1]):
         try:
             ray.init(**own, log_to_driver=False, logging_level=logging.ERROR)
@@ -128,8 +129,9 @@ class _Driver:
         self._workers, self._progress, self._brings_back = workers, progress, bring_back
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._post = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
-        modules = _own_modules(Path.cwd()) if bring_back else None
-        self._sent = ray.put(_Sent(os.getcwd(), tuple(sys.argv), modules))
+        origin = Origin.here()
+        modules = _own_modules(*map(Path, (origin.folder, *origin.modules))) if bring_back else None
+        self._sent = ray.put(_Sent(origin, modules))
         self._under_way: dict[Any, Job] = {}
         self._failures: Failures = {}
 
@@ -192,15 +194,11 @@ class _Driver:
         broken: BrokenArmError | None = None
         for task in ended:
             job = self._under_way.pop(task)
-            outcome, message = self._end(task, job)
-            self._progress.end(*job.key, outcome)
-            if outcome == "failed":
-                self._failures[job.key] = str(message)
-            if outcome == "broken":
-                broken = broken or BrokenArmError(job, str(message))
+            ended_broken = note_end(job, self._end(task, job), self._progress, self._failures)
+            broken = broken or ended_broken
         return broken
 
-    def _end(self, task: Any, job: Job) -> tuple[str, str | None]:
+    def _end(self, task: Any, job: Job) -> Outcome:
         """How a task has ended, its files brought back."""
         import ray
 
@@ -257,21 +255,20 @@ def _work(
         # Ray itself retries for ever what it killed for lack of memory
         if attempt > 1 + RETRIES:
             return "lost", f"its process was lost {1 + RETRIES} times, perhaps for lack of memory", None
-        folder = sent.folder
+        origin = sent.origin
         if sent.modules is not None:
-            folder = _home_of(tuple(sorted(sent.modules.items()))).name
+            home = _home_of(tuple(sorted(sent.modules.items()))).name
+            origin = replace(origin, folder=home, modules=())
             scratch = kept.enter_context(TemporaryDirectory(prefix="grpolab-"))
             job = replace(job, folder=str(Path(scratch, job.folder.lstrip("/"))))
             if so_far is not None:
                 _unpack(so_far, Path(job.folder))
-        elif not Path(folder).is_dir():
-            return "lost", f"node {node} has no folder {folder}: share it with all nodes, or give --bring-back", None
-        sys.argv[:] = sent.command
-        init_worker(folder)
+        elif not Path(origin.folder).is_dir():
+            missing = f"node {node} has no folder {origin.folder}: share it with all nodes, or give --bring-back"
+            return "lost", missing, None
         kept.callback(os.chdir, "/")
-        outcome, message = run_and_report(
-            job, stop_when(lambda record: bool(ask(post.step, record))), identity, lambda line: ask(post.say, line)
-        )
+        watch = stop_when(lambda record: bool(ask(post.step, record)))
+        outcome, message = run_and_report(job, watch, identity, lambda line: ask(post.say, line), origin=origin)
         return outcome, message, None if sent.modules is None else _pack(Path(job.folder))
 
 
@@ -285,14 +282,17 @@ def _home_of(modules: tuple[tuple[str, str], ...]) -> "TemporaryDirectory[str]":
     return home
 
 
-def _own_modules(folder: Path) -> dict[str, str]:
-    """The text of every imported module that lies in `folder`, by its place there; ours and installed ones apart."""
+def _own_modules(*folders: Path) -> dict[str, str]:
+    """The text of every imported module that is found in `folders`, by its place there; not of ours and libraries'."""
     found = {}
     for name, module in list(sys.modules.items()):
         file = Path(getattr(module, "__file__", None) or "/")
-        own = file.suffix == ".py" and file.is_relative_to(folder) and not file.is_relative_to(sys.prefix)
-        if own and name.split(".")[0] not in (*OURS, "__main__"):
-            found[str(file.relative_to(folder))] = file.read_text()
+        if file.suffix != ".py" or file.is_relative_to(sys.prefix) or name.split(".")[0] in (*OURS, "__main__"):
+            continue
+        package = Path(*name.split("."))
+        place = package / "__init__.py" if file.stem == "__init__" else package.with_suffix(".py")
+        if any(file == folder / place for folder in folders):
+            found[str(place)] = file.read_text()
     return found
 
 

@@ -12,7 +12,6 @@ import json
 import math
 import os
 import shutil
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -22,19 +21,22 @@ from pathlib import Path
 from typing import Any, Final
 
 from core import GrpoLabError
+from core.parts.import_path import SAFE_PATH
 from core.store.integrity import METRICS
 from experiments.launchers.job import (
     BrokenArmError,
     Failures,
     Job,
+    Outcome,
     drive,
-    init_worker,
     mark_lost,
+    note_end,
     run_and_report,
     stop_when,
     stopping,
 )
 from experiments.launchers.progress import Progress
+from experiments.setup import Origin
 
 POLL_SECONDS: Final = 0.5
 """Seconds between two looks at the jobs and their files."""
@@ -45,8 +47,7 @@ class _Task:
     """What a Slurm job does: `notes` is the driver's folder, where a job says that it has begun and is told to stop."""
 
     job: Job
-    folder: str
-    command: tuple[str, ...]
+    origin: Origin
     notes: Path
     identity: Mapping[str, Any]
 
@@ -70,14 +71,13 @@ class _Task:
         with self.said.open("a") as file:
             file.write(line + "\n")
 
-    def __call__(self) -> tuple[str, str | None]:
+    def __call__(self) -> Outcome:
         """Carry out the job."""
         self.begun.touch()
         if self.stop.exists():
             return "interrupted", None
-        sys.argv[:] = self.command
-        init_worker(self.folder)
-        return run_and_report(self.job, stop_when(lambda _: self.stop.exists()), self.identity, self.say)
+        watch = stop_when(lambda _: self.stop.exists())
+        return run_and_report(self.job, watch, self.identity, self.say, origin=self.origin)
 
     def checkpoint(self) -> Any:
         """What submitit submits again when the time is over: the same, which goes on from its last checkpoint."""
@@ -156,15 +156,14 @@ class _Driver:
 
     def _submit(self, job: Job) -> None:
         identity = job.identity or job.facts()["identity"]
-        task = _Task(job, os.getcwd(), tuple(sys.argv), self._notes, identity)
-        needs = job.needs
+        task = _Task(job, Origin.here(), self._notes, identity)
+        needs, setup = job.needs, [f"export {name}={value}" for name, value in SAFE_PATH.items()]
         self._executor.update_parameters(
             name=f"{job.arm.label}-{job.seed}",
             timeout_min=self._minutes,
             cpus_per_task=needs.cpus,
-            # python -m puts the current folder first: a user's own folder named core must not shadow ours
-            slurm_setup=["export PYTHONSAFEPATH=1"],
-            local_setup=["export PYTHONSAFEPATH=1"],
+            slurm_setup=setup,
+            local_setup=setup,
             **({"mem_gb": math.ceil(needs.memory / 2**30)} if needs.memory else {}),
             **({"gpus_per_node": int(needs.gpus)} if needs.gpus else {}),
             **({"slurm_partition": self._partition} if self._partition else {}),
@@ -188,21 +187,17 @@ class _Driver:
                 self._heard[task.said] += 1
             if (submitted, task) in ended:
                 self._under_way.remove((submitted, task))
-                outcome, message = _end(submitted, job)
-                self._progress.end(*job.key, outcome)
-                if outcome == "failed":
-                    self._failures[job.key] = str(message)
-                if outcome == "broken":
-                    broken = broken or BrokenArmError(job, str(message))
+                ended_broken = note_end(job, _end(submitted, job), self._progress, self._failures)
+                broken = broken or ended_broken
         return broken
 
 
-def _end(submitted: Any, job: Job) -> tuple[str, str | None]:
+def _end(submitted: Any, job: Job) -> Outcome:
     """How a job has ended."""
     import submitit
 
     try:
-        outcome: tuple[str, str | None] = submitted.result()
+        outcome: Outcome = submitted.result()
     except submitit.core.utils.UncompletedJobError:
         return mark_lost(
             job,

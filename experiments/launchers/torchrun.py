@@ -7,32 +7,25 @@ leaves its cause in a file, and torchrun ends the others.
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
-from multiprocessing.connection import Client, Listener
+from multiprocessing.connection import Listener
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
 
-import core.parts.registry as registry
 from core import GrpoLabError
-from core.distributed import shutdown
-from core.errors import Cause, MachineError, TrainingError, cause_of, cause_of_exit, describe_error
-from core.loop.train import Interrupted, Watch, run
-from core.store.files import write_json
+from core.errors import Cause, MachineError, TrainingError, cause_of_exit
+from core.loop.train import Interrupted, Watch
+from core.parts.import_path import SAFE_PATH
 from core.store.run_folder import RunStore
-from experiments.setup import import_parts, quiet_libraries
-from experiments.study.configs import build
-from experiments.study.identity import facts
+from experiments.setup import Origin
 from experiments.study.processes import Processes
-from experiments.study.settings import Arm
 
 ERRORS: Final[Mapping[Cause, type[GrpoLabError]]] = {
     "algorithmic": TrainingError,
@@ -55,7 +48,7 @@ def run_in_processes(config: str, arm: Any, seed: int, folder: str, processes: P
             "listener": listener.address,
             "processes": asdict(processes),
             "key": os.urandom(16).hex(),
-            "path": [p for p in sys.path if p],
+            "origin": asdict(Origin.here()),
         }
         file = Path(scratch) / "job.json"
         file.touch(0o600)
@@ -70,15 +63,14 @@ def run_in_processes(config: str, arm: Any, seed: int, folder: str, processes: P
                     "--nproc-per-node",
                     str(processes.number),
                     "-m",
-                    "experiments.launchers.torchrun",
+                    "experiments.launchers.rank",
                     str(file),
                 ],
-                # python -m puts the current folder first: a user's own folder named core must not shadow ours
                 env={
                     **os.environ,
                     **processes.environment,
-                    "PYTHONPATH": os.pathsep.join(job["path"]),
-                    "PYTHONSAFEPATH": "1",
+                    **SAFE_PATH,
+                    "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
                 },
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -159,58 +151,3 @@ def _raise_first(scratch: Path, folder: str, code: int, output: str) -> None:
     if store.manifest.get("status") in ("running", "failed"):  # else it was refused, and stays what it was
         store.update_manifest(status="failed", error=message, failure=failure)
     raise ERRORS[failure](message)
-
-
-# in each of the processes
-
-
-def main(file: Path) -> None:
-    """Take part in the run described in `file`."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    rank = int(os.environ["RANK"])
-    job = json.loads(file.read_text())
-    pipe = None
-    if rank == 0:
-        pipe = Client(job["listener"])
-        pipe.send_bytes(bytes.fromhex(job["key"]))
-
-    def watch(record: Mapping[str, Any]) -> None:
-        assert pipe is not None
-        try:
-            pipe.send(("step", dict(record)))
-            answer = pipe.recv()
-        except (EOFError, OSError) as error:  # the parent died: stop like it, resumable
-            raise Interrupted from error
-        if answer == "stop":
-            raise Interrupted
-
-    outcome = "finished"
-    try:
-        import_parts()
-        quiet_libraries()
-        arm = Arm(job["arm"]["label"], tuple(job["arm"]["bindings"]))
-        with registry.config(text=job["config"], bindings=arm.bindings):
-            recipe = build("train")
-        store, processes = RunStore(Path(job["folder"])), Processes(**job["processes"])
-        like = store.manifest.get("identity")
-        found = facts(job["config"], arm, job["seed"], processes, recipe=recipe, like=like)
-        run(recipe, job["seed"], store, facts=found, watch=watch)
-    except Interrupted:
-        outcome = "interrupted"
-    except BaseException as error:
-        _leave_cause(file.parent, rank, error)
-        raise
-    if pipe is not None:
-        with suppress(OSError):
-            pipe.send((outcome, None))
-    shutdown()
-
-
-def _leave_cause(folder: Path, rank: int, error: BaseException) -> None:
-    cause = {"rank": rank, "when": time.time(), "message": describe_error(error), "failure": cause_of(error)}
-    with suppress(GrpoLabError):
-        write_json(folder / f"rank-{rank}.json", cause)  # whole: torchrun may end this process meanwhile
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

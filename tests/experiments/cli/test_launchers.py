@@ -2,6 +2,8 @@
 
 import argparse
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -84,3 +86,87 @@ def test_bad_combinations_are_one_readable_message(
     error = capsys.readouterr().err
     assert re.search(re.escape(message), error), error
     assert not list(tmp_path.rglob("manifest.json"))
+
+
+OWN = """
+from experiments.launchers.launcher import Launcher, launcher
+
+
+@launcher
+class Cluster(Launcher):
+    name = "own_cluster"
+    help = "ours"
+    takes = ("cpus",)
+
+    def add_options(self, group):
+        group.add_argument("--queue", metavar="NAME")
+
+    def check(self, options):
+        if options.queue == "closed":
+            from core import GrpoLabError
+
+            raise GrpoLabError("--queue closed: give another")
+
+    def launch(self, options):
+        def launch(jobs, workers, progress, more=lambda: ()):
+            print(f"{len(jobs)} jobs for {options.queue}, {workers} at a time, each of {jobs[0].needs.cpus} CPUs")
+            return {job.key: "was never begun" for job in jobs}
+
+        return launch
+"""
+
+
+@pytest.fixture
+def own_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A command with a launcher of one's own, in a module of the current folder."""
+    (tmp_path / "own_cluster.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    bindings = ["compare.arms = {'grpo': [], 'mean': 'grpo.advantage = @group_mean'}", "compare.variants = []"]
+    yield [
+        *("compare", "-c", "embedded", "--seeds", "2", "--launcher", "own_cluster"),
+        *(word for binding in bindings for word in ("-b", binding)),
+    ]
+    LAUNCHERS.pop("own_cluster", None)
+    sys.modules.pop("own_cluster", None)
+
+
+def test_a_launcher_of_ones_own_has_its_options_and_its_jobs(
+    own_launcher: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*own_launcher, "--queue", "long", "--cpus", "3"]) == 1
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "4 jobs for long, 4 at a time, each of 3 CPUs" in shown
+    assert "mean seed 1 failed: was never begun" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--queue", "closed"], "--queue closed: give another"),
+        (["--gpus", "1"], "--gpus is for --launcher ray or slurm, and this is own_cluster: leave it out"),
+        (["--time", "9"], "--time is for --launcher slurm, and this is own_cluster: leave it out"),
+    ],
+)
+def test_a_launcher_of_ones_own_is_checked_like_ours(
+    own_launcher: list[str], arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*own_launcher, *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (("--queue", "--partition"), "launcher 'own_cluster': argument --partition: conflicting option string"),
+        (('"own_cluster"', '"ray"'), "two launchers are called 'ray'"),
+        (("class Cluster", "1 / 0\nclass Cluster"), "--launcher own_cluster: importing the module 'own_cluster' fails"),
+        (("@launcher", ""), "--launcher own_cluster: unknown; known: local, ray, slurm"),
+    ],
+)
+def test_a_launcher_of_ones_own_that_cannot_be_had_is_one_readable_message(
+    own_launcher: list[str], edit: tuple[str, str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("own_cluster.py").write_text(OWN.replace(*edit))
+    assert main(own_launcher) == 2
+    assert message in capsys.readouterr().err

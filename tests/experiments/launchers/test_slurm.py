@@ -144,9 +144,10 @@ def test_without_slurm_it_says_where_to_go(
 
 def test_a_job_whose_time_is_over_is_submitted_again_as_it_was(home: Path, tmp_path: Path) -> None:
     from experiments.launchers.job import Job
+    from experiments.setup import Origin
     from experiments.study.settings import Arm
 
-    task = slurm._Task(Job(Arm("a", ()), 0, "", str(tmp_path)), str(tmp_path), (), tmp_path, {})
+    task = slurm._Task(Job(Arm("a", ()), 0, "", str(tmp_path)), Origin.here(), tmp_path, {})
     again = task.checkpoint()
     assert (again.function, again.args, again.kwargs) == (task, (), {})
     task.stop.touch()

@@ -16,7 +16,8 @@ import core.parts.registry as registry
 from core import GrpoLabError
 from core.errors import MachineError
 from core.loop.train import Interrupted
-from experiments.launchers.torchrun import _leave_cause, _raise_first, kill, run_in_processes
+from experiments.launchers.rank import _leave_cause
+from experiments.launchers.torchrun import _raise_first, kill, run_in_processes
 from experiments.study.configs import (
     CONFIGS,
     find_config,
