@@ -3,13 +3,12 @@ PYTHON ?= python3
 SEEDS ?= 5
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo check format test test-slow quick fuzz test-vllm test-deepspeed real conformance mutations calibrate kills clean
+.PHONY: help demo check format test test-slow fuzz test-vllm test-deepspeed real conformance mutations calibrate kills clean
 
 help:
 	@echo "make demo         compare five variants on 5 identical seeds, ending with verdicts and a report (a few minutes)"
 	@echo "make test         lint, types and all tests but the slow ones and fuzz"
 	@echo "make test-slow    the slow tests: clusters, several processes, kills, whole studies, simulated error rates"
-	@echo "make quick        lint and the tests of make test with fewer examples, without types"
 	@echo "make check        lint and types alone"
 	@echo "make format       write the code as ruff formats it"
 	@echo "make fuzz         10,000 broken inputs: each a right result or one clear message (minutes)"
@@ -49,10 +48,6 @@ test: check
 
 test-slow: .venv/installed
 	$(PYTEST) -m slow
-
-quick: .venv/installed
-	$(BIN)/ruff check .
-	HYPOTHESIS_PROFILE=quick $(PYTEST) -m "not slow and not fuzz"
 
 fuzz: .venv/installed
 	$(PYTEST) -m fuzz tests/fuzz
