@@ -1,19 +1,46 @@
 """What a step leaves behind: the line that is logged, and a few responses as text."""
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
+from core.distributed import gather
 from core.loop.evaluation import mean
+from core.loop.learn import Learned
 from core.loop.rollout import Rollout
-from core.loop.run_state import RunState
+from core.loop.run_state import RunState, Spent
 from core.loop.scoring import alarm
 from core.loop.update import UpdateMetrics
 from core.parts.batch import Batch
 
-BINS = 10
+BINS: Final = 10
 """Bins of equally many tokens in which a critic's values are held against what came of them."""
+
+
+def line_of(
+    state: RunState, before: Spent, rollout: Rollout, learned: Learned, evaluations: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What the step that was just taken logs, but for clocks; `before` is what had been spent before it."""
+    step, recipe, batch = state.step, state.recipe, learned.batch
+    now = state.spent
+    sampled, skipped, *passed = (after - then for after, then in zip(now, before, strict=True))
+    forward, backward = (sum(gather([tokens])) for tokens in passed)
+    ungraded = rollout.batch.groups - batch.groups if rollout.batch is not None and batch is not None else 0
+    return step_record(step, rollout, batch, learned.metrics) | {
+        "forward_tokens": forward,
+        "backward_tokens": backward,
+        "sampled_tokens": sampled,
+        "total_sampled_tokens": now.sampled_tokens,
+        "learning_rate": recipe.optimizer.rate(step, recipe.steps),
+        "dropped_groups": rollout.dropped_groups + ungraded,
+        "skipped_prompts": skipped,
+        "old_logps_from": "forward pass" if batch is not None and batch.old_logps is not None else "update",
+        "prompts_hash": state.hashes["prompts"],
+        "budget_share": state.budget_share,  # for whoever follows the run by its lines
+        "evaluation": {e["split"]: e["summary"]["accuracy"] for e in evaluations},
+    }
 
 
 def step_record(step: int, rollout: Rollout, batch: Batch | None, metrics: UpdateMetrics) -> dict[str, Any]:
@@ -104,12 +131,15 @@ def _calibration_error(values: Tensor, returns: Tensor) -> float:
     return float((gaps * sizes.to(gaps.device)).sum() / sizes.sum())
 
 
-def rollout_record(run: RunState, batch: Batch, advantages: Tensor) -> list[dict[str, Any]]:
-    """A few groups as text, with rewards and the advantage of each response's first token."""
+def rollout_record(state: RunState, learned: Learned) -> list[dict[str, Any]]:
+    """A few groups as text, with rewards and the advantage of each response's first token; none where none was left."""
+    batch, advantages = learned.batch, learned.advantages
+    if batch is None or advantages is None:
+        return []
     groups = []
-    for p in range(min(run.recipe.stored_groups, batch.groups)):
+    for p in range(min(state.recipe.stored_groups, batch.groups)):
         tokens, mask = batch.require("response_tokens")[p], batch.response_mask[p]
-        texts = run.policy.texts([row[valid] for row, valid in zip(tokens, mask, strict=True)])
+        texts = state.policy.texts([row[valid] for row, valid in zip(tokens, mask, strict=True)])
         groups.append(
             {
                 "prompt": batch.problems[p].prompt,

@@ -1,16 +1,28 @@
-"""What the phases of one run share, and what a run that goes on must know of the one before."""
+"""All that one run has: what its phases share, and what a run that goes on must know of the one before."""
 
 import math
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
+import torch
 from torch import Tensor
 
+from core.distributed import gather
+from core.errors import GrpoLabError
 from core.loop.recipe import Recipe
+from core.loop.resume import load_training, save_training
 from core.loop.scoring import GraderLog
-from core.model.policy import Policy
+from core.model.loading import DTYPES
+from core.model.policy import Policy, load_policy
+from core.model.sharding import configured_sharding, hash_weights
+from core.model.trainable import Stateful, Trainable
 from core.parts.batch import Batch
+from core.parts.options import AdvantageOptions, ProviderOptions
+from core.randomness import key
+from core.store.integrity import hash_tensors
+from core.store.run_folder import RunStore
 
 Backward: TypeAlias = Callable[[Tensor], None]
 """Adds the gradient of a micro-batch's loss to what the policy's optimizer step will follow."""
@@ -28,9 +40,30 @@ COUNTED: Final = (
 """What a run that goes on must know of the one before, beside its log of graders."""
 
 
+class Fill(Protocol):
+    """Fills a field of a batch: what a provider gives.
+
+    A checkpoint keeps the state of one that is `Stateful`; the weights of one that is `Trainable` can be sharded.
+    """
+
+    def __call__(self, batch: Batch, /) -> Tensor:
+        """The field, [P], or [P, G, T]."""
+        ...
+
+
+class Spent(NamedTuple):
+    """What a run has spent so far, on this rank where passes are meant; differences are what a step has."""
+
+    sampled_tokens: int
+    skipped_prompts: int
+    forward_tokens: int
+    """Through the policy and its providers' models; sampling is apart."""
+    backward_tokens: int
+
+
 @dataclass
 class RunState:
-    """What the phases of one run share: its recipe, seed and policy, and what it has counted so far."""
+    """A run's recipe, seed and policy, what it has counted so far, and, from `start` on, what it trains with."""
 
     recipe: Recipe
     seed: int
@@ -54,6 +87,78 @@ class RunState:
     """Whether rewards differed within a group before the first was trained on."""
     all_right: bool = True
     """Whether no response was wrong before the first group was trained on."""
+    step: int = 0
+    """Steps taken so far."""
+    providers: dict[str, Fill] = field(default_factory=dict)
+    """By the batch field that each fills."""
+    optimizer: Any = None
+    """The policy's: a `Stepper`, and `Stateful` unless weights are sharded."""
+    advantage_state: Any = None
+    """What a running advantage estimator remembers."""
+    hashes: dict[str, str] = field(default_factory=lambda: {"initial_weights": "", "prompts": "", "first_rollout": ""})
+    """Digests by which runs of one seed are known to have begun alike."""
+    _began: float = field(default_factory=time.perf_counter)
+    """By the clock: when the run would have begun, had it never been stopped."""
+
+    @classmethod
+    def start(cls, recipe: Recipe, seed: int, device: torch.device | str) -> "RunState":
+        """A run before its first step: policy, providers, optimizer and estimator as the recipe has them."""
+        torch.set_num_threads(recipe.threads)
+        torch.manual_seed(key(seed, "init"))
+        sharding, settings = configured_sharding(), recipe.policy
+        # shards are the float32 masters
+        loaded = replace(settings, dtype="float32") if sharding else settings
+        state = cls(recipe, seed, load_policy(loaded, device))
+        state.providers = make_providers(state)
+        if sharding:
+            for holder in (state.policy, *(p for p in state.providers.values() if isinstance(p, Trainable))):
+                holder.shard(sharding, DTYPES[settings.dtype])
+        state.optimizer = state.policy.optimizer(recipe.optimizer)
+        state.advantage_state = AdvantageOptions.of(recipe.variant.advantage).first_state()
+        state.hashes["initial_weights"] = hash_weights(state.policy.model)
+        return state
+
+    def resume(self, store: RunStore) -> None:
+        """Go on from the last checkpoint, if there is one; results after it are removed, to be made again."""
+        kept = load_training(store, self.policy, self.optimizer)
+        if kept is not None:
+            if kept["hashes"]["initial_weights"] != self.hashes["initial_weights"]:
+                model = self.recipe.policy.model
+                raise GrpoLabError(f"{store.folder} was started from other weights than {model!r} has now")
+            self.load_state_dict(kept)
+        store.rewind(kept)
+
+    def save(self, store: RunStore) -> None:
+        """Write a checkpoint to go on from."""
+        save_training(store, self.policy, self.optimizer, self.state_dict())
+
+    def state_dict(self) -> dict[str, Any]:
+        """All but the policy's weights and their optimizer."""
+        return {
+            "step": self.step,
+            "advantage_state": self.advantage_state,
+            "hashes": self.hashes,
+            "run": {"grader_log": self.grader_log.state_dict(), **{name: getattr(self, name) for name in COUNTED}},
+            "seconds": self.wall_seconds,
+            "providers": {f: p.state_dict() for f, p in self.providers.items() if isinstance(p, Stateful)},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self.step, self.advantage_state, self.hashes = state["step"], state["advantage_state"], state["hashes"]
+        self._began = time.perf_counter() - state["seconds"]
+        self.grader_log.load_state_dict(state["run"]["grader_log"])
+        for name in COUNTED:
+            if name in state["run"]:
+                setattr(self, name, state["run"][name])
+        for batch_field, provider in self.providers.items():
+            if isinstance(provider, Stateful):
+                provider.load_state_dict(state["providers"][batch_field])
+
+    @property
+    def wall_seconds(self) -> float:
+        """Seconds that the run has taken so far, all in all."""
+        return time.perf_counter() - self._began
 
     @property
     def kl_coef(self) -> float:
@@ -64,23 +169,55 @@ class RunState:
     def kl_coef(self, value: float) -> None:
         self.recipe = replace(self.recipe, variant=replace(self.recipe.variant, kl_coef=value))
 
-    def budget_share(self, step: int) -> float:
-        """How much of its budget, in steps, tokens or seconds, the run has spent by the end of this step, 1 at most."""
+    @property
+    def budget_share(self) -> float:
+        """How much of its budget, in steps, tokens or seconds, the run has spent so far, 1 at most."""
         recipe = self.recipe
-        spent = [step / recipe.steps]
+        spent = [self.step / recipe.steps]
         if recipe.token_budget is not None:
             spent.append(self.sampled_tokens / recipe.token_budget)
         if recipe.seconds_budget is not None:
             spent.append(self.seconds / recipe.seconds_budget)
         return min(1.0, max(spent))
 
-    def state_dict(self) -> dict[str, Any]:
-        """What it has counted and adapted."""
-        return {"grader_log": self.grader_log.state_dict(), **{name: getattr(self, name) for name in COUNTED}}
+    @property
+    def is_over(self) -> bool:
+        """Whether the step that was just taken is the last: of `steps`, or because the seconds are spent."""
+        budget = self.recipe.seconds_budget
+        return self.step == self.recipe.steps or (budget is not None and self.seconds >= budget)
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
-        self.grader_log.load_state_dict(state["grader_log"])
-        for name in COUNTED:
-            if name in state:
-                setattr(self, name, state[name])
+    @property
+    def exceeds_token_budget(self) -> bool:
+        """Whether more has been sampled than the recipe allows."""
+        budget = self.recipe.token_budget
+        return budget is not None and self.sampled_tokens > budget
+
+    def give_back(self, before: Spent) -> None:
+        """Undo the sampling of a step that is not taken after all; raises `GrpoLabError` where that is the first."""
+        self.sampled_tokens = before.sampled_tokens
+        if self.step == 0:
+            raise GrpoLabError(
+                f"train.token_budget = {self.recipe.token_budget} is less than the first step samples; raise it"
+            )
+
+    def count_step(self, step: int, seconds: float) -> None:
+        """A step has been taken, in so many seconds on this rank."""
+        self.step = step
+        self.seconds = gather([self.seconds + seconds])[0]  # all ranks go by one clock
+
+    def note_prompts(self, prompts: Sequence[Tensor], responses: Tensor) -> None:
+        """Take a step's prompts into the digest of all; its responses make that of the first rollout, if it is."""
+        self.hashes["prompts"] = hash_tensors([torch.tensor(list(self.hashes["prompts"].encode())), *prompts])
+        self.hashes["first_rollout"] = self.hashes["first_rollout"] or hash_tensors([responses])
+
+    @property
+    def spent(self) -> Spent:
+        """What has been spent so far."""
+        models = (self.policy, *self.providers.values())
+        forward, backward = (sum(getattr(m, f"{way}_tokens", 0) for m in models) for way in ("forward", "backward"))
+        return Spent(self.sampled_tokens, self.skipped_prompts, forward, backward)
+
+
+def make_providers(run: RunState) -> dict[str, Fill]:
+    """A filler for every batch field that the run's variant asks for."""
+    return {ProviderOptions.of(part).fills: part(run) for part in run.recipe.providers}

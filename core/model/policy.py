@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -21,8 +21,9 @@ from core.model.logps import sum_squared_probs, token_logps
 from core.model.optimizer import Optimizer, OptimizerSettings
 from core.model.packing import Layout, Packed
 from core.model.prompts import prompt_tokens
-from core.model.sharding import MakeSharding, Sharding, whole
+from core.model.sharding import MakeSharding, whole
 from core.model.soundness import check_head, check_repeats, check_trunk, context_of
+from core.model.trainable import TrainedModel
 from core.parts.contracts import setting
 from core.parts.problems import Problem
 from core.parts.settings import COUNT, Range
@@ -80,7 +81,7 @@ def with_gathered_weights(
     return passing
 
 
-class Policy:
+class Policy(TrainedModel):
     """A model that scores and continues tokens in flat, unpadded rows."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -89,7 +90,6 @@ class Policy:
         self._head: nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
         self.dtype = self._head.weight.dtype
         """What passes compute in."""
-        self.sharding: Sharding | None = None
         self._kept_output: tuple[Tensor, Tensor | None] | None = None
         self.vocabulary = self._head.weight.shape[0]
         """V, the number of output classes."""
@@ -116,7 +116,8 @@ class Policy:
 
     def shard(self, sharding: MakeSharding, dtype: torch.dtype) -> None:
         """Spread the float32 weights over the ranks; passes compute in `dtype`."""
-        self.sharding, self.dtype = sharding(self.model, dtype), dtype
+        super().shard(sharding, dtype)
+        self.dtype = dtype
 
     def optimizer(self, settings: OptimizerSettings) -> Any:
         """The optimizer of what is trained, made once and before the first pass."""
@@ -154,16 +155,6 @@ class Policy:
     def frozen_copy(self) -> "Policy":
         """The present model a second time, not to be trained."""
         return Policy(copy.deepcopy(self.model).requires_grad_(False), self.tokenizer)
-
-    def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """The parameters that are trained, by name."""
-        return ((name, p) for name, p in self.model.named_parameters() if p.requires_grad)
-
-    def load(self, trained: Mapping[str, Tensor]) -> None:
-        """Take over the parameters that a checkpoint kept."""
-        with torch.no_grad():
-            for name, parameter in self.trained():
-                parameter.copy_(trained[name])
 
     @torch.no_grad()
     def save(self, folder: Path) -> None:

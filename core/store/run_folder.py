@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -161,9 +161,10 @@ class RunStore:
             raise MachineError(f"cannot write {path}: {error.strerror}; the run can be resumed") from error
         self._files.setdefault(METRICS, Fingerprint()).add(line.encode())
 
-    def write_evaluation(self, record: Mapping[str, Any]) -> None:
-        """Store one suite's evaluation."""
-        self._write_result(evaluation_file(record), record)
+    def write_evaluations(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Store evaluations, one a suite."""
+        for record in records:
+            self._write_result(evaluation_file(record), record)
 
     def add_reevaluation(self, record: Mapping[str, Any]) -> None:
         """Store what the model of a finished run answered afterwards, in place of an earlier part; `locked` is held.

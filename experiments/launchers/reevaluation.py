@@ -132,7 +132,9 @@ def load_final(recipe: Recipe, folder: Path, device: torch.device | str = "cpu")
     refuse_damaged_model(folder, f"policy.model = {str(folder)!r}")
     policy = load_policy(recipe.policy, device)
     saved = load_file(folder / "adapter_model.safetensors")
-    policy.load({name: saved[f"base_model.model.{name.replace('.default.', '.')}"] for name, _ in policy.trained()})
+    policy.load_state_dict(
+        {name: saved[f"base_model.model.{name.replace('.default.', '.')}"] for name, _ in policy.trained()}
+    )
     return policy
 
 

@@ -23,8 +23,9 @@ from core.distributed import init
 from core.errors import GrpoLabError, MachineError, TrainingError, brief, cause_of, describe_error
 from core.generation.base import Generation, Generator, Request
 from core.generation.native import native
+from core.loop.clock import Clock
 from core.loop.evaluation import evaluate, suites_at
-from core.loop.providers.shipped import make_providers
+from core.loop.learn import learn
 from core.loop.recipe import Recipe
 from core.loop.rollout import (
     filter_groups,
@@ -35,9 +36,8 @@ from core.loop.rollout import (
     shape,
     unfit,
 )
-from core.loop.run_state import RunState
+from core.loop.run_state import RunState, make_providers
 from core.loop.scoring import Scores
-from core.loop.train import Clock, learn
 from core.model.policy import Policy, PolicySettings, load_policy
 from core.parts.options import AdvantageOptions
 from core.parts.problems import Problem
@@ -151,13 +151,14 @@ def _prompts(recipe: Recipe) -> int:
 
 
 def _tiny(recipe: Recipe) -> Recipe:
-    """The recipe with as few prompts and tokens as its parts can do with; groups keep their size."""
+    """The recipe with as few prompts and tokens as its parts can do with, at a rate of 0; groups keep their size."""
     sampler = native() if getattr(recipe.generator, "is_costly", False) else recipe.generator
     return replace(
         recipe,
         prompts=_prompts(recipe),
         epochs=min(EPOCHS, recipe.epochs),
         generator=_Short(sampler),
+        optimizer=replace(recipe.optimizer, learning_rate=0.0),
         evaluation=replace(recipe.evaluation, questions=1),
     )
 
@@ -200,8 +201,9 @@ def _step(recipe: Recipe, policy: Policy, stages: _Stages, checked: set[Any]) ->
     with stages("data"):
         _refuse_unfit(RunState(recipe, SEED, policy), checked)
     with stages("setting up the providers"):
-        providers = make_providers(run)
-    optimizer = policy.optimizer(recipe.optimizer)
+        run.providers = make_providers(run)
+    run.optimizer = policy.optimizer(run.recipe.optimizer)
+    run.advantage_state = AdvantageOptions.of(variant.advantage).first_state()
     with stages("sampling"):
         sampled = sample_step(run, 1, 0)
     with stages("grading"):
@@ -217,8 +219,7 @@ def _step(recipe: Recipe, policy: Policy, stages: _Stages, checked: set[Any]) ->
         shaped = shape(variant, raw)
     with stages("filtering"):
         kept = filter_groups(variant, shaped)
-    state = AdvantageOptions.of(variant.advantage).first_state()
-    learn(run, optimizer, providers, kept if kept.groups else shaped, state, 0.0, stages)
+    learn(run, kept if kept.groups else shaped, stages)
     with stages("evaluation"):
         evaluate(run, 0)
 

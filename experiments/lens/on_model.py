@@ -16,8 +16,8 @@ from torch import Tensor
 from core import Batch, Variant
 from core.distributed import init
 from core.errors import GrpoLabError
+from core.loop.learn import fill
 from core.loop.loss import compute_advantages, kl_in_reward
-from core.loop.providers.shipped import Fill, fill, make_providers
 from core.loop.recipe import Recipe
 from core.loop.rollout import (
     Draw,
@@ -27,7 +27,7 @@ from core.loop.rollout import (
     sample,
     shape,
 )
-from core.loop.run_state import RunState
+from core.loop.run_state import Fill, RunState, make_providers
 from core.loop.scoring import score
 from core.loop.update import UpdateMetrics, accumulate_gradients, compute_logps, needs_old_logps
 from core.model.policy import Policy, PolicySettings, load_policy

@@ -1,6 +1,7 @@
 """The critic: a value head on a trunk, which foretells at every token what the response will earn from there on."""
 
 import copy
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -9,14 +10,11 @@ from torch import Tensor, nn
 from core.distributed import gather
 from core.errors import GrpoLabError
 from core.loop.loss import step_weights
-from core.loop.providers.shipped import Fill
-from core.loop.run_state import (
-    Backward,
-    RunState,
-)
+from core.loop.run_state import Backward, Fill, RunState
 from core.loop.update import assign_micro_batches, map_micro_batches, ragged_tokens
 from core.model.optimizer import LIMITS, Optimizer, OptimizerSettings, Schedule
 from core.model.policy import Policy, PolicySettings, load_policy
+from core.model.trainable import kept, restore
 from core.parts.batch import Batch
 from core.parts.contracts import check_shape, provider
 from core.parts.options import AdvantageOptions
@@ -93,20 +91,21 @@ class Critic:
         """Tokens that its own trunk learned from."""
         return self._trunk.backward_tokens if self._own else 0
 
+    def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The head, and what is trained of a trunk of its own."""
+        return iter(self._trained.items())
+
     def shard(self, *_: Any) -> None:
         """Refused: its head and optimizer are whole."""
         raise GrpoLabError("a critic does not work with sharded weights yet: use ddp, or an advantage without a critic")
 
     def state_dict(self) -> dict[str, Any]:
         """Weights and optimizer."""
-        weights = {name: parameter.detach() for name, parameter in self._trained.items()}
-        return {"weights": weights, "optimizer": self._optimizer.state_dict()}
+        return {"weights": kept(self.trained()), "optimizer": self._optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
-        with torch.no_grad():
-            for name, parameter in self._trained.items():
-                parameter.copy_(state["weights"][name])
+        restore(self.trained(), state["weights"])
         self._optimizer.load_state_dict(state["optimizer"])
 
 

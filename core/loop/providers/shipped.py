@@ -1,10 +1,10 @@
 """Providers: what fills a batch field that some part asked for. Each is looked up by its field, never by name."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Iterator
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from core.errors import GrpoLabError
 from core.loop.rollout import (
@@ -13,42 +13,14 @@ from core.loop.rollout import (
     sample,
     shape_rewards,
 )
-from core.loop.run_state import RunState
+from core.loop.run_state import Fill, RunState
 from core.loop.update import compute_logps, compute_sum_squared_probs
 from core.model.adapters import adapters_off
 from core.model.policy import Policy
 from core.model.sharding import MakeSharding
 from core.parts.batch import Batch
 from core.parts.contracts import provider
-from core.parts.options import ProviderOptions
 from core.parts.settings import COUNT, Range
-
-Fill: TypeAlias = Callable[[Batch], Tensor]
-
-
-def make_providers(run: RunState) -> dict[str, Fill]:
-    """A filler for every batch field that the run's variant asks for."""
-    return {ProviderOptions.of(part).fills: part(run) for part in run.recipe.providers}
-
-
-def fill(batch: Batch, providers: Mapping[str, Fill]) -> Batch:
-    """Fill every field asked for.
-
-    Groups whose one value [P] is NaN, because a grader failed, are dropped whole. NaN per token, or anything
-    infinite, is an error.
-    """
-    for field, make in providers.items():
-        values = make(batch)
-        batch = batch.having(**{field: values})
-        if field == "token_rewards":
-            batch = batch.having(rewards=batch.rewards + values.where(batch.response_mask, 0.0).sum(-1))
-        if values.isinf().any() or (values.ndim > 1 and values.isnan().any()):
-            raise GrpoLabError(f"the provider of '{field}' gave NaN or infinite values at step {batch.step}")
-        broken = values.isnan()
-        if not broken.any():
-            continue
-        batch = batch.select((~broken).nonzero()[:, 0])
-    return batch
 
 
 @provider(fills="greedy_rewards", cost="one greedy response per prompt and step")
@@ -86,6 +58,10 @@ class Reference:
             for ours, theirs in zip(self._frozen.model.parameters(), self._run.policy.model.parameters(), strict=True):
                 ours.data.lerp_(theirs.data, self._share)
         return _logps(self._frozen, batch, self._run)
+
+    def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Nothing: it is frozen."""
+        return iter(())
 
     def shard(self, sharding: MakeSharding, dtype: torch.dtype) -> None:
         """Spread the weights over the ranks, like the policy's."""

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from core import SETTINGS, VARIANTS, Batch, GrpoLabError, Variant, advantage
+from core.loop.learn import fill
 from core.loop.loss import adapted_coefficient, compute_advantages, next_kl_coef, value_targets
 from core.loop.metrics import value_record
 from core.loop.providers.critic import Critic, critic
-from core.loop.providers.shipped import fill, make_providers
 from core.loop.recipe import Recipe
-from core.loop.run_state import RunState
+from core.loop.run_state import RunState, make_providers
 from core.loop.train import Interrupted, run
 from core.loop.update import compute_logps, update
 from core.model.optimizer import Optimizer

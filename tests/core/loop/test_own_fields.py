@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from core import SETTINGS, Batch, GrpoLabError, advantage, objective, provider
+from core.loop.learn import fill
 from core.loop.loss import RowTensors
-from core.loop.providers.shipped import fill
 from core.loop.recipe import Recipe
 from core.loop.train import run
 from core.parts.registry import PROVIDERS, config

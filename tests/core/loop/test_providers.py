@@ -7,11 +7,11 @@ from typing import Any, TypeAlias
 
 import pytest
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from core import PROVIDERS, SETTINGS, Batch, GrpoLabError
-from core.loop.providers.shipped import fill, reference, squared_probs
+from core.loop.learn import fill
+from core.loop.providers.shipped import reference, squared_probs
 from core.loop.run_state import RunState
 from core.loop.update import compute_logps
 from core.model.logps import sum_squared_probs
@@ -26,7 +26,7 @@ def run_of(policy: Policy, *bindings: str) -> RunState:
     text = "train.task = @chain_sums()\ntrain.generator = @native()\ntrain.variant = @grpo()\n"
     with config(text=text, bindings=bindings):
         recipe = SETTINGS["train"]()
-    return RunState(replace(recipe, micro_tokens=10**9), 0, policy, Accelerator())
+    return RunState(replace(recipe, micro_tokens=10**9), 0, policy)
 
 
 def logps(policy: Policy, batch: Batch) -> Tensor:

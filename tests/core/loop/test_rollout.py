@@ -12,8 +12,8 @@ import core.loop.train  # noqa: F401 - registers generator, settings, providers 
 from core import REWARDS, SETTINGS, TASKS, VARIANTS, Batch, GrpoLabError, Part, Variant, filter, reward
 from core.errors import TrainingError
 from core.generation.base import Generation, Request
+from core.loop.learn import fill
 from core.loop.metrics import step_record
-from core.loop.providers.shipped import fill, make_providers
 from core.loop.recipe import Recipe
 from core.loop.rollout import (
     draw_problems,
@@ -21,7 +21,7 @@ from core.loop.rollout import (
     shape,
     shape_rewards,
 )
-from core.loop.run_state import RunState
+from core.loop.run_state import RunState, make_providers
 from core.loop.update import UpdateMetrics
 from core.model.policy import Policy
 from core.parts.problems import Problem, Score

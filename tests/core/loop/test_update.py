@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 
 import pytest
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 import core.loop.train  # noqa: F401 - registers settings, tasks and the generator
@@ -257,7 +256,7 @@ def run_of(policy: Policy, seed: int = 0, **changes: Any) -> RunState:
     )
     with config(text=text):
         recipe: Recipe = SETTINGS["train"]()
-    return RunState(replace(recipe, **changes), seed, policy, Accelerator())
+    return RunState(replace(recipe, **changes), seed, policy)
 
 
 def optimizer_of(run: RunState) -> Optimizer:

@@ -93,7 +93,7 @@ def test_an_old_checkpoint_is_read_once_with_a_warning(tmp_path: Path, monkeypat
         state = store.load_checkpoint()
     assert state is not None
     run = RunState(None, 0, None)  # type: ignore[arg-type]
-    run.load_state_dict(state["run"])
+    run.load_state_dict({"advantage_state": None, "hashes": {}, "seconds": 2.0, **state})
     assert (run.grader_log, run.seconds) == (log, 1.5)
     assert run.grader_log.recent.maxlen == 20
     with warnings.catch_warnings():

@@ -77,8 +77,8 @@ def filled(folder: Path, steps: int = 6) -> RunStore:
         store.write_rollout(step, [])
         if step % 2 == 0:
             for split in ("test", "test_long"):
-                store.write_evaluation({"step": step, "split": split})
-    store.write_evaluation({"step": 0, "split": "test"})
+                store.write_evaluations([{"step": step, "split": split}])
+    store.write_evaluations([{"step": 0, "split": "test"}])
     return store
 
 
@@ -182,7 +182,7 @@ def test_what_a_checkpoint_builds_on_must_be_as_it_was_written(tmp_path: Path) -
     store.save_checkpoint({"step": 2})
     for step in (3, 4):
         store.append_metrics({"step": step, "reward": 9.0})
-    store.write_evaluation({"step": 4, "split": "test"})
+    store.write_evaluations([{"step": 4, "split": "test"}])
     (tmp_path / "eval" / "test" / "step=000004.json").write_text("after the checkpoint: will be written again")
     store.check_checkpoint(every=2)
     for name in store.files:

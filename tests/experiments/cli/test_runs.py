@@ -135,7 +135,7 @@ def test_a_seconds_budget_ends_the_run_after_the_step_that_spends_it(
 ) -> None:
     """By a clock that is a second further at each reading: sample, fill and update take one each."""
     ticks = iter(range(10**6))
-    monkeypatch.setattr("core.loop.train.time.perf_counter", lambda: float(next(ticks)))
+    monkeypatch.setattr("core.loop.clock.time.perf_counter", lambda: float(next(ticks)))
     whole = run(tmp_path / "whole")
     of_step = sum(
         v
@@ -155,7 +155,7 @@ def test_a_seconds_budget_ends_the_run_after_the_step_that_spends_it(
 def test_seconds_spent_before_a_stop_count_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three a step as above: the second step spends a budget of 4, whether or not the run was stopped between."""
     ticks = iter(range(10**6))
-    monkeypatch.setattr("core.loop.train.time.perf_counter", lambda: float(next(ticks)))
+    monkeypatch.setattr("core.loop.clock.time.perf_counter", lambda: float(next(ticks)))
 
     def stop(record: Mapping[str, Any]) -> None:
         raise Interrupted

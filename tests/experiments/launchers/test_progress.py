@@ -69,5 +69,5 @@ def test_the_line_of_a_finished_run_has_the_number_it_is_judged_by(tmp_path: Pat
 def test_the_share_of_a_budget_that_is_spent(binding: str, spent: dict[str, float], share: float) -> None:
     with config([CONFIGS / "embedded.gin"], [binding]):
         recipe: Recipe = build("train")
-    current = RunState(recipe, 0, policy=None, **spent)  # type: ignore[arg-type]
-    assert current.budget_share(2) == pytest.approx(share)
+    current = RunState(recipe, 0, policy=None, step=2, **spent)  # type: ignore[arg-type]
+    assert current.budget_share == pytest.approx(share)

@@ -1,4 +1,4 @@
-"""What the training loop makes of a policy that is no longer finite."""
+"""What fails because of a policy that is no longer finite."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from core.errors import MachineError, TrainingError
-from core.loop.train import blaming_divergence
+from core.loop.divergence import blaming_divergence
 from core.model.policy import Policy
 from core.parts.problems import Problem
 
@@ -23,7 +23,7 @@ def test_what_fails_with_a_policy_that_is_not_finite_is_the_trainings_doing(run:
         next(run.policy.model.parameters()).flatten()[0] = torch.nan
     with (
         pytest.raises(
-            TrainingError, match=r"no longer finite\. What failed then: IndexError: of a token .*test_train.py:"
+            TrainingError, match=r"no longer finite\. What failed then: IndexError: of a token .*test_divergence.py:"
         ),
         blaming_divergence(run),
     ):
