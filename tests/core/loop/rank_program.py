@@ -62,25 +62,26 @@ class Recorded:
         )
 
 
-@reward
-def a_quarter(problem: Problem, response: str) -> Score:
-    """One for about a quarter of the responses, so that some groups have no spread."""
-    right = len(response) % 4 == len(str(problem.prompt)) % 4
-    return Score(float(right), right)
+def register_parts() -> None:
+    """Parts of these runs alone: whoever imports this file has none of them among his own."""
 
+    @reward
+    def a_quarter(problem: Problem, response: str) -> Score:
+        """One for about a quarter of the responses, so that some groups have no spread."""
+        right = len(response) % 4 == len(str(problem.prompt)) % 4
+        return Score(float(right), right)
 
-@objective
-def breaks_on_one_rank(logps: Tensor, advantages: Tensor) -> Tensor:
-    """A policy gradient that the last of several ranks cannot compute."""
-    if not is_main():
-        raise ZeroDivisionError("this rank is out of order")
-    return -logps * advantages
+    @objective
+    def breaks_on_one_rank(logps: Tensor, advantages: Tensor) -> Tensor:
+        """A policy gradient that the last of several ranks cannot compute."""
+        if not is_main():
+            raise ZeroDivisionError("this rank is out of order")
+        return -logps * advantages
 
-
-@objective
-def breaks_at_times(logps: Tensor, advantages: Tensor) -> Tensor:
-    """A policy gradient that is not finite where all but one of four responses were right."""
-    return -logps * advantages.where(advantages > -1.4, torch.nan)
+    @objective
+    def breaks_at_times(logps: Tensor, advantages: Tensor) -> Tensor:
+        """A policy gradient that is not finite where all but one of four responses were right."""
+        return -logps * advantages.where(advantages > -1.4, torch.nan)
 
 
 def numbers_held(weight: Tensor) -> int:
@@ -119,6 +120,7 @@ def main(folder: Path, cases: dict[str, list[str]], *, recorded: bool, stop_at: 
     What each rank was asked to sample, and how much of the weights it holds, is written beside the run.
     """
     import_parts()
+    register_parts()
     quiet_libraries()
     for name, bindings in cases.items():
         recipe = recipe_of(bindings, recorded=recorded)
