@@ -169,55 +169,23 @@ def train(
     checkpoint_every: int = 20,
     stored_groups: int = 2,
 ) -> Recipe:
-    """The recipe of a run.
+    """The recipe of a run, which `core.loop.train.run` carries out.
 
     Each of `steps` rollout steps samples `group_size` responses of at most `max_tokens` tokens to `prompts` problems,
     then passes over them `epochs` times in `minibatches` updates. With a `source` the responses are its own instead.
-    `micro_tokens`: tokens per forward and backward
-    pass, which bounds memory and changes the last bits only. `threads`: CPU threads, part of the recipe because they
-    change the last bits. `correction` is the variants' that have none of their own: for generators whose probabilities
-    are not the trainer's. `rewards` replaces the task's own. `providers` chooses where several fill
-    the same batch field. `stored_groups`: groups per step whose responses are kept
-    on disk. `token_budget`: a run ends before the step that would sample more tokens in training than this
-    (discarded groups and greedy responses count), at the latest after `steps`; learning-rate schedules go by `steps`.
-    `seconds_budget`: a run ends after the step that brings it to so many seconds of training, evaluation apart.
+    `micro_tokens`: tokens per forward and backward pass, which bounds memory and changes the last bits only. `threads`:
+    CPU threads, part of the recipe because they change the last bits. `correction` is the variants' that have none of
+    their own: for generators whose probabilities are not the trainer's. `rewards` replaces the task's own. `providers`
+    chooses where several fill the same batch field. `stored_groups`: groups per step whose responses are kept on disk.
+    `token_budget`: a run ends before the step that would sample more tokens in training than this (discarded groups and
+    greedy responses count), at the latest after `steps`; learning-rate schedules go by `steps`. `seconds_budget`: a run
+    ends after the step that brings it to so many seconds of training, evaluation apart.
     """
-    chosen = tuple(as_part(r, "reward", "train.rewards") for r in rewards) if rewards is not None else task.rewards
-    weights = tuple(float(w) for w in reward_weights) if reward_weights is not None else (1.0,) * len(chosen)
-    if not chosen or len(chosen) != len(weights):
-        raise GrpoLabError(
-            f"train.rewards has {len(chosen)} functions, train.reward_weights {len(weights)} weights: one each"
-        )
+    chosen, weights = _rewards(task, rewards, reward_weights)
     if correction is not None and variant.correction is None:
         variant = replace(variant, correction=as_part(correction, "correction", "train.correction"))
-    if seconds_budget is not None and token_budget is not None:
-        raise GrpoLabError(
-            f"train.seconds_budget = {seconds_budget} and train.token_budget = {token_budget}: a run is ended by one "
-            "of them; remove the other"
-        )
-    if minibatches > prompts:
-        raise GrpoLabError(f"train.minibatches = {minibatches} is more than the {prompts} groups of a rollout")
-    if source is not None and source.group_size != group_size:
-        raise GrpoLabError(
-            f"train.group_size = {group_size}, but train.source has {source.group_size} responses to a prompt: bind "
-            f"train.group_size = {source.group_size}"
-        )
-    if source is not None and token_budget is not None:
-        raise GrpoLabError(
-            f"train.token_budget = {token_budget}, but with train.source nothing is sampled to be trained on, and it "
-            "would end no run: bind train.seconds_budget or train.steps alone"
-        )
-    if variant.kl_target is not None and variant.kl_horizon <= prompts * group_size / 5:
-        raise GrpoLabError(
-            f"variant '{variant.name}': with kl_horizon={variant.kl_horizon} and {prompts * group_size} responses a "
-            f"rollout the KL coefficient could fall to 0 at once: raise it, well above {prompts * group_size / 5:g}"
-        )
-    least = AdvantageOptions.of(variant.advantage).min_group
-    if group_size < least:
-        raise GrpoLabError(
-            f"train.group_size = {group_size}, but advantage '{variant.advantage.name}' of variant '{variant.name}' is "
-            f"defined from {least} samples per prompt up; raise train.group_size or choose another advantage"
-        )
+    _check_budgets(source, token_budget, seconds_budget)
+    _check_sizes(variant, source, prompts=prompts, group_size=group_size, minibatches=minibatches)
     return Recipe(
         variant=variant.resolved(),
         task=task,
@@ -243,6 +211,55 @@ def train(
         stored_groups=stored_groups,
         providers=_providers(variant, providers),
     )
+
+
+def _rewards(
+    task: Task, rewards: Sequence[Part] | None, reward_weights: Sequence[float] | None
+) -> tuple[tuple[Part, ...], tuple[float, ...]]:
+    """The reward functions, the task's unless others are given, and the weight of each, 1 unless given."""
+    chosen = tuple(as_part(r, "reward", "train.rewards") for r in rewards) if rewards is not None else task.rewards
+    weights = tuple(float(w) for w in reward_weights) if reward_weights is not None else (1.0,) * len(chosen)
+    if not chosen or len(chosen) != len(weights):
+        raise GrpoLabError(
+            f"train.rewards has {len(chosen)} functions, train.reward_weights {len(weights)} weights: one each"
+        )
+    return chosen, weights
+
+
+def _check_budgets(source: Source | None, token_budget: int | None, seconds_budget: float | None) -> None:
+    """Raise where more than one thing, or nothing, would end the run."""
+    if seconds_budget is not None and token_budget is not None:
+        raise GrpoLabError(
+            f"train.seconds_budget = {seconds_budget} and train.token_budget = {token_budget}: a run is ended by one "
+            "of them; remove the other"
+        )
+    if source is not None and token_budget is not None:
+        raise GrpoLabError(
+            f"train.token_budget = {token_budget}, but with train.source nothing is sampled to be trained on, and it "
+            "would end no run: bind train.seconds_budget or train.steps alone"
+        )
+
+
+def _check_sizes(variant: Variant, source: Source | None, *, prompts: int, group_size: int, minibatches: int) -> None:
+    """Raise where a rollout of so many groups of so many responses is not what the parts can do with."""
+    if minibatches > prompts:
+        raise GrpoLabError(f"train.minibatches = {minibatches} is more than the {prompts} groups of a rollout")
+    if source is not None and source.group_size != group_size:
+        raise GrpoLabError(
+            f"train.group_size = {group_size}, but train.source has {source.group_size} responses to a prompt: bind "
+            f"train.group_size = {source.group_size}"
+        )
+    if variant.kl_target is not None and variant.kl_horizon <= prompts * group_size / 5:
+        raise GrpoLabError(
+            f"variant '{variant.name}': with kl_horizon={variant.kl_horizon} and {prompts * group_size} responses a "
+            f"rollout the KL coefficient could fall to 0 at once: raise it, well above {prompts * group_size / 5:g}"
+        )
+    least = AdvantageOptions.of(variant.advantage).min_group
+    if group_size < least:
+        raise GrpoLabError(
+            f"train.group_size = {group_size}, but advantage '{variant.advantage.name}' of variant '{variant.name}' is "
+            f"defined from {least} samples per prompt up; raise train.group_size or choose another advantage"
+        )
 
 
 def _providers(variant: Variant, chosen: Sequence[Part]) -> tuple[Part, ...]:

@@ -17,17 +17,14 @@ looked at when it is used as `policy.model`: results can be judged without it.
 import json
 import os
 import shutil
-import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-from torch.distributed.checkpoint.api import CheckpointException
-
 from core.distributed import barrier
 from core.errors import GrpoLabError, MachineError
+from core.store.checkpoint import SaveShards, read_checkpoint, write_checkpoint, write_shards
 from core.store.files import read_json, write_json, write_text
 from core.store.integrity import (
     METRICS,
@@ -44,7 +41,6 @@ from core.store.integrity import (
     whole_lines,
 )
 from core.store.lock import lock
-from core.store.plain import read_plain, refuse_more
 
 
 class Savable(Protocol):
@@ -202,51 +198,19 @@ class RunStore:
                 file.unlink()
         self._files = fingerprints(self.folder)
 
-    def save_checkpoint(self, state: Mapping[str, Any], save_shards: Callable[[Path], None] | None = None) -> None:
+    def save_checkpoint(self, state: Mapping[str, Any], save_shards: SaveShards | None = None) -> None:
         """Write the state to go on from, replacing the one before.
 
         `save_shards` writes every rank's part into a folder that the state names: all are there before it is.
         """
-        folder = self.folder / "checkpoint"
-        try:
-            folder.mkdir(exist_ok=True)
-            shards = _write_shards(folder, state["step"], save_shards)
-            kept = {"shards": shards, "shard_sizes": _sizes(folder / shards)} if shards else {}
-            torch.save(refuse_more({**state, "files": self.files, **kept}), folder / "state.tmp")
-            with (folder / "state.tmp").open("rb") as file:
-                os.fsync(file.fileno())
-            os.replace(folder / "state.tmp", folder / "state.pt")
-            for old in folder.glob("shards-*"):
-                if old.name != shards:
-                    shutil.rmtree(old)
-        except (OSError, RuntimeError) as error:
-            with suppress(OSError):
-                (folder / "state.tmp").unlink()
-            raise MachineError(f"cannot write a checkpoint to {folder}: {error}") from error
+        write_checkpoint(self.folder / "checkpoint", {**state, "files": self.files}, save_shards)
 
     def load_checkpoint(self, *, mapped: bool = False) -> dict[str, Any] | None:
         """The last state, or None; with `mapped` its tensors stay on disk until they are used.
 
         It is read as plain data, and nothing in it is run. Raises `DamagedError`.
         """
-        path = self.folder / "checkpoint" / "state.pt"
-        if not path.is_file():
-            return None
-        try:
-            # torch writes checksums and does not read them
-            with zipfile.ZipFile(path) as archive:
-                damaged = archive.testzip()
-            if damaged:
-                raise ValueError(f"the checksum of {damaged} is another")
-            state: dict[str, Any] = read_plain(path, mapped=mapped)
-        except Exception as error:  # which one depends on the byte that is wrong
-            raise DamagedError(f"{path}: no checkpoint of ours ({error}); {REMEDY}") from error
-        if "shards" in state:
-            folder, found = path.parent / state["shards"], _sizes(path.parent / state["shards"])
-            for name, size in state.get("shard_sizes", {}).items():
-                if (now := found.get(name, 0)) != size:
-                    raise DamagedError(f"{folder / name}: {now} bytes where {size} were written; {REMEDY}")
-        return state
+        return read_checkpoint(self.folder / "checkpoint", mapped=mapped)
 
     def check_checkpoint(self, every: int) -> None:
         """Raise `DamagedError` unless an unfinished run, which saves every so many steps, can go on to its result."""
@@ -312,31 +276,13 @@ class NonMainStore(RunStore):
     def rewind(self, state: Mapping[str, Any] | None) -> None:  # noqa: D102
         pass
 
-    def save_checkpoint(self, state: Mapping[str, Any], save_shards: Callable[[Path], None] | None = None) -> None:
+    def save_checkpoint(self, state: Mapping[str, Any], save_shards: SaveShards | None = None) -> None:
         """Write this rank's shards, if there are any."""
-        _write_shards(self.folder / "checkpoint", state["step"], save_shards)
+        write_shards(self.folder / "checkpoint", state["step"], save_shards)
 
     def finish(self, model: Savable, **_: Any) -> None:
         """Hand over this rank's part of the weights."""
         model.save(self.folder)
-
-
-def _write_shards(folder: Path, step: int, save_shards: Callable[[Path], None] | None) -> str | None:
-    """Have the shards written; returns the name of their folder."""
-    if save_shards is None:
-        return None
-    name = f"shards-{step:06d}"
-    try:
-        save_shards(folder / name)
-    except CheckpointException as error:  # torch's, of any rank, and no Exception: nothing else would catch it
-        cause = next((failure[0] for failure in error.failures.values()), error)
-        raise MachineError(f"cannot write a checkpoint to {folder}: {cause}") from error
-    return name
-
-
-def _sizes(folder: Path) -> dict[str, int]:
-    """Bytes of every file in a folder; torch's shards carry no checksum."""
-    return {file.name: file.stat().st_size for file in sorted(folder.iterdir())} if folder.is_dir() else {}
 
 
 def _different(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
