@@ -30,8 +30,10 @@ from core.distributed import init
 from core.environments.datasets.pairs import Pair, read_pairs
 from core.environments.rewards.reward_model import RewardModel, Row
 from core.errors import GrpoLabError
+from core.loop.resume import load_training, save_training
 from core.model.optimizer import LIMITS, Optimizer, OptimizerSettings
 from core.model.policy import Policy, PolicySettings, load_policy
+from core.model.trainable import TrainedModel
 from core.parts.settings import COUNT, NOT_NEGATIVE, POSITIVE, THREADS, Range
 from core.randomness import torch_generator
 from core.store.files import (
@@ -58,6 +60,10 @@ BINS: Final = 10
 
 PairRows = tuple[Row, Row]
 """A pair as token ids: prompt with chosen and with rejected response."""
+
+
+class TrainedRewardModel(TrainedModel, RewardModel):
+    """A reward model that is trained."""
 
 
 @dataclass(frozen=True)
@@ -174,15 +180,10 @@ def _train(
     rows = [(model.row(pair.prompt, pair.chosen), model.row(pair.prompt, pair.rejected)) for pair in pairs]
     train, test = split(pairs, settings.held_out, seed)
     optimizer = Optimizer(model.model.parameters(), settings.optimizer)
-    state = store.load_checkpoint()
-    if state is not None:
-        with torch.no_grad():
-            for name, parameter in model.model.named_parameters():
-                parameter.copy_(state["weights"][name])
-        optimizer.load_state_dict(state["optimizer"])
-    store.rewind(state)
+    kept = load_training(store, model, optimizer)
+    store.rewind(kept)
 
-    for step in range(1 if state is None else state["step"] + 1, settings.steps + 1):
+    for step in range(1 if kept is None else kept["step"] + 1, settings.steps + 1):
         chosen = [train[i] for i in _drawn(len(train), settings.pairs, seed, step)]
         rate = settings.optimizer.rate(step, settings.steps)
         record = {"step": step, **_step(model, optimizer, settings, rate, rows, pairs, chosen)}
@@ -191,8 +192,7 @@ def _train(
             record["held_out"] = float(pair_accuracy(*leads))
         store.append_metrics(record)
         if step % settings.checkpoint_every == 0:
-            weights = {name: parameter.detach() for name, parameter in model.model.named_parameters()}
-            store.save_checkpoint({"step": step, "weights": weights, "optimizer": optimizer.state_dict()})
+            save_training(store, model, optimizer, {"step": step})
         watch(record)
 
     by_part = {
@@ -204,7 +204,7 @@ def _train(
     store.finish(model, **by_part)
 
 
-def on_trunk(settings: PolicySettings, seed: int) -> RewardModel:
+def on_trunk(settings: PolicySettings, seed: int) -> TrainedRewardModel:
     """A reward model on the trunk of a language model, with a new head of standard deviation 1 / sqrt(h + 1).
 
     The head's scale: Stiennon et al. 2020 (arXiv:2009.01325).
@@ -227,7 +227,7 @@ def on_trunk(settings: PolicySettings, seed: int) -> RewardModel:
     weight = torch.randn(1, h, generator=torch_generator(seed, "init")) / math.sqrt(h + 1)
     model.score = nn.Linear(h, 1, bias=False)
     model.score.weight.data = weight.to(policy.device, policy.dtype)
-    return RewardModel(model, tokenizer)
+    return TrainedRewardModel(model, tokenizer)
 
 
 def split(pairs: Sequence[Pair], held_out: float, seed: int) -> tuple[list[int], list[int]]:
