@@ -53,7 +53,7 @@ def run(recipe: Recipe, seed: int, store: RunStore, *, facts: Mapping[str, Any],
         store.check_identity(facts["identity"])
         said = recipe.preflight()
         store.check_data_identity({name: said[name] for name in recipe.data_identities if name in said})
-        store.update_manifest(status="running", seed=seed, error=None, failure=None, **facts, rewards=said)
+        store.update_manifest(status="running", seed=seed, error=None, failure=None, **facts, preflight=said)
         try:
             train(recipe, seed, store, watch, accelerator.device)
         except Interrupted:

@@ -136,7 +136,7 @@ class RunStore:
 
     def check_data_identity(self, said: Mapping[str, str]) -> None:
         """Raise when what a run learns from is not what the manifest says of it; `said` by name."""
-        before = self.manifest.get("rewards") or {}
+        before = self.manifest.get("preflight") or self.manifest.get("rewards") or {}  # what older versions call it
         for name, words in said.items():
             if before.get(name, words) != words:
                 raise GrpoLabError(

@@ -303,6 +303,17 @@ def test_what_something_else_started_is_refused_saying_what_differs(tmp_path: Pa
         store.check_identity({"config": "a = 1\nb = 2\n", "source": "abc", "versions": {"torch": "2.9"}})
 
 
+@pytest.mark.parametrize("written_as", ["preflight", "rewards"])
+def test_a_run_goes_on_with_the_data_that_it_began_with(tmp_path: Path, written_as: str) -> None:
+    """What its parts said of them is in the manifest, where older versions called it `rewards`."""
+    store = RunStore(tmp_path)
+    store.update_manifest(**{written_as: {"source": "7 pairs", "judge": "a model"}})
+    store.check_data_identity({"source": "7 pairs"})
+    store.check_data_identity({"other": "not said then"})
+    with pytest.raises(GrpoLabError, match=r"its source changed since it was started \(was '7 pairs', is '8 pairs'\)"):
+        store.check_data_identity({"source": "8 pairs"})
+
+
 def test_a_new_folder_refuses_nothing(tmp_path: Path) -> None:
     RunStore(tmp_path).check_identity({"config": "a = 1"})
 

@@ -135,7 +135,7 @@ def test_a_run_learns_from_a_judge_alone(small: list[str], tmp_path: Path, capsy
     words = [word for binding in bindings for word in ("-b", binding)]
     assert main(["train", "-c", "rlaif", *small, *words, "--out", str(tmp_path / "runs")]) == 0
     folder = tmp_path / "runs" / "train" / "grpo" / "seed=0"
-    said = json.loads((folder / "manifest.json").read_text())["rewards"]["judge"]
+    said = json.loads((folder / "manifest.json").read_text())["preflight"]["judge"]
     assert "mode score, principles" in said
     groups = json.loads((folder / "rollouts" / "step=000001.json").read_text())
     rewards = [response["reward"] for group in groups for response in group["responses"]]

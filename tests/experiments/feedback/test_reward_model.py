@@ -211,7 +211,7 @@ def test_from_pairs_to_a_policy_that_climbs_the_proxy(tmp_path: Path, capsys: py
     assert "by the gold reward; expected calibration error" in " ".join(said.split())
     assert main(run) == 0
     store = RunStore(tmp_path / "train" / "grpo" / "seed=0")
-    assert store.manifest["rewards"]["reward_model"].startswith(f"reward model {folder} in float32, weights ")
+    assert store.manifest["preflight"]["reward_model"].startswith(f"reward model {folder} in float32, weights ")
     for line in (store.folder / "metrics.jsonl").read_text().splitlines():
         record = json.loads(line)
         assert set(record["reward_parts"]) == {"final_digit", "reward_model"}
