@@ -19,5 +19,9 @@ def run_analyze(options: argparse.Namespace) -> int:
         return run_tables(options)
     if unused := given(options):
         declared = ", ".join(name.replace("_", " ") for name in unused)
-        raise GrpoLabError(f"{paths[0]} is a study's folder, which declares its own {declared}: leave the options out")
+        message = f"{paths[0]} is a study's folder, which declares its own {declared}: leave the options out"
+        if "margin" in unused:
+            anew = f"""-b "compare.margin = {options.margin:g}" --grow"""
+            message += f"; its margin may be declared anew, by the study's command with {anew}"
+        raise GrpoLabError(message)
     return conclude(paths[0], Console(stderr=options.json), as_json=options.json)

@@ -3,12 +3,16 @@
 import argparse
 import json
 from pathlib import Path
+from typing import Final
 
 from experiments.report import verdict_table, write_figures, write_report, write_tables
 from experiments.report.tables import no_verdict
 from experiments.results.stored_study import StoredStudy, load_study
 from experiments.statistics import Judgement
 from experiments.terminal import Console
+
+MAX_SEEDS_NAMED: Final = 50
+"""More seeds than that are named in the verdicts, but recommended to nobody."""
 
 
 def conclude(folder: Path, console: Console, *, as_json: bool = False) -> int:
@@ -43,11 +47,24 @@ def _show(judgement: Judgement, study: StoredStudy, console: Console) -> None:
     for note in analysis.notes:
         console.print(f"note: {note}", highlight=False, markup=False)
     if not judgement.plan.sequential and any(c.verdict == "inconclusive" for c in analysis.comparisons):
-        console.print(
-            "more seeds, or further questions to the final models (compare.reevaluate): the same command with them "
-            "and --grow uses all finished runs",
-            highlight=False,
+        console.print(how_to_go_on(judgement), highlight=False)
+
+
+def how_to_go_on(judgement: Judgement) -> str:
+    """How an inconclusive study may grow, with the seeds that all inconclusive comparisons need, if few enough."""
+    plan = judgement.plan
+    open_ones = [c.fixed_n for c in judgement.analysis.comparisons if c.verdict == "inconclusive"]
+    needed = [fixed.seeds_for_margin for fixed in open_ones if fixed is not None and fixed.seeds_for_margin is not None]
+    from_zero = plan.seeds == tuple(range(len(plan.seeds)))  # as `--seeds N` has them
+    if from_zero and len(needed) == len(open_ones) and len(plan.seeds) < max(needed) <= MAX_SEEDS_NAMED:
+        return (
+            f"more seeds: the same command with --seeds {max(needed)} and --grow uses all finished runs; so it does "
+            "with further questions to the final models (compare.reevaluate)"
         )
+    return (
+        "more seeds, or further questions to the final models (compare.reevaluate): the same command with them "
+        "and --grow uses all finished runs"
+    )
 
 
 def run_report(options: argparse.Namespace) -> int:

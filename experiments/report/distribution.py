@@ -13,6 +13,7 @@ from experiments.report.formatting import (
     Unit,
     counted,
     difference_text,
+    interval_text,
     level_text,
     metric_name,
     tick_text,
@@ -66,8 +67,8 @@ def distribution_section(context: Context) -> str:
 
 def _against(arm: str, each: IqmEstimate, measure: Unit) -> str:
     """An arm's interquartile mean less the baseline's, with its interval."""
-    within = each.interval and " to ".join(difference_text(end, measure) for end in each.interval)
-    return f"{escape(arm)} {difference_text(each.value, measure)}" + (f" ({within})" if within else "")
+    within = f" ({interval_text(each.interval, measure)})" if each.interval else ""
+    return f"{escape(arm)} {difference_text(each.value, measure)}{within}"
 
 
 def _generator(study: StoredStudy) -> np.random.Generator:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from core.store.integrity import REEVALUATED
@@ -111,9 +111,19 @@ def error_text(error: float | None, measure: Unit) -> str:
     return "–" if error is None else number_text(error * measure.scale, measure.digits + 1)
 
 
+def interval_ends(interval: tuple[float, float], measure: Unit, margin: float = 0.0) -> tuple[str, str]:
+    """Both ends of an interval of a difference, with as many decimals as the end that takes more."""
+    while True:
+        low, high = (difference_text(end, measure, margin) for end in interval)
+        decimals = [len(text.partition(".")[2]) for text in (low, high) if "." in text]
+        if len(set(decimals)) < 2:
+            return low, high
+        measure = replace(measure, digits=max(decimals))
+
+
 def interval_text(interval: tuple[float, float] | None, measure: Unit, margin: float = 0.0) -> str:
     """An interval of a difference: `−1.0 to +9.0`."""
-    return " to ".join(difference_text(end, measure, margin) for end in interval) if interval else "–"
+    return " to ".join(interval_ends(interval, measure, margin)) if interval else "–"
 
 
 def margin_text(margin: float, measure: Unit) -> str:

@@ -16,6 +16,7 @@ from experiments.report.formatting import (
     axis_words,
     counted,
     difference_text,
+    interval_ends,
     level_text,
     metric_name,
     number_text,
@@ -180,7 +181,7 @@ def terminal_table(title: str) -> Table:
 def comparison_cells(each: Comparison, measure: Unit, judgement: Judgement) -> tuple[str, str, str, Text]:
     """Difference with its interval, adjusted p, effect size and verdict."""
     margin = judgement.analysis.margin
-    ends = ", ".join(difference_text(end, measure, margin) for end in each.effect.interval or ())
+    ends = ", ".join(interval_ends(each.effect.interval, measure, margin)) if each.effect.interval else ""
     return (
         difference_text(each.effect.mean_difference, measure, margin) + (f" [{ends}]" if ends else ""),
         p_text(each.adjusted_p, alpha_of(judgement, each)) if test_name(each) else "–",

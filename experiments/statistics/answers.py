@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from experiments.statistics.samples import Array, differences
+from experiments.statistics.samples import TIE, Array, differences
 
 Answers: TypeAlias = float | Mapping[str, Mapping[int, ArrayLike]]
 """How many answers every score is the mean of; or {arm: {seed: how many, or the score of each question}}, then [Q] or,
@@ -43,9 +43,10 @@ def mean_squares(table: Array) -> tuple[float, float, float]:
 def noise(d: Array) -> float:
     """σ² of differences D_sq, from d [S, Q], or [S, Q, K] paired by sample: max(MS_E, v / K) for v = mean var_K(d)."""
     if d.ndim == 2 or d.shape[2] == 1:
-        return mean_squares(d.reshape(d.shape[:2]))[2]
-    sampled: float = float(d.var(axis=2, ddof=1).mean()) / d.shape[2]
-    return max(mean_squares(d.mean(axis=2))[2], sampled)
+        variance = mean_squares(d.reshape(d.shape[:2]))[2]
+    else:
+        variance = max(mean_squares(d.mean(axis=2))[2], float(d.var(axis=2, ddof=1).mean()) / d.shape[2])
+    return 0.0 if math.sqrt(variance) <= TIE * np.abs(d).max() else variance  # residuals that are rounding alone
 
 
 def counted_error(x: Array, y: Array, n_x: Array, n_y: Array) -> float:

@@ -36,7 +36,7 @@ def test_the_tables_hold_the_numbers_redone_by_hand(pair: Made) -> None:
     page = read(pair.path)
     _, dapo = page.table("Verdicts")
     assert dapo == [
-        *("dapo", "grpo", "3", "56.0 % vs 52.0 %", "+4.0", " −0.97 to +9.0", "0.0742 paired t, Holm"),
+        *("dapo", "grpo", "3", "56.0 % vs 52.0 %", "+4.0", " −0.97 to +8.97", "0.0742 paired t, Holm"),
         *("+1.13", "1.00", "? inconclusivemodel-based"),
     ]
     _, grpo, dapo = page.table("The arms")
@@ -166,7 +166,7 @@ def test_every_figure_says_in_words_what_it_shows(pair: Made) -> None:
     figures = re.findall(r'<svg class="figure"[^>]*aria-label="([^"]*)"', pair.path.read_text("utf-8"))
     assert len(figures) == pair.path.read_text("utf-8").count('class="figure"')
     assert "Held-out accuracy by rollout steps: grpo ends at 53.0 %; dapo ends at 57.0 %." in figures
-    assert "Paired differences: dapo minus grpo +4.0, interval −0.97 to +9.0, inconclusive." in figures
+    assert "Paired differences: dapo minus grpo +4.0, interval −0.97 to +8.97, inconclusive." in figures
 
 
 def test_what_a_model_wrote_is_text_never_markup_and_is_cut_where_it_is_long(tmp_path: Path) -> None:
@@ -339,7 +339,7 @@ def test_every_number_is_in_the_details(pair: Made) -> None:
     found = dict(zip(head, row, strict=True))
     assert found["sd of differences"] == "2.0"
     assert found["correlation of arms"] == f"{each.effect.correlation:.2f}"
-    assert found["95\u00a0% interval"] == "−0.97 to +9.0"  # -1.0 would be the margin
+    assert found["95\u00a0% interval"] == "−0.97 to +8.97"  # -1.0 would be the margin
     assert found["Holm t"] == "0.0742"
     assert found["d_z"] == "2.00"
 

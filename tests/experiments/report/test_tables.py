@@ -13,7 +13,7 @@ from experiments.cli.main import main
 from experiments.report import render, verdict_table, write_tables
 from experiments.report.arm_style import arm_styles
 from experiments.report.differences import differences_figure
-from experiments.report.formatting import number_text, p_text, thousands, unit
+from experiments.report.formatting import unit
 from experiments.report.grid import (
     Cell,
     Column,
@@ -237,25 +237,3 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StudyError, match=r"cannot write .*verdicts\.md"):
         write_tables(study, judge(study), tmp_path / "file")
-
-
-@pytest.mark.parametrize(
-    ("got", "text"),
-    [
-        (number_text(-0.01, 1, signed=True), "0.0"),
-        (number_text(-1.25, 1, signed=True), "−1.2"),
-        (number_text(None, 2), "–"),
-        (number_text(float("inf"), 2), "∞"),
-        (p_text(0.0), "< 0.0001"),
-        (p_text(0.01189), "0.0119"),
-        (p_text(0.3516), "0.35"),
-        (p_text(None), "–"),
-        (thousands(999), "999"),
-        (thousands(50_433), "50.4 k"),
-        (thousands(1_204_000), "1.20 M"),
-        (unit("test/accuracy").difference, "points"),
-        (unit("test/length").difference, ""),
-    ],
-)
-def test_numbers_are_written_for_readers(got: str, text: str) -> None:
-    assert got == text

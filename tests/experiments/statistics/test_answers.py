@@ -86,6 +86,17 @@ def test_the_binomial_error_by_hand() -> None:
     assert any("only the number is known" in note for note in one.notes)
 
 
+@pytest.mark.parametrize("samples", [1, 3])
+def test_answers_that_all_shift_alike_leave_no_error_of_rounding(samples: int) -> None:
+    """Every question gains .1 at every seed: the residuals of the table are 0, though not in floats."""
+    base = np.random.default_rng(0).random((5, 7, samples))
+    scores, answers = study(base, base + 0.1)
+    c = analyze(scores, baseline="base", answers=answers).comparisons[0]
+    assert (c.verdict, c.effect.sd_difference) == ("untestable", 0.0)
+    assert (c.effect.standard_error, c.effect.answers_error) == (0.0, 0.0)
+    assert noise(np.full((3, 4), 0.1) + 1e-7 * np.eye(3, 4)) > 0
+
+
 def test_seeds_that_differ_more_than_their_answers_are_judged_as_before() -> None:
     d = np.array([[0.3, 0.5], [-0.2, 0.0], [0.1, 0.3]])
     scores, answers = study(BASE, BASE + d)
