@@ -25,7 +25,7 @@ def device_note() -> str | None:
     return _decide(os.environ.get(VARIABLE, ""))[1]
 
 
-def lacks(device: torch.device) -> str | None:
+def missing_capability(device: torch.device) -> str | None:
     """What `device` cannot do of what every run does there; None when all is well.
 
     Sampling noise is computed from 64-bit keys in float64, and has to be the same on every device.
@@ -48,7 +48,7 @@ def _decide(choice: str) -> tuple[bool, str | None]:
         raise GrpoLabError(f"{VARIABLE}={choice}: this machine has {here}")
     if accelerator is None or choice == "cpu":
         return True, f"{accelerator.type} is not used: {VARIABLE}=cpu" if accelerator else None
-    missing = lacks(accelerator)
+    missing = missing_capability(accelerator)
     if missing and choice:
         raise GrpoLabError(f"{VARIABLE}={choice}: {accelerator.type} lacks what a run needs ({missing}); use cpu")
     note = f"runs compute on the CPU: {accelerator.type} lacks what they need ({missing})" if missing else None

@@ -90,7 +90,7 @@ def show_variants(options: argparse.Namespace) -> int:
     from core.parts.bindings import bindings_used, refuse_unused
     from experiments.memory.forecast import forecast
     from experiments.memory.measure import measure
-    from experiments.memory.methods import counted, forecasts_table
+    from experiments.memory.methods import forecasts_table, models_of_forecast
     from experiments.study.configs import (
         CONFIGS,
         DECLARING,
@@ -115,7 +115,7 @@ def show_variants(options: argparse.Namespace) -> int:
             json.dumps(
                 {
                     name: _as_json(found)
-                    | {"equivalents": counted(found, recipe).equivalents}
+                    | {"equivalents": models_of_forecast(found, recipe).equivalents}
                     | ({"measured": measured.peak, "seconds": measured.seconds} if measured else {})
                     for name, (recipe, found, measured) in rows.items()
                 },

@@ -85,7 +85,7 @@ def models_of(variant: Variant, sizes: Mapping[str, float]) -> Models:
     )
 
 
-def counted(forecast: Forecast, recipe: Recipe) -> Models:
+def models_of_forecast(forecast: Forecast, recipe: Recipe) -> Models:
     """The models of a recipe whose forecast was made; adapters share the frozen policy with the reference."""
     has_reference = "ref_logps" in recipe.variant.needs and recipe.policy.lora is None
     still, trained = forecast.total - forecast.trainable + forecast.total * has_reference, 0
@@ -136,7 +136,7 @@ def forecasts_table(rows: Mapping[str, tuple[Recipe, Forecast, Measured | None]]
     if are_measured:
         table.add_row("peak, measured", *(mib(m.peak) if m else "" for *_, m in rows.values()), style="bold")
         table.add_row("seconds a step, measured", *(f"{m.seconds:.2f}" if m else "" for *_, m in rows.values()))
-    models = [counted(forecast, recipe) for recipe, forecast, _ in rows.values()]
+    models = [models_of_forecast(forecast, recipe) for recipe, forecast, _ in rows.values()]
     table.add_row("parameter equivalents", *(billions(model.equivalents) for model in models))
     return table
 

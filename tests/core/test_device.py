@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.device import VARIABLE, device_note, forget_decision, lacks, takes_cpu
+from core.device import VARIABLE, device_note, forget_decision, missing_capability, takes_cpu
 from core.errors import GrpoLabError
 
 
@@ -62,8 +62,8 @@ def test_one_without_float64_is_left_alone_and_a_line_says_so(no_float64: None) 
 
 
 def test_a_device_that_cannot_give_numbers_lacks_them() -> None:
-    assert lacks(torch.device("meta"))
-    assert lacks(torch.device("cpu")) is None
+    assert missing_capability(torch.device("meta"))
+    assert missing_capability(torch.device("cpu")) is None
 
 
 def test_one_whose_arithmetic_is_other_is_left_alone(accelerator: None, monkeypatch: pytest.MonkeyPatch) -> None:
