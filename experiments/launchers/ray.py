@@ -2,8 +2,8 @@
 
 Nodes need grpo-lab with the driver's versions. A task goes to the driver's current folder and writes to `--out`, so
 both are on a shared file system. Without one, `bring_back` sends along the modules that were imported from the current
-folder and what a run has made so far, and brings its files back at the end; other files (`files.path`, a model in a
-folder) must be on every node, under an absolute path.
+folder or from beside a gin file, and what a run has made so far, and brings its files back at the end; other files
+(`files.path`, a model in a folder) must be on every node, under an absolute path.
 
 A run whose process or node is lost is retried elsewhere: from its last checkpoint where the folder is shared, else from
 where it was when it was handed out. The folder's lock is released by the kernel when a process dies, on NFS by the
@@ -291,7 +291,7 @@ def _own_modules(*folders: Path) -> dict[str, str]:
             continue
         package = Path(*name.split("."))
         place = package / "__init__.py" if file.stem == "__init__" else package.with_suffix(".py")
-        if any(file == folder / place for folder in folders):
+        if any((folder / place).is_file() and file.samefile(folder / place) for folder in folders):
             found[str(place)] = file.read_text()
     return found
 

@@ -1,9 +1,11 @@
 """Ray: three nodes on this machine, runs that are lost, stopped, failed or brought back."""
 
+import importlib
 import json
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -191,3 +193,24 @@ def test_files_come_back_whole_and_in_the_place_of_others(tmp_path: Path) -> Non
 def test_modules_of_ones_own_are_those_of_the_folder(home: Path, local_study: Path) -> None:
     assert list(_own_modules(home)) == ["held_estimators.py"]
     assert "held_median" in _own_modules(home)["held_estimators.py"]
+
+
+def test_modules_beside_a_gin_file_go_along_by_the_names_that_they_are_imported_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the current folder is above theirs, or a link to it."""
+    package = tmp_path / "studies" / "sent_along"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("from sent_along import inner\n")
+    (package / "inner.py").write_text("X = 1\n")
+    (tmp_path / "link").symlink_to(tmp_path / "studies")
+    monkeypatch.setattr("sys.path", [*sys.path, str(tmp_path / "studies")])
+    importlib.import_module("sent_along")
+    sent = {"sent_along/__init__.py": "from sent_along import inner\n", "sent_along/inner.py": "X = 1\n"}
+    try:
+        assert _own_modules(tmp_path, tmp_path / "studies") == sent
+        assert _own_modules(tmp_path / "link") == sent
+        assert _own_modules(tmp_path) == {}
+    finally:
+        for name in ("sent_along", "sent_along.inner"):
+            del sys.modules[name]
