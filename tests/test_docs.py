@@ -118,7 +118,7 @@ def missing_places(text: str) -> list[str]:
     """What stands as `file.py` or `file.py: name` in a page and is not there; NAME.py stands for any."""
     missing = []
     for place, name in re.findall(
-        r"`((?:core|estimators|variants|experiments|tests)/[a-z\d_/]+\.py)(?:: ([\w.]+))?`", text
+        r"`((?:core|docs|estimators|variants|experiments|tests)/[a-z\d_/]+\.py)(?:: ([\w.]+))?`", text
     ):
         if not (ROOT / place).is_file() or (name and name not in names_in(place)):
             missing.append(f"{place}: {name}" if name else place)
