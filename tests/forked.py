@@ -31,9 +31,13 @@ class Forked:
     """
 
     def __init__(
-        self, work: Callable[..., int | None], *arguments: Any, folder: Path,
-        output: tuple[Path, Path] | None = None, environment: Mapping[str, str] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        work: Callable[..., int | None],
+        *arguments: Any,
+        folder: Path,
+        output: tuple[Path, Path] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         context = local._context()
         if context.get_start_method() == "forkserver":
             context.set_forkserver_preload(PRELOADED)
@@ -73,9 +77,13 @@ class Forked:
 
 
 def _begin(
-    folder: str, environment: Mapping[str, str], pipe: Connection, output: tuple[Path, Path] | None,
-    work: Callable[..., int | None], arguments: Sequence[Any],
-) -> None:  # fmt: skip
+    folder: str,
+    environment: Mapping[str, str],
+    pipe: Connection,
+    output: tuple[Path, Path] | None,
+    work: Callable[..., int | None],
+    arguments: Sequence[Any],
+) -> None:
     """Become a process of its own, and do the work."""
     os.setsid()
     os.chdir(folder)

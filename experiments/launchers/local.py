@@ -12,8 +12,9 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, Final
 
 import psutil
 import torch
@@ -59,6 +60,10 @@ def _worker(pipe: Connection, environment: Mapping[str, str], origin: Origin) ->
             return
 
 
+UNKNOWN_EXIT: Final = 255
+"""What multiprocessing says of a process whose fork server is no longer there to tell."""
+
+
 @contextmanager
 def _for_a_beginning() -> Iterator[None]:
     """Signals and environment for a process that begins, and for the fork server, which begins with the first."""
@@ -84,7 +89,17 @@ class _Worker:
         with _for_a_beginning():
             self.process.start()
         theirs.close()
+        self.server: int | None = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
         self.job: Job | None = None
+
+    def exit_code(self) -> int:
+        """How the process ended; as if killed, where the server that it was forked from is gone and cannot tell."""
+        self.process.join()
+        code: int = self.process.exitcode
+        with suppress(psutil.NoSuchProcess):
+            if self.server is None or psutil.Process(self.server).status() != psutil.STATUS_ZOMBIE:
+                return code
+        return -signal.SIGKILL if code == UNKNOWN_EXIT else code
 
     def give(self, job: Job | None) -> None:
         """Hand over the next run, or None to end; a worker that has died is noticed where its pipe is read."""
@@ -164,8 +179,7 @@ def _listen(worker: _Worker, failures: Failures, progress: Progress) -> None:
     try:
         kind, content = worker.pipe.recv()
     except (EOFError, OSError):
-        worker.process.join()
-        code = worker.process.exitcode
+        code = worker.exit_code()
         kind, content = mark_lost(job, f"its process died (exit code {code}; -9 is often a lack of memory)", code)
     if kind == "step":
         progress.step(job.arm.label, job.seed, content)

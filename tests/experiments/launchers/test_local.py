@@ -135,13 +135,18 @@ def kills_itself_once(batch):
         return batch.rewards - batch.rewards.mean(dim=1, keepdim=True)
     with open(os.environ["WAS_KILLED"], "w") as file:
         json.dump(dict(os.environ), file)
+    if "WITH_ITS_SERVER" in os.environ:
+        os.kill(os.getppid(), signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-@pytest.mark.parametrize("method", ["forkserver", pytest.param("spawn", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("method", "with_its_server"),
+    [("forkserver", False), ("forkserver", True), pytest.param("spawn", False, marks=pytest.mark.slow)],
+)
 def test_a_worker_that_was_killed_is_named_and_another_takes_its_place(
-    method: str, tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+    method: str, with_its_server: bool, tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each knows the present environment and folder, and no folder of the user's that is named like ours."""
     if method == "spawn":
@@ -150,15 +155,23 @@ def test_a_worker_that_was_killed_is_named_and_another_takes_its_place(
         pytest.skip("workers are not forked here: an accelerator, or not Linux")
     (tmp_path / "core").mkdir()
     (tmp_path / "core" / "__init__.py").touch()
-    module = f"killed_by_{method}"
+    module = f"killed_by_{method}_{with_its_server}"
     (tmp_path / f"{module}.py").write_text(KILLS_ITSELF)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WAS_KILLED", str(tmp_path / "was_killed"))
+    if with_its_server:
+        monkeypatch.setenv("WITH_ITS_SERVER", "")
     monkeypatch.setattr("sys.path", [*sys.path, str(tmp_path)])
     before = dict(os.environ)
-    bindings = [f"import {module}", "train.steps = 1", "train.prompts = 2", "train.max_tokens = 4",
-                "evaluation.questions = 2", f"policy.model = '{tiny_folder}'",
-                "grpo.advantage = @kills_itself_once"]  # fmt: skip
+    bindings = [
+        f"import {module}",
+        "train.steps = 1",
+        "train.prompts = 2",
+        "train.max_tokens = 4",
+        "evaluation.questions = 2",
+        f"policy.model = '{tiny_folder}'",
+        "grpo.advantage = @kills_itself_once",
+    ]
     with config([find_config("embedded")], bindings, include_from=[CONFIGS]):
         text = run_text()
     jobs = [Job(Arm("a", ()), seed, text, str(tmp_path / f"seed={seed}")) for seed in range(2)]
@@ -168,8 +181,9 @@ def test_a_worker_that_was_killed_is_named_and_another_takes_its_place(
     assert "its process died (exit code -9;" in failures["a", 0]
     found = [json.loads((Path(job.folder) / "manifest.json").read_text()) for job in jobs]
     assert [(each["status"], each.get("failure")) for each in found] == [
-        ("failed", "infrastructure"), ("finished", None),
-    ]  # fmt: skip
+        ("failed", "infrastructure"),
+        ("finished", None),
+    ]
     assert dict(os.environ) == before
     seen = json.loads((tmp_path / "was_killed").read_text())
     for name in ("PYTHONPATH", "PYTHONSAFEPATH", "PATH"):
