@@ -1,4 +1,4 @@
-"""The contract suite: what must hold of a part of each kind, and what is worth knowing about it.
+"""The contract suite: what must hold of a part of each kind, and properties that are reported.
 
-One module per kind of part; `suite.py` puts them together, `command.py` is `grpolab check`.
+One module per kind of part; `suite.py` puts them together, `files.py` finds the parts to check.
 """

@@ -14,16 +14,7 @@ from core.loop.loss import compute_advantages
 from core.parts.options import AdvantageOptions
 from core.store.plain import refuse_more
 from experiments.check import examples as ex
-from experiments.check.checks import (
-    Broken,
-    Checks,
-    Inapplicable,
-    fills_in_its_axes,
-    finite,
-    leaves_alone,
-    repeats,
-    same,
-)
+from experiments.check.checks import Broken, Call, Checks, Inapplicable, finite, same
 from experiments.check.steps import variant_of
 
 CHECKS = Checks("advantage")
@@ -48,10 +39,10 @@ def plain_batches(part: Part) -> Iterator[Batch]:
     """Examples in which every token counts and nothing is rewarded by token, for identities."""
     if reads_steps(part):
         raise Inapplicable("it reads rewards of steps")
-    least = AdvantageOptions.of(part).min_group
-    yield ex.make_batch(3, max(least, 4), seed=11)
-    yield ex.make_batch(1, max(least, 3), seed=12)
-    yield ex.make_batch(2, max(least, 6), seed=13, binary=True)
+    min_group = AdvantageOptions.of(part).min_group
+    yield ex.make_batch(3, max(min_group, 4), seed=11)
+    yield ex.make_batch(1, max(min_group, 3), seed=12)
+    yield ex.make_batch(2, max(min_group, 6), seed=13, binary=True)
 
 
 def run(part: Part, batch: Batch) -> Tensor:
@@ -84,14 +75,14 @@ def shape_and_numbers(part: Part) -> None:
 @CHECKS.must("smallest group", remedy="declare the group size from which it is defined: @advantage(min_group=...)")
 def smallest_group(part: Part) -> str:
     """Finite at the group size that it declares."""
-    least = AdvantageOptions.of(part).min_group
+    min_group = AdvantageOptions.of(part).min_group
     needs_steps = reads_steps(part)
     for groups in (1, 2, 3):
         for binary in (False, True):
-            batch = ex.make_batch(groups, least, seed=groups, binary=binary, steps=needs_steps)
+            batch = ex.make_batch(groups, min_group, seed=groups, binary=binary, steps=needs_steps)
             advantages = run(part, batch)
-            finite(advantages, counted(batch, advantages), given=f"groups of {least}, {ex.rewards_of(batch)}")
-    return f"G = {least}"
+            finite(advantages, counted(batch, advantages), given=f"groups of {min_group}, {ex.rewards_of(batch)}")
+    return f"G = {min_group}"
 
 
 @CHECKS.must("no gradient", remedy="detach what is returned and what is kept in the state")
@@ -148,22 +139,17 @@ def masked_nan(part: Part) -> None:
     for batch in batches(part):
         expected = run(part, batch)
         for junk in (torch.nan, torch.inf, -torch.inf):
-            found = run(part, ex.with_junk(batch, junk))
-            same(found, expected, counted(batch, expected), given=f"{junk} outside the responses")
+            actual = run(part, ex.with_junk(batch, junk))
+            same(actual, expected, counted(batch, expected), given=f"{junk} outside the responses")
 
 
-@CHECKS.must("same input, same output", remedy="draw nothing; an advantage is a function of its batch")
-def same_output(part: Part) -> None:
-    """A second call gives the same bits, and no global generator is touched."""
+def calls(part: Part) -> Iterator[Call]:
+    """A call on every example, and the fields of its batch."""
     for batch in batches(part):
-        repeats(partial(run, part, batch))
+        yield partial(run, part, batch), batch.tensors()
 
 
-@CHECKS.must("inputs left alone", remedy="work on a copy: x.clone(), or operations without a trailing underscore")
-def inputs_left_alone(part: Part) -> None:
-    """No field of the batch is changed in place."""
-    for batch in batches(part):
-        leaves_alone(partial(run, part, batch), batch.tensors())
+CHECKS.pure(calls, same_output="draw nothing; an advantage is a function of its batch")
 
 
 @CHECKS.must(
@@ -196,9 +182,9 @@ def _read_one_group(part: Part) -> None:
         other = ex.make_batch(groups, G, seed=22, binary=binary, spread=spread, holes=True, steps=steps)
         expected = run(part, batch)
         for p in range(groups):
-            found = run(part, ex.with_other_groups(batch, other, kept=p))
-            alone = run(part, batch.select(torch.tensor([p])))
-            for values, how in ((found[p], "beside other groups"), (alone[0], "alone")):
+            actual = run(part, ex.with_other_groups(batch, other, kept=p))
+            single = run(part, batch.select(torch.tensor([p])))
+            for values, how in ((actual[p], "beside other groups"), (single[0], "alone")):
                 given = f"group {p} {how}, its {ex.rewards_of(batch, p)}"
                 same(values, expected[p], counted(batch, expected)[p], given=given)
 
@@ -206,7 +192,7 @@ def _read_one_group(part: Part) -> None:
 @CHECKS.must("declares what it reads", remedy="name the field where the part is registered: @advantage(needs=(...,))")
 def declares_what_it_reads(part: Part) -> None:
     """Works on a batch in which nothing is filled that it did not ask for."""
-    may_be_missing = (*ex.asked_for(), "behaviour_logps", "reward_parts", "correct")
+    may_be_missing = (*ex.optional_fields(), "behaviour_logps", "reward_parts", "correct")
     missing = [name for name in may_be_missing if name not in AdvantageOptions.of(part).needs]
     for batch in batches(part):
         lean = ex.without(batch, missing)
@@ -229,14 +215,11 @@ def state_can_be_saved(part: Part) -> None:
         # a checkpoint is read like this too
         restored = torch.load(file, weights_only=True)
         expected, _ = part(second, state)
-        found, _ = part(second, restored)
-    same(found, expected, counted(second, expected), given="after saving and loading the state", tolerance=0.0)
+        actual, _ = part(second, restored)
+    same(actual, expected, counted(second, expected), given="after saving and loading the state", tolerance=0.0)
 
 
-@CHECKS.must("axes", remedy="write axes as format strings over hyper-parameters, e.g. {eps:g}; {{ for a brace")
-def axes(part: Part) -> None:
-    """What the part says of itself can be filled in."""
-    fills_in_its_axes(part)
+CHECKS.axes(remedy="write axes as format strings over hyper-parameters, e.g. {eps:g}; {{ for a brace")
 
 
 EXACT_LEVELS = ((0.0, 1.0, -2.0), (0.5, 3.0, 8.0))
@@ -348,8 +331,8 @@ def shift(part: Part) -> None:
     """A(r + b) = A(r)."""
     for batch in plain_batches(part):
         expected = run(part, batch)
-        found = run(part, ex.affine(batch, 1.0, 2.0))
-        same(found, expected, counted(batch, expected), given="rewards + 2", tolerance=ROUGHLY)
+        shifted = run(part, ex.affine(batch, 1.0, 2.0))
+        same(shifted, expected, counted(batch, expected), given="rewards + 2", tolerance=ROUGHLY)
 
 
 @CHECKS.reports("scaling the rewards")

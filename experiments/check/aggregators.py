@@ -10,16 +10,7 @@ from torch import Tensor
 from core import Part
 from core.parts.contracts import check_shape
 from core.parts.options import AggregatorOptions
-from experiments.check.checks import (
-    Broken,
-    Checks,
-    fills_in_its_axes,
-    finite,
-    leaves_alone,
-    numbers,
-    repeats,
-    same,
-)
+from experiments.check.checks import Broken, Call, Checks, finite, numbers, same
 
 CHECKS = Checks("aggregator")
 LIMIT = 9
@@ -89,24 +80,18 @@ def permutation(part: Part) -> None:
         same(weigh(part, mask[order]), weigh(part, mask)[order], given=given)
 
 
-@CHECKS.must("same input, same output", remedy="draw nothing; weights are a function of the mask")
-def same_output(part: Part) -> None:
-    """A second call gives the same bits, and no global generator is touched."""
+def calls(part: Part) -> Iterator[Call]:
+    """A call on every example, and its input."""
     for mask in masks():
-        repeats(partial(weigh, part, mask))
+        yield partial(weigh, part, mask), {"mask": mask}
 
 
-@CHECKS.must("inputs left alone", remedy="work on a copy: mask.float() or mask.clone()")
-def inputs_left_alone(part: Part) -> None:
-    """The mask is not changed in place."""
-    for mask in masks():
-        leaves_alone(partial(weigh, part, mask), {"mask": mask})
-
-
-@CHECKS.must("axes", remedy="write axes as format strings over hyper-parameters; {{ for a brace")
-def axes(part: Part) -> None:
-    """What the part says of itself can be filled in."""
-    fills_in_its_axes(part)
+CHECKS.pure(
+    calls,
+    same_output="draw nothing; weights are a function of the mask",
+    inputs_unchanged="work on a copy: mask.float() or mask.clone()",
+)
+CHECKS.axes(remedy="write axes as format strings over hyper-parameters; {{ for a brace")
 
 
 @CHECKS.reports("every counted token has a weight")

@@ -1,13 +1,13 @@
-"""What a check is: a value with a name, and a function that takes a part and finds out whether something holds."""
+"""What a check is: a name, and a function that takes a part and tests whether something holds of it."""
 
 import random
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from core import GrpoLabError, Part
 State: TypeAlias = Literal["holds", "does not hold", "does not apply"]
 Examine: TypeAlias = Callable[[Part], str | None]
 """Returns, perhaps with a finding, where something holds; raises `Broken` or `Inapplicable` where it does not."""
+Call: TypeAlias = tuple[Callable[[], Any], Mapping[str, Tensor]]
+"""A call of a part without arguments left to pass, and the tensors that it reads, by name."""
 
 
 class Broken(Exception):  # noqa: N818 - a finding, not a mistake
@@ -25,12 +27,12 @@ class Broken(Exception):  # noqa: N818 - a finding, not a mistake
 
 
 class Inapplicable(Exception):  # noqa: N818
-    """There is nothing to find out about this part; the message says why."""
+    """The check does not apply to this part; the message says why."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a check found."""
+    """The result of one check of one part."""
 
     state: State
     reason: str = ""
@@ -47,8 +49,8 @@ class Check:
     remedy: str = ""
 
     def __call__(self, part: Part) -> Outcome:
-        """Look at a part; whatever it raises is an outcome."""
-        # what a part warns of here is nobody else's business
+        """Check a part; an exception that it raises is an outcome too."""
+        # warnings of a part on made-up batches would only confuse its user
         with warnings.catch_warnings(), _own_draws():
             warnings.simplefilter("ignore")
             try:
@@ -59,6 +61,9 @@ class Check:
                 return Outcome("does not hold", str(counterexample))
             except Exception as error:  # whatever a user's part raises
                 return Outcome("does not hold", _raised(error, part))
+
+
+COPY_INPUTS = "work on a copy: x.clone(), or operations without a trailing underscore"
 
 
 class Checks:
@@ -72,12 +77,45 @@ class Checks:
         return iter(self._checks)
 
     def must(self, name: str, *, remedy: str) -> Callable[[Examine], Examine]:
-        """Add a contract; `remedy` says what to do about a part that breaks it."""
+        """Add a contract; `remedy` says how to mend a part that breaks it."""
         return self._adding(name, must=True, remedy=remedy)
 
     def reports(self, name: str) -> Callable[[Examine], Examine]:
         """Add a property, which a part may have or not."""
         return self._adding(name, must=False, remedy="")
+
+    def pure(
+        self, calls: Callable[[Part], Iterable[Call]], *, same_output: str, inputs_unchanged: str = COPY_INPUTS
+    ) -> None:
+        """Add the two contracts of a pure function, each with its remedy."""
+        self.same_output(lambda part: (call for call, _ in calls(part)), remedy=same_output)
+        self.inputs_unchanged(calls, remedy=inputs_unchanged)
+
+    def same_output(self, calls: Callable[[Part], Iterable[Callable[[], Tensor]]], *, remedy: str) -> None:
+        """Add the contract that a second call gives the same bits and touches no global generator."""
+
+        @self.must("same input, same output", remedy=remedy)
+        def check(part: Part) -> None:
+            for call in calls(part):
+                _repeats(call)
+
+    def inputs_unchanged(self, calls: Callable[[Part], Iterable[Call]], *, remedy: str = COPY_INPUTS) -> None:
+        """Add the contract that a call changes none of its inputs in place."""
+
+        @self.must("inputs left alone", remedy=remedy)
+        def check(part: Part) -> None:
+            for call, inputs in calls(part):
+                _unchanged(call, inputs)
+
+    def axes(self, *, remedy: str) -> None:
+        """Add the contract that the axes of a part can be filled in with its hyper-parameters."""
+
+        @self.must("axes", remedy=remedy)
+        def check(part: Part) -> None:
+            try:
+                part.describe()
+            except (KeyError, IndexError, ValueError) as error:
+                raise Broken(f"axes={dict(part.axes)} with hyper-parameters {part.defaults}: {error!r}") from error
 
     def _adding(self, name: str, *, must: bool, remedy: str) -> Callable[[Examine], Examine]:
         def add(examine: Examine) -> Examine:
@@ -93,20 +131,20 @@ def _raised(error: Exception, part: Part) -> str:
     file = part.place.rpartition(":")[0]
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     place = f" ({Path(file).name}:{lines[-1]})" if lines else ""
-    # an error of our own says already where and what to do
+    # messages of our own errors already name the place and the remedy
     return first if isinstance(error, GrpoLabError) else f"raised {type(error).__name__}: {first}{place}"
 
 
 def same(
-    found: Tensor, expected: Tensor, where: Tensor | None = None, *, given: str = "", tolerance: float = 1e-5
+    actual: Tensor, expected: Tensor, where: Tensor | None = None, *, given: str = "", tolerance: float = 1e-5
 ) -> None:
     """Raise `Broken` with the first place at which two tensors differ by more than rounding does.
 
     The tolerance is relative to the largest number expected, and absolute below 1.
     """
-    if found.shape != expected.shape:
-        raise Broken(f"shape {list(found.shape)} instead of {list(expected.shape)}{_given(given)}")
-    f, e = found.detach().double(), expected.detach().double()
+    if actual.shape != expected.shape:
+        raise Broken(f"shape {list(actual.shape)} instead of {list(expected.shape)}{_given(given)}")
+    f, e = actual.detach().double(), expected.detach().double()
     where = torch.ones_like(f, dtype=torch.bool) if where is None else where
     scale = max(1.0, float(e[where & e.isfinite()].abs().amax()) if (where & e.isfinite()).any() else 1.0)
     differ = where & ~((f - e).abs() <= tolerance * scale) & ~(f == e) & ~(f.isnan() & e.isnan())
@@ -123,7 +161,7 @@ def finite(values: Tensor, where: Tensor | None = None, *, what: str = "value", 
         raise Broken(f"{what} {values[tuple(place)]:g} at {place}{_given(given)}")
 
 
-def repeats(call: Callable[[], Tensor]) -> None:
+def _repeats(call: Callable[[], Tensor]) -> None:
     """Raise `Broken` if a second call with the same input gives something else, or draws from a global generator."""
     before = _global_draws()
     first = call().detach().clone()
@@ -152,20 +190,12 @@ def _own_draws() -> Iterator[None]:
             np.random.set_state(numpy)
 
 
-def leaves_alone(call: Callable[[], object], inputs: Mapping[str, Tensor]) -> None:
+def _unchanged(call: Callable[[], object], inputs: Mapping[str, Tensor]) -> None:
     """Raise `Broken` if a call changes one of these tensors in place."""
     before = {name: tensor.detach().clone() for name, tensor in inputs.items()}
     call()
     for name, tensor in inputs.items():
         same(tensor, before[name], given=f"{name} was changed in place", tolerance=0.0)
-
-
-def fills_in_its_axes(part: Part) -> None:
-    """Raise if a description names a hyper-parameter that there is not."""
-    try:
-        part.describe()
-    except (KeyError, IndexError, ValueError) as error:
-        raise Broken(f"axes={dict(part.axes)} with hyper-parameters {part.defaults}: {error!r}") from error
 
 
 def numbers(values: Tensor) -> str:

@@ -8,16 +8,7 @@ from torch import Tensor
 
 from core import Part
 from core.parts.contracts import check_shape
-from experiments.check.checks import (
-    Broken,
-    Checks,
-    fills_in_its_axes,
-    finite,
-    leaves_alone,
-    numbers,
-    repeats,
-    same,
-)
+from experiments.check.checks import Broken, Call, Checks, finite, numbers, same
 
 CHECKS = Checks("correction")
 
@@ -36,9 +27,9 @@ def rows(distance: float = 0.5) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
 
 def factors(part: Part, old: Tensor, behaviour: Tensor, mask: Tensor) -> Tensor:
     """Factors [B, T]."""
-    found: Tensor = part(old, behaviour, mask)
-    check_shape(part, found, mask.shape)
-    return found
+    result: Tensor = part(old, behaviour, mask)
+    check_shape(part, result, mask.shape)
+    return result
 
 
 @CHECKS.must("shape and numbers", remedy="return a factor for each token, [B, T], finite and not negative")
@@ -46,10 +37,10 @@ def shape_and_numbers(part: Part) -> None:
     """[B, T], finite, not negative."""
     for distance in (0.1, 0.5, 5.0):
         for old, behaviour, mask in rows(distance):
-            found = factors(part, old, behaviour, mask)
-            finite(found, what="factor")
-            if found.lt(0).any():
-                raise Broken(f"factors {numbers(found[mask])}")
+            result = factors(part, old, behaviour, mask)
+            finite(result, what="factor")
+            if result.lt(0).any():
+                raise Broken(f"factors {numbers(result[mask])}")
 
 
 @CHECKS.must("1 where sampler and trainer agree", remedy="make the factor a ratio: exp(old_logps - behaviour_logps)")
@@ -66,9 +57,9 @@ def masked_nan(part: Part) -> None:
         expected = factors(part, old, behaviour, mask)
         for junk in (torch.nan, torch.inf, -torch.inf):
             for dirty in (old, torch.where(mask, old, junk)):
-                found = factors(part, dirty, torch.where(mask, behaviour, junk), mask)
-                same(found, expected, mask, given=f"{junk} outside the mask")
-                finite(found, what="factor", given=f"{junk} outside the mask")
+                actual = factors(part, dirty, torch.where(mask, behaviour, junk), mask)
+                same(actual, expected, mask, given=f"{junk} outside the mask")
+                finite(actual, what="factor", given=f"{junk} outside the mask")
 
 
 @CHECKS.must("micro-batches", remedy="compute a row from that row alone: a step is split into micro-batches")
@@ -77,8 +68,8 @@ def micro_batches(part: Part) -> None:
     for triple in rows():
         expected = factors(part, *triple)
         for i in range(len(expected)):
-            alone = factors(part, *(x[i : i + 1] for x in triple))
-            same(alone, expected[i : i + 1], triple[2][i : i + 1], given=f"row {i} by itself")
+            single = factors(part, *(x[i : i + 1] for x in triple))
+            same(single, expected[i : i + 1], triple[2][i : i + 1], given=f"row {i} by itself")
 
 
 @CHECKS.must("padding", remedy="use the mask for every mean and sum, never the width of the tensor")
@@ -90,25 +81,17 @@ def padding(part: Part) -> None:
         same(wide[:, : expected.shape[1]], expected, triple[2], given="with three empty columns more")
 
 
-@CHECKS.must("same input, same output", remedy="draw nothing; a factor is a function of log-probabilities")
-def same_output(part: Part) -> None:
-    """A second call gives the same bits, and no global generator is touched."""
+def calls(part: Part) -> Iterator[Call]:
+    """A call on every example, and its inputs by name."""
     for triple in rows():
-        repeats(partial(factors, part, *triple))
+        yield partial(factors, part, *triple), dict(zip(("old_logps", "behaviour_logps", "mask"), triple, strict=True))
 
 
-@CHECKS.must("inputs left alone", remedy="work on a copy: x.clone(), or operations without a trailing underscore")
-def inputs_left_alone(part: Part) -> None:
-    """Nothing that is handed in is changed in place."""
-    for triple in rows():
-        inputs = dict(zip(("old_logps", "behaviour_logps", "mask"), triple, strict=True))
-        leaves_alone(partial(factors, part, *triple), inputs)
-
-
-@CHECKS.must("axes", remedy="write axes as format strings over hyper-parameters, e.g. {cap:g}; {{ for a brace")
-def axes(part: Part) -> None:
-    """What the part says of itself can be filled in."""
-    fills_in_its_axes(part)
+CHECKS.pure(
+    calls,
+    same_output="draw nothing; a factor is a function of log-probabilities",
+)
+CHECKS.axes(remedy="write axes as format strings over hyper-parameters, e.g. {cap:g}; {{ for a brace")
 
 
 @CHECKS.reports("bounded above")
@@ -122,8 +105,8 @@ def bounded(part: Part) -> str:
         largest.append(float(factors(part, old, behaviour, torch.ones(2, 4, dtype=torch.bool)).max()))
     if not largest[0] >= largest[-1] * 0.999:
         raise Broken(f"{largest[-1]:.3g} at a log-ratio of 80")
-    most = max(float(factors(part, *triple)[triple[2]].max()) for x in (0.5, 2.0, 5.0) for triple in rows(x))
-    return f"{max(most, *largest):.4g} at most, of what was tried"
+    highest = max(float(factors(part, *triple)[triple[2]].max()) for x in (0.5, 2.0, 5.0) for triple in rows(x))
+    return f"{max(highest, *largest):.4g} at most, of what was tried"
 
 
 @CHECKS.reports("1 outside the mask")
@@ -138,7 +121,7 @@ def never_zero(part: Part) -> None:
     """No token is taken out of the loss."""
     for distance in (0.5, 2.0, 5.0):
         for old, behaviour, mask in rows(distance):
-            found = factors(part, old, behaviour, mask)
-            if found[mask].eq(0).any():
-                share = found[mask].eq(0).float().mean()
+            result = factors(part, old, behaviour, mask)
+            if result[mask].eq(0).any():
+                share = result[mask].eq(0).float().mean()
                 raise Broken(f"{share:.0%} of tokens are, at a mismatch of about {distance:g} nats a token")

@@ -1,7 +1,7 @@
-"""Random batches with every field that a part may ask for, and the same batch in other clothes."""
+"""Random batches with every field that a part may ask for, and changed copies of a batch."""
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Final
 
 import torch
@@ -18,7 +18,7 @@ LIMIT: Final = 9
 """The generation limit of most examples, in tokens."""
 
 
-def asked_for() -> tuple[str, ...]:
+def optional_fields() -> tuple[str, ...]:
     """Fields that are filled only where something asks for them, or a variant's KL penalty puts them there."""
     return (*fillable_fields(), "old_logps", "kl_rewards")
 
@@ -37,7 +37,7 @@ def make_batch(
     counted: bool = True,
     limit: int = LIMIT,
 ) -> Batch:
-    """A batch of ragged responses to `groups` prompts, with `samples` each, a copy of one's own.
+    """A batch of ragged responses to `groups` prompts, with `samples` each, the caller's own copy.
 
     Rewards are continuous or `binary`; the second group has no `spread`, or none has. `steps` gives rewards to steps of
     the response, `kl` takes a penalty off every token; both are part of `rewards`. With `holes` some tokens are not
@@ -69,39 +69,22 @@ def _make(
     counted: bool,
     limit: int,
 ) -> Batch:
+    # every draw is from this one generator: another order of the calls would be other examples
     draw = torch.Generator().manual_seed(seed)
     lengths = torch.randint(1, MAX_LENGTH + 1, (P, G), generator=draw)
     lengths[0, 0], lengths[-1, -1] = MAX_LENGTH, MAX_LENGTH if P * G == 1 else 1
     if one_token:
         lengths = torch.ones_like(lengths)
     response = torch.arange(int(lengths.max())) < lengths[..., None]
-    shape = response.shape
-    mask = response.clone()
-    if holes:
-        mask &= torch.rand(shape, generator=draw) < 0.7
-        mask[0, 0, 0], mask[0, -1] = True, G == 1
-
-    def logps() -> Tensor:
-        return torch.where(response, -0.05 - 3 * torch.rand(shape, generator=draw), 0.0)
-
-    def noise() -> Tensor:
-        return torch.where(response, torch.randn(shape, generator=draw), 0.0)
-
-    if binary:
-        parts = torch.stack([(torch.rand(P, G, generator=draw) < 0.5).float(), torch.zeros(P, G)], -1)
-        parts[0, 0, 0], parts[0, -1, 0] = 1.0, 0.0
-    else:
-        parts = torch.randn(P, G, 2, generator=draw)
-        parts[0, 0, 0], parts[0, -1, 0] = 1.5, -1.0
-    for p in range(P) if not spread else range(1, min(P, 2)):
-        # 0.7 is no float32 number: the mean of a few of them is off by an ulp
-        parts[p] = torch.tensor([1.0, 0.0] if binary else [0.7, 0.0])
-    rewards = (parts * torch.tensor(WEIGHTS)).sum(-1)
-    old, ref = logps(), logps()
-    ends = response & (torch.rand(shape, generator=draw) < 0.4)
-    ends |= torch.arange(shape[-1]) == lengths[..., None] - 1
+    mask = _with_holes(response, draw) if holes else response.clone()
+    parts = _reward_parts(P, G, binary, spread, draw)
+    old, ref = _logps(response, draw), _logps(response, draw)
+    noise = partial(_normal, response, draw)
+    ends = response & (torch.rand(response.shape, generator=draw) < 0.4)
+    ends |= torch.arange(response.shape[-1]) == lengths[..., None] - 1
     token_rewards = torch.where(ends, noise(), 0.0)
     penalties = torch.where(response, -0.1 * (old - ref), 0.0)
+    rewards = (parts * torch.tensor(WEIGHTS)).sum(-1)
     rewards = rewards + (token_rewards.sum(-1) if steps else 0.0) + (penalties.sum(-1) if kl else 0.0)
     return Batch(
         rewards=rewards,
@@ -128,26 +111,57 @@ def _make(
         policy_version=torch.zeros(P, G, dtype=torch.long),
         problems=tuple(Problem(f"{p} + 1 = ", str(p + 1), 10 + p) for p in range(P)),
         prompt_tokens=tuple(torch.tensor([p + 1, 11, 2, 12]) for p in range(P)),
-        response_tokens=torch.where(response, torch.randint(1, 15, shape, generator=draw), 0),
+        response_tokens=torch.where(response, torch.randint(1, 15, response.shape, generator=draw), 0),
         behaviour_entropy=noise().abs(),
     )
 
 
-def _between(least: Tensor, draw: torch.Generator) -> Tensor:
+def _with_holes(response: Tensor, draw: torch.Generator) -> Tensor:
+    """A mask [P, G, T] that leaves out some tokens, and the whole last response of the first group."""
+    mask = response & (torch.rand(response.shape, generator=draw) < 0.7)
+    mask[0, 0, 0], mask[0, -1] = True, response.shape[1] == 1
+    return mask
+
+
+def _reward_parts(P: int, G: int, binary: bool, spread: bool, draw: torch.Generator) -> Tensor:
+    """Rewards of the two reward functions, [P, G, 2]."""
+    if binary:
+        parts = torch.stack([(torch.rand(P, G, generator=draw) < 0.5).float(), torch.zeros(P, G)], -1)
+        parts[0, 0, 0], parts[0, -1, 0] = 1.0, 0.0
+    else:
+        parts = torch.randn(P, G, 2, generator=draw)
+        parts[0, 0, 0], parts[0, -1, 0] = 1.5, -1.0
+    for p in range(P) if not spread else range(1, min(P, 2)):
+        # 0.7 is no float32 number: the mean of a few of them is off by an ulp
+        parts[p] = torch.tensor([1.0, 0.0] if binary else [0.7, 0.0])
+    return parts
+
+
+def _logps(response: Tensor, draw: torch.Generator) -> Tensor:
+    """Log-probabilities [P, G, T], 0 past the end of the responses."""
+    return torch.where(response, -0.05 - 3 * torch.rand(response.shape, generator=draw), 0.0)
+
+
+def _normal(response: Tensor, draw: torch.Generator) -> Tensor:
+    """Standard normal numbers [P, G, T], 0 past the end of the responses."""
+    return torch.where(response, torch.randn(response.shape, generator=draw), 0.0)
+
+
+def _between(square: Tensor, draw: torch.Generator) -> Tensor:
     """A sum of squared probabilities, of which `least` is one."""
-    return least + (1 - least.sqrt()).square() * torch.rand(least.shape, generator=draw)
+    return square + (1 - square.sqrt()).square() * torch.rand(square.shape, generator=draw)
 
 
-def examples(least: int = 2, *, steps: bool = False) -> Iterator[Batch]:
-    """One batch of each sort, of groups from `least` samples up; with `steps` all have rewards of steps."""
-    yield make_batch(1, least, seed=1, steps=steps)
-    yield make_batch(3, max(least, 4), seed=2, holes=True, steps=steps)
-    yield make_batch(2, max(least, 7), seed=3, binary=True, holes=True, steps=steps)
-    yield make_batch(4, least + 1, seed=4, kl=True, steps=steps, limit=MAX_LENGTH)
-    yield make_batch(3, max(least, 3), seed=5, steps=True, kl=True, holes=True)
-    yield make_batch(2, max(least, 3), seed=6, spread=False, steps=steps)
-    yield make_batch(2, max(least, 4), seed=7, counted=False, steps=steps)
-    yield make_batch(2, max(least, 5), seed=8, one_token=True, steps=steps)
+def examples(min_samples: int = 2, *, steps: bool = False) -> Iterator[Batch]:
+    """One batch of each kind, of groups from `least` samples up; with `steps` all have rewards of steps."""
+    yield make_batch(1, min_samples, seed=1, steps=steps)
+    yield make_batch(3, max(min_samples, 4), seed=2, holes=True, steps=steps)
+    yield make_batch(2, max(min_samples, 7), seed=3, binary=True, holes=True, steps=steps)
+    yield make_batch(4, min_samples + 1, seed=4, kl=True, steps=steps, limit=MAX_LENGTH)
+    yield make_batch(3, max(min_samples, 3), seed=5, steps=True, kl=True, holes=True)
+    yield make_batch(2, max(min_samples, 3), seed=6, spread=False, steps=steps)
+    yield make_batch(2, max(min_samples, 4), seed=7, counted=False, steps=steps)
+    yield make_batch(2, max(min_samples, 5), seed=8, one_token=True, steps=steps)
 
 
 def per_token(batch: Batch) -> dict[str, Tensor]:

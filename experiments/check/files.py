@@ -1,4 +1,4 @@
-"""Which parts are meant: a user's files, imported, and names."""
+"""Finds the parts to check: by name, or in a user's files, which are imported."""
 
 import importlib
 import sys
@@ -18,20 +18,20 @@ def registered() -> dict[str, Part]:
 
 
 def is_file(target: str) -> bool:
-    """Whether a file is meant rather than a name."""
+    """Whether a target is a file rather than a name."""
     return target.endswith((".py", ".gin")) or "/" in target
 
 
 def find_parts(targets: Sequence[str]) -> list[Part]:
-    """The parts that files and names stand for: those named, else those of the files, else every one there is."""
+    """The parts to check: those named, else those of the files, else all that are registered."""
     names = [target for target in targets if not is_file(target)]
-    of_files = [part for target in targets if is_file(target) for part in parts_of(Path(target))]
+    file_parts = [part for target in targets if is_file(target) for part in parts_of(Path(target))]
     known = registered()
     for name in names:
         if name not in known:
             raise GrpoLabError(f"unknown part '{name}': {near(name, known)}")
-    found = [known[name] for name in names] or of_files or list(known.values())
-    return list(dict.fromkeys(found))
+    parts = [known[name] for name in names] or file_parts or list(known.values())
+    return list(dict.fromkeys(parts))
 
 
 def parts_of(file: Path) -> list[Part]:
@@ -43,13 +43,13 @@ def parts_of(file: Path) -> list[Part]:
     before = registered().keys()
     if not any(_is(module, file) for module in list(sys.modules.values())):
         _import(file)
-    found = [part for name, part in registered().items() if name not in before or _defines(file, part)]
-    if not found:
+    parts = [part for name, part in registered().items() if name not in before or _defines(file, part)]
+    if not parts:
         raise GrpoLabError(
             f"{file} registers no part; put a decorator over a function of it, e.g. @advantage from core, and see "
             "CONTRIBUTING.md for the signature of each kind"
         )
-    return found
+    return parts
 
 
 def _import(file: Path) -> None:
@@ -73,7 +73,7 @@ def _import(file: Path) -> None:
 
 
 def _lines(error: BaseException, file: Path) -> Iterator[str]:
-    """Where in the file it went wrong."""
+    """The line of the file that raised the error."""
     if isinstance(error, SyntaxError):
         yield f"line {error.lineno}"
         return

@@ -9,15 +9,15 @@ from torch import Tensor
 from core import Batch, Part
 from core.parts.contracts import check_shape
 from experiments.check import examples as ex
-from experiments.check.checks import Broken, Checks, fills_in_its_axes, finite, leaves_alone, repeats, same
+from experiments.check.checks import Broken, Call, Checks, finite, same
 
 CHECKS = Checks("filter")
 
 
 def batches() -> Iterator[Batch]:
     """Examples as a filter sees them: before anything is filled for an estimator."""
-    for batch in ex.examples(least=2):
-        yield ex.without(batch, ex.asked_for())
+    for batch in ex.examples(min_samples=2):
+        yield ex.without(batch, ex.optional_fields())
 
 
 def keep(part: Part, batch: Batch) -> Tensor:
@@ -54,38 +54,28 @@ def masked_nan(part: Part) -> None:
     """Whatever stands outside the responses changes no verdict."""
     for batch in batches():
         for junk in (torch.nan, torch.inf):
-            found = keep(part, ex.with_junk(batch, junk))
-            same(found, keep(part, batch), given=f"{junk} outside the responses")
+            actual = keep(part, ex.with_junk(batch, junk))
+            same(actual, keep(part, batch), given=f"{junk} outside the responses")
 
 
-@CHECKS.must("same input, same output", remedy="draw nothing; a verdict is a function of the batch")
-def same_output(part: Part) -> None:
-    """A second call gives the same verdicts, and no global generator is touched."""
+def calls(part: Part) -> Iterator[Call]:
+    """A call on every example, and the fields of its batch."""
     for batch in batches():
-        repeats(partial(keep, part, batch))
+        yield partial(keep, part, batch), batch.tensors()
 
 
-@CHECKS.must("inputs left alone", remedy="work on a copy: x.clone(), or operations without a trailing underscore")
-def inputs_left_alone(part: Part) -> None:
-    """No field of the batch is changed in place."""
-    for batch in batches():
-        leaves_alone(partial(keep, part, batch), batch.tensors())
-
-
-@CHECKS.must("axes", remedy="write axes as format strings over hyper-parameters; {{ for a brace")
-def axes(part: Part) -> None:
-    """What the part says of itself can be filled in."""
-    fills_in_its_axes(part)
+CHECKS.pure(calls, same_output="draw nothing; a verdict is a function of the batch")
+CHECKS.axes(remedy="write axes as format strings over hyper-parameters; {{ for a brace")
 
 
 @CHECKS.reports("a verdict depends on its own group alone")
 def groups_apart(part: Part) -> None:
     """So it does not matter what else was sampled in the round."""
-    bare = ex.asked_for()
+    bare = ex.optional_fields()
     batch, other = (ex.without(ex.make_batch(4, 5, seed=s, binary=True), bare) for s in (31, 32))
     for p in range(4):
-        found = keep(part, ex.with_other_groups(batch, other, kept=p))
-        same(found[p], keep(part, batch)[p], given=f"group {p} beside other groups")
+        verdicts = keep(part, ex.with_other_groups(batch, other, kept=p))
+        same(verdicts[p], keep(part, batch)[p], given=f"group {p} beside other groups")
 
 
 @CHECKS.reports("a group without spread")
@@ -94,7 +84,7 @@ def no_spread(part: Part) -> str:
     findings = []
     for name, level in (("all right", 1.0), ("all wrong", 0.0), ("all 0.7", 0.7)):
         batch = ex.with_equal_rewards(ex.make_batch(3, 7, seed=33), [level])
-        verdict = keep(part, ex.without(batch, ex.asked_for()))[0]
+        verdict = keep(part, ex.without(batch, ex.optional_fields()))[0]
         findings.append(f"{name}: {'kept' if verdict else 'dropped'}")
     return ", ".join(findings)
 
@@ -105,7 +95,7 @@ def keeps_mixed(part: Part) -> None:
     rewards = torch.tensor([[1.0, 0.0, 1.0, 0.0]])
     batch = ex.make_batch(1, 4, seed=34).having(rewards=rewards, correct=rewards > 0)
     batch = batch.having(reward_parts=torch.stack([rewards, torch.zeros_like(rewards)], -1))
-    verdict = keep(part, ex.without(batch, ex.asked_for()))
+    verdict = keep(part, ex.without(batch, ex.optional_fields()))
     finite(verdict.float())
     if not verdict[0]:
         raise Broken("rewards 1 0 1 0: dropped")

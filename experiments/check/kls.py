@@ -8,16 +8,7 @@ from torch import Tensor
 
 from core import Part
 from core.parts.contracts import check_shape
-from experiments.check.checks import (
-    Broken,
-    Checks,
-    fills_in_its_axes,
-    finite,
-    leaves_alone,
-    numbers,
-    repeats,
-    same,
-)
+from experiments.check.checks import Broken, Call, Checks, finite, numbers, same
 
 CHECKS = Checks("kl")
 
@@ -65,25 +56,17 @@ def tokens_apart(part: Part) -> None:
             same(divergence(part, *changed), expected, ~place, given=given)
 
 
-@CHECKS.must("same input, same output", remedy="draw nothing; a divergence is a function of log-probabilities")
-def same_output(part: Part) -> None:
-    """A second call gives the same bits, and no global generator is touched."""
+def calls(part: Part) -> Iterator[Call]:
+    """A call on every example, and its inputs by name."""
     for triple in rows():
-        repeats(partial(divergence, part, *triple))
+        yield partial(divergence, part, *triple), dict(zip(("logps", "ref_logps", "old_logps"), triple, strict=True))
 
 
-@CHECKS.must("inputs left alone", remedy="work on a copy: x.clone(), or operations without a trailing underscore")
-def inputs_left_alone(part: Part) -> None:
-    """No log-probability is changed in place."""
-    for triple in rows():
-        inputs = dict(zip(("logps", "ref_logps", "old_logps"), triple, strict=True))
-        leaves_alone(partial(divergence, part, *triple), inputs)
-
-
-@CHECKS.must("axes", remedy="write axes as format strings over hyper-parameters; {{ for a brace")
-def axes(part: Part) -> None:
-    """What the part says of itself can be filled in."""
-    fills_in_its_axes(part)
+CHECKS.pure(
+    calls,
+    same_output="draw nothing; a divergence is a function of log-probabilities",
+)
+CHECKS.axes(remedy="write axes as format strings over hyper-parameters; {{ for a brace")
 
 
 @CHECKS.reports("never negative")
@@ -121,9 +104,9 @@ def expected_value(part: Part) -> None:
     """In full on a softmax of four tokens."""
     _, logps = _bandit()
     true = (logps.exp() * (logps - REF)).sum().item()
-    found = (logps.exp() * divergence(part, logps[None], REF[None])[0]).sum().item()
-    if abs(found - true) > 1e-6:
-        raise Broken(f"{found:.4g} where the KL is {true:.4g}")
+    estimate = (logps.exp() * divergence(part, logps[None], REF[None])[0]).sum().item()
+    if abs(estimate - true) > 1e-6:
+        raise Broken(f"{estimate:.4g} where the KL is {true:.4g}")
 
 
 @CHECKS.reports("expected gradient")
@@ -133,12 +116,12 @@ def expected_gradient(part: Part) -> str:
     values = divergence(part, logps[None], REF[None])[0]
     if not values.requires_grad:
         raise Broken("none")
-    found = torch.autograd.grad((logps.detach().exp() * values).sum(), theta)[0]
+    estimate = torch.autograd.grad((logps.detach().exp() * values).sum(), theta)[0]
     for name, gradient in (("0, no use as a loss", torch.zeros(4)), *_true_gradients()):
-        if (found - gradient).abs().max() < 1e-6:
+        if (estimate - gradient).abs().max() < 1e-6:
             return name
     raise Broken(
-        f"{numbers(found)} in four logits, of neither KL; of KL(pi || ref): {numbers(_true_gradients()[0][1])}"
+        f"{numbers(estimate)} in four logits, of neither KL; of KL(pi || ref): {numbers(_true_gradients()[0][1])}"
     )
 
 

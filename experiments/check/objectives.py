@@ -1,6 +1,6 @@
 """What holds of policy objectives. They are called as the loop calls them: with 0 outside the mask."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
@@ -8,16 +8,7 @@ from torch import Tensor
 
 from core import Part, TokenLoss
 from core.parts.options import ObjectiveOptions
-from experiments.check.checks import (
-    Broken,
-    Checks,
-    Inapplicable,
-    fills_in_its_axes,
-    finite,
-    leaves_alone,
-    repeats,
-    same,
-)
+from experiments.check.checks import Broken, Call, Checks, Inapplicable, finite, same
 from experiments.check.steps import Step, make_step, variant_of
 
 CHECKS = Checks("objective")
@@ -29,37 +20,37 @@ def steps(part: Part, *, distance: float = 0.1, holes: bool = True, by_token: bo
     """Examples, with a row that has no counted token where there are holes."""
     variant = variant_of(objective=part)
     for seed, (groups, samples) in enumerate(SIZES):
-        if samples > 1 or not is_of_groups(part):
+        if samples > 1 or not is_group_objective(part):
             yield make_step(
                 variant, groups=groups, samples=samples, seed=seed, distance=distance, holes=holes, by_token=by_token
             )
 
 
-def is_of_groups(part: Part) -> bool:
+def is_group_objective(part: Part) -> bool:
     """Whether the part sees whole groups at a time."""
     return ObjectiveOptions.of(part).level == "group"
 
 
-def draws(part: Part) -> bool:
-    """Whether the part is handed random numbers."""
+def takes_generator(part: Part) -> bool:
+    """Whether the part takes random numbers."""
     return "generator" in ObjectiveOptions.of(part).prepare_takes
 
 
 def blocks(part: Part, step: Step) -> Iterator[Tensor]:
-    """The smallest sets of rows that the loop may hand in by themselves."""
-    size = step.group_size if is_of_groups(part) else 1
+    """The smallest sets of rows that the loop may pass by themselves."""
+    size = step.group_size if is_group_objective(part) else 1
     yield from torch.arange(len(step.logps)).view(-1, size)
 
 
-def handed_in(part: Part, step: Step) -> dict[str, Tensor]:
-    """The part's own arguments, 0 outside the mask."""
+def arguments(part: Part, step: Step) -> dict[str, Tensor]:
+    """The part's own arguments by name, 0 outside the mask."""
     filled = {"old_logps": step.logps, **step.rows, "logps": step.logps.clone().requires_grad_()}
     mask = step.rows["mask"]
     inside = {n: torch.where(mask, x, 0.0) if x.ndim == 2 and x.is_floating_point() else x for n, x in filled.items()}
-    asked = {name: inside[name] for name in part.parameters}
-    if is_of_groups(part):
-        asked = {name: x.view(-1, step.group_size, *x.shape[1:]) for name, x in asked.items()}
-    return asked
+    inputs = {name: inside[name] for name in part.parameters}
+    if is_group_objective(part):
+        inputs = {name: x.view(-1, step.group_size, *x.shape[1:]) for name, x in inputs.items()}
+    return inputs
 
 
 @CHECKS.must("shape and numbers", remedy="return the loss of each token, of the shape of logps, finite; sum nothing up")
@@ -76,12 +67,12 @@ def what_it_logs(part: Part) -> str | None:
     """`info` is [B, T] each, without gradient."""
     logged: set[str] = set()
     for step in steps(part):
-        asked = handed_in(part, step)
-        result = part(**asked)
+        inputs = arguments(part, step)
+        result = part(**inputs)
         info = result.info if isinstance(result, TokenLoss) else {}
         for name, values in info.items():
-            if values.shape != asked["logps"].shape:
-                raise Broken(f"'{name}' is {list(values.shape)} for a loss {list(asked['logps'].shape)}")
+            if values.shape != inputs["logps"].shape:
+                raise Broken(f"'{name}' is {list(values.shape)} for a loss {list(inputs['logps'].shape)}")
             if values.requires_grad:
                 raise Broken(f"'{name}' holds on to the graph")
         logged |= info.keys()
@@ -109,8 +100,8 @@ def masked_nan(part: Part) -> None:
         finite(torch.stack(expected), given="with uncounted tokens in the rows")
         for junk in (torch.nan, torch.inf, -torch.inf):
             dirty = {n: torch.where(mask, x, junk) for n, x in step.rows.items() if _is_by_token(x)}
-            found = step.having(torch.where(mask, step.logps, junk), **dirty).losses()
-            for one, other in zip(found, expected, strict=True):
+            actual = step.having(torch.where(mask, step.logps, junk), **dirty).losses()
+            for one, other in zip(actual, expected, strict=True):
                 same(one, other, given=f"{junk} outside the mask")
 
 
@@ -121,15 +112,15 @@ def _is_by_token(x: Tensor) -> bool:
 @CHECKS.must("padding", remedy="use the mask for every mean and sum, never the width of the tensor")
 def padding(part: Part) -> None:
     """Columns without a counted token change nothing."""
-    if draws(part):
+    if takes_generator(part):
         raise Inapplicable("what it draws depends on the number of columns")
     for step in steps(part):
         widened = {n: torch.nn.functional.pad(x, (0, 3)) for n, x in step.rows.items() if x.ndim == 2}
         wide = step.having(torch.nn.functional.pad(step.logps, (0, 3)), **widened)
         if ObjectiveOptions.of(part).prepare:
             wide = wide.having(prepared=wide.prepared()["prepared"])
-        for found, expected in zip(wide.losses(), step.losses(), strict=True):
-            same(found[:, : expected.shape[1]], expected, given="with three empty columns more")
+        for actual, expected in zip(wide.losses(), step.losses(), strict=True):
+            same(actual[:, : expected.shape[1]], expected, given="with three empty columns more")
 
 
 @CHECKS.must("permutation", remedy="let nothing depend on the order of the rows")
@@ -141,8 +132,8 @@ def permutation(part: Part) -> None:
         rows = list(blocks(part, step))
         shuffled = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
         order = torch.cat([rows[i] for i in shuffled])
-        for found, expected in zip(step.at(order).losses(), step.losses(), strict=True):
-            same(found, expected[order], given=f"rows in the order {order.tolist()}")
+        for actual, expected in zip(step.at(order).losses(), step.losses(), strict=True):
+            same(actual, expected[order], given=f"rows in the order {order.tolist()}")
 
 
 @CHECKS.must(
@@ -153,8 +144,8 @@ def micro_batches(part: Part) -> None:
     for step in steps(part):
         expected = step.losses()
         for rows in blocks(part, step):
-            for found, whole in zip(step.at(rows).losses(), expected, strict=True):
-                same(found, whole[rows], given=f"rows {rows.tolist()} by themselves, from row {rows[0]} on")
+            for actual, expected_losses in zip(step.at(rows).losses(), expected, strict=True):
+                same(actual, expected_losses[rows], given=f"rows {rows.tolist()} by themselves, from row {rows[0]} on")
 
 
 def _without_advantage(part: Part) -> None:
@@ -194,33 +185,28 @@ def no_advantage_undeclared(part: Part) -> None:
     raise Broken("no advantage gives no loss: zero_at_zero_advantage=True could be declared, and saves passes")
 
 
-@CHECKS.must(
-    "same input, same output", remedy="draw in `prepare`, from the generator that it is handed, and nowhere else"
-)
-def same_output(part: Part) -> None:
-    """A second call gives the same bits, and no global generator is touched."""
+def whole_steps(part: Part) -> Iterator[Callable[[], Tensor]]:
+    """Loss and gradient of every example, with what the part prepares once a step."""
     for step in steps(part):
 
-        def call(step: Step = step) -> Tensor:
+        def losses(step: Step = step) -> Tensor:
             if ObjectiveOptions.of(part).prepare:
                 step = step.having(prepared=step.prepared()["prepared"])
             return torch.stack(step.losses())
 
-        repeats(call)
+        yield losses
 
 
-@CHECKS.must("inputs left alone", remedy="work on a copy: x.clone(), or operations without a trailing underscore")
-def inputs_left_alone(part: Part) -> None:
-    """Nothing that is handed in is changed in place."""
+def calls(part: Part) -> Iterator[Call]:
+    """The part's own call on every example, and its arguments."""
     for step in steps(part):
-        asked = {name: x.detach() for name, x in handed_in(part, step).items()}
-        leaves_alone(partial(part, **asked), asked)
+        inputs = {name: x.detach() for name, x in arguments(part, step).items()}
+        yield partial(part, **inputs), inputs
 
 
-@CHECKS.must("axes", remedy="write axes as format strings over hyper-parameters, e.g. {eps_low:g}; {{ for a brace")
-def axes(part: Part) -> None:
-    """What the part says of itself can be filled in."""
-    fills_in_its_axes(part)
+CHECKS.same_output(whole_steps, remedy="draw in `prepare`, from the generator that it is passed, and nowhere else")
+CHECKS.inputs_unchanged(calls)
+CHECKS.axes(remedy="write axes as format strings over hyper-parameters, e.g. {eps_low:g}; {{ for a brace")
 
 
 @CHECKS.reports("on-policy its gradient is REINFORCE's")

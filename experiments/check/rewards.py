@@ -1,4 +1,4 @@
-"""What can be said of reward functions without knowing their task."""
+"""What holds of reward functions, whatever their task."""
 
 import math
 
@@ -15,10 +15,10 @@ RESPONSES = ("4", "the answer is 4", "5", "")
 
 
 def _returned(part: Part, response: str) -> object:
-    """What comes back for one response."""
+    """The part's result for one response."""
     try:
         returned = part([PROBLEM], [[response]]) if RewardOptions.of(part).together else part(PROBLEM, response)
-    except GrpoLabError as error:  # it needs a model that is not bound
+    except GrpoLabError as error:  # e.g. it needs a model that is not set
         raise Inapplicable(str(error)) from error
     if not RewardOptions.of(part).together:
         return returned
@@ -48,7 +48,7 @@ def returns_a_score(part: Part) -> None:
             returned = _returned(part, response)
         except (Broken, Inapplicable):
             raise
-        except Exception as error:  # it is for problems of another task, perhaps
+        except Exception as error:  # perhaps it is for problems of another task
             raise Inapplicable(f"raised {type(error).__name__}: {error}") from error
         try:
             values.append(Score.of(returned).value)
@@ -62,13 +62,13 @@ def returns_a_score(part: Part) -> None:
 
 @CHECKS.reports("scores an empty response")
 def empty(part: Part) -> str:
-    """A policy may say nothing at all."""
+    """A policy may return an empty response."""
     return f"{_score(part, ''):g}"
 
 
 @CHECKS.reports("scores junk")
 def junk(part: Part) -> None:
-    """A policy may say anything."""
+    """A policy may return anything."""
     for response in ("\x00\ufffd", "((((", "9" * 500, "<answer>", " \n\t", "nan", "-inf"):
         _score(part, response)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from core import Part
 from core.parts.contracts import check_shape
-from experiments.check.checks import Broken, Checks, fills_in_its_axes, finite, leaves_alone, repeats, same
+from experiments.check.checks import Broken, Call, Checks, finite, same
 
 CHECKS = Checks("shaping")
 LIMIT = 20
@@ -28,19 +28,19 @@ def responses() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
 def shaped(part: Part, rewards: Tensor, lengths: Tensor, truncated: Tensor) -> Tensor:
     """Rewards as the part leaves them, of the shape of `rewards`."""
     extra = {"max_tokens": LIMIT} if part.takes("max_tokens") else {}
-    found: Tensor = part(rewards, lengths, truncated, **extra)
-    check_shape(part, found, rewards.shape)
-    return found
+    result: Tensor = part(rewards, lengths, truncated, **extra)
+    check_shape(part, result, rewards.shape)
+    return result
 
 
 @CHECKS.must("shape and numbers", remedy="return rewards of the shape that came in, [P, G] or [P], floating and finite")
 def shape_and_numbers(part: Part) -> None:
     """[P, G] for samples, [P] for greedy responses."""
     for triple in responses():
-        for found in (shaped(part, *triple), shaped(part, *(x[:, 0] for x in triple))):
-            if not found.is_floating_point():
-                raise Broken(f"dtype {found.dtype}")
-            finite(found, what="reward")
+        for result in (shaped(part, *triple), shaped(part, *(x[:, 0] for x in triple))):
+            if not result.is_floating_point():
+                raise Broken(f"dtype {result.dtype}")
+            finite(result, what="reward")
 
 
 @CHECKS.must("permutation", remedy="let nothing depend on the order of samples or prompts")
@@ -53,33 +53,26 @@ def permutation(part: Part) -> None:
         same(shaped(part, *(x[order] for x in triple)), shaped(part, *triple)[order], given="reordered")
 
 
-@CHECKS.must("same input, same output", remedy="draw nothing; a shaped reward is a function of reward and length")
-def same_output(part: Part) -> None:
-    """A second call gives the same bits, and no global generator is touched."""
+def calls(part: Part) -> Iterator[Call]:
+    """A call on every example, and its inputs by name."""
     for triple in responses():
-        repeats(partial(shaped, part, *triple))
+        yield partial(shaped, part, *triple), dict(zip(("rewards", "lengths", "truncated"), triple, strict=True))
 
 
-@CHECKS.must("inputs left alone", remedy="work on a copy: rewards.clone(), or operations without a trailing underscore")
-def inputs_left_alone(part: Part) -> None:
-    """Nothing that is handed in is changed in place."""
-    for triple in responses():
-        inputs = dict(zip(("rewards", "lengths", "truncated"), triple, strict=True))
-        leaves_alone(partial(shaped, part, *triple), inputs)
-
-
-@CHECKS.must("axes", remedy="write axes as format strings over hyper-parameters; {{ for a brace")
-def axes(part: Part) -> None:
-    """What the part says of itself can be filled in."""
-    fills_in_its_axes(part)
+CHECKS.pure(
+    calls,
+    same_output="draw nothing; a shaped reward is a function of reward and length",
+    inputs_unchanged="work on a copy: rewards.clone(), or operations without a trailing underscore",
+)
+CHECKS.axes(remedy="write axes as format strings over hyper-parameters; {{ for a brace")
 
 
 @CHECKS.reports("each response by itself")
 def responses_apart(part: Part) -> None:
     """A greedy response is shaped as the same response among samples is."""
     for triple in responses():
-        alone = shaped(part, *(x[:, 0] for x in triple))
-        same(alone, shaped(part, *triple)[:, 0], given="[P] instead of the first sample of [P, G]")
+        single = shaped(part, *(x[:, 0] for x in triple))
+        same(single, shaped(part, *triple)[:, 0], given="[P] instead of the first sample of [P, G]")
 
 
 def _by_length(part: Part) -> Tensor:
@@ -99,7 +92,7 @@ def falls(part: Part) -> None:
 
 
 @CHECKS.reports("leaves short responses alone")
-def short_alone(part: Part) -> None:
+def short_unchanged(part: Part) -> None:
     """Up to a quarter of the limit."""
     short = _by_length(part)[: LIMIT // 4]
     same(short, torch.ones_like(short), given=f"a reward of 1 with up to {LIMIT // 4} of {LIMIT} tokens")

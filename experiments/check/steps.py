@@ -15,8 +15,8 @@ from experiments.check import examples as ex
 
 
 @cache
-def _plainest() -> Mapping[str, Part]:
-    """The plainest parts there are, to stand beside the one that is looked at."""
+def _simplest() -> Mapping[str, Part]:
+    """The simplest parts, to complete a variant of the part that is checked."""
 
     def rewards(batch: Batch) -> Tensor:
         return batch.rewards
@@ -27,7 +27,7 @@ def _plainest() -> Mapping[str, Part]:
     def mean(mask: Tensor) -> Tensor:
         return mask.float() / mask.sum().clamp(min=1)
 
-    # resolved: they are not registered, so there is no config to ask
+    # resolved: they are not registered, so gin has no bindings for them
     return {
         "advantage": Part("advantage", rewards, AdvantageOptions(min_group=1), is_resolved=True),
         "objective": Part("objective", weighted, ObjectiveOptions(zero_at_zero_advantage=True), is_resolved=True),
@@ -36,8 +36,8 @@ def _plainest() -> Mapping[str, Part]:
 
 
 def variant_of(**parts: Any) -> Variant:
-    """A variant of these parts, and the plainest ones elsewhere."""
-    return Variant(**{**_plainest(), **parts})
+    """A variant of these parts, and the simplest ones elsewhere."""
+    return Variant(**{**_simplest(), **parts})
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +65,8 @@ class Step:
         """The rows with what the objective computes once per optimizer step."""
         without = RowTensors({name: x for name, x in self.rows.items() if name not in ("prepared", "entropy")})
         generator = torch.Generator().manual_seed(0)
-        found = prepare(self.variant, without, self.logps, generator)
-        return RowTensors({**self.rows, "prepared": found})
+        result = prepare(self.variant, without, self.logps, generator)
+        return RowTensors({**self.rows, "prepared": result})
 
     def having(self, logps: Tensor | None = None, **rows: Tensor) -> "Step":
         """The same step with other tensors; what is prepared stays as it was."""

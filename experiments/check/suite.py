@@ -1,4 +1,4 @@
-"""All checks by kind of part, and a part with what they found."""
+"""All checks by kind of part, and their outcomes for one part."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ CHECKS: Final[Mapping[str, tuple[Check, ...]]] = MappingProxyType(
         )
     }
 )
-"""Kind of part to its checks. Other kinds need a model or a machine, and there is nothing to check about them here."""
+"""Kind of part to its checks. Other kinds need a model or a machine and are not checked here."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,14 @@ class Findings:
 
 
 def examine(part: Part) -> Findings:
-    """Put a part through every check of its kind.
+    """Run every check of its kind on a part.
 
-    Where the first one fails, others that fail with it say nothing of their own: they are left for the next time.
+    Where the first check fails, other failures are mostly its consequences: they do not count until it holds.
     """
-    found = [(check, check(part)) for check in CHECKS.get(part.kind, ())]
-    if found and found[0][1].state == "does not hold":
-        later = Outcome("does not apply", f"'{found[0][0].name}' comes first")
-        found[1:] = [(check, later if outcome.state == "does not hold" else outcome) for check, outcome in found[1:]]
-    return Findings(part, tuple(found))
+    outcomes = [(check, check(part)) for check in CHECKS.get(part.kind, ())]
+    if outcomes and outcomes[0][1].state == "does not hold":
+        later = Outcome("does not apply", f"'{outcomes[0][0].name}' comes first")
+        outcomes[1:] = [
+            (check, later if outcome.state == "does not hold" else outcome) for check, outcome in outcomes[1:]
+        ]
+    return Findings(part, tuple(outcomes))

@@ -8,16 +8,7 @@ from torch import Tensor
 
 from core import Part
 from core.parts.contracts import check_shape
-from experiments.check.checks import (
-    Broken,
-    Checks,
-    fills_in_its_axes,
-    finite,
-    leaves_alone,
-    numbers,
-    repeats,
-    same,
-)
+from experiments.check.checks import Broken, Call, Checks, finite, numbers, same
 
 CHECKS = Checks("value_loss")
 
@@ -32,9 +23,9 @@ def rows() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
 
 def losses(part: Part, values: Tensor, returns: Tensor, old: Tensor) -> Tensor:
     """Losses [B, T]."""
-    found: Tensor = part(values, returns, **({"old_values": old} if "old_values" in part.parameters else {}))
-    check_shape(part, found, values.shape)
-    return found
+    result: Tensor = part(values, returns, **({"old_values": old} if "old_values" in part.parameters else {}))
+    check_shape(part, result, values.shape)
+    return result
 
 
 @CHECKS.must("shape and numbers", remedy="return one number a token, of the shape of values, finite; sum nothing up")
@@ -79,23 +70,14 @@ def tokens_apart(part: Part) -> None:
         same(losses(part, *changed), expected, ~place, given=f"NaN at {[len(expected) - 1, expected.shape[1] - 1]}")
 
 
-@CHECKS.must("same input, same output", remedy="draw nothing; a loss is a function of values and returns")
-def same_output(part: Part) -> None:
-    """A second call gives the same bits, and no global generator is touched."""
+def calls(part: Part) -> Iterator[Call]:
+    """A call on every example, and its inputs by name."""
     for triple in rows():
-        repeats(partial(losses, part, *triple))
+        yield partial(losses, part, *triple), dict(zip(("values", "returns", "old_values"), triple, strict=True))
 
 
-@CHECKS.must("inputs left alone", remedy="work on a copy: x.clone(), or operations without a trailing underscore")
-def inputs_left_alone(part: Part) -> None:
-    """Nothing is changed in place."""
-    for triple in rows():
-        leaves_alone(
-            partial(losses, part, *triple), dict(zip(("values", "returns", "old_values"), triple, strict=True))
-        )
-
-
-@CHECKS.must("axes", remedy="write axes as format strings over hyper-parameters; {{ for a brace")
-def axes(part: Part) -> None:
-    """What the part says of itself can be filled in."""
-    fills_in_its_axes(part)
+CHECKS.pure(
+    calls,
+    same_output="draw nothing; a loss is a function of values and returns",
+)
+CHECKS.axes(remedy="write axes as format strings over hyper-parameters; {{ for a brace")

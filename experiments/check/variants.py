@@ -28,19 +28,19 @@ def built(part: Part) -> Variant:
 
 def rollout(variant: Variant, groups: int, samples: int, *, counted: bool = True) -> Batch:
     """A batch as the loop makes it for this variant, everything asked for filled, half of the responses right."""
-    wants_steps = bool({"token_rewards", "step_ends"} & variant.needs)
-    batch = ex.make_batch(groups, samples, seed=41, binary=True, holes=True, counted=counted, steps=wants_steps)
+    needs_steps = bool({"token_rewards", "step_ends"} & variant.needs)
+    batch = ex.make_batch(groups, samples, seed=41, binary=True, holes=True, counted=counted, steps=needs_steps)
     correct = (torch.arange(samples) % 2 == 0).expand(groups, samples).clone()
     # no two responses alike: some advantages are 0 where the best two are
     style = torch.rand(groups, samples, generator=torch.Generator().manual_seed(41))
     parts = torch.stack([correct.float(), style], -1)
-    terms = torch.where(batch.response_mask, batch.require("token_rewards"), 0.0).sum(-1) if wants_steps else 0.0
+    terms = torch.where(batch.response_mask, batch.require("token_rewards"), 0.0).sum(-1) if needs_steps else 0.0
     batch = batch.having(
         correct=correct, reward_parts=parts, rewards=(parts * torch.tensor(ex.WEIGHTS)).sum(-1) + terms
     )
     shaped = shape(variant, batch)
     kept = filter_groups(variant, shaped)
-    # a filter that wants something else has nothing to say about the step
+    # a filter that drops every group tests nothing about the step
     return kl_in_reward(variant, kept if kept.groups else shaped)
 
 
@@ -77,11 +77,11 @@ def axis_card(part: Part) -> None:
 def whole_step(part: Part) -> None:
     """The loss and its gradient are finite, on-policy and off, and on-policy the gradient is not 0."""
     variant = built(part)
-    # a KL penalty whose coefficient is left to the experiment is tried too
+    # a KL penalty whose coefficient the experiment sets is tried too
     coefficients = {variant.kl_coef, 0.1 if variant.kl else variant.kl_coef}
     for kl_coef, distance in product(sorted(coefficients), (0.0, 0.2)):
         variant = replace(variant, kl_coef=kl_coef)
-        batch = rollout(variant, 3, max(4, _least(variant)))
+        batch = rollout(variant, 3, max(4, _min_group(variant)))
         loss, gradient = step_of(variant, batch, distance)
         given = f"{'off' if distance else 'on'}-policy, {ex.rewards_of(batch)}, KL coefficient {kl_coef:g}"
         finite(loss[None], what="loss", given=given)
@@ -94,18 +94,18 @@ def whole_step(part: Part) -> None:
 def smallest_step(part: Part) -> str:
     """One group of the smallest size is enough for a finite loss and gradient."""
     variant = built(part)
-    batch = rollout(variant, 1, _least(variant))
+    batch = rollout(variant, 1, _min_group(variant))
     loss, gradient = step_of(variant, batch, 0.2)
-    finite(loss[None], what="loss", given=f"one group of {_least(variant)}")
-    finite(gradient, what="gradient", given=f"one group of {_least(variant)}")
-    return f"1 x {_least(variant)}"
+    finite(loss[None], what="loss", given=f"one group of {_min_group(variant)}")
+    finite(gradient, what="gradient", given=f"one group of {_min_group(variant)}")
+    return f"1 x {_min_group(variant)}"
 
 
 @CHECKS.must("nothing counted", remedy="clamp denominators: an all-masked step has loss 0 and no gradient")
 def nothing_counted(part: Part) -> None:
     """A rollout in which every token is masked has loss 0 and gradient 0."""
     variant = built(part)
-    loss, gradient = step_of(variant, rollout(variant, 2, max(4, _least(variant)), counted=False), 0.2)
+    loss, gradient = step_of(variant, rollout(variant, 2, max(4, _min_group(variant)), counted=False), 0.2)
     if not loss == 0 or not gradient.eq(0).all():
         raise Broken(f"loss {loss:.4g}, gradient up to {gradient.abs().max():.4g}")
 
@@ -121,5 +121,5 @@ def provided(part: Part) -> str | None:
     return "; ".join(f"{name}: {ProviderOptions.of(filled[name]).cost}" for name in needed) or None
 
 
-def _least(variant: Variant) -> int:
+def _min_group(variant: Variant) -> int:
     return AdvantageOptions.of(variant.advantage).min_group

@@ -38,21 +38,21 @@ def part_of(kind: str, function: Callable[..., Any], axes: dict[str, str] | None
     return Part(kind, function, made, axes or {}, supplied=supplied, is_resolved=True)
 
 
-def breaks(kind: str, check: str, says: str = "", **options: Any) -> Callable[[Callable[..., Any]], Part]:
+def breaks(kind: str, check: str, reason: str = "", **options: Any) -> Callable[[Callable[..., Any]], Part]:
     """Note down a part that breaks a contract."""
 
     def add(function: Callable[..., Any]) -> Part:
         part = part_of(kind, function, **options)
-        BROKEN.setdefault((kind, check), []).append((part, says))
+        BROKEN.setdefault((kind, check), []).append((part, reason))
         return part
 
     return add
 
 
 def outcome(part: Part, name: str) -> Outcome:
-    """What the check of this name finds."""
-    (found,) = [check for check in CHECKS[part.kind] if check.name == name]
-    return found(part)
+    """The outcome of the check of this name."""
+    (check,) = [check for check in CHECKS[part.kind] if check.name == name]
+    return check(part)
 
 
 # advantages that break a contract
@@ -162,7 +162,7 @@ def forgets(batch: Batch, state: dict[str, float]) -> tuple[Tensor, dict[str, fl
 
 
 @breaks("advantage", "axes", "eps", axes={"std": "+ {eps:g}"})
-def says_what_it_has_not(batch: Batch) -> Tensor:
+def bad_axes(batch: Batch) -> Tensor:
     return batch.rewards
 
 
@@ -257,7 +257,7 @@ def clamps_in_place(logps: Tensor, advantages: Tensor) -> Tensor:
 
 
 @breaks("objective", "axes", "missing", axes={"clip": "{missing}"})
-def objective_says_what_it_has_not(logps: Tensor, advantages: Tensor) -> Tensor:
+def objective_bad_axes(logps: Tensor, advantages: Tensor) -> Tensor:
     return -advantages * logps
 
 
@@ -312,7 +312,7 @@ def clears_the_mask(mask: Tensor) -> Tensor:
 
 
 @breaks("aggregator", "axes", "missing", axes={"aggregation": "{missing}"})
-def aggregator_says_what_it_has_not(mask: Tensor) -> Tensor:
+def aggregator_bad_axes(mask: Tensor) -> Tensor:
     return mask.float()
 
 
@@ -345,7 +345,7 @@ def negates_in_place(logps: Tensor, ref_logps: Tensor) -> Tensor:
 
 
 @breaks("kl", "axes", "missing", axes={"KL": "{missing}"})
-def kl_says_what_it_has_not(logps: Tensor, ref_logps: Tensor) -> Tensor:
+def kl_bad_axes(logps: Tensor, ref_logps: Tensor) -> Tensor:
     return logps - ref_logps
 
 
@@ -384,7 +384,7 @@ def adds_in_place(values: Tensor, returns: Tensor) -> Tensor:
 
 
 @breaks("value_loss", "axes", "missing", axes={"value loss": "{missing}"})
-def value_loss_says_what_it_has_not(values: Tensor, returns: Tensor) -> Tensor:
+def value_loss_bad_axes(values: Tensor, returns: Tensor) -> Tensor:
     return (values - returns).square()
 
 
@@ -433,7 +433,7 @@ def subtracts_in_place(old_logps: Tensor, behaviour_logps: Tensor, mask: Tensor)
 
 
 @breaks("correction", "axes", "missing", axes={"correction": "{missing}"})
-def correction_says_what_it_has_not(old_logps: Tensor, behaviour_logps: Tensor, mask: Tensor) -> Tensor:
+def correction_bad_axes(old_logps: Tensor, behaviour_logps: Tensor, mask: Tensor) -> Tensor:
     return torch.ones(mask.shape)
 
 
@@ -476,7 +476,7 @@ def clamps_rewards(batch: Batch) -> Tensor:
 
 
 @breaks("filter", "axes", "missing", axes={"filter": "{missing}"})
-def filter_says_what_it_has_not(batch: Batch) -> Tensor:
+def filter_bad_axes(batch: Batch) -> Tensor:
     return ~batch.no_spread
 
 
@@ -514,7 +514,7 @@ def punishes_in_place(rewards: Tensor, lengths: Tensor, truncated: Tensor) -> Te
 
 
 @breaks("shaping", "axes", "missing", axes={"shaping": "{missing}"})
-def shaping_says_what_it_has_not(rewards: Tensor, lengths: Tensor, truncated: Tensor) -> Tensor:
+def shaping_bad_axes(rewards: Tensor, lengths: Tensor, truncated: Tensor) -> Tensor:
     return rewards
 
 
@@ -542,7 +542,7 @@ def no_variant() -> Any:
 
 
 @breaks("variant", "axis card", "nothing under baseline")
-def says_nothing() -> Variant:
+def empty_axes() -> Variant:
     return composed(advantage=part_of("advantage", lambda batch: batch.rewards, axes={"baseline": " "}))
 
 
@@ -582,10 +582,15 @@ def _that_returns(value: Any) -> Callable[..., Any]:
     return returning
 
 
-for _value, _says in ((None, "not None"), ("1.0", "not '1.0'"), ([1.0], r"not \[1.0\]"), (torch.ones(2), "not tensor")):
-    breaks("reward", "returns a number, a bool or a Score", f"must return a number, a bool or a Score, {_says}.*, for")(
-        _that_returns(_value)
-    )
+for _value, _reason in (
+    (None, "not None"),
+    ("1.0", "not '1.0'"),
+    ([1.0], r"not \[1.0\]"),
+    (torch.ones(2), "not tensor"),
+):
+    breaks(
+        "reward", "returns a number, a bool or a Score", f"must return a number, a bool or a Score, {_reason}.*, for"
+    )(_that_returns(_value))
 breaks("reward", "returns a number, a bool or a Score", "^inf for '4'")(_that_returns(math.inf))
 breaks("reward", "returns a number, a bool or a Score", "no verdict, for every response")(_that_returns(math.nan))
 

@@ -25,11 +25,11 @@ MUSTS = [check for checks in CHECKS.values() for check in checks if check.must]
 @pytest.mark.parametrize("check", MUSTS, ids=lambda check: f"{check.kind}-{check.name}")
 def test_each_contract_refuses_what_breaks_it(check: Any) -> None:
     cases = BROKEN[check.kind, check.name]
-    for part, says in cases:
-        found = check(part)
-        assert found.state == "does not hold", part.name
-        assert says
-        assert re.search(says, found.reason), f"{part.name}: {found.reason}"
+    for part, reason in cases:
+        result = check(part)
+        assert result.state == "does not hold", part.name
+        assert reason
+        assert re.search(reason, result.reason), f"{part.name}: {result.reason}"
     assert check.remedy
 
 
@@ -51,10 +51,10 @@ def test_a_broken_part_leaves_the_examples_as_they_were() -> None:
 
 
 def test_an_exception_is_an_outcome_with_its_line() -> None:
-    found = outcome(raises, "permutation")
-    assert found.state == "does not hold"
+    result = outcome(raises, "permutation")
+    assert result.state == "does not hold"
     line = raises.function.__code__.co_firstlineno + 2
-    assert found.reason == f"raised ZeroDivisionError: division by zero (broken.py:{line})"
+    assert result.reason == f"raised ZeroDivisionError: division by zero (broken.py:{line})"
 
 
 def test_where_the_first_contract_fails_the_rest_is_left_for_later() -> None:
@@ -92,7 +92,7 @@ def centred_in_its_group(logps: Tensor, advantages: Tensor, mask: Tensor, length
     return -(advantages - mean) * logps / lengths.clamp(min=1)[..., None]
 
 
-def asks_for_everything(
+def takes_everything(
     logps: Tensor,
     old_logps: Tensor,
     advantages: Tensor,
@@ -117,7 +117,7 @@ def asks_for_everything(
     [
         part_of("advantage", by_numpy),
         part_of("objective", centred_in_its_group, level="group"),
-        part_of("objective", asks_for_everything, zero_at_zero_advantage=True),
+        part_of("objective", takes_everything, zero_at_zero_advantage=True),
     ],
     ids=lambda part: part.name,
 )

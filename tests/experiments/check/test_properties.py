@@ -159,10 +159,10 @@ SIGN, ZERO = "flipping the sign of the rewards flips the advantages", "sums to z
     ],
     ids=lambda value: value.name if isinstance(value, Part) else None,
 )
-def test_a_property_is_found(part: Part, name: str, state: str, reason: str) -> None:
-    found = outcome(part, name)
-    assert found.state == state, found.reason
-    assert re.search(reason, found.reason), found.reason
+def test_a_property_is_reported(part: Part, name: str, state: str, reason: str) -> None:
+    result = outcome(part, name)
+    assert result.state == state, result.reason
+    assert re.search(reason, result.reason), result.reason
 
 
 def test_rewards_are_reported_on() -> None:
