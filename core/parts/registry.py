@@ -25,7 +25,7 @@ from core.parts.gin_text import config_text as config_text
 from core.parts.gin_text import keys_of as keys_of
 from core.parts.gin_text import place_of as place_of
 from core.parts.gin_text import places as places
-from core.parts.settings import LARGEST_NUMBER, Form, Limit, SettingError, annotations, fault, form_of
+from core.parts.settings import LARGEST_NUMBER, Form, Limit, SettingError, annotations, fault, form_of, signature
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Part:
         """Names of the positional parameters: what the part asks for."""
         return tuple(
             p.name
-            for p in inspect.signature(self.function).parameters.values()
+            for p in signature(self.function).parameters.values()
             if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
         )
 
@@ -95,13 +95,13 @@ class Part:
         """Hyper-parameters and their defaults."""
         return {
             p.name: p.default
-            for p in inspect.signature(self.function).parameters.values()
+            for p in signature(self.function).parameters.values()
             if p.kind is p.KEYWORD_ONLY and p.name not in self.supplied
         }
 
     def takes(self, keyword: str) -> bool:
         """Whether the function names this keyword argument."""
-        return keyword in inspect.signature(self.function).parameters
+        return keyword in signature(self.function).parameters
 
     def settings(self) -> dict[str, Setting]:
         """Every hyper-parameter's value and source, resolved through gin now."""

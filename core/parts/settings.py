@@ -292,3 +292,9 @@ def annotations(function: Callable[..., Any]) -> Mapping[str, Any]:
             except Exception:  # what cannot be read asks nothing of a value
                 continue
         return found
+
+
+@cache
+def signature(function: Callable[..., Any]) -> inspect.Signature:
+    """A function's parameters, read once: every call of a part asks for them."""
+    return inspect.signature(function)
