@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 import torch
@@ -24,6 +25,8 @@ from experiments.study.settings import Arm
 
 import_parts()
 quiet_libraries()
+Made: TypeAlias = Callable[..., Path]
+"""Bindings to the folder of their run."""
 EMBEDDED_TOKENIZER = AutoTokenizer.from_pretrained(EMBEDDED)
 
 SMALL = (
@@ -53,6 +56,17 @@ def run(folder: Path, *bindings: str, seed: int = 0) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Runs that are only read, each made when it is first asked for."""
+
+    @cache
+    def make(*bindings: str) -> Path:
+        return run(tmp_path_factory.mktemp("made") / "run", *bindings)
+
+    return make
+
+
 def lines(folder: Path) -> list[dict[str, Any]]:
     """metrics.jsonl without the clocks."""
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -78,8 +92,8 @@ def assert_same_run(one: Path, other: Path) -> None:
         assert file.read_text() == (other / file.relative_to(one)).read_text()
 
 
-def test_a_run_leaves_what_it_promises(tmp_path: Path) -> None:
-    folder = run(tmp_path / "run")
+def test_a_run_leaves_what_it_promises(made: Made) -> None:
+    folder = made()
     record = manifest(folder)
     assert record["status"] == "finished"
     assert [line["step"] for line in lines(folder)] == [1, 2, 3, 4]
@@ -102,8 +116,8 @@ def test_a_run_leaves_what_it_promises(tmp_path: Path) -> None:
     assert lines(folder)[-1]["total_sampled_tokens"] == sum(line["sampled_tokens"] for line in lines(folder))
 
 
-def test_tokens_that_pass_through_the_models_are_counted(tmp_path: Path) -> None:
-    plain = lines(run(tmp_path / "plain", "train.steps = 2"))
+def test_tokens_that_pass_through_the_models_are_counted(made: Made, tmp_path: Path) -> None:
+    plain = lines(made())
     with_reference = lines(run(tmp_path / "reference", "train.steps = 2", "grpo.kl_coef = 0.05"))
     first, referred = plain[0], with_reference[0]
     assert first["trained_tokens"] > 0
@@ -114,8 +128,8 @@ def test_tokens_that_pass_through_the_models_are_counted(tmp_path: Path) -> None
     assert twice["forward_tokens"] > twice["backward_tokens"] > 0  # scored before the first of two updates
 
 
-def test_a_token_budget_ends_the_run_before_the_step_that_would_exceed_it(tmp_path: Path) -> None:
-    whole = run(tmp_path / "whole")
+def test_a_token_budget_ends_the_run_before_the_step_that_would_exceed_it(made: Made, tmp_path: Path) -> None:
+    whole = made()
     budget = lines(whole)[1]["total_sampled_tokens"]
     for name, tokens, steps in (("exact", budget, 2), ("more", budget + 1, 2), ("less", budget - 1, 1)):
         folder = run(tmp_path / name, f"train.token_budget = {tokens}")
@@ -200,8 +214,8 @@ def test_a_failed_run_says_whether_the_code_the_machine_or_the_training_failed(
     assert manifest(run(tmp_path / "machine"))["failure"] is None  # run again, it goes on
 
 
-def test_the_trained_model_can_be_trained_on(tmp_path: Path) -> None:
-    first = run(tmp_path / "one")
+def test_the_trained_model_can_be_trained_on(made: Made, tmp_path: Path) -> None:
+    first = made()
     second = run(tmp_path / "two", f"policy.model = '{first / 'checkpoint'}'")
     assert manifest(first)["hashes"]["final_weights"] == manifest(second)["hashes"]["initial_weights"]
 
@@ -212,8 +226,8 @@ def test_two_runs_of_one_configuration_are_bit_identical(tmp_path: Path, variant
     assert_same_run(run(tmp_path / "one", *bindings), run(tmp_path / "two", *bindings))
 
 
-def test_another_seed_is_another_run(tmp_path: Path) -> None:
-    one, two = run(tmp_path / "one"), run(tmp_path / "two", seed=1)
+def test_another_seed_is_another_run(made: Made, tmp_path: Path) -> None:
+    one, two = made(), run(tmp_path / "two", seed=1)
     assert manifest(one)["hashes"]["initial_weights"] == manifest(two)["hashes"]["initial_weights"]
     assert manifest(one)["hashes"]["prompts"] != manifest(two)["hashes"]["prompts"]
     assert manifest(one)["hashes"]["first_rollout"] != manifest(two)["hashes"]["first_rollout"]
@@ -252,15 +266,15 @@ def stop_after(step: int) -> Callable[[Mapping[str, Any]], None]:
 @pytest.mark.parametrize(
     "bindings",
     [
-        ("train.variant = @grpo()",),
+        (),
         ("train.variant = @dapo()",),
         ("grpo.advantage = @running_baseline",),  # carries state
         ("grpo.kl_coef = 0.5", "reference.every = 2", "reference.share = 0.6"),  # so does a renewed reference
     ],
     ids=["grpo", "dapo", "running_baseline", "reference"],
 )
-def test_an_interrupted_run_goes_on_bit_identically(tmp_path: Path, bindings: tuple[str, ...]) -> None:
-    whole = run(tmp_path / "whole", *bindings)
+def test_an_interrupted_run_goes_on_bit_identically(made: Made, tmp_path: Path, bindings: tuple[str, ...]) -> None:
+    whole = made(*bindings)
     with pytest.raises(Interrupted):
         run_job(job(tmp_path / "cut", *bindings), stop_after(3))
     assert manifest(tmp_path / "cut")["status"] == "interrupted"
@@ -311,9 +325,9 @@ def test_methods_with_needs_of_their_own_train(tmp_path: Path, name: str) -> Non
     assert all(line["loss"] is not None for line in lines(folder) if line["groups"])
 
 
-def test_a_killed_run_is_replayed_from_its_checkpoint(tmp_path: Path) -> None:
+def test_a_killed_run_is_replayed_from_its_checkpoint(made: Made, tmp_path: Path) -> None:
     """As after kill -9 in step 4: a line without a checkpoint, and half a line."""
-    whole = run(tmp_path / "whole")
+    whole = made()
 
     class KilledError(BaseException):
         pass
@@ -330,8 +344,8 @@ def test_a_killed_run_is_replayed_from_its_checkpoint(tmp_path: Path) -> None:
     assert_same_run(whole, run(tmp_path / "cut"))
 
 
-def test_a_finished_run_is_not_touched(tmp_path: Path) -> None:
-    folder = run(tmp_path / "run")
+def test_a_finished_run_is_not_touched(made: Made) -> None:
+    folder = made()
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*.json*")}
     run(folder)
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*.json*")} == before
