@@ -33,7 +33,7 @@ from experiments.results.stored_run import (
     unreadable,
 )
 from experiments.statistics import SCALARS, Analysis, Curve, Judgement, Plan, Trajectory, judge, scores
-from experiments.statistics.judgement import where_it_stands
+from experiments.statistics.judgement import sequential_state
 from experiments.statistics.predictions import Prediction
 from experiments.statistics.runs import answers_of
 from experiments.statistics.sequential import Sequential
@@ -275,7 +275,7 @@ class StoredStudy:
     def sequential(self) -> Sequential:
         """Which arms a race, or a study with looks, runs at which seeds next."""
         try:
-            return where_it_stands(self.plan, self.trajectories)
+            return sequential_state(self.plan, self.trajectories)
         except ValueError as error:
             raise StudyError(f"{self.path}: {error}") from None
 

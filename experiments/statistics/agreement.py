@@ -69,14 +69,14 @@ def agreement(values: ArrayLike, right: ArrayLike, level: float = 0.95) -> Agree
     if v.shape != gold.shape or v.ndim != 2:
         raise ValueError(f"agreement: values {v.shape} and verdicts {gold.shape}; expected the same shape [M, N]")
     check_level("level", level)
-    known = np.isfinite(v)
-    flat, verdicts = v[known], gold[known]
-    wins = [_wins(row[k & g], row[k & ~g]) for row, k, g in zip(v, known, gold, strict=True)]
+    judged = np.isfinite(v)
+    flat, verdicts = v[judged], gold[judged]
+    wins = [_wins(row[k & g], row[k & ~g]) for row, k, g in zip(v, judged, gold, strict=True)]
     bins = _bins(flat, verdicts)
     return Agreement(
         questions=len(v),
         responses=v.size,
-        unjudged=int((~known).sum()),
+        unjudged=int((~judged).sum()),
         right=_mean(verdicts),
         accuracy=_mean((flat > 0.5) == verdicts),
         overall=_share([_wins(flat[verdicts], flat[~verdicts])], level),

@@ -68,7 +68,7 @@ def analyze(
     arm, and a note says so. `axis` names what was equal when the scores were taken (steps, sampled tokens). `seed`
     starts the generator of the random flips; all comparisons share the flips.
 
-    `answers` tells what the scores are means of: {arm: {seed: score of each question [Q], or by sample [Q, K]}},
+    `answers` is what the scores are means of: {arm: {seed: score of each question [Q], or by sample [Q, K]}},
     the same questions everywhere, or the number of answers. No standard error, interval or p is then finer than these
     allow (`answers.py`); without it they rest on how far the seeds agree.
 
@@ -76,7 +76,7 @@ def analyze(
     by question for every score. Seeds and questions are then both a sample, and `crossed_t` decides at any n.
     `families` [Q] names the template or source of each question, where related ones are to count as one.
 
-    `largest` is the largest difference that the metric can have; nobody is told to look for a larger one.
+    `largest` is the largest difference that the metric can have; no sentence asks for a larger one.
 
     `planned`: how many comparisons were declared, where not all can be made yet; p by t is adjusted for so many.
 
@@ -130,7 +130,7 @@ def _is_finite(score: object) -> bool:
 
 
 def _shared_seeds(scores: Mapping[str, Mapping[int, float]]) -> tuple[tuple[int, ...], list[str]]:
-    """The sorted seeds that every arm has, and what to say about the others."""
+    """The sorted seeds that every arm has, and notes on the others."""
     planned = sorted({int(seed) for runs in scores.values() for seed in runs})
     missing = {arm: [seed for seed in planned if seed not in runs] for arm, runs in scores.items()}
     shared = tuple(seed for seed in planned if all(seed in runs for runs in scores.values()))
@@ -212,15 +212,15 @@ def _cells(answers: Answers | None, table: Mapping[str, Array], seeds: Sequence[
         else [np.asarray(math.nan)]
         for arm in table
     }
-    for arm, found in rows.items():
-        if any(not row.ndim for row in found):
+    for arm, per_seed in rows.items():
+        if any(not row.ndim for row in per_seed):
             raise ValueError(
                 f"analyze: arm {arm!r} lacks the score of each question at some seed, which a claim about questions "
                 "like these takes; leave out questions='population'"
             )
-    if len({row.shape for found in rows.values() for row in found}) > 1:
-        rows = {arm: [row if row.ndim == 1 else row.mean(axis=1) for row in found] for arm, found in rows.items()}
-    return {arm: np.array(found) for arm, found in rows.items()}
+    if len({row.shape for per_seed in rows.values() for row in per_seed}) > 1:
+        rows = {arm: [row if row.ndim == 1 else row.mean(axis=1) for row in per_seed] for arm, per_seed in rows.items()}
+    return {arm: np.array(per_seed) for arm, per_seed in rows.items()}
 
 
 def _decide(
@@ -230,19 +230,19 @@ def _decide(
     if rule.n < T_SEEDS:
         return [_worded(Comparison(*each), rule) for each in measured]
     fixed = [each[3] for each in measured]
-    not_made = [1.0] * (rule.m - len(measured))
-    by_t = holm([*(f.p_t or 1.0 for f in fixed), *not_made]).tolist()
+    padding = [1.0] * (rule.m - len(measured))
+    by_t = holm([*(f.p_t or 1.0 for f in fixed), *padding]).tolist()
     by_flips = max_t(columns, np.random.default_rng(seed)).tolist() if not rule.crossed else [None] * len(measured)
-    by_answers = holm([*(f.p_answers or 0.0 for f in fixed), *not_made]).tolist()
-    equivalence = holm([*(f.p_equivalence or 1.0 for f in fixed), *not_made]).tolist()
+    by_answers = holm([*(f.p_answers or 0.0 for f in fixed), *padding]).tolist()
+    equivalence = holm([*(f.p_equivalence or 1.0 for f in fixed), *padding]).tolist()
     decided = []
     for (arm, baseline, effect, raw), p_t, p_flip, p_answers, p_equivalence in zip(
         measured, by_t, by_flips, by_answers, equivalence, strict=False
     ):
         adjusted_p = max(p_flip, p_answers) if rule.flips else p_t
-        by_t_alone = not rule.flips or p_answers > p_flip
+        rests_on_t = not rule.flips or p_answers > p_flip
         verdict, label = _verdict(
-            effect, adjusted_p, p_equivalence, "model-based" if by_t_alone else "distribution-free", rule
+            effect, adjusted_p, p_equivalence, "model-based" if rests_on_t else "distribution-free", rule
         )
         settled = Comparison(
             arm,
@@ -251,7 +251,7 @@ def _decide(
             replace(raw, adjusted_p_t=p_t, adjusted_p_flip=p_flip, p_equivalence=p_equivalence),
             verdict=verdict,
             label=label,
-            test="" if label == "descriptive" else ANSWERS_TEST if rule.flips and by_t_alone else rule.test,
+            test="" if label == "descriptive" else ANSWERS_TEST if rule.flips and rests_on_t else rule.test,
             adjusted_p=adjusted_p,
             smaller_than_margin=verdict in ("better", "worse") and p_equivalence <= rule.alpha,
         )

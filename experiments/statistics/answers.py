@@ -55,7 +55,7 @@ def counted_error(x: Array, y: Array, n_x: Array, n_y: Array) -> float:
         Var(x_s - y_s) = Σ p̃ (1 - p̃) / N over the two arms,   p̃ = (N p + 1) / (N + 2)
 
     Binomial and unpaired: where arms share their questions or sampling noise the truth is smaller, by how much a number
-    of answers does not tell. Laplace's p̃ leaves an arm that is always right a doubt of one answer.
+    of answers does not show. Laplace's p̃ leaves an arm that is always right a doubt of one answer.
     """
     variances = []
     for p, n in ((x, n_x), (y, n_y)):

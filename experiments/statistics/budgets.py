@@ -43,8 +43,8 @@ def value_at(budget: Sequence[float], values: Sequence[float], at: float) -> flo
     """
     spent, scores = evaluations(budget, values, "value_at")
     inside = spent[-1] if abs(at - spent[-1]) <= SLACK * abs(spent[-1]) else at
-    known = np.where(np.isfinite(scores), scores, np.nan)
-    value = float(np.interp(inside, spent, known, left=math.nan, right=math.nan))
+    finite = np.where(np.isfinite(scores), scores, np.nan)
+    value = float(np.interp(inside, spent, finite, left=math.nan, right=math.nan))
     if math.isnan(value):
         if not spent[0] <= at <= spent[-1]:
             raise ValueError(

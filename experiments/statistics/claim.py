@@ -1,4 +1,4 @@
-"""What came of a study's predictions, once its runs have ended."""
+"""The outcome of a study's predictions, once its runs have ended."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +10,7 @@ from experiments.statistics.runs import Plan, Trajectory, answers_of, arms_of, s
 
 
 def judge_claim(plan: Plan, runs: Sequence[Trajectory], budget: float) -> tuple[ClaimVerdict | None, list[str]]:
-    """What came of the predictions, once no planned run is under way; or why nothing can be said of them."""
+    """The outcome of the predictions once all planned runs have ended, or notes on why there is none yet."""
     planned = {(arm, seed) for arm in arms_of(runs) for seed in plan.seeds}
     ended = {(run.arm, run.seed) for run in runs if run.status != "pending"}
     if not plan.predictions:
@@ -25,13 +25,15 @@ def judge_claim(plan: Plan, runs: Sequence[Trajectory], budget: float) -> tuple[
             return scores(plan, runs, plan.axis, budget, plan.failures)
         # no score is declared for failed runs on other metrics, and a metric may be undefined at some evaluations,
         # or in a whole run (the length of wrong responses, where none is wrong)
-        known = [replace(run, curves={metric: run.curves[metric].measured}) for run in runs if metric in run.curves]
-        measured = [run for run in known if run.curves[metric].values]
+        with_metric = [
+            replace(run, curves={metric: run.curves[metric].measured}) for run in runs if metric in run.curves
+        ]
+        measured = [run for run in with_metric if run.curves[metric].values]
         left_out.update({(run.arm, run.seed) for run in runs} - {(run.arm, run.seed) for run in measured})
         left_out.update((run.arm, run.seed) for run in measured if run.status == "failed")
         return scores(replace(plan, metric=metric), measured, plan.axis, budget, "intersect")
 
-    def known_answers(metric: str) -> Answers:
+    def metric_answers(metric: str) -> Answers:
         measured = [
             replace(run, curves={metric: curve.measured})
             for run in runs
@@ -41,7 +43,7 @@ def judge_claim(plan: Plan, runs: Sequence[Trajectory], budget: float) -> tuple[
 
     left_out: set[tuple[str, int]] = set()
     try:
-        claim = assess(plan.predictions, scores_of, plan.alpha, known_answers)
+        claim = assess(plan.predictions, scores_of, plan.alpha, metric_answers)
     except ValueError as error:
         return None, [f"What was predicted cannot be judged: {error}."]
     notes = [] if claim else ["What was predicted is not judged: a prediction has fewer than 3 seeds to go by."]

@@ -20,7 +20,7 @@ def analyze_runs(
     shared = set.intersection(*map(set, table.values())) if table else set()
     if plan.baseline not in table or len(table) < 2 or not shared:
         return None
-    # what was removed is told from what became of the runs, not from which scores are missing
+    # removed seeds are counted by the status of the runs, not by which scores are missing
     table = {arm: {seed: score for seed, score in row.items() if seed in shared} for arm, row in table.items()}
     arms = len(arms_of(runs))
     answers = answers_of(plan, runs, axis, budget)
@@ -41,26 +41,26 @@ def analyze_runs(
         questions=plan.questions,
         families=_families(runs),
     )
-    gone = removed_seeds(runs, policy)
-    return _unranked(analysis, len(gone), len(plan.seeds)) if too_many_removed(plan, gone) else analysis
+    removed = removed_seeds(runs, policy)
+    return _unranked(analysis, len(removed), len(plan.seeds)) if too_many_removed(plan, removed) else analysis
 
 
 def removed_seeds(runs: Sequence[Trajectory], policy: Policy) -> dict[int, list[str]]:
-    """Seeds that leave every arm, with the arms that lack them for good."""
-    gone: dict[int, list[str]] = {}
+    """Seeds that are removed from every arm, with the arms that will never have them."""
+    removed: dict[int, list[str]] = {}
     for run in runs:
         if run.status == "lost" or (run.status == "failed" and policy == "intersect"):
-            gone.setdefault(run.seed, []).append(run.arm)
-    return gone
+            removed.setdefault(run.seed, []).append(run.arm)
+    return removed
 
 
-def too_many_removed(plan: Plan, gone: Mapping[int, object]) -> bool:
+def too_many_removed(plan: Plan, removed: Mapping[int, object]) -> bool:
     """Whether so many of the planned seeds left every arm that none is ranked."""
-    return len(gone) > MAX_REMOVED * len(plan.seeds)
+    return len(removed) > MAX_REMOVED * len(plan.seeds)
 
 
 def _unranked(analysis: Analysis, removed: int, planned: int) -> Analysis:
-    """No arm is ranked when so many seeds are gone that those left may be the easy ones."""
+    """No arm is ranked when so many seeds are removed that those left may be the easy ones."""
     why = (
         f"untestable ({removed} of {planned} planned seeds were removed, more than {100 * MAX_REMOVED:.0f} %: arms "
         "are not ranked before the missing runs are made up)"
@@ -92,21 +92,21 @@ def _declared_answers(
 ) -> dict[str, dict[int, Array]]:
     """Answers for every score of the table: a failed run has its declared score on every question."""
     shape = next((each.shape for row in answers.values() for each in row.values()), ())
-    found: dict[str, dict[int, Array]] = {arm: {} for arm in table}
+    complete: dict[str, dict[int, Array]] = {arm: {} for arm in table}
     for arm, row in table.items():
         for seed, score in row.items():
-            known = answers.get(arm, {}).get(seed, np.full(shape, score))
-            if not known.ndim:
+            cell = answers.get(arm, {}).get(seed, np.full(shape, score))
+            if not cell.ndim:
                 raise ValueError(
                     f"judge: arm {arm!r}, seed {seed} lacks the answers by question that a claim about questions like "
                     "these needs; declare questions = 'fixed'"
                 )
-            found[arm][seed] = known
-    return found
+            complete[arm][seed] = cell
+    return complete
 
 
 def _families(runs: Sequence[Trajectory]) -> tuple[str, ...] | None:
     """The family of each question, where all runs name the same and there are several."""
     named = {run.families for run in runs if run.status == "finished"}
-    found = named.pop() if len(named) == 1 else None
-    return found if found and len(set(found)) > 1 else None
+    families = named.pop() if len(named) == 1 else None
+    return families if families and len(set(families)) > 1 else None

@@ -1,4 +1,4 @@
-"""Verdicts that are other ones when something beside the method is looked at differently."""
+"""Verdicts that change with a choice beside the method: the failure policy or the budget axis."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -10,40 +10,40 @@ DECIDED: Final = frozenset(("better", "worse", "equivalent"))
 
 
 def departs(declared: Comparison, other: Comparison) -> bool:
-    """Whether looking otherwise leads to another verdict, and one of the two decides anything."""
+    """Whether the other analysis has another verdict, and one of the two is a decision."""
     return other.verdict != declared.verdict and bool({other.verdict, declared.verdict} & DECIDED)
 
 
 def policy_warnings(policies: Mapping[str, Analysis | None]) -> list[str]:
-    """A verdict that is another one when failures are handled otherwise is no finding about the method alone."""
+    """Which verdicts change with the failure policy, and so are not about the method alone."""
     worst, intersect = policies.get("worst"), policies.get("intersect")
     if worst is None or intersect is None:
         return [] if worst is intersect else ["Depends on failure handling: without the failed runs nothing is left."]
     other = {(c.arm, c.baseline): c for c in intersect.comparisons}
-    told = [
+    changed = [
         f"{c.arm} vs {c.baseline} is {c.verdict} with the failed runs at their declared score (n = {c.effect.n}), "
         f"{other[c.arm, c.baseline].verdict} without their seeds (n = {other[c.arm, c.baseline].effect.n})"
         for c in worst.comparisons
         if (c.arm, c.baseline) in other and c.verdict != other[c.arm, c.baseline].verdict
     ]
-    return [f"Depends on failure handling: {'; '.join(told)}."] if told else []
+    return [f"Depends on failure handling: {'; '.join(changed)}."] if changed else []
 
 
 def axis_warnings(declared: Analysis, axes: Mapping[str, Analysis | None], axis: str) -> list[str]:
-    """A verdict that is another one on another budget axis belongs beside the headline.
+    """Which verdicts change with the budget axis.
 
-    But for clocks: what else the machine did decides what was spent by them, so that two equal studies differ.
+    Seconds are left out: they depend on what else the machine did, so that two equal studies may differ.
     """
-    found = []
+    warnings = []
     verdicts = {(c.arm, c.baseline): c for c in declared.comparisons}
     for name, analysis in axes.items():
         for c in analysis.comparisons if analysis is not None and name not in (axis, CLOCK) else ():
             ours = verdicts.get((c.arm, c.baseline))
             if ours is None or not departs(ours, c):
                 continue
-            found.append(
+            warnings.append(
                 f"Depends on the budget: {c.arm} vs {c.baseline} is {ours.verdict} "
                 f"({ours.effect.mean_difference:+.3g}) at equal {axis.replace('_', ' ')}, {c.verdict} "
                 f"({c.effect.mean_difference:+.3g}) at equal {name.replace('_', ' ')}."
             )
-    return found
+    return warnings

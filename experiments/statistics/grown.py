@@ -1,8 +1,8 @@
 """Studies that grew after a look: how often equal arms are then called different, and what the fresh seeds say alone.
 
 To look, and to add seeds where nothing was found, is to have several chances of a false claim. Looks that are declared
-before the first run share α among them (`looks.py`, `racing.py`); those that were not are told with the error rate that
-they have, and beside them the seeds that nobody had seen, which keep their own.
+before the first run share α among them (`looks.py`, `racing.py`); those that were not are reported with the error
+rate that they have, and beside it the verdicts of the seeds that nobody had seen, which keep theirs.
 """
 
 from collections.abc import Sequence
@@ -77,8 +77,8 @@ def error_rate(looks: tuple[Look, ...], family: Family = "baseline") -> float:
         squares += d**2
         for look in looks:
             if look.seeds == n:
-                made = np.maximum(left, right) < look.arms
-                claimed |= _claims(total[:, made], squares[:, made], look)
+                declared = np.maximum(left, right) < look.arms
+                claimed |= _claims(total[:, declared], squares[:, declared], look)
     return float(claimed.mean())
 
 
@@ -105,26 +105,26 @@ def _claims(total: Array, squares: Array, look: Look) -> NDArray[np.bool_]:
 
 
 def grown(looks: Sequence[Look], fresh: Analysis | None, fresh_seeds: int, family: Family) -> Grown | None:
-    """What to say of a study that was looked at so often; None where this is the first look that could claim anything.
+    """The error rate of a study that was looked at so often; None where this is the first look that could claim.
 
     `fresh_seeds`: how many seeds there are since the last look but one, with or without results.
     """
-    told = tuple(dict.fromkeys(look for look in looks if look.seeds >= T_SEEDS and look.arms > 1))
-    if len(told) < 2:
+    tested = tuple(dict.fromkeys(look for look in looks if look.seeds >= T_SEEDS and look.arms > 1))
+    if len(tested) < 2:
         return None
-    rate, alpha = bound(told, family), told[-1].alpha
-    seeds, levels = [look.seeds for look in told], list(dict.fromkeys(look.alpha for look in told))
-    if alike := len({look.further for look in told}) == 1:
+    rate, alpha = bound(tested, family), tested[-1].alpha
+    seeds, levels = [look.seeds for look in tested], list(dict.fromkeys(look.alpha for look in tested))
+    if alike := len({look.further for look in tested}) == 1:
         at_most, why = "", ""
     else:
         at_most, why = "at most ", ": the sum of the rates, which bounds it whatever their answers have in common"
     if not alike:
-        after = ", then ".join(_words(look, told) for look in told)
-    elif len({look.arms for look in told}) == 1:
+        after = ", then ".join(_words(look, tested) for look in tested)
+    elif len({look.arms for look in tested}) == 1:
         after = f"{', '.join(map(str, seeds[:-1]))} and {seeds[-1]} seeds"
     else:
-        after = ", then ".join(f"{look.seeds} seeds of {look.arms} arms" for look in told)
-    at = f"each at {levels[0]:g}" if len(levels) == 1 else f"at {', then '.join(f'{x.alpha:g}' for x in told)}"
+        after = ", then ".join(f"{look.seeds} seeds of {look.arms} arms" for look in tested)
+    at = f"each at {levels[0]:g}" if len(levels) == 1 else f"at {', then '.join(f'{x.alpha:g}' for x in tested)}"
     sentence = (
         f"Looked at after {after}, {at}: equal arms are called different at one of these looks in {at_most}"
         f"{100 * rate:.1f} % of such studies{why}."
@@ -138,11 +138,11 @@ def grown(looks: Sequence[Look], fresh: Analysis | None, fresh_seeds: int, famil
         sentence += f" The {len(fresh.seeds)} seeds since the look before, alone, keep {alpha:g}: {verdicts}."
     elif fresh_seeds:
         sentence += f" The seeds since the look before are fewer than {T_SEEDS}: alone they decide nothing."
-    return Grown(told, rate, fresh, sentence)
+    return Grown(tested, rate, fresh, sentence)
 
 
 def _words(look: Look, looks: Sequence[Look]) -> str:
-    """What was looked at, where looks are at different answers."""
+    """One look in words, where looks are at different answers."""
     arms = f" of {look.arms} arms" if len({each.arms for each in looks}) > 1 else ""
     on = f" by {look.further:,} further questions" if look.further else " by their evaluations"
     return f"{look.seeds} seeds{arms}{on}"

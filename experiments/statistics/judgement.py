@@ -1,10 +1,10 @@
-"""A whole study judged as it was planned: runs in, verdicts out, with everything a verdict might depend on beside it.
+"""A whole study judged as it was planned: runs in, verdicts out, and beside them what they might depend on.
 
     runs (curves) -> one number a run -> failures settled -> paired by seed -> verdicts
                                                               and again: the other failure policy, the other budget
                                                               axes, other scalars
 
-Nothing here knows where the runs come from: a study's folder, or anybody's table.
+The runs may come from a study's folder or from any table.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,14 +44,14 @@ from experiments.statistics.undeclared import Exploratory, explore
 from experiments.statistics.wording import removal_notes
 
 SHORT: Final = 0.1
-"""Share of the budget that a run may leave unspent without a word: steps are not divisible."""
+"""Share of the budget that a run may leave unspent without a note: steps are not divisible."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdicts of a study, and whether they hold when something beside the method is looked at differently.
+    """The verdicts of a study, and whether they depend on the failure policy, the budget axis or the scalar.
 
-    A study that is raced or has looks knows no fixed-n p: `policies`, `axes` and `exploratory` are empty there.
+    A race or a study with looks has no fixed-n p: `policies`, `axes` and `exploratory` are empty there.
     """
 
     plan: Plan
@@ -72,8 +72,8 @@ class Judgement:
     claim: ClaimVerdict | None
     """The outcome of what was predicted before the first run."""
     warnings: tuple[str, ...]
-    """What belongs beside the verdict: runs that collapsed, and on what else it hangs: how failures are handled, the
-    axis, earlier looks, how answers are drawn."""
+    """What belongs beside the verdict: runs that collapsed, and what else it depends on: how failures are handled,
+    the axis, earlier looks, how answers are drawn."""
     grown: Grown | None = None
     """What earlier looks did to the error rate."""
     beside: tuple[Beside, ...] = ()
@@ -95,7 +95,7 @@ class Judgement:
         return widened(interval, d, 1 - self.plan.alpha, comparison.effect.answers_error or 0.0)
 
     def to_json(self) -> dict[str, Any]:
-        """The analysis as JSON, and beside it all else that was looked at."""
+        """The analysis as JSON, with all other analyses beside it."""
         return self.analysis.to_json() | {
             "plan": to_plain(self.plan),
             "sequential": to_plain(self.sequential),
@@ -118,7 +118,7 @@ class Judgement:
 def judge(plan: Plan, runs: Sequence[Trajectory]) -> Judgement | None:
     """Judge `runs` as planned; None when there is nothing to compare yet.
 
-    Raises ValueError: a run twice, a seed or metric that the plan does not know, an unknown scalar or policy, a curve
+    Raises ValueError: a run twice, a seed or metric that is not in the plan, an unknown scalar or policy, a curve
     that cannot be reduced, a race of fewer than ten seeds, a prediction about an arm that is not there.
     """
     check(plan, runs)
@@ -128,8 +128,8 @@ def judge(plan: Plan, runs: Sequence[Trajectory]) -> Judgement | None:
     sequential = None
     if plan.sequential:
         table = scores(plan, runs, plan.axis, budget, plan.failures)
-        known = answers_of(plan, runs, plan.axis, budget)
-        sequential, analysis = analyze_sequentially(plan, table, known)
+        answers = answers_of(plan, runs, plan.axis, budget)
+        sequential, analysis = analyze_sequentially(plan, table, answers)
     else:
         analysis = analyze_runs(plan, runs, plan.axis, budget, plan.failures)
         policies = dict.fromkeys(POLICIES, analysis)
@@ -144,38 +144,38 @@ def judge(plan: Plan, runs: Sequence[Trajectory]) -> Judgement | None:
         axes = {
             axis: analysis if axis == plan.axis else analyze_at_equal(axis, plan, runs) for axis in _axes(plan, runs)
         }
-    found = outcomes(plan, runs, budget, analysis)
-    notes = [*([] if sequential else pending_notes(plan, runs, analysis)), *failure_notes(plan, found)]
+    arm_outcomes = outcomes(plan, runs, budget, analysis)
+    notes = [*([] if sequential else pending_notes(plan, runs, analysis)), *failure_notes(plan, arm_outcomes)]
     notes += [*([] if sequential else _removal_notes(plan, runs, plan.failures)), *_short_notes(plan, runs)]
     claim, unassessed = judge_claim(plan, runs, budget)
     notes += [*unassessed, *analysis.notes]
     pairs = [(c.arm, c.baseline) for c in analysis.comparisons]
     growth = _grown(plan, runs, analysis, budget)
-    both = () if plan.sequential else beside(plan, runs, budget, analysis)
+    counterparts = () if plan.sequential else beside(plan, runs, budget, analysis)
     return Judgement(
         plan=plan,
         analysis=replace(analysis, notes=tuple(notes)),
         sequential=sequential,
         policies=policies,
         axes=axes,
-        outcomes=found,
+        outcomes=arm_outcomes,
         couplings=_couplings(analysis, pairs),
         variances=_variances(answers_of(plan, runs, plan.axis, budget), analysis.seeds, pairs),
         exploratory=() if plan.sequential else explore(plan, runs, budget),
         claim=claim,
         warnings=(
             *((growth.sentence,) if growth else ()),
-            *collapse_warnings(plan, found),
+            *collapse_warnings(plan, arm_outcomes),
             *policy_warnings(policies),
             *axis_warnings(analysis, axes, plan.axis),
-            *sharpening_warnings(plan, both),
+            *sharpening_warnings(plan, counterparts),
         ),
         grown=growth,
-        beside=both,
+        beside=counterparts,
     )
 
 
-def where_it_stands(plan: Plan, runs: Sequence[Trajectory]) -> Sequential:
+def sequential_state(plan: Plan, runs: Sequence[Trajectory]) -> Sequential:
     """Which arms of a race, or of a study with looks, run at which seeds next."""
     table = scores(plan, runs, plan.axis, plan.budget, plan.failures)
     answers = answers_of(plan, runs, plan.axis, plan.budget)
@@ -188,16 +188,16 @@ def _grown(plan: Plan, runs: Sequence[Trajectory], analysis: Analysis, budget: f
         return None
     looks = (*plan.seen, Look(len(analysis.seeds), len(analysis.arms), plan.alpha, plan.further))
     fresh = plan.seeds[max(look.seeds for look in plan.seen) :]
-    alone = None
+    fresh_analysis = None
     if len(set(fresh) & set(analysis.seeds)) >= T_SEEDS:
         since = [run for run in runs if run.seed in fresh]
-        alone = analyze_runs(replace(plan, seeds=fresh), since, plan.axis, budget, plan.failures)
-    return grown(looks, alone, len(fresh), plan.family)
+        fresh_analysis = analyze_runs(replace(plan, seeds=fresh), since, plan.axis, budget, plan.failures)
+    return grown(looks, fresh_analysis, len(fresh), plan.family)
 
 
 def _removal_notes(plan: Plan, runs: Sequence[Trajectory], policy: Policy) -> list[str]:
-    gone = removed_seeds(runs, policy)
-    missing = {arm: [seed for seed in plan.seeds if arm in gone.get(seed, ())] for arm in arms_of(runs)}
+    removed = removed_seeds(runs, policy)
+    missing = {arm: [seed for seed in plan.seeds if arm in removed.get(seed, ())] for arm in arms_of(runs)}
     return removal_notes(missing, len(plan.seeds))
 
 
@@ -235,27 +235,27 @@ def _short_notes(plan: Plan, runs: Sequence[Trajectory]) -> list[str]:
 
 def _couplings(analysis: Analysis, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Coupling]:
     table = {each.arm: each.scores for each in analysis.arms}
-    found = {}
+    result = {}
     for arm, baseline in pairs:
         n = min(len(table[arm]), len(table[baseline]))  # in a race arms leave early
         if n > 1:
-            found[arm, baseline] = coupling(table[arm][:n], table[baseline][:n])
-    return found
+            result[arm, baseline] = coupling(table[arm][:n], table[baseline][:n])
+    return result
 
 
 def _variances(
     answers: Mapping[str, Mapping[int, Array]], seeds: Sequence[int], pairs: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, str], VarianceComponents]:
     """Where every run of a pair has answers [Q, K] of one shape, at least 2 x 2, over at least 2 seeds."""
-    found = {}
+    components = {}
     for pair in pairs:
         shared = [seed for seed in seeds if all(seed in answers.get(arm, ()) for arm in pair)]
         cells = [[answers[arm][seed] for seed in shared] for arm in pair]
         shapes = {each.shape for row in cells for each in row}
         shape = shapes.pop() if len(shapes) == 1 else ()
         if len(shared) > 1 and len(shape) == 2 and min(shape) > 1:
-            found[pair] = variance_components(*(np.array(row) for row in cells))
-    return found
+            components[pair] = variance_components(*(np.array(row) for row in cells))
+    return components
 
 
 def _verdicts(of: Mapping[str, Analysis | None]) -> dict[str, Any]:

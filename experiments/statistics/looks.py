@@ -71,7 +71,7 @@ class Looks:
 
         `test` analyses the scores of one look at that look's level, as in
         `lambda scores, level: analyze(scores, baseline="grpo", alpha=level)`. A look at n takes the first n of
-        `seeds`, the declared order, and is due once every arm has them; other scores are left aside.
+        `seeds`, the declared order, and is due once every arm has them; other scores are ignored.
         ValueError: fewer seeds than the last look takes, repeated or undeclared seeds, a non-finite score.
         """
         check_rows(scores, seeds, "looks")

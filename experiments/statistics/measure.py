@@ -1,4 +1,4 @@
-"""One pair of arms measured: the effect in any design, and beside it what a fixed number of seeds allows to say."""
+"""One pair of arms measured: the effect in any design, and beside it what only a fixed number of seeds allows."""
 
 import dataclasses
 import math

@@ -12,12 +12,11 @@ from experiments.statistics.stability import Course, Kind, courses
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What became of an arm's planned runs, and how often the method itself went wrong.
+    """What became of an arm's planned runs, and how often the method itself failed.
 
     `imputed` of the failed runs entered the verdict with their declared score. `collapsed`, `declined` and `dipped`
-    are finished runs whose score did so; of `untold` ones nobody can say, for want of an evaluation before training or
-    after it. `failure_rate` is the exact 95 % interval of the share of runs that fail or collapse, of those that came
-    to an end.
+    are finished runs whose score did so; `untold` ones have no evaluation before training, or none after it, so that
+    this is not known. `failure_rate` is the exact 95 % interval of the share of ended runs that fail or collapse.
     """
 
     arm: str
@@ -38,7 +37,7 @@ class Outcomes:
 
     @property
     def trouble(self) -> str:
-        """How many of its runs that ended went wrong of the method's own doing; empty if none did."""
+        """How many of its ended runs failed or collapsed because of the method; empty if none did."""
         if not self.failed:
             return f"{self.collapsed} of {self.finished} collapsed" if self.collapsed else ""
         also = f", {self.collapsed} collapsed" if self.collapsed else ""
@@ -52,22 +51,22 @@ class Outcomes:
 def outcomes(
     plan: Plan, runs: Sequence[Trajectory], budget: float, analysis: Analysis | None = None
 ) -> tuple[Outcomes, ...]:
-    """Count the runs of every arm; `analysis` tells which seeds entered the verdict, if there is one."""
-    found = courses(plan, runs, budget)
-    return tuple(_of_arm(plan, runs, arm, found, analysis) for arm in arms_of(runs))
+    """Count the runs of every arm; `analysis`, if given, has the seeds that entered the verdict."""
+    run_courses = courses(plan, runs, budget)
+    return tuple(_of_arm(plan, runs, arm, run_courses, analysis) for arm in arms_of(runs))
 
 
 def _of_arm(
     plan: Plan,
     runs: Sequence[Trajectory],
     arm: str,
-    found: Mapping[tuple[str, int], Course | None],
+    run_courses: Mapping[tuple[str, int], Course | None],
     analysis: Analysis | None,
 ) -> Outcomes:
     own = [run for run in runs if run.arm == arm]
     by_status = {status: [r for r in own if r.status == status] for status in ("finished", "failed", "lost", "pending")}
-    ways = {seed: found[arm, seed] for seed in plan.seeds if (arm, seed) in found}
-    kinds = [each.kind if each is not None else "untold" for each in ways.values()]
+    by_seed = {seed: run_courses[arm, seed] for seed in plan.seeds if (arm, seed) in run_courses}
+    kinds = [each.kind if each is not None else "untold" for each in by_seed.values()]
     ended = len(by_status["finished"]) + len(by_status["failed"])
     judged = analysis is not None and plan.failures == "worst" and arm in {each.arm for each in analysis.arms}
     entered = analysis.seeds if analysis is not None and judged else ()
@@ -85,12 +84,12 @@ def _of_arm(
         untold=kinds.count("untold"),
         causes=tuple(dict.fromkeys(run.cause for run in own if run.cause)),
         failure_rate=binomial_interval(kinds.count("collapsed") + len(by_status["failed"]), ended) if ended else None,
-        courses=ways,
+        courses=by_seed,
     )
 
 
 def pending_notes(plan: Plan, runs: Sequence[Trajectory], analysis: Analysis) -> list[str]:
-    """That an analysis is interim, and which arms it leaves out."""
+    """Whether an analysis is interim, and which arms it leaves out."""
     arms = arms_of(runs)
     judged = {each.arm for each in analysis.arms}
     notes = [f"{arm} has no finished run: it is compared with nothing." for arm in arms if arm not in judged]
@@ -103,10 +102,10 @@ def pending_notes(plan: Plan, runs: Sequence[Trajectory], analysis: Analysis) ->
     return notes
 
 
-def collapse_warnings(plan: Plan, found: Sequence[Outcomes]) -> list[str]:
+def collapse_warnings(plan: Plan, arms: Sequence[Outcomes]) -> list[str]:
     """Which runs lost more than half of what they had gained: an arm's mean hides it."""
-    told = []
-    for each in found:
+    warnings = []
+    for each in arms:
         seeds = each.seeds("collapsed")
         if not seeds:
             continue
@@ -121,19 +120,19 @@ def collapse_warnings(plan: Plan, found: Sequence[Outcomes]) -> list[str]:
             if not many
             else f", {'all' if len(below) == len(seeds) else len(below)} of them below where they began"
         )
-        told.append(
+        warnings.append(
             f"{each.arm}: {len(seeds)} of {each.finished} finished runs collapsed ({_seeds(seeds)}), ending with less "
             f"than half of what {'they' if many else 'it'} had gained{at}. "
             f"Seed {seeds[0]} went from {first.start:.3g} to {first.peak:.3g} at {first.peak_at:g} "
             f"{plan.axis.replace('_', ' ')} and ended at {first.end:.3g}."
         )
-    return told
+    return warnings
 
 
-def failure_notes(plan: Plan, found: Sequence[Outcomes]) -> list[str]:
+def failure_notes(plan: Plan, arms: Sequence[Outcomes]) -> list[str]:
     """How often runs failed, and what a clean record at this n can and cannot exclude."""
     notes = []
-    for each in found:
+    for each in arms:
         if each.failed or each.collapsed:
             assert each.failure_rate is not None
             how = "kept with their declared score" if plan.failures == "worst" else "left out, with their seeds"
@@ -143,38 +142,40 @@ def failure_notes(plan: Plan, found: Sequence[Outcomes]) -> list[str]:
                 f"{each.arm}: {each.failed} of {ended} runs failed{f' ({how})' if each.failed else ''} and "
                 f"{each.collapsed} collapsed; the 95 % interval of the rate is {100 * low:.0f} % to {100 * high:.0f} %."
             )
-        ways = [
+        changes = [
             f"{len(seeds)} {words[len(seeds) > 1]} ({_seeds(seeds)})"
-            for kind, words in _WAYS.items()
+            for kind, words in _KIND_WORDS.items()
             if (seeds := each.seeds(kind))
         ]
-        if ways:
-            notes.append(f"{each.arm}: of {each.finished} finished runs {' and '.join(ways)}.")
-    clean = {each.arm: each.finished for each in found if each.finished and not each.failed and not each.collapsed}
+        if changes:
+            notes.append(f"{each.arm}: of {each.finished} finished runs {' and '.join(changes)}.")
+    clean = {each.arm: each.finished for each in arms if each.finished and not each.failed and not each.collapsed}
     if clean:
         n = min(clean.values())
-        who = "in any arm" if len(clean) == len(found) else f"in {', '.join(clean)}"
-        what = "run failed" if any(each.untold for each in found if each.arm in clean) else "failure"
+        who = "in any arm" if len(clean) == len(arms) else f"in {', '.join(clean)}"
+        what = "run failed" if any(each.untold for each in arms if each.arm in clean) else "failure"
         notes.append(
             f"No {what} {who}: {n} seed{'s' * (n > 1)} without one are compatible with a failure rate of up to "
             f"{100 * collapse_rate_upper(n):.0f} % (95 %): no test at this n sees a rare collapse."
         )
-    fallen = [way for each in found for way in each.courses.values() if way is not None and way.kind != "steady"]
-    if any(way.answers is None for way in fallen):
+    fallen = [
+        course for each in arms for course in each.courses.values() if course is not None and course.kind != "steady"
+    ]
+    if any(course.answers is None for course in fallen):
         notes.append(
-            "How many answers an evaluation rests on is not known here: what is beyond its noise is told from the "
+            "How many answers an evaluation rests on is not known here: its noise is estimated from the "
             "spread of successive evaluations of all runs, which learning makes larger."
         )
-    untold = {each.arm: each.untold for each in found if each.untold}
-    if untold:
+    unknown = {each.arm: each.untold for each in arms if each.untold}
+    if unknown:
         notes.append(
-            f"Whether runs collapsed is not known of {', '.join(f'{n} of {arm}' for arm, n in untold.items())}: that "
+            f"Whether runs collapsed is not known of {', '.join(f'{n} of {arm}' for arm, n in unknown.items())}: that "
             "takes an evaluation before training and one after it."
         )
     return notes
 
 
-_WAYS: Mapping[Kind, tuple[str, str]] = {
+_KIND_WORDS: Mapping[Kind, tuple[str, str]] = {
     "declined": (
         "declined, ending with less than nine tenths of what it had gained",
         "declined, ending with less than nine tenths of what they had gained",

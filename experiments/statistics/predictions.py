@@ -1,4 +1,4 @@
-"""What a study predicts before its first run, and what came of it: supported, not supported, or underpowered."""
+"""What a study predicts before its first run, and the outcome: supported, not supported, or underpowered."""
 
 import math
 import re
@@ -36,11 +36,11 @@ class Prediction:
     @classmethod
     def parse(cls, text: str) -> "Prediction":
         """Read `dr_grpo < grpo on test/length_incorrect by 0.5`; ValueError for anything else."""
-        found = _FORM.fullmatch(text)
+        match = _FORM.fullmatch(text)
         example = "write it like 'dr_grpo < grpo on test/length_incorrect by 0.5', with <, > or ="
-        if found is None:
+        if match is None:
             raise ValueError(f"prediction {text!r} cannot be read: {example}")
-        arm, relation, baseline, metric, margin = found.groups()
+        arm, relation, baseline, metric, margin = match.groups()
         try:
             size = float(margin)
         except ValueError:
@@ -101,7 +101,7 @@ def assess(
         pair = {arm: scores[arm] for arm in (prediction.baseline, prediction.arm)}
         if len(set.intersection(*map(set, pair.values()))) < T_SEEDS:
             return None
-        found = analyze(
+        analysis = analyze(
             pair,
             baseline=prediction.baseline,
             metric=prediction.metric,
@@ -109,7 +109,7 @@ def assess(
             margin=prediction.margin,
             answers=answers_of(prediction.metric) if answers_of else None,
         )
-        (comparison,) = found.comparisons
+        (comparison,) = analysis.comparisons
         assert comparison.fixed_n is not None  # as in every study that is no race
         comparisons.append(comparison)
         fixed.append(comparison.fixed_n)

@@ -170,12 +170,12 @@ class _Track:
     equivalent: bool = False
 
     @property
-    def seen(self) -> Array:
+    def so_far(self) -> Array:
         return self.d[: self.n]
 
     @property
     def testable(self) -> bool:
-        return self.n >= T_SEEDS and not is_constant(self.seen)
+        return self.n >= T_SEEDS and not is_constant(self.so_far)
 
     @property
     def error(self) -> float:
@@ -187,22 +187,22 @@ class _Track:
 
     @property
     def p_claimed(self) -> float:
-        allowed = p_of_answers(float(self.seen.mean()), self.error, self.n) if self.testable and self.error else None
+        allowed = p_of_answers(float(self.so_far.mean()), self.error, self.n) if self.testable and self.error else None
         return max(self.p, allowed or 0.0)
 
     def wins(self, rule: _Rule) -> bool:
         """Whether the arm was ahead when the evidence was largest."""
-        sign = direction(self.seen)[self.log_e[: self.n].argmax()]
+        sign = direction(self.so_far)[self.log_e[: self.n].argmax()]
         return bool(sign > 0) == rule.higher_is_better
 
     def advance(self, rule: _Rule) -> None:
         self.n += 1
         if not self.equivalent and self.testable and self.log_at_margin[self.n - 1] >= -math.log(rule.pair_alpha):
-            low, high = widened((0.0, 0.0), self.seen, 1 - rule.pair_alpha, self.error)
+            low, high = widened((0.0, 0.0), self.so_far, 1 - rule.pair_alpha, self.error)
             self.equivalent = (
                 -rule.margin < low
                 and high < rule.margin
-                and anytime_equivalent(self.seen, rule.margin, rule.pair_alpha)
+                and anytime_equivalent(self.so_far, rule.margin, rule.pair_alpha)
             )
 
 
@@ -243,11 +243,11 @@ def _leaving(tracks: Sequence[_Track], running: Sequence[_Track], rule: _Rule) -
     decided = [t for t, p in zip(tracks, _adjusted(tracks, rule), strict=True) if t in running and p <= rule.alpha]
     if rule.family == "baseline":
         return [t.arm for t in running if t.equivalent or t in decided]
-    gone: list[str] = []
+    leaving: list[str] = []
     for track in sorted(decided, key=lambda t: t.p_claimed):
-        if track.arm not in gone and track.baseline not in gone:
-            gone.append(track.baseline if track.wins(rule) else track.arm)
-    return gone
+        if track.arm not in leaving and track.baseline not in leaving:
+            leaving.append(track.baseline if track.wins(rule) else track.arm)
+    return leaving
 
 
 def _describe(track: _Track, adjusted: float, rule: _Rule) -> RaceDecision:
@@ -263,11 +263,11 @@ def _describe(track: _Track, adjusted: float, rule: _Rule) -> RaceDecision:
         arm=track.arm,
         baseline=track.baseline,
         n=track.n,
-        mean_difference=mean_difference(track.seen) if track.n else None,
+        mean_difference=mean_difference(track.so_far) if track.n else None,
         e_value=math.exp(log_e[-1]),
         largest_e_value=math.exp(log_e.max()),
         p_anytime=track.p,
-        p_bayes=float(p_of_evidence(np.maximum(log_bayes_process(track.seen).max(), 0.0))) if testable else 1.0,
+        p_bayes=float(p_of_evidence(np.maximum(log_bayes_process(track.so_far).max(), 0.0))) if testable else 1.0,
         adjusted_p_anytime=adjusted,
         interval=interval,
         simultaneous_interval=simultaneous,
@@ -279,8 +279,8 @@ def _describe(track: _Track, adjusted: float, rule: _Rule) -> RaceDecision:
 
 
 def _interval(track: _Track, alpha: float) -> Interval | None:
-    interval = anytime_interval(track.seen, alpha)
-    return None if interval is None else widened(interval, track.seen, 1 - alpha, track.error)
+    interval = anytime_interval(track.so_far, alpha)
+    return None if interval is None else widened(interval, track.so_far, 1 - alpha, track.error)
 
 
 def _sentence(c: RaceDecision, track: _Track, rule: _Rule) -> str:
@@ -309,4 +309,4 @@ def _sentence(c: RaceDecision, track: _Track, rule: _Rule) -> str:
 def _why_untestable(track: _Track) -> str:
     shift = f"identical shift on every seed: {SEED_APPLIED}"
     copy = f"identical scores on every seed: {ARMS_DIFFER}"
-    return f"a test takes {T_SEEDS} seeds" if track.n < T_SEEDS else shift if track.seen.any() else copy
+    return f"a test takes {T_SEEDS} seeds" if track.n < T_SEEDS else shift if track.so_far.any() else copy

@@ -34,13 +34,13 @@ def cliques(mean_rank: Mapping[str, float], significant: Collection[tuple[str, s
         if arm not in mean_rank:
             raise ValueError(f"cliques: a pair names {arm!r}, which has no rank; the arms are {', '.join(order)}")
     apart = {frozenset(pair) for pair in significant}
-    found: list[tuple[str, ...]] = []
+    bars: list[tuple[str, ...]] = []
     reached = 0  # end of the last clique: one that ends no later lies within it
     for start, first in enumerate(order):
         end = start + 1
         while end < len(order) and not any(frozenset((order[end], arm)) in apart for arm in order[start:end]):
             end += 1
         if end > max(reached, start + 1):
-            found.append((first, *order[start + 1 : end]))
+            bars.append((first, *order[start + 1 : end]))
             reached = end
-    return found
+    return bars

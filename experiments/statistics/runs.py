@@ -1,4 +1,4 @@
-"""The runs of a study, as statistics sees them: what was planned, what became of each run, and its one number."""
+"""The runs of a study, as the statistics take them: what was planned, what became of each run, and its one number."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -67,11 +67,11 @@ class Plan:
     further: int = 0
     """How many further questions final models were asked, on which the metric is then measured, once, at the end."""
     followed: str | None = None
-    """The metric that was measured all along, where the verdict rests on such a one."""
+    """The metric measured during training, where the verdict rests on further questions."""
 
     @property
     def course_metric(self) -> str:
-        """The metric that tells how a run went."""
+        """The metric whose curve shows how a run went."""
         return self.followed or self.metric
 
     @property
@@ -101,19 +101,19 @@ class Curve:
     @property
     def measured(self) -> "Curve":
         """The evaluations at which there was something to measure."""
-        known = [place for place, value in enumerate(self.values) if math.isfinite(value)]
-        spent = {axis: [each[place] for place in known] for axis, each in self.spent.items()}
-        answers = None if self.answers is None else [self.answers[place] for place in known]
-        samples = None if self.samples is None else self.samples[known]
-        return Curve(spent, [self.values[place] for place in known], answers, samples)
+        finite = [place for place, value in enumerate(self.values) if math.isfinite(value)]
+        spent = {axis: [each[place] for place in finite] for axis, each in self.spent.items()}
+        answers = None if self.answers is None else [self.answers[place] for place in finite]
+        samples = None if self.samples is None else self.samples[finite]
+        return Curve(spent, [self.values[place] for place in finite], answers, samples)
 
 
 @dataclass(frozen=True)
 class Trajectory:
     """One planned run.
 
-    `finished`: it reached its budget. `failed`: of the method's own doing, or for an unknown cause. `lost`: the
-    machine's doing (a full disk, a lost worker), so the method is not to blame. `pending`: it has not come to its end.
+    `finished`: it reached its budget. `failed`: because of the method, or for an unknown cause. `lost`: because of the
+    machine (a full disk, a lost worker), so that the method is not to blame. `pending`: it has not ended.
     """
 
     arm: str
@@ -126,7 +126,7 @@ class Trajectory:
 
 
 def check(plan: Plan, runs: Sequence[Trajectory]) -> None:
-    """ValueError for a plan that cannot be, and for runs that are none of its own."""
+    """ValueError for an impossible plan, and for runs that do not belong to it."""
     if plan.scalar not in SCALARS:
         raise ValueError(f"judge: unknown scalar {plan.scalar!r}; choose one of {', '.join(SCALARS)}")
     if plan.failures not in POLICIES:
@@ -145,7 +145,7 @@ def check(plan: Plan, runs: Sequence[Trajectory]) -> None:
             raise ValueError(f"judge: arm {run.arm!r}, seed {run.seed} is there twice; a seed has one run in an arm")
         seen.add((run.arm, run.seed))
         if run.seed not in plan.seeds:
-            raise ValueError(f"judge: arm {run.arm!r} has seed {run.seed}, which the plan does not know")
+            raise ValueError(f"judge: arm {run.arm!r} has seed {run.seed}, which is not in the plan")
         for metric, each in run.curves.items():
             _check_samples(run, metric, each)
         curve = run.curves.get(plan.metric)
@@ -208,16 +208,16 @@ def answers_of(plan: Plan, runs: Iterable[Trajectory], axis: str, budget: float 
     runs = list(runs)
     if budget is None:
         budget = least_spent(plan, runs, axis)
-    found: dict[str, dict[int, Array]] = {}
+    table: dict[str, dict[int, Array]] = {}
     for run in runs:
         curve = run.curves.get(plan.metric)
         if run.status == "finished" and curve is not None and axis in curve.spent:
             reduced = _answers(curve, plan.scalar, axis, budget)
             if reduced is not None:
-                found.setdefault(run.arm, {})[run.seed] = reduced
-    questions = next((each.shape[:1] for each in found.get(plan.baseline, {}).values()), None)
+                table.setdefault(run.arm, {})[run.seed] = reduced
+    questions = next((each.shape[:1] for each in table.get(plan.baseline, {}).values()), None)
     return {
-        arm: {seed: each for seed, each in row.items() if each.shape[:1] == questions} for arm, row in found.items()
+        arm: {seed: each for seed, each in row.items() if each.shape[:1] == questions} for arm, row in table.items()
     }
 
 

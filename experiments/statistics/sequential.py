@@ -21,8 +21,8 @@ from experiments.statistics.wording import answers_notes
 class Sequential:
     """How far a race or a study with looks has come.
 
-    `live` arms run at seeds number `row` (from 0) to `until` (not included) before anybody looks again, unless there is
-    a `stop`: every comparison is `decided`, all by equivalence (`equivalent`), or the `budget` of seeds is spent.
+    `live` arms run at seeds number `row` (from 0) to `until` (not included) before the next look, unless there is a
+    `stop`: every comparison is `decided`, all by equivalence (`equivalent`), or the `budget` of seeds is spent.
     `dropped` is {arm: rows it had run when it left}.
     """
 
@@ -42,10 +42,10 @@ def analyze_sequentially(
 
     `table` {arm: {seed: score}} has the scores so far.
     """
-    return _raced(plan, table, answers) if plan.race else _looked(plan, table, answers)
+    return _analyze_race(plan, table, answers) if plan.race else _analyze_looks(plan, table, answers)
 
 
-def _raced(
+def _analyze_race(
     plan: Plan, table: Mapping[str, Mapping[int, float]], answers: Answers | None
 ) -> tuple[Sequential, Analysis | None]:
     state = race(
@@ -117,7 +117,7 @@ def _bounded(interval: Interval | None) -> Interval | None:
     return interval if interval is not None and all(abs(bound) < float("inf") for bound in interval) else None
 
 
-def _looked(
+def _analyze_looks(
     plan: Plan, table: Mapping[str, Mapping[int, float]], answers: Answers | None
 ) -> tuple[Sequential, Analysis | None]:
     test = partial(

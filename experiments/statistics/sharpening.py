@@ -1,4 +1,4 @@
-"""Sampled against greedy answers: whether an arm knows more, or only says more surely what it knew.
+"""Sampled against greedy answers: whether an arm knows more, or only answers more surely.
 
 Training can raise the accuracy of sampled answers by lowering the entropy alone. Greedy answers do not gain by that.
 """
@@ -58,7 +58,7 @@ def beside(plan: Plan, runs: Sequence[Trajectory], budget: float, analysis: Anal
     answers = [
         answers_of(replace(plan, metric=metric), runs, plan.axis, budget) for metric in (plan.metric, counterpart)
     ]
-    found: list[Beside] = []
+    rows: list[Beside] = []
     for c in analysis.comparisons:
         pair = (c.arm, c.baseline)
         seeds = [s for s in analysis.seeds if all((arm, s) in table for arm in pair for table in tables)]
@@ -68,33 +68,33 @@ def beside(plan: Plan, runs: Sequence[Trajectory], budget: float, analysis: Anal
             differences(*(np.array([table[arm, seed] for seed in seeds]) for arm in pair)) for table in tables
         )
         cells = [_cells(table, pair, seeds) for table in answers]
-        found.append(_held(c.arm, c.baseline, counterpart, ours, others, plan.alpha, _least(*cells)))
-    adjusted = holm([each.p for each in found]).tolist() if found else []
+        rows.append(_compare(c.arm, c.baseline, counterpart, ours, others, plan.alpha, _least_errors(*cells)))
+    adjusted = holm([each.p for each in rows]).tolist() if rows else []
     verdicts = {(c.arm, c.baseline): c.verdict for c in analysis.comparisons}
     return tuple(
         replace(each, p=p, disagree=verdicts[each.arm, each.baseline] in ("better", "worse") and _differ(each, p, plan))
-        for each, p in zip(found, adjusted, strict=True)
+        for each, p in zip(rows, adjusted, strict=True)
     )
 
 
-def sharpening_warnings(plan: Plan, found: Sequence[Beside]) -> list[str]:
+def sharpening_warnings(plan: Plan, rows: Sequence[Beside]) -> list[str]:
     """Which verdicts are about how surely an arm answers rather than about what it knows."""
-    told = []
-    for each in found:
+    warnings = []
+    for each in rows:
         if each.disagree:
             ours, others = (_HOW[metric.rpartition("/")[2]] for metric in (plan.metric, each.metric))
             gains = (each.difference > 0) == plan.higher_is_better
             p = rounded(each.p, 2, [plan.alpha])
-            told.append(
+            warnings.append(
                 f"Sampled and greedy answers disagree: {each.arm} vs {each.baseline} differs by {each.difference:+.3g} "
                 f"in {ours} answers, but by {each.other:+.3g}{_shown(each.interval)} in {others} ones (that both are "
                 f"alike: p = {p}). The {'gain' if gains else 'loss'} is one in how surely it answers"
                 f"{' (sharpening)' if gains and ours == 'sampled' else ''}, not in which answer it holds most likely."
             )
-    return told
+    return warnings
 
 
-def _held(
+def _compare(
     arm: str, baseline: str, metric: str, ours: Array, others: Array, alpha: float, least: tuple[float, float]
 ) -> Beside:
     """`least`: the least standard errors of the excess and of the counterpart, by the answers."""
@@ -117,9 +117,9 @@ def _held(
 
 
 def _differ(each: Beside, p: float, plan: Plan) -> bool:
-    tells = each.interval is not None and each.interval[0] * each.interval[1] > 0
-    goes_along = tells and each.other * each.difference > 0
-    return p <= plan.alpha and each.excess * each.difference > 0 and not goes_along
+    excludes_zero = each.interval is not None and each.interval[0] * each.interval[1] > 0
+    same_direction = excludes_zero and each.other * each.difference > 0
+    return p <= plan.alpha and each.excess * each.difference > 0 and not same_direction
 
 
 def _shown(interval: Interval | None) -> str:
@@ -127,14 +127,14 @@ def _shown(interval: Interval | None) -> str:
 
 
 def _cells(answers: Mapping[str, Mapping[int, Array]], pair: tuple[str, str], seeds: Sequence[int]) -> Array | None:
-    """Differences by question [S, Q], where every run tells."""
+    """Differences by question [S, Q], where every run has them."""
     if not all(seed in answers.get(arm, ()) and answers[arm][seed].ndim == 2 for arm in pair for seed in seeds):
         return None
     x, y = (np.array([answers[arm][seed].mean(axis=1) for seed in seeds]) for arm in pair)
     return differences(x, y)
 
 
-def _least(ours: Array | None, others: Array | None) -> tuple[float, float]:
+def _least_errors(ours: Array | None, others: Array | None) -> tuple[float, float]:
     """The least standard errors of the difference of the two mean differences, and of the second."""
     if others is None:
         return 0.0, 0.0
@@ -146,12 +146,12 @@ def _least(ours: Array | None, others: Array | None) -> tuple[float, float]:
 
 def _scores(plan: Plan, runs: Sequence[Trajectory], metric: str, budget: float) -> dict[tuple[str, int], float]:
     """The declared scalar of finished runs, where the metric was measured at every evaluation up to the budget."""
-    found = {}
+    table = {}
     for run in runs:
         curve = run.curves.get(metric)
         if run.status != "finished" or curve is None or plan.axis not in curve.spent:
             continue
         spent = curve.spent[plan.axis]
         if all(np.isfinite(value) for value, at in zip(curve.values, spent, strict=True) if at <= budget):
-            found[run.arm, run.seed] = SCALARS[plan.scalar](spent, curve.values, budget)
-    return found
+            table[run.arm, run.seed] = SCALARS[plan.scalar](spent, curve.values, budget)
+    return table

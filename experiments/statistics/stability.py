@@ -1,4 +1,4 @@
-"""What became of a run's score on its way: whether it kept what it had gained, lost it, or lost it for a while.
+"""The course of a run's score: whether it kept what it had gained, lost it, or lost it for a while.
 
 The end of a run is held against its start and its peak, and every difference against the noise of the evaluations.
 """
@@ -25,7 +25,7 @@ _MEDIAN_CHI2: Final = 0.45493642311957283  # of one degree of freedom
 
 @dataclass(frozen=True)
 class Course:
-    """A run's way from its start over its peak to its end, in the metric's unit; budgets in that of the axis.
+    """A run's course from its start over its peak to its end, in the metric's unit; budgets in that of the axis.
 
     `end` is the mean of the last `averaged` evaluations and of so many `answers` (None: not known); `lowest`, at
     `lowest_at`, is where a run that dipped was.
@@ -158,14 +158,14 @@ def courses(plan: Plan, runs: Sequence[Trajectory], budget: float) -> dict[tuple
     """
     done = [run for run in runs if run.status == "finished"]
     noise = _noise(plan, [run.curves[plan.course_metric] for run in done], budget)
-    found: dict[tuple[str, int], Course | None] = {}
+    result: dict[tuple[str, int], Course | None] = {}
     for run in done:
         curve = run.curves[plan.course_metric]
         spent = curve.spent[plan.axis]
-        told = spent[0] == 0 and len(spent) > 1 and spent[1] <= budget
-        found[run.arm, run.seed] = (
+        measured = spent[0] == 0 and len(spent) > 1 and spent[1] <= budget
+        result[run.arm, run.seed] = (
             None
-            if not told
+            if not measured
             else course(
                 spent,
                 curve.values,
@@ -176,7 +176,7 @@ def courses(plan: Plan, runs: Sequence[Trajectory], budget: float) -> dict[tuple
                 higher_is_better=plan.higher_is_better,
             )
         )
-    return found
+    return result
 
 
 def _noise(plan: Plan, curves: Sequence[Curve], budget: float) -> float:

@@ -91,10 +91,10 @@ def _table(
 def _answers(plan: Plan, done: Sequence[Trajectory], metric: str, scalar: str, table: Table, budget: float) -> Answers:
     """What the numbers of a table are means of, as far as that is known."""
     on = replace(plan, metric=metric, scalar=scalar)
-    known = [
+    with_metric = [
         replace(run, curves={metric: run.curves[metric].measured}) for run in done if run.seed in table.get(run.arm, ())
     ]
-    return answers_of(on, known, plan.axis, budget)
+    return answers_of(on, with_metric, plan.axis, budget)
 
 
 def _times(plan: Plan, runs: Sequence[Trajectory], threshold: float, budget: float) -> tuple[Table, Table]:

@@ -9,7 +9,7 @@ from experiments.statistics.rule import MAX_REMOVED, POWER, T_SEEDS, Rule
 
 LOW_CORRELATION = 0.1
 REACHABLE = 1000  # seeds: nobody runs more
-# questions that who has more than the scores can answer
+# questions about the runs; where their manifests are at hand, the answers take their place
 SHARE_SEEDS = "check that both arms draw prompts and sampling noise from the shared seed"
 SEED_APPLIED = "is the seed really applied?"
 ARMS_DIFFER = "do the two arms really differ?"
@@ -74,25 +74,25 @@ def small_n_note(rule: Rule, comparisons: Sequence[Comparison]) -> str | None:
     effects = [minimum_detectable_effect(rule.n, level, POWER) for level in (rule.alpha, rule.family_alpha)]
     corrected = f" (m = {rule.m}: {rule.family_alpha:.3g})" if rule.m > 1 else ""
     stricter = f" ({effects[1]:.2f})" if rule.m > 1 else ""
-    known = [c.fixed_n for c in comparisons if c.fixed_n is not None and c.fixed_n.detectable is not None]
+    testable = [c.fixed_n for c in comparisons if c.fixed_n is not None and c.fixed_n.detectable is not None]
     return text + (
         f" With alpha = {rule.alpha:g}{corrected} 80 % power at this n needs |d_z| ≥ {effects[0]:.2f}{stricter}, "
-        f"i.e. {_detectable(known, rule)} at this sd of differences. To detect {rule.margin:g} you need "
-        f"{_seeds_needed(known, 'the sd')}."
+        f"i.e. {_detectable(testable, rule)} at this sd of differences. To detect {rule.margin:g} you need "
+        f"{_seeds_needed(testable, 'the sd')}."
     )
 
 
 def _detectable(known: Sequence[FixedN], rule: Rule) -> str:
     """The true difference that a power needs, or that there is none so large."""
-    found = [fixed.detectable for fixed in known if fixed.detectable is not None]
-    if min(found) > rule.largest:
+    effects = [fixed.detectable for fixed in known if fixed.detectable is not None]
+    if min(effects) > rule.largest:
         return f"a larger true difference than {rule.metric} can have, which is not reachable"
-    beyond = ", the largest of which is not reachable" if max(found) > rule.largest else ""
-    return f"a true difference of {_range(found)}{beyond}"
+    beyond = ", the largest of which is not reachable" if max(effects) > rule.largest else ""
+    return f"a true difference of {_range(effects)}{beyond}"
 
 
 def _seeds_needed(known: Sequence[FixedN], sd: str) -> str:
-    """The seeds that detecting the margin needs, as far as anybody can run so many."""
+    """The seeds that detecting the margin needs, up to the number that can be run."""
     needed = [fixed.seeds_for_margin for fixed in known if fixed.seeds_for_margin is not None]
     at_most = [fixed.seeds_for_margin_high for fixed in known if fixed.seeds_for_margin_high is not None]
     if min(needed) > REACHABLE:
@@ -101,7 +101,7 @@ def _seeds_needed(known: Sequence[FixedN], sd: str) -> str:
 
 
 def _seeds_range(needed: Sequence[int]) -> str:
-    """The least and the most of several numbers of seeds, with no figure beyond what can be reached."""
+    """The range of several numbers of seeds, with no figure beyond what can be reached."""
     if max(needed) <= REACHABLE:
         return _range(needed)
     return f"over {REACHABLE}" if min(needed) > REACHABLE else f"{min(needed)} to over {REACHABLE}"
@@ -109,12 +109,12 @@ def _seeds_range(needed: Sequence[int]) -> str:
 
 def answers_notes(comparisons: Sequence[Comparison]) -> list[str]:
     """What is known of the answers behind the scores, where that is less than their questions."""
-    known = {
+    pairs_by_basis = {
         basis: [f"{c.arm} vs {c.baseline}" for c in comparisons if c.effect.answers == basis and c.effect.n >= 2]
         for basis in ("by number", "unknown")
     }
     notes = []
-    for basis, told in (
+    for basis, text in (
         (
             "by number",
             "Of the answers behind the scores only the number is known: no standard error is below the "
@@ -126,10 +126,10 @@ def answers_notes(comparisons: Sequence[Comparison]) -> list[str]:
             "by luck may be finer than the answers allow",
         ),
     ):
-        pairs = known[basis]
+        pairs = pairs_by_basis[basis]
         if pairs:
             which = "" if len(pairs) == len(comparisons) else f" ({', '.join(pairs)})"
-            notes.append(f"{told}{which}.")
+            notes.append(f"{text}{which}.")
     return notes
 
 

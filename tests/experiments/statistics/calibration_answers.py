@@ -25,7 +25,7 @@ QUESTION: Final = 0.15
 class Noise:
     """What two arms have in common and what not, beside answers that are sampled."""
 
-    told: str
+    text: str
     run: float = 0.0
     """The sd of a run's chance of a right answer, on questions that are not saturated."""
     question: bool = True
@@ -115,7 +115,7 @@ def equal(truth: Noise, n: int, Q: int, K: int, fast: int, slow: int) -> Simulat
         return claimed(c), covered[0], is_finer(c), *covered[1 : 1 + len(flips)]
 
     return Simulation(
-        f"two equal arms {truth.told}, {n} seeds, {Q} questions x {K} samples",
+        f"two equal arms {truth.text}, {n} seeds, {Q} questions x {K} samples",
         lambda rng, R: studies(truth.draw(rng, R, n, Q, K), count),
         (*rows, *flips),
         fast,
@@ -128,15 +128,15 @@ def lucky(truth: Noise, n: int, ruled: Row, alone: float, fast: int) -> Simulati
     Q, K = SHAPES[0]
 
     def draw(rng: np.random.Generator, R: int) -> Events:
-        found: list[Array] = []
-        while sum(map(len, found)) < R:
+        lucky_draws: list[Array] = []
+        while sum(map(len, lucky_draws)) < R:
             drawn = truth.draw(rng, CHUNK, n, Q, K)
-            found.append(drawn[agreeing(drawn)])
-        return studies(np.concatenate(found)[:R], lambda c: (claimed(c), by_seeds_alone(c)))
+            lucky_draws.append(drawn[agreeing(drawn)])
+        return studies(np.concatenate(lucky_draws)[:R], lambda c: (claimed(c), by_seeds_alone(c)))
 
     rows = (ruled, Row(13, "paired t of the seeds alone p ≤ 0.05, as documented", alone, width=0.015))
     name = (
-        f"of two equal arms {truth.told}, {n} seeds, {Q} questions x {K} samples: seeds agree better than answers allow"
+        f"of two equal arms {truth.text}, {n} seeds, {Q} questions x {K} samples: seeds agree better than answers allow"
     )
     return Simulation(name, draw, rows, fast, MANY)
 
@@ -146,7 +146,7 @@ def apart(truth: Noise, n: int, Q: int, K: int, fast: int, slow: int) -> Simulat
     margin = 2 * math.sqrt(truth.variance(Q, K))
     row = Row(13, "called equivalent", ALPHA, "more")
     return Simulation(
-        f"two arms {truth.told}, apart by the margin, {n} seeds, {Q} questions x {K} samples",
+        f"two arms {truth.text}, apart by the margin, {n} seeds, {Q} questions x {K} samples",
         lambda rng, R: studies(
             truth.draw(rng, R, n, Q, K, margin),
             lambda c: (c.verdict == "equivalent" or c.smaller_than_margin,),
@@ -166,7 +166,7 @@ def powerful(truth: Noise, n: int, Q: int, K: int, lost: float, fast: int, slow:
         Row(13, f"called better: at most {lost:g} less", 0.8 - lost, "less"),
     )
     return Simulation(
-        f"two arms {truth.told}, apart by what a t test shows with 80 % power, {n} seeds, {Q} questions x {K} samples",
+        f"two arms {truth.text}, apart by what a t test shows with 80 % power, {n} seeds, {Q} questions x {K} samples",
         lambda rng, R: studies(
             truth.draw(rng, R, n, Q, K, difference), lambda c: (by_seeds_alone(c), c.verdict == "better")
         ),
@@ -236,9 +236,11 @@ def rules(n: int, ratio: float, only_agreeing: bool, effect: float, rates: tuple
     names = half_widths(n, np.ones(1), np.ones(1))
     rows = tuple(Row(14, f"{what}: {name}", rate, width=0.01) for name, rate in zip(names, rates, strict=True))
     whose = ", seeds agree better than answers allow" if only_agreeing else ""
-    told = "apart by what a t test shows with 80 % power" if effect else "equal"
-    told += f", runs vary {ratio:g} times what their answers do" if ratio else ", seeds differ by sampled answers alone"
-    return Simulation(f"{n} normal differences of arms {told}{whose}", draw, rows, 2000, 20_000)
+    description = "apart by what a t test shows with 80 % power" if effect else "equal"
+    description += (
+        f", runs vary {ratio:g} times what their answers do" if ratio else ", seeds differ by sampled answers alone"
+    )
+    return Simulation(f"{n} normal differences of arms {description}{whose}", draw, rows, 2000, 20_000)
 
 
 MANY: Final = 600

@@ -53,13 +53,13 @@ def holds(interval: tuple[float, float] | None, truth: float) -> bool:
 
 def reads_as_agreement(judgement: Judgement) -> bool:
     """Whether an inconclusive comparison is worded as if the arms agreed; "at equal steps" is about the budget."""
-    said = [c.sentence for c in judgement.analysis.comparisons if c.verdict == "inconclusive"]
-    return any(AGREEMENT.search(sentence.replace("at equal steps", "")) for sentence in said)
+    sentences = [c.sentence for c in judgement.analysis.comparisons if c.verdict == "inconclusive"]
+    return any(AGREEMENT.search(sentence.replace("at equal steps", "")) for sentence in sentences)
 
 
 def says_what_five_seeds_cannot_show(judgement: Judgement) -> bool:
-    told = "0.0625 > 0.05 — no data could be significant without assuming normality"
-    return any(told in note for note in judgement.analysis.notes)
+    note_part = "0.0625 > 0.05 — no data could be significant without assuming normality"
+    return any(note_part in note for note in judgement.analysis.notes)
 
 
 # equal arms

@@ -1,4 +1,4 @@
-"""Studies that grew after looks nobody had declared: the error rate that is told, and that of the fresh seeds alone."""
+"""Studies that grew after undeclared looks: the error rate that is reported, and that of the fresh seeds alone."""
 
 from functools import partial
 
@@ -22,7 +22,7 @@ def growing(looks: tuple[tuple[int, int], ...], rng: np.random.Generator) -> tup
     """Equal arms, judged at each of `looks`, (seeds, arms): a claim at any of them, and on the seeds since the last."""
     seeds, arms = looks[-1]
     scores = rng.normal(size=(arms, seeds))
-    found: list[bool] = []
+    claimed: list[bool] = []
     seen: tuple[Look, ...] = ()
     fresh = False
     for n, of in looks:
@@ -34,17 +34,17 @@ def growing(looks: tuple[tuple[int, int], ...], rng: np.random.Generator) -> tup
         ]
         judgement = judge(plan, runs)
         assert judgement is not None
-        found.append(claims(judgement.analysis))
+        claimed.append(claims(judgement.analysis))
         fresh = claims(judgement.grown.fresh if judgement.grown else None)
         seen += (Look(n, of, ALPHA),)
-    return any(found), fresh
+    return any(claimed), fresh
 
 
 def _simulation(looks: tuple[tuple[int, int], ...], fast: int) -> Simulation:
-    told = ", then ".join(f"{n} seeds of {of} arms" for n, of in looks)
+    description = ", then ".join(f"{n} seeds of {of} arms" for n, of in looks)
     rate = error_rate(tuple(Look(n, of, ALPHA) for n, of in looks))
     return Simulation(
-        f"equal arms, grown: {told}",
+        f"equal arms, grown: {description}",
         each(partial(growing, looks)),
         (
             # the sign flips attain 0.0488 with the nine seeds' differences, the simulated rate takes 0.05

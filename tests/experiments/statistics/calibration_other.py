@@ -76,12 +76,12 @@ def invariances(rng: np.random.Generator, R: int) -> Events:
 def has_fixed_n_numbers(judgement: Judgement) -> bool:
     """Whether a p-value or interval of a fixed number of seeds is anywhere in a race's judgement."""
     plain = judgement.to_json()
-    said = " ".join([*plain["notes"], *plain["warnings"], *(c["sentence"] for c in plain["comparisons"])])
+    text = " ".join([*plain["notes"], *plain["warnings"], *(c["sentence"] for c in plain["comparisons"])])
     given = [c[field] for c in plain["comparisons"] for field in FIXED_N]
     beside = [plain[part] for part in ("failure_policies", "axes", "exploratory", "claim")]
     tests = {c["test"] for c in plain["comparisons"]} - {"", "sign-flip betting, anytime"}
-    found = FIXED_N_WORDS.search(said.replace(" no fixed-n p-value", ""))
-    return bool(found or tests or any(beside) or any(value is not None for value in given))
+    match = FIXED_N_WORDS.search(text.replace(" no fixed-n p-value", ""))
+    return bool(match or tests or any(beside) or any(value is not None for value in given))
 
 
 def race_of_two(kind: str, rng: np.random.Generator) -> tuple[bool, ...]:
@@ -107,15 +107,15 @@ def raced(family: Family, sigmas: tuple[float, ...], truth: str, fast: int, slow
     return Simulation(name, each(partial(race_of_many, family, sigmas)), rows, fast, slow)
 
 
-def looked(looks: tuple[tuple[int, float], ...], fast: int, slow: int) -> Simulation:
+def with_looks(looks: tuple[tuple[int, float], ...], fast: int, slow: int) -> Simulation:
     n = looks[-1][0]
 
     def study(rng: np.random.Generator) -> tuple[bool, ...]:
         return (claims(of_runs(curves("normal", 2, n, rng), looks=looks).analysis),)
 
-    told = ", ".join(f"{size} ({level:g})" for size, level in looks)
+    description = ", ".join(f"{size} ({level:g})" for size, level in looks)
     return Simulation(
-        f"two equal arms, looks after (at level) {told} seeds",
+        f"two equal arms, looks after (at level) {description} seeds",
         each(study),
         (Row(8, f"{BETTER_OR_WORSE} at any look", ALPHA, "more"),),
         fast,
@@ -161,14 +161,14 @@ def exact(rng: np.random.Generator) -> tuple[bool, ...]:
 
 def by_scipy(d: Array, *, ties: bool) -> float:
     """Ties of scores k/30 are made exact first: scipy takes them as they are in floats."""
-    found = stats.permutation_test(
+    result = stats.permutation_test(
         (np.round(30 * d) if ties else d,),
         lambda x, axis: x.mean(axis=axis),
         permutation_type="samples",
         n_resamples=2**d.size,
         vectorized=True,
     )
-    return float(found.pvalue)
+    return float(result.pvalue)
 
 
 def alike(c: Comparison, same: Comparison | None, mirrored: Comparison | None) -> bool:
@@ -209,9 +209,9 @@ def deleted(rng: np.random.Generator) -> tuple[bool, ...]:
     judgement = of_rows(rows)
     notes = " ".join(judgement.analysis.notes)
     lost = {each.arm: each.lost for each in judgement.outcomes}
-    told = f"a{a} lacks seed {s}." in notes and f"a{a} has no run for seed {s}" in notes
+    noted = f"a{a} lacks seed {s}." in notes and f"a{a} has no run for seed {s}" in notes
     counted = lost == {f"a{k}": int(k == a) for k in range(3)}
-    return ({c.effect.n for c in judgement.analysis.comparisons} != {n - 1} or not told or not counted,)
+    return ({c.effect.n for c in judgement.analysis.comparisons} != {n - 1} or not noted or not counted,)
 
 
 def imputed(rng: np.random.Generator) -> tuple[bool, ...]:
@@ -263,11 +263,11 @@ def predicted(
     n: int, shifts: tuple[float, ...], relations: tuple[Relation, ...], margin: float, rng: np.random.Generator
 ) -> tuple[bool, ...]:
     """(supported, not supported, some prediction supported); arm k is predicted `relations[k]` a0; sd units."""
-    found = tuple(
+    predictions = tuple(
         Prediction(f"a{k}", relation, "a0", "accuracy", margin * SD) for k, relation in enumerate(relations, start=1)
     )
     values = curves("normal", len(shifts) + 1, n, rng, (0.0, *(SD * shift for shift in shifts)))
-    claim = of_runs(values, predictions=found).claim
+    claim = of_runs(values, predictions=predictions).claim
     assert claim is not None
     return (
         claim.outcome == "supported",
@@ -367,8 +367,8 @@ OTHER: tuple[Simulation, ...] = (
     raced("all", (0, 0, 0, 0, 0), "five equal arms", 0, 400),
     raced("all", (0, 0, 0, 0, 3), "five arms, one 3 sd better", 0, 500),
     raced("baseline", (0, 0, 0, 0, -3), "five arms, one 3 sd worse", 0, 500),
-    looked(((5, 0.01), (6, 0.015), (7, 0.025)), 200, 10_000),
-    looked(((8, 0.01), (12, 0.015), (20, 0.025)), 0, 2000),
+    with_looks(((5, 0.01), (6, 0.015), (7, 0.025)), 200, 10_000),
+    with_looks(((8, 0.01), (12, 0.015), (20, 0.025)), 0, 2000),
     Simulation("studies of 2 to 4 arms and 3 to 10 seeds, with ties half of the time", each(exact), EXACT, 50, 4000),
     *(
         Simulation(

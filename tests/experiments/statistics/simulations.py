@@ -104,9 +104,9 @@ def races(
         yield race(table, seeds=range(20), baseline="a0", family=family, margin=margin)
 
 
-def false_claims(found: RaceState | Analysis, shifts: tuple[float, ...]) -> bool:
+def false_claims(state: RaceState | Analysis, shifts: tuple[float, ...]) -> bool:
     """Whether a difference is claimed where there is none, or in the wrong direction; arm ak is better by shifts[k]."""
-    gains = [(c.verdict, shifts[int(c.arm[1:])] - shifts[int(c.baseline[1:])]) for c in found.comparisons]
+    gains = [(c.verdict, shifts[int(c.arm[1:])] - shifts[int(c.baseline[1:])]) for c in state.comparisons]
     return any((verdict == "better" and g <= 0) or (verdict == "worse" and g >= 0) for verdict, g in gains)
 
 

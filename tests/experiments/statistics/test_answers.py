@@ -101,9 +101,9 @@ def test_seeds_that_differ_more_than_their_answers_are_judged_as_before() -> Non
     d = np.array([[0.3, 0.5], [-0.2, 0.0], [0.1, 0.3]])
     scores, answers = study(BASE, BASE + d)
     known, unknown = (analyze(scores, baseline="base", answers=a).comparisons[0] for a in (answers, None))
-    told = {"answers", "answers_error", "p_answers"}
-    assert {k: v for k, v in known.to_json().items() if k not in told} == {
-        k: v for k, v in unknown.to_json().items() if k not in told
+    changed = {"answers", "answers_error", "p_answers"}
+    assert {k: v for k, v in known.to_json().items() if k not in changed} == {
+        k: v for k, v in unknown.to_json().items() if k not in changed
     }
 
 
@@ -196,9 +196,9 @@ def run(arm: str, seed: int, right: Array, status: Any = "finished") -> Trajecto
 def judged(runs: list[Trajectory], **plan: Any) -> Judgement:
     seeds = tuple(dict.fromkeys(each.seed for each in runs))
     asked: dict[str, Any] = {"metric": "accuracy", "baseline": "base", "seeds": seeds, "budget": 4.0} | plan
-    found = judge(Plan(**asked), runs)
-    assert found is not None
-    return found
+    judgement = judge(Plan(**asked), runs)
+    assert judgement is not None
+    return judgement
 
 
 def drawn(n: int, evaluations: int = 4, Q: int = 16, K: int = 2) -> list[Trajectory]:
@@ -215,8 +215,8 @@ def test_answers_are_averaged_as_the_scores_are() -> None:
     right = np.array([each.curves["accuracy"].samples for each in runs])  # [6, 5, 16, 2]
     last = right[:, 2:].mean(axis=1)  # final: three evaluations
     expected = math.sqrt(noise(last[3:] - last[:3]) / (3 * 16))
-    found = judged(runs)
-    assert found.analysis.comparisons[0].effect.answers_error == pytest.approx(expected)
+    judgement = judged(runs)
+    assert judgement.analysis.comparisons[0].effect.answers_error == pytest.approx(expected)
     whole = np.tensordot([1 / 8, 1 / 4, 1 / 4, 1 / 4, 1 / 8], right, axes=(0, 1))  # auc: trapezoids
     area = judged(runs, scalar="auc").analysis.comparisons[0]
     assert area.effect.answers_error == pytest.approx(math.sqrt(noise(whole[3:] - whole[:3]) / (3 * 16)))
@@ -224,10 +224,10 @@ def test_answers_are_averaged_as_the_scores_are() -> None:
 
 def test_one_standard_error_whatever_the_claim() -> None:
     for questions in ("fixed", "population"):
-        found = judged(drawn(4), questions=questions)
-        split = found.variances["arm", "base"]
+        judgement = judged(drawn(4), questions=questions)
+        split = judgement.variances["arm", "base"]
         claimed = split.on_these_questions if questions == "fixed" else split
-        assert found.analysis.comparisons[0].effect.standard_error == pytest.approx(claimed.standard_error)
+        assert judgement.analysis.comparisons[0].effect.standard_error == pytest.approx(claimed.standard_error)
 
 
 def test_numbers_of_answers_add_up_over_evaluations() -> None:
@@ -245,16 +245,16 @@ def test_numbers_of_answers_add_up_over_evaluations() -> None:
     )
 
 
-def test_a_failed_run_has_no_answers_and_the_others_tell() -> None:
+def test_a_failed_run_has_no_answers_and_the_others_give_the_error() -> None:
     runs = drawn(5)
     runs[7] = dataclasses.replace(runs[7], status="failed")
-    found = judged(runs)
-    assert found.analysis.comparisons[0].effect.n == 5
+    judgement = judged(runs)
+    assert judgement.analysis.comparisons[0].effect.n == 5
     last = np.array([each.curves["accuracy"].samples[2:].mean(axis=0) for each in runs])  # type: ignore[index]
     kept = [0, 1, 3, 4]
     expected = math.sqrt(noise((last[5:] - last[:5])[kept]) / (5 * 16))
-    assert found.analysis.comparisons[0].effect.answers_error == pytest.approx(expected)
-    assert found.policies["intersect"] is not None
+    assert judgement.analysis.comparisons[0].effect.answers_error == pytest.approx(expected)
+    assert judgement.policies["intersect"] is not None
 
 
 def test_looks_are_no_finer_either() -> None:
@@ -265,14 +265,14 @@ def test_looks_are_no_finer_either() -> None:
         right[:, s % 16, 0] = 1.0
         right[:, 8 + s % 2, 0] = s % 2
         arm.append(run("arm", s, right))
-    found = judged([*base, *arm], looks=((3, 0.02), (4, 0.03)))
-    for c in found.analysis.comparisons:
+    judgement = judged([*base, *arm], looks=((3, 0.02), (4, 0.03)))
+    for c in judgement.analysis.comparisons:
         assert c.effect.standard_error is not None
         assert c.effect.standard_error >= (c.effect.answers_error or 0.0) > 0
 
 
 @pytest.mark.parametrize(
-    ("answers", "told"),
+    ("answers", "message"),
     [
         (
             {"base": {0: [1.0, 0.0], 1: [1.0, 0.0]}, "arm": {0: [1.0, 0.0, 1.0], 1: [1.0, 0.0, 0.0]}},
@@ -282,9 +282,9 @@ def test_looks_are_no_finer_either() -> None:
         (math.nan, "nan answers"),
     ],
 )
-def test_answers_that_cannot_be_are_refused(answers: Any, told: str) -> None:
+def test_answers_that_cannot_be_are_refused(answers: Any, message: str) -> None:
     scores = {"base": {0: 0.5, 1: 0.5}, "arm": {0: 0.5, 1: 0.6}}
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         analyze(scores, baseline="base", answers=answers)
 
 

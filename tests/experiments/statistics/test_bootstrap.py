@@ -172,12 +172,12 @@ def test_few_seeds_have_no_interval_and_twenty_are_trusted() -> None:
 def test_all_arms_are_resampled_by_the_same_seeds() -> None:
     x = rng(1).normal(size=8)
     arms = {"a": x, "copy": x, "shifted": x + 1, "mirror": -x, "other": rng(2).normal(size=8)}
-    found = {arm: estimate.interval for arm, estimate in iqm_intervals(arms, rng=rng()).items()}
-    low, high = found["a"] or (0.0, 0.0)
-    assert found["copy"] == (low, high)
-    assert found["shifted"] == pytest.approx((low + 1, high + 1))
-    assert found["mirror"] == pytest.approx((-high, -low))
-    assert iqm_intervals({"other": arms["other"]}, rng=rng())["other"].interval == found["other"]
+    intervals = {arm: estimate.interval for arm, estimate in iqm_intervals(arms, rng=rng()).items()}
+    low, high = intervals["a"] or (0.0, 0.0)
+    assert intervals["copy"] == (low, high)
+    assert intervals["shifted"] == pytest.approx((low + 1, high + 1))
+    assert intervals["mirror"] == pytest.approx((-high, -low))
+    assert iqm_intervals({"other": arms["other"]}, rng=rng())["other"].interval == intervals["other"]
     profiles = performance_profile(arms, [0.0, 0.5], rng=rng())
     assert profiles["copy"] == profiles["a"]
 
@@ -185,13 +185,13 @@ def test_all_arms_are_resampled_by_the_same_seeds() -> None:
 def test_iqm_differences_are_paired_by_seed() -> None:
     base = [0.1, 0.9, 0.2, 0.8, 0.5, 0.4, 0.7, 0.3]
     noisy = [b + 0.1 + e for b, e in zip(base, [0.0, 0.01, -0.01, 0.02, -0.02, 0.0, 0.01, -0.01], strict=True)]
-    found = iqm_differences({"base": base, "arm": noisy, "shifted": [b + 0.1 for b in base]}, "base", rng=rng())
-    assert list(found) == ["arm", "shifted"]
+    estimates = iqm_differences({"base": base, "arm": noisy, "shifted": [b + 0.1 for b in base]}, "base", rng=rng())
+    assert list(estimates) == ["arm", "shifted"]
     # two cut at each end: (.3 + .4 + .5 + .7) / 4 = .475, and (.39 + .5 + .58 + .81) / 4 = .57
-    assert found["arm"].value == pytest.approx(0.095)
-    assert found["shifted"].value == pytest.approx(0.1)
-    assert found["shifted"].interval is None
-    low, high = found["arm"].interval or (math.nan, math.nan)
+    assert estimates["arm"].value == pytest.approx(0.095)
+    assert estimates["shifted"].value == pytest.approx(0.1)
+    assert estimates["shifted"].interval is None
+    low, high = estimates["arm"].interval or (math.nan, math.nan)
     assert 0.06 < low < 0.095 < high < 0.13  # runs differ by 0.8, the arms by about 0.1 on each seed
     unpaired = iqm_intervals({"base": base}, rng=rng())["base"].interval or (0.0, 0.0)
     assert high - low < (unpaired[1] - unpaired[0]) / 4

@@ -30,7 +30,7 @@ AT_MOST = 0.05 + band(0.05, R)
 @pytest.mark.slow
 @pytest.mark.parametrize("simulation", [each for each in SIMULATIONS if each.fast], ids=lambda each: each.studied)
 def test_rates_are_within_their_bands(simulation: Simulation) -> None:
-    outside = [str(found) for found in simulation.measure(simulation.fast) if not found.inside]
+    outside = [str(rate) for rate in simulation.measure(simulation.fast) if not rate.inside]
     assert not outside
 
 
@@ -81,18 +81,18 @@ def test_familywise_error_of_the_adjusted_p(n: int, family: Family, arms: int, b
     ],
 )
 def test_bands_by_hand(row: Row, count: int, band: tuple[float, float], inside: bool) -> None:
-    found = Measured("", row, 100, count)
-    assert found.band == pytest.approx(band)
-    assert found.inside == inside
+    measured = Measured("", row, 100, count)
+    assert measured.band == pytest.approx(band)
+    assert measured.inside == inside
 
 
 def test_a_short_run_is_the_beginning_of_a_long_one() -> None:
     simulation = Simulation("coins", lambda rng, R: rng.random((R, 1)) < 0.5, (Row(1, "heads", 0.5),), 0, 0)
     assert simulation.chunks(600) == [(0, 250), (1, 250), (2, 100)]
     assert simulation.counts(0, 250) == simulation.counts(0, 250) != simulation.counts(1, 250)
-    (found,) = simulation.measure(600)
-    assert found.count == sum(simulation.counts(*chunk)[0] for chunk in simulation.chunks(600))
-    assert found.inside
+    (measured,) = simulation.measure(600)
+    assert measured.count == sum(simulation.counts(*chunk)[0] for chunk in simulation.chunks(600))
+    assert measured.inside
 
 
 def test_names_are_seeds_and_thus_distinct() -> None:
@@ -114,8 +114,8 @@ def test_the_page_has_a_section_and_says_what_is_outside() -> None:
 def test_the_page_names_every_row_and_no_other() -> None:
     """Written anew by `make calibrate`: a row that is new, or worded or meant otherwise, is not there yet."""
     lines = PAGE.read_text().splitlines()
-    found = [Measured(each.studied, row, each.slow, 0) for each in SIMULATIONS for row in each.rows]
-    blank = page(found).splitlines()
+    measured = [Measured(each.studied, row, each.slow, 0) for each in SIMULATIONS for row in each.rows]
+    blank = page(measured).splitlines()
     assert [promised(line) for line in lines if line.startswith("|")] == [
         promised(line) for line in blank if line.startswith("|")
     ]
@@ -127,14 +127,16 @@ def test_the_page_names_every_row_and_no_other() -> None:
 def test_a_part_of_the_page_is_made_anew_and_the_rest_kept() -> None:
     text = PAGE.read_text()
     simulation = SIMULATIONS[0]
-    found = [Measured(simulation.studied, row, simulation.slow, 7) for row in simulation.rows]
+    measured = [Measured(simulation.studied, row, simulation.slow, 7) for row in simulation.rows]
     changed = [
-        (old, new) for old, new in zip(text.splitlines(), updated(text, found).splitlines(), strict=True) if old != new
+        (old, new)
+        for old, new in zip(text.splitlines(), updated(text, measured).splitlines(), strict=True)
+        if old != new
     ]
-    assert {promised(old) for old, _ in changed[1:]} <= {promised(line(each)) for each in found}
-    assert all(new in [line(each) for each in found] for _, new in changed[1:])
+    assert {promised(old) for old, _ in changed[1:]} <= {promised(line(each)) for each in measured}
+    assert all(new in [line(each) for each in measured] for _, new in changed[1:])
     assert f"{7 / simulation.slow:.4f}" in changed[-1][1]
-    assert updated("", found) == page(found)
+    assert updated("", measured) == page(measured)
 
 
 # wording, beyond what is counted
@@ -143,8 +145,8 @@ def test_a_part_of_the_page_is_made_anew_and_the_rest_kept() -> None:
 @pytest.mark.parametrize("n", [3, 5, 8])
 def test_inconclusive_does_not_read_as_agreement_in_tables_either(n: int) -> None:
     rng = np.random.default_rng(n)
-    found = [only(of_runs(curves("normal", 2, n, rng))) for _ in range(20)]
-    texts = {verdict_text(c) for c in found if c.verdict == "inconclusive"}
+    comparisons = [only(of_runs(curves("normal", 2, n, rng))) for _ in range(20)]
+    texts = {verdict_text(c) for c in comparisons if c.verdict == "inconclusive"}
     assert texts
     assert not any(AGREEMENT.search(text) for text in texts)
 

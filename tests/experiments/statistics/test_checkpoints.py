@@ -51,7 +51,7 @@ def test_mcnemar_equals_statsmodels() -> None:
 
 
 @given(pairs)
-def test_the_caveat_is_always_said_and_swapping_mirrors(both: tuple[Array, Array]) -> None:
+def test_the_caveat_is_always_in_the_sentence_and_swapping_mirrors(both: tuple[Array, Array]) -> None:
     c, swapped = compare_checkpoints(*both), compare_checkpoints(*both[::-1])
     for result in (c, swapped):
         assert result.sentence.endswith(CAVEAT)

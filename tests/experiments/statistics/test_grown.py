@@ -10,15 +10,15 @@ from experiments.statistics.records import Family
 from tests.experiments.statistics.simulations import band
 
 
-def looks(*told: tuple[int, int, float]) -> tuple[Look, ...]:
-    return tuple(Look(*each) for each in told)
+def looks(*sizes: tuple[int, int, float]) -> tuple[Look, ...]:
+    return tuple(Look(*each) for each in sizes)
 
 
-def rate_by_scipy(told: tuple[Look, ...], family: Family, R: int) -> float:
+def rate_by_scipy(looks: tuple[Look, ...], family: Family, R: int) -> float:
     """By t tests of scipy's, and Holm study by study; other draws."""
-    scores = np.random.default_rng(99).normal(size=(R, max(x.arms for x in told), max(x.seeds for x in told)))
+    scores = np.random.default_rng(99).normal(size=(R, max(x.arms for x in looks), max(x.seeds for x in looks)))
     wrong = np.zeros(R, dtype=bool)
-    for look in told:
+    for look in looks:
         rows = scores[:, : look.arms, : look.seeds]
         pairs = [(k, j) for j in range(look.arms) for k in range(j + 1, look.arms) if family == "all" or j == 0]
         p = np.column_stack([stats.ttest_rel(rows[:, k], rows[:, j], axis=1).pvalue for k, j in pairs])
@@ -27,17 +27,17 @@ def rate_by_scipy(told: tuple[Look, ...], family: Family, R: int) -> float:
 
 
 @pytest.mark.parametrize(
-    ("told", "family"),
+    ("looks", "family"),
     [
         (looks((3, 2, 0.05), (5, 2, 0.05)), "baseline"),
         (looks((3, 2, 0.05), (5, 3, 0.05), (7, 3, 0.01)), "baseline"),
         (looks((4, 3, 0.1), (6, 4, 0.1)), "all"),
     ],
 )
-def test_the_rate_is_that_of_studies_made_one_by_one(told: tuple[Look, ...], family: Family) -> None:
+def test_the_rate_is_that_of_studies_made_one_by_one(looks: tuple[Look, ...], family: Family) -> None:
     R = 5000
-    rate = error_rate(told, family)
-    assert rate_by_scipy(told, family, R) == pytest.approx(rate, abs=band(rate, R) + band(rate, STUDIES // 5))
+    rate = error_rate(looks, family)
+    assert rate_by_scipy(looks, family, R) == pytest.approx(rate, abs=band(rate, R) + band(rate, STUDIES // 5))
 
 
 @pytest.mark.parametrize("n", [3, 7, 8, 20])
@@ -46,7 +46,7 @@ def test_one_look_has_the_rate_it_was_declared_with(n: int) -> None:
     assert error_rate(looks((n, 2, 0.05))) == error_rate(looks((n, 2, 0.05), (n, 2, 0.05)))
 
 
-def test_two_comparisons_at_two_looks_lie_between_the_largest_and_the_sum() -> None:
+def test_two_comparisons_at_two_sizeslie_between_the_largest_and_the_sum() -> None:
     """P(A or B) is at least each and at most their sum; looks far apart are nearly independent."""
     for far in (5, 9, 50):
         assert 0.05 < error_rate(looks((3, 2, 0.05), (far, 2, 0.05))) < 0.10
@@ -76,7 +76,7 @@ def test_a_look_that_could_claim_nothing_does_not_count() -> None:
     assert grown(looks((5, 2, 0.05), (5, 2, 0.05)), None, 0, "baseline") is None
 
 
-@pytest.mark.parametrize("told", [(), looks((2, 2, 0.05)), looks((5, 1, 0.05))])
-def test_looks_without_a_rate_are_refused(told: tuple[Look, ...]) -> None:
+@pytest.mark.parametrize("looks", [(), looks((2, 2, 0.05)), looks((5, 1, 0.05))])
+def test_sizeswithout_a_rate_are_refused(looks: tuple[Look, ...]) -> None:
     with pytest.raises(ValueError, match="3 seeds and 2 arms"):
-        error_rate(told)
+        error_rate(looks)

@@ -186,12 +186,12 @@ def test_what_was_not_declared_is_exploratory_and_corrected_as_one_family() -> N
         runs[9], curves={**runs[9].curves, "length": Curve({"steps": [0, 1, 2, 3, 4]}, [8.0, *[13.0] * 4])}
     )
     plan = dataclasses.replace(PLAN, threshold=0.6)
-    found = {each.quantity: each for each in judged(plan, runs).exploratory}
-    assert set(found) == {"accuracy, auc", "length, final"}  # drawdown is 0 everywhere, and no seed tells times apart
-    assert found["length, final"].mean_difference == pytest.approx(1.4)
-    p = {name: each.p for name, each in found.items()}
-    assert found["accuracy, auc"].q == pytest.approx(min(2 * min(p.values()), max(p.values())))
-    assert all(each.q >= each.p for each in found.values())
+    rows = {each.quantity: each for each in judged(plan, runs).exploratory}
+    assert set(rows) == {"accuracy, auc", "length, final"}  # drawdown is 0 everywhere, and no seed tells times apart
+    assert rows["length, final"].mean_difference == pytest.approx(1.4)
+    p = {name: each.p for name, each in rows.items()}
+    assert rows["accuracy, auc"].q == pytest.approx(min(2 * min(p.values()), max(p.values())))
+    assert all(each.q >= each.p for each in rows.values())
 
 
 def test_time_to_a_threshold_is_censored_at_the_budget_and_ranked() -> None:
@@ -200,26 +200,26 @@ def test_time_to_a_threshold_is_censored_at_the_budget_and_ranked() -> None:
         for after in (1, 2, 1, 3, 2)
     ]
     runs = [*study(BASE, []), *(Trajectory("arm", s, "finished", {"accuracy": c}) for s, c in enumerate(rising))]
-    found = {each.quantity: each for each in judged(dataclasses.replace(PLAN, threshold=0.6), runs).exploratory}
-    row = found["steps to accuracy 0.6"]
+    rows = {each.quantity: each for each in judged(dataclasses.replace(PLAN, threshold=0.6), runs).exploratory}
+    row = rows["steps to accuracy 0.6"]
     assert row.test == "Wilcoxon signed rank, exact"
     assert row.interval is None
     assert row.p == pytest.approx(0.125)  # one difference is 0, four are negative: 2 / 2^4
 
 
 @pytest.mark.parametrize(
-    ("plan", "runs", "told"),
+    ("plan", "runs", "message"),
     [
         (PLAN, [*study(BASE, BETTER), run("arm", 0, 0.5)], "arm 'arm', seed 0 is there twice"),
-        (PLAN, [*study(BASE, BETTER), run("arm", 7, 0.5)], "has seed 7, which the plan does not know"),
+        (PLAN, [*study(BASE, BETTER), run("arm", 7, 0.5)], "has seed 7, which is not in the plan"),
         (dataclasses.replace(PLAN, metric="reward"), study(BASE, BETTER), "has no 'reward'; it has accuracy"),
         (dataclasses.replace(PLAN, scalar="best"), study(BASE, BETTER), "unknown scalar 'best'; choose one of final"),
         (dataclasses.replace(PLAN, failures=UNKNOWN), study(BASE, BETTER), "unknown failure policy 'drop'"),
         (dataclasses.replace(PLAN, axis="hours"), study(BASE, BETTER), "has no 'hours'; it has steps, sampled_tokens"),
     ],
 )
-def test_refused(plan: Plan, runs: list[Trajectory], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_refused(plan: Plan, runs: list[Trajectory], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         judge(plan, runs)
 
 
@@ -311,9 +311,9 @@ def test_a_race_shows_no_number_of_a_fixed_n() -> None:
     assert (row["n"], row["verdict"]) == (12, "inconclusive")
     assert {row[name] for name in names} == {None}
     (comparison,) = planned.analysis.comparisons
-    found = [getattr(fixed(comparison), name) for name in names]
+    fields = [getattr(fixed(comparison), name) for name in names]
     ends = [*(comparison.effect.interval or ()), *(fixed(comparison).flip_interval or ())]
-    numbers = [*ends, *(value for value in found if isinstance(value, float))]
+    numbers = [*ends, *(value for value in fields if isinstance(value, float))]
     assert len(numbers) >= 11
     written = json.dumps(raced.to_json())
     assert all(json.dumps(value) in json.dumps(planned.to_json()) for value in numbers)
@@ -348,8 +348,8 @@ def with_answers(runs: Sequence[Trajectory], right: Any) -> list[Trajectory]:
 def answering(run: Trajectory, answers: Any) -> Trajectory:
     """The run with the same answers [Q, K] to every evaluation but the first."""
     curve = run.curves["accuracy"]
-    told = np.stack([np.full_like(answers, curve.values[0]), *[answers] * (len(curve.values) - 1)])
-    return dataclasses.replace(run, curves={"accuracy": dataclasses.replace(curve, samples=told)})
+    samples = np.stack([np.full_like(answers, curve.values[0]), *[answers] * (len(curve.values) - 1)])
+    return dataclasses.replace(run, curves={"accuracy": dataclasses.replace(curve, samples=samples)})
 
 
 def answers_to(runs: list[Trajectory]) -> Any:
@@ -359,8 +359,8 @@ def answers_to(runs: list[Trajectory]) -> Any:
 
 def test_variance_is_split_where_answers_are_known() -> None:
     base, arm = [0.5, 0.625, 0.5, 0.625, 0.5], [0.75, 0.875, 0.75, 0.875, 0.75]
-    found = judged(PLAN, with_answers(study(base, arm), lambda name, seed: 4 + seed % 2 + 2 * (name == "arm")))
-    split = found.variances["arm", "base"]
+    judgement = judged(PLAN, with_answers(study(base, arm), lambda name, seed: 4 + seed % 2 + 2 * (name == "arm")))
+    split = judgement.variances["arm", "base"]
     assert split.seed == pytest.approx(0)  # the same gain on every seed, on the same question
     assert split.question > 0
     assert judged(PLAN, study(BASE, BETTER)).variances == {}
@@ -454,10 +454,10 @@ def test_a_run_that_ended_before_the_declared_budget_is_named() -> None:
     short = Curve({"steps": [0, 1, 2, 3], "sampled_tokens": [0, 100, 200, 300]}, [0.2, 0.5, 0.5, 0.5])
     runs = [*study(BASE, BETTER[:4]), Trajectory("arm", 4, "finished", {"accuracy": short})]
     notes = judged(PLAN, runs).analysis.notes
-    told = (
+    message = (
         "1 of 10 finished runs ended more than 10 % before the declared budget of 4 steps, the first (arm seed 4) at 3"
     )
-    assert any(told in note for note in notes)
+    assert any(message in note for note in notes)
 
 
 def test_a_claim_bows_to_the_rules_that_verdicts_bow_to() -> None:
@@ -490,7 +490,7 @@ def test_a_metric_without_a_value_in_a_run_costs_the_claim_that_seed_alone() -> 
     assert any("What was predicted cannot be judged: prediction" in note for note in judgement.analysis.notes)
 
 
-def test_a_seed_that_the_machine_lost_in_every_arm_is_told() -> None:
+def test_a_seed_that_the_machine_lost_in_every_arm_is_noted() -> None:
     lost = [run(arm, 4, 0.6, status="lost") for arm in ("base", "arm")]
     notes = judged(PLAN, [*study(BASE[:4], BETTER[:4]), *lost]).analysis.notes
     assert any(
@@ -515,8 +515,8 @@ def test_failed_runs_never_reach_the_threshold() -> None:
     rising = Curve({"steps": [0, 1, 2, 3, 4]}, [0.2, 0.9, 0.9, 0.9, 0.9])
     quick = [Trajectory("arm", s, "finished", {"accuracy": rising}) for s in range(4)]
     runs = [*study(BASE, []), *quick, run("arm", 4, 0.9, status="failed")]
-    found = {each.quantity: each for each in judged(dataclasses.replace(PLAN, threshold=0.6), runs).exploratory}
-    row = found["steps to accuracy 0.6"]
+    rows = {each.quantity: each for each in judged(dataclasses.replace(PLAN, threshold=0.6), runs).exploratory}
+    row = rows["steps to accuracy 0.6"]
     assert row.n == 5
     # the running mean of (.2, .9) is .55, of (.2, .9, .9) .67: reached at step 2, but for the failed run, 2 - 4 = -2
     assert row.mean_difference == pytest.approx(-1.6)

@@ -25,9 +25,9 @@ def answers(seeds: int) -> dict[str, dict[int, Any]]:
 
 
 def judged(seeds: int, known: bool = True) -> Any:
-    told = answers(seeds)
-    scores = {arm: {seed: float(each.mean()) for seed, each in runs.items()} for arm, runs in told.items()}
-    return analyze(scores, baseline="grpo", margin=0.02, answers=told if known else None).comparisons[0]
+    by_arm = answers(seeds)
+    scores = {arm: {seed: float(each.mean()) for seed, each in runs.items()} for arm, runs in by_arm.items()}
+    return analyze(scores, baseline="grpo", margin=0.02, answers=by_arm if known else None).comparisons[0]
 
 
 def test_three_seeds_hold_what_eight_give() -> None:

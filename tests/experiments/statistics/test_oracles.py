@@ -118,7 +118,7 @@ def test_percentile_interval(n: int, level: float) -> None:
 @pytest.mark.parametrize("n", [5, 8, 21])
 def test_interquartile_mean_interval(n: int) -> None:
     table = {"a": rng(n).normal(size=n), "b": rng(n + 1).exponential(size=n)}
-    found = iqm_intervals(table, 0.9, 999, rng=rng(1))
+    intervals = iqm_intervals(table, 0.9, 999, rng=rng(1))
 
     def trimmed(x: Array, axis: int) -> Array:
         return np.asarray(stats.trim_mean(x, 0.25, axis=axis))
@@ -127,7 +127,7 @@ def test_interquartile_mean_interval(n: int) -> None:
         reference = stats.bootstrap(
             (x,), trimmed, n_resamples=999, confidence_level=0.9, method="percentile", rng=rng(1)
         ).confidence_interval
-        assert found[arm].interval == pytest.approx(tuple(reference), abs=CLOSE)
+        assert intervals[arm].interval == pytest.approx(tuple(reference), abs=CLOSE)
 
 
 # tests on paired differences
@@ -177,10 +177,10 @@ def test_max_t_of_the_leading_comparison(n: int) -> None:
 
 @given(scores, scores)
 def test_probability_of_improvement(metrics: Any, x: list[float], y: list[float]) -> None:
-    found = probability_of_improvement(x, y)
+    probability = probability_of_improvement(x, y)
     u = stats.mannwhitneyu(x, y, method="asymptotic").statistic
-    assert found == pytest.approx(u / (len(x) * len(y)), abs=CLOSE)
-    assert found == pytest.approx(
+    assert probability == pytest.approx(u / (len(x) * len(y)), abs=CLOSE)
+    assert probability == pytest.approx(
         metrics.probability_of_improvement(np.array(x)[:, None], np.array(y)[:, None]), abs=CLOSE
     )
 
@@ -247,10 +247,10 @@ def test_benjamini_hochberg(multitest: Any, p: list[float]) -> None:
 @pytest.mark.parametrize("n", [1, 3, 10, 20])
 def test_binomial_interval(proportion: Any, n: int, level: float) -> None:
     for k in range(n + 1):
-        found = binomial_interval(k, n, level)
+        interval = binomial_interval(k, n, level)
         reference = stats.binomtest(k, n).proportion_ci(level, method="exact")
-        assert found == pytest.approx((reference.low, reference.high), abs=CLOSE)
-        assert found == pytest.approx(proportion.proportion_confint(k, n, 1 - level, method="beta"), abs=CLOSE)
+        assert interval == pytest.approx((reference.low, reference.high), abs=CLOSE)
+        assert interval == pytest.approx(proportion.proportion_confint(k, n, 1 - level, method="beta"), abs=CLOSE)
     one_sided = stats.binomtest(0, n, alternative="less").proportion_ci(level, method="exact").high
     assert collapse_rate_upper(n, level) == pytest.approx(one_sided, abs=CLOSE)
 

@@ -27,13 +27,13 @@ def outcome(text: str, x: list[float], y: list[float] = BASE) -> str:
 
 
 def test_a_prediction_is_read() -> None:
-    found = Prediction.parse(" dr_grpo <  grpo on test/length_incorrect by 0.5")
-    assert found == Prediction("dr_grpo", "<", "grpo", "test/length_incorrect", 0.5)
-    assert str(found) == "dr_grpo lower than grpo on test/length_incorrect, margin 0.5"
+    prediction = Prediction.parse(" dr_grpo <  grpo on test/length_incorrect by 0.5")
+    assert prediction == Prediction("dr_grpo", "<", "grpo", "test/length_incorrect", 0.5)
+    assert str(prediction) == "dr_grpo lower than grpo on test/length_incorrect, margin 0.5"
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("a beats b on m by 1", "cannot be read: write it like"),
         ("a > b on m", "cannot be read"),
@@ -43,8 +43,8 @@ def test_a_prediction_is_read() -> None:
         ("a > b on m by nan", "margin above 0"),
     ],
 )
-def test_what_is_no_prediction_is_refused(text: str, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_what_is_no_prediction_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Prediction.parse(text)
 
 
@@ -123,5 +123,5 @@ def test_a_true_null_is_rarely_taken_for_a_difference() -> None:
 def test_opposite_predictions_are_never_both_supported(d: list[float], margin: float) -> None:
     y = [0.01 * s for s in range(len(d))]
     x = [a + b for a, b in zip(y, d, strict=True)]
-    found = [outcome(f"x {relation} y on m by {margin}", x, y) for relation in "<>="]
-    assert found.count("supported") <= 1
+    outcomes = [outcome(f"x {relation} y on m by {margin}", x, y) for relation in "<>="]
+    assert outcomes.count("supported") <= 1

@@ -183,7 +183,7 @@ def test_sentences_carry_anytime_numbers_only(seed: int, family: Family, gap: fl
     for c in run(around({"base": 0.0, "a": gap, "b": 0.0}, seed=seed), family=family, margin=0.02).comparisons:
         assert re.search(r"E = \S+ \(largest \S+\), anytime p = \S+, adjusted ", c.sentence)
         assert re.search(r"anytime [\d.]+ % interval (\[|empty)", c.sentence)
-        assert all(c.sentence[: found.start()].endswith("anytime ") for found in re.finditer(r"\bp = ", c.sentence))
+        assert all(c.sentence[: match.start()].endswith("anytime ") for match in re.finditer(r"\bp = ", c.sentence))
         assert not re.search(r"paired t|sign flip|max-T|Wilcoxon|TOST", c.sentence)
         if c.verdict == "inconclusive":
             assert not re.search(r"no (significant )?difference|equal|same|equivalent|identical", c.sentence)
@@ -231,9 +231,9 @@ def test_false_rejections_outside_the_null_and_of_peeking() -> None:
     ("d_z", "by_10", "by_20", "seeds"), [(0.8, 0.30, 0.66, 14.7), (1.0, 0.45, 0.86, 12.4), (2.0, 0.96, 1.0, 7.3)]
 )
 def test_power_of_a_race(d_z: float, by_10: float, by_20: float, seeds: float) -> None:
-    found = race_power(d_z, R)
-    assert found[:2] == pytest.approx((by_10, by_20), abs=band(0.5, R))
-    assert found[2] == pytest.approx(seeds, abs=0.4)
+    rates = race_power(d_z, R)
+    assert rates[:2] == pytest.approx((by_10, by_20), abs=band(0.5, R))
+    assert rates[2] == pytest.approx(seeds, abs=0.4)
 
 
 def test_coverage_of_the_interval_at_all_times() -> None:

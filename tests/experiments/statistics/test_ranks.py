@@ -55,8 +55,8 @@ def test_cliques_are_the_maximal_runs_without_a_significant_pair(arms: int, bits
         if not any(pair in significant for pair in combinations(names[i:j], 2))
     ]
     expected = [clique for clique in free if not any(clique < other for other in free)]
-    found = cliques({name: float(k) for k, name in enumerate(names)}, significant)
-    assert [set(clique) for clique in found] == expected
+    bars = cliques({name: float(k) for k, name in enumerate(names)}, significant)
+    assert [set(clique) for clique in bars] == expected
 
 
 def test_cliques_refuse_an_unknown_arm() -> None:

@@ -127,7 +127,7 @@ def test_time_to_is_not_held_up_by_rounding() -> None:
     assert time_to([0, 1, 2, 3], [5.0, -0.3, 0.1, 0.2], 3, 0.0, higher_is_better=False) == TimeTo(3, True)
 
 
-def test_time_to_is_not_censored_where_nobody_looked() -> None:
+def test_time_to_is_not_censored_where_nothing_was_evaluated() -> None:
     assert time_to([0, 10, 20], [0.0, 0.9, 0.9], 50, 0.4) == TimeTo(10, True)
     with pytest.raises(ValueError, match="by the last evaluation at 20, and nothing is known from there to the common"):
         time_to([0, 10, 20], [0.0, 0.0, 0.0], 50, 0.4)

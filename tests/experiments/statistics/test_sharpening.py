@@ -31,12 +31,12 @@ def judged(sampled: tuple[float, ...], greedy: tuple[float, ...], plan: Plan = P
 def test_a_gain_in_sampled_answers_alone_is_called_sharpening() -> None:
     """Sampled +.04, .05, .03; greedy 0, .005, -.005. Less: .04, .045, .035, t = .04 √3 / .005 = 13.86, p = .0052."""
     judgement = judged((0.04, 0.05, 0.03), (0.0, 0.005, -0.005))
-    (found,) = judgement.beside
-    assert (found.n, found.metric) == (3, "test/greedy_accuracy")
-    assert (found.difference, found.other, found.excess) == pytest.approx((0.04, 0.0, 0.04))
-    assert found.p == pytest.approx(0.00517, abs=1e-5)
-    assert found.interval == pytest.approx((-0.01242, 0.01242), abs=1e-5)  # 4.3027 × .005 / √3
-    assert found.disagree
+    (row,) = judgement.beside
+    assert (row.n, row.metric) == (3, "test/greedy_accuracy")
+    assert (row.difference, row.other, row.excess) == pytest.approx((0.04, 0.0, 0.04))
+    assert row.p == pytest.approx(0.00517, abs=1e-5)
+    assert row.interval == pytest.approx((-0.01242, 0.01242), abs=1e-5)  # 4.3027 × .005 / √3
+    assert row.disagree
     (warning,) = judgement.warnings
     assert warning.startswith("Sampled and greedy answers disagree: arm vs base differs by +0.04 in sampled answers")
     assert "The gain is one in how surely it answers (sharpening), not in which answer it holds most likely." in warning
@@ -53,8 +53,8 @@ def test_a_gain_in_sampled_answers_alone_is_called_sharpening() -> None:
 )
 def test_what_is_no_disagreement(sampled: tuple[float, ...], greedy: tuple[float, ...]) -> None:
     judgement = judged(sampled, greedy)
-    (found,) = judgement.beside
-    assert not found.disagree
+    (row,) = judgement.beside
+    assert not row.disagree
     assert judgement.warnings == ()
 
 
@@ -66,7 +66,7 @@ def test_a_verdict_on_greedy_answers_is_held_against_sampled_ones() -> None:
     assert "The loss is one in how surely it answers, not" in judgement.warnings[0]
 
 
-def test_nothing_is_said_where_only_one_was_measured() -> None:
+def test_there_is_no_row_where_only_one_was_measured() -> None:
     runs = [
         Trajectory(each.arm, each.seed, "finished", {"test/accuracy": each.curves["test/accuracy"]})
         for arm, gain in (("base", 0.0), ("arm", 0.1))

@@ -60,10 +60,10 @@ def test_kinds(right: list[int], kind: Kind) -> None:
     assert upside_down.kind == kind
 
 
-def test_what_is_told_of_a_run() -> None:
-    found = judged(COLLAPSE)
-    assert (found.start, found.peak, found.peak_at) == (90 / 256, 204 / 256, 1)
-    assert (found.end, found.averaged) == (54 / 256, 2)
+def test_the_numbers_of_a_course() -> None:
+    course = judged(COLLAPSE)
+    assert (course.start, course.peak, course.peak_at) == (90 / 256, 204 / 256, 1)
+    assert (course.end, course.averaged) == (54 / 256, 2)
     dipped = judged([90, 120, 128, 60, 170, 224])
     assert (dipped.lowest, dipped.lowest_at, dipped.end) == (60 / 256, 3, 224 / 256)
 
@@ -74,7 +74,7 @@ def test_few_answers_cannot_tell_what_many_can() -> None:
     assert judged([200, 600, 400, 200], 800).kind == "collapsed"
 
 
-def test_less_than_the_margin_is_no_fall_and_what_comes_after_the_budget_is_not_looked_at() -> None:
+def test_less_than_the_margin_is_no_fall_and_what_comes_after_the_budget_is_ignored() -> None:
     values = [0.30, 0.40, 0.30, 0.30]
     assert course(range(4), values, 3, 0.04).kind == "collapsed"
     assert course(range(4), values, 3, 0.05).kind == "declined"  # half of the gain is .05: not more than the margin
@@ -127,18 +127,18 @@ def test_without_the_number_of_answers_the_spread_of_all_runs_is_the_noise() -> 
     """Steps .1, .1, .1 of eight runs and .4, -.5, 0 of one: the median of their squares is .01, so sd = .1 / √.91."""
     rising = [run("base", s, [0.3, 0.4, 0.5, 0.6]) for s in range(3)]
     fallen = run("arm", 0, [0.3, 0.7, 0.2, 0.2])
-    found = courses(PLAN, [*rising, fallen], 30)
-    assert {key: each.kind for key, each in found.items() if each} == {
+    by_run = courses(PLAN, [*rising, fallen], 30)
+    assert {key: each.kind for key, each in by_run.items() if each} == {
         **{("base", s): "steady" for s in range(3)},
         ("arm", 0): "declined",  # L = .5 is missed by .3, and 3.588 √(.011/2 + .011/4 + .011/4) = .376
     }
     quiet = [run("base", s, [0.3, 0.31, 0.32, 0.33]) for s in range(3)]
-    told = courses(PLAN, [*quiet, fallen], 30)["arm", 0]
-    assert told is not None
-    assert told.kind == "collapsed"
+    quiet_course = courses(PLAN, [*quiet, fallen], 30)["arm", 0]
+    assert quiet_course is not None
+    assert quiet_course.kind == "collapsed"
 
 
-def test_an_arm_is_told_of_by_seed_and_a_clean_record_only_where_it_is_known() -> None:
+def test_collapses_are_listed_by_seed_and_a_clean_record_only_where_it_is_known() -> None:
     n = [256] * 4
     values = [each / 256 for each in COLLAPSE]
     runs = [
@@ -147,17 +147,17 @@ def test_an_arm_is_told_of_by_seed_and_a_clean_record_only_where_it_is_known() -
         run("arm", 1, [0.35, 0.8, 0.75, 0.6], n),
         *(run("late", s, [0.5, 0.6], n[:2], start=1) for s in range(3)),
     ]
-    found = outcomes(PLAN, runs, 30)
-    assert [(each.arm, each.collapsed, each.declined, each.untold) for each in found] == [
+    arms = outcomes(PLAN, runs, 30)
+    assert [(each.arm, each.collapsed, each.declined, each.untold) for each in arms] == [
         ("base", 0, 0, 0),
         ("arm", 2, 1, 0),
         ("late", 0, 0, 3),
     ]
-    assert collapse_warnings(PLAN, found) == [
+    assert collapse_warnings(PLAN, arms) == [
         "arm: 2 of 3 finished runs collapsed (seeds 0, 2), ending with less than half of what they had gained, all of "
         "them below where they began. Seed 0 went from 0.352 to 0.797 at 10 steps and ended at 0.211."
     ]
-    notes = failure_notes(PLAN, found)
+    notes = failure_notes(PLAN, arms)
     assert "arm: 0 of 3 runs failed and 2 collapsed; the 95 % interval of the rate is 9 % to 99 %." in notes
     assert (
         "arm: of 3 finished runs 1 declined, ending with less than nine tenths of what it had gained (seed 1)." in notes

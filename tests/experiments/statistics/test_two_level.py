@@ -80,13 +80,13 @@ def test_identical_scores_have_no_variance() -> None:
 def test_components_are_unbiased() -> None:
     rng = np.random.default_rng(0)
     S, Q, K = 5, 8, 3
-    found = []
+    estimates = []
     for _ in range(400):
         d = 2.0 * rng.normal(size=(S, 1, 1)) + 1.5 * rng.normal(size=(1, Q, 1)) + 1.0 * rng.normal(size=(S, Q, 1))
         x, y = d + rng.normal(size=(S, Q, K)), rng.normal(size=(S, Q, K))
         c = variance_components(x, y)
-        found.append((c.seed * S, c.question * Q, c.seed_question * S * Q, c.sampling * S * Q * K))
-    mean, error = np.mean(found, axis=0), np.std(found, axis=0) / math.sqrt(len(found))
+        estimates.append((c.seed * S, c.question * Q, c.seed_question * S * Q, c.sampling * S * Q * K))
+    mean, error = np.mean(estimates, axis=0), np.std(estimates, axis=0) / math.sqrt(len(estimates))
     assert (np.abs(mean - [4, 2.25, 1, 2]) < 3 * error).all()
     assert (error < 0.2).all()
 

@@ -175,8 +175,8 @@ def test_differences_that_all_agree_are_untestable(n: int, shift: float) -> None
     assert c.effect.sd_difference == 0
     assert c.effect.interval is c.effect.simultaneous_interval is fixed(c).flip_interval is None
     assert c.effect.d_z is c.effect.g_z is fixed(c).detectable is None
-    said = "is the seed really applied?" if shift else "do the two arms really differ?"
-    assert any(said in note for note in analysis.notes)
+    question = "is the seed really applied?" if shift else "do the two arms really differ?"
+    assert any(question in note for note in analysis.notes)
 
 
 def test_an_untestable_arm_does_not_spoil_the_others() -> None:
@@ -207,7 +207,7 @@ def test_the_small_n_message_ends_when_the_margin_is_in_reach() -> None:
     assert analyze(draw(2, 5), baseline="a0", margin=0.2).notes != (of_answers,)
 
 
-def test_nothing_is_said_of_answers_where_there_is_no_interval() -> None:
+def test_no_note_on_answers_where_there_is_no_interval() -> None:
     assert not any("answers behind the scores" in note for note in analyze(draw(2, 1), baseline="a0").notes)
     assert any("answers behind the scores" in note for note in analyze(draw(2, 3), baseline="a0").notes)
 
@@ -229,8 +229,8 @@ def test_missing_seeds_leave_every_arm_and_are_named() -> None:
     assert analysis.seeds == (0, 1, 2, 4, 5, 6, 8, 9)
     assert {arm.n for arm in analysis.arms} == {8}
     assert {c.effect.n for c in analysis.comparisons} == {8}
-    said = "2 of 10 seeds removed from every arm (seeds 3, 7): a1 lacks seed 3; a2 lacks seed 7."
-    assert said in analysis.notes
+    message = "2 of 10 seeds removed from every arm (seeds 3, 7): a1 lacks seed 3; a2 lacks seed 7."
+    assert message in analysis.notes
     complete = {arm: {s: x for s, x in runs.items() if s not in (3, 7)} for arm, runs in scores.items()}
     assert analyze(complete, baseline="a0").comparisons == analysis.comparisons
     assert not any("do not rank" in note for note in analysis.notes)
@@ -249,20 +249,20 @@ def test_inconclusive_never_reads_as_agreement(n: int, margin: float) -> None:
                 assert needed is not None
                 assert at_most is not None
                 assert f"needs a true difference of {fixed(c).detectable:.3g}" in c.sentence
-                said = f"{needed} seeds ({at_most if at_most <= 1000 else 'over 1000'} if"
+                needs = f"{needed} seeds ({at_most if at_most <= 1000 else 'over 1000'} if"
                 if needed > 1000:
-                    said = "more than 1000 seeds, which is not reachable."
-                assert f"detecting {margin:g} needs {said}" in c.sentence
+                    needs = "more than 1000 seeds, which is not reachable."
+                assert f"detecting {margin:g} needs {needs}" in c.sentence
 
 
-def test_nobody_is_told_to_look_for_what_cannot_be() -> None:
+def test_no_sentence_asks_for_a_difference_that_cannot_be() -> None:
     """At d = -.6, 0, .6 (sd .6) 80 % power takes 3.26 sd, 1.96, of an accuracy, and .01 takes 28,000 seeds."""
     scores = {"base": {0: 0.8, 1: 0.5, 2: 0.2}, "arm": {0: 0.2, 1: 0.5, 2: 0.8}}
     analysis = analyze(scores, baseline="base", metric="accuracy", largest=1.0)
     c = only(analysis)
     assert fixed(c).detectable == pytest.approx(1.96, abs=0.01)
-    told = "needs a larger true difference than accuracy can have, which is not reachable"
-    assert told in c.sentence
+    message = "needs a larger true difference than accuracy can have, which is not reachable"
+    assert message in c.sentence
     assert "detecting 0.01 needs more than 1000 seeds, which is not reachable." in c.sentence
     (note,) = [note for note in analysis.notes if "paired seeds" in note]
     assert "a larger true difference than accuracy can have" in note
