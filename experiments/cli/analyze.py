@@ -6,7 +6,7 @@ from pathlib import Path
 from core.errors import GrpoLabError
 from experiments.cli.compare_runs import are_runs, compare_runs
 from experiments.cli.conclude import conclude
-from experiments.cli.tables import are_tables, given, run_tables
+from experiments.cli.tables import are_tables, given_options, run_tables
 from experiments.terminal import Console
 
 
@@ -17,7 +17,7 @@ def run_analyze(options: argparse.Namespace) -> int:
         return compare_runs(paths, as_json=options.json)
     if are_tables(paths):
         return run_tables(options)
-    if unused := given(options):
+    if unused := given_options(options):
         declared = ", ".join(name.replace("_", " ") for name in unused)
         message = f"{paths[0]} is a study's folder, which declares its own {declared}: leave the options out"
         if "margin" in unused:

@@ -1,4 +1,4 @@
-"""The options of every command that has them not in a file of its own. Read before torch is imported."""
+"""The options of the commands that do not define them in their own file. Read before torch is imported."""
 
 import argparse
 from typing import Final
@@ -13,20 +13,20 @@ TWO: Final = Range(2, COUNT.high)
 
 
 def list_options(parser: argparse.ArgumentParser) -> None:
-    """Of `list`."""
+    """Options of `list`."""
     parser.add_argument("kind", nargs="?", help="one kind, e.g. variants")
     add_config_options(parser)
 
 
 def describe_options(parser: argparse.ArgumentParser) -> None:
-    """Of `describe`."""
+    """Options of `describe`."""
     parser.add_argument("name", metavar="NAME|FILE.py", help="a part, or a file of yours, meaning all parts in it")
     parser.add_argument("--diff", metavar="OTHER", help="show only the axes on which two variants differ")
     add_config_options(parser)
 
 
 def train_options(parser: argparse.ArgumentParser, name: str = "train") -> None:
-    """Of `train`, and of `sft` with its own default name."""
+    """Options of `train`; `sft` gives another default name."""
     add_config_options(parser)
     add_seed_option(parser)
     _add_out(parser)
@@ -36,12 +36,12 @@ def train_options(parser: argparse.ArgumentParser, name: str = "train") -> None:
 
 
 def sft_options(parser: argparse.ArgumentParser) -> None:
-    """Of `sft`."""
+    """Options of `sft`."""
     train_options(parser, "sft")
 
 
 def compare_options(parser: argparse.ArgumentParser) -> None:
-    """Of `compare` and `ablate`."""
+    """Options of `compare` and `ablate`."""
     add_config_options(parser)
     _add_study_options(parser, None, "compare.seeds, or 5")
     parser.add_argument(
@@ -57,15 +57,15 @@ def compare_options(parser: argparse.ArgumentParser) -> None:
 
 
 def tune_options(parser: argparse.ArgumentParser) -> None:
-    """Of `tune`."""
+    """Options of `tune`."""
     add_config_options(parser)
     parser.add_argument("--rates", default=None, metavar="LIST", help="1e-4,3e-4,1e-3 (default: tune.rates)")
     _add_study_options(parser, "3", "3")
 
 
-def _add_study_options(parser: argparse.ArgumentParser, seeds: str | None, seeds_told: str) -> None:
-    """How the runs of a study are made."""
-    parser.add_argument("--seeds", default=seeds, metavar="N|LIST", help=f"8, or 0,1,2 (default: {seeds_told})")
+def _add_study_options(parser: argparse.ArgumentParser, seeds: str | None, default_seeds: str) -> None:
+    """Options of `compare` and `tune`: seeds, workers, folder, launcher."""
+    parser.add_argument("--seeds", default=seeds, metavar="N|LIST", help=f"8, or 0,1,2 (default: {default_seeds})")
     parser.add_argument(
         "--workers",
         type=number("--workers", int, Range(1, 10_000)),
@@ -91,7 +91,7 @@ def _add_out(parser: argparse.ArgumentParser) -> None:
 
 
 def analyze_options(parser: argparse.ArgumentParser) -> None:
-    """Of `analyze`."""
+    """Options of `analyze`."""
     parser.add_argument(
         "paths", nargs="+", metavar="PATH", help="a study's folder, e.g. runs/demo, CSV files, or two runs' folders"
     )
@@ -100,12 +100,12 @@ def analyze_options(parser: argparse.ArgumentParser) -> None:
 
 
 def report_options(parser: argparse.ArgumentParser) -> None:
-    """Of `report`."""
+    """Options of `report`."""
     parser.add_argument("folder", help="the study's folder, e.g. runs/demo")
 
 
 def watch_options(parser: argparse.ArgumentParser) -> None:
-    """Of `watch`."""
+    """Options of `watch`."""
     report_options(parser)
     parser.add_argument(
         "--port",
@@ -117,15 +117,15 @@ def watch_options(parser: argparse.ArgumentParser) -> None:
 
 
 def pass_rates_options(parser: argparse.ArgumentParser) -> None:
-    """Of `pass-rates`."""
+    """Options of `pass-rates`."""
     add_config_options(parser)
     _add_number(parser, "--samples", COUNT, 8, "N", "responses per question (default: 8)")
     add_seed_option(parser)
-    parser.add_argument("--out", required=True, metavar="FILE.jsonl", help="to be given as files.pass_rates")
+    parser.add_argument("--out", required=True, metavar="FILE.jsonl", help="the file for files.pass_rates")
 
 
 def judge_options(parser: argparse.ArgumentParser) -> None:
-    """Of `judge`."""
+    """Options of `judge`."""
     add_config_options(parser)
     _add_number(parser, "--questions", COUNT, 64, "M", "of the tune split (default: 64)")
     _add_number(parser, "--samples", TWO, 4, "N", "responses per question (default: 4)")
@@ -134,7 +134,7 @@ def judge_options(parser: argparse.ArgumentParser) -> None:
 
 
 def preferences_options(parser: argparse.ArgumentParser) -> None:
-    """Of `preferences`."""
+    """Options of `preferences`."""
     add_config_options(parser)
     _add_number(parser, "--prompts", COUNT, 512, "N", "training questions (default: 512)")
     _add_number(
@@ -152,7 +152,7 @@ def preferences_options(parser: argparse.ArgumentParser) -> None:
 
 
 def reward_model_options(parser: argparse.ArgumentParser) -> None:
-    """Of `reward-model`."""
+    """Options of `reward-model`."""
     add_config_options(parser)
     parser.add_argument(
         "--pairs",
@@ -161,11 +161,11 @@ def reward_model_options(parser: argparse.ArgumentParser) -> None:
         help=".jsonl, .parquet or datasets:ID, with prompt, chosen and rejected",
     )
     add_seed_option(parser)
-    parser.add_argument("--out", required=True, metavar="FOLDER", help="to be given as reward_model.model")
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="the folder for reward_model.model")
 
 
 def make_base_options(parser: argparse.ArgumentParser) -> None:
-    """Of `make-base`."""
+    """Options of `make-base`."""
     parser.add_argument("--task", default="chain_sums", metavar="NAME", help="the task it is for (default: chain_sums)")
     parser.add_argument("--out", required=True, metavar="FOLDER")
     add_seed_option(parser)

@@ -40,13 +40,13 @@ def run_check(options: argparse.Namespace) -> int:
     with config([find_config(file) for file in options.config], options.bind, include_from=[CONFIGS]):
         parts = find_parts(options.targets)
         for part in parts:
-            part.settings()  # a value that it may not have is no finding about the part
+            part.settings()  # a wrong setting is the user's mistake, no finding about the part
         findings = [examine(part) for part in parts]
         if not options.config:  # a whole study's file binds more than parts
             refuse_unused(bindings_in_force(), bindings_used(), parts, [p.name for p in parts if p.kind == "variant"])
-    failures = sum(len(found.failures) for found in findings)
+    failures = sum(len(part_findings.failures) for part_findings in findings)
     if options.json:
-        print(json.dumps([found.to_json() for found in findings], indent=1))
+        print(json.dumps([part_findings.to_json() for part_findings in findings], indent=1))
     else:
         show(findings, Console(highlight=False))
     return 1 if failures else 0
@@ -55,9 +55,9 @@ def run_check(options: argparse.Namespace) -> int:
 def show(findings: "Sequence[Findings]", console: "Console") -> None:
     """A block for each part, and a line at the end."""
     console.print("✓ holds   · does not hold, and need not   ✗ must hold\n", style="dim")
-    for found in findings:
-        _show_part(found, console)
-    failed = [(found.part, check) for found in findings for check, _ in found.failures]
+    for part_findings in findings:
+        _show_part(part_findings, console)
+    failed = [(part_findings.part, check) for part_findings in findings for check, _ in part_findings.failures]
     for part, check in failed if len(findings) > 1 else ():
         console.print(f"✗ {part.name}: {check.name}", style="red", markup=False)
     counts = ((len(findings), "part"), (len(failed), "failure"))
@@ -65,11 +65,11 @@ def show(findings: "Sequence[Findings]", console: "Console") -> None:
     console.print(summary, style="bold red" if failed else "bold green")
 
 
-def _show_part(found: "Findings", console: "Console") -> None:
+def _show_part(findings: "Findings", console: "Console") -> None:
     """What holds, contracts in one paragraph, and then what does not, a line each."""
     from rich.text import Text
 
-    part, outcomes = found.part, found.outcomes
+    part, outcomes = findings.part, findings.outcomes
     title = Text.assemble((f"{part.kind} {part.name}", "bold"), (f"  {_shortest(part.place)}", "dim"))
     console.print(title, soft_wrap=True)
     if not outcomes:
@@ -81,7 +81,7 @@ def _show_part(found: "Findings", console: "Console") -> None:
         for check, outcome in outcomes:
             if outcome.state == state and not check.must:
                 _line(mark, style, ": ".join(filter(None, (check.name, outcome.reason))), console)
-    for check, outcome in found.failures:
+    for check, outcome in findings.failures:
         _line("✗", "bold red", f"{check.name}: {outcome.reason}", console)
         _line(" ", "", f"→ {check.remedy}", console)
     console.print()

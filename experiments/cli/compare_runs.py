@@ -1,4 +1,4 @@
-"""Two trained runs compared question by question: `grpolab analyze RUN RUN`. About two files, not two methods."""
+"""`grpolab analyze RUN RUN`: two trained models compared question by question; says nothing about their methods."""
 
 import json
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from experiments.statistics.records import to_plain
 
 
 def are_runs(paths: Sequence[Path]) -> bool:
-    """Whether run folders are meant rather than a study's."""
+    """Whether all paths are run folders."""
     return all((path / "manifest.json").is_file() for path in paths)
 
 
 def compare_runs(paths: Sequence[Path], *, as_json: bool) -> int:
-    """Print how the last evaluations of two runs differ on their common questions, and what that does not say."""
+    """Print how the last evaluations of two runs differ on their common questions, with the caveat."""
     if len(paths) != 2:
         raise GrpoLabError(f"{len(paths)} run folders given: two runs are compared, or a whole study's folder judged")
     runs = [_read(path) for path in paths]
@@ -32,10 +32,10 @@ def compare_runs(paths: Sequence[Path], *, as_json: bool) -> int:
         np.array([[s["correct"] for s in q["samples"]] for q in each], dtype=np.float64) for each in (ours, theirs)
     ]
     try:
-        found = compare_checkpoints(*tables, names=(str(paths[0]), str(paths[1])))
+        comparison = compare_checkpoints(*tables, names=(str(paths[0]), str(paths[1])))
     except ValueError as error:
         raise StudyError(str(error)) from None
-    print(json.dumps(to_plain(found), indent=1) if as_json else printable(found.sentence))
+    print(json.dumps(to_plain(comparison), indent=1) if as_json else printable(comparison.sentence))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What a study ends with: verdicts, tables, report; and `grpolab report`, which writes them anew."""
+"""The end of a study: verdicts, tables and report; and `grpolab report`, which writes them again."""
 
 import argparse
 import json
@@ -12,11 +12,11 @@ from experiments.statistics import Judgement
 from experiments.terminal import Console
 
 MAX_SEEDS_NAMED: Final = 50
-"""More seeds than that are named in the verdicts, but recommended to nobody."""
+"""Larger numbers of seeds stand in the verdicts, but are not recommended."""
 
 
 def conclude(folder: Path, console: Console, *, as_json: bool = False) -> int:
-    """Judge a study, print the verdicts, write tables, report and figures into its folder, and say where it is."""
+    """Judge a study, print the verdicts, write tables, report and figures into its folder, and print where."""
     study = load_study(folder)
     judgement = study.judge()
     if as_json:
@@ -47,16 +47,18 @@ def _show(judgement: Judgement, study: StoredStudy, console: Console) -> None:
     for note in analysis.notes:
         console.print(f"note: {note}", highlight=False, markup=False)
     if not judgement.plan.sequential and any(c.verdict == "inconclusive" for c in analysis.comparisons):
-        console.print(how_to_go_on(judgement), highlight=False)
+        console.print(how_to_grow(judgement), highlight=False)
 
 
-def how_to_go_on(judgement: Judgement) -> str:
+def how_to_grow(judgement: Judgement) -> str:
     """How an inconclusive study may grow, with the seeds that all inconclusive comparisons need, if few enough."""
     plan = judgement.plan
-    open_ones = [c.fixed_n for c in judgement.analysis.comparisons if c.verdict == "inconclusive"]
-    needed = [fixed.seeds_for_margin for fixed in open_ones if fixed is not None and fixed.seeds_for_margin is not None]
+    inconclusive = [c.fixed_n for c in judgement.analysis.comparisons if c.verdict == "inconclusive"]
+    needed = [
+        fixed.seeds_for_margin for fixed in inconclusive if fixed is not None and fixed.seeds_for_margin is not None
+    ]
     from_zero = plan.seeds == tuple(range(len(plan.seeds)))  # as `--seeds N` has them
-    if from_zero and len(needed) == len(open_ones) and len(plan.seeds) < max(needed) <= MAX_SEEDS_NAMED:
+    if from_zero and len(needed) == len(inconclusive) and len(plan.seeds) < max(needed) <= MAX_SEEDS_NAMED:
         return (
             f"more seeds: the same command with --seeds {max(needed)} and --grow uses all finished runs; so it does "
             "with further questions to the final models (compare.reevaluate)"

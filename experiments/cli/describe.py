@@ -56,7 +56,7 @@ def parameters(part: Part) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _value(part: Part, name: str, setting: Setting) -> str:
-    """As gin text; what must be bound and is not, in words."""
+    """The value as gin text, or that it must be bound."""
     if setting.value is REQUIRED:
         return "(to be bound)"
     return repr(bound(part.selector)[name]) if setting.source == "binding" else shown(setting.value)
@@ -68,7 +68,7 @@ def _must(part: Part, name: str) -> str:
 
 
 def _source(part: Part, name: str, setting: Setting, variant: str = "") -> str:
-    """In words: the paper, the default, the reader's own binding, or the variant."""
+    """Where the value comes from: the paper, the default, the user's binding, or the variant."""
     if setting.source == "published":
         return f"published: {part.published[name]}"
     if setting.source == "variant":
@@ -81,26 +81,26 @@ def run_describe(options: argparse.Namespace) -> int:
     """`grpolab describe`."""
     own = [part.name for part in parts_of(Path(options.name))] if is_file(options.name) else []
     with config([find_config(file) for file in options.config], options.bind, include_from=[CONFIGS]):
-        found = registered()
+        registry = registered()
         names = [*(own or [options.name]), *([] if options.diff is None else [options.diff])]
         for name in names:
-            if name not in found:
-                raise GrpoLabError(f"unknown part '{name}': {near(name, found)}")
-        parts = [found[name] for name in names]
+            if name not in registry:
+                raise GrpoLabError(f"unknown part '{name}': {near(name, registry)}")
+        parts = [registry[name] for name in names]
         if options.diff is not None and (len(parts) != 2 or not set(names) <= VARIANTS.keys()):
             raise GrpoLabError("--diff compares two variants")
-        told = [_diff(names)] if options.diff is not None else [_described(part) for part in parts]
+        texts = [_diff(names)] if options.diff is not None else [_description(part) for part in parts]
         variants: list[Variant] = [part() for part in parts if part.kind == "variant"]
         used = [*(part for part in parts if part.kind != "variant"), *(p for v in variants for p in v.parts)]
         if not options.config:  # a whole study's file binds more than parts
             resolved = [part.resolved() for part in used]
             refuse_unused(bindings_in_force(), bindings_used(), resolved, [v.name for v in variants])
-    print("\n\n".join(told))
+    print("\n\n".join(texts))
     return 0
 
 
-def _described(part: Part) -> str:
-    """All there is to say of a part."""
+def _description(part: Part) -> str:
+    """Kind, place, documentation, axis card and parameters of a part."""
     card = _table(list(part.describe().items())) if part.axes else ""
     blocks = (
         f"{part.kind} {part.name}  ({part.place})",
@@ -118,7 +118,7 @@ def _diff(names: Sequence[str]) -> str:
 
 
 def _card_with_idle_kl(variant: Variant) -> Mapping[str, str]:
-    """The axis card, with the KL estimator named that waits for a coefficient."""
+    """The axis card; a KL estimator whose coefficient is 0 is named too."""
     if variant.kl is None or variant.uses_kl:
         return variant.card()
     return {**variant.card(), "KL": f"none; {variant.kl!r} in the {variant.kl_place} from kl_coef > 0 up"}

@@ -1,4 +1,4 @@
-"""The options that choose a launcher and declare what a run needs of it."""
+"""The options that choose a launcher and the resources of a run."""
 
 import argparse
 import importlib
@@ -18,7 +18,7 @@ UNITS: Final = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def add_launcher_options(parser: argparse.ArgumentParser) -> None:
-    """`--launcher`, what a run needs, and what is one launcher's own."""
+    """`--launcher`, the resources of a run, and each launcher's own options."""
     group = parser.add_argument_group("where runs run")
     *names, last = LAUNCHERS
     group.add_argument(
@@ -46,12 +46,12 @@ def add_launcher_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _takers(option: str) -> list[str]:
-    """The launchers that an option is for."""
+    """The launchers that accept an option."""
     return [name for name, each in LAUNCHERS.items() if option in each.takes or option in each.own_options()]
 
 
 def read_where(options: argparse.Namespace) -> Where:
-    """The launcher that was asked for; GrpoLabError for an unknown name and for options that do not go together."""
+    """The chosen launcher; GrpoLabError for an unknown name and for options that do not go together."""
     launcher = LAUNCHERS.get(options.launcher)
     if launcher is None:
         raise GrpoLabError(f"--launcher {options.launcher}: unknown; {near(options.launcher, LAUNCHERS)}")
@@ -62,7 +62,7 @@ def read_where(options: argparse.Namespace) -> Where:
 
 
 def _refuse_others(launcher: Launcher, options: argparse.Namespace) -> None:
-    """Raise for an option that is another launcher's."""
+    """Raise for an option of another launcher."""
     defaults = {"cpus": None, "gpus": None}
     for each in LAUNCHERS.values():
         defaults |= each.own_options()
@@ -75,7 +75,7 @@ def _refuse_others(launcher: Launcher, options: argparse.Namespace) -> None:
 
 
 def import_launcher(arguments: Sequence[str] | None) -> None:
-    """Import the module of the user's that `--launcher` names, where no launcher has that name: it may register one."""
+    """Import the user's module that `--launcher` names, unless a launcher has that name: it may register one."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--launcher", nargs="?")
     name = parser.parse_known_args(arguments)[0].launcher or ""
@@ -91,7 +91,7 @@ def import_launcher(arguments: Sequence[str] | None) -> None:
 
 def parse_memory(text: str) -> int:
     """Bytes: 4G is 4 * 2^30."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT])", text)
-    if not found or not float(found[1]):
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT])", text)
+    if not match or not float(match[1]):
         raise GrpoLabError(f"--memory {text}: give a number and K, M, G or T, such as 4G")
-    return int(float(found[1]) * UNITS[found[2]])
+    return int(float(match[1]) * UNITS[match[2]])

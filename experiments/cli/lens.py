@@ -72,13 +72,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run_lens(options: argparse.Namespace) -> int:
     """`grpolab lens`."""
-    options.names = wanted(options.names)
+    options.names = part_names(options.names)
     console = Console(stderr=options.json)
     return _on_model(options, console) if options.model else _exact(options, console)
 
 
-def wanted(targets: Sequence[str]) -> list[str]:
-    """Names as they are, and for a file of one's own, which is imported, the advantages and variants in it."""
+def part_names(targets: Sequence[str]) -> list[str]:
+    """The given names; a Python file is imported and replaced by its advantages and variants."""
     from experiments.check.files import is_file, parts_of
 
     names: list[str] = []
@@ -97,7 +97,7 @@ def named_variant(name: str) -> "Variant":
     """The variant of that name, or an advantage as the variant that measures the estimator itself.
 
     An advantage goes with the plain policy gradient and the token sum, under which an unbiased one has a scale of 1.
-    Called within a gin config; what is returned no longer asks it.
+    Called within a gin config; the returned variant no longer depends on it.
     """
     from core import ADVANTAGES, VARIANTS, Variant
     from estimators.aggregators import seq_mean_token_sum
@@ -140,7 +140,7 @@ def _exact(options: argparse.Namespace, console: Console) -> int:
         def advance(name: str, done: int, total: int) -> None:
             bar.update(task, description=name, completed=done, total=total)
 
-        found = measure_all(
+        exact = measure_all(
             variants,
             group_size=main,
             group_sizes=sizes,
@@ -149,7 +149,7 @@ def _exact(options: argparse.Namespace, console: Console) -> int:
             seed=options.seed,
             advance=advance,
         )
-    return _conclude(options, console, "exact", exact_to_json(found), exact_tables(found), exact_figure(found))
+    return _conclude(options, console, "exact", exact_to_json(exact), exact_tables(exact), exact_figure(exact))
 
 
 def _on_model(options: argparse.Namespace, console: Console) -> int:
@@ -160,14 +160,16 @@ def _on_model(options: argparse.Namespace, console: Console) -> int:
     recipes, checkpoint = _recipes(options)
     with _progress(console) as bar:
         task = bar.add_task("sampling the pool", total=1 + len(recipes) * (2 * SPLITS + 1))
-        found, accuracy = measure_on_model(
+        measurements, accuracy = measure_on_model(
             recipes,
             seed=options.seed,
             checkpoint=checkpoint,
             advance=lambda name: bar.update(task, description=name, advance=1),
         )
-    shown = model_to_json(found, recipes[0], options.model, accuracy, options.seed)
-    return _conclude(options, console, "model", shown, model_tables(found, shown), model_figure(found))
+    content = model_to_json(measurements, recipes[0], options.model, accuracy, options.seed)
+    return _conclude(
+        options, console, "model", content, model_tables(measurements, content), model_figure(measurements)
+    )
 
 
 def _recipes(options: argparse.Namespace) -> "tuple[list[Recipe], str | None]":
@@ -209,7 +211,7 @@ def _recipes(options: argparse.Namespace) -> "tuple[list[Recipe], str | None]":
 def _refuse_unused(
     bindings: Sequence[str], used: Collection[tuple[str, str]], variants: "Sequence[Variant]", parts: Sequence[Any] = ()
 ) -> None:
-    """Refuse a binding on the command line that reached nothing; a file may hold what is for other commands."""
+    """Refuse a binding of the command line that had no effect; a file may hold bindings for other commands."""
     import core.parts.registry as registry
     from core.parts.bindings import refuse_unused
 
@@ -240,21 +242,21 @@ def _conclude(
     options: argparse.Namespace,
     console: Console,
     form: str,
-    found: dict[str, Any],
+    content: dict[str, Any],
     tables: Sequence[Any],
     picture: str,
 ) -> int:
-    """Write the files, show the tables, and say where the files are."""
+    """Write the files, print the tables and the files' paths."""
     from core.store.files import (
         write_json,
         write_text,
     )
 
     folder = Path(options.out)
-    write_json(folder / f"{form}.json", found)
+    write_json(folder / f"{form}.json", content)
     write_text(folder / f"{form}.svg", picture)
     if options.json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(content, indent=1))
     else:
         for table in tables:
             console.print(table, highlight=False, markup=False)

@@ -15,7 +15,7 @@ from experiments.setup import import_parts, quiet_libraries
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; mistakes of the caller's are one readable message and exit code 2."""
+    """Run one command; a user's mistake ends with one readable message and exit code 2."""
     find_modules_in(os.getcwd())
     resumable = False
     try:
@@ -28,17 +28,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except GrpoLabError as error:
         print(printable(f"grpolab: {error}"), file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader of our output (head, less) has seen enough
+    except BrokenPipeError:  # the reader of our output (head, less) has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:  # of a file that is there and cannot be read, a name that is too long, ...
+    except OSError as error:  # a file that cannot be read, a name that is too long, ...
         if error.filename is None:
             raise
         print(printable(f"grpolab: {error.filename}: {error.strerror}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        goes_on = "; the same command goes on from here" if resumable else ""
-        print(f"stopped{goes_on}", file=sys.stderr)
+        hint = "; the same command goes on from here" if resumable else ""
+        print(f"stopped{hint}", file=sys.stderr)
         return 130
 
 

@@ -1,4 +1,4 @@
-"""Make an embedded base model: a small causal language model pretrained on a noisy mixture, honestly half-able.
+"""Make an embedded base model: a small causal language model pretrained on a noisy mixture.
 
 In every mixture most responses answer at once and are mostly wrong; the others work it out with a few slips. So the
 base sometimes answers at once, sometimes works it out, and has seen no preference between them.
@@ -46,7 +46,7 @@ def make_tokenizer(alphabet: str) -> PreTrainedTokenizerFast:
 
 
 def steps_of(name: str) -> int:
-    """How long the shipped base of a task was trained; raises on a task that has none."""
+    """Training steps of a task's shipped base; raises on a task that has none."""
     if name not in BASES:
         raise GrpoLabError(f"there is no base for the task '{name}': {near(name, BASES)}")
     return BASES[name].steps

@@ -1,4 +1,4 @@
-"""`grpolab memory`: what a run will hold, by purpose and phase, before it is started."""
+"""`grpolab memory`: the memory of a run, by purpose and phase, before it is started."""
 
 import argparse
 import json
@@ -63,19 +63,19 @@ def run_memory(options: argparse.Namespace) -> int:
         keys = [key for key in registry.bindings_in_force() if key[0].removeprefix("settings.") not in DECLARING]
         refuse_unused(keys, bindings_used(), recipe.parts, [recipe.variant.name])
         text = run_text()
-    found = forecast(recipe, processes=options.processes, sharded=options.shard)
+    predicted = forecast(recipe, processes=options.processes, sharded=options.shard)
     measured = measure(text) if options.measure else None
     if options.json:
-        print(json.dumps(_as_json(found) | ({"measured": measured.peak} if measured else {}), indent=1))
+        print(json.dumps(_as_json(predicted) | ({"measured": measured.peak} if measured else {}), indent=1))
         return 0
     console = Console()
-    console.print(memory_table(found))
-    for line in _sentences(found, recipe.policy.model, options.processes):
+    console.print(memory_table(predicted))
+    for line in _sentences(predicted, recipe.policy.model, options.processes):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     if measured:
         console.print(
             f"measured: {_size(measured.peak)} above the libraries' own, in the first steps; forecast / measured "
-            f"{found.peak / measured.peak:.2f} (responses had {measured.length:.0f} tokens in the mean, "
+            f"{predicted.peak / measured.peak:.2f} (responses had {measured.length:.0f} tokens in the mean, "
             f"train.max_tokens is {recipe.max_tokens})",
             highlight=False,
             markup=False,
@@ -105,8 +105,8 @@ def show_variants(options: argparse.Namespace) -> int:
     for name in names:
         with registry.config(files, [*options.bind, f"train.variant = @{name}()"], include_from=[CONFIGS]):
             recipe = build("train")
-            found = forecast(recipe, processes=options.processes, sharded=options.shard)
-            rows[name] = (recipe, found, measure(run_text()) if options.measure else None)
+            predicted = forecast(recipe, processes=options.processes, sharded=options.shard)
+            rows[name] = (recipe, predicted, measure(run_text()) if options.measure else None)
             keys |= {k for k in registry.bindings_in_force() if k[0].removeprefix("settings.") not in DECLARING}
             used |= bindings_used()
     refuse_unused(sorted(keys), used, [part for recipe, *_ in rows.values() for part in recipe.parts], names)
@@ -114,10 +114,10 @@ def show_variants(options: argparse.Namespace) -> int:
         print(
             json.dumps(
                 {
-                    name: _as_json(found)
-                    | {"equivalents": models_of_forecast(found, recipe).equivalents}
+                    name: _as_json(predicted)
+                    | {"equivalents": models_of_forecast(predicted, recipe).equivalents}
                     | ({"measured": measured.peak, "seconds": measured.seconds} if measured else {})
-                    for name, (recipe, found, measured) in rows.items()
+                    for name, (recipe, predicted, measured) in rows.items()
                 },
                 indent=1,
             )
@@ -143,9 +143,9 @@ def show_sizes(options: argparse.Namespace) -> int:
         models = {name: models_of(variant, sizes) for name, variant in variants.items()}
         parts = [part for variant in variants.values() for part in variant.parts]
         refuse_unused(sorted(registry.bindings_in_force()), bindings_used(), parts, names)
-    for name, held in models.items():
+    for name, memory in models.items():
         for which in dict.fromkeys(part.partition("=")[0].strip() for part in options.sizes.split(",")):
-            if not getattr(held, which) and sizes[which]:
+            if not getattr(memory, which) and sizes[which]:
                 print(f"{name} holds no {which}: {_remedy(name, which)}", file=sys.stderr)
     if options.json:
         rows = {n: asdict(m) | {"equivalents": m.equivalents, "bytes": m.bytes} for n, m in models.items()}
@@ -156,7 +156,7 @@ def show_sizes(options: argparse.Namespace) -> int:
 
 
 def _remedy(name: str, which: str) -> str:
-    """What would make a variant hold the model of which a size was given."""
+    """How to make a variant hold the model whose size was given."""
     import core.parts.registry as registry
 
     if which == "reference" and "kl_coef" in registry.VARIANTS[name].defaults:
@@ -173,30 +173,30 @@ def variants_of(options: argparse.Namespace) -> list[str]:
     return [registry.VARIANTS[name.strip()].name for name in options.variants.split(",")]
 
 
-def memory_table(found: "Forecast") -> "Table":
+def memory_table(forecast: "Forecast") -> "Table":
     """Purposes by phases, in MiB."""
     from rich.table import Table
 
-    purposes = dict.fromkeys(purpose for parts in found.parts.values() for purpose in parts)
+    purposes = dict.fromkeys(purpose for parts in forecast.parts.values() for purpose in parts)
     table = Table("MiB", title="one process, by phase")
-    for phase in found.parts:
+    for phase in forecast.parts:
         table.add_column(phase, justify="right")
     for purpose in purposes:
-        counts = [parts.get(purpose, 0) for parts in found.parts.values()]
+        counts = [parts.get(purpose, 0) for parts in forecast.parts.values()]
         if any(counts):
             table.add_row(purpose, *(f"{count / MIB:,.1f}" if count else "" for count in counts))
     table.add_section()
-    totals = [f"{moment.bytes / MIB:,.1f}" for moment in found.moments.values()]
+    totals = [f"{moment.bytes / MIB:,.1f}" for moment in forecast.moments.values()]
     table.add_row("together", *totals, style="bold")
     return table
 
 
-def _sentences(found: "Forecast", model: str, processes: int) -> list[str]:
+def _sentences(forecast: "Forecast", model: str, processes: int) -> list[str]:
     each = " in each process" if processes > 1 else ""
-    lines = [f"peak: {_size(found.peak)}{each}, in phase '{found.phase}'"]
-    lines += [f"  {phase}: {moment.name}" for phase, moment in found.moments.items()]
-    lines.append(f"{found.trainable:,} of {found.total:,} parameters are trained")
-    if not found.prompts.are_counted:
+    lines = [f"peak: {_size(forecast.peak)}{each}, in phase '{forecast.phase}'"]
+    lines += [f"  {phase}: {moment.name}" for phase, moment in forecast.moments.items()]
+    lines.append(f"{forecast.trainable:,} of {forecast.total:,} parameters are trained")
+    if not forecast.prompts.are_counted:
         lines.append(f"{model} comes without a tokenizer: prompts count a token a byte, which is more than they have")
     lines.append(
         "on top comes what Python and the libraries take; on CPU that is also memory which glibc keeps when it is "
@@ -205,17 +205,17 @@ def _sentences(found: "Forecast", model: str, processes: int) -> list[str]:
     return lines
 
 
-def _as_json(found: "Forecast") -> dict[str, Any]:
+def _as_json(forecast: "Forecast") -> dict[str, Any]:
     return {
-        "peak": found.peak,
-        "phase": found.phase,
-        "moments": {phase: moment.name for phase, moment in found.moments.items()},
-        "parts": {phase: dict(parts) for phase, parts in found.parts.items()},
-        "parameters": {"total": found.total, "trainable": found.trainable},
+        "peak": forecast.peak,
+        "phase": forecast.phase,
+        "moments": {phase: moment.name for phase, moment in forecast.moments.items()},
+        "parts": {phase: dict(parts) for phase, parts in forecast.parts.items()},
+        "parameters": {"total": forecast.total, "trainable": forecast.trainable},
         "prompt_tokens": {
-            "mean": found.prompts.mean,
-            "longest": found.prompts.longest,
-            "counted": found.prompts.are_counted,
+            "mean": forecast.prompts.mean,
+            "longest": forecast.prompts.longest,
+            "counted": forecast.prompts.are_counted,
         },
     }
 

@@ -1,4 +1,4 @@
-"""The way of every study, which `compare`, `ablate` and `tune` share: plan the jobs, run them, conclude."""
+"""The three stages that `compare`, `ablate` and `tune` share: plan the jobs, run them, conclude."""
 
 import argparse
 from collections.abc import Callable
@@ -23,9 +23,9 @@ def run_study(
     *,
     judged: bool = True,
 ) -> int:
-    """Run arms x seeds and `conclude` on the study's folder; a dry run shows what that would be.
+    """Run arms x seeds and `conclude` on the study's folder; a dry run only shows the plan.
 
-    Without `judged` no verdicts will follow, so nothing is said that concerns them.
+    Without `judged` no verdicts follow, so notes about them are not printed.
     """
     plan = plan_jobs(study, options, console, judged=judged)
     if plan is None:  # a dry run
@@ -36,7 +36,7 @@ def run_study(
 
 
 def read_run_options(options: argparse.Namespace, *, grow: bool = False) -> RunOptions:
-    """How runs are to be made, of the command line; GrpoLabError for what does not go together or is not there."""
+    """The run options of the command line; GrpoLabError where they do not go together or something is missing."""
     return RunOptions(
         out=Path(options.out),
         processes=read_processes(options.processes, options.accelerate),

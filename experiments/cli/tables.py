@@ -1,4 +1,4 @@
-"""`grpolab analyze` on CSV files: the options, the verdicts and what they rest on."""
+"""`grpolab analyze` on CSV files: its options, and the verdicts as printed."""
 
 import argparse
 import json
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What is asked of a table; a study's folder declares all of it."""
+    """The options for tables; a study's folder declares all of them."""
     group = parser.add_argument_group("tables", "CSV files, and folders of them; docs/tables.md shows the layouts")
     group.add_argument("--baseline", metavar="ARM", help="the arm that the others are compared with; needed")
     group.add_argument("--metric", metavar="NAME", help="what is compared (default: the only one there is)")
@@ -64,15 +64,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--floor", type=number("--floor", float, Range()), metavar="F", help="the score of a failed run (default: 0)"
     )
-    told = "of how many answers a value is the mean (default: a column answers, or unknown)"
-    group.add_argument("--answers", type=number("--answers", int, POSITIVE), metavar="N", help=told)
+    answers_help = "of how many answers a value is the mean (default: a column answers, or unknown)"
+    group.add_argument("--answers", type=number("--answers", int, POSITIVE), metavar="N", help=answers_help)
     group.add_argument(
         "--runs", metavar="REGEX", help="reads groups arm, seed and perhaps metric from a file's or run's name"
     )
 
 
 def are_tables(paths: "Sequence[Path]") -> bool:
-    """Whether CSV files are meant rather than a study's folder."""
+    """Whether the paths are CSV files, or a folder of them, rather than a study's folder."""
     from experiments.results.tables.sheets import csv_files
 
     if len(paths) > 1 or paths[0].suffix.lower() == ".csv" or paths[0].is_file():
@@ -80,7 +80,7 @@ def are_tables(paths: "Sequence[Path]") -> bool:
     return not (paths[0] / "study.json").exists() and next(csv_files(paths[0]), None) is not None
 
 
-def given(options: argparse.Namespace) -> dict[str, Any]:
+def given_options(options: argparse.Namespace) -> dict[str, Any]:
     """The options of a table that were given, by name."""
     names = (
         "baseline",
@@ -106,7 +106,7 @@ def run_tables(options: argparse.Namespace) -> int:
     from experiments.results.tables.tables import Question, judge_table, read_tables
 
     paths = [Path(path) for path in options.paths]
-    if not given(options) and (study := _written_by(paths)) is not None:
+    if not given_options(options) and (study := _written_by(paths)) is not None:
         judgement = study.judge()
         if judgement is None:
             raise TableError(no_verdict(study))
@@ -114,20 +114,20 @@ def run_tables(options: argparse.Namespace) -> int:
             f"Judged as the study {study.path}, whose tables are as it wrote them, with the answers behind the scores."
         )
         judgement = replace(judgement, analysis=replace(judgement.analysis, notes=(*judgement.analysis.notes, note)))
-        _tell(judgement, str(study.path), options)
+        _print_judgement(judgement, str(study.path), options)
         return 0
-    table, asked = read_tables(paths, options.runs), given(options)
-    asked.pop("runs", None)
-    declared, notes = as_declared(paths, asked)
-    asked = declared | asked
-    if "baseline" not in asked:
+    table, question_options = read_tables(paths, options.runs), given_options(options)
+    question_options.pop("runs", None)
+    declared, notes = as_declared(paths, question_options)
+    question_options = declared | question_options
+    if "baseline" not in question_options:
         raise TableError(f"{table.source}: --baseline is needed; the arms are {', '.join(table.arms)}")
-    judgement = judge_table(replace(table, notes=(*table.notes, *notes)), Question(**asked))
-    _tell(judgement, table.source, options)
+    judgement = judge_table(replace(table, notes=(*table.notes, *notes)), Question(**question_options))
+    _print_judgement(judgement, table.source, options)
     return 0
 
 
-def _tell(judgement: "Judgement", title: str, options: argparse.Namespace) -> None:
+def _print_judgement(judgement: "Judgement", title: str, options: argparse.Namespace) -> None:
     from experiments.terminal import Console
 
     if options.json:
@@ -137,7 +137,7 @@ def _tell(judgement: "Judgement", title: str, options: argparse.Namespace) -> No
 
 
 def _folder_of(paths: "Sequence[Path]") -> Path | None:
-    """The study whose folder of tables all these are in."""
+    """The study whose `tables` folder holds all these paths, if there is one."""
     places = {(path if path.is_dir() else path.parent).resolve() for path in paths}
     place = next(iter(places))
     is_studys = len(places) == 1 and place.name == "tables" and (place.parent / "study.json").is_file()
@@ -145,7 +145,7 @@ def _folder_of(paths: "Sequence[Path]") -> Path | None:
 
 
 def _written_by(paths: "Sequence[Path]") -> "StoredStudy | None":
-    """The study that wrote these tables, if its scores are still those."""
+    """The study that wrote these tables, if they still hold its scores."""
     from experiments.report.export import scores_csv
     from experiments.results.stored_study import load_study
 
@@ -156,8 +156,8 @@ def _written_by(paths: "Sequence[Path]") -> "StoredStudy | None":
     return study if file.is_file() and file.read_bytes() == scores_csv(study).encode() else None
 
 
-def as_declared(paths: "Sequence[Path]", asked: "Mapping[str, Any]") -> tuple[dict[str, Any], list[str]]:
-    """What was declared of tables that lie where a study has written them, but for what is asked; and what to say."""
+def as_declared(paths: "Sequence[Path]", overrides: "Mapping[str, Any]") -> tuple[dict[str, Any], list[str]]:
+    """The declared settings of tables in a study's folder, without those overridden, and the notes about them."""
     from experiments.results.stored_study import load_study
     from experiments.results.tables.sheets import TableError
 
@@ -171,9 +171,9 @@ def as_declared(paths: "Sequence[Path]", asked: "Mapping[str, Any]") -> tuple[di
             f"analyze {folder}"
         )
     names = ("baseline", "metric", "margin", "alpha", "family", "failures")
-    found = {name: getattr(plan, name) for name in names if name not in asked}
-    told = ", ".join(f"{name} {value}" for name, value in found.items())
-    return {**found, "seen": plan.seen}, [f"As declared in {folder / 'study.json'}: {told}."] if found else []
+    declared = {name: getattr(plan, name) for name in names if name not in overrides}
+    values = ", ".join(f"{name} {value}" for name, value in declared.items())
+    return {**declared, "seen": plan.seen}, [f"As declared in {folder / 'study.json'}: {values}."] if declared else []
 
 
 def show(judgement: "Judgement", title: str, console: "Console") -> None:
@@ -189,7 +189,7 @@ def show(judgement: "Judgement", title: str, console: "Console") -> None:
 
 
 def verdicts(judgement: "Judgement", title: str) -> "Table":
-    """One row for each comparison, the means of both arms beside it."""
+    """The baseline's row, then one for each comparison."""
     from experiments.report.formatting import level_text, value_text
     from experiments.report.tables import compared_means, comparison_cells, terminal_table, tests_told, with_trouble
 
@@ -200,8 +200,8 @@ def verdicts(judgement: "Judgement", title: str) -> "Table":
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("verdict", min_width=14, overflow="fold")
     base = next(each for each in analysis.arms if each.arm == analysis.baseline)
-    told = with_trouble("baseline", judgement, base.arm)
-    table.add_row(base.arm, str(base.n), value_text(base.mean, measure), "", "", "", told)
+    verdict_cell = with_trouble("baseline", judgement, base.arm)
+    table.add_row(base.arm, str(base.n), value_text(base.mean, measure), "", "", "", verdict_cell)
     for each in analysis.comparisons:
         against = each.arm if each.baseline == analysis.baseline else f"{each.arm} vs {each.baseline}"
         mean = value_text(compared_means(judgement, each)[0], measure)
@@ -212,7 +212,7 @@ def verdicts(judgement: "Judgement", title: str) -> "Table":
 
 
 def unit_of(analysis: "Analysis") -> "Unit":
-    """As measured, to a tenth of the smallest difference of interest: a table may hold shares or percent."""
+    """The metric's own unit, shown to a tenth of the margin: a table may hold shares or percent."""
     from experiments.report.formatting import Unit
 
     return Unit(1.0, max(0, 1 - math.floor(math.log10(analysis.margin))), "", "")

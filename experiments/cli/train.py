@@ -1,4 +1,4 @@
-"""`grpolab train` and `grpolab sft`: one run, read, planned and run."""
+"""`grpolab train` and `grpolab sft`: one run."""
 
 import argparse
 import os
@@ -31,17 +31,17 @@ def run_train(options: argparse.Namespace) -> int:
 
 
 def run_sft(options: argparse.Namespace) -> int:
-    """`grpolab sft`: a config that samples what it trains on is refused."""
+    """`grpolab sft`: a config without a source of responses is refused."""
     return _train(options, options.config or ["sft"], supervised=True)
 
 
 def _train(options: argparse.Namespace, files: Sequence[str], *, supervised: bool = False) -> int:
     """Train one run, in a worker of this machine."""
     track, processes = check_trackers(options.track), read_processes(options.processes, options.accelerate)
-    recipe, text, said = _read_run(files, options.bind, supervised=supervised)
+    recipe, text, preflight = _read_run(files, options.bind, supervised=supervised)
     folder = Path(options.out) / options.name / recipe.variant.name / f"seed={options.seed}"
     console = Console()
-    show_notes(said, [recipe], console)
+    show_notes(preflight, [recipe], console)
     arm = Arm(recipe.variant.name, ())
     job = _checked(Job(arm, options.seed, text, str(folder), processes=processes, track=track), recipe, console)
     _run(job, recipe, console)
@@ -50,7 +50,7 @@ def _train(options: argparse.Namespace, files: Sequence[str], *, supervised: boo
 
 
 def _read_run(files: Sequence[str], bindings: Sequence[str], *, supervised: bool) -> tuple[Recipe, str, list[str]]:
-    """The recipe of a config, its gin text, and what the recipe says of itself; raises where it cannot work."""
+    """The recipe of a config, its gin text and its preflight notes; raises where it cannot work."""
     with registry.config([find_config(file) for file in files], bindings, include_from=[CONFIGS]):
         recipe: Recipe = build("train")
         if supervised and recipe.source is None:
@@ -60,16 +60,16 @@ def _read_run(files: Sequence[str], bindings: Sequence[str], *, supervised: bool
                 "train.group_size = 1"
             )
         refuse_unreachable(recipe.policy.model)  # before anything is written
-        said = list(recipe.preflight().values())
-        # a study's file may be trained from: what declares the study is not for this command
+        preflight = list(recipe.preflight().values())
+        # the file may be a study's: the bindings that declare the study are not for this command
         keys = [key for key in registry.bindings_in_force() if key[0].removeprefix("settings.") not in DECLARING]
         refuse_unused(keys, bindings_used(), recipe.parts, [recipe.variant.name])
-        return recipe, run_text(), said
+        return recipe, run_text(), preflight
 
 
 def _checked(job: Job, recipe: Recipe, console: Console) -> Job:
-    """The job, what there is of it found whole and the same, and a tiny step taken where it has not begun."""
-    if os.environ.get("RANK", "0") == "0":  # of a run that accelerate launch has started: the others would wait for it
+    """The job after its checks: stored files intact, same identity, and one tiny step where it has not begun."""
+    if os.environ.get("RANK", "0") == "0":  # under accelerate launch the other ranks would wait for it
         quarantine_damaged([job], {job.arm.label: recipe}, console)
     job = identified(job, recipe)
     has_trained = any(Path(job.folder).glob("checkpoint/*"))

@@ -1,4 +1,4 @@
-"""`grpolab tune`: the tuning of a study as a study of its own, and the file that it leaves for the comparison."""
+"""`grpolab tune`: a study over learning rates, which writes `tuned.json` for the comparison."""
 
 import argparse
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def run_tune(options: argparse.Namespace) -> int:
         raise GrpoLabError("tune needs a study: -c FILE.gin --rates 1e-4,3e-4,1e-3 (try: grpolab tune -c demo ...)")
     files = [find_config(file) for file in options.config]
     given = [] if options.rates is None else [f"tune.rates = [{options.rates}]"]
-    # what is being made cannot be read yet, and every rate takes all its seeds
+    # tuned.json does not exist yet, and every rate takes all its seeds
     without = ["compare.tuned = None", "compare.race = False", "compare.looks = ()", "compare.reevaluate = None"]
     bindings = [*options.bind, *given, *without]
     rates = declared_rates(files, bindings)
@@ -86,13 +86,13 @@ def tuning_of(study: Study, rates: Sequence[float], seeds: Sequence[int]) -> Stu
 def conclude_tuning(study: Study, tuning: Study, rates: Sequence[float], folder: Path, console: Console) -> int:
     """Choose, write `tuned.json` into the tuning study's folder, and show the whole table.
 
-    GrpoLabError while a run is pending or lost: its rate would be out of the running for no fault of its own.
+    GrpoLabError while a run is pending or lost: its rate would lose for no fault of its own.
     """
-    made = results.load_study(folder)
-    refuse_missing(made)
+    stored = results.load_study(folder)
+    refuse_missing(stored)
     runs = {arm.label: {rate: label_of(arm.label, rate) for rate in rates} for arm in study.settings.arms}
-    scores = made.scores()
-    found = sensitivity(scores, runs, tuning.seeds)
+    scores = stored.scores()
+    result = sensitivity(scores, runs, tuning.seeds)
     path = folder / "tuned.json"
     write_json(
         path,
@@ -104,29 +104,30 @@ def conclude_tuning(study: Study, tuning: Study, rates: Sequence[float], folder:
             "study": tuning.hash,
             "arms": {arm.label: list(arm.bindings) for arm in study.settings.arms},
             "config": study.config.splitlines(),
-            **found,
+            **result,
         },
     )
     table = Table("arm", *(f"{rate:g}" for rate in rates), title=f"{tuning.settings.metric} by {PARAMETER}")
     for label in runs:
-        cells = [f"{found['table'][label][repr(rate)]['mean']:.3f}" for rate in rates]
+        cells = [f"{result['table'][label][repr(rate)]['mean']:.3f}" for rate in rates]
         marked = [
-            f"{cell} *" if rate == found["best"][label] else cell for rate, cell in zip(rates, cells, strict=True)
+            f"{cell} *" if rate == result["best"][label] else cell for rate, cell in zip(rates, cells, strict=True)
         ]
         table.add_row(label, *marked)
     console.print(table)
-    for run in made.trajectories:
+    for run in stored.trajectories:
         if run.status == "failed":
             console.print(
-                f"{run.arm} seed {run.seed} failed of its own doing and counts as {scores[run.arm][run.seed]:g}",
+                f"{run.arm} seed {run.seed} failed in training and counts as {scores[run.arm][run.seed]:g}",
                 style="yellow",
                 highlight=False,
                 markup=False,
             )
-    for label in found["at_the_edge"]:
+    for label in result["at_the_edge"]:
+        end = "lowest" if result["best"][label] == rates[0] else "highest"
         console.print(
-            f"warning: the best rate of '{label}' is the {'lowest' if found['best'][label] == rates[0] else 'highest'} "
-            "that was tried: a better one may lie beyond; widen tune.rates for all arms",
+            f"warning: the best rate of '{label}' is the {end} that was tried: a better one may lie beyond; "
+            "widen tune.rates for all arms",
             style="yellow",
             highlight=False,
             markup=False,
@@ -135,13 +136,13 @@ def conclude_tuning(study: Study, tuning: Study, rates: Sequence[float], folder:
     return 0
 
 
-def refuse_missing(made: results.StoredStudy) -> None:
-    """GrpoLabError that names the runs which have not come to their end, or which the machine lost."""
-    missing = [run for run in made.trajectories if run.status in ("pending", "lost")]
+def refuse_missing(stored: results.StoredStudy) -> None:
+    """Raise a GrpoLabError that names the runs which are not finished or were lost by the machine."""
+    missing = [run for run in stored.trajectories if run.status in ("pending", "lost")]
     if missing:
         causes = [": ".join([run.status, *run.cause.strip().splitlines()[-1:]]) for run in missing]
-        told = (f"{run.arm} seed {run.seed} ({cause})" for run, cause in zip(missing, causes, strict=True))
+        descriptions = (f"{run.arm} seed {run.seed} ({cause})" for run, cause in zip(missing, causes, strict=True))
         raise GrpoLabError(
-            f"{len(missing)} of {len(made.trajectories)} tuning runs are missing, so no rate is chosen and no "
-            f"tuned.json written: {'; '.join(told)}. Give the same command again: it makes up for them"
+            f"{len(missing)} of {len(stored.trajectories)} tuning runs are missing, so no rate is chosen and no "
+            f"tuned.json written: {'; '.join(descriptions)}. Give the same command again: it makes up for them"
         )

@@ -36,9 +36,9 @@ def test_the_folders_of_the_user_are_neither_pythons_nor_a_librarys_nor_ours(
     (tmp_path / "beside").mkdir()
     library = str(Path(pytest.__file__).parents[1])
     monkeypatch.setattr(sys, "path", ["", str(ROOT), *sys.path, library, str(tmp_path / "beside"), "/nowhere"])
-    found = users_folders()
-    assert (found[0], found[-1]) == (str(tmp_path), str(tmp_path / "beside"))
-    assert not {str(ROOT), library, "/nowhere"} & set(found)
+    folders = users_folders()
+    assert (folders[0], folders[-1]) == (str(tmp_path), str(tmp_path / "beside"))
+    assert not {str(ROOT), library, "/nowhere"} & set(folders)
 
 
 def test_a_worker_finds_modules_beside_the_gin_file_that_imports_them(

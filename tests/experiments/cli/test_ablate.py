@@ -51,7 +51,7 @@ def test_an_ablation_from_axes_to_verdicts(tiny: Path, capsys: pytest.CaptureFix
     assert "adamw.learning_rate = 0.001" in manifest["identity"]["config"]
     assert "ablate." not in manifest["identity"]["config"]
     assert "advantage=group_mean" in (folder / "report.html").read_text()
-    # what has run now tells what more would cost
+    # the finished runs now give the cost of more
     assert main(["ablate", "-c", "tiny.gin", "--seeds", "8", "--dry-run"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "measured on finished runs in runs;" in shown
@@ -73,9 +73,9 @@ def test_a_dry_run_measures_the_baseline_and_leaves_nothing_behind(
     assert re.search(r"time    \d+:\d\d:\d\d of work, \d+:\d\d:\d\d with 2 at once", shown)
     assert "measured on 2 steps of 'base' on this machine" in shown
     assert re.search(r"memory  [\d.]+ [MG]iB a run \(peak of the measured steps\)", shown)
-    found = re.search(r"8 seeds detect ([\d.]+) sd of the paired difference \(2 comparisons, alpha 0.025 each", shown)
-    assert found
-    shift, critical = float(found[1]) * math.sqrt(8), stats.t.ppf(1 - 0.0125, 7)
+    match = re.search(r"8 seeds detect ([\d.]+) sd of the paired difference \(2 comparisons, alpha 0.025 each", shown)
+    assert match
+    shift, critical = float(match[1]) * math.sqrt(8), stats.t.ppf(1 - 0.0125, 7)
     assert stats.nct.sf(critical, 7, shift) == pytest.approx(0.8, abs=0.005)
     assert sorted(path.name for path in tiny.iterdir()) == ["tiny.gin"]
 
@@ -112,9 +112,9 @@ def test_the_plan_of_a_study_that_may_end_early_has_no_power_of_a_fixed_number_o
     shown = capsys.readouterr().out
     assert "runs    at most 3 arms x 12 seeds = 36\n" in shown
     assert "power   less than that of 12 seeds with a single look at the end: alpha is split among 2 looks\n" in shown
-    found = re.findall(r"look after (\d+) seeds, level ([\d.]+): ([\d.]+) sd of the paired difference", shown)
-    assert [(n, level) for n, level, _ in found] == [("8", "0.01"), ("12", "0.04")]
-    for n, level, effect in found:
+    looks = re.findall(r"look after (\d+) seeds, level ([\d.]+): ([\d.]+) sd of the paired difference", shown)
+    assert [(n, level) for n, level, _ in looks] == [("8", "0.01"), ("12", "0.04")]
+    for n, level, effect in looks:
         critical = stats.t.ppf(1 - float(level) / 4, int(n) - 1)
         power = stats.nct.sf(critical, int(n) - 1, float(effect) * math.sqrt(int(n)))
         assert power == pytest.approx(0.8, abs=0.005)

@@ -82,8 +82,8 @@ def mend(home: Path) -> None:
 
 
 def manifest(home: Path, arm: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((home / "runs" / "study" / arm / "seed=0" / "manifest.json").read_text())
-    return found
+    record: dict[str, Any] = json.loads((home / "runs" / "study" / arm / "seed=0" / "manifest.json").read_text())
+    return record
 
 
 @pytest.mark.slow
@@ -92,10 +92,10 @@ def test_a_broken_arm_is_not_scored_and_the_study_goes_on_once_it_is_mended(
 ) -> None:
     study = home / "runs" / "study"
     assert main(COMMAND) == 2
-    told = capsys.readouterr()
-    assert "one tiny step of each of 3 arms works" in told.out
+    output = capsys.readouterr()
+    assert "one tiny step of each of 3 arms works" in output.out
     where = f"KeyError: 3 ({home / 'my_advantage.py'}:9, in mine: return centred * {{1: 1.0, 2: 1.0}}[batch.step])"
-    assert f"grpolab: arm 'mine' is broken (seed 0): {where}\nNo score and no verdict come of it" in told.err
+    assert f"grpolab: arm 'mine' is broken (seed 0): {where}\nNo score and no verdict come of it" in output.err
     assert (manifest(home, "mine")["status"], manifest(home, "mine")["failure"]) == ("failed", "code")
     assert sorted(path.name for path in study.iterdir()) == ["mine", "study.json", "whole"]
 

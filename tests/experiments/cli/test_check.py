@@ -93,7 +93,7 @@ def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clip, mine = json.loads(capsys.readouterr().out)
     assert (clip["part"], clip["kind"], mine["part"]) == ("clip", "objective", "json_loss")
     assert mine["place"] == f"{folder / 'my_json_parts.py'}:5"
-    by_name = {found["name"]: found for found in mine["checks"]}
+    by_name = {check_result["name"]: check_result for check_result in mine["checks"]}
     assert by_name["micro-batches"]["outcome"] == "does not hold"
     assert by_name["micro-batches"]["must"]
     assert by_name["micro-batches"]["remedy"]
@@ -152,10 +152,10 @@ def test_a_part_that_ends_the_program_is_no_success(folder: Path, capsys: pytest
         GOOD.format(name="exits").replace("return batch", "raise SystemExit(0)  # batch")
     )
     assert main(["check", "my_part_that_exits.py"]) == 2
-    told = (
+    message = (
         r"grpolab: a part of yours ended the program: SystemExit: 0 \(.*my_part_that_exits\.py:8, in exits: .*\); raise"
     )
-    assert re.match(told, capsys.readouterr().err)
+    assert re.match(message, capsys.readouterr().err)
 
 
 def test_a_file_may_be_named_more_than_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,15 +58,15 @@ def program(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def tables(study: Path) -> dict[str, Any]:
     """Everything of a study that a verdict depends on, clocks left out."""
-    found: dict[str, Any] = {}
+    contents: dict[str, Any] = {}
     for file in sorted(study.glob("*/seed=*/metrics.jsonl")):
         records = [json.loads(line) for line in file.read_text().splitlines()]
-        found[str(file.relative_to(study))] = [{k: v for k, v in r.items() if k != "seconds"} for r in records]
+        contents[str(file.relative_to(study))] = [{k: v for k, v in r.items() if k != "seconds"} for r in records]
     for file in sorted(study.glob("*/seed=*/eval/*/*.json")):
-        found[str(file.relative_to(study))] = file.read_text()
+        contents[str(file.relative_to(study))] = file.read_text()
     for file in sorted(study.glob("*/seed=*/manifest.json")):
-        found[str(file.relative_to(study))] = json.loads(file.read_text())["hashes"]
-    return found
+        contents[str(file.relative_to(study))] = json.loads(file.read_text())["hashes"]
+    return contents
 
 
 @pytest.mark.slow
@@ -240,15 +240,15 @@ def test_list_and_describe_show_what_is_registered(capsys: pytest.CaptureFixture
     assert "1 - 0.2 to 1 + 0.4" in shown
     assert "arXiv:2503.14476" in shown
     assert "A_i  = (r_i - mean(r)) / (std(r) + eps)" in shown
-    found = {
+    sources = {
         line.split()[0]: line.split("(")[-1].split(")")[0]
         for line in shown.splitlines()
         if " = " in line and "." in line
     }
-    assert found["dapo.eps_high"] == "your binding"
-    assert found["dapo.eps_low"] == "published: DAPO, section 4.1"
-    assert found["clip.eps_high"] == "set by dapo.eps_high"
-    assert found["group_mean_std.eps"] == "default"
+    assert sources["dapo.eps_high"] == "your binding"
+    assert sources["dapo.eps_low"] == "published: DAPO, section 4.1"
+    assert sources["clip.eps_high"] == "set by dapo.eps_high"
+    assert sources["group_mean_std.eps"] == "default"
     assert main(["describe", "dr_grpo", "--diff", "grpo"]) == 0
     axes = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert axes == ["dr_grpo", "std", "aggregation", "KL"]
@@ -315,7 +315,7 @@ def test_check_and_lens_take_a_file_of_ones_own(tmp_path: Path, capsys: pytest.C
     assert checked.returncode == 1  # float32: seven times 0.7 is not exactly its mean
     assert "no spread, not nearly 0" in checked.stdout
     assert "Batch.no_spread" in " ".join(checked.stdout.split())
-    looked = grpolab(
+    lens_result = grpolab(
         Path.cwd(),
         "lens",
         str(file),
@@ -327,8 +327,8 @@ def test_check_and_lens_take_a_file_of_ones_own(tmp_path: Path, capsys: pytest.C
         "--out",
         str(tmp_path / "lens"),
     )
-    assert looked.returncode == 0, looked.stderr
-    numbers = json.loads(looked.stdout)["variants"]["own_mean_for_cli"]["by_group_size"]["8"]
+    assert lens_result.returncode == 0, lens_result.stderr
+    numbers = json.loads(lens_result.stdout)["variants"]["own_mean_for_cli"]["by_group_size"]["8"]
     assert numbers["factor"]["value"] == pytest.approx(7 / 8, abs=5 * numbers["factor"]["error"])
     assert list((tmp_path / "lens").glob("*.svg"))
 
@@ -374,9 +374,9 @@ def test_arms_that_spend_a_token_budget_in_different_numbers_of_steps_are_a_pair
         SMALL + "train.steps = 40\nevaluation.every = 1\ntrain.token_budget = 800\n"
         "compare.arms = {'grpo': [], 'greedy': 'train.variant = @remax()'}\ncompare.seeds = 3\n"
     )
-    found = grpolab(tmp_path, "compare", "-c", "tokens.gin", "--json")
-    assert found.returncode == 0, found.stderr
-    analysis = json.loads(found.stdout)
+    result = grpolab(tmp_path, "compare", "-c", "tokens.gin", "--json")
+    assert result.returncode == 0, result.stderr
+    analysis = json.loads(result.stdout)
     assert (analysis["axis"], analysis["plan"]["budget"]) == ("sampled_tokens", 800)
     assert analysis["comparisons"][0]["n"] == 3
     steps = {}

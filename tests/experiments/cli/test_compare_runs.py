@@ -28,10 +28,10 @@ MIXED = [[True]] + [[False]] * 5
 def test_two_runs_are_compared_by_question_with_the_caveat(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a, b = write_run(tmp_path / "a", RIGHT), write_run(tmp_path / "b", MIXED)
     assert main(["analyze", str(a), str(b)]) == 0
-    told = capsys.readouterr().out
-    assert "mean 1 vs 0.167 on 6 questions" in told
-    assert "p = 0.0625 (exact McNemar, 5 questions to 0)" in told  # 2 / 2^5
-    assert 'never "do the two algorithms differ"' in told
+    output = capsys.readouterr().out
+    assert "mean 1 vs 0.167 on 6 questions" in output
+    assert "p = 0.0625 (exact McNemar, 5 questions to 0)" in output  # 2 / 2^5
+    assert 'never "do the two algorithms differ"' in output
     assert main(["analyze", str(a), str(b), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["p_mcnemar"] == pytest.approx(0.0625)
 
@@ -40,10 +40,10 @@ def test_runs_that_are_no_pair_are_refused(tmp_path: Path, capsys: pytest.Captur
     a = write_run(tmp_path / "a", RIGHT)
     other = write_run(tmp_path / "other", RIGHT, prompts="abcxyz")
     unfinished = write_run(tmp_path / "unfinished", RIGHT, status="interrupted")
-    for paths, told in (
+    for paths, message in (
         ([a, other], "were not evaluated on the same questions"),
         ([a, unfinished], "is not finished"),
         ([a], "1 run folders given: two runs are compared"),
     ):
         assert main(["analyze", *map(str, paths)]) == 2
-        assert told in " ".join(capsys.readouterr().err.split())
+        assert message in " ".join(capsys.readouterr().err.split())

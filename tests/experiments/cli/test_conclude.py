@@ -1,4 +1,4 @@
-"""What a study's end says of how to go on."""
+"""The hint on how to grow an inconclusive study."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ ENOUGH = {"grpo": [0.5] * 12, "dapo": [0.531, 0.491] * 6}  # d = .031, -.009: me
 
 
 @pytest.mark.parametrize(
-    ("declared", "told"),
+    ("declared", "message"),
     [
         ({"margin": 0.02}, "more seeds: the same command with --seeds 10 and --grow uses all finished runs"),
         ({"margin": 0.01}, "--seeds 34 and --grow"),
@@ -23,13 +23,13 @@ ENOUGH = {"grpo": [0.5] * 12, "dapo": [0.531, 0.491] * 6}  # d = .031, -.009: me
     ],
 )
 def test_an_inconclusive_study_names_the_seeds_that_would_do(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], declared: dict[str, Any], told: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], declared: dict[str, Any], message: str
 ) -> None:
     """d = .04, .06, .02 has an sd of .02: a margin of it takes 10 seeds, half of it 34."""
     study = write_study(tmp_path / "pair", **declared)
     assert [c.verdict for c in judge(study).analysis.comparisons] == ["inconclusive"]
     assert main(["analyze", str(study.path)]) == 0
-    assert told in " ".join(capsys.readouterr().out.split())
+    assert message in " ".join(capsys.readouterr().out.split())
 
 
 def test_of_several_comparisons_the_one_that_needs_most_decides(
@@ -41,16 +41,16 @@ def test_of_several_comparisons_the_one_that_needs_most_decides(
     assert len(needed) == 2
     assert min(needed) < max(needed)
     assert main(["analyze", str(study.path)]) == 0
-    told = " ".join(capsys.readouterr().out.split())
-    assert (f"--seeds {max(needed)} " in told) == (max(needed) <= 50)
-    assert f"--seeds {min(needed)} " not in told
+    message = " ".join(capsys.readouterr().out.split())
+    assert (f"--seeds {max(needed)} " in message) == (max(needed) <= 50)
+    assert f"--seeds {min(needed)} " not in message
 
 
 def test_a_margin_for_a_study_says_how_it_is_declared_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = write_study(tmp_path / "pair")
     assert main(["analyze", str(study.path), "--margin", "0.05"]) == 2
-    told = " ".join(capsys.readouterr().err.split())
-    assert "which declares its own margin: leave the options out; its margin may be declared anew" in told
-    assert 'with -b "compare.margin = 0.05" --grow' in told
+    message = " ".join(capsys.readouterr().err.split())
+    assert "which declares its own margin: leave the options out; its margin may be declared anew" in message
+    assert 'with -b "compare.margin = 0.05" --grow' in message
     assert main(["analyze", str(study.path), "--alpha", "0.01"]) == 2
     assert "--grow" not in capsys.readouterr().err

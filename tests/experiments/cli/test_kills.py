@@ -68,24 +68,24 @@ def stop_after(step: int) -> Callable[[Mapping[str, Any]], None]:
 
 def content(run: Path) -> dict[str, Any]:
     """Everything in a run's folder but clocks, the command, and digests of these."""
-    found: dict[str, Any] = {str(f.relative_to(run)): f.read_bytes() for f in run.rglob("*") if f.is_file()}
-    found["metrics.jsonl"] = [
+    contents: dict[str, Any] = {str(f.relative_to(run)): f.read_bytes() for f in run.rglob("*") if f.is_file()}
+    contents["metrics.jsonl"] = [
         {key: value for key, value in json.loads(line).items() if key != "seconds"}
-        for line in found["metrics.jsonl"].splitlines()
+        for line in contents["metrics.jsonl"].splitlines()
     ]
-    manifest = json.loads(found["manifest.json"])
-    found["manifest.json"] = {k: v for k, v in manifest.items() if k not in MOMENTARY}
-    found["manifest.json"]["files"] = {k: v for k, v in manifest["files"].items() if k != "metrics.jsonl"}
-    return found
+    manifest = json.loads(contents["manifest.json"])
+    contents["manifest.json"] = {k: v for k, v in manifest.items() if k not in MOMENTARY}
+    contents["manifest.json"]["files"] = {k: v for k, v in manifest["files"].items() if k != "metrics.jsonl"}
+    return contents
 
 
 def verdicts(study: Path) -> str:
     """All that `analyze --json` prints, were every step as long as any other: seconds are one of the axes."""
-    found = load_study(study)
-    for each in found.runs:
+    stored = load_study(study)
+    for each in stored.runs:
         for row in each.metrics:
             row["seconds"] = {"update": 1.0}
-    judgement = found.judge()
+    judgement = stored.judge()
     assert judgement is not None
     return json.dumps(judgement.to_json(), indent=1)
 
@@ -302,14 +302,14 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], None], str]] = {
 def test_a_damaged_finished_run_is_named_and_made_again_alone(
     kind: str, pair: Path, study_file: Path, made: list[tuple[str, int]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    name, damage, told = DAMAGE[kind]
+    name, damage, message = DAMAGE[kind]
     before, table = {key: content(folder) for key, folder in folders(pair).items()}, verdicts(pair)
     victim = folders(pair)["mean", 0]
     damage(victim / name)
     rest = {key: untouched(folder) for key, folder in folders(pair).items()}
 
     # who reads does not repair
-    where = rf"{victim}(/{name})?(, line \d+)?: {told}"
+    where = rf"{victim}(/{name})?(, line \d+)?: {message}"
     for command in (["analyze", str(pair), "--json"], ["report", str(pair)]):
         assert main(command) == 2
         assert re.search(rf"{where}.*; remove the folder .*or give the same command again", capsys.readouterr().err)
@@ -349,7 +349,7 @@ def test_a_damaged_unfinished_run_is_named_and_made_again_alone(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    name, damage, told = UNFINISHED[kind]
+    name, damage, message = UNFINISHED[kind]
     before, table = {key: content(folder) for key, folder in folders(pair).items()}, verdicts(pair)
     victim = folders(pair)["grpo", 1]
     command = ["compare", "-c", str(study_file), "--out", str(pair.parent)]
@@ -362,7 +362,7 @@ def test_a_damaged_unfinished_run_is_named_and_made_again_alone(
     made.clear()
     capsys.readouterr()
     assert main(command) == 0
-    assert re.search(rf"{victim}/{name}(, line \d+)?: {told}.*seed=1\.corrupt-1", capsys.readouterr().out)
+    assert re.search(rf"{victim}/{name}(, line \d+)?: {message}.*seed=1\.corrupt-1", capsys.readouterr().out)
     assert made == [("grpo", 1)]
     assert {key: content(folder) for key, folder in folders(pair).items()} == before
     assert verdicts(pair) == table
@@ -468,9 +468,9 @@ def test_a_study_killed_at_random_instants_ends_like_one_that_was_not(tmp_path: 
         process.end()
 
     def tables(study: Path) -> dict[str, Any]:
-        found: dict[str, Any] = {str(f.parent.relative_to(study)): content(f.parent) for f in runs(study)}
+        contents: dict[str, Any] = {str(f.parent.relative_to(study)): content(f.parent) for f in runs(study)}
         ended(grpolab("analyze", str(study), "--json"))
-        return found | {"verdicts": verdicts(study)}
+        return contents | {"verdicts": verdicts(study)}
 
     def runs(study: Path) -> list[Path]:
         return sorted(study.glob("*/seed=*/manifest.json"))

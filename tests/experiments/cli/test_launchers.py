@@ -1,4 +1,4 @@
-"""Which launcher, with which options, and what a run is said to need."""
+"""Which launcher, with which options, and the declared resources of a run."""
 
 import argparse
 import re

@@ -37,15 +37,15 @@ def lens(*arguments: str) -> int:
 
 def as_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     assert lens(*arguments, "--json") == 0
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return found
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return result
 
 
 def test_the_exact_form_as_json_and_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = as_json(capsys, "grpo", "rloo", "dr_grpo", "dapo", *QUICK, "--out", str(tmp_path / "new"))
-    assert list(found["variants"]) == ["grpo", "rloo", "dr_grpo", "dapo"]
-    assert found == json.loads((tmp_path / "new" / "exact.json").read_text())
-    rloo, dr_grpo = found["variants"]["rloo"], found["variants"]["dr_grpo"]
+    result = as_json(capsys, "grpo", "rloo", "dr_grpo", "dapo", *QUICK, "--out", str(tmp_path / "new"))
+    assert list(result["variants"]) == ["grpo", "rloo", "dr_grpo", "dapo"]
+    assert result == json.loads((tmp_path / "new" / "exact.json").read_text())
+    rloo, dr_grpo = result["variants"]["rloo"], result["variants"]["dr_grpo"]
     assert list(rloo["by_group_size"]) == ["2", "8"]
     numbers = rloo["by_group_size"]["8"]
     assert abs(numbers["factor"]["value"] - 1) < 4 * numbers["factor"]["error"]
@@ -53,10 +53,10 @@ def test_the_exact_form_as_json_and_picture(tmp_path: Path, capsys: pytest.Captu
     assert dr_grpo["token_constant"] == pytest.approx(5)
     ratio = dr_grpo["by_group_size"]["8"]["factor"]["value"] / numbers["factor"]["value"]
     assert ratio == pytest.approx(7 / 8)
-    assert "factor" not in found["variants"]["grpo"]["by_group_size"]["8"]
+    assert "factor" not in result["variants"]["grpo"]["by_group_size"]["8"]
     assert [round(each["success"], 2) for each in rloo["by_prompt"]] == [0.03, 0.1, 0.3, 0.5, 0.7, 0.9, 0.97]
     assert rloo["weights_by_length"]["right"][0] == {"value": None, "error": None}  # no right response is that short
-    assert any("dapo optimises more than the reward" in remark for remark in found["remarks"])
+    assert any("dapo optimises more than the reward" in remark for remark in result["remarks"])
     picture = ElementTree.fromstring((tmp_path / "new" / "exact.svg").read_text())
     assert picture.tag.endswith("svg")
     assert not list((tmp_path / "new").glob(".tmp*"))
@@ -79,16 +79,16 @@ def test_an_estimator_of_ones_own_needs_its_file_only(
 ) -> None:
     (tmp_path / "lens_estimators.py").write_text(ESTIMATOR)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
-    found = as_json(capsys, "rloo", str(tmp_path / "lens_estimators.py"), *QUICK, "--out", str(tmp_path))
-    assert list(found["variants"]) == ["rloo", "half_reward"]
-    factor = found["variants"]["half_reward"]["by_group_size"]["8"]["factor"]
+    result = as_json(capsys, "rloo", str(tmp_path / "lens_estimators.py"), *QUICK, "--out", str(tmp_path))
+    assert list(result["variants"]) == ["rloo", "half_reward"]
+    factor = result["variants"]["half_reward"]["by_group_size"]["8"]["factor"]
     assert abs(factor["value"] - 0.5) < 4 * factor["error"]
 
 
 def test_bindings_reach_the_variant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bound = ["-b", "grpo.advantage = @leave_one_out", "-b", "grpo.aggregator = @seq_mean_token_sum"]
-    found = as_json(capsys, "grpo", "rloo", *bound, *QUICK, "--out", str(tmp_path))
-    one, other = (found["variants"][name]["by_group_size"]["8"]["scale"] for name in ("grpo", "rloo"))
+    result = as_json(capsys, "grpo", "rloo", *bound, *QUICK, "--out", str(tmp_path))
+    one, other = (result["variants"][name]["by_group_size"]["8"]["scale"] for name in ("grpo", "rloo"))
     assert one["value"] == pytest.approx(other["value"])
 
 
@@ -105,7 +105,7 @@ def test_bindings_reach_the_variant(tmp_path: Path, capsys: pytest.CaptureFixtur
         (["rloo", "--model", "embedded", "--prompts", "1"], "raise --prompts"),
     ],
 )
-def test_mistakes_are_told(arguments: list[str], message: str, tmp_path: Path) -> None:
+def test_mistakes_are_reported(arguments: list[str], message: str, tmp_path: Path) -> None:
     with pytest.raises(GrpoLabError, match=re.escape(message)):
         lens(*arguments, "--out", str(tmp_path))
     assert not list(tmp_path.iterdir())
@@ -113,9 +113,9 @@ def test_mistakes_are_told(arguments: list[str], message: str, tmp_path: Path) -
 
 def test_on_a_model_by_config_and_by_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], embedded: Policy) -> None:
     pool = ["--prompts", "8", "--group-size", "4", "--out", str(tmp_path)]
-    found = as_json(capsys, "rloo", "grpo", "--model", "embedded", *pool)
-    assert found["variants"]["rloo"]["cosines"]["rloo"] == pytest.approx(1)
-    assert 0 < found["accuracy"] < 1
+    result = as_json(capsys, "rloo", "grpo", "--model", "embedded", *pool)
+    assert result["variants"]["rloo"]["cosines"]["rloo"] == pytest.approx(1)
+    assert 0 < result["accuracy"] < 1
     assert (tmp_path / "model.svg").is_file()
 
     with pytest.raises(GrpoLabError, match="no finished run is there"):
@@ -127,4 +127,4 @@ def test_on_a_model_by_config_and_by_run(tmp_path: Path, capsys: pytest.CaptureF
     store.update_manifest(identity={"config": text})
     store.finish(embedded)
     again = as_json(capsys, "rloo", "grpo", "--model", str(store.folder), *pool)
-    assert again["variants"] == found["variants"]
+    assert again["variants"] == result["variants"]

@@ -23,13 +23,13 @@ def test_a_table_by_purpose_and_phase(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_json_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["memory", "-c", "embedded", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["peak"] == sum(found["parts"][found["phase"]].values())
-    assert list(found["parts"]) == ["load", "sample", "train"]
-    assert found["parameters"] == {"total": 333_888, "trainable": 333_888}
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["peak"] == sum(printed["parts"][printed["phase"]].values())
+    assert list(printed["parts"]) == ["load", "sample", "train"]
+    assert printed["parameters"] == {"total": 333_888, "trainable": 333_888}
     assert main(["memory", "-c", "embedded", "--json", "--processes", "4", "--shard"]) == 0
     shared = json.loads(capsys.readouterr().out)
-    assert shared["parts"]["train"]["optimizer state"] * 4 == found["parts"]["train"]["optimizer state"]
+    assert shared["parts"]["train"]["optimizer state"] * 4 == printed["parts"]["train"]["optimizer state"]
 
 
 @pytest.mark.parametrize(
@@ -52,9 +52,9 @@ def test_mistakes_are_named(arguments: list[str], message: str, capsys: pytest.C
 def test_a_measured_run_beside_the_forecast(capsys: pytest.CaptureFixture[str]) -> None:
     short = ["-b", "train.prompts = 2", "-b", "evaluation.questions = 2", "-b", "evaluation.every = 1000"]
     assert main(["memory", "-c", "embedded", *short, "--measure", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    printed = json.loads(capsys.readouterr().out)
     # weights and AdamW's state at the least; the libraries' first use comes on top
-    assert found["measured"] > 3 * found["parts"]["train"]["weights"]
+    assert printed["measured"] > 3 * printed["parts"]["train"]["weights"]
 
 
 @pytest.mark.slow

@@ -15,8 +15,8 @@ ONE = "include 'embedded.gin'\n"
 PLACE = r" \(.*study\.gin, line 3\)$"
 
 
-def said(tmp_path: Path, text: str, *bindings: str) -> str:
-    """What is said of a study's file."""
+def refusal(tmp_path: Path, text: str, *bindings: str) -> str:
+    """The error message for a study's file."""
     file = tmp_path / "study.gin"
     file.write_text(text)
     with pytest.raises(GrpoLabError) as refused:
@@ -71,14 +71,14 @@ LINES = [
 
 @pytest.mark.parametrize(("line", "message"), LINES, ids=[line[:40] for line, _ in LINES])
 def test_a_line_of_a_file_is_refused_with_key_file_and_line(tmp_path: Path, line: str, message: str) -> None:
-    error = said(tmp_path, TWO + line + "\n")
+    error = refusal(tmp_path, TWO + line + "\n")
     assert message in error
     assert " at 0x" not in error
     assert re.search(r"study\.gin, line \d", error) or "has no axes" in error
 
 
-def test_the_same_is_said_of_the_command_line(tmp_path: Path) -> None:
-    error = said(tmp_path, TWO, "train.steps = 'x'")
+def test_a_binding_of_the_command_line_is_refused_alike(tmp_path: Path) -> None:
+    error = refusal(tmp_path, TWO, "train.steps = 'x'")
     assert error == "arm 'grpo': train.steps = 'x': must be a whole number from 1 up (command line)"
 
 
@@ -101,11 +101,13 @@ ARMS = [
 
 @pytest.mark.parametrize(("text", "message"), ARMS, ids=[text[:40] for text, _ in ARMS])
 def test_values_of_arms_axes_and_macros_are_refused_alike(tmp_path: Path, text: str, message: str) -> None:
-    assert message in said(tmp_path, ONE + text + "\n")
+    assert message in refusal(tmp_path, ONE + text + "\n")
 
 
-def test_a_circle_of_macros_is_told(tmp_path: Path) -> None:
-    assert "train.steps: the macro %A stands for itself" in said(tmp_path, TWO + "train.steps = %A\nA = %B\nB = %A\n")
+def test_a_circle_of_macros_is_refused(tmp_path: Path) -> None:
+    assert "train.steps: the macro %A stands for itself" in refusal(
+        tmp_path, TWO + "train.steps = %A\nA = %B\nB = %A\n"
+    )
 
 
 def test_axes_may_be_macros_and_arms_may_differ_by_one(tmp_path: Path) -> None:
@@ -132,17 +134,17 @@ def test_files_include_and_import_what_is_beside_them(tmp_path: Path, monkeypatc
     (folder / "more.gin").write_text("include 'study.gin'\n")
     with pytest.raises(GrpoLabError, match=r"include 'study.gin' leads back .*more\.gin, line 1"):
         prepare_study(["mine/deeper/study.gin"], [])
-    for text, told in {
+    for text, message in {
         b"import module_of_nowhere\n": r"imports 'module_of_nowhere'.*study\.gin, line 1.*beside the gin file",
         b"train.steps = 1 # \xff\n": r"study\.gin cannot be read: 'utf-8' codec",
     }.items():
         (folder / "study.gin").write_bytes(text)
-        with pytest.raises(GrpoLabError, match=told):
+        with pytest.raises(GrpoLabError, match=message):
             prepare_study(["mine/deeper/study.gin"], [])
     (folder / "study.gin").write_text("import module_of_bad_manners\n")
-    for code, told in ("1 / 0", "ZeroDivisionError: division by zero"), ("import sys; sys.exit()", "SystemExit"):
+    for code, message in ("1 / 0", "ZeroDivisionError: division by zero"), ("import sys; sys.exit()", "SystemExit"):
         (folder / "module_of_bad_manners.py").write_text(code)
-        with pytest.raises(GrpoLabError, match=rf"importing 'module_of_bad_manners' fails .*line 1\): {told}"):
+        with pytest.raises(GrpoLabError, match=rf"importing 'module_of_bad_manners' fails .*line 1\): {message}"):
             prepare_study(["mine/deeper/study.gin"], [])
 
 
@@ -152,14 +154,14 @@ def test_a_binding_whose_part_was_exchanged_is_no_mistake(tmp_path: Path) -> Non
     file = tmp_path / "study.gin"
     file.write_text("include 'base.gin'\ntrain.task = @chain_sums()\ncompare.variants = [@grpo, @rloo]\n")
     assert len(prepare_study([str(file)], []).recipes) == 2
-    error = said(
+    error = refusal(
         tmp_path,
         "include 'base.gin'\ntrain.task = @chain_sums()\ncompare.variants = [@grpo, @rloo]\n",
         "stack_programs.max_operations = 3",
     )
     assert "'stack_programs.max_operations' had no effect" in error
     assert "(command line)" in error
-    error = said(
+    error = refusal(
         tmp_path,
         ONE + "compare.variants = [@grpo, @rloo]\n",
         "train.task = @islanders()",
@@ -239,7 +241,7 @@ def test_a_command_is_refused_in_one_line(
     assert not list(tmp_path.iterdir())
 
 
-def test_all_that_is_missing_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_that_is_missing_is_reported_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a task lacks, and what the generator would lack later; and no GPU."""
     import importlib.util
     from typing import Any
@@ -255,7 +257,7 @@ def test_all_that_is_missing_is_told_at_once(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
-    error = said(tmp_path, TWO, "train.task = @task_without_its_package()", "train.generator = @vllm()")
+    error = refusal(tmp_path, TWO, "train.task = @task_without_its_package()", "train.generator = @vllm()")
     assert error.startswith("arm 'grpo': needs the package datasets; and train.generator = @vllm() needs vLLM")
     assert error.endswith("(no GPU is seen here)")
 

@@ -74,8 +74,8 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 
 
 def manifest(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
-    return found
+    record: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+    return record
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -45,7 +45,7 @@ def test_names_of_a_table_are_printed_without_them(tmp_path: Path, capsys: pytes
     ]
     (tmp_path / "scores.csv").write_text("\n".join(["arm,seed,score", *rows]) + "\n")
     main(["analyze", str(tmp_path / "scores.csv"), "--baseline", "x\x1b[2J"])
-    said = capsys.readouterr()
-    assert "x[2J" in said.out + said.err
-    assert "\x1b]0" not in said.out + said.err
-    assert "\x1b[2J" not in said.out + said.err
+    output = capsys.readouterr()
+    assert "x[2J" in output.out + output.err
+    assert "\x1b]0" not in output.out + output.err
+    assert "\x1b[2J" not in output.out + output.err

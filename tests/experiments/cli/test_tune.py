@@ -55,11 +55,11 @@ def test_the_best_rate_by_hand() -> None:
         "c2": {7: 0.9, 8: 0.0},
         "c3": {7: 0.5, 8: 0.5},
     }
-    found = sensitivity(scores, runs, [7, 8])
-    assert found["best"] == {"a": 0.2, "b": 0.1, "c": 0.3}
-    assert found["at_the_edge"] == ["b", "c"]
-    assert found["table"]["a"]["0.2"] == {"mean": pytest.approx(0.6), "scores": {"7": 0.5, "8": 0.7}}
-    assert found["table"]["c"]["0.2"] == {"mean": pytest.approx(0.45), "scores": {"7": 0.9, "8": 0.0}}
+    result = sensitivity(scores, runs, [7, 8])
+    assert result["best"] == {"a": 0.2, "b": 0.1, "c": 0.3}
+    assert result["at_the_edge"] == ["b", "c"]
+    assert result["table"]["a"]["0.2"] == {"mean": pytest.approx(0.6), "scores": {"7": 0.5, "8": 0.7}}
+    assert result["table"]["c"]["0.2"] == {"mean": pytest.approx(0.45), "scores": {"7": 0.9, "8": 0.0}}
 
 
 def test_seeds_of_tuning_are_a_range_of_their_own() -> None:
@@ -136,16 +136,16 @@ def test_the_rate_with_the_highest_mean_is_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("odd", "told"),
+    ("odd", "message"),
     [
         (None, r"grpo,rate=0.001 seed 1001 \(pending\)"),
         ({"status": "running"}, r"grpo,rate=0.001 seed 1001 \(pending\)"),
         (LOST, r"grpo,rate=0.001 seed 1001 \(lost: the disk is full\)"),
     ],
 )
-def test_no_rate_is_chosen_before_every_run_has_ended(tmp_path: Path, odd: dict[str, Any] | None, told: str) -> None:
+def test_no_rate_is_chosen_before_every_run_has_ended(tmp_path: Path, odd: dict[str, Any] | None, message: str) -> None:
     """With .9 at one seed of two, 1e-3 must not lose to .5 because the machine, or nobody yet, ran the other seed."""
-    with pytest.raises(GrpoLabError, match=f"1 of 4 tuning runs.*{told}.*the same command"):
+    with pytest.raises(GrpoLabError, match=f"1 of 4 tuning runs.*{message}.*the same command"):
         tuned(tmp_path, odd)
     assert not (tmp_path / "x-tune" / "tuned.json").exists()
 
@@ -156,7 +156,7 @@ def test_a_rate_at_which_a_run_fails_loses_by_its_floor(tmp_path: Path, policy: 
     _, record, shown = tuned(tmp_path, FAILED, f"compare.failures = '{policy}'")
     assert record["best"] == {"grpo": 1e-4}
     assert record["table"]["grpo"]["0.001"] == {"mean": pytest.approx(0.45), "scores": {"1000": 0.9, "1001": 0.0}}
-    assert "grpo,rate=0.001 seed 1001 failed of its own doing and counts as 0" in shown
+    assert "grpo,rate=0.001 seed 1001 failed in training and counts as 0" in shown
 
 
 def test_tuning_and_test_questions_are_apart() -> None:
@@ -234,20 +234,20 @@ def test_from_rates_to_the_comparison(
     assert main(["tune", "-c", "tiny.gin", "--seeds", "1", "--workers", "1"]) == 0
     assert "tiny-tune/tuned.json" in capsys.readouterr().out
     folder = tmp_path / "runs" / "tiny-tune"
-    found = json.loads((folder / "tuned.json").read_text())
-    assert found["rates"] == [3e-4, 1e-3]
-    assert found["seeds"] == [1000]
-    assert set(found["best"]) == {"grpo", "mine"}
-    for arm, by_rate in found["table"].items():
+    record = json.loads((folder / "tuned.json").read_text())
+    assert record["rates"] == [3e-4, 1e-3]
+    assert record["seeds"] == [1000]
+    assert set(record["best"]) == {"grpo", "mine"}
+    for arm, by_rate in record["table"].items():
         for rate, entry in by_rate.items():
             evaluations = sorted(folder.glob(f"{arm},rate={rate}/seed=1000/eval/*/*.json"))
             assert {path.parent.name for path in evaluations} == {"tune"}
             summaries = [json.loads(path.read_text())["summary"]["accuracy"] for path in evaluations]
             assert entry["scores"]["1000"] == pytest.approx(sum(summaries[1:]) / 3), "the mean after step 0"
-        assert found["best"][arm] == max(found["rates"], key=lambda rate: by_rate[repr(rate)]["mean"])
+        assert record["best"][arm] == max(record["rates"], key=lambda rate: by_rate[repr(rate)]["mean"])
     compare = ["compare", "-c", "tiny.gin", "-b", "compare.tuned = 'runs/tiny-tune/tuned.json'", "--dry-run"]
     assert main([*compare, "--no-probe", "--seeds", "3"]) == 0
-    assert f"adamw.learning_rate = {found['best']['mine']!r}" in capsys.readouterr().out
+    assert f"adamw.learning_rate = {record['best']['mine']!r}" in capsys.readouterr().out
     assert main([*compare, "--seeds", "1000,1001,1002"]) == 2
     assert "was tuned on seed 1000 too" in capsys.readouterr().err
 
