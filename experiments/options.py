@@ -12,7 +12,7 @@ PROCESSES: Final = Range(1, 4096)
 
 
 def number(option: str, kind: type, limit: Range) -> Callable[[str], Any]:
-    """What reads an option's number, an int or a float; out of limits it is refused in the words of settings."""
+    """A parser of an option's number, an int or a float; out of limits it raises the error that a setting would."""
     form = form_of(kind, limit)
 
     def read(text: str) -> Any:
@@ -33,7 +33,7 @@ def add_seed_option(parser: argparse.ArgumentParser) -> None:
 
 
 def file_to_write(text: str) -> Path:
-    """A file that a command is to write, refused before the work is done where none can be: a folder, a device."""
+    """The path of an output file; raises early where none can be written: a folder, a device."""
     path = Path(text)
     if path.name in ("", "..") or (path.exists() and not path.is_file()):
         raise GrpoLabError(

@@ -1,4 +1,4 @@
-"""What every process of the bench does first: import the parts, and keep libraries from chattering."""
+"""Set-up of every process of the bench: import the parts, and silence the libraries."""
 
 import importlib
 import os
@@ -36,21 +36,21 @@ def import_parts() -> None:
 
 @dataclass(frozen=True)
 class Origin:
-    """The command that runs are of, as far as a process that runs one is to be like it; it travels as text."""
+    """What a worker needs to find modules and files as the command does; it is sent as text."""
 
     folder: str
-    """The current one: what runs read and write is relative to it."""
+    """The current folder: paths of runs are relative to it."""
     modules: tuple[str, ...]
-    """Where modules of the user's are found: the current folder, and those of gin files that import some."""
+    """Folders of the user's modules: the current one, and those of gin files that import some."""
     command: tuple[str, ...]
 
     @classmethod
     def here(cls) -> "Origin":
-        """This process's."""
+        """The origin of this process."""
         return cls(os.getcwd(), users_folders(), tuple(sys.argv))
 
     def enter(self) -> None:
-        """Make this process one that runs jobs: parts registered, modules and files found as the command finds them."""
+        """Make this process a worker: parts registered, modules and files found as the command finds them."""
         import_parts()
         quiet_libraries()
         os.chdir(self.folder)

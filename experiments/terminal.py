@@ -1,4 +1,4 @@
-"""What is printed: names, answers and errors may come from somebody else, and must not command the terminal."""
+"""Output to the terminal: names, answers and errors may come from outside, and must not control it."""
 
 from collections.abc import Iterable
 
@@ -9,11 +9,11 @@ from core.printable import printable
 
 
 class Console(console.Console):
-    """Rich's console, which prints its own control sequences alone."""
+    """Rich's console, without control sequences in the printed text."""
 
     def render(
         self, renderable: console.RenderableType, options: console.ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """The segments of what is to be printed."""
+        """The segments to print, their text made printable."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=printable(segment.text))

@@ -44,7 +44,7 @@ class Forked:
         ours, theirs = context.Pipe(duplex=False)
         told = (str(folder), dict(os.environ if environment is None else environment), theirs, output)
         self._process = context.Process(target=_begin, args=(*told, work, arguments))
-        with local._for_a_beginning():
+        with local._start_environment():
             self._process.start()
         theirs.close()
         self.pid: int = self._process.pid

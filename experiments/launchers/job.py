@@ -1,4 +1,4 @@
-"""One run as text, and how every launcher carries it out."""
+"""One run as text, and what every launcher does with it."""
 
 import platform
 import signal
@@ -30,7 +30,7 @@ Outcome: TypeAlias = tuple[str, str | None]
 
 
 class BrokenArmError(GrpoLabError):
-    """A run failed for its code, settings, data or model: nothing that says anything about its method."""
+    """A run failed because of its code, settings, data or model, not because of its method."""
 
     def __init__(self, job: "Job", message: str) -> None:
         super().__init__(
@@ -61,9 +61,9 @@ class Job:
     processes: Processes = ONE
     track: tuple[str, ...] = ()
     identity: Mapping[str, Any] | None = None
-    """What the run must be, where that was known before: whatever was edited since then is noticed."""
+    """The run's identity when the study began, if known: later edits of code or data are detected."""
     rehearsed: bool = True
-    """Whether a tiny step of the arm has been taken; else the run takes it before its first."""
+    """Whether the arm was rehearsed; otherwise the run takes the tiny step before its first step."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -76,7 +76,7 @@ class Job:
         return RunStore(Path(self.folder))
 
     def facts(self, recipe: Recipe | None = None) -> dict[str, Any]:
-        """What the run's manifest is to say of where it came from; an identity that is there is met in its terms."""
+        """The provenance for the run's manifest; a stored identity decides which fields it has."""
         like = self.store.manifest.get("identity")
         return facts(self.config, self.arm, self.seed, self.processes, recipe=recipe, like=like)
 
@@ -84,9 +84,9 @@ class Job:
 class Launch(Protocol):
     """Run the jobs in order, at most `workers` at a time; returns the failures.
 
-    `more` is asked for further jobs when all have ended, until it has none: a race decides by what has been run.
-    Raises `BrokenArmError` after a clean stop when a run turns out to be broken, and `KeyboardInterrupt` when Ctrl-C
-    was pressed; pressed twice, or pressed while they stop, runs are killed.
+    `more` is called for further jobs when all have ended, until it returns none: a race decides by the results so far.
+    Raises `BrokenArmError` after a clean stop when a run is broken, and `KeyboardInterrupt` on Ctrl-C; a second
+    Ctrl-C, or one while runs are stopping, kills them.
     """
 
     def __call__(
@@ -96,17 +96,17 @@ class Launch(Protocol):
 
 
 def run_job(
-    job: Job, watch: Watch, identity: Mapping[str, Any] | None = None, say: Callable[[str], None] = print
+    job: Job, watch: Watch, identity: Mapping[str, Any] | None = None, notify: Callable[[str], None] = print
 ) -> None:
-    """Build the recipe from text and train, in as many processes as the job says.
+    """Build the recipe from text and train, in `job.processes` processes.
 
-    `say` is told what a person should know and no record holds. Raises `MachineError` where it would be another run
-    than `identity`, or the job's own.
+    `notify` gets messages for the user that are in no record. Raises `MachineError` where the run's identity is not
+    `identity`, or the job's own.
     """
-    recipe, found = read_job(job)
+    recipe, run_facts = read_job(job)
     expected = identity or job.identity
-    if different := [name for name, value in found["identity"].items() if expected and value != expected.get(name)]:
-        here, there = found["identity"][different[0]], (expected or {}).get(different[0])
+    if different := [name for name, value in run_facts["identity"].items() if expected and value != expected.get(name)]:
+        here, there = run_facts["identity"][different[0]], (expected or {}).get(different[0])
         raise MachineError(
             f"node {platform.node()} has another {different[0]} than the driver ({here}, there {there}); install there "
             "what the driver has, and change nothing while a study runs"
@@ -114,7 +114,7 @@ def run_job(
     if not job.rehearsed and job.processes.number == 1 and not any(Path(job.folder).glob("checkpoint/*")):
         rehearse({job.arm.label: recipe})
     with Trackers(
-        job.track, Path(job.folder), arm=job.arm.label, seed=job.seed, identity=found["identity"], say=say
+        job.track, Path(job.folder), arm=job.arm.label, seed=job.seed, identity=run_facts["identity"], notify=notify
     ) as trackers:
 
         def send_and_watch(record: Mapping[str, Any]) -> None:
@@ -124,11 +124,11 @@ def run_job(
         if job.processes.number > 1:
             run_in_processes(job.config, job.arm, job.seed, job.folder, job.processes, send_and_watch)
             return
-        run(recipe, job.seed, job.store, facts=found, watch=send_and_watch)
+        run(recipe, job.seed, job.store, facts=run_facts, watch=send_and_watch)
 
 
 def read_job(job: Job) -> tuple[Recipe, dict[str, Any]]:
-    """What a job's text builds, and the facts of its run."""
+    """The recipe of a job's text, and the facts of its run."""
     with config(text=job.config, bindings=job.arm.bindings):
         recipe: Recipe = build("train")
     return recipe, job.facts(recipe)
@@ -138,19 +138,19 @@ def run_and_report(
     job: Job,
     watch: Watch,
     identity: Mapping[str, Any] | None = None,
-    say: Callable[[str], None] = print,
+    notify: Callable[[str], None] = print,
     *,
     origin: Origin | None = None,
-    carry_out: Callable[..., None] = run_job,
+    target: Callable[..., None] = run_job,
 ) -> Outcome:
-    """Run the job, and say how it ended: what every worker does, of whatever launcher.
+    """Run the job and return its outcome: the body of every launcher's worker.
 
-    With `origin` this process first becomes a worker of that command. `carry_out` may be what takes `run_job`'s place.
+    With `origin` this process first becomes a worker of that command. `target` is called in the place of `run_job`.
     """
     try:
         if origin is not None:
             origin.enter()
-        carry_out(job, watch, identity, say)
+        target(job, watch, identity, notify)
     except Interrupted:
         return "interrupted", None
     except Exception as error:
@@ -159,12 +159,12 @@ def run_and_report(
 
 
 def note_end(job: Job, outcome: Outcome, progress: Progress, failures: Failures) -> BrokenArmError | None:
-    """Show how a run has ended, and add a failure to `failures`; returns what is to be raised of a broken one."""
-    how, message = outcome
-    progress.end(*job.key, how)
-    if how == "failed":
+    """Show a run's outcome and add a failure to `failures`; returns the error to raise for a broken run."""
+    status, message = outcome
+    progress.end(*job.key, status)
+    if status == "failed":
         failures[job.key] = str(message)
-    return BrokenArmError(job, str(message)) if how == "broken" else None
+    return BrokenArmError(job, str(message)) if status == "broken" else None
 
 
 def drive(
@@ -178,7 +178,7 @@ def drive(
 ) -> None:
     """Begin the jobs in order, at most `workers` at a time, and listen until they and all further ones have ended.
 
-    Raises what `listen` says is broken.
+    Raises the error that `listen` returns.
     """
     waiting = list(jobs)
     while waiting or under_way():
@@ -191,25 +191,25 @@ def drive(
 
 
 def mark_lost(job: Job, message: str, exit_code: int = -signal.SIGKILL) -> Outcome:
-    """How a run ended whose process was lost, which its manifest is told: for the machine's reasons, or by itself."""
-    if job.store.is_finished:  # it died after its last word
+    """The outcome of a run whose process died, by its exit code; writes status and cause to the manifest."""
+    if job.store.is_finished:  # the process died after the run was stored
         return "finished", None
     cause = cause_of_exit(exit_code)
     job.store.update_manifest(status="failed", error=message, failure=cause)
     return ("broken", message) if cause == "code" else ("failed", f"{message}; give the same command again")
 
 
-def stopping(reason: BaseException) -> str:
-    """What to say while the runs under way are being stopped."""
-    why = "an arm is broken: " if isinstance(reason, BrokenArmError) else ""
-    return f"{why}stopping at the end of the present steps (Ctrl-C{'' if why else ' again'}: at once) ..."
+def stopping_message(reason: BaseException) -> str:
+    """The line shown while the active runs are being stopped."""
+    cause = "an arm is broken: " if isinstance(reason, BrokenArmError) else ""
+    return f"{cause}stopping at the end of the present steps (Ctrl-C{'' if cause else ' again'}: at once) ..."
 
 
-def stop_when(tell: Callable[[Mapping[str, Any]], bool]) -> Watch:
-    """A watch that tells of every step, and stops the run when the answer is True."""
+def stop_when(should_stop: Callable[[Mapping[str, Any]], bool]) -> Watch:
+    """A watch that calls `should_stop` with every step's record and stops the run when it returns True."""
 
     def watch(record: Mapping[str, Any]) -> None:
-        if tell(record):
+        if should_stop(record):
             raise Interrupted
 
     return watch

@@ -1,6 +1,6 @@
-"""What a launcher is: a part of the bench with a name, options and checks of its own.
+"""The interface of a launcher: a name, options and checks of its own.
 
-Read with the command line, before torch is imported: a launcher imports what it runs with when it is asked to `launch`.
+Imported with the command line, before torch: a launcher imports its own libraries in `launch`.
 """
 
 import argparse
@@ -18,15 +18,15 @@ LAUNCHERS: Final[dict[str, "Launcher"]] = {}
 
 
 class Launcher(ABC):
-    """Where runs run. A class of one's own under `@launcher` is one more value of `--launcher`."""
+    """Where runs run. A user's class under `@launcher` becomes a value of `--launcher`."""
 
     name: ClassVar[str]
     help: ClassVar[str]
     """What it is, in a few words."""
     takes: ClassVar[tuple[str, ...]] = ()
-    """Of `cpus` and `gpus`, which a run may be declared to need here."""
+    """Which of `cpus` and `gpus` can be declared with this launcher."""
     forecasts_memory: ClassVar[bool] = True
-    """Whether a run that declares no memory is taken to need what is forecast; else nothing is said of it."""
+    """Whether the forecast is used for a run that declares no memory; otherwise none is requested."""
 
     def add_options(self, group: "argparse._ArgumentGroup | argparse.ArgumentParser") -> None:  # noqa: B027
         """Add the launcher's own options, each with a default that means it was not given."""
@@ -35,12 +35,12 @@ class Launcher(ABC):
         """Raise `GrpoLabError` where options do not go together."""
 
     def workers(self, runs: int) -> int:
-        """How many of so many runs are under way at a time, unless `--workers` says; a cluster has its own limits."""
+        """Default of `--workers` for so many runs; a cluster has its own limits."""
         return runs
 
     @abstractmethod
     def launch(self, options: argparse.Namespace) -> "Launch":
-        """What runs jobs here, with these options."""
+        """The function that runs jobs, with these options."""
 
     def own_options(self) -> dict[str, Any]:
         """The launcher's own options by name, each with its default."""
@@ -52,18 +52,18 @@ class Launcher(ABC):
 T = TypeVar("T", bound=type[Launcher])
 
 
-def launcher(kind: T) -> T:
+def launcher(cls: T) -> T:
     """Register a launcher under its name."""
-    if kind.name in LAUNCHERS:
-        first = type(LAUNCHERS[kind.name]).__module__
-        raise GrpoLabError(f"two launchers are called '{kind.name}', in {first} and {kind.__module__}: rename one")
-    LAUNCHERS[kind.name] = kind()
-    return kind
+    if cls.name in LAUNCHERS:
+        first = type(LAUNCHERS[cls.name]).__module__
+        raise GrpoLabError(f"two launchers are called '{cls.name}', in {first} and {cls.__module__}: rename one")
+    LAUNCHERS[cls.name] = cls()
+    return cls
 
 
 @dataclass(frozen=True)
 class Where:
-    """Where runs run: the launcher that was chosen, and what the command line declares that a run needs."""
+    """The chosen launcher, and the resources of a run that the command line declares."""
 
     launcher: Launcher
     launch: "Launch"

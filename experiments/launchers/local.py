@@ -1,9 +1,9 @@
 """The local launcher: runs of a study in persistent worker processes, with live progress.
 
 A worker gets config text and makes everything itself, so what a run computes does not depend on which worker runs it,
-nor on how many there are. Workers ignore Ctrl-C; the parent asks them to stop at the end of a step.
+nor on how many there are. Workers ignore Ctrl-C; the parent sends them "stop", which they obey at the end of a step.
 Without accelerators they are forked from one server that has imported what they need and computes nothing itself.
-Runs are packed by what they declare to need of the memory that was available at the start; one always runs.
+Runs are packed by their declared memory into what was available at the start; one always runs.
 """
 
 import multiprocessing
@@ -21,14 +21,22 @@ import torch
 
 from core.loop.train import Interrupted
 from core.parts.import_path import SAFE_PATH
-from experiments.launchers.job import BrokenArmError, Failures, Job, mark_lost, note_end, run_and_report, stopping
+from experiments.launchers.job import (
+    BrokenArmError,
+    Failures,
+    Job,
+    mark_lost,
+    note_end,
+    run_and_report,
+    stopping_message,
+)
 from experiments.launchers.progress import Progress
 from experiments.launchers.torchrun import kill
 from experiments.setup import Origin
 
 
 def _worker(pipe: Connection, environment: Mapping[str, str], origin: Origin) -> None:
-    """Run jobs until told to stop, or until the parent is gone."""
+    """Run jobs until "stop" arrives, or until the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.clear()  # the fork server's may be older
     os.environ.update(environment)
@@ -37,22 +45,22 @@ def _worker(pipe: Connection, environment: Mapping[str, str], origin: Origin) ->
     def watch(record: Mapping[str, Any]) -> None:
         try:
             pipe.send(("step", dict(record)))
-            asked_to_stop = pipe.poll()
+            stop_requested = pipe.poll()
         except OSError as error:  # the parent died: stop like it, resumable
             raise Interrupted from error
-        if asked_to_stop:
+        if stop_requested:
             raise Interrupted
 
-    def say(line: str) -> None:
-        with suppress(OSError):  # the parent died, which `watch` answers
-            pipe.send(("said", line))
+    def notify(line: str) -> None:
+        with suppress(OSError):  # the parent died: `watch` handles it
+            pipe.send(("message", line))
 
     while True:
         try:
             job = pipe.recv()
-            if job is None or job == "stop":  # asked to stop after the last step of a run
+            if job is None or job == "stop":  # "stop" came after the last step of a run
                 return
-            outcome = run_and_report(job, watch, say=say, origin=origin)
+            outcome = run_and_report(job, watch, notify=notify, origin=origin)
             pipe.send(outcome)
             if outcome[0] == "interrupted":
                 return
@@ -61,12 +69,12 @@ def _worker(pipe: Connection, environment: Mapping[str, str], origin: Origin) ->
 
 
 UNKNOWN_EXIT: Final = 255
-"""What multiprocessing says of a process whose fork server is no longer there to tell."""
+"""The exit code that multiprocessing reports when the process's fork server is gone."""
 
 
 @contextmanager
-def _for_a_beginning() -> Iterator[None]:
-    """Signals and environment for a process that begins, and for the fork server, which begins with the first."""
+def _start_environment() -> Iterator[None]:
+    """Signals and environment for a starting process, and for the fork server, which starts with the first."""
     environment = dict(os.environ)
     # it inherits that Ctrl-C is ignored, also while it imports: only the parent answers it
     answer = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -86,14 +94,14 @@ class _Worker:
     def __init__(self, context: Any) -> None:
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_worker, args=(theirs, dict(os.environ), Origin.here()), daemon=True)
-        with _for_a_beginning():
+        with _start_environment():
             self.process.start()
         theirs.close()
         self.server: int | None = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
         self.job: Job | None = None
 
     def exit_code(self) -> int:
-        """How the process ended; as if killed, where the server that it was forked from is gone and cannot tell."""
+        """The process's exit code; that of a killed one where its fork server is gone and the code is unknown."""
         self.process.join()
         code: int = self.process.exitcode
         with suppress(psutil.NoSuchProcess):
@@ -109,7 +117,7 @@ class _Worker:
 
 
 def _context() -> Any:
-    """How workers begin: forked from a server where that is safe, which it is not beside an accelerator or on macOS."""
+    """The start method: fork server where that is safe, spawn beside an accelerator or on macOS."""
     if sys.platform != "linux" or torch.accelerator.is_available():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -124,17 +132,17 @@ def launch(
     context = _context()
     waiting, failures = list(jobs), Failures()
     pool: list[_Worker] = []
-    memory, said = psutil.virtual_memory().available, False
+    memory, limit_shown = psutil.virtual_memory().available, False
     try:
         while waiting or any(worker.job for worker in pool):
             _hand_out(waiting, pool, workers, memory, context)
             busy = sum(worker.job is not None for worker in pool)
-            if waiting and busy < workers and not said:
-                progress.say(
+            if waiting and busy < workers and not limit_shown:
+                progress.print(
                     f"memory allows {busy} at once, not {workers}: {memory / 2**30:.1f} GiB were available, and the "
                     f"next run needs {waiting[0].needs.memory / 2**30:.1f} GiB"
                 )
-                said = True
+                limit_shown = True
             for pipe in wait([worker.pipe for worker in pool if worker.job], timeout=0.5):
                 worker = next(w for w in pool if w.pipe is pipe)
                 _listen(worker, failures, progress)
@@ -145,7 +153,7 @@ def launch(
             if worker.job:
                 with suppress(OSError):
                     worker.pipe.send("stop")
-        progress.say(stopping(stop))
+        progress.print(stopping_message(stop))
         try:
             for worker in pool:
                 worker.process.join() if worker.job else worker.process.kill()
@@ -161,10 +169,10 @@ def launch(
 
 
 def _hand_out(waiting: list[Job], pool: list[_Worker], workers: int, memory: int, context: Any) -> None:
-    """Give the next jobs to idle workers, to new ones in the place of those that died with their run, and to more."""
+    """Give the next jobs to idle workers, and to new ones: in place of dead workers, or further ones."""
     while waiting:
-        held = [worker.job.needs.memory for worker in pool if worker.job]
-        if len(held) == workers or (held and sum(held) + waiting[0].needs.memory > memory):
+        reserved = [worker.job.needs.memory for worker in pool if worker.job]
+        if len(reserved) == workers or (reserved and sum(reserved) + waiting[0].needs.memory > memory):
             return
         idle = next((i for i, worker in enumerate(pool) if worker.job is None), len(pool))
         if idle == len(pool) or not pool[idle].process.is_alive():
@@ -173,7 +181,7 @@ def _hand_out(waiting: list[Job], pool: list[_Worker], workers: int, memory: int
 
 
 def _listen(worker: _Worker, failures: Failures, progress: Progress) -> None:
-    """Take one message of a worker: a step, a word to the user, or the end of its run; raises where that is broken."""
+    """Handle one message of a worker: a step, a line for the user, or its run's outcome; raises for a broken run."""
     job = worker.job
     assert job is not None
     try:
@@ -184,8 +192,8 @@ def _listen(worker: _Worker, failures: Failures, progress: Progress) -> None:
     if kind == "step":
         progress.step(job.arm.label, job.seed, content)
         return
-    if kind == "said":
-        progress.say(f"{job.arm.label} seed {job.seed}: {content}")
+    if kind == "message":
+        progress.print(f"{job.arm.label} seed {job.seed}: {content}")
         return
     worker.job = None
     if broken := note_end(job, (kind, content), progress, failures):

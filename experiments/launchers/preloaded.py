@@ -1,4 +1,4 @@
-"""What a worker imports, imported once: the fork server loads this module, and its workers share it.
+"""The imports of a worker, done once: the fork server loads this module, and its workers share it.
 
 Nothing is computed here and no accelerator is touched: what has begun threads of its own or a device cannot be forked.
 """

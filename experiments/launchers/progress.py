@@ -1,4 +1,4 @@
-"""Live progress of a study: runs done, and step, reward, length and time left of those under way."""
+"""Live progress of a study: runs done, and step, reward, length and time left of the active ones."""
 
 import time
 from collections.abc import Mapping
@@ -18,10 +18,10 @@ class Progress:
     """A live table on a terminal; one line per finished run elsewhere."""
 
     def __init__(self, runs: int, done: int, console: Console, scores: Scores | None = None) -> None:
-        """`scores` tells where a run began and what it is judged by; without it there is its last evaluation."""
+        """`scores` gives a run's first score and the one it is judged by; without it the last evaluation is shown."""
         self._console, self._scores = console, scores
         self._runs, self._finished = runs, done
-        # in runs, of which those under way and those that were resumed are fractions
+        # in runs; active and resumed runs count as fractions
         self._total = float(runs - done)
         self._started = time.monotonic()
         self._active: dict[tuple[str, int], Mapping[str, Any]] = {}
@@ -49,11 +49,11 @@ class Progress:
             self._began_at[arm, seed] = began_at
             self._total -= began_at
             if self._runs == 1 and self._scores and (began := self._scores.start(arm, seed)):
-                self.say(f"{arm} seed {seed}: {began}")
+                self.print(f"{arm} seed {seed}: {began}")
         self._active[arm, seed] = record
         if record.get("alarm") and (arm, seed) not in self._alarmed:
             self._alarmed.add((arm, seed))
-            self.say(f"{arm} seed {seed}, step {record['step']}: {record['alarm']}")
+            self.print(f"{arm} seed {seed}, step {record['step']}: {record['alarm']}")
         self._tested[arm, seed] = record.get("evaluation") or self._tested.get((arm, seed), {})
 
     def end(self, arm: str, seed: int, outcome: str) -> None:
@@ -69,11 +69,11 @@ class Progress:
             last = self._tested.get((arm, seed), {}).items()
             tested = tested or "  ".join(f"{suite} {value:.3f}" for suite, value in last)
             left = "" if self._live else f"  {self._time_left()}"
-            self.say(f"[{self._finished}/{self._runs}] {arm} seed {seed}: {tested}{left}")
+            self.print(f"[{self._finished}/{self._runs}] {arm} seed {seed}: {tested}{left}")
         else:
-            self.say(f"{arm} seed {seed}: {outcome}")
+            self.print(f"{arm} seed {seed}: {outcome}")
 
-    def say(self, line: str) -> None:
+    def print(self, line: str) -> None:
         """Print a line above the table."""
         self._console.print(Text(line))
 

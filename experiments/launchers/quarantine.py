@@ -1,4 +1,4 @@
-"""What the commands that run do about damage: set the damaged runs aside, so that they alone are run again."""
+"""Sets damaged runs aside before a command runs, so that only these are run again."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,10 +20,10 @@ from experiments.results.stored_run import DamagedRunError, read_run
 
 
 def quarantine_damaged(jobs: Iterable[Job], recipes: Mapping[str, Recipe], console: Console) -> None:
-    """Look through the runs that have begun, and say which file of which run is damaged and where its folder is now.
+    """Check the runs that have begun; print each damaged file and the new name of its run's folder.
 
-    What a killed process left unfinished is cleared away on this occasion. Waits for workers that outlive their parent
-    to end their step; raises `GrpoLabError` when a run's folder stays in use.
+    Unfinished writes of a killed process are cleared away too. Waits for workers that outlive their parent to end
+    their step; raises `GrpoLabError` when a run's folder stays in use.
     """
     for job in jobs:
         folder = Path(job.folder)

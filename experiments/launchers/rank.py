@@ -1,4 +1,4 @@
-"""One of the processes of a run on several, as `experiments.launchers.torchrun` starts it: takes part in the run."""
+"""One rank of a run on several processes, started by `experiments.launchers.torchrun`."""
 
 import json
 import os
@@ -26,27 +26,27 @@ def main(file: Path) -> None:
     """Take part in the run described in `file`; where that fails, leave the cause beside it and exit."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     rank = int(os.environ["RANK"])
-    given = json.loads(file.read_text())
-    arm = Arm(given["arm"]["label"], tuple(given["arm"]["bindings"]))
-    job = Job(arm, given["seed"], given["config"], given["folder"], processes=Processes(**given["processes"]))
-    came = given["origin"]
-    origin = Origin(came["folder"], tuple(came["modules"]), tuple(came["command"]))
+    spec = json.loads(file.read_text())
+    arm = Arm(spec["arm"]["label"], tuple(spec["arm"]["bindings"]))
+    job = Job(arm, spec["seed"], spec["config"], spec["folder"], processes=Processes(**spec["processes"]))
+    origin_fields = spec["origin"]
+    origin = Origin(origin_fields["folder"], tuple(origin_fields["modules"]), tuple(origin_fields["command"]))
     pipe = None
     if rank == 0:
-        pipe = Client(given["listener"])
-        pipe.send_bytes(bytes.fromhex(given["key"]))
+        pipe = Client(spec["listener"])
+        pipe.send_bytes(bytes.fromhex(spec["key"]))
 
     def take_part(job: Job, watch: Watch, *_: Any) -> None:
         try:
-            recipe, found = read_job(job)
-            run(recipe, job.seed, job.store, facts=found, watch=watch)
+            recipe, run_facts = read_job(job)
+            run(recipe, job.seed, job.store, facts=run_facts, watch=watch)
         except Interrupted:
             raise
         except BaseException as error:
             _leave_cause(file.parent, rank, error)
             raise
 
-    outcome, message = run_and_report(job, _watch(pipe), origin=origin, carry_out=take_part)
+    outcome, message = run_and_report(job, _watch(pipe), origin=origin, target=take_part)
     if outcome not in ("finished", "interrupted"):
         sys.exit(message)
     if pipe is not None:
@@ -56,7 +56,7 @@ def main(file: Path) -> None:
 
 
 def _watch(pipe: Connection | None) -> Watch:
-    """What tells the parent of every step, in the main process, and stops where it says so or is gone."""
+    """A watch that sends every step to the parent, from the main process, and stops when it answers so or is gone."""
 
     def watch(record: Mapping[str, Any]) -> None:
         assert pipe is not None

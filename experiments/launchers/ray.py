@@ -45,7 +45,7 @@ from experiments.launchers.job import (
     note_end,
     run_and_report,
     stop_when,
-    stopping,
+    stopping_message,
 )
 from experiments.launchers.progress import Progress
 from experiments.launchers.ray_mailbox import Mailbox
@@ -53,12 +53,12 @@ from experiments.setup import Origin
 from experiments.study.own_code import OURS
 
 RETRIES: Final = 3
-"""How often a run is begun anew that was lost with its process or node."""
+"""How often a run is restarted that was lost with its process or node."""
 
 
 @dataclass(frozen=True)
 class _Sent:
-    """What goes with every job: where it is from and, where nothing is shared, the text of modules by their place."""
+    """Sent with every job: its origin and, where nothing is shared, the text of modules by their place."""
 
     origin: Origin
     modules: Mapping[str, str] | None
@@ -120,7 +120,7 @@ def _refuse_unreachable(address: str) -> None:
 
 
 class _Driver:
-    """Hands out jobs and listens to them."""
+    """Submits jobs as tasks and handles their messages."""
 
     def __init__(self, workers: int, progress: Progress, *, bring_back: bool) -> None:
         import ray
@@ -128,7 +128,7 @@ class _Driver:
 
         self._workers, self._progress, self._brings_back = workers, progress, bring_back
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._post = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
+        self._mailbox = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
         origin = Origin.here()
         modules = _own_modules(*map(Path, (origin.folder, *origin.modules))) if bring_back else None
         self._sent = ray.put(_Sent(origin, modules))
@@ -136,7 +136,7 @@ class _Driver:
         self._failures: Failures = {}
 
     def run(self, jobs: Sequence[Job], more: Callable[[], Sequence[Job]]) -> Failures:
-        """Until all have ended."""
+        """Run until all jobs have ended."""
         import ray
 
         try:
@@ -150,8 +150,8 @@ class _Driver:
             )
         except (KeyboardInterrupt, BrokenArmError) as stop:
             try:
-                begun = ray.get(self._post.stop.remote())
-                self._progress.say(stopping(stop))
+                begun = ray.get(self._mailbox.stop.remote())
+                self._progress.print(stopping_message(stop))
                 for task, job in self._under_way.items():
                     if job.key not in begun:
                         ray.cancel(task)
@@ -177,20 +177,20 @@ class _Driver:
             max_retries=RETRIES,
             name=f"{job.arm.label} seed {job.seed}",
         )
-        self._under_way[task.remote(self._post, job, identity, self._sent, so_far)] = job
+        self._under_way[task.remote(self._mailbox, job, identity, self._sent, so_far)] = job
 
     def _listen(self) -> BrokenArmError | None:
-        """Take what has been told, and the runs that have ended; returns the first that turned out to be broken."""
+        """Handle new messages and ended runs; returns the error of the first broken one."""
         import ray
 
         ended, _ = ray.wait(list(self._under_way), timeout=0.5)
-        for kind, (arm, seed), content in ray.get(self._post.take.remote()):
+        for kind, (arm, seed), content in ray.get(self._mailbox.drain.remote()):
             if kind == "step":
                 self._progress.step(arm, seed, content)
-            elif kind == "said":
-                self._progress.say(f"{arm} seed {seed}: {content}")
+            elif kind == "message":
+                self._progress.print(f"{arm} seed {seed}: {content}")
             elif content[0] > 1:
-                self._progress.say(f"{arm} seed {seed}: lost with its process or node, begun again on {content[1]}")
+                self._progress.print(f"{arm} seed {seed}: lost with its process or node, begun again on {content[1]}")
         broken: BrokenArmError | None = None
         for task in ended:
             job = self._under_way.pop(task)
@@ -199,7 +199,7 @@ class _Driver:
         return broken
 
     def _end(self, task: Any, job: Job) -> Outcome:
-        """How a task has ended, its files brought back."""
+        """A task's outcome, after its files are brought back."""
         import ray
 
         try:
@@ -217,12 +217,12 @@ class _Driver:
 
 
 def _refuse_unmeetable(needs: Needs) -> None:
-    """Raise when no node is as large as a run: its task would wait for ever."""
+    """Raise when no node is large enough for a run: its task would wait for ever."""
     import ray
 
-    wanted = {"CPU": needs.cpus, "GPU": needs.gpus, "memory": needs.memory}
+    required = {"CPU": needs.cpus, "GPU": needs.gpus, "memory": needs.memory}
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if not any(all(node.get(name, 0) >= value for name, value in wanted.items()) for node in nodes):
+    if not any(all(node.get(name, 0) >= value for name, value in required.items()) for node in nodes):
         sizes = "; ".join(
             f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs, {node.get('memory', 0) / 2**30:.1f} GiB"
             for node in nodes
@@ -234,22 +234,22 @@ def _refuse_unmeetable(needs: Needs) -> None:
 
 
 def _work(
-    post: Any, job: Job, identity: Mapping[str, Any], sent: _Sent, so_far: bytes | None
+    mailbox: Any, job: Job, identity: Mapping[str, Any], sent: _Sent, so_far: bytes | None
 ) -> tuple[str, str | None, bytes | None]:
-    """Carry out a job on a node; returns how it ended, and its files where they are to be brought back."""
+    """Run a job on a node; returns its outcome, and its files where they are to be brought back."""
     import ray
 
     node = platform.node()
     # in a thread of its own: a task that waits in its main thread lends its CPUs to another task meanwhile
-    with ThreadPoolExecutor(1) as line, ExitStack() as kept:
+    with ThreadPoolExecutor(1) as executor, ExitStack() as stack:
 
-        def ask(method: Any, *arguments: Any) -> Any:
+        def call(method: Any, *arguments: Any) -> Any:
             try:
-                return line.submit(lambda: ray.get(method.remote(job.key, *arguments))).result()
+                return executor.submit(lambda: ray.get(method.remote(job.key, *arguments))).result()
             except ray.exceptions.RayActorError as error:  # the driver died
                 raise Interrupted from error
 
-        attempt = ask(post.begin, node)
+        attempt = call(mailbox.begin, node)
         if attempt == 0:
             return "interrupted", None, None
         # Ray itself retries for ever what it killed for lack of memory
@@ -259,16 +259,16 @@ def _work(
         if sent.modules is not None:
             home = _home_of(tuple(sorted(sent.modules.items()))).name
             origin = replace(origin, folder=home, modules=())
-            scratch = kept.enter_context(TemporaryDirectory(prefix="grpolab-"))
+            scratch = stack.enter_context(TemporaryDirectory(prefix="grpolab-"))
             job = replace(job, folder=str(Path(scratch, job.folder.lstrip("/"))))
             if so_far is not None:
                 _unpack(so_far, Path(job.folder))
         elif not Path(origin.folder).is_dir():
             missing = f"node {node} has no folder {origin.folder}: share it with all nodes, or give --bring-back"
             return "lost", missing, None
-        kept.callback(os.chdir, "/")
-        watch = stop_when(lambda record: bool(ask(post.step, record)))
-        outcome, message = run_and_report(job, watch, identity, lambda line: ask(post.say, line), origin=origin)
+        stack.callback(os.chdir, "/")
+        watch = stop_when(lambda record: bool(call(mailbox.step, record)))
+        outcome, message = run_and_report(job, watch, identity, lambda line: call(mailbox.notify, line), origin=origin)
         return outcome, message, None if sent.modules is None else _pack(Path(job.folder))
 
 
@@ -284,7 +284,7 @@ def _home_of(modules: tuple[tuple[str, str], ...]) -> "TemporaryDirectory[str]":
 
 def _own_modules(*folders: Path) -> dict[str, str]:
     """The text of every imported module that is found in `folders`, by its place there; not of ours and libraries'."""
-    found = {}
+    texts = {}
     for name, module in list(sys.modules.items()):
         file = Path(getattr(module, "__file__", None) or "/")
         if file.suffix != ".py" or file.is_relative_to(sys.prefix) or name.split(".")[0] in (*OURS, "__main__"):
@@ -292,8 +292,8 @@ def _own_modules(*folders: Path) -> dict[str, str]:
         package = Path(*name.split("."))
         place = package / "__init__.py" if file.stem == "__init__" else package.with_suffix(".py")
         if any((folder / place).is_file() and file.samefile(folder / place) for folder in folders):
-            found[str(place)] = file.read_text()
-    return found
+            texts[str(place)] = file.read_text()
+    return texts
 
 
 def _pack(folder: Path) -> bytes | None:

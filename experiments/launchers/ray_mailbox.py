@@ -1,4 +1,4 @@
-"""Where runs on other machines tell the driver of their steps, and hear whether they are to stop; a Ray actor."""
+"""The Ray actor through which runs on other machines report their steps and learn whether to stop."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -9,36 +9,36 @@ Key: TypeAlias = tuple[str, int]
 
 
 class Mailbox:
-    """The driver takes what runs have told."""
+    """Collects the messages of runs until the driver drains them."""
 
     def __init__(self) -> None:
-        self._told: list[tuple[str, Key, Any]] = []
+        self._messages: list[tuple[str, Key, Any]] = []
         self._attempts: Counter[Key] = Counter()
         self._stopping = False
 
     def begin(self, key: Key, node: str) -> int:
-        """A run begins on a node; the number of this attempt, or 0 when nothing is to begin any more."""
+        """A run begins on a node; returns the number of this attempt, or 0 when all runs are stopping."""
         if self._stopping:
             return 0
         self._attempts[key] += 1
-        self._told.append(("begin", key, (self._attempts[key], node)))
+        self._messages.append(("begin", key, (self._attempts[key], node)))
         return self._attempts[key]
 
     def step(self, key: Key, record: Mapping[str, Any]) -> bool:
-        """A run has made a step; whether it is to stop."""
-        self._told.append(("step", key, record))
+        """A run has made a step; returns whether it must stop."""
+        self._messages.append(("step", key, record))
         return self._stopping
 
-    def say(self, key: Key, line: str) -> None:
-        """A run has a word to the user."""
-        self._told.append(("said", key, line))
+    def notify(self, key: Key, line: str) -> None:
+        """A run sends a line for the user."""
+        self._messages.append(("message", key, line))
 
-    def take(self) -> list[tuple[str, Key, Any]]:
-        """What has been told since the last time."""
-        told, self._told = self._told, []
-        return told
+    def drain(self) -> list[tuple[str, Key, Any]]:
+        """The messages since the last call."""
+        messages, self._messages = self._messages, []
+        return messages
 
     def stop(self) -> set[Key]:
-        """Ask all runs to stop; returns those that have begun."""
+        """Make all runs stop; returns those that have begun."""
         self._stopping = True
         return set(self._attempts)

@@ -1,7 +1,7 @@
-"""Further questions to the models that finished runs ended with: `compare.reevaluate`.
+"""Further questions to the final models of finished runs: `compare.reevaluate`.
 
-A model is asked when all runs have ended, here and not where it was trained. What it answered is put to its run, whose
-other files stay as they are; a command that was stopped goes on with the next model.
+Models are evaluated when all runs have ended, on this machine. Their answers are added to the run's folder, whose other
+files stay as they are; a command that was stopped goes on with the next model.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -37,24 +37,24 @@ from experiments.study.study import Study
 from experiments.terminal import Console
 
 MODELS = ("config.json", "adapter_config.json")
-"""One of them is in the folder of every model that a run ended with."""
+"""Every final model's folder holds one of them."""
 
 
 def refuse_impossible(study: Study, jobs: Sequence[Job]) -> None:
     """Raise `GrpoLabError` for a further question that does not fit, and for a finished run whose model is gone.
 
-    Asked before the study is declared: what is declared stays.
+    Called before the study is declared: a declaration cannot be taken back.
     """
     further = study.settings.reevaluate
     if further is None:
         return
-    suite, seen = study.settings.metric.split("/")[0], set()
+    suite, checked = study.settings.metric.split("/")[0], set()
     for label, recipe in study.recipes.items():
         prompts = [problem.prompt for problem in further_problems(recipe, suite, range(further))]
-        asked = (recipe.policy.model, recipe.max_tokens, repr(prompts))
-        if asked not in seen:
+        check_key = (recipe.policy.model, recipe.max_tokens, repr(prompts))
+        if check_key not in checked:
             _refuse_unfit(label, recipe, prompts)
-            seen.add(asked)
+            checked.add(check_key)
     for job in jobs:
         left, folder = _left(study, Path(job.folder), *job.key), Path(job.folder) / CHECKPOINT
         if left < 0:
@@ -83,7 +83,7 @@ def _refuse_unfit(label: str, recipe: Recipe, prompts: Sequence[Any]) -> None:
 
 
 def left_to_answer(study: Study, folder: Path) -> list[int]:
-    """How many questions the final model of every run, finished or still to be made, has yet to answer."""
+    """How many questions the final model of every run, finished or not, has yet to answer."""
     runs = product((arm.label for arm in study.settings.arms), study.seeds)
     return [_left(study, folder / arm / f"seed={seed}", arm, seed) for arm, seed in runs]
 
@@ -91,13 +91,13 @@ def left_to_answer(study: Study, folder: Path) -> list[int]:
 def _left(study: Study, folder: Path, arm: str, seed: int) -> int:
     suite, further = study.settings.metric.split("/")[0], study.settings.reevaluate or 0
     with suppress(GrpoLabError):  # a damaged run will be made again
-        found = stored_run.read_run(folder, arm, seed)
-        return further - (found.answered_questions(reevaluated(suite)) if found else 0)
+        run = stored_run.read_run(folder, arm, seed)
+        return further - (run.answered_questions(reevaluated(suite)) if run else 0)
     return further
 
 
 def reevaluate_models(study: Study, jobs: Sequence[Job], console: Console) -> None:
-    """Put the declared number of further questions to the model of every finished run, as far as that is still to do.
+    """Evaluate the model of every finished run on the declared further questions that it has not answered yet.
 
     Raises `GrpoLabError` naming the run whose model cannot answer.
     """
@@ -126,7 +126,7 @@ def reevaluate_models(study: Study, jobs: Sequence[Job], console: Console) -> No
 
 
 def load_final(recipe: Recipe, folder: Path, device: torch.device | str = "cpu") -> Policy:
-    """The policy that a run of `recipe` ended with, as it was: adapters are not merged, which rounds below float32."""
+    """The final policy of a run of `recipe`, with its adapters unmerged: merging rounds below float32."""
     if recipe.policy.lora is None:
         return load_policy(PolicySettings(str(folder), recipe.policy.dtype), device)
     refuse_damaged_model(folder, f"policy.model = {str(folder)!r}")
@@ -139,13 +139,13 @@ def load_final(recipe: Recipe, folder: Path, device: torch.device | str = "cpu")
 
 
 def _reevaluate(study: Study, job: Job, answered: Callable[[int], None]) -> Mapping[str, Any]:
-    """One run's model; returns the summary of all that it has answered."""
+    """Evaluate one run's model; returns the summary of all its further answers."""
     suite, further = study.settings.metric.split("/")[0], study.settings.reevaluate or 0
     store = job.store
     with store.locked():
-        found = stored_run.read_run(Path(job.folder), *job.key)
-        assert found is not None
-        before = next((row for row in found.evals if row["split"] == suite + REEVALUATED), None)
+        stored = stored_run.read_run(Path(job.folder), *job.key)
+        assert stored is not None
+        before = next((row for row in stored.evals if row["split"] == suite + REEVALUATED), None)
         if before is not None and len(before["questions"]) >= further:  # by another process meanwhile
             return dict(before["summary"])
         with config(text=job.config, bindings=job.arm.bindings):
@@ -153,7 +153,7 @@ def _reevaluate(study: Study, job: Job, answered: Callable[[int], None]) -> Mapp
         recipe.preflight()
         torch.set_num_threads(recipe.threads)
         policy = load_final(recipe, Path(job.folder) / CHECKPOINT, init().device)
-        run = RunState(recipe, job.seed, policy, sampled_tokens=found.sampled_tokens or 0)
-        record = reevaluate(run, found.steps, suite, further, before, answered)
+        run = RunState(recipe, job.seed, policy, sampled_tokens=stored.sampled_tokens or 0)
+        record = reevaluate(run, stored.steps, suite, further, before, answered)
         store.add_reevaluation(record)
         return dict(record["summary"])

@@ -1,9 +1,9 @@
-"""One tiny real step of every arm before a study begins: what is broken shows before anything is written or queued.
+"""One tiny real step of every arm before a study begins, to find broken arms before anything is written or queued.
 
     few prompts, few tokens: sample -> score -> shape -> filter -> log-probs -> advantages -> update, at a rate of 0
     -> one test question
 
-Nothing that follows is touched by it: no folder, random state, number of threads, or weight.
+It changes nothing that follows: no folder, random state, number of threads, or weight.
 """
 
 import gc
@@ -48,7 +48,7 @@ TOKENS: Final = 8
 """Of a response."""
 PROMPTS: Final = 2
 EPOCHS: Final = 2
-"""At most: enough that the policy moves away from what sampled."""
+"""At most: enough that the policy differs from the sampler's."""
 SEED: Final = 0
 
 
@@ -65,7 +65,7 @@ class BrokenRecipeError(GrpoLabError):
 
 @dataclass(frozen=True)
 class Rehearsed:
-    """How many arms have taken their step, and why the others, by label, could not here."""
+    """The number of arms rehearsed, and by label the reason why others could not be."""
 
     taken: int
     left_out: Mapping[str, str]
@@ -83,8 +83,8 @@ class Rehearsed:
 def rehearse(recipes: Mapping[str, Recipe], *, on_accelerators: bool = False) -> Rehearsed:
     """Take the step in every arm; raises `BrokenRecipeError` with arm, phase and place where one is broken.
 
-    Arms with the same model share it. Left out is what this machine is too small for, and with `on_accelerators` what
-    is meant for one that it lacks.
+    Arms with the same model share it. Left out are arms that this machine is too small for and, with
+    `on_accelerators`, all arms where it has no accelerator.
     """
     begun = time.perf_counter()
     left_out = {label: reason for label, recipe in recipes.items() if (reason := _too_much(recipe, on_accelerators))}
@@ -102,7 +102,7 @@ def rehearse(recipes: Mapping[str, Recipe], *, on_accelerators: bool = False) ->
 
 
 def _rehearse_with_one_model(settings: PolicySettings, recipes: Mapping[str, Recipe]) -> dict[str, str]:
-    """The same for arms that share a model; returns those that the machine kept from it, with the reason."""
+    """Rehearse arms that share a model; returns the labels of those that the machine could not run, with the reason."""
     policy: Policy | None = None
     checked: set[Any] = set()
     left_out: dict[str, str] = {}
@@ -122,27 +122,27 @@ def _rehearse_with_one_model(settings: PolicySettings, recipes: Mapping[str, Rec
                 ) from error
             left_out[label] = f"where {stages.at} fails for want of the machine ({brief(error)})"
         if policy is not None and not all(bool(p.isfinite().all()) for p in policy.model.parameters()):
-            policy = None  # not to be laid at the next arm's door
+            policy = None  # the next arm must not be blamed for it
     return left_out
 
 
 def _too_much(recipe: Recipe, on_accelerators: bool) -> str:
-    """Why a recipe's step is not for this machine; empty where it is."""
+    """Why this machine cannot rehearse a recipe; empty if it can."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return "in one process of several"
     if on_accelerators and not torch.accelerator.is_available():
         return "for want of the GPU that runs ask for"
     try:
-        wanted = forecast(replace(recipe, prompts=_prompts(recipe), max_tokens=TOKENS, generator=native())).peak
-    except GrpoLabError:  # the step itself says it better
+        required = forecast(replace(recipe, prompts=_prompts(recipe), max_tokens=TOKENS, generator=native())).peak
+    except GrpoLabError:  # the step itself reports it better
         return ""
-    there = (
+    available = (
         torch.accelerator.get_memory_info()[0]
         if torch.accelerator.is_available()
         else psutil.virtual_memory().available
     )
-    if wanted > there:
-        return f"which takes {wanted / 2**30:.1f} GiB where {there / 2**30:.1f} are free"
+    if required > available:
+        return f"which takes {required / 2**30:.1f} GiB where {available / 2**30:.1f} are free"
     return ""
 
 
@@ -165,28 +165,28 @@ def _tiny(recipe: Recipe) -> Recipe:
 
 @dataclass(frozen=True)
 class _Short:
-    """Breaks off every response of another generator after a few tokens, as if it had come to its end there."""
+    """Cuts every response of another generator after a few tokens, as if it had ended there."""
 
     generator: Generator
 
     def generate(self, policy: Policy, requests: Sequence[Request]) -> list[Generation]:
         """See `core.generation.Generator`."""
         short = [replace(request, max_tokens=min(TOKENS, request.max_tokens)) for request in requests]
-        found = self.generator.generate(policy, short)
+        generations = self.generator.generate(policy, short)
         return [
-            replace(answer, truncated=answer.truncated & (asked.max_tokens <= TOKENS))
-            for answer, asked in zip(found, requests, strict=True)
+            replace(generation, truncated=generation.truncated & (request.max_tokens <= TOKENS))
+            for generation, request in zip(generations, requests, strict=True)
         ]
 
 
 class _Stages(Clock):
-    """Knows what is being done."""
+    """A clock that knows the present phase."""
 
     at = ""
 
     @contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
-        """What runs inside is `phase`."""
+        """Time `phase`, and remember it for error messages."""
         self.at = {"fill": "filling in what the parts need"}.get(phase, phase)
         with super().__call__(phase):
             yield
@@ -195,7 +195,7 @@ class _Stages(Clock):
 
 
 def _step(recipe: Recipe, policy: Policy, stages: _Stages, checked: set[Any]) -> None:
-    """The step itself; `checked` are the data that are known to fit the model."""
+    """The step itself; `checked` holds the data already known to fit the model."""
     run = RunState(_tiny(recipe), SEED, policy)
     variant = run.recipe.variant
     with stages("data"):
@@ -225,9 +225,7 @@ def _step(recipe: Recipe, policy: Policy, stages: _Stages, checked: set[Any]) ->
 
 
 def _with_spread(scores: Scores) -> Scores:
-    """Every other response taken for right where none of so few tokens tells right from wrong: there is to be something
-    to filter and to learn from.
-    """
+    """Mark every other response right where all groups have equal rewards, so that filter and update have a signal."""
     correct = scores.correct
     if correct.shape[1] == 1 or bool((correct.any(1) & ~correct.all(1)).any()):
         return scores
@@ -237,11 +235,11 @@ def _with_spread(scores: Scores) -> Scores:
 
 
 def _refuse_unfit(run: RunState, checked: set[Any]) -> None:
-    """Raise for a test question, or a question of a training set that has an end, that the context has no room for."""
+    """Raise for a test question, or a question of a finite training set, that is too long for the context."""
     recipe, task = run.recipe, run.recipe.task
     settings = recipe.evaluation
-    known = (id(task), recipe.max_tokens, settings)
-    if known in checked:
+    check_key = (id(task), recipe.max_tokens, settings)
+    if check_key in checked:
         return
     for suite in suites_at(recipe, 0):
         problems = [task.problem(suite, settings.seed, i) for i in range(settings.questions)]
@@ -249,21 +247,21 @@ def _refuse_unfit(run: RunState, checked: set[Any]) -> None:
     size = task.size("train") if hasattr(task, "size") else 0
     if recipe.source is None:
         _refuse_first(run, "training questions", [task.problem("train", key(SEED, "prompts"), i) for i in range(size)])
-    checked.add(known)
+    checked.add(check_key)
 
 
 def _refuse_first(run: RunState, which: str, problems: list[Problem]) -> None:
-    roomy = len(run.policy.tokens(problems[0])) if problems else 0  # the template's tokens are among these
+    template_bound = len(run.policy.tokens(problems[0])) if problems else 0  # the template's tokens are among these
     most = run.policy.context - run.recipe.max_tokens
     # a tokenizer makes at most one token of a byte
-    found = [p for p in problems if roomy + len(str(p.prompt).encode()) > most and not fits(run, p)]
-    if found:
-        raise GrpoLabError(f"{len(found)} of {len(problems)} {which} do not fit. {unfit(run, found[0])}")
+    too_long = [p for p in problems if template_bound + len(str(p.prompt).encode()) > most and not fits(run, p)]
+    if too_long:
+        raise GrpoLabError(f"{len(too_long)} of {len(problems)} {which} do not fit. {unfit(run, too_long[0])}")
 
 
 @contextmanager
 def _untouched() -> Iterator[None]:
-    """Leave random state and number of threads as they are, whatever parts of the user's own draw or set."""
+    """Restore random state and number of threads afterwards, whatever the user's parts draw or set."""
     threads, drawn, of_numpy = torch.get_num_threads(), random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng():

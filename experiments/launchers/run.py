@@ -1,4 +1,4 @@
-"""Runs the jobs of a study on a launcher, to the end of the last of them."""
+"""Runs the jobs of a study on a launcher until all have ended."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Plan:
 
 
 def run_jobs(plan: Plan, console: Console) -> Failures:
-    """Run what has not finished, then put further questions to the final models; returns and shows the failures.
+    """Run the unfinished jobs, then put further questions to the final models; shows and returns the failures.
 
     Raises `BrokenArmError` and `KeyboardInterrupt` as `Launch` does, with all runs stopped.
     """

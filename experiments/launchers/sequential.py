@@ -1,4 +1,4 @@
-"""The runs of a study that may end early, row after row of seeds, as the results so far decide."""
+"""The jobs of a study that may end early, one row of seeds after another, by the results so far."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +10,8 @@ from experiments.results.stored_study import load_study
 class SequentialSchedule:
     """Called when all jobs handed out have ended: the jobs of the next rows, or none when the study has ended.
 
-    A row is one seed in every arm that is still in the race. What failed of its own doing has its declared score; what
-    the machine lost has none, so that its row cannot count and the study stops there: the same command goes on from it.
+    A row is one seed in every arm that is still in the race. A run that failed in training has its declared score; one
+    lost by the machine has none, so its row cannot count and the study stops there: the same command goes on from it.
     """
 
     def __init__(self, folder: Path, jobs: Sequence[Job]) -> None:

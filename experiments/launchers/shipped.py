@@ -52,7 +52,7 @@ class Ray(Launcher):
         )
 
     def check(self, options: argparse.Namespace) -> None:
-        """One GPU can be shared; of several, whole ones are had."""
+        """Refuse a fraction of more than one GPU: only a single one can be shared."""
         if options.gpus and options.gpus > 1:
             _refuse_fraction(options.gpus)
 
@@ -83,7 +83,7 @@ class Slurm(Launcher):
         )
 
     def check(self, options: argparse.Namespace) -> None:
-        """Whole GPUs, and a limit of time."""
+        """Refuse a fraction of a GPU, and a missing time limit."""
         if options.gpus:
             _refuse_fraction(options.gpus)
         if options.time is None:

@@ -33,18 +33,18 @@ from experiments.launchers.job import (
     note_end,
     run_and_report,
     stop_when,
-    stopping,
+    stopping_message,
 )
 from experiments.launchers.progress import Progress
 from experiments.setup import Origin
 
 POLL_SECONDS: Final = 0.5
-"""Seconds between two looks at the jobs and their files."""
+"""Seconds between two checks of the jobs and their files."""
 
 
 @dataclass(frozen=True)
 class _Task:
-    """What a Slurm job does: `notes` is the driver's folder, where a job says that it has begun and is told to stop."""
+    """The task of a Slurm job. Job and driver talk through files in `notes`: `begun`, `stop` and messages."""
 
     job: Job
     origin: Origin
@@ -58,17 +58,17 @@ class _Task:
 
     @property
     def stop(self) -> Path:
-        """Exists when all runs are to stop."""
+        """Exists when all runs must stop."""
         return self.notes / "stop"
 
     @property
-    def said(self) -> Path:
-        """The run's words to the user, line by line."""
+    def messages(self) -> Path:
+        """The run's lines for the user."""
         return self.notes / f"said-{self.job.arm.label}-{self.job.seed}"
 
-    def say(self, line: str) -> None:
-        """Have the driver show a line: what a job prints, nobody reads."""
-        with self.said.open("a") as file:
+    def notify(self, line: str) -> None:
+        """Have the driver show a line: a job's own output is not shown."""
+        with self.messages.open("a") as file:
             file.write(line + "\n")
 
     def __call__(self) -> Outcome:
@@ -77,10 +77,10 @@ class _Task:
         if self.stop.exists():
             return "interrupted", None
         watch = stop_when(lambda _: self.stop.exists())
-        return run_and_report(self.job, watch, self.identity, self.say, origin=self.origin)
+        return run_and_report(self.job, watch, self.identity, self.notify, origin=self.origin)
 
     def checkpoint(self) -> Any:
-        """What submitit submits again when the time is over: the same, which goes on from its last checkpoint."""
+        """The task that submitit requeues at the time limit: the same one, resumed from its last checkpoint."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
@@ -96,7 +96,7 @@ def launch(
     minutes: int,
     cluster: str = "slurm",
 ) -> Failures:
-    """Run every job as a Slurm job of at most so many minutes; see `Launch`. `cluster` is submitit's name of it."""
+    """Run every job as a Slurm job of at most `minutes`; see `Launch`. `cluster`: submitit's executor."""
     try:
         import submitit
     except ImportError as error:
@@ -120,7 +120,7 @@ def launch(
 
 
 class _Driver:
-    """Submits jobs and looks after them."""
+    """Submits jobs and polls them."""
 
     def __init__(
         self, executor: Any, workers: int, progress: Progress, notes: Path, partition: str | None, minutes: int
@@ -129,11 +129,11 @@ class _Driver:
         self._notes, self._partition, self._minutes = notes, partition, minutes
         self._under_way: list[tuple[Any, _Task]] = []
         self._shown: dict[str, int] = {}
-        self._heard: Counter[Path] = Counter()
+        self._messages_shown: Counter[Path] = Counter()
         self._failures: Failures = {}
 
     def run(self, jobs: Sequence[Job], more: Callable[[], Sequence[Job]]) -> Failures:
-        """Until all have ended."""
+        """Run until all jobs have ended."""
         try:
             drive(
                 jobs, self._workers, more, begin=self._submit, listen=self._look, under_way=lambda: len(self._under_way)
@@ -141,7 +141,7 @@ class _Driver:
         except (KeyboardInterrupt, BrokenArmError) as stop:
             try:
                 (self._notes / "stop").touch()
-                self._progress.say(stopping(stop))
+                self._progress.print(stopping_message(stop))
                 for submitted, task in self._under_way:
                     if not task.begun.exists():
                         submitted.cancel()
@@ -172,7 +172,7 @@ class _Driver:
         self._under_way.append((self._executor.submit(task), task))
 
     def _look(self) -> BrokenArmError | None:
-        """Show the steps that were made, and take the runs that have ended; returns the first that is broken."""
+        """Show new steps and messages, and handle ended runs; returns the error of the first broken one."""
         time.sleep(POLL_SECONDS)
         broken: BrokenArmError | None = None
         ended = [pair for pair in self._under_way if pair[0].done()]
@@ -182,9 +182,10 @@ class _Driver:
             for record in records[self._shown[job.folder] :]:
                 self._progress.step(*job.key, record)
             self._shown[job.folder] = max(len(records), self._shown[job.folder])
-            for line in (task.said.read_text().splitlines() if task.said.is_file() else [])[self._heard[task.said] :]:
-                self._progress.say(f"{job.arm.label} seed {job.seed}: {line}")
-                self._heard[task.said] += 1
+            lines = task.messages.read_text().splitlines() if task.messages.is_file() else []
+            for line in lines[self._messages_shown[task.messages] :]:
+                self._progress.print(f"{job.arm.label} seed {job.seed}: {line}")
+                self._messages_shown[task.messages] += 1
             if (submitted, task) in ended:
                 self._under_way.remove((submitted, task))
                 ended_broken = note_end(job, _end(submitted, job), self._progress, self._failures)
@@ -193,7 +194,7 @@ class _Driver:
 
 
 def _end(submitted: Any, job: Job) -> Outcome:
-    """How a job has ended."""
+    """A job's outcome."""
     import submitit
 
     try:
@@ -201,7 +202,7 @@ def _end(submitted: Any, job: Job) -> Outcome:
     except submitit.core.utils.UncompletedJobError:
         return mark_lost(
             job,
-            f"Slurm job {submitted.job_id} ended without its last word ({submitted.state}); what it "
+            f"Slurm job {submitted.job_id} ended without a result ({submitted.state}); what it "
             f"printed is in {submitted.paths.folder}",
         )
     except submitit.core.utils.FailedJobError as error:  # ours, not the run's: the node has no such folder, say
@@ -210,7 +211,7 @@ def _end(submitted: Any, job: Job) -> Outcome:
 
 
 def _records(job: Job) -> list[Mapping[str, Any]]:
-    """The steps that a run has written whole."""
+    """The records of metrics.jsonl that are completely written."""
     file = Path(job.folder, METRICS)
     lines = file.read_text().splitlines(keepends=True) if file.is_file() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]

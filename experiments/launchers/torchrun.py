@@ -1,7 +1,7 @@
-"""One run on several processes of one machine: started by torchrun as an accelerate configuration says, and watched.
+"""One run on several processes of one machine: started by torchrun from an accelerate configuration, and watched.
 
-The processes get the run as text, like workers. The main one tells of every step through a socket; a process that fails
-leaves its cause in a file, and torchrun ends the others.
+The processes get the run as text, like workers. The main one reports every step through a socket; a process that fails
+writes its cause to a file, and torchrun ends the others.
 """
 
 import json
@@ -32,9 +32,9 @@ ERRORS: Final[Mapping[Cause, type[GrpoLabError]]] = {
     "infrastructure": MachineError,
     "code": GrpoLabError,
 }
-"""What a run fails with here, for whatever cause one of its processes did."""
+"""The error raised here for the cause of a process's failure."""
 POLL_SECONDS: Final = 1.0
-"""Seconds between looks at whether the processes are alive."""
+"""Seconds between checks that the processes are alive."""
 
 
 def run_in_processes(config: str, arm: Any, seed: int, folder: str, processes: Processes, watch: Watch) -> None:
@@ -84,14 +84,14 @@ def run_in_processes(config: str, arm: Any, seed: int, folder: str, processes: P
                 raise
             if outcome == "interrupted":
                 raise Interrupted
-            # the main process's word counts: what it said was finished is on disk
+            # the main process decides: what it reported as finished is on disk
             if outcome != "finished":
                 output.seek(0)
                 _raise_first(Path(scratch), folder, process.returncode, output.read())
 
 
 def kill(pid: int) -> None:
-    """End a process at once, and all that descend from it: torchrun gives each of its own a session of its own."""
+    """Kill a process and its descendants: torchrun starts each of its processes in a session of its own."""
     with suppress(psutil.NoSuchProcess):
         first = psutil.Process(pid)
         for process in [first, *first.children(recursive=True)]:
@@ -100,7 +100,7 @@ def kill(pid: int) -> None:
 
 
 def _listen(listener: Listener, key: bytes, process: subprocess.Popen[bytes], watch: Watch) -> str | None:
-    """Hand on the steps that the main process tells of; returns its last word, if it had one."""
+    """Pass on the steps that the main process reports; returns its outcome, or None if it died without one."""
     # no public way to wait for a while only
     listener._listener._socket.settimeout(POLL_SECONDS)  # type: ignore[attr-defined]
     pipe = None
@@ -111,7 +111,7 @@ def _listen(listener: Listener, key: bytes, process: subprocess.Popen[bytes], wa
             return None
     with pipe:
         if pipe.recv_bytes() != key:
-            raise MachineError("something else spoke up in the place of a run's main process")
+            raise MachineError("another program connected in the place of a run's main process")
         while True:
             while not pipe.poll(POLL_SECONDS):
                 if process.poll() is not None and not pipe.poll():
@@ -132,7 +132,7 @@ def _listen(listener: Listener, key: bytes, process: subprocess.Popen[bytes], wa
 
 
 def _raise_first(scratch: Path, folder: str, code: int, output: str) -> None:
-    """Raise what the first failing process said, and note it in the manifest, which it may not have been able to."""
+    """Raise the error of the first process that failed; writes it to the manifest too, as the process may not have."""
     causes = [json.loads(file.read_text()) for file in scratch.glob("rank-*.json")]
     # one that is killed leaves no cause, and the others the broken connection that they saw; 15 is torchrun's own
     killed = re.search(r"rank +: (\d+) .*\n *exitcode +: -(?!15 )(\d+) ", output)

@@ -1,10 +1,10 @@
 """Trackers: what a run writes to metrics.jsonl, also sent to TensorBoard, Weights & Biases, trackio or MLflow.
 
 Every (study, arm, seed) is a tracker run of its own. It is sent the lines of metrics.jsonl that it does not have yet;
-trackers.json in the run's folder says how far each tracker has come, and by which id it knows the run. Trackers are no
+trackers.json in the run's folder holds the last step sent to each tracker and its id of the run. Trackers are no
 part of a run's identity: a resumed run may have others, which then get its earlier steps as well.
 
-TensorBoard writes into the run's folder. Where the others keep their data, and whether they use a network, is said in
+TensorBoard writes into the run's folder. Where the others keep their data, and whether they use a network, is set by
 their own environment variables: WANDB_MODE=offline, MLFLOW_TRACKING_URI, TRACKIO_DIR.
 """
 
@@ -92,7 +92,7 @@ def _literal(text: str) -> bool | int | float | str:
 
 
 class Trackers:
-    """The trackers of one run; one that fails is told of once, through `say`, and left out from there on."""
+    """The trackers of one run; one that fails is reported once, through `notify`, and left out from then on."""
 
     def __init__(
         self,
@@ -102,12 +102,12 @@ class Trackers:
         arm: str,
         seed: int,
         identity: Mapping[str, Any],
-        say: Callable[[str], None],
+        notify: Callable[[str], None],
     ) -> None:
         self._names = list(names)
         self._folder, self._file, self._study = folder, folder / "trackers.json", folder.parents[1].name
         self._arm, self._title = arm, f"{arm} seed {seed}"
-        self._identity, self._say = identity, say
+        self._identity, self._notify = identity, notify
         self._begun: dict[str, Any] = {}
         self._sent: dict[str, Any] = {}
         self._logged: dict[str, int] = {}
@@ -153,24 +153,24 @@ class Trackers:
             self._note(name)
 
     def _note(self, name: str) -> None:
-        """Write down how far a tracker has come."""
+        """Store the last step sent to a tracker."""
         self._sent[name]["step"] = self._logged[name]
         write_json(self._file, self._sent)
 
     def _begin(self, name: str) -> None:
-        """Begin the tracker's run, or go on with it."""
-        known = self._sent.get(name)
-        run = known["id"] if known else None
-        last = known["step"] if known else 0
-        titled = {"name": self._title, "group": self._arm}
+        """Start the tracker's run, or resume it."""
+        previous = self._sent.get(name)
+        run = previous["id"] if previous else None
+        last = previous["step"] if previous else 0
+        names = {"name": self._title, "group": self._arm}
         arguments: dict[str, dict[str, Any]] = {
             "mlflow": {"experiment_name": self._study, "run_name": self._title, "run_id": run},
-            # steps from here on, which a killed process may have sent without saying so, are purged
+            # steps from here on, which a killed process may have sent without noting it, are purged
             "tensorboard": {"run_name": "tensorboard", "logging_dir": self._folder, "purge_step": last + 1},
-            "trackio": {"run_name": self._study, **titled, "resume": "must" if known else "never"},
+            "trackio": {"run_name": self._study, **names, "resume": "must" if previous else "never"},
             "wandb": {
                 "run_name": self._study,
-                **titled,
+                **names,
                 "id": run,
                 "resume": "allow",
                 "settings": {"silent": True, "console": "off"},
@@ -182,10 +182,10 @@ class Trackers:
             tracker.start()
         self._logged[name] = last
         # TensorBoard would show another run for it every time; trackio would forget it
-        if known is None or name != "tensorboard":
+        if previous is None or name != "tensorboard":
             tracker.store_init_configuration({"arm": self._arm, **settings_of(self._identity)})
-        own = tracker.tracker
-        run = own.info.run_id if name == "mlflow" else own.id if name == "wandb" else None
+        client = tracker.tracker
+        run = client.info.run_id if name == "mlflow" else client.id if name == "wandb" else None
         self._sent[name] = {"id": run, "step": last}
         write_json(self._file, self._sent)
 
@@ -203,4 +203,4 @@ class Trackers:
                 if tracker:
                     tracker.finish()
             cause = next(iter(str(error).splitlines()), "")
-            self._say(f"{name} failed, and the run goes on without it: {type(error).__name__}: {cause}")
+            self._notify(f"{name} failed, and the run goes on without it: {type(error).__name__}: {cause}")

@@ -52,14 +52,14 @@ BROKEN: Final = "compare.arms = {'mean': 'grpo.advantage = @held_mean', 'bad': '
 
 
 def assert_stopped_for_a_broken_arm(study: Path, shown: Any) -> None:
-    """The place is told, the other arm can go on, nothing is judged."""
+    """The place is reported, the other arm can go on, nothing is judged."""
     assert "arm 'bad' is broken (seed 0): KeyError: 3 (" in shown.err
     assert re.search(r"held_estimators\.py:\d+, in held_broken: ", shown.err)
     assert "in held_broken: return batch.rewards * {1: 0.0, 2: 0.0}[batch.step])" in shown.err
-    found = {file.parts[-3]: json.loads(file.read_text()) for file in study.glob("*/seed=0/manifest.json")}
-    assert (found["bad"]["status"], found["bad"]["failure"]) == ("failed", "code")
-    if "mean" in found:  # it had begun
-        assert found["mean"]["status"] in ("interrupted", "finished")
+    manifests = {file.parts[-3]: json.loads(file.read_text()) for file in study.glob("*/seed=0/manifest.json")}
+    assert (manifests["bad"]["status"], manifests["bad"]["failure"]) == ("failed", "code")
+    if "mean" in manifests:  # it had begun
+        assert manifests["mean"]["status"] in ("interrupted", "finished")
     assert not (study / "report.html").exists()
 
 
@@ -96,16 +96,16 @@ def local_study(home: Path) -> Path:
 
 def tables(study: Path) -> dict[str, Any]:
     """All that a study's verdict depends on, clocks left out, and its tables."""
-    found: dict[str, Any] = {}
+    contents: dict[str, Any] = {}
     for file in sorted(study.glob("*/seed=*/metrics.jsonl")):
         records = [json.loads(line) for line in file.read_text().splitlines()]
-        found[str(file.relative_to(study))] = [{k: v for k, v in r.items() if k != "seconds"} for r in records]
+        contents[str(file.relative_to(study))] = [{k: v for k, v in r.items() if k != "seconds"} for r in records]
     for pattern in ("*/seed=*/eval/*/*.json", "*/seed=*/rollouts/*", "*/seed=*/checkpoint/*", "tables/*"):
-        found |= {str(file.relative_to(study)): file.read_bytes() for file in sorted(study.glob(pattern))}
+        contents |= {str(file.relative_to(study)): file.read_bytes() for file in sorted(study.glob(pattern))}
     for file in sorted(study.glob("*/seed=*/manifest.json")):
         record = json.loads(file.read_text())
-        found[str(file.relative_to(study))] = [record[name] for name in ("status", "identity", "hashes", "hardware")]
-    return found
+        contents[str(file.relative_to(study))] = [record[name] for name in ("status", "identity", "hashes", "hardware")]
+    return contents
 
 
 def obstruct_tensorboard(study: Path) -> None:
@@ -125,16 +125,16 @@ def hold(home: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def held_until_asked_to_stop(hold: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Runs wait after three steps until the launcher has asked them to stop."""
-    say = Progress.say
+def held_until_stop_requested(hold: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Runs wait after three steps until the launcher stops them."""
+    print_line = Progress.print
 
     def and_let_go(progress: Progress, line: str) -> None:
-        say(progress, line)
+        print_line(progress, line)
         if line.startswith("stopping at the end of the present steps"):
             hold.unlink()
 
-    monkeypatch.setattr(Progress, "say", and_let_go)
+    monkeypatch.setattr(Progress, "print", and_let_go)
     return hold
 
 

@@ -67,15 +67,15 @@ def outcomes(monkeypatch: pytest.MonkeyPatch) -> dict[int, tuple[str, str | None
 
 @pytest.fixture
 def launched(tmp_path: Path) -> Callable[..., str]:
-    """Launch runs that need so many GiB each; returns what was said."""
+    """Launch runs that need so many GiB each; returns the output."""
 
     def launch(workers: int, *gibibytes: int) -> str:
-        said = io.StringIO()
+        output = io.StringIO()
         jobs = [Job(Arm("a", ()), i, "", str(tmp_path), Needs(1, 0, g * 2**30)) for i, g in enumerate(gibibytes)]
-        with Progress(len(jobs), 0, Console(file=said, width=200)) as progress:
+        with Progress(len(jobs), 0, Console(file=output, width=200)) as progress:
             assert local.launch(jobs, workers, progress) == {}
-        assert said.getvalue().count("[") == len(jobs), "a run was forgotten"
-        return said.getvalue()
+        assert output.getvalue().count("[") == len(jobs), "a run was forgotten"
+        return output.getvalue()
 
     return launch
 
@@ -83,12 +83,12 @@ def launched(tmp_path: Path) -> Callable[..., str]:
 def test_never_more_at_once_than_workers_nor_than_fit_in_memory(
     at_once: list[list[int]], launched: Callable[..., str]
 ) -> None:
-    said = launched(3, 4, 4, 4, 2)
+    output = launched(3, 4, 4, 4, 2)
     sizes = [[memory // 2**30 for memory in together] for together in at_once]
     assert sizes[:2] == [[4], [4, 4]]
     assert max(map(sum, sizes)) <= 10
     line = "memory allows 2 at once, not 3: 10.0 GiB were available, and the next run needs 4.0 GiB"
-    assert said.count(line) == 1
+    assert output.count(line) == 1
 
 
 def test_one_run_always_runs(at_once: list[list[int]], launched: Callable[..., str]) -> None:
@@ -108,16 +108,16 @@ def test_runs_go_on_beside_one_that_failed_and_stop_at_the_first_that_is_broken(
 ) -> None:
     outcomes |= {0: ("failed", "it diverged"), 1: ("finished", None), 2: ("broken", "KeyError: 3")}
     jobs = [Job(Arm("a", ()), seed, "", str(tmp_path)) for seed in range(4)]
-    said = io.StringIO()
+    output = io.StringIO()
     with (
-        Progress(4, 0, Console(file=said, width=200)) as progress,
+        Progress(4, 0, Console(file=output, width=200)) as progress,
         pytest.raises(BrokenArmError, match=r"^arm 'a' is broken \(seed 2\): KeyError: 3\nNo score and no verdict"),
     ):
         local.launch(jobs, 1, progress)
-    lines = said.getvalue().splitlines()
+    lines = output.getvalue().splitlines()
     assert lines[0] == "a seed 0: failed"
     assert "an arm is broken: stopping at the end of the present steps (Ctrl-C: at once)" in lines[-1]
-    assert "seed 3" not in said.getvalue()
+    assert "seed 3" not in output.getvalue()
 
 
 KILLS_ITSELF = """
@@ -179,8 +179,8 @@ def test_a_worker_that_was_killed_is_named_and_another_takes_its_place(
         failures = local.launch(jobs, 1, progress)
     assert list(failures) == [("a", 0)]
     assert "its process died (exit code -9;" in failures["a", 0]
-    found = [json.loads((Path(job.folder) / "manifest.json").read_text()) for job in jobs]
-    assert [(each["status"], each.get("failure")) for each in found] == [
+    manifests = [json.loads((Path(job.folder) / "manifest.json").read_text()) for job in jobs]
+    assert [(each["status"], each.get("failure")) for each in manifests] == [
         ("failed", "infrastructure"),
         ("finished", None),
     ]

@@ -1,4 +1,4 @@
-"""Time left is told from the share of its budget that each run has spent, whatever the budget is counted in."""
+"""Time left follows from the share of its budget that each run has spent, whatever the budget is counted in."""
 
 from io import StringIO
 from pathlib import Path
@@ -26,29 +26,29 @@ def test_time_left_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two of four runs are done; after 30 seconds one more is, and a resumed one went from a half to three quarters."""
     clock = iter([0.0, 30.0, 30.0])
     monkeypatch.setattr("experiments.launchers.progress.time.monotonic", lambda: next(clock))
-    said = StringIO()
-    progress = Progress(4, 2, Console(file=said, width=200))
+    output = StringIO()
+    progress = Progress(4, 2, Console(file=output, width=200))
     progress.step("a", 0, record(1, 0.25))
     progress.step("b", 0, record(3, 0.75))  # steps before the third were made another time
     progress.end("a", 0, "finished")
-    assert said.getvalue() == "[3/4] a seed 0: test 0.750  time left 0:06\n"  # 30 s for 1.25 runs, 0.25 to go
+    assert output.getvalue() == "[3/4] a seed 0: test 0.750  time left 0:06\n"  # 30 s for 1.25 runs, 0.25 to go
     progress.end("b", 0, "failed")
-    assert said.getvalue().endswith("b seed 0: failed\n")
+    assert output.getvalue().endswith("b seed 0: failed\n")
     assert progress._time_left() == "time left 0:00"
 
 
 def test_the_line_of_a_finished_run_has_the_number_it_is_judged_by(tmp_path: Path) -> None:
     """From .3 over .48 and .49 to .51: the table has .49, the mean of the last three, and so has the line."""
     study = write_study(tmp_path / "pair", {"grpo": [0.49]}, metric="test/accuracy")
-    said = StringIO()
+    output = StringIO()
     scores = Scores(study.path, "test/accuracy", budget=6)
-    progress = Progress(1, 0, Console(file=said, width=200), scores)
+    progress = Progress(1, 0, Console(file=output, width=200), scores)
     progress.step("grpo", 0, record(1, 0.25))
     progress.end("grpo", 0, "finished")
-    first, last = said.getvalue().splitlines()
+    first, last = output.getvalue().splitlines()
     assert first == "grpo seed 0: test/accuracy 0.300 before training"
-    told = "test/accuracy 0.300 before training, 0.490 (mean of steps 2, 4, 6)"
-    assert last.startswith(f"[1/1] grpo seed 0: {told}  ")
+    scores_text = "test/accuracy 0.300 before training, 0.490 (mean of steps 2, 4, 6)"
+    assert last.startswith(f"[1/1] grpo seed 0: {scores_text}  ")
     assert study.scores()["grpo"][0] == pytest.approx(0.49)
     assert Scores(study.path, "test/accuracy", budget=4).end("grpo", 0).endswith("(mean of steps 0, 2, 4)")
     by_area = Scores(study.path, "test/accuracy", "auc").end("grpo", 0)

@@ -96,7 +96,7 @@ def test_ctrl_c_ends_the_present_steps_and_any_launcher_goes_on(
     compare: Callable[..., int],
     local_study: Path,
     home: Path,
-    held_until_asked_to_stop: Path,
+    held_until_stop_requested: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     study = home / "cut" / "slow"
@@ -117,7 +117,7 @@ def test_ctrl_c_ends_the_present_steps_and_any_launcher_goes_on(
 
 
 @pytest.mark.slow
-def test_a_failed_arm_and_a_tracker_that_fails_are_told_of_and_the_process_takes_further_runs(
+def test_a_failed_arm_and_a_tracker_that_fails_are_reported_and_the_process_takes_further_runs(
     compare: Callable[..., int], home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With what was sent along: the later arms' parts are of a module that the process has imported for the first."""

@@ -121,11 +121,11 @@ def home(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def recipes(**arms: str) -> dict[str, Any]:
-    found = {}
+    built = {}
     for label, binding in arms.items():
         with config(["study.gin"], binding.splitlines(), include_from=[CONFIGS]):
-            found[label] = build("train")
-    return found
+            built[label] = build("train")
+    return built
 
 
 BROKEN: Final = {
@@ -142,7 +142,7 @@ BROKEN: Final = {
 
 
 @pytest.mark.parametrize("binding", BROKEN)
-def test_a_broken_arm_is_told_with_its_place_before_anything_is_run_or_written(
+def test_a_broken_arm_is_reported_with_its_place_before_anything_is_run_or_written(
     home: Path, binding: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arms = f"compare.arms = {{'whole': [], 'mine': {binding.splitlines()!r}}}"
@@ -207,7 +207,7 @@ def test_the_weights_that_arms_share_are_read_once_and_not_moved(home: Path, mon
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_questions_that_the_context_has_no_room_for_are_found_before_the_study(home: Path, split: str) -> None:
+def test_questions_that_the_context_has_no_room_for_are_refused_before_the_study(home: Path, split: str) -> None:
     """A file's all, and those of tests in any case: of 64 tokens 6 are for the response."""
     for file, question in (("train", "{n}+1="), ("test", "{n}-1=")):
         rows = [question.format(n=n) for n in range(40)] + [f"{n}" + "+1" * 30 for n in range(2 * (file == split))]
@@ -226,9 +226,9 @@ def test_a_step_for_a_larger_machine_is_left_to_the_runs(home: Path, monkeypatch
     """There it comes first, and a broken arm ends at it."""
     with monkeypatch.context() as patch:
         patch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1))
-        found = rehearse(recipes(grpo=""))
-    assert found.taken == 0
-    assert str(found).startswith(
+        rehearsed = rehearse(recipes(grpo=""))
+    assert rehearsed.taken == 0
+    assert str(rehearsed).startswith(
         "no tiny step of grpo here, which takes 0.0 GiB where 0.0 are free: what is broken shows"
     )
     with config(["study.gin"], ["grpo.advantage = @of_a_wrong_shape"], include_from=[CONFIGS]):
@@ -243,8 +243,8 @@ def test_a_step_for_a_larger_machine_is_left_to_the_runs(home: Path, monkeypatch
 def test_runs_meant_for_a_gpu_are_not_tried_without_one(home: Path) -> None:
     if torch.accelerator.is_available():
         pytest.skip("there is one")
-    found = rehearse(recipes(grpo=""), on_accelerators=True)
+    rehearsed = rehearse(recipes(grpo=""), on_accelerators=True)
     assert (
-        str(found)
+        str(rehearsed)
         == "no tiny step of grpo here, for want of the GPU that runs ask for: what is broken shows in their runs"
     )

@@ -73,7 +73,7 @@ def test_ctrl_c_ends_the_present_steps_and_the_same_command_ends_like_the_local_
     on_this_machine: None,
     home: Path,
     local_study: Path,
-    held_until_asked_to_stop: Path,
+    held_until_stop_requested: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     study = home / "slurm" / "slow"
@@ -109,9 +109,11 @@ def test_what_slurm_is_asked_for_and_a_tracker_that_fails_is_told_of(
     shown = " ".join(capsys.readouterr().out.split())
     assert shown.count("mean seed 0: tensorboard failed, and the run goes on without it") == 1
     assert tables(home / "asked" / "slow") == tables(local_study)
-    asked = [dict(re.findall(r"#SBATCH --([\w-]+)=(\S+)", file.read_text())) for file in programs.glob("*.sbatch")]
-    assert sorted(each["job-name"] for each in asked) == ["mean-0", "mean-1", "median-0", "median-1"]
-    for each in asked:
+    sbatch_options = [
+        dict(re.findall(r"#SBATCH --([\w-]+)=(\S+)", file.read_text())) for file in programs.glob("*.sbatch")
+    ]
+    assert sorted(each["job-name"] for each in sbatch_options) == ["mean-0", "mean-1", "median-0", "median-1"]
+    for each in sbatch_options:
         assert (each["time"], each["partition"]) == ("9", "long")
         assert (each["cpus-per-task"], each["gpus-per-node"], each["mem"]) == ("3", "2", "2GB")
     assert not (home / "asked" / "slow" / ".slurm").exists()
@@ -128,7 +130,7 @@ def test_a_run_that_fails_and_a_job_that_dies_are_told_apart(
     killer.end()
     shown = " ".join(capsys.readouterr().out.split())
     assert "bad seed 0 failed: failed on purpose" in shown
-    assert "mean seed 0 failed: Slurm job 7 ended without its last word" in shown
+    assert "mean seed 0 failed: Slurm job 7 ended without a result" in shown
     assert '"infrastructure"' in (metrics.parent / "manifest.json").read_text()
     assert '"algorithmic"' in (metrics.parents[2] / "bad" / "seed=0" / "manifest.json").read_text()
     assert list((home / "told" / "slow" / ".slurm").glob("*/7_0_log.out")), "what the jobs printed is kept"

@@ -68,10 +68,12 @@ def test_shipped_configurations_are_read() -> None:
 
 def test_the_environment_is_that_of_accelerate_launch() -> None:
     """Names of variables are accelerate's own."""
-    asked = launch_command_parser().parse_args(["--config_file", str(SHIPPED / "deepspeed_zero3.yaml"), "program.py"])
-    asked, *_ = _validate_launch_command(asked)
-    asked.deepspeed_fields_from_accelerate_config = ""
-    _, theirs = prepare_deepspeed_cmd_env(asked)
+    arguments = launch_command_parser().parse_args(
+        ["--config_file", str(SHIPPED / "deepspeed_zero3.yaml"), "program.py"]
+    )
+    arguments, *_ = _validate_launch_command(arguments)
+    arguments.deepspeed_fields_from_accelerate_config = ""
+    _, theirs = prepare_deepspeed_cmd_env(arguments)
     for name, value in read_processes(None, "deepspeed_zero3").environment.items():
         assert theirs[name] == value.lower(), name
 
@@ -109,26 +111,26 @@ def test_a_typo_names_what_is_shipped() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shipped", ["fsdp2", "deepspeed_zero3"])
-def test_steps_are_told_and_a_stop_is_heard(shipped: str, text: str, tmp_path: Path) -> None:
+def test_steps_are_reported_and_a_stop_is_obeyed(shipped: str, text: str, tmp_path: Path) -> None:
     """Interrupted after two steps, then gone on with, sharded."""
     if shipped == "deepspeed_zero3":
         pytest.importorskip("deepspeed")
-    told: list[int] = []
+    steps: list[int] = []
 
     def watch(record: Mapping[str, Any]) -> None:
-        told.append(record["step"])
-        if told == [1, 2]:
+        steps.append(record["step"])
+        if steps == [1, 2]:
             raise Interrupted
 
     processes = read_processes(2, shipped)
     with pytest.raises(Interrupted):
         run_in_processes(text, ARM, 0, str(tmp_path), processes, watch)
-    assert told == [1, 2]
+    assert steps == [1, 2]
     with pytest.raises(GrpoLabError, match=r"its processes changed .*'2, sharded.*'.*'2'"):
         run_in_processes(text, ARM, 0, str(tmp_path), read_processes(2, "ddp"), watch)
     assert json.loads((tmp_path / "manifest.json").read_text())["status"] == "interrupted"
     run_in_processes(text, ARM, 0, str(tmp_path), processes, watch)
-    assert told == [1, 2, 3, 4]
+    assert steps == [1, 2, 3, 4]
     assert json.loads((tmp_path / "manifest.json").read_text())["status"] == "finished"
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 4
 
@@ -149,7 +151,7 @@ def breaks_on_the_second(logps, advantages):
 
 
 @pytest.mark.slow
-def test_the_first_cause_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_cause_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not the broken connection that the other process then sees."""
     (tmp_path / "breaks.py").write_text(BREAKS)
     monkeypatch.syspath_prepend(tmp_path)

@@ -1,4 +1,4 @@
-"""Trackers: real ones, read back with their own tools, beside what metrics.jsonl says; and ones that fail."""
+"""Trackers: real ones, read back with their own tools, beside what metrics.jsonl holds; and ones that fail."""
 
 import json
 import math
@@ -51,7 +51,7 @@ def stop_after(step: int, how: type[BaseException]) -> Callable[[Mapping[str, An
     return watch
 
 
-def said_nothing(line: str) -> None:
+def fail_on_message(line: str) -> None:
     pytest.fail(line)
 
 
@@ -60,8 +60,8 @@ def metrics(made: Job) -> list[dict[str, Any]]:
 
 
 def sent(made: Job) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((made.store.folder / "trackers.json").read_text())
-    return found
+    record: dict[str, Any] = json.loads((made.store.folder / "trackers.json").read_text())
+    return record
 
 
 class KilledError(BaseException):
@@ -69,7 +69,7 @@ class KilledError(BaseException):
 
 
 class Recorder:
-    """A tracker that keeps what it is told; its `log` raises from step `fails_at` on."""
+    """A tracker that keeps what it is sent; its `log` raises from step `fails_at` on."""
 
     all: list["Recorder"]
     fails_at = 99
@@ -115,13 +115,13 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
-def assert_scalars_are_the_metrics(found: Mapping[str, list[tuple[int, float]]], made: Job) -> None:
+def assert_scalars_are_the_metrics(logged: Mapping[str, list[tuple[int, float]]], made: Job) -> None:
     expected: dict[str, list[tuple[int, Any]]] = {}
     for record in metrics(made):
         for name, value in flatten({key: each for key, each in record.items() if key != "step"}).items():
             # TensorBoard keeps single precision
             expected.setdefault(name, []).append((record["step"], pytest.approx(value, rel=1e-6)))
-    assert found == expected
+    assert logged == expected
 
 
 def test_records_are_flattened_to_numbers() -> None:
@@ -188,11 +188,11 @@ def test_a_missing_package_is_refused_before_anything_is_run(
 
 def test_tensorboard_shows_what_metrics_say(tmp_path: Path) -> None:
     made = job(tmp_path, "tensorboard")
-    run_job(made, ignore, say=said_nothing)
-    found = scalars(made.store.folder / "tensorboard")
-    assert [step for step, _ in found["reward"]] == [1, 2, 3]
-    assert {"reward_parts/final_digit", "seconds/sample", "evaluation/test"} <= set(found)
-    assert_scalars_are_the_metrics(found, made)
+    run_job(made, ignore, notify=fail_on_message)
+    logged = scalars(made.store.folder / "tensorboard")
+    assert [step for step, _ in logged["reward"]] == [1, 2, 3]
+    assert {"reward_parts/final_digit", "seconds/sample", "evaluation/test"} <= set(logged)
+    assert_scalars_are_the_metrics(logged, made)
     (settings,) = (made.store.folder / "tensorboard").glob("*/hparams.yml")
     assert "train/group_size: 2" in settings.read_text()
 
@@ -200,7 +200,7 @@ def test_tensorboard_shows_what_metrics_say(tmp_path: Path) -> None:
 def test_a_tracked_run_is_the_run_that_it_would_be(tmp_path: Path) -> None:
     plain, tracked = job(tmp_path / "plain"), job(tmp_path / "tracked", "tensorboard")
     for made in (plain, tracked):
-        run_job(made, ignore, say=said_nothing)
+        run_job(made, ignore, notify=fail_on_message)
     assert not (plain.store.folder / "trackers.json").exists()
     ours, theirs = plain.store.manifest, tracked.store.manifest
     assert (ours["identity"], ours["hashes"]) == (theirs["identity"], theirs["hashes"])
@@ -214,22 +214,24 @@ def test_a_resumed_run_goes_on_without_duplicates(tmp_path: Path, how: type[Base
     cut = 2 if how is Interrupted else 3
     with pytest.raises(how):
         run_job(
-            replace(made, config=made.config.replace("steps = 3", "steps = 4")), stop_after(cut, how), say=said_nothing
+            replace(made, config=made.config.replace("steps = 3", "steps = 4")),
+            stop_after(cut, how),
+            notify=fail_on_message,
         )
     assert sent(made)["tensorboard"]["step"] == cut
     if how is KilledError:  # after the tracker had the step, before that was written down
         (made.store.folder / "trackers.json").write_text('{"tensorboard": {"id": null, "step": 2}}')
-    run_job(replace(made, config=made.config.replace("steps = 3", "steps = 4")), ignore, say=said_nothing)
-    found = scalars(made.store.folder / "tensorboard")
-    assert [step for step, _ in found["reward"]] == [1, 2, 3, 4]
-    assert_scalars_are_the_metrics(found, made)
+    run_job(replace(made, config=made.config.replace("steps = 3", "steps = 4")), ignore, notify=fail_on_message)
+    logged = scalars(made.store.folder / "tensorboard")
+    assert [step for step, _ in logged["reward"]] == [1, 2, 3, 4]
+    assert_scalars_are_the_metrics(logged, made)
     assert len(list((made.store.folder / "tensorboard").glob("*/hparams.yml"))) == 1
 
 
 def test_a_tracker_that_joins_later_gets_the_earlier_steps(tmp_path: Path, recorders: list[Recorder]) -> None:
     with pytest.raises(Interrupted):
-        run_job(job(tmp_path, "wandb"), stop_after(2, Interrupted), say=said_nothing)
-    run_job(job(tmp_path, "wandb", "tensorboard"), ignore, say=said_nothing)
+        run_job(job(tmp_path, "wandb"), stop_after(2, Interrupted), notify=fail_on_message)
+    run_job(job(tmp_path, "wandb", "tensorboard"), ignore, notify=fail_on_message)
     first, second = recorders
     assert (first.steps, second.steps) == ([1, 2], [3])
     assert (first.arguments["id"], second.arguments["id"]) == (None, "own-id")
@@ -238,9 +240,9 @@ def test_a_tracker_that_joins_later_gets_the_earlier_steps(tmp_path: Path, recor
     assert first.settings is not None
     assert first.settings.items() >= {"arm": "a", "seed": 0, "train/group_size": 2}.items()
     assert second.settings == first.settings
-    found = scalars(job(tmp_path).store.folder / "tensorboard")
-    assert [step for step, _ in found["reward"]] == [1, 2, 3]
-    assert all(math.isfinite(value) for _, value in found["reward"])
+    logged = scalars(job(tmp_path).store.folder / "tensorboard")
+    assert [step for step, _ in logged["reward"]] == [1, 2, 3]
+    assert all(math.isfinite(value) for _, value in logged["reward"])
 
 
 def test_what_a_killed_process_kept_in_memory_is_sent_again(tmp_path: Path, recorders: list[Recorder]) -> None:
@@ -251,14 +253,14 @@ def test_what_a_killed_process_kept_in_memory_is_sent_again(tmp_path: Path, reco
     def look(record: Mapping[str, Any]) -> None:
         killed[record["step"]] = (made.store.folder / "trackers.json").read_text()
 
-    run_job(made, look, say=said_nothing)
+    run_job(made, look, notify=fail_on_message)
     assert [json.loads(text)["wandb"] for text in killed.values()] == [{"id": "own-id", "step": 0}] * 3
     assert sent(made)["wandb"] == {"id": "own-id", "step": 3}
     shutil.rmtree(made.store.folder)
     with pytest.raises(Interrupted):
-        run_job(made, stop_after(2, Interrupted), say=said_nothing)
+        run_job(made, stop_after(2, Interrupted), notify=fail_on_message)
     (made.store.folder / "trackers.json").write_text(killed[2])
-    run_job(made, ignore, say=said_nothing)
+    run_job(made, ignore, notify=fail_on_message)
     assert [recorder.steps for recorder in recorders] == [[1, 2, 3], [1, 2], [1, 2, 3]]
 
 
@@ -267,7 +269,7 @@ def test_trackers_are_closed_when_the_run_ends_early(
     tmp_path: Path, recorders: list[Recorder], how: type[BaseException], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(how):
-        run_job(job(tmp_path, "wandb"), stop_after(1, how), say=said_nothing)
+        run_job(job(tmp_path, "wandb"), stop_after(1, how), notify=fail_on_message)
     (recorder,) = recorders
     assert (recorder.steps, recorder.finished) == ([1], 1)
     assert "welcome" not in capsys.readouterr().out
@@ -279,7 +281,7 @@ def test_a_tracker_that_fails_does_not_end_the_run(
     monkeypatch.setattr(Recorder, "fails_at", 2)
     lines: list[str] = []
     made = job(tmp_path, "wandb", "tensorboard")
-    run_job(made, ignore, say=lines.append)
+    run_job(made, ignore, notify=lines.append)
     assert lines == ["wandb failed, and the run goes on without it: ConnectionError: no route to host"]
     (recorder,) = recorders
     assert (recorder.steps, recorder.finished) == ([1], 1)
@@ -299,15 +301,15 @@ def test_a_tracker_may_fail_at_either_end(
     monkeypatch.setattr(Recorder, when, fail)
     lines: list[str] = []
     made = job(tmp_path, "wandb")
-    run_job(made, ignore, say=lines.append)
+    run_job(made, ignore, notify=lines.append)
     assert lines == ["wandb failed, and the run goes on without it: ConnectionError: refused"]
     assert made.store.is_finished
 
 
 def interrupt_and_resume(made: Job) -> None:
     with pytest.raises(Interrupted):
-        run_job(made, stop_after(2, Interrupted), say=said_nothing)
-    run_job(made, ignore, say=said_nothing)
+        run_job(made, stop_after(2, Interrupted), notify=fail_on_message)
+    run_job(made, ignore, notify=fail_on_message)
 
 
 @pytest.mark.filterwarnings("default")
@@ -319,11 +321,11 @@ def test_mlflow_goes_on_in_the_same_run(tmp_path: Path, monkeypatch: pytest.Monk
     interrupt_and_resume(made)
     client = mlflow.MlflowClient(uri)
     experiment = client.get_experiment_by_name("small")
-    (found,) = client.search_runs([experiment.experiment_id])
-    assert (found.info.run_id, found.info.run_name) == (sent(made)["mlflow"]["id"], "a seed 0")
-    assert found.data.params.items() >= {"train/group_size": "2", "seed": "0"}.items()
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert (run.info.run_id, run.info.run_name) == (sent(made)["mlflow"]["id"], "a seed 0")
+    assert run.data.params.items() >= {"train/group_size": "2", "seed": "0"}.items()
     for name in ("reward", "seconds/sample", "reward_parts/final_digit"):
-        history = client.get_metric_history(found.info.run_id, name)
+        history = client.get_metric_history(run.info.run_id, name)
         expected = [(record["step"], flatten(record)[name]) for record in metrics(made)]
         assert sorted((point.step, point.value) for point in history) == expected
 
