@@ -1,4 +1,4 @@
-"""`grpolab judge`: how far the judge that is to be a reward agrees with gold verdicts on this policy's responses."""
+"""`grpolab judge`: agreement of a judge, before it is a reward, with gold verdicts on this policy's responses."""
 
 import argparse
 import json
@@ -42,7 +42,7 @@ JUDGE: Final = stream("judge")
 
 @dataclass(frozen=True)
 class Order:
-    """Of pairs that were asked in both orders, before the orders are averaged."""
+    """Position bias: pairs judged in both orders, before the orders are averaged."""
 
     pairs: int
     first: float
@@ -50,12 +50,12 @@ class Order:
     by_place: float
     """Share of the pairs in which the preference stays with the place when the responses are swapped."""
     one_order: PairShare
-    """Share of askings about pairs of different gold verdicts in which the right response is preferred."""
+    """Share of single judgements of pairs with different gold verdicts in which the right response is preferred."""
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What a judge was found to be worth."""
+class JudgeResult:
+    """A judge's agreement with gold verdicts, its position bias and its cost."""
 
     judge: str
     gold: str
@@ -64,7 +64,7 @@ class Judged:
     order: Order | None
     """In compare mode."""
     seconds: float
-    """Per response, reading the judge apart."""
+    """Per response, without loading the judge."""
 
 
 def run_judge(options: argparse.Namespace) -> int:
@@ -72,26 +72,26 @@ def run_judge(options: argparse.Namespace) -> int:
     files = [find_config(file) for file in options.config or ["rlaif"]]
     with registry.config(files, options.bind, include_from=[CONFIGS]):
         recipe: Recipe = build("train")
-    found = measure(recipe, samples=options.samples, questions=options.questions, seed=options.seed)
+    result = measure(recipe, samples=options.samples, questions=options.questions, seed=options.seed)
     if options.json:
-        print(json.dumps(to_plain(asdict(found)), indent=1, allow_nan=False))
+        print(json.dumps(to_plain(asdict(result)), indent=1, allow_nan=False))
     else:
-        show(found, Console())
+        show(result, Console())
     return 0
 
 
-def measure(recipe: Recipe, *, samples: int, questions: int, seed: int) -> Judged:
-    """Sample the policy on questions of the tune split, and ask judge and verifier."""
+def measure(recipe: Recipe, *, samples: int, questions: int, seed: int) -> JudgeResult:
+    """Sample the policy on questions of the tune split, and grade the responses by judge and verifier."""
     judge = next((part for part in recipe.rewards if part.name == "judge"), None)
     if judge is None:
         raise GrpoLabError("train.rewards names no judge: bind, e.g., train.rewards = [@final_digit, @judge]")
     others = [part for part in (*recipe.rewards, *recipe.task.rewards) if part.name != "judge"]
     gold, settings = others[0], JudgeSettings(**judge.set_values)
-    said = start([judge], recipe.task)["judge"]
+    description = start([judge], recipe.task)["judge"]
     torch.set_num_threads(recipe.threads)
     accelerator = init()
     run = RunState(recipe, seed, load_policy(recipe.policy, accelerator.device))
-    asker = settings.prompter()
+    prompter = settings.prompter()
     values: list[list[float]] = []
     right: list[list[bool]] = []
     games: list[tuple[float, float, int]] = []
@@ -103,15 +103,15 @@ def measure(recipe: Recipe, *, samples: int, questions: int, seed: int) -> Judge
         right += verdicts.correct.tolist()
         started = time.perf_counter()
         if settings.mode == "score":
-            values += asker.scores(problems, texts)
+            values += prompter.scores(problems, texts)
         else:
-            found = asker.comparisons(problems, texts, settings.opponents)
-            values += [win_rates(*each, settings.opponents) for each in zip(found, texts, strict=True)]
-            for row, correct in zip(found, verdicts.correct.tolist(), strict=True):
+            comparisons = prompter.comparisons(problems, texts, settings.opponents)
+            values += [win_rates(*each, settings.opponents) for each in zip(comparisons, texts, strict=True)]
+            for row, correct in zip(comparisons, verdicts.correct.tolist(), strict=True):
                 games += [(a, b, int(correct[i]) - int(correct[j])) for i, j, a, b in row]
         seconds += time.perf_counter() - started
-    return Judged(
-        judge=said,
+    return JudgeResult(
+        judge=description,
         gold=gold.name,
         mode=settings.mode,
         agreement=agreement(values, right),
@@ -121,7 +121,7 @@ def measure(recipe: Recipe, *, samples: int, questions: int, seed: int) -> Judge
 
 
 def _sampled(run: RunState, samples: int, questions: int) -> Iterator[tuple[Any, Any]]:
-    """Problems and responses, a rollout's worth at a time."""
+    """Problems and responses, one rollout at a time."""
     for first in track(range(0, questions, run.recipe.prompts), "judging", console=Console(stderr=True)):
         last = min(first + run.recipe.prompts, questions)
         problems = [run.recipe.task.problem(SPLIT, run.seed, i) for i in range(first, last)]
@@ -130,36 +130,38 @@ def _sampled(run: RunState, samples: int, questions: int) -> Iterator[tuple[Any,
 
 
 def order(games: list[tuple[float, float, int]]) -> Order | None:
-    """Of pairs (P(A) with i first, P(A) with j first, gold verdict of i minus that of j); None without a judged one."""
+    """Position bias from pairs (P(A) with i first, P(A) with j first, gold i - gold j); None if none is judged."""
     table = np.array(games, dtype=np.float64).reshape(-1, 3)
     a, b, gold = table[np.isfinite(table).all(1)].T
     if not a.size:
         return None
     decided = gold != 0
-    # asked with j first, preferring B is preferring i
-    asked = np.concatenate([np.where(gold > 0, a, 1 - a)[decided], np.where(gold > 0, 1 - b, b)[decided]])
-    share = PairShare(float((asked > 0.5).mean() + (asked == 0.5).mean() / 2) if asked.size else None, asked.size)
+    # with j first, preferring B is preferring i
+    preferred = np.concatenate([np.where(gold > 0, a, 1 - a)[decided], np.where(gold > 0, 1 - b, b)[decided]])
+    share = PairShare(
+        float((preferred > 0.5).mean() + (preferred == 0.5).mean() / 2) if preferred.size else None, preferred.size
+    )
     return Order(a.size, float((a.mean() + b.mean()) / 2), float(((a > 0.5) == (b > 0.5)).mean()), share)
 
 
-def show(found: Judged, console: Console) -> None:
+def show(result: JudgeResult, console: Console) -> None:
     """Two small tables."""
-    a = found.agreement
-    console.print(found.judge, highlight=False, markup=False)
-    table = Table("", "value", f"against '{found.gold}'", title=f"{a.responses} responses to {a.questions} questions")
+    a = result.agreement
+    console.print(result.judge, highlight=False, markup=False)
+    table = Table("", "value", f"against '{result.gold}'", title=f"{a.responses} responses to {a.questions} questions")
     table.add_row("right responses", _number(a.right), "what a judge that always says right would have for accuracy")
-    if found.mode == "score":
+    if result.mode == "score":
         table.add_row("accuracy at 1/2", _number(a.accuracy), "")
     table.add_row("pairs, same question", _number(a.within.value), _pairs(a.within) + "; 0.5 is chance")
     table.add_row("pairs, all (AUC)", _number(a.overall.value), _pairs(a.overall))
     table.add_row("calibration error", _number(a.calibration_error), "")
-    if found.order:
-        o = found.order
+    if result.order:
+        o = result.order
         table.add_row("first is preferred", _number(o.first), f"{o.pairs} pairs in both orders; 0.5 is no bias")
         table.add_row("place decides", _number(o.by_place), "share of pairs")
         table.add_row("pairs, one order alone", _number(o.one_order.value), _pairs(o.one_order))
     table.add_row("not judged", str(a.unjudged), "responses")
-    table.add_row("seconds", f"{found.seconds:.3g}", "a response")
+    table.add_row("seconds", f"{result.seconds:.3g}", "a response")
     console.print(table)
     calibration = Table("judge's value", "responses", "mean value", "right")
     for b in a.calibration:

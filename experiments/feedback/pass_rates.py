@@ -1,4 +1,4 @@
-"""`grpolab pass-rates`: how often the model, as it is before training, passes each training question."""
+"""`grpolab pass-rates`: how often the model passes each training question before training."""
 
 import argparse
 import json
@@ -45,9 +45,7 @@ def measure(recipe: Recipe, out: Path, *, samples: int, seed: int) -> None:
     """Sample every training question at the training temperature; writes a question and its pass rate per line."""
     task = recipe.task
     if not isinstance(task, Files):
-        raise GrpoLabError(
-            "pass-rates is for questions from files, of which there are so many and no more: train.task = @files()"
-        )
+        raise GrpoLabError("pass-rates needs a finite set of questions, from files: bind train.task = @files()")
     accelerator = init()
     run = RunState(recipe, seed, load_policy(recipe.policy, accelerator.device))
     lines = []

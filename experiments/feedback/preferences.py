@@ -1,7 +1,7 @@
-"""`grpolab preferences`: pairs of responses of the configured policy, labelled by an annotator of known accuracy.
+"""`grpolab preferences`: pairs of the policy's responses, labelled by a simulated annotator of known accuracy.
 
-Beside what every file of pairs has (`core.environments.datasets.pairs`), ours have `gold_chosen` and `gold_rejected`,
-what the task's own reward gives them, and `flipped`, whether the annotator was wrong; and the `answer` where that
+Besides the fields of every file of pairs (`core.environments.datasets.pairs`), a line has `gold_chosen` and
+`gold_rejected`, the task's own rewards, and `flipped`, whether the annotator was wrong; and the `answer` where that
 reward needs no more.
 """
 
@@ -71,22 +71,22 @@ def make_pairs(recipe: Recipe, *, prompts: int, samples: int, accuracy: float, s
     start(gold, recipe.task)
     accelerator = init()
     run = RunState(recipe, seed, load_policy(recipe.policy, accelerator.device))
-    asked, wrong = key(seed, PROMPTS), torch.tensor(key(seed, ANNOTATOR))
+    prompt_key, annotator_key = key(seed, PROMPTS), torch.tensor(key(seed, ANNOTATOR))
     lines: list[dict[str, Any]] = []
     by_answer: bool | None = None
     for first in track(range(0, prompts, recipe.prompts), "sampling"):
         last = min(first + recipe.prompts, prompts)
-        problems = [recipe.task.problem("train", asked, i) for i in range(first, last)]
+        problems = [recipe.task.problem("train", prompt_key, i) for i in range(first, last)]
         texts = sample(run, problems, Draw(samples, key(seed, SAMPLING, first))).texts
         scores = score(gold, problems, texts)
         if scores.failure:
             raise GrpoLabError(f"a response cannot be graded: {scores.failure}")
-        draws = uniform(fold(wrong, torch.arange(first, last))).tolist()
+        draws = uniform(fold(annotator_key, torch.arange(first, last))).tolist()
         for problem, group, values, draw in zip(problems, texts, scores.parts[..., 0].tolist(), draws, strict=True):
             best, worst = (values.index(extreme(values)) for extreme in (max, min))
             if values[best] == values[worst]:
                 continue
-            if by_answer is None:  # of a file there will be no more than prompt and answer to judge by
+            if by_answer is None:  # read from a file, a problem has only prompt and answer
                 by_answer = not score(gold, [Problem(problem.prompt, problem.answer, 0)], [group]).failed
             flipped = draw >= accuracy
             chosen, rejected = (worst, best) if flipped else (best, worst)

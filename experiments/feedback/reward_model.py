@@ -4,7 +4,7 @@ The trunk is that of `policy.model`, the head one linear output on the state of 
 like a run's (`core.store.run_folder`): killed, the same command goes on from its last checkpoint and ends with the
 same bits.
 
-checkpoint/        in the end, the model as transformers saves a sequence classifier
+checkpoint/        at the end, the model as transformers saves a sequence classifier
 held_out.json      accuracy and calibration on the pairs that were held out
 reliability.svg    the same as a picture
 """
@@ -133,15 +133,15 @@ def run_reward_model(options: argparse.Namespace) -> int:
         shown = bar.add_task("training", total=settings.steps)
 
         def watch(record: Mapping[str, Any]) -> None:
-            tested = f", held-out accuracy {record['held_out']:.3f}" if "held_out" in record else ""
-            bar.update(shown, completed=record["step"], description=f"training, loss {record['loss']:.3f}{tested}")
+            accuracy = f", held-out accuracy {record['held_out']:.3f}" if "held_out" in record else ""
+            bar.update(shown, completed=record["step"], description=f"training, loss {record['loss']:.3f}{accuracy}")
 
         train_reward_model(settings, policy, pairs, options.seed, store, watch=watch)
-    found = store.manifest["held_out"]
-    gold = "" if found["gold_accuracy"] is None else f", {found['gold_accuracy']:.3f} by the gold reward"
+    held_out = store.manifest["held_out"]
+    gold = "" if held_out["gold_accuracy"] is None else f", {held_out['gold_accuracy']:.3f} by the gold reward"
     print(
-        f"{found['pairs']} pairs held out: accuracy {found['accuracy']:.3f} by the annotator's labels{gold}; "
-        f"expected calibration error {found['calibration_error']:.3f}"
+        f"{held_out['pairs']} pairs held out: accuracy {held_out['accuracy']:.3f} by the annotator's labels{gold}; "
+        f"expected calibration error {held_out['calibration_error']:.3f}"
     )
     print(f"reward model: {store.folder / 'checkpoint'}; use it with -b \"reward_model.model = '{store.folder}'\"")
     return 0
@@ -156,9 +156,9 @@ def train_reward_model(
     *,
     watch: Callable[[Mapping[str, Any]], None],
 ) -> None:
-    """Train, from the last checkpoint in `store` if there is one; `watch` is told of every step."""
-    told = hashlib.blake2b(repr(pairs).encode(), digest_size=8).hexdigest()
-    identity = {"settings": repr(settings), "policy": repr(policy), "pairs": told, "seed": seed}
+    """Train, from the last checkpoint in `store` if there is one; `watch` is called with every step's record."""
+    digest = hashlib.blake2b(repr(pairs).encode(), digest_size=8).hexdigest()
+    identity = {"settings": repr(settings), "policy": repr(policy), "pairs": digest, "seed": seed}
     with store.locked():
         store.recover()
         store.check_identity(identity)
@@ -180,11 +180,11 @@ def _train(
     rows = [(model.row(pair.prompt, pair.chosen), model.row(pair.prompt, pair.rejected)) for pair in pairs]
     train, test = split(pairs, settings.held_out, seed)
     optimizer = Optimizer(model.model.parameters(), settings.optimizer)
-    kept = load_training(store, model, optimizer)
-    store.rewind(kept)
+    checkpoint = load_training(store, model, optimizer)
+    store.rewind(checkpoint)
 
-    for step in range(1 if kept is None else kept["step"] + 1, settings.steps + 1):
-        chosen = [train[i] for i in _drawn(len(train), settings.pairs, seed, step)]
+    for step in range(1 if checkpoint is None else checkpoint["step"] + 1, settings.steps + 1):
+        chosen = [train[i] for i in _pairs_of_step(len(train), settings.pairs, seed, step)]
         rate = settings.optimizer.rate(step, settings.steps)
         record = {"step": step, **_step(model, optimizer, settings, rate, rows, pairs, chosen)}
         if step % settings.every == 0 or step == settings.steps:
@@ -196,7 +196,7 @@ def _train(
         watch(record)
 
     by_part = {
-        name: measured([pairs[i] for i in part], *_judge(model, [rows[i] for i in part], settings.micro_tokens))
+        name: pair_metrics([pairs[i] for i in part], *_judge(model, [rows[i] for i in part], settings.micro_tokens))
         for name, part in (("held_out", test), ("trained", train))
     }
     write_json(store.folder / "held_out.json", by_part["held_out"])
@@ -245,7 +245,7 @@ def split(pairs: Sequence[Pair], held_out: float, seed: int) -> tuple[list[int],
     return train, test
 
 
-def _drawn(n: int, size: int, seed: int, step: int) -> list[int]:
+def _pairs_of_step(n: int, size: int, seed: int, step: int) -> list[int]:
     """The pairs of a step: every epoch meets all n once, in its own order."""
     orders: dict[int, list[int]] = {}
     places = []
@@ -284,17 +284,17 @@ def _step(
     return {"loss": total, "grad_norm": norm, "learning_rate": rate}
 
 
-def _micro_batches(rows: Sequence[PairRows], places: Sequence[int], most: int) -> Iterator[list[int]]:
-    """Whole pairs, of at most so many tokens together unless one alone has more."""
-    made, size = list[int](), 0
+def _micro_batches(rows: Sequence[PairRows], places: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
+    """Batches of whole pairs, of at most `max_tokens` tokens each unless a single pair has more."""
+    batch, size = list[int](), 0
     for i in places:
         more = len(rows[i][0]) + len(rows[i][1])
-        if made and size + more > most:
-            yield made
-            made, size = [], 0
-        made.append(i)
+        if batch and size + more > max_tokens:
+            yield batch
+            batch, size = [], 0
+        batch.append(i)
         size += more
-    yield made
+    yield batch
 
 
 def _judge(model: RewardModel, rows: Sequence[PairRows], micro_tokens: int) -> tuple[Tensor, Tensor]:
@@ -303,7 +303,7 @@ def _judge(model: RewardModel, rows: Sequence[PairRows], micro_tokens: int) -> t
     return chosen, rejected
 
 
-def measured(pairs: Sequence[Pair], chosen: Tensor, rejected: Tensor) -> dict[str, Any]:
+def pair_metrics(pairs: Sequence[Pair], chosen: Tensor, rejected: Tensor) -> dict[str, Any]:
     """Accuracy by the labels and by the gold reward, mean loss, and calibration, of rewards each [N]."""
     table = reliability(chosen, rejected, bins=BINS)
     leads = [
@@ -328,14 +328,16 @@ def measured(pairs: Sequence[Pair], chosen: Tensor, rejected: Tensor) -> dict[st
     }
 
 
-def reliability_figure(found: Mapping[str, Any]) -> str:
+def reliability_figure(calibration: Mapping[str, Any]) -> str:
     """Reliability diagram: agreement with the annotator over confidence, as SVG; an area per bin by its pairs."""
     with svg_settings("reliability"):
         figure = Figure(figsize=(4.6, 4.2), layout="constrained", facecolor="white")
         axes = figure.subplots()
         axes.plot([0.5, 1], [0.5, 1], color=MUTED, linewidth=0.8, linestyle="--", label="calibrated")
-        x, y, sizes = ([row[name] for row in found["reliability"]] for name in ("confidence", "agreement", "pairs"))
-        areas = [20 + 400 * n / found["pairs"] for n in sizes]
+        x, y, sizes = (
+            [row[name] for row in calibration["reliability"]] for name in ("confidence", "agreement", "pairs")
+        )
+        areas = [20 + 400 * n / calibration["pairs"] for n in sizes]
         axes.scatter(x, y, s=areas, color=INK, alpha=0.7, linewidth=0, zorder=3)
         for at, value, n in zip(x, y, sizes, strict=True):
             axes.annotate(str(n), (at, value), xytext=(7, 5), textcoords="offset points", fontsize=7, color=MUTED)
@@ -343,7 +345,9 @@ def reliability_figure(found: Mapping[str, Any]) -> str:
         axes.set_ylim(-0.02, 1.02)
         axes.set_xlabel("confidence: sigmoid of the difference of rewards")
         axes.set_ylabel("share in which the annotator agrees")
-        title = f"{found['pairs']} pairs held out, expected calibration error {found['calibration_error']:.3f}"
+        title = (
+            f"{calibration['pairs']} pairs held out, expected calibration error {calibration['calibration_error']:.3f}"
+        )
         axes.set_title(title, loc="left", fontsize=9.5, color=INK, pad=8)
         axes.legend(loc="lower right", frameon=False)
         return as_svg(figure)

@@ -1,4 +1,4 @@
-"""What the lens found, as tables for a terminal and as JSON."""
+"""The lens's measurements as tables for a terminal and as JSON."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ NOTHING = "–"
 
 
 def exact_tables(exact: Exact) -> list[Table | str]:
-    """The cards, by group size, by difficulty, by length, and what is to be known about them."""
+    """The cards, the tables by group size, difficulty and length, and remarks."""
     main = exact.main(exact.variants[0].name)
     bias = _table(
         f"expected gradient against the true one: groups of {exact.group_size}, {main.rollouts} responses a batch, "
@@ -80,7 +80,7 @@ def exact_tables(exact: Exact) -> list[Table | str]:
 
 
 def remarks(exact: Exact) -> list[str]:
-    """What is to be known about these numbers."""
+    """Remarks on how to read these numbers."""
     texts = [
         "The true gradient is that of the plain expected reward, averaged over prompts. Sampling is on-policy, as in "
         "the first update of a rollout: no clip acts."

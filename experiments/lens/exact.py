@@ -13,7 +13,7 @@ from experiments.lens.step import check_variant
 
 @dataclass(frozen=True)
 class Exact:
-    """Every variant's measurements, and what they were measured on."""
+    """Every variant's measurements, with the policy and settings of the measurement."""
 
     policy: TabularPolicy
     variants: Sequence[Variant]
@@ -48,13 +48,13 @@ def measure_all(
 ) -> Exact:
     """Measure variants at `group_size` and at each of `group_sizes` that they are defined for.
 
-    `advance` is told the variant's name, batches done and batches in all.
+    `advance` is called with the variant's name, batches done and batches in all.
     """
     policy = policy or make_policy()
     for variant in variants:
         check_variant(variant, group_size)
     sizes = sorted({group_size, *group_sizes})
-    total, done = len(variants) * len(sizes) * batches, 0
+    total, batches_done = len(variants) * len(sizes) * batches, 0
     measured: dict[str, dict[int, Measurement]] = {}
     notes = []
     for variant in variants:
@@ -68,14 +68,14 @@ def measure_all(
                     rollouts=rollouts,
                     batches=batches,
                     seed=seed,
-                    advance=partial(_advance, advance, variant.name, done, total),
+                    advance=partial(_advance, advance, variant.name, batches_done, total),
                 )
             except GrpoLabError as error:
                 if size == group_size:
                     raise
                 notes.append(f"{variant.name} is not measured at groups of {size}: {error}")
-            done += batches
-            advance(variant.name, done, total)
+            batches_done += batches
+            advance(variant.name, batches_done, total)
     return Exact(policy, variants, measured, group_size, batches, seed, notes)
 
 

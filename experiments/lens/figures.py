@@ -1,4 +1,4 @@
-"""Pictures of what the lens found, each one SVG file."""
+"""Figures of the lens's measurements, each one SVG file."""
 
 import io
 import math
@@ -128,11 +128,11 @@ def model_figure(lenses: Sequence[OnModel]) -> str:
 
 
 def _errors(axes: Axes, x: Sequence[float], estimates: Sequence[Estimate], style: Style) -> None:
-    """Points with one standard error, joined; what was not found is left out."""
-    there = [(at, e) for at, e in zip(x, estimates, strict=True) if math.isfinite(e.value)]
-    values, errors = [e.value for _, e in there], [e.error if math.isfinite(e.error) else 0.0 for _, e in there]
+    """Points with one standard error, joined; estimates that are not finite are left out."""
+    points = [(at, e) for at, e in zip(x, estimates, strict=True) if math.isfinite(e.value)]
+    values, errors = [e.value for _, e in points], [e.error if math.isfinite(e.error) else 0.0 for _, e in points]
     axes.errorbar(
-        [at for at, _ in there],
+        [at for at, _ in points],
         values,
         yerr=errors,
         color=style.colour,
@@ -170,7 +170,7 @@ def as_svg(figure: Figure) -> str:
 
 @contextmanager
 def svg_settings(name: str) -> Iterator[None]:
-    """Settings of a figure by matplotlib, whatever the reader's own are; the salt makes its ids repeatable."""
+    """Matplotlib settings of a figure, independent of the user's own; the salt makes its ids repeatable."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         settings: Any = matplotlib.rcParams

@@ -1,4 +1,4 @@
-"""What is said of a gradient estimator g whose true gradient t is known, and the Monte-Carlo errors of it.
+"""Measures of a gradient estimator g whose true gradient t is known, with their Monte-Carlo errors.
 
     scale c          the least-squares c in E[g] = c t:  c = E[g].t / |t|^2
     cosine           between E[g] and t:                 c |t| / |E g|
@@ -9,7 +9,7 @@
     mse              of g / c, relative to |t|^2:        variance + direction_bias^2
     snr              signal to noise, a power ratio:     |E g|^2 / (tr Cov(g) * tokens / BUDGET)
 
-The last three are those of an average over as many batches as `BUDGET` sampled tokens pay for: an estimator that
+The last three are those of an average over as many batches as `BUDGET` sampled tokens allow: an estimator that
 samples more than it uses has fewer.
 
 |E g|^2 is estimated from products of different batches, (|sum g|^2 - sum |g|^2) / (n (n - 1)): the square of a mean
@@ -63,7 +63,7 @@ class Moments:
     """Sampled tokens of a batch, all that was thrown away included."""
 
     def numbers(self, constant: float | None) -> dict[str, Any]:
-        """What this module describes; `direction_bias` and `bias` as squares, which may be estimated below 0."""
+        """The measures of this module; `direction_bias` and `bias` as squares, whose estimates may be below 0."""
         noise = (self.power - self.square) * self.tokens / BUDGET
         with np.errstate(divide="ignore", invalid="ignore"):
             direction = (self.square - self.along_square) / self.along**2
@@ -140,8 +140,8 @@ class Sums:
 def estimates(sums: Sums, constant: float | None) -> dict[str, Estimate]:
     """Each number over all blocks, with its jackknife error over blocks.
 
-    A square that is near 0 in truth moves so little when a block is left out that the jackknife believes it too much:
-    its error, and that of what is made of it, is at least that of noise alone.
+    The jackknife underestimates the error of a square whose true value is near 0, because leaving out a block barely
+    moves it: its error, and that of numbers derived from it, is at least that of noise alone.
     """
     whole, without = sums.total().moments().numbers(constant), sums.without_each().moments().numbers(constant)
     means = sums.gradient / sums.count[:, None]

@@ -1,8 +1,8 @@
-"""Variants' gradients on a real policy: one large pool of rollouts, and what each variant would make of it.
+"""Variants' gradients on a real policy, all computed on one large pool of rollouts.
 
-No true gradient is known here. What can be said: how far the variants agree on the same pool (cosine), how long their
-gradients are, and how much of each is noise, from halves of the pool. The pool is sampled once, so dynamic sampling
-drops groups without replacing them; they stay paid for.
+No true gradient is known here. Measured are the agreement of variants on the same pool (cosine), the norm of each
+gradient, and its noise, from halves of the pool. The pool is sampled once, so dynamic sampling drops groups without
+replacing them; their tokens still count.
 """
 
 import math
@@ -41,7 +41,7 @@ SPLITS: Final = 4
 
 @dataclass(frozen=True)
 class OnModel:
-    """What the pool says of one variant. Errors are the spread over halvings of one pool, not over pools."""
+    """One variant's measurements on the pool. Errors are the spread over halvings of one pool, not over pools."""
 
     variant: str
     groups: int
@@ -87,7 +87,7 @@ def measure_on_model(
     """Measure each recipe's variant on one pool, whose accuracy is also returned; recipes differ in variant alone.
 
     `checkpoint` is a folder with the weights to measure at; the reference policy, for KL terms, is still the recipe's
-    own model. `advance` is told of every gradient computed, `(SPLITS * 2 + 1)` for each variant, and of the pool.
+    own model. `advance` is called after the pool, and for every gradient: `(SPLITS * 2 + 1)` for each variant.
     """
     first = recipes[0]
     torch.set_num_threads(first.threads)
@@ -100,7 +100,7 @@ def measure_on_model(
     pool = sample_pool(RunState(first, seed, policy))
     advance("pool")
     gradients: dict[str, Tensor] = {}
-    measured: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     for recipe in recipes:
         name = recipe.variant.name
         run = RunState(recipe, seed, policy)
@@ -115,7 +115,7 @@ def measure_on_model(
         ]
         gradients[name] = gradient(batch)
         tokens = pool.tokens + run.sampled_tokens
-        measured.append(
+        rows.append(
             {
                 "variant": name,
                 "groups": batch.groups,
@@ -126,7 +126,7 @@ def measure_on_model(
         )
     lenses = [
         OnModel(**row, cosines={other: _cosine(gradients[row["variant"]], gradients[other]) for other in gradients})
-        for row in measured
+        for row in rows
     ]
     return lenses, float(pool.batch.require("correct").double().mean())
 
@@ -216,8 +216,8 @@ def _split_half(halves: Sequence[Sequence[Tensor]], cost: float) -> dict[str, Es
 
 
 def _over_halvings(values: Tensor) -> Estimate:
-    """Mean and standard deviation of what there is: a half without any gradient has no direction."""
-    there = values[~values.isnan()]
-    if not len(there):
+    """Mean and standard deviation without NaN: a half without any gradient has no direction."""
+    defined = values[~values.isnan()]
+    if not len(defined):
         return Estimate(math.nan, math.nan)
-    return Estimate(float(there.mean()), float(there.std()) if len(there) > 1 else math.nan)
+    return Estimate(float(defined.mean()), float(defined.std()) if len(defined) > 1 else math.nan)

@@ -127,7 +127,7 @@ class TabularPolicy:
 
     @cached_property
     def values(self) -> Tensor:
-        """[N, K, T]: expected reward given the prefix before each token: what a perfect critic would say."""
+        """[N, K, T]: expected reward given the prefix before each token: the value of a perfect critic."""
         responses = self.responses
         passes = torch.zeros(responses.prefixes, len(responses.tokens), dtype=torch.float64)
         k = torch.arange(len(responses.tokens))[:, None].expand(responses.states.shape)
@@ -138,7 +138,7 @@ class TabularPolicy:
 
     @cached_property
     def progress(self) -> Tensor:
-        """[N, K, T]: the reward told as a perfect process reward: what each token adds to the expected reward.
+        """[N, K, T]: a perfect process reward: what each token adds to the expected reward.
 
         The first token also brings what was expected before it, so that a response's sum is its reward.
         """

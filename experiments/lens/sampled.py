@@ -1,4 +1,4 @@
-"""A variant's gradient over many sampled batches: the same draws for every variant, and every token is paid for."""
+"""A variant's gradient over many sampled batches: the same draws for every variant, and every token is counted."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ MIN_BATCHES: Final = 20
 
 @dataclass(frozen=True)
 class Measurement:
-    """What many batches of one group size say of a variant."""
+    """A variant's measurements over many batches of one group size."""
 
     variant: str
     group_size: int
@@ -104,7 +104,7 @@ def measure(
 ) -> Measurement:
     """Measure a variant's gradient over `batches` batches of about `rollouts` responses in groups of `group_size`.
 
-    `advance` is told how many batches are done.
+    `advance` is called with the number of batches done.
     """
     check_variant(variant, group_size)
     if batches < MIN_BATCHES:

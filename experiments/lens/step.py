@@ -152,7 +152,7 @@ def first_state(variant: Variant) -> Any:
 
 
 def extra_tokens(policy: TabularPolicy, variant: Variant, draw: Draw) -> int:
-    """Tokens sampled for the groups of a batch beside their responses: the greedy ones, if asked for."""
+    """Tokens sampled for a batch besides its responses: greedy responses, where the variant needs them."""
     if "greedy_rewards" not in variant.needs:
         return 0
     return int(policy.responses.lengths[policy.greedy[draw.prompts]].sum())
@@ -160,22 +160,22 @@ def extra_tokens(policy: TabularPolicy, variant: Variant, draw: Draw) -> int:
 
 def gradients(policy: TabularPolicy, steps: Sequence[Derivatives | None]) -> Tensor:
     """Every step's direction of ascent in the logits, [steps, N * S * V]; 0 for a step without groups."""
-    taken = [(owner, step) for owner, step in enumerate(steps) if step is not None]
-    if not taken:
+    present = [(owner, step) for owner, step in enumerate(steps) if step is not None]
+    if not present:
         return torch.zeros(len(steps), policy.logits.numel(), dtype=torch.float64)
-    G = taken[0][1].draw.responses.shape[1]
-    owner = torch.cat([torch.full((step.draw.responses.numel(),), index) for index, step in taken])
-    prompts = torch.cat([step.draw.prompts.repeat_interleave(G) for _, step in taken])
-    responses = torch.cat([step.draw.responses.flatten() for _, step in taken])
-    by_logp = torch.cat([step.by_logp.flatten(0, 1) for _, step in taken])
-    by_entropy = torch.cat([step.by_entropy.flatten(0, 1) for _, step in taken])
+    G = present[0][1].draw.responses.shape[1]
+    owner = torch.cat([torch.full((step.draw.responses.numel(),), index) for index, step in present])
+    prompts = torch.cat([step.draw.prompts.repeat_interleave(G) for _, step in present])
+    responses = torch.cat([step.draw.responses.flatten() for _, step in present])
+    by_logp = torch.cat([step.by_logp.flatten(0, 1) for _, step in present])
+    by_entropy = torch.cat([step.by_entropy.flatten(0, 1) for _, step in present])
     return -policy.gradients(prompts, responses, by_logp, by_entropy, owner, len(steps)).flatten(1)
 
 
 def token_constant(aggregator: Part, max_tokens: int) -> float | None:
     """What the aggregator divides the mean over responses of their token sum by, where that is a constant; else None.
 
-    w_it = 1 / (R * constant) for every token of every mask, found by asking it on ragged masks of different sizes.
+    w_it = 1 / (R * constant) for every token of every mask; measured on ragged masks of different sizes.
     """
     limit = {"max_tokens": max_tokens} if aggregator.takes("max_tokens") else {}
     per_mask = []

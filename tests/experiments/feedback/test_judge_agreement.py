@@ -17,25 +17,25 @@ from experiments.statistics.agreement import Bin, agreement
 
 def test_agreement_by_hand() -> None:
     """Question 1: .9 and .3 right, .4 wrong: one of two pairs. Question 2: .2 wrong, .2 right: a tie."""
-    found = agreement([[0.9, 0.3, 0.4], [0.2, 0.2, math.nan]], [[True, True, False], [False, True, True]])
-    assert (found.questions, found.responses, found.unjudged) == (2, 6, 1)
-    assert found.right == 3 / 5
-    assert found.accuracy == 3 / 5  # .9 and .4, and the wrong .2
-    assert (found.within.value, found.within.pairs) == (1.5 / 3, 3)
+    result = agreement([[0.9, 0.3, 0.4], [0.2, 0.2, math.nan]], [[True, True, False], [False, True, True]])
+    assert (result.questions, result.responses, result.unjudged) == (2, 6, 1)
+    assert result.right == 3 / 5
+    assert result.accuracy == 3 / 5  # .9 and .4, and the wrong .2
+    assert (result.within.value, result.within.pairs) == (1.5 / 3, 3)
     # over all: .9 beats .4 and .2; .3 beats .2 only; .2 ties with .2
-    assert found.overall.value == pytest.approx(3.5 / 6)
-    assert found.overall.pairs == 6
+    assert result.overall.value == pytest.approx(3.5 / 6)
+    assert result.overall.pairs == 6
     # [.2, .4): .3, .2, .2, of which two are right; [.4, .6): wrong; [.8, 1]: right
-    assert [(b.low, b.responses) for b in found.calibration] == [(0.2, 3), (0.4, 1), (0.8, 1)]
-    assert [b.right for b in found.calibration] == pytest.approx([2 / 3, 0, 1])
-    assert found.calibration_error == pytest.approx((3 * abs(0.7 / 3 - 2 / 3) + 0.4 + 0.1) / 5)
+    assert [(b.low, b.responses) for b in result.calibration] == [(0.2, 3), (0.4, 1), (0.8, 1)]
+    assert [b.right for b in result.calibration] == pytest.approx([2 / 3, 0, 1])
+    assert result.calibration_error == pytest.approx((3 * abs(0.7 / 3 - 2 / 3) + 0.4 + 0.1) / 5)
 
 
 def test_the_interval_is_over_questions() -> None:
     """Two questions with a pair each, one won: r = 1/2, sum of squares 1/2, so 1/2 ± t sqrt(2 * 1/2) / 2, cut."""
-    found = agreement([[1.0, 0.0], [0.0, 1.0]], [[True, False], [True, False]])
-    assert found.within.value == 0.5
-    assert found.within.interval == (0.0, 1.0)
+    result = agreement([[1.0, 0.0], [0.0, 1.0]], [[True, False], [True, False]])
+    assert result.within.value == 0.5
+    assert result.within.interval == (0.0, 1.0)
     one = agreement([[1.0, 0.0]], [[True, False]])
     assert (one.within.value, one.within.interval) == (1.0, None)
     none = agreement([[1.0, 0.0]], [[True, True]])
@@ -63,20 +63,20 @@ def test_the_interval_covers_what_it_should() -> None:
 def test_values_turned_round_turn_the_shares_round(rows: list[tuple[int, bool]]) -> None:
     # sixty-fourths, which 1 - v keeps exactly
     values, right = np.array([[v / 64 for v, _ in rows]]), [[r for _, r in rows]]
-    found, turned = agreement(values, right).overall, agreement(1 - values, right).overall
-    assert turned.pairs == found.pairs
-    assert found.value is None or turned.value == pytest.approx(1 - found.value)
+    result, reversed_result = agreement(values, right).overall, agreement(1 - values, right).overall
+    assert reversed_result.pairs == result.pairs
+    assert result.value is None or reversed_result.value == pytest.approx(1 - result.value)
 
 
 def test_the_order_of_two_responses_by_hand() -> None:
     """The first pair is decided by its place, the second wrongly by the responses, the third has no right one."""
-    found = order([(0.9, 0.8, 1), (0.9, 0.2, -1), (0.9, 0.2, 0), (math.nan, 0.5, 1)])
-    assert found is not None
-    assert found.pairs == 3
-    assert found.first == pytest.approx((0.9 + 0.8 + 0.9 + 0.2 + 0.9 + 0.2) / 6)
-    assert found.by_place == pytest.approx(1 / 3)
+    result = order([(0.9, 0.8, 1), (0.9, 0.2, -1), (0.9, 0.2, 0), (math.nan, 0.5, 1)])
+    assert result is not None
+    assert result.pairs == 3
+    assert result.first == pytest.approx((0.9 + 0.8 + 0.9 + 0.2 + 0.9 + 0.2) / 6)
+    assert result.by_place == pytest.approx(1 / 3)
     # pair 1: right with i first, wrong with j first; pair 2: j is right and loses both times
-    assert (found.one_order.value, found.one_order.pairs) == (1 / 4, 4)
+    assert (result.one_order.value, result.one_order.pairs) == (1 / 4, 4)
     assert order([]) is None
 
 
@@ -135,8 +135,8 @@ def test_a_run_learns_from_a_judge_alone(small: list[str], tmp_path: Path, capsy
     words = [word for binding in bindings for word in ("-b", binding)]
     assert main(["train", "-c", "rlaif", *small, *words, "--out", str(tmp_path / "runs")]) == 0
     folder = tmp_path / "runs" / "train" / "grpo" / "seed=0"
-    said = json.loads((folder / "manifest.json").read_text())["preflight"]["judge"]
-    assert "mode score, principles" in said
+    description = json.loads((folder / "manifest.json").read_text())["preflight"]["judge"]
+    assert "mode score, principles" in description
     groups = json.loads((folder / "rollouts" / "step=000001.json").read_text())
     rewards = [response["reward"] for group in groups for response in group["responses"]]
     assert rewards

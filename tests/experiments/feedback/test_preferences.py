@@ -1,4 +1,4 @@
-"""Pairs: the better against the worse, an annotator who is wrong as often as told, and files of other people's."""
+"""Pairs: the better against the worse, an annotator who is wrong as often as declared, and files of other people's."""
 
 import json
 from pathlib import Path
@@ -38,24 +38,24 @@ def test_pairs_are_the_better_against_the_worse(true: Path) -> None:
         assert not pair["flipped"]
 
 
-def test_an_annotator_who_errs_errs_as_often_as_told_and_a_better_one_on_fewer_of_the_same(
+def test_an_annotator_who_errs_errs_as_often_as_declared_and_a_better_one_on_fewer_of_the_same(
     true: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wrong: dict[float, set[str]] = {}
     for accuracy in (0.0, 0.4, 0.7):
         path = tmp_path / f"{accuracy}.jsonl"
         assert main([*SMALL, str(path), "--annotator-accuracy", str(accuracy)]) == 0
-        found = lines(path)
-        wrong[accuracy] = {pair["prompt"] for pair in found if pair["flipped"]}
-        said = f"{len(found)} pairs, {len(wrong[accuracy])} of them labelled wrongly; {24 - len(found)} of 24 groups"
-        assert said in " ".join(capsys.readouterr().out.split())
+        pairs = lines(path)
+        wrong[accuracy] = {pair["prompt"] for pair in pairs if pair["flipped"]}
+        summary = f"{len(pairs)} pairs, {len(wrong[accuracy])} of them labelled wrongly; {24 - len(pairs)} of 24 groups"
+        assert summary in " ".join(capsys.readouterr().out.split())
         swapped = {
             "chosen": "rejected",
             "rejected": "chosen",
             "gold_chosen": "gold_rejected",
             "gold_rejected": "gold_chosen",
         }
-        for pair, right in zip(found, lines(true), strict=True):
+        for pair, right in zip(pairs, lines(true), strict=True):
             names = swapped if pair["flipped"] else {}
             assert {names.get(n, n): v for n, v in pair.items() if n != "flipped"} == {
                 n: v for n, v in right.items() if n != "flipped"

@@ -17,7 +17,7 @@ from core.loop.train import Interrupted
 from core.model.policy import PolicySettings
 from core.store.run_folder import RunStore
 from experiments.cli.main import main
-from experiments.feedback.reward_model import RewardModelSettings, measured, on_trunk, reward_model_training, split
+from experiments.feedback.reward_model import RewardModelSettings, on_trunk, pair_metrics, reward_model_training, split
 from experiments.feedback.reward_model import train_reward_model as train
 
 # what is chosen ends with 9, twice to a prompt
@@ -100,12 +100,12 @@ def test_micro_batches_change_the_last_bits_only(tiny_settings: PolicySettings, 
 def test_it_learns_and_others_read_what_it_writes(tiny_settings: PolicySettings, tmp_path: Path) -> None:
     store = RunStore(tmp_path)
     train(settings(steps=60, pairs=16), tiny_settings, PAIRS, 0, store, watch=ignore)
-    found = json.loads((tmp_path / "held_out.json").read_text())
-    assert found == store.manifest["held_out"]
-    assert found["pairs"] == 18  # 9 of the 45 prompts, two pairs each
-    assert found["accuracy"] > 0.9
-    assert found["gold_accuracy"] < found["accuracy"]  # the labels are wrong where b is 3
-    assert sum(row["pairs"] for row in found["reliability"]) == 18
+    metrics = json.loads((tmp_path / "held_out.json").read_text())
+    assert metrics == store.manifest["held_out"]
+    assert metrics["pairs"] == 18  # 9 of the 45 prompts, two pairs each
+    assert metrics["accuracy"] > 0.9
+    assert metrics["gold_accuracy"] < metrics["accuracy"]  # the labels are wrong where b is 3
+    assert sum(row["pairs"] for row in metrics["reliability"]) == 18
     assert "<svg" in (tmp_path / "reliability.svg").read_text()
 
     folder = tmp_path / "checkpoint"
@@ -140,10 +140,10 @@ def test_the_head_is_a_function_of_the_seed_on_the_policys_trunk(tiny_folder: Pa
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
 def test_gradient_checkpointing_is_that_of_the_policy(tiny_folder: Path) -> None:
-    for asked in (False, True):
-        model = on_trunk(PolicySettings(str(tiny_folder), gradient_checkpointing=asked), 0).model
+    for enabled in (False, True):
+        model = on_trunk(PolicySettings(str(tiny_folder), gradient_checkpointing=enabled), 0).model
         (layer,) = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
-        assert (layer.training and layer.gradient_checkpointing) == asked
+        assert (layer.training and layer.gradient_checkpointing) == enabled
 
 
 def test_no_prompt_is_trained_on_and_held_out() -> None:
@@ -159,11 +159,11 @@ def test_no_prompt_is_trained_on_and_held_out() -> None:
 def test_what_is_measured_by_hand() -> None:
     """Two labels of three are followed; of the two pairs with a gold reward that differs, one."""
     pairs = [Pair("", "", "", gold=(1, 0)), Pair("", "", "", gold=(0, 1)), Pair("", "", "", gold=(1, 1))]
-    found = measured(pairs, torch.tensor([2.0, 1.0, 0.0]), torch.tensor([0.0, 0.0, 3.0]))
-    assert found["accuracy"] == pytest.approx(2 / 3)
-    assert found["gold_accuracy"] == 0.5
-    assert found["mean_reward"] == 1
-    assert measured([Pair("", "", "")], torch.ones(1), torch.zeros(1))["gold_accuracy"] is None
+    metrics = pair_metrics(pairs, torch.tensor([2.0, 1.0, 0.0]), torch.tensor([0.0, 0.0, 3.0]))
+    assert metrics["accuracy"] == pytest.approx(2 / 3)
+    assert metrics["gold_accuracy"] == 0.5
+    assert metrics["mean_reward"] == 1
+    assert pair_metrics([Pair("", "", "")], torch.ones(1), torch.zeros(1))["gold_accuracy"] is None
 
 
 @pytest.mark.parametrize(
@@ -206,9 +206,9 @@ def test_from_pairs_to_a_policy_that_climbs_the_proxy(tmp_path: Path, capsys: py
     assert not (tmp_path / "train").exists()
     made = ["reward-model", "-c", "embedded", "--pairs", str(pairs), "-b", "reward_model_training.steps = 3", "--out"]
     assert main([*made, str(folder)]) == 0
-    said = capsys.readouterr().out
-    assert f"reward_model.model = '{folder}'" in said.replace("\n", "")
-    assert "by the gold reward; expected calibration error" in " ".join(said.split())
+    output = capsys.readouterr().out
+    assert f"reward_model.model = '{folder}'" in output.replace("\n", "")
+    assert "by the gold reward; expected calibration error" in " ".join(output.split())
     assert main(run) == 0
     store = RunStore(tmp_path / "train" / "grpo" / "seed=0")
     assert store.manifest["preflight"]["reward_model"].startswith(f"reward model {folder} in float32, weights ")

@@ -18,8 +18,8 @@ TWO = make_policy((0.1, 0.8), vocabulary=2, max_tokens=2)
 """A hard prompt and an easy one, three responses."""
 
 
-def close(found: Tensor, wanted: Tensor) -> None:
-    torch.testing.assert_close(found, wanted, rtol=0.0, atol=1e-10)
+def close(actual: Tensor, target: Tensor) -> None:
+    torch.testing.assert_close(actual, target, rtol=0.0, atol=1e-10)
 
 
 def expected(variant: Variant | str, policy: TabularPolicy = ONE, *, groups: int = 1, group_size: int = 2) -> Tensor:
@@ -59,8 +59,8 @@ def test_rloo_is_unbiased_and_dr_grpo_is_at_its_factor(group_size: int) -> None:
     close(expected("rloo", group_size=G), ONE.true_gradient)
     close(expected("group_mean", group_size=G), ONE.true_gradient * (G - 1) / G)
     # the variant itself: its aggregator divides by the limit
-    found = expected("dr_grpo", group_size=G) * ONE.responses.max_tokens
-    close(found, ONE.true_gradient * (G - 1) / G)
+    gradient = expected("dr_grpo", group_size=G) * ONE.responses.max_tokens
+    close(gradient, ONE.true_gradient * (G - 1) / G)
 
 
 def test_the_same_over_batches_of_two_prompts() -> None:

@@ -37,10 +37,10 @@ def test_an_unbiased_estimator_shows_no_bias_whatever_its_noise_and_errors_hold(
     true = np.array([1.0, 0.0, 0.0, 0.0, 0.0, 0.0])
     off: dict[str, list[float]] = {"scale": [], "direction_bias_squared": [], "bias_squared": []}
     for _ in range(200):
-        found = estimates(sums(true + 3 * draw.normal(size=(200, 6)), true, 50), 1.0)
-        off["scale"].append((found["scale"].value - 1) / found["scale"].error)
+        estimated = estimates(sums(true + 3 * draw.normal(size=(200, 6)), true, 50), 1.0)
+        off["scale"].append((estimated["scale"].value - 1) / estimated["scale"].error)
         for name in ("direction_bias_squared", "bias_squared"):
-            off[name].append(found[name].value / found[name].error)
+            off[name].append(estimated[name].value / estimated[name].error)
     assert 0.85 < np.std(off["scale"]) < 1.15
     for name in ("direction_bias_squared", "bias_squared"):
         assert abs(np.mean(off[name])) < 0.25
@@ -51,11 +51,11 @@ def test_an_unbiased_estimator_shows_no_bias_whatever_its_noise_and_errors_hold(
 def test_a_biased_estimator_shows_its_bias() -> None:
     draw = np.random.default_rng(1)
     true = np.array([2.0, 0.0, 0.0])
-    found = estimates(sums(np.array([1.0, 0.5, 0.0]) + 0.5 * draw.normal(size=(1000, 3)), true, 50), 1.0)
+    estimated = estimates(sums(np.array([1.0, 0.5, 0.0]) + 0.5 * draw.normal(size=(1000, 3)), true, 50), 1.0)
     for name, value in (("scale", 0.5), ("direction_bias_squared", 0.25), ("cosine", 0.8**0.5)):
-        assert abs(found[name].value - value) < 4 * found[name].error
+        assert abs(estimated[name].value - value) < 4 * estimated[name].error
 
 
-def test_what_was_not_found_is_null_in_json() -> None:
+def test_an_estimate_that_is_not_finite_is_null_in_json() -> None:
     assert Estimate(float("nan"), float("inf")).to_json() == {"value": None, "error": None}
     assert Estimate(0.5, 0.1).to_json() == {"value": 0.5, "error": 0.1}

@@ -29,35 +29,35 @@ def recipes(*names: str, prompts: int = 12) -> list[Recipe]:
 
 @pytest.fixture(scope="module")
 def measured() -> tuple[dict[str, OnModel], list[str]]:
-    told: list[str] = []
-    found, _ = measure_on_model(recipes(*NAMES), seed=0, advance=told.append)
-    return {each.variant: each for each in found}, told
+    steps: list[str] = []
+    lenses, _ = measure_on_model(recipes(*NAMES), seed=0, advance=steps.append)
+    return {each.variant: each for each in lenses}, steps
 
 
 def test_variants_that_differ_by_a_constant_have_one_direction(measured: tuple[dict[str, OnModel], list[str]]) -> None:
-    found, _ = measured
-    rloo, dr_grpo = found["rloo"], found["dr_grpo"]
+    lenses, _ = measured
+    rloo, dr_grpo = lenses["rloo"], lenses["dr_grpo"]
     assert rloo.cosines["dr_grpo"] == pytest.approx(1, abs=1e-5)
     assert dr_grpo.norm / rloo.norm == pytest.approx(3 / 4 / 56, rel=1e-4)  # (G - 1) / G, over max_tokens
     assert rloo.split_cosine.value == pytest.approx(dr_grpo.split_cosine.value, abs=1e-5)
-    assert 0.5 < found["grpo"].cosines["rloo"] < 0.9999
+    assert 0.5 < lenses["grpo"].cosines["rloo"] < 0.9999
 
 
 def test_cosines_are_symmetric_and_progress_counts_every_gradient(
     measured: tuple[dict[str, OnModel], list[str]],
 ) -> None:
-    found, told = measured
+    lenses, steps = measured
     for one in NAMES:
-        assert found[one].cosines[one] == pytest.approx(1)
+        assert lenses[one].cosines[one] == pytest.approx(1)
         for other in NAMES:
-            assert found[one].cosines[other] == pytest.approx(found[other].cosines[one])
-    assert told == ["pool", *(name for name in NAMES for _ in range(2 * SPLITS + 1))]
+            assert lenses[one].cosines[other] == pytest.approx(lenses[other].cosines[one])
+    assert steps == ["pool", *(name for name in NAMES for _ in range(2 * SPLITS + 1))]
 
 
 def test_all_that_was_sampled_is_counted(measured: tuple[dict[str, OnModel], list[str]]) -> None:
-    found, _ = measured
-    assert found["remax"].tokens > found["rloo"].tokens == found["dapo"].tokens
-    assert found["rloo"].groups == 12
+    lenses, _ = measured
+    assert lenses["remax"].tokens > lenses["rloo"].tokens == lenses["dapo"].tokens
+    assert lenses["rloo"].groups == 12
 
 
 def test_dynamic_sampling_drops_groups_and_pays_for_them() -> None:
@@ -70,10 +70,10 @@ def test_split_half_numbers_by_hand() -> None:
     from experiments.lens.on_model import _split_half
 
     one, other = torch.tensor([2.0, 1.0]), torch.tensor([2.0, -1.0])
-    found = _split_half([(one, other)] * 2, cost=2.0)
-    assert found["split_cosine"].value == pytest.approx(3 / 5)
+    numbers = _split_half([(one, other)] * 2, cost=2.0)
+    assert numbers["split_cosine"].value == pytest.approx(3 / 5)
     # half their difference, squared, is 1; their product 3; twice the tokens
-    assert found["variance"].value == pytest.approx(2 * 1 / 3)
+    assert numbers["variance"].value == pytest.approx(2 * 1 / 3)
     against: list[tuple[Tensor, Tensor]] = [(one, -one)] * 2
     assert math.isnan(_split_half(against, cost=1.0)["variance"].value)
 

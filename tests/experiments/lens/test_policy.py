@@ -78,7 +78,7 @@ def test_gradients_are_those_of_autograd() -> None:
     prompts, owner = torch.randint(2, (R,), generator=draw), torch.randint(owners, (R,), generator=draw)
     responses = torch.randint(len(policy.responses.tokens), (R,), generator=draw)
     by_logp, by_entropy = torch.randn(2, R, 3, generator=draw, dtype=torch.float64)
-    found = policy.gradients(prompts, responses, by_logp, by_entropy, owner, owners)
+    gradients = policy.gradients(prompts, responses, by_logp, by_entropy, owner, owners)
 
     logits = policy.logits.clone().requires_grad_()
     log_probs = logits.log_softmax(-1)
@@ -87,4 +87,4 @@ def test_gradients_are_those_of_autograd() -> None:
     terms: Tensor = (by_logp * logps[prompts, responses] + by_entropy * entropy[prompts, responses]).sum(1)
     for index in range(owners):
         (expected,) = torch.autograd.grad(terms[owner == index].sum(), logits, retain_graph=True)
-        torch.testing.assert_close(found[index], expected)
+        torch.testing.assert_close(gradients[index], expected)

@@ -1,4 +1,4 @@
-"""Sampled batches: they agree with the enumerated ones, pay for all they sample, and show what theory says."""
+"""Sampled batches: they agree with the enumerated ones, pay for all they sample, and show what theory predicts."""
 
 from dataclasses import replace
 from typing import Any
@@ -26,8 +26,8 @@ def sampled(
     return measure(policy, variant, group_size=group_size, rollouts=rollouts, **{"batches": 400, "seed": 0, **more})
 
 
-def agree(found: Estimate, value: float, errors: float = 4.0) -> bool:
-    return abs(found.value - value) <= errors * found.error + 1e-9
+def agree(estimate: Estimate, value: float, errors: float = 4.0) -> bool:
+    return abs(estimate.value - value) <= errors * estimate.error + 1e-9
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -37,9 +37,9 @@ def test_sampled_agrees_with_enumerated(name: str) -> None:
     variant = named_variant(name)
     constant = token_constant(variant.aggregator, TWO.responses.max_tokens)
     _, moments = expected_gradient(TWO, variant, groups=2, group_size=2)
-    found = sampled(variant, TWO, group_size=2, rollouts=4).numbers
+    measured = sampled(variant, TWO, group_size=2, rollouts=4).numbers
     for quantity, value in moments.numbers(constant).items():
-        assert agree(found[quantity], value), (quantity, found[quantity], value)
+        assert agree(measured[quantity], value), (quantity, measured[quantity], value)
 
 
 def test_draws_follow_the_policy_and_depend_on_their_key_alone() -> None:
@@ -111,9 +111,9 @@ def test_a_running_estimator_goes_on_from_batch_to_batch() -> None:
         return batch.rewards, state + 1
 
     assert "counting" in ADVANTAGES
-    found = sampled("counting", TWO, group_size=1, rollouts=2, batches=30)
+    measured = sampled("counting", TWO, group_size=1, rollouts=2, batches=30)
     assert [state for state, _ in seen] == list(range(32 + 30))
-    assert agree(found.numbers["factor"], 1)
+    assert agree(measured.numbers["factor"], 1)
 
 
 def test_terms_beside_the_reward_show_as_bias() -> None:
@@ -124,12 +124,12 @@ def test_terms_beside_the_reward_show_as_bias() -> None:
     for variant in (penalised, bonus):
         _, moments = expected_gradient(TWO, variant, groups=1, group_size=2)
         # the expectation does not depend on the number of groups, so many of them make it sharp
-        found = sampled(variant, TWO, group_size=2, rollouts=40).numbers
+        measured = sampled(variant, TWO, group_size=2, rollouts=40).numbers
         assert moments.numbers(1.0)["bias_squared"] > 0.001
-        assert agree(found["bias_squared"], moments.numbers(1.0)["bias_squared"])
+        assert agree(measured["bias_squared"], moments.numbers(1.0)["bias_squared"])
 
 
-def test_the_constant_of_an_aggregator_is_found_by_asking_it() -> None:
+def test_the_constant_of_an_aggregator_is_measured_by_calling_it() -> None:
     constants = {name: token_constant(VARIANTS[name]().aggregator, 5) for name in ("rloo", "dr_grpo", "grpo", "dapo")}
     assert constants == {"rloo": pytest.approx(1), "dr_grpo": pytest.approx(5), "grpo": None, "dapo": None}
 
