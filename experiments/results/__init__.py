@@ -1,1 +1,1 @@
-"""A study as found on disk, and anybody's tables."""
+"""Studies and runs read back from disk, and tables made elsewhere."""

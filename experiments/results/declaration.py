@@ -47,7 +47,7 @@ _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
 def check_declaration(
     record: Mapping[str, Any], declaration: Mapping[str, Any], arms: Mapping[str, Any], file: Path, remedy: str
 ) -> None:
-    """StudyError for a declaration that was edited, lacks an entry, or has one that cannot be; says `remedy`."""
+    """StudyError, with `remedy`, for a declaration that was edited, lacks an entry, or has an impossible one."""
     try:
         edited = is_edited(record)
         notes_of(record), looks_of(record)

@@ -1,4 +1,4 @@
-"""The declarations of a study: the one in force and, of a study that grew, those before it with what had been seen.
+"""The declarations of a study: the one in force and, if it grew, those before it with the results known by then.
 
     "hash"         of the declaration in force and of the whole history before it
     "history"      oldest first: {"hash", "declaration", "command", "seen"}
@@ -15,13 +15,13 @@ from typing import Any, Final
 from core.store.integrity import checksum
 from experiments.statistics.grown import Look
 
-_WORDS: Final = {
+_CHANGES: Final = {
     "alpha": "the error rate was {0:g} and is {1:g}",
     "margin": "the margin was {0:g} and is {1:g}",
     "threshold": "the score to be reached was {0} and is {1}",
     "looks": "looks were {0} and are {1}",
 }
-"""How a change is told."""
+"""Wording of a change, by setting."""
 
 
 def chained(declaration: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> str:
@@ -30,15 +30,15 @@ def chained(declaration: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
 
 
 def is_edited(record: Mapping[str, Any]) -> bool:
-    """Whether a study's record is not as it was written: some hash is not of what stands there.
+    """Whether a study's record was changed after it was written: some hash does not match.
 
     Raises ValueError where it is no record at all.
     """
     history = record.get("history", [])
-    told = [*history, record] if isinstance(history, list) else []
-    if not told or not all(isinstance(x, dict) and isinstance(x.get("declaration"), dict) for x in told):
+    records = [*history, record] if isinstance(history, list) else []
+    if not records or not all(isinstance(x, dict) and isinstance(x.get("declaration"), dict) for x in records):
         raise ValueError("a declaration is missing")
-    return any("hash" in x and x["hash"] != chained(x["declaration"], history[:k]) for k, x in enumerate(told))
+    return any("hash" in x and x["hash"] != chained(x["declaration"], history[:k]) for k, x in enumerate(records))
 
 
 def looks_of(record: Mapping[str, Any]) -> tuple[Look, ...]:
@@ -72,17 +72,17 @@ def _sentence(entry: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     if added:
         changes.append(f"{', '.join(added)} came in, and the family counts all {len(now['arms'])} arms")
     changes += [
-        words.format(before[k], now[k]) for k, words in _WORDS.items() if k in before and before[k] != now.get(k)
+        words.format(before[k], now[k]) for k, words in _CHANGES.items() if k in before and before[k] != now.get(k)
     ]
-    asked, further = before.get("reevaluate") or 0, now.get("reevaluate") or 0
-    if asked and further != asked:
-        changes.append(f"{asked:,} further questions to the final models became {further:,}")
-    elif further != asked:
+    earlier, later = before.get("reevaluate") or 0, now.get("reevaluate") or 0
+    if earlier and later != earlier:
+        changes.append(f"{earlier:,} further questions to the final models became {later:,}")
+    elif later != earlier:
         changes.append(
-            f"the final models were asked {further:,} further questions, on which alone the verdict rests since then"
+            f"the final models were asked {later:,} further questions, on which alone the verdict rests since then"
         )
     if before.get("claim") != now.get("claim"):
-        changes.append("what is predicted was put down then, with these results known")
+        changes.append("the predictions were declared then, with these results known")
     if now.get("race") or now.get("looks"):
         changes.append("the error rate is kept, as looking was declared before the first run")
     return (
@@ -92,6 +92,6 @@ def _sentence(entry: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def plain(declaration: Mapping[str, Any]) -> dict[str, Any]:
-    """A declaration as it is read back."""
-    found: dict[str, Any] = json.loads(json.dumps(declaration))
-    return found
+    """A declaration as it is when read back from JSON."""
+    parsed: dict[str, Any] = json.loads(json.dumps(declaration))
+    return parsed

@@ -1,4 +1,4 @@
-"""Whether runs of one seed are a pair, by the hashes in their manifests: these answer what scores can only ask."""
+"""Whether runs of one seed are a pair, by the hashes in their manifests, which answer what scores leave open."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ def unlike_runs(runs: Sequence[StoredRun], baseline: str, key: str) -> dict[str,
 
 
 def pairing_notes(runs: Sequence[StoredRun], baseline: str, varies: Mapping[str, Sequence[str]]) -> list[str]:
-    """What to say of arms that are unlike the baseline; `varies` is by arm the hashes that it changes by intent.
+    """Notes on arms that are unlike the baseline; `varies` is by arm the hashes that it changes by intent.
 
     Raises StudyError for runs that are no pair, where nothing accounts for it.
     """
@@ -80,14 +80,14 @@ def _alike(run: StoredRun, other: StoredRun, key: str) -> bool:
 
 
 def refuse_other_data(runs: Sequence[StoredRun], declared: Mapping[str, Any]) -> None:
-    """Raise StudyError where two runs were asked the same and judged by different answers, or as none declared."""
+    """StudyError where two runs judged one question by different answers, or a run has other data than declared."""
     remedy = "remove its folder and run this seed again"
     splits = sorted({evaluation["split"] for run in runs for evaluation in run.evals})
     seen: dict[tuple[str, int, str], tuple[StoredRun, object]] = {}
     for run in runs:
         data = declared.get(run.arm)
-        found = (run.manifest.get("identity") or {}).get("questions and answers")
-        if data and found and data != found:
+        recorded = (run.manifest.get("identity") or {}).get("questions and answers")
+        if data and recorded and data != recorded:
             raise StudyError(
                 f"{run.path}: this run had other questions or answers than the study was declared with: the file "
                 f"behind its task has changed; restore the file, {remedy}"
@@ -104,7 +104,7 @@ def refuse_other_data(runs: Sequence[StoredRun], declared: Mapping[str, Any]) ->
 
 
 def _shared(pairs: Sequence[tuple[StoredRun, StoredRun]]) -> str:
-    if not _known([run for pair in pairs for run in pair], *PAIRED_BY):
+    if not _have_hashes([run for pair in pairs for run in pair], *PAIRED_BY):
         return ""
     unlike = [words for key, words in PAIRED_BY.items() if any(a.hash(key) != b.hash(key) for a, b in pairs)]
     if unlike:
@@ -113,7 +113,7 @@ def _shared(pairs: Sequence[tuple[StoredRun, StoredRun]]) -> str:
 
 
 def _applied(runs: Sequence[StoredRun]) -> str:
-    if not _known(runs, "prompts") or len(runs) < 2:
+    if not _have_hashes(runs, "prompts") or len(runs) < 2:
         return ""
     if len({run.hash("prompts") for run in runs}) == 1:
         return "the seed is not applied, for all seeds had the same prompts"
@@ -121,12 +121,12 @@ def _applied(runs: Sequence[StoredRun]) -> str:
 
 
 def _differ(pairs: Sequence[tuple[StoredRun, StoredRun]]) -> str:
-    if not _known([run for pair in pairs for run in pair], "final_weights"):
+    if not _have_hashes([run for pair in pairs for run in pair], "final_weights"):
         return ""
     if all(a.hash("final_weights") == b.hash("final_weights") for a, b in pairs):
         return "the two arms do the same, for their trained weights are the same"
     return "the two arms differ in their trained weights all the same"
 
 
-def _known(runs: Sequence[StoredRun], *keys: str) -> bool:
+def _have_hashes(runs: Sequence[StoredRun], *keys: str) -> bool:
     return bool(runs) and all(run.hash(key) for run in runs for key in keys)

@@ -41,7 +41,7 @@ class Scores:
         points = _points(run, metric, self.axis)
         last = points[-1][1] if self.budget is None else self.budget
         within = [point for point in points if point[1] <= last] or points[:1]
-        began = f"{within[0][2]:.3f} before training, " if within[0][0] == 0 and len(within) > 1 else ""
+        start = f"{within[0][2]:.3f} before training, " if within[0][0] == 0 and len(within) > 1 else ""
         steps, spent, values = ([point[k] for point in within] for k in range(3))
         value, which = values[-1], steps_text(steps[-1:])
         with suppress(ValueError):  # a curve that cannot be reduced so, which the judgement explains
@@ -49,7 +49,7 @@ class Scores:
                 value = SCALARS[self.scalar](spent, values, last)
                 of_final = steps_text(steps[-last_evaluations(len(steps)) :])
                 which = of_final if self.scalar == "final" else "mean height of its curve"
-        return f"{metric} {began}{value:.3f} ({which})"
+        return f"{metric} {start}{value:.3f} ({which})"
 
     def _run(self, arm: str, seed: int) -> StoredRun | None:
         try:
@@ -77,9 +77,9 @@ def _measured(run: StoredRun, metric: str) -> list[str]:
 def _points(run: StoredRun, metric: str, axis: str) -> list[tuple[int, float, float]]:
     """Step, what had been spent and value of every evaluation that measured the metric."""
     split, _, name = metric.partition("/")
-    found = []
+    points = []
     for row in run.evals:
         value = numbers(row["summary"]).get(name) if row["split"] == split else None
         if value is not None:
-            found.append((int(row["step"]), run.spent(row, axis), value))
-    return found
+            points.append((int(row["step"]), run.spent(row, axis), value))
+    return points

@@ -84,9 +84,9 @@ class StoredRun:
 
     @property
     def outcome(self) -> Status:
-        """What became of it, as the statistics take it: only what training itself did is the method's failure.
+        """Its status for the statistics, in which a failure is one of the method: of training itself.
 
-        A broken run is still to come: mended, it is made again.
+        A broken run is pending: once its cause is mended, it is run again.
         """
         if self.status == "finished":
             return "finished"
@@ -128,31 +128,31 @@ class StoredRun:
     def samples(self, split: str, name: str, values: Sequence[float]) -> NDArray[np.float64] | None:
         """[N, Q, K] by evaluation, question and sample: what the values [N] of a summary's number are means of.
 
-        K is 1 for numbers of a whole question. None where the evaluations do not tell, or where they tell of something
-        else than the values.
+        K is 1 for numbers of a whole question. None where the evaluations do not record them, or record something else
+        than the values.
         """
         tables = [row.get("numbers", {}).get(name) for row in self.evals if row["split"] == split]
         shapes = {None if table is None else table.shape for table in tables}
         if len(shapes) != 1 or None in shapes or len(tables) != len(values):
             return None
-        found = np.array(tables, dtype=np.float64)
-        return found if np.allclose(found.mean(axis=(1, 2)), values, rtol=1e-5, atol=1e-6) else None
+        samples = np.array(tables, dtype=np.float64)
+        return samples if np.allclose(samples.mean(axis=(1, 2)), values, rtol=1e-5, atol=1e-6) else None
 
-    def answered(self, split: str, name: str, values: Sequence[float]) -> list[int] | None:
+    def answer_counts(self, split: str, name: str, values: Sequence[float]) -> list[int] | None:
         """How many answers, each right or wrong, the values [N] of a summary's number are means of, by evaluation.
 
-        None of what is no such mean, and where an evaluation does not tell, or tells of so many that none of them has
-        the value.
+        None for what is no such mean, where an evaluation does not record them, and where no number of right answers
+        gives the value.
         """
         tables = [row["correct"] for row in self.evals if row["split"] == split]
         if name in _BY_QUESTION:
-            found = [len(table) for table in tables]
+            counts = [len(table) for table in tables]
         elif name in _BY_ANSWER or name.startswith("shows/"):
-            found = [sum(map(len, table)) for table in tables]
+            counts = [sum(map(len, table)) for table in tables]
         else:
             return None
-        right = np.array(found) * np.asarray(values, dtype=np.float64)
-        return found if all(found) and np.allclose(right, right.round(), atol=0.01, equal_nan=True) else None
+        right = np.array(counts) * np.asarray(values, dtype=np.float64)
+        return counts if all(counts) and np.allclose(right, right.round(), atol=0.01, equal_nan=True) else None
 
     def answered_questions(self, split: str) -> int:
         """How many questions the last evaluation on `split` asked; 0 where there is none."""
@@ -197,7 +197,7 @@ def _read_run(folder: Path, arm: str, seed: int) -> StoredRun | None:
             raise StudyError(f"{place}: no {kind}, but something else or a broken link is there; {REMEDY}")
     for place in (folder / "eval", *(folder / "eval").glob("*/")):
         if place.is_dir():
-            os.listdir(place)  # what may not be read would be passed over
+            os.listdir(place)  # raises where the folder may not be read, which glob would skip
     if not file.is_file():
         if any(folder.glob("metrics.jsonl")) or any(folder.glob("eval/**/step=*.json")):
             raise StudyError(f"{folder}: results without a manifest.json; {REMEDY}")
@@ -237,7 +237,7 @@ def _read_lines(file: Path, *, torn_tail: bool, remedy: str) -> list[dict[str, A
                 break
             what = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise StudyError(f"{file}, line {number}: not a step's metrics ({what}); {remedy}") from None
-        # a resumed run replays the steps since its last checkpoint: what was written later stands
+        # a resumed run replays the steps since its last checkpoint: the later rows count
         if step <= last:
             rows = {earlier: kept for earlier, kept in rows.items() if earlier < step}
         rows[step] = row
@@ -274,19 +274,19 @@ def _numbers(questions: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[np.flo
     if len({len(each) for each in samples}) != 1 or not samples[0]:
         return {}
     correct = np.array([[bool(s.get("correct")) for s in each] for each in samples], dtype=np.float64)
-    found = {"accuracy": correct, "pass_at_k": correct.max(axis=1, keepdims=True)}
+    tables = {"accuracy": correct, "pass_at_k": correct.max(axis=1, keepdims=True)}
     if all("greedy" in question for question in questions):
-        found["greedy_accuracy"] = np.array([[bool(q["greedy"].get("correct"))] for q in questions], dtype=np.float64)
+        tables["greedy_accuracy"] = np.array([[bool(q["greedy"].get("correct"))] for q in questions], dtype=np.float64)
     if all("length" in s for each in samples for s in each):
-        found["length"] = np.array([[s["length"] for s in each] for each in samples], dtype=np.float64)
-    return found
+        tables["length"] = np.array([[s["length"] for s in each] for each in samples], dtype=np.float64)
+    return tables
 
 
 def read_object(file: Path, remedy: str) -> dict[str, Any]:
     """The JSON object in `file`."""
     try:
         value = parse_json(file.read_bytes())
-    except PermissionError:  # no damage: for who knows what it stands in the way of
+    except PermissionError:  # no damage: the caller names the remedy
         raise
     except OSError as error:
         raise StudyError(f"{file}: {error.strerror}; {remedy}") from None
@@ -302,7 +302,7 @@ def read_object(file: Path, remedy: str) -> dict[str, Any]:
 
 
 def unreadable(error: OSError) -> str:
-    """What to say of a file or folder that may not be read."""
+    """The message for a file or folder that may not be read."""
     return f"{error.filename}: may not be read ({error.strerror}); give yourself the right to, nothing is lost"
 
 
@@ -315,10 +315,10 @@ def entry(record: Mapping[str, Any], key: str, kind: type, file: Path, remedy: s
 
 def numbers(row: Mapping[str, Any], prefix: str = "") -> dict[str, float | None]:
     """The numbers of a row by name, nested ones as `outer/inner`; what was not measured is None."""
-    found: dict[str, float | None] = {}
+    flat: dict[str, float | None] = {}
     for key, value in row.items():
         if isinstance(value, Mapping):
-            found |= numbers(value, f"{prefix}{key}/")
+            flat |= numbers(value, f"{prefix}{key}/")
         elif value is None or isinstance(value, (int, float)):
-            found[prefix + key] = value
-    return found
+            flat[prefix + key] = value
+    return flat

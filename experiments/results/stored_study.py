@@ -48,8 +48,8 @@ class Counts:
     failed: int
     running: int
     interrupted: int
-    missing: int  # planned, and nothing on disk
-    broken: int = 0  # for want of code, settings, data or a model that work
+    missing: int  # planned, but not on disk
+    broken: int = 0  # because of code, settings, data or a model
 
 
 @dataclass(frozen=True)
@@ -176,11 +176,11 @@ class StoredStudy:
         """
         plan, suite = self.plan, self._judged_suite
         metrics = [key for key in self.keys if key.split("/")[0] in (suite, plan.course_metric.split("/")[0])]
-        found = []
+        planned = []
         for arm, seed in product(self.arms, self.seeds):
             run = self.run(arm, seed)
             if run is None:
-                found.append(Trajectory(arm, seed, "pending"))
+                planned.append(Trajectory(arm, seed, "pending"))
                 continue
             if run.finished:
                 self._require_metric(run)
@@ -192,12 +192,12 @@ class StoredStudy:
                 spent = {axis: self.curve(run.arm, run.seed, key, axis)[0].tolist() for axis in axes}
                 if any(spent.values()):
                     values = self.curve(run.arm, run.seed, key)[1].tolist()
-                    known = (run.answered(split, name, values), run.samples(split, name, values))
-                    curves[key] = Curve(spent, values, *known)
+                    answers = (run.answer_counts(split, name, values), run.samples(split, name, values))
+                    curves[key] = Curve(spent, values, *answers)
             cause = str(run.manifest.get("error") or "")
             status = run.outcome if self.is_answered(run) or not run.finished else "pending"
-            found.append(Trajectory(run.arm, run.seed, status, curves, cause, run.families(suite)))
-        return tuple(found)
+            planned.append(Trajectory(run.arm, run.seed, status, curves, cause, run.families(suite)))
+        return tuple(planned)
 
     @property
     def _judged_suite(self) -> str:
@@ -215,12 +215,12 @@ class StoredStudy:
             replace(run, curves={key: replace(curve, samples=None) for key, curve in run.curves.items()})
             for run in self.trajectories
         ]
-        found = answers_of(plan, counted, plan.axis, plan.budget)
-        return {(arm, seed): float(number) for arm, row in found.items() for seed, number in row.items()}
+        table = answers_of(plan, counted, plan.axis, plan.budget)
+        return {(arm, seed): float(number) for arm, row in table.items() for seed, number in row.items()}
 
     @cached_property
     def broken(self) -> dict[str, str]:
-        """The arms with a broken run, and what it said: no score or verdict rests on what did not work."""
+        """The arms with a broken run, and its error: no score or verdict rests on what did not work."""
         runs = [run for run in self.runs if run.status == "broken"]
         return {
             run.arm: f"seed {run.seed}, {run.manifest.get('error') or 'no reason recorded'}" for run in reversed(runs)
@@ -239,7 +239,7 @@ class StoredStudy:
         """Judge the runs as declared; None when there is nothing to compare, and while an arm is broken.
 
         Runs that are not finished yet are left out with their seeds, and failed ones are handled as declared: the notes
-        of the analysis say both. Raises StudyError for runs that are no pair: other prompts, initial weights or first
+        of the analysis name both. Raises StudyError for runs that are no pair: other prompts, initial weights or first
         rollouts than the baseline's at the same seed, though the arm does not vary what they come from.
         """
         if self.broken:
@@ -257,8 +257,8 @@ class StoredStudy:
         compared = judgement.analysis.comparisons
         notes += [answered(note, compared, self.runs) for note in judgement.analysis.notes]
         idle = self.trained_on_nothing()
-        told = tuple(replace(each, sentence=answered(each.sentence, compared, self.runs)) for each in compared)
-        analysis = replace(judgement.analysis, notes=tuple(notes), comparisons=told)
+        comparisons = tuple(replace(each, sentence=answered(each.sentence, compared, self.runs)) for each in compared)
+        analysis = replace(judgement.analysis, notes=tuple(notes), comparisons=comparisons)
         return replace(judgement, analysis=analysis, warnings=(*idle, *judgement.warnings))
 
     def trained_on_nothing(self) -> list[str]:
@@ -304,9 +304,9 @@ class StoredStudy:
         """How many runs each arm has planned, finished, failed and so on."""
         counts: dict[str, Counts] = {}
         for arm in self.arms:
-            found = [run.status for run in self.runs if run.arm == arm]
-            by_status = {status: found.count(status) for status in STATUSES}
-            counts[arm] = Counts(planned=len(self.seeds), missing=len(self.seeds) - len(found), **by_status)
+            statuses = [run.status for run in self.runs if run.arm == arm]
+            by_status = {status: statuses.count(status) for status in STATUSES}
+            counts[arm] = Counts(planned=len(self.seeds), missing=len(self.seeds) - len(statuses), **by_status)
         return counts
 
     @cached_property
@@ -360,10 +360,10 @@ def _load_study(path: Path) -> StoredStudy:
 
 def _unplanned(path: Path, arms: Mapping[str, Any], seeds: list[int]) -> tuple[str, ...]:
     planned = {path / arm / f"seed={seed}" for arm in arms for seed in seeds}
-    found = (manifest.parent for manifest in sorted(path.glob("*/seed=*/manifest.json")))
+    folders = (manifest.parent for manifest in sorted(path.glob("*/seed=*/manifest.json")))
     return tuple(
         str(folder.relative_to(path))
-        for folder in found
+        for folder in folders
         if folder not in planned and SEED_FOLDER.fullmatch(folder.name)
     )
 

@@ -23,20 +23,20 @@ AXES: Final = ("sampled_tokens", "seconds")
 """Columns that count a budget beside the steps."""
 STATUSES: Final = ("finished", "failed", "lost")
 SCORED: Final = "budget"
-"""The axis of scores, which were taken at a budget that the table does not tell."""
+"""The axis of scores, which were taken at a budget that is not in the table."""
 _COMPANIONS = ("__MIN", "__MAX")
 _INTERNAL = ("_step", "_runtime", "_timestamp")
 """What W&B keeps with every run, beside what the run logged."""
-_ENDS: Final[Mapping[str, Status]] = {"not started": "pending", "running": "pending", "interrupted": "pending"}
-"""How the bench says that a run has not come to its end."""
-_TOLD = ("imputed", "course", "steps", "sampled_tokens", "seconds")
+_UNFINISHED: Final[Mapping[str, Status]] = {"not started": "pending", "running": "pending", "interrupted": "pending"}
+"""The bench's own words for a run that has not ended."""
+_IGNORED = ("imputed", "course", "steps", "sampled_tokens", "seconds")
 """Columns of scores that change no verdict."""
 _RESULTS = ({"arm", "baseline", "verdict"}, {"arm", "planned", "imputed", "causes"})
 """Columns by which the bench's tables of results are recognised."""
 
 
 class Measurement(NamedTuple):
-    """One number of a run, or (without a value) only what became of the run; and where it is written."""
+    """One number of a run, or (without a value) only its status; and where it is written."""
 
     arm: str
     seed: int
@@ -126,8 +126,8 @@ def content_of(sheet: Sheet, names: Names) -> Content:
     if sorted(columns) == ["step", "value", "wall time"]:
         return Content(list(_tensorboard(sheet, names)), [], named=True)
     if any(" - " in column for column in columns[1:]) and not {"arm", "seed"} & set(columns):
-        told = f"{sheet.source}: the horizontal axis is {sheet.header[0]!r}, taken for the steps."
-        return Content(list(_wandb(sheet, names)), [told] * (columns[0] != "step"), named=True)
+        note = f"{sheet.source}: the horizontal axis is {sheet.header[0]!r}, taken for the steps."
+        return Content(list(_wandb(sheet, names)), [note] * (columns[0] != "step"), named=True)
     if {"arm", "seed", "score"} <= set(columns) and not {"step", "value"} & set(columns):
         return _scores(sheet)
     return _tidy(sheet)
@@ -139,27 +139,27 @@ def holds_results(sheet: Sheet) -> bool:
 
 
 def _scores(sheet: Sheet) -> Content:
-    """One number a run; a failed run's, where it has one, is what it was declared to score."""
+    """One number a run; that of a failed run, if there is one, is its declared score."""
     at = {name: sheet.column(name) for name in ("arm", "seed", "score", "status", "imputed", "metric", "answers")}
-    unused = [column for column in sheet.header if column.lower() not in (*at, *_TOLD)]
+    unused = [column for column in sheet.header if column.lower() not in (*at, *_IGNORED)]
     notes = [f"{sheet.source}: not used: {', '.join(map(repr, unused))}."] if unused else []
     measurements = []
     for line, cells in sheet.rows:
-        told = {name: cells[place] for name, place in at.items() if place is not None}
-        arm = told["arm"] or sheet.refuse(line, "arm is empty; name the method that ran")
-        word = told.get("status", "").lower()
-        status = _ENDS.get(word) or _status(sheet, line, word)
-        imputed = told.get("imputed", "").lower() in ("true", "1", "yes") or status == "failed"
-        metric = told.get("metric") or UNNAMED
-        value, spent = None, {SCORED: 0.0 if imputed else 1.0}  # what counts for a failed run, it had before training
-        if told["score"]:
-            value = sheet.number(line, told["score"], "score", "write nan where the run diverged")
+        row = {name: cells[place] for name, place in at.items() if place is not None}
+        arm = row["arm"] or sheet.refuse(line, "arm is empty; name the method that ran")
+        word = row.get("status", "").lower()
+        status = _UNFINISHED.get(word) or _status(sheet, line, word)
+        imputed = row.get("imputed", "").lower() in ("true", "1", "yes") or status == "failed"
+        metric = row.get("metric") or UNNAMED
+        value, spent = None, {SCORED: 0.0 if imputed else 1.0}  # a failed run keeps what it had before training
+        if row["score"]:
+            value = sheet.number(line, row["score"], "score", "write nan where the run diverged")
             status = "failed" if imputed else status
         elif status in (None, "finished", "failed"):
-            status = "lost"  # nothing says what it would score, so that its seed leaves every arm
-        number = told.get("answers")
-        answers = _counted(sheet, line, number) if number else None
-        seed = _whole(sheet, line, told["seed"])
+            status = "lost"  # without a score its seed leaves every arm
+        number = row.get("answers")
+        answers = _answer_count(sheet, line, number) if number else None
+        seed = _seed(sheet, line, row["seed"])
         measurements.append(Measurement(arm, seed, metric, spent, value, status, sheet.source, line, answers))
     return Content(measurements, notes, named=False)
 
@@ -179,7 +179,7 @@ def _tidy(sheet: Sheet) -> Content:
 
 def _tidy_row(sheet: Sheet, line: int, cells: list[str], at: dict[str, int]) -> Measurement:
     arm = cells[at["arm"]] or sheet.refuse(line, "arm is empty; name the method that ran")
-    seed = _whole(sheet, line, cells[at["seed"]])
+    seed = _seed(sheet, line, cells[at["seed"]])
     status = _status(sheet, line, cells[at["status"]]) if "status" in at else None
     step, value = cells[at["step"]], cells[at["value"]]
     if not value and not step and status in ("failed", "lost"):  # it was never evaluated
@@ -197,7 +197,7 @@ def _tidy_row(sheet: Sheet, line: int, cells: list[str], at: dict[str, int]) -> 
     metric = UNNAMED
     if "metric" in at:
         metric = cells[at["metric"]] or sheet.refuse(line, "metric is empty; name what was measured")
-    answers = _counted(sheet, line, cells[at["answers"]]) if "answers" in at else None
+    answers = _answer_count(sheet, line, cells[at["answers"]]) if "answers" in at else None
     return Measurement(arm, seed, metric, spent, number, status, sheet.source, line, answers)
 
 
@@ -241,7 +241,7 @@ def _step(sheet: Sheet, line: int, cell: str) -> float:
     return step
 
 
-def _counted(sheet: Sheet, line: int, cell: str) -> float:
+def _answer_count(sheet: Sheet, line: int, cell: str) -> float:
     """How many answers a value is the mean of."""
     answers = sheet.number(line, cell, "answers", "fill it in every row, or take the column out")
     if not 1 <= answers < float("inf"):
@@ -249,7 +249,7 @@ def _counted(sheet: Sheet, line: int, cell: str) -> float:
     return answers
 
 
-def _whole(sheet: Sheet, line: int, cell: str) -> int:
+def _seed(sheet: Sheet, line: int, cell: str) -> int:
     """A seed; data frames write 3 as 3.0."""
     try:
         number = float(cell)
@@ -269,7 +269,7 @@ def _status(sheet: Sheet, line: int, cell: str) -> Status | None:
 
 
 def _without(sheet: Sheet, name: str) -> str:
-    """What to say of a table that lacks a column."""
+    """The message for a table that lacks a column."""
     free: Sequence[str] = [column for column in sheet.header if column.lower() not in NEEDED]
     remedies = {
         "step": "a table with one score a run takes the same step in every row",

@@ -1,4 +1,4 @@
-"""From measurements to a judgement: runs are put together, whatever is missing is said, and the question is asked.
+"""From measurements to a judgement: runs are assembled, what is missing is noted, and the runs are judged.
 
 files or rows -> measurements -> `Table`: runs with curves -> `judge_table`: a plan and settled runs -> `judge`
 """
@@ -26,7 +26,7 @@ FLOOR = 0.0
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of a table; None where the table, or an assumption that is reported, shall answer.
+    """How a table is to be judged; None where the table or an assumption, which is reported, decides.
 
     The fields are those of `experiments.statistics.Plan`.
     """
@@ -62,7 +62,7 @@ class Table:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Every seed that some arm has, in ascending order: a table does not tell in which order they were run."""
+        """Every seed that some arm has, in ascending order: the order in which they were run is not known."""
         return tuple(sorted({run.seed for run in self.runs}))
 
     @property
@@ -182,11 +182,11 @@ def _table(contents: Sequence[Content], source: str) -> Table:
 
 def _run(arm: str, seed: int, measured: Sequence[Measurement]) -> Trajectory:
     """A run's curves in order of steps; a TableError for what one run cannot be."""
-    told: dict[Status, Measurement] = {}
+    by_status: dict[Status, Measurement] = {}
     by_metric: dict[str, dict[float, Measurement]] = {}
     for each in measured:
         if each.status is not None:
-            told.setdefault(each.status, each)
+            by_status.setdefault(each.status, each)
         if each.value is None:
             continue
         at = by_metric.setdefault(each.metric, {})
@@ -197,13 +197,13 @@ def _run(arm: str, seed: int, measured: Sequence[Measurement]) -> Trajectory:
                 f"{at[step].place}; keep one (of a resumed run, the later), and give each metric its own name"
             )
         at[step] = each
-    if len(told) > 1:
-        (one, first), (other, second) = list(told.items())[:2]
+    if len(by_status) > 1:
+        (one, first), (other, second) = list(by_status.items())[:2]
         raise TableError(
             f"{second.place}: arm {arm!r}, seed {seed} is {other}, but {one} in {first.place}; a run has one status"
         )
     curves = {metric: _curve(arm, seed, [at[step] for step in sorted(at)]) for metric, at in by_metric.items()}
-    return Trajectory(arm, seed, next(iter(told), "finished"), curves)
+    return Trajectory(arm, seed, next(iter(by_status), "finished"), curves)
 
 
 def _curve(arm: str, seed: int, points: Sequence[Measurement]) -> Curve:
@@ -221,19 +221,19 @@ def _curve(arm: str, seed: int, points: Sequence[Measurement]) -> Curve:
     return Curve(spent, values, answers if len(answers) == len(points) else None)
 
 
-def _measured(table: Table, asked: str | None) -> tuple[str, tuple[Trajectory, ...]]:
-    """The metric, and the runs; values without a name take the one that is asked for."""
-    if table.metrics == (UNNAMED,) and asked is not None:
-        runs = (replace(run, curves={asked: run.curves[UNNAMED]}) if run.curves else run for run in table.runs)
-        return asked, tuple(runs)
-    if asked is None:
+def _measured(table: Table, requested: str | None) -> tuple[str, tuple[Trajectory, ...]]:
+    """The metric, and the runs; values without a name take the one that is requested."""
+    if table.metrics == (UNNAMED,) and requested is not None:
+        runs = (replace(run, curves={requested: run.curves[UNNAMED]}) if run.curves else run for run in table.runs)
+        return requested, tuple(runs)
+    if requested is None:
         if len(table.metrics) != 1:
             have = ", ".join(table.metrics) or "none"
             raise TableError(f"{table.source}: choose a metric with --metric; there are {have}")
         return table.metrics[0], table.runs
-    if asked not in table.metrics:
-        raise TableError(f"{table.source}: no metric {asked!r}; {near(asked, table.metrics)}")
-    return asked, table.runs
+    if requested not in table.metrics:
+        raise TableError(f"{table.source}: no metric {requested!r}; {near(requested, table.metrics)}")
+    return requested, table.runs
 
 
 def _settle(table: Table, metric: str, runs: Iterable[Trajectory]) -> tuple[tuple[Trajectory, ...], list[str]]:
@@ -288,15 +288,15 @@ def _on_axis(table: Table, metric: str, axis: str, runs: Iterable[Trajectory]) -
 def _count(
     table: Table, metric: str, answers: int | None, runs: tuple[Trajectory, ...]
 ) -> tuple[tuple[Trajectory, ...], list[str]]:
-    """The runs with how many answers the metric's values are means of; a note where nobody says, and it may be so."""
+    """The runs with how many answers the metric's values are means of; a note where that is unknown but may matter."""
     curves = [run.curves[metric] for run in runs if metric in run.curves]
-    told = any(curve.answers is not None for curve in curves)
+    has_counts = any(curve.answers is not None for curve in curves)
     if answers is None:
         values = [value for curve in curves for value in curve.values]
-        shares = not told and all(0 <= value <= 1 for value in values if math.isfinite(value))
+        shares = not has_counts and all(0 <= value <= 1 for value in values if math.isfinite(value))
         how = "If the values are means of answers, right or wrong, say of how many: --answers N, or a column 'answers'."
         return runs, [how] if shares else []
-    if told:
+    if has_counts:
         raise TableError(f"{table.source}: --answers {answers}, but the table has a column 'answers'; leave one out")
     if answers < 1:
         raise TableError(f"--answers {answers}: give how many answers a value is the mean of, 1 or more")
@@ -333,7 +333,7 @@ def _floor(table: Table, question: Question, runs: Iterable[Trajectory], metric:
 
 
 def _check_budget(table: Table, plan: Plan, runs: Iterable[Trajectory]) -> None:
-    """A run that ends before the budget has not been seen at the budget."""
+    """Refuse a budget that a finished run did not reach."""
     for run in runs:
         if run.status == "finished" and plan.budget is not None:
             last = run.curves[plan.metric].spent[plan.axis][-1]
@@ -346,7 +346,7 @@ def _check_budget(table: Table, plan: Plan, runs: Iterable[Trajectory]) -> None:
 
 
 def _assumed(plan: Plan, question: Question, runs: Iterable[Trajectory]) -> list[str]:
-    """What the question left open."""
+    """Notes on what the question leaves open."""
     notes = []
     if question.margin is None:
         notes.append(
@@ -354,16 +354,16 @@ def _assumed(plan: Plan, question: Question, runs: Iterable[Trajectory]) -> list
         )
     done = [run for run in runs if run.status == "finished"]
     if plan.axis == SCORED:
-        notes.append("Scores are as the table has them: it does not tell at which budget they were taken.")
+        notes.append("Scores are as the table has them: the budget at which they were taken is not known.")
     elif plan.budget is None and done:
         ends = {(run.arm, run.seed): run.curves[plan.metric].spent[plan.axis][-1] for run in done}
         first, last = min(ends, key=lambda run: ends[run]), max(ends.values())
-        least, axis = ends[first], _words(plan.axis)
-        notes.append(f"Assumed: the budget is {least:g} {axis}, the least that a finished run has spent (--budget).")
-        if least < last:
+        shortest, axis = ends[first], _words(plan.axis)
+        notes.append(f"Assumed: the budget is {shortest:g} {axis}, the least that a finished run has spent (--budget).")
+        if shortest < last:
             notes.append(
-                f"{first[0]}, seed {first[1]} ends at {least:g} {axis} and others at up to {last:g}: what comes after "
-                f"{least:g} counts in no run. If that run broke off, give it the status failed or lost."
+                f"{first[0]}, seed {first[1]} ends at {shortest:g} {axis} and others at up to {last:g}: what comes "
+                f"after {shortest:g} counts in no run. If that run broke off, give it the status failed or lost."
             )
     return notes
 

@@ -21,7 +21,7 @@ THREE = {"grpo": [0.50, 0.52, 0.54, 0.51], "dapo": [0.54, 0.58, 0.56, 0.57], "rl
 WORST: dict[str, Any] = {"failures": "worst", "floor": 0.1}
 
 
-def told(comparison: Comparison) -> dict[str, Any]:
+def without_sentence(comparison: Comparison) -> dict[str, Any]:
     """A comparison but for its words, which name the metric and what was equal."""
     return {k: v for k, v in comparison.to_json().items() if k != "sentence"}
 
@@ -58,10 +58,10 @@ def test_scores_read_back_give_the_verdicts_of_their_study(
         family=plan.family,
         failures=plan.failures,
     )
-    found = judge_table(read_tables([tmp_path / "elsewhere.csv"]), question).analysis
-    assert found.seeds == ours.seeds
-    assert [told(c) for c in found.comparisons] == [told(c) for c in ours.comparisons]
-    assert "Scores are as the table has them: it does not tell at which budget they were taken." in found.notes
+    analysis = judge_table(read_tables([tmp_path / "elsewhere.csv"]), question).analysis
+    assert analysis.seeds == ours.seeds
+    assert [without_sentence(c) for c in analysis.comparisons] == [without_sentence(c) for c in ours.comparisons]
+    assert "Scores are as the table has them: the budget at which they were taken is not known." in analysis.notes
 
 
 @pytest.mark.parametrize("path", ["tables/scores.csv", "tables"])
@@ -71,25 +71,25 @@ def test_where_they_were_written_they_need_no_options(
     study = write_study(tmp_path / "study", THREE, margin=0.03)
     tables_of(study)
     assert main(["analyze", str(study.path / path), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    printed = json.loads(capsys.readouterr().out)
     (ours,) = [c for c in judge(study).analysis.comparisons if c.arm == "dapo"]
-    (theirs,) = [c for c in found["comparisons"] if c["arm"] == "dapo"]
+    (theirs,) = [c for c in printed["comparisons"] if c["arm"] == "dapo"]
     assert theirs == to_plain(ours)
-    assert (found["metric"], found["margin"]) == ("test/accuracy", 0.03)
-    assert found["notes"][-1].startswith(f"Judged as the study {study.path}, whose tables are as it wrote them")
+    assert (printed["metric"], printed["margin"]) == ("test/accuracy", 0.03)
+    assert printed["notes"][-1].startswith(f"Judged as the study {study.path}, whose tables are as it wrote them")
     assert main(["analyze", str(study.path / path), "--baseline", "dapo", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["baseline"], found["margin"]) == ("dapo", 0.03)
-    assert any("study.json: metric test/accuracy, margin 0.03, alpha 0.05" in note for note in found["notes"])
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["baseline"], printed["margin"]) == ("dapo", 0.03)
+    assert any("study.json: metric test/accuracy, margin 0.03, alpha 0.05" in note for note in printed["notes"])
 
 
 def test_scores_that_were_edited_are_judged_as_they_stand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tables_of(write_study(tmp_path / "study")) / "scores.csv"
     file.write_text(file.read_text().replace("dapo,0,0.54", "dapo,0,0.94"))
     assert main(["analyze", str(file), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["comparisons"][0]["mean_difference"] == pytest.approx((0.44 + 0.06 + 0.02) / 3)
-    assert any("study.json: baseline grpo, metric test/accuracy" in note for note in found["notes"])
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["comparisons"][0]["mean_difference"] == pytest.approx((0.44 + 0.06 + 0.02) / 3)
+    assert any("study.json: baseline grpo, metric test/accuracy" in note for note in printed["notes"])
 
 
 def test_scores_elsewhere_are_no_finer_than_their_number_of_answers(tmp_path: Path) -> None:
@@ -114,14 +114,14 @@ def test_tables_of_results_point_to_the_runs(tmp_path: Path, name: str) -> None:
         read_tables([folder / name])
 
 
-def test_what_scores_cannot_tell_is_asked_of_the_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    looked = tables_of(write_study(tmp_path / "looked", {k: v * 2 for k, v in FINALS.items()}, **LOOKS))
-    assert main(["analyze", str(looked / "scores.csv"), "--baseline", "grpo"]) == 2
-    assert f"grpolab analyze {looked.parent}" in " ".join(capsys.readouterr().err.split())
+def test_what_scores_do_not_hold_is_read_from_the_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with_looks = tables_of(write_study(tmp_path / "looked", {k: v * 2 for k, v in FINALS.items()}, **LOOKS))
+    assert main(["analyze", str(with_looks / "scores.csv"), "--baseline", "grpo"]) == 2
+    assert f"grpolab analyze {with_looks.parent}" in " ".join(capsys.readouterr().err.split())
     folder = tables_of(write_study(tmp_path / "study"))
-    for asked in ({"budget": 3.0}, {"scalar": "auc"}, {"axis": "seconds"}):
+    for settings in ({"budget": 3.0}, {"scalar": "auc"}, {"axis": "seconds"}):
         with pytest.raises(TableError, match=r"one score a run.*leave out --axis, --budget, --scalar"):
-            judge_table(read_tables([folder / "scores.csv"]), Question("grpo", **asked))
+            judge_table(read_tables([folder / "scores.csv"]), Question("grpo", **settings))
 
 
 @pytest.mark.parametrize("axis", ["train/global_step", "Relative Time (Process)", "epoch"])

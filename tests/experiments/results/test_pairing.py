@@ -14,7 +14,7 @@ EQUAL = {"grpo": [0.50, 0.52, 0.54], "dapo": [0.50, 0.52, 0.54]}
 
 
 @pytest.mark.parametrize(
-    ("finals", "hashes", "said"),
+    ("finals", "hashes", "message"),
     [
         (
             OPPOSITE,
@@ -35,7 +35,7 @@ EQUAL = {"grpo": [0.50, 0.52, 0.54], "dapo": [0.50, 0.52, 0.54]}
     ],
 )
 def test_a_question_is_asked_only_where_nobody_knows(
-    tmp_path: Path, finals: dict[str, list[float]], hashes: dict[str, str], said: str
+    tmp_path: Path, finals: dict[str, list[float]], hashes: dict[str, str], message: str
 ) -> None:
     study = write_study(tmp_path / "pair", finals)
     for file in study.path.glob("*/seed=*/manifest.json"):
@@ -43,7 +43,7 @@ def test_a_question_is_asked_only_where_nobody_knows(
         manifest["hashes"] |= {key: manifest["arm"] if value == "ARM" else value for key, value in hashes.items()}
         file.write_text(json.dumps(manifest))
     analysis = judge(load_study(study.path)).analysis
-    assert [note for note in analysis.notes if said in note]
+    assert [note for note in analysis.notes if message in note]
 
 
 def test_a_race_is_answered_in_its_sentences(tmp_path: Path) -> None:

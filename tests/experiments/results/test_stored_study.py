@@ -159,7 +159,7 @@ def test_without_a_pair_there_is_no_analysis(folder: Path, unfinished: list[tupl
     assert load_study(folder).analyze() is None
 
 
-def test_counts_tell_what_became_of_every_planned_run(folder: Path) -> None:
+def test_counts_are_of_every_planned_run_by_status(folder: Path) -> None:
     write_manifest(folder / "dapo" / "seed=0", arm="dapo", seed=0, status="failed", error="loss is nan")
     for file in sorted((folder / "dapo" / "seed=1").rglob("*.json*")):
         file.unlink()
@@ -196,16 +196,16 @@ def test_a_torn_last_line_of_a_finished_run_is_an_error(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [('{"step": 3, "rew', "Unterminated"), ("[3]", "list"), ('{"step": 3}', "total_sampled_tokens"), ("", "Expecting")],
 )
-def test_a_corrupt_line_is_named_even_in_an_unfinished_run(folder: Path, line: str, told: str) -> None:
+def test_a_corrupt_line_is_named_even_in_an_unfinished_run(folder: Path, line: str, message: str) -> None:
     run_folder = folder / "grpo" / "seed=0"
     write_manifest(run_folder, arm="grpo", seed=0, status="running")
     lines = (run_folder / "metrics.jsonl").read_text().splitlines()
     lines[2] = line
     (run_folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
-    with pytest.raises(StudyError, match=rf"grpo/seed=0/metrics\.jsonl, line 3: .*{told}"):
+    with pytest.raises(StudyError, match=rf"grpo/seed=0/metrics\.jsonl, line 3: .*{message}"):
         load_study(folder)
 
 
@@ -299,7 +299,7 @@ def test_a_folder_that_may_not_be_listed_is_named(folder: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"baseline": "gpro"}, "did you mean grpo"),
         ({"axis": "hours"}, "'hours' is not one of steps, sampled_tokens, seconds"),
@@ -317,25 +317,25 @@ def test_a_folder_that_may_not_be_listed_is_named(folder: Path, monkeypatch: pyt
         ({"data": 3}, "data cannot be 3"),
     ],
 )
-def test_an_impossible_declaration_is_refused(folder: Path, change: dict[str, Any], told: str) -> None:
+def test_an_impossible_declaration_is_refused(folder: Path, change: dict[str, Any], message: str) -> None:
     record = json.loads((folder / "study.json").read_text())
     record["declaration"].update(change)
     record["declaration"] = {key: value for key, value in record["declaration"].items() if value is not None}
     (folder / "study.json").write_text(json.dumps(record))
-    with pytest.raises(StudyError, match=told):
+    with pytest.raises(StudyError, match=message):
         load_study(folder)
 
 
 @pytest.mark.parametrize(
-    ("manifest", "told"),
+    ("manifest", "message"),
     [
         ({"arm": "grpo", "seed": 0, "status": "done"}, r"'done' is not one of finished, running"),
         ({"arm": "dapo", "seed": 0, "status": "finished"}, r"manifest of arm 'dapo', seed 0"),
     ],
 )
-def test_a_manifest_that_cannot_be_right_is_refused(folder: Path, manifest: dict[str, Any], told: str) -> None:
+def test_a_manifest_that_cannot_be_right_is_refused(folder: Path, manifest: dict[str, Any], message: str) -> None:
     write_manifest(folder / "grpo" / "seed=0", **manifest)
-    with pytest.raises(StudyError, match=told):
+    with pytest.raises(StudyError, match=message):
         load_study(folder)
 
 
@@ -364,7 +364,7 @@ def test_the_command_line_may_print_these_errors_alone() -> None:
     assert issubclass(StudyError, GrpoLabError)
 
 
-def test_an_arm_that_was_trained_on_nothing_is_told_of_beside_the_verdict(tmp_path: Path) -> None:
+def test_an_arm_that_was_trained_on_nothing_is_named_beside_the_verdict(tmp_path: Path) -> None:
     path = write_study(tmp_path / "pair")
     for seed, last in enumerate([0, 12]):
         file = path / "dapo" / f"seed={seed}" / "metrics.jsonl"

@@ -1,4 +1,4 @@
-"""Anybody's tables: three layouts, one verdict; assumptions are said, and what cannot be read is refused by line."""
+"""Anybody's tables: three layouts, one verdict; assumptions are noted, and what cannot be read is refused by line."""
 
 import json
 import math
@@ -47,7 +47,7 @@ def records(**more: object) -> list[dict[str, object]]:
     ]
 
 
-def asked(table: Table, **options: Any) -> Judgement:
+def judged(table: Table, **options: Any) -> Judgement:
     return judge_table(table, Question("grpo", **({"margin": 0.02} | options)))
 
 
@@ -77,7 +77,7 @@ def wandb(name: str = "{arm}-seed{seed}") -> str:
 
 
 def test_a_tidy_table_gives_the_verdict_that_a_reader_can_redo() -> None:
-    judgement = asked(read_rows(records()))
+    judgement = judged(read_rows(records()))
     (comparison,) = judgement.analysis.comparisons
     sd = 0.01 / 3 / math.sqrt(3)
     t = 0.44 / 9 / (sd / math.sqrt(3))
@@ -93,10 +93,10 @@ def test_a_tidy_table_gives_the_verdict_that_a_reader_can_redo() -> None:
 def test_the_order_of_rows_and_columns_does_not_matter(order: random.Random, shuffled: list[str]) -> None:
     rows = [{column: row[column] for column in shuffled} for row in records()]
     order.shuffle(rows)
-    found, usual = (asked(read_rows(each)).analysis for each in (rows, records()))
+    mixed, usual = (judged(read_rows(each)).analysis for each in (rows, records()))
     # arms other than the baseline come in order of appearance
-    assert {each.arm: each.scores for each in found.arms} == {each.arm: each.scores for each in usual.arms}
-    assert found.comparisons == usual.comparisons
+    assert {each.arm: each.scores for each in mixed.arms} == {each.arm: each.scores for each in usual.arms}
+    assert mixed.comparisons == usual.comparisons
 
 
 @pytest.mark.parametrize(
@@ -111,8 +111,8 @@ def test_the_order_of_rows_and_columns_does_not_matter(order: random.Random, shu
     ],
 )
 def test_spreadsheets_write_the_same_table_in_many_ways(text: str, tmp_path: Path) -> None:
-    found, usual = asked(read(tmp_path, text)), asked(read(tmp_path, TIDY))
-    assert found.to_json() == usual.to_json()
+    exported, usual = judged(read(tmp_path, text)), judged(read(tmp_path, TIDY))
+    assert exported.to_json() == usual.to_json()
 
 
 @pytest.mark.parametrize(
@@ -144,9 +144,9 @@ def test_a_run_is_read_from_the_name_of_a_tensorboard_file(name: str, tmp_path: 
 def test_the_three_layouts_agree(tmp_path: Path) -> None:
     write_tensorboard(tmp_path / "tensorboard", "{arm}-seed{seed}.csv")
     (tmp_path / "wandb.csv").write_text(wandb())
-    usual = asked(read_rows(records()), metric="eval/accuracy").analysis
+    usual = judged(read_rows(records()), metric="eval/accuracy").analysis
     for path in ("tensorboard", "wandb.csv"):
-        analysis = asked(read_tables([tmp_path / path]), metric="eval/accuracy").analysis
+        analysis = judged(read_tables([tmp_path / path]), metric="eval/accuracy").analysis
         assert analysis.comparisons == usual.comparisons
         assert analysis.arms == usual.arms
 
@@ -158,13 +158,13 @@ def test_files_can_be_named_one_by_one_and_in_several_layouts(tmp_path: Path) ->
     tidy = tmp_path / "logs" / "tidy.csv"
     tidy.write_text("".join(line for line in TIDY.splitlines(keepends=True) if not line.startswith("grpo")))
     files = sorted((tmp_path / "logs" / "grpo").glob("*.csv"))
-    assert asked(read_tables([*files, tidy])).analysis.comparisons == asked(read_rows(records())).analysis.comparisons
+    assert judged(read_tables([*files, tidy])).analysis.comparisons == judged(read_rows(records())).analysis.comparisons
 
 
 def test_empty_cells_and_companions_of_a_wandb_export_are_no_measurements(tmp_path: Path) -> None:
     text = wandb().replace('"100"', '"75"' + ',""' * 18 + '\n"100"')
-    found, usual = asked(read(tmp_path, text)).analysis, asked(read(tmp_path, wandb())).analysis
-    assert found.comparisons == usual.comparisons
+    exported, usual = judged(read(tmp_path, text)).analysis, judged(read(tmp_path, wandb())).analysis
+    assert exported.comparisons == usual.comparisons
 
 
 def test_a_pattern_of_ones_own(tmp_path: Path) -> None:
@@ -175,31 +175,31 @@ def test_a_pattern_of_ones_own(tmp_path: Path) -> None:
     assert table.metrics == ("2026",)
 
 
-def test_what_was_not_given_is_said() -> None:
+def test_what_was_not_given_is_noted() -> None:
     notes = judge_table(read_rows(records()), Question("grpo")).analysis.notes
     assert "Assumed: the smallest difference of interest is 0.01, in the metric's unit (--margin)." in notes
     assert "Assumed: the budget is 100 steps, the least that a finished run has spent (--budget)." in notes
     assert "the table: no column 'metric', so all values are of one." in notes
-    notes = asked(read_rows(records(metric="accuracy", lr=1)), budget=100.0).analysis.notes
+    notes = judged(read_rows(records(metric="accuracy", lr=1)), budget=100.0).analysis.notes
     assert "the table: not used: 'lr'." in notes
     assert not [note for note in notes if "Assumed" in note or "no column" in note]
 
 
 def test_a_run_that_ends_early_lowers_the_budget_and_is_named() -> None:
     rows = [row for row in records() if (row["arm"], row["seed"], row["step"]) != ("rloo", 1, 100)]
-    judgement = asked(read_rows(rows))
+    judgement = judged(read_rows(rows))
     # at 50 steps: grpo .335, .36, .315; rloo .365, .39, .35
     assert judgement.analysis.comparisons[0].effect.mean_difference == pytest.approx((0.03 + 0.03 + 0.035) / 3)
     assert any("rloo, seed 1 ends at 50 steps and others at up to 100" in note for note in judgement.analysis.notes)
     with pytest.raises(TableError, match=r"arm 'rloo', seed 1 ends at 50 steps, before --budget 100; choose a budget"):
-        asked(read_rows(rows), budget=100.0)
+        judged(read_rows(rows), budget=100.0)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_value_that_is_not_finite_is_a_failure_and_not_a_gap(value: float) -> None:
     rows = records()
     rows[-1]["value"] = value
-    judgement = asked(read_rows(rows))
+    judgement = judged(read_rows(rows))
     assert [(each.arm, each.failed, each.imputed) for each in judgement.outcomes] == [("grpo", 0, 0), ("rloo", 1, 1)]
     assert judgement.analysis.arms[1].scores[2] == 0.0
     assert judgement.analysis.seeds == (0, 1, 2)
@@ -207,39 +207,39 @@ def test_a_value_that_is_not_finite_is_a_failure_and_not_a_gap(value: float) -> 
     assert f"rloo, seed 2 counts as failed: value is {value} at step 100." in notes
     assert any(note.startswith("Assumed: a failed run scores 0, or what it had before") for note in notes)
     assert any("Depends on failure handling" in warning for warning in judgement.warnings)
-    assert asked(read_rows(rows), failures="intersect").analysis.seeds == (0, 1)
-    assert asked(read_rows(rows), floor=-1.0).analysis.arms[1].scores[2] == -1.0
+    assert judged(read_rows(rows), failures="intersect").analysis.seeds == (0, 1)
+    assert judged(read_rows(rows), floor=-1.0).analysis.arms[1].scores[2] == -1.0
 
 
 def test_a_loss_has_no_floor_of_zero() -> None:
     rows = records()
     rows[-1]["value"] = math.nan
     with pytest.raises(TableError, match=r"the usual floor of 0 is a better 'value' than the 0\.53 that was measured"):
-        asked(read_rows(rows), higher_is_better=False)
-    judgement = asked(read_rows(rows), higher_is_better=False, floor=1.0)
+        judged(read_rows(rows), higher_is_better=False)
+    judgement = judged(read_rows(rows), higher_is_better=False, floor=1.0)
     assert judgement.analysis.arms[1].scores[2] == 1.0
     with pytest.raises(TableError, match="say with --floor"):
-        asked(read_rows([row | {"value": -float(str(row["value"]))} for row in rows]))
+        judged(read_rows([row | {"value": -float(str(row["value"]))} for row in rows]))
 
 
 def test_statuses() -> None:
     rows: list[dict[str, object]] = [
         row | {"status": None} for row in records() if (row["arm"], row["seed"]) != ("rloo", 1)
     ]
-    lost = asked(read_rows([*rows, {"arm": "rloo", "seed": 1, "status": "lost"}])).analysis
+    lost = judged(read_rows([*rows, {"arm": "rloo", "seed": 1, "status": "lost"}])).analysis
     assert lost.seeds == (0, 2)
     assert "1 of 3 seeds removed from every arm (seed 1): rloo lacks seed 1." in lost.notes
-    failed = asked(read_rows([*rows, {"arm": "rloo", "seed": 1, "status": "failed"}]), floor=0.0).analysis
+    failed = judged(read_rows([*rows, {"arm": "rloo", "seed": 1, "status": "failed"}]), floor=0.0).analysis
     assert failed.seeds == (0, 1, 2)
     assert failed.arms[1].scores[1] == 0.0
     half = [*rows, *({"arm": "rloo", "seed": 1, "step": s, "value": 0.2, "status": ""} for s in STEPS[:2])]
     half[-1]["status"] = "Failed"
-    assert asked(read_rows(half), floor=0.1).analysis.arms[1].scores[1] == 0.1
+    assert judged(read_rows(half), floor=0.1).analysis.arms[1].scores[1] == 0.1
 
 
 def test_a_seed_on_one_side_only_leaves_with_a_note() -> None:
     rows = [row for row in records() if (row["arm"], row["seed"]) != ("rloo", 1)]
-    judgement = asked(read_rows(rows))
+    judgement = judged(read_rows(rows))
     assert judgement.analysis.seeds == (0, 2)
     notes = judgement.analysis.notes
     assert "1 of 3 seeds removed from every arm (seed 1): rloo lacks seed 1." in notes
@@ -248,20 +248,20 @@ def test_a_seed_on_one_side_only_leaves_with_a_note() -> None:
     assert judgement.outcomes[1].lost == 1
 
 
-def test_other_axes_and_metrics_are_looked_at_too() -> None:
+def test_other_axes_and_metrics_are_judged_too() -> None:
     rows = [row | {"metric": "accuracy", "seconds": 2 * int(str(row["step"])) + 1} for row in records()]
     losses = [row | {"metric": "loss", "value": 1 - float(str(row["value"]))} for row in rows]
-    judgement = asked(read_rows([*rows, *losses]), metric="accuracy", axis="seconds")
+    judgement = judged(read_rows([*rows, *losses]), metric="accuracy", axis="seconds")
     assert judgement.analysis.axis == "seconds"
     assert set(judgement.axes) == {"steps", "seconds"}
     assert "loss, final" in {each.quantity for each in judgement.exploratory}
     # at 101 seconds: two evaluations, as at 50 steps
-    early = asked(read_rows(rows), axis="seconds", budget=101.0).analysis
+    early = judged(read_rows(rows), axis="seconds", budget=101.0).analysis
     assert early.comparisons[0].effect.mean_difference == pytest.approx((0.03 + 0.03 + 0.035) / 3)
 
 
 def test_the_area_under_the_curve() -> None:
-    judgement = asked(read_rows(records()), scalar="auc")
+    judgement = judged(read_rows(records()), scalar="auc")
     # 1/100 ∫ d: trapezoids of (0, .06, .09), (0, .06, .08), (0, .07, .08)
     differences = [(0.06 / 2 + 0.15 / 2) / 2, (0.06 / 2 + 0.14 / 2) / 2, (0.07 / 2 + 0.15 / 2) / 2]
     assert judgement.analysis.comparisons[0].effect.mean_difference == pytest.approx(sum(differences) / 3)
@@ -271,7 +271,7 @@ def test_the_area_under_the_curve() -> None:
 def test_one_score_a_run_is_what_the_statistics_take_directly(values: list[float]) -> None:
     scores = {"grpo": dict(enumerate(values[:3])), "rloo": dict(enumerate(values[3:]))}
     rows = [{"arm": a, "seed": s, "step": 7, "value": v} for a, row in scores.items() for s, v in row.items()]
-    ours = asked(read_rows(rows)).analysis
+    ours = judged(read_rows(rows)).analysis
     theirs = analyze(scores, baseline="grpo", metric="value", axis="steps", margin=0.02)
     assert ours.comparisons == theirs.comparisons
     assert set(theirs.notes) <= set(ours.notes)
@@ -330,7 +330,7 @@ def test_questions_that_the_table_cannot_answer(options: dict[str, object], mess
     rows = [row | {"metric": "accuracy", "seconds": row["step"]} for row in records()]
     rows.append(rows[-1] | {"metric": "reward"})
     with pytest.raises(TableError, match=message):
-        asked(read_rows(rows), **options)
+        judged(read_rows(rows), **options)
 
 
 def test_arms_that_cannot_be_compared() -> None:
@@ -338,10 +338,10 @@ def test_arms_that_cannot_be_compared() -> None:
     with pytest.raises(TableError, match="no arm 'grop' for --baseline; did you mean grpo"):
         judge_table(table, Question("grop"))
     with pytest.raises(TableError, match="only one arm, 'grpo'"):
-        asked(read_rows(records()[:9]))
+        judged(read_rows(records()[:9]))
     apart = [row | {"seed": f"{row['seed']}{1 if row['arm'] == 'grpo' else 2}"} for row in records()]
     with pytest.raises(TableError, match=r"nothing to compare; .*grpo 1, 11, 21; rloo 2, 12, 22"):
-        asked(read_rows(apart))
+        judged(read_rows(apart))
     with pytest.raises(TableError, match="the table: no rows"):
         read_rows([])
 
@@ -386,10 +386,10 @@ def test_json_is_the_whole_judgement(
     monkeypatch.chdir(tmp_path)
     table = read(tmp_path, TIDY)
     assert main(["analyze", "results.csv", "--baseline", "grpo", "--margin", "0.02", "--metric", "acc", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    expected = json.loads(json.dumps(asked(table, metric="acc").to_json()))
-    assert found.keys() == expected.keys()
-    assert found["comparisons"] == expected["comparisons"]
+    printed = json.loads(capsys.readouterr().out)
+    expected = json.loads(json.dumps(judged(table, metric="acc").to_json()))
+    assert printed.keys() == expected.keys()
+    assert printed["comparisons"] == expected["comparisons"]
 
 
 def test_numbers_are_shown_as_they_were_given(
@@ -463,7 +463,7 @@ def test_false_claims_about_equal_arms(n: int) -> None:
 
 
 def test_no_interval_is_finer_than_the_answers(tmp_path: Path) -> None:
-    few, many, unknown = (asked(read_rows(records()), answers=n) for n in (20, 10**6, None))
+    few, many, unknown = (judged(read_rows(records()), answers=n) for n in (20, 10**6, None))
     comparisons = [each.analysis.comparisons[0] for each in (few, many, unknown)]
     assert [c.effect.answers for c in comparisons] == ["by number", "by number", "unknown"]
     assert [c.verdict for c in comparisons] == ["inconclusive", "better", "better"]
@@ -471,14 +471,14 @@ def test_no_interval_is_finer_than_the_answers(tmp_path: Path) -> None:
     by_hand = analyze(scores, baseline="grpo", answers=60).comparisons[0]  # three evaluations of 20
     assert comparisons[0].effect.answers_error == pytest.approx(by_hand.effect.answers_error)
     header, *lines = TIDY.splitlines()
-    column = asked(read(tmp_path, "\n".join([f"{header},answers", *(f"{line},20" for line in lines)])))
+    column = judged(read(tmp_path, "\n".join([f"{header},answers", *(f"{line},20" for line in lines)])))
     assert column.analysis.comparisons == few.analysis.comparisons
     assert any("only the number is known" in note for note in few.analysis.notes)
     assert any("--answers N, or a column 'answers'" in note for note in unknown.analysis.notes)
 
 
 @pytest.mark.parametrize(
-    ("rows", "answers", "told"),
+    ("rows", "answers", "message"),
     [
         (records(answers=20), 20, "--answers 20, but the table has a column 'answers'"),
         (records(answers=0), None, "line 1: answers is 0; give how many"),
@@ -487,9 +487,9 @@ def test_no_interval_is_finer_than_the_answers(tmp_path: Path) -> None:
         ([row | {"value": 100 * float(str(row["value"]))} for row in records()], 20, "scores from .* are no shares"),
     ],
 )
-def test_numbers_of_answers_that_cannot_be(rows: list[dict[str, object]], answers: int | None, told: str) -> None:
-    with pytest.raises(TableError, match=told):
-        asked(read_rows(rows), answers=answers)
+def test_numbers_of_answers_that_cannot_be(rows: list[dict[str, object]], answers: int | None, message: str) -> None:
+    with pytest.raises(TableError, match=message):
+        judged(read_rows(rows), answers=answers)
 
 
 # p beside what decides
