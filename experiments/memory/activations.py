@@ -4,7 +4,7 @@ For elements of b bytes; norms and the softmax compute in float32, as transforme
 autograd keeps until the backward pass
 
     norms          input in float32, normalised input in b
-    linear layers  their inputs in b: both norms' outputs, what the heads found, what goes into the MLP's last layer
+    linear layers  their inputs in b: both norms' outputs, the heads' output, the input of the MLP's last layer
     attention      queries, keys and values on padded copies; mask; softmax in float32, and in b where that is less
     MLP            gate, activated gate, the other branch
 
@@ -54,7 +54,7 @@ class Pass:
 
 def saved_by_layer(a: Architecture, p: Pass, b: int, adapters: LoraSettings | None = None) -> int:
     """What autograd keeps of one decoder layer."""
-    # a weight that is not trained does not ask for what it is multiplied with
+    # a weight that is not trained needs no copy of its input
     per_element = FLOAT + (b if adapters is None else 0)
     norms = a.norms * (per_element * a.hidden + FLOAT)
     if a.head_norms:
@@ -109,7 +109,7 @@ def _held_by_attention(a: Architecture, s: Segment, b: int) -> int:
     pairs = s.sequences * s.queries * s.keys
     if _is_fused(a, s):
         return _saved_by_attention(a, s, b) + pairs
-    # padded copies as they are looked up and as the products want them; scores, masked scores and softmax
+    # padded copies as gathered and as the products take them; scores, masked scores and softmax
     copies = s.sequences * b * a.head_width * (3 * s.queries * a.heads + 4 * s.keys * a.key_heads)
     return copies + 2 * pairs + a.heads * pairs * (b + 2 * FLOAT)
 
@@ -150,7 +150,7 @@ def held_by_draw(a: Architecture, rows: int, b: int, *, tempered: bool) -> int:
 
 
 def noise_table(a: Architecture) -> tuple[int, int]:
-    """What sampling noise keeps, and what making it takes beside: drawn in float64, of which there are three copies."""
+    """What sampling noise keeps, and what making it takes on top: three copies in float64."""
     if a.vocabulary <= SMALL_VOCABULARY:
         return 0, 0
     size = max(TABLE_SIZE, 4 * a.vocabulary)

@@ -86,7 +86,7 @@ def meta_model(settings: PolicySettings) -> PreTrainedModel:
 
 
 def read_architecture(model: PreTrainedModel) -> Architecture:
-    """The sizes of a model; GrpoLabError when it is not built as the arithmetic assumes."""
+    """The sizes of a model; GrpoLabError for a kind of model that the arithmetic does not cover."""
     config, base = model.config, model.base_model
     decoder = getattr(base, "layers", None)
     missing = [

@@ -140,7 +140,7 @@ def critic_of(recipe: Recipe) -> CriticSize | None:
     other = settings["model"]
     lora = recipe.policy.lora if other is None else None
     a = read_architecture(meta_model(PolicySettings(other or recipe.policy.model)))
-    # an output layer of its own is neither copied nor asked for
+    # an output layer of its own is neither copied nor computed
     without_output = a.parameters - (0 if a.tied else a.embedding)
     adapters = a.adapter_parameters(lora.rank, lora.targets) if lora else 0
     return CriticSize(a, without_output + adapters, adapters or without_output, lora)
@@ -258,8 +258,8 @@ class _Run:
         # embedding and output layer, two decoder layers: the one at work and the next
         gathered = b * ((a.embedding if a.tied else 2 * a.embedding) + 2 * a.layer_parameters) if self._sharded else 0
         held = {**self._held(), "gathered weights": gathered}
-        wants_entropy = recipe.variant.entropy_coef != 0 or "entropy" in recipe.variant.objective.parameters
-        logits = held_by_logits(a, p, b, tempered=recipe.temperature != 1, entropy=wants_entropy)
+        needs_entropy = recipe.variant.entropy_coef != 0 or "entropy" in recipe.variant.objective.parameters
+        logits = held_by_logits(a, p, b, tempered=recipe.temperature != 1, entropy=needs_entropy)
         yield Moment(
             "train",
             "backward through the output layer",

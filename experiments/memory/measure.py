@@ -3,9 +3,9 @@
 On a GPU that is what torch had allocated. On CPU it is the process's resident memory, as the kernel kept its maximum,
 above what the process held when everything was imported and no model was read. A C library that keeps what is freed
 for later would blur that: glibc raises the size from which memory is mapped, and so given back at once, up to 32 MiB as
-a program runs. The process that is measured holds it down, so that what is resident is what is in use; with
-`keeps_freed` glibc does as it does in training. In bfloat16 on CPU a run holds some hundred MiB that the forecast does
-not know of; kernels that oneDNN compiles for every new shape and keeps are the likely reason, which was not confirmed.
+a program runs. The process that is measured keeps that size down, so that what is resident is what is in use;
+with `keeps_freed` glibc does as it does in training. In bfloat16 on CPU a run holds some hundred MiB that are not in
+the forecast; kernels that oneDNN compiles for every new shape and keeps are the likely reason, which was not confirmed.
 """
 
 import ctypes
@@ -75,7 +75,7 @@ def measure(text: str, *, keeps_freed: bool = False, steps: int = STEPS) -> Meas
 
 @contextmanager
 def _environment(more: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for processes that are started meanwhile."""
+    """Environment variables for processes that are started inside."""
     before = dict(os.environ)
     os.environ.update(more)
     try:
@@ -87,7 +87,7 @@ def _environment(more: Mapping[str, str]) -> Iterator[None]:
 
 
 def _measured(pipe: Connection, text: str, steps: int) -> None:
-    """Run the first steps and tell their peak, or why there is none."""
+    """Run the first steps and send their peak, or the error message."""
     from experiments.setup import import_parts, quiet_libraries
 
     import_parts()
@@ -122,9 +122,9 @@ class _Meter:
         elif self._status.exists():
             ctypes.CDLL(None).malloc_trim(0)
             Path("/proc/self/clear_refs").write_text("5")  # the maximum begins anew
-        self._start = self._most()
+        self._start = self._high_water_mark()
 
-    def _most(self) -> int:
+    def _high_water_mark(self) -> int:
         if not takes_cpu():
             return int(torch.accelerator.max_memory_allocated())
         if self._status.exists():
@@ -135,4 +135,4 @@ class _Meter:
 
     def peak(self) -> int:
         """Bytes since the start."""
-        return self._most() - self._start
+        return self._high_water_mark() - self._start

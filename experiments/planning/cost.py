@@ -40,7 +40,7 @@ EFFECTS: Final = (0.5, 1.0, 1.5)
 
 @dataclass(frozen=True)
 class Pace:
-    """What a run of `recipe` was seen to take: seconds by phase, tokens, and peak memory where it was measured."""
+    """Measured cost of a run of `recipe`: seconds by phase, tokens, and peak memory where it is known."""
 
     recipe: Recipe
     source: str
@@ -55,7 +55,7 @@ class Pace:
     tokens: float
     """Tokens sampled for training, a step."""
     learned: bool
-    """Whether there was anything to update on: without, time and memory lack the backward pass."""
+    """Whether any step had something to update on: if not, time and memory lack the backward pass."""
     memory: int | None = None
     """Peak bytes of the process."""
 
@@ -89,7 +89,7 @@ class Pace:
         return recipe.prompts * recipe.group_size / (self.recipe.prompts * self.recipe.group_size)
 
 
-def most_tokens(recipe: Recipe) -> int:
+def token_bound(recipe: Recipe) -> int:
     """Upper bound of the tokens sampled in training: every response at the limit, every round taken.
 
     A token budget ends the run with the step in which it is spent.
@@ -104,16 +104,16 @@ def earlier_paces(study: Study, out: Path) -> dict[str, Pace]:
     """The pace of each arm that has finished runs, of the same config on the same hardware, in a study in `out`."""
     texts = {operative(study.config, arm): arm.label for arm in study.settings.arms}
     here = hardware()
-    found: dict[str, list[Pace]] = {}
+    by_label: dict[str, list[Pace]] = {}
     for file in sorted(out.glob("*/*/seed=*/manifest.json")):
         if not SEED_FOLDER.fullmatch(file.parent.name):
-            continue  # a damaged run that was set aside
-        with suppress(GrpoLabError):  # somebody else's broken file is not this study's concern
+            continue  # a damaged run in quarantine
+        with suppress(GrpoLabError):  # another study's broken file does not matter here
             manifest = read_json(file)
             label = texts.get(manifest.get("identity", {}).get("config", ""))
             if label and manifest.get("status") == "finished" and manifest.get("hardware") == here:
-                found.setdefault(label, []).append(read_pace(file.parent, study.recipes[label]))
-    return {label: _mean(paces, out) for label, paces in found.items()}
+                by_label.setdefault(label, []).append(read_pace(file.parent, study.recipes[label]))
+    return {label: _mean(paces, out) for label, paces in by_label.items()}
 
 
 def _mean(paces: Sequence[Pace], out: Path) -> Pace:
@@ -153,7 +153,7 @@ def read_pace(folder: Path, recipe: Recipe) -> Pace:
 
 
 def probe(study: Study) -> Pace:
-    """Run the first steps of the baseline in this process, in a folder that is thrown away, and read its pace."""
+    """Run the first steps of the baseline in this process, in a temporary folder, and read its pace."""
     from experiments.launchers.job import Job, run_job
 
     label = study.settings.baseline
@@ -161,11 +161,11 @@ def probe(study: Study) -> Pace:
     short = replace(arm, bindings=(*arm.bindings, f"train.steps = {PROBE_STEPS}"))
     with tempfile.TemporaryDirectory() as folder:
         job = Job(short, study.seeds[0], study.config, folder)
-        begun = time.perf_counter()
+        began = time.perf_counter()
         run_job(job, lambda _: None)
-        took = time.perf_counter() - begun
+        elapsed = time.perf_counter() - began
         pace = read_pace(Path(folder), replace(study.recipes[label], steps=PROBE_STEPS))
-        start = max(0.0, took - float(job.store.manifest["seconds"]))
+        start = max(0.0, elapsed - float(job.store.manifest["seconds"]))
     source = f"{PROBE_STEPS} steps of '{label}' on this machine"
     return replace(pace, source=source, start=start, memory=peak_memory())
 
@@ -180,7 +180,7 @@ def peak_memory() -> int:
 
 @dataclass(frozen=True)
 class Power:
-    """What `seeds` paired seeds can tell, at the level of one of m comparisons (Bonferroni) and 80 % power."""
+    """What `seeds` paired seeds can detect, at the level of one of m comparisons (Bonferroni) and 80 % power."""
 
     seeds: int
     comparisons: int
@@ -203,8 +203,8 @@ def power_of(study: Study) -> Power | None:
     m = arms - 1 if settings.family == "baseline" else math.comb(arms, 2)
     bare = Power(n, m, settings.alpha / m, None, {})
     needed = {effect: bare.seeds_for(effect) for effect in EFFECTS}
-    found = minimum_detectable_effect(n, bare.alpha) if n >= T_SEEDS else None
-    return replace(bare, detectable=found, needed=needed)
+    detectable = minimum_detectable_effect(n, bare.alpha) if n >= T_SEEDS else None
+    return replace(bare, detectable=detectable, needed=needed)
 
 
 @dataclass(frozen=True)
@@ -246,9 +246,9 @@ def earlier_spread(study: Study, out: Path) -> Spread | None:
 
 
 def _setting(declaration: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What two studies share whose noise is comparable."""
+    """What two studies must share for their noise to be comparable."""
     config: list[str] = declaration["config"]
     task = next((re.sub(r".*@([\w.]+).*", r"\1.", line) for line in config if line.startswith("train.task ")), "?")
     fixed = ("policy.", "train.task ", "evaluation.", task)
-    asked = (declaration["metric"], declaration.get("reevaluate"))
-    return asked, declaration["budget"], sorted(line for line in config if line.startswith(fixed))
+    measure = (declaration["metric"], declaration.get("reevaluate"))
+    return measure, declaration["budget"], sorted(line for line in config if line.startswith(fixed))

@@ -16,9 +16,9 @@ from experiments.planning.cost import (
     Power,
     earlier_paces,
     earlier_spread,
-    most_tokens,
     power_of,
     probe,
+    token_bound,
 )
 from experiments.statistics import minimum_detectable_effect
 from experiments.statistics.wording import REACHABLE
@@ -28,7 +28,7 @@ from experiments.study.study import Study
 def show_plan(
     study: Study, out: Path, workers: int, console: Console, *, measure: bool = True, judged: bool = True
 ) -> None:
-    """Print the plan of a study; with `measure`, run two steps of the baseline where no earlier run tells its pace."""
+    """Print the plan of a study; with `measure`, run two steps of the baseline where no earlier run shows its pace."""
     power = power_lines(study, out) if judged else ()
     for line in itertools.chain(arm_lines(study), [""], cost_lines(study, out, workers, measure), power):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -54,7 +54,7 @@ def cost_lines(study: Study, out: Path, workers: int, measure: bool) -> Iterator
     recipes, seeds, base = study.recipes, len(study.seeds), study.settings.baseline
     runs = len(recipes) * seeds
     at_once = min(workers, runs)
-    bound = seeds * sum(map(most_tokens, recipes.values()))
+    bound = seeds * sum(map(token_bound, recipes.values()))
     paces = earlier_paces(study, out)
     if base not in paces and measure:
         yield f"(measuring {PROBE_STEPS} steps of '{base}'; --no-probe leaves it out)"
@@ -86,11 +86,11 @@ def cost_lines(study: Study, out: Path, workers: int, measure: bool) -> Iterator
         yield f"tokens  at most {bound:,} sampled in training"
     if study.settings.reevaluate:
         left = [number for number in left_to_answer(study, out / study.settings.name) if number]
-        asked = recipes[base].evaluation
-        took = f", about {clock(sum(left) / asked.questions * paces[base].suite)}" if base in paces else ""
+        settings = recipes[base].evaluation
+        duration = f", about {clock(sum(left) / settings.questions * paces[base].suite)}" if base in paces else ""
         yield (
-            f"asked   {sum(left):,} further questions in all, to {len(left)} final models x {asked.samples} samples "
-            f"and once greedily, after all runs{took} (compare.reevaluate)"
+            f"asked   {sum(left):,} further questions in all, to {len(left)} final models x {settings.samples} samples "
+            f"and once greedily, after all runs{duration} (compare.reevaluate)"
         )
     yield from _memory_lines(study, paces, at_once)
 
@@ -102,7 +102,7 @@ def _memory_lines(study: Study, paces: Mapping[str, Pace], at_once: int) -> Iter
         yield f"memory  {size(measured)} a run (peak of the measured steps), {size(at_once * measured)} with {at_once}"
         return
     try:
-        largest = max(map(forecast, study.recipes.values()), key=lambda found: found.peak)
+        largest = max(map(forecast, study.recipes.values()), key=lambda each: each.peak)
     except GrpoLabError as error:
         yield f"memory  not known: {error}"
         return
@@ -115,39 +115,39 @@ def _memory_lines(study: Study, paces: Mapping[str, Pace], at_once: int) -> Iter
 
 def power_lines(study: Study, out: Path) -> Iterator[str]:
     """The smallest effect that the seeds detect and the seeds that effects need; of looks, what each alone detects."""
-    found = power_of(study)
-    if found is None:
+    power = power_of(study)
+    if power is None:
         yield "power   one arm: nothing is compared"
         return
-    comparisons = "1 comparison" if found.comparisons == 1 else f"{found.comparisons} comparisons"
+    comparisons = "1 comparison" if power.comparisons == 1 else f"{power.comparisons} comparisons"
     if study.settings.may_end_early:
-        yield from _early_power_lines(study, found, comparisons)
+        yield from _early_power_lines(study, power, comparisons)
         return
-    level = f"{comparisons}, alpha {found.alpha:.3g} each, 80 % power"
-    if found.detectable is None:
-        yield f"power   {found.seeds} seeds decide nothing: a test takes 3 or more ({level})"
+    level = f"{comparisons}, alpha {power.alpha:.3g} each, 80 % power"
+    if power.detectable is None:
+        yield f"power   {power.seeds} seeds decide nothing: a test takes 3 or more ({level})"
     else:
-        yield f"power   {found.seeds} seeds detect {found.detectable:.2f} sd of the paired difference ({level})"
-    counts = ", ".join(f"{effect:g} sd: {n}" for effect, n in found.needed.items())
+        yield f"power   {power.seeds} seeds detect {power.detectable:.2f} sd of the paired difference ({level})"
+    counts = ", ".join(f"{effect:g} sd: {n}" for effect, n in power.needed.items())
     yield f"        seeds needed for an effect of {counts}"
-    yield from _spread_lines(study, out, found)
+    yield from _spread_lines(study, out, power)
 
 
-def _early_power_lines(study: Study, found: Power, comparisons: str) -> Iterator[str]:
-    """That stopping early costs power, and what each look detects by itself."""
+def _early_power_lines(study: Study, power: Power, comparisons: str) -> Iterator[str]:
+    """The cost in power of stopping early, and what each look detects by itself."""
     looks = study.settings.looks
     why = f"alpha is split among {len(looks)} looks" if looks else "a race pays for looking after every seed"
-    yield f"power   less than that of {found.seeds} seeds with a single look at the end: {why}"
+    yield f"power   less than that of {power.seeds} seeds with a single look at the end: {why}"
     for n, alpha in looks:
-        effect = minimum_detectable_effect(n, alpha / found.comparisons)
+        effect = minimum_detectable_effect(n, alpha / power.comparisons)
         yield (
             f"        the look after {n} seeds, level {alpha:g}: {effect:.2f} sd of the paired difference "
             f"({comparisons}, 80 % power)"
         )
 
 
-def _spread_lines(study: Study, out: Path, found: Power) -> Iterator[str]:
-    """The same in the metric's unit, where an earlier study tells what a standard deviation is."""
+def _spread_lines(study: Study, out: Path, power: Power) -> Iterator[str]:
+    """The same in the metric's unit, where an earlier study shows what a standard deviation is."""
     spread, metric, margin = earlier_spread(study, out), study.settings.metric, study.settings.margin
     if spread is None:
         yield f"        what one sd is in {metric} is not known: no finished study of this kind in {out}"
@@ -156,17 +156,17 @@ def _spread_lines(study: Study, out: Path, found: Power) -> Iterator[str]:
             f"        in {spread.source} ({spread.pairs} pairs of arms, {spread.seeds} seeds) one sd was "
             f"{spread.sd:.3g} of {metric}"
         )
-        if found.detectable is not None:
-            yield f"        at that, {found.seeds} seeds detect {found.detectable * spread.sd:.3g}"
-        needed = found.seeds_for(margin / spread.sd)
+        if power.detectable is not None:
+            yield f"        at that, {power.seeds} seeds detect {power.detectable * spread.sd:.3g}"
+        needed = power.seeds_for(margin / spread.sd)
         seeds = f"{needed} seeds" if needed <= REACHABLE else f"more than {REACHABLE} seeds, which is not reachable"
         yield f"        and the margin of {margin:g} needs {seeds}"
 
 
 def clock(seconds: float) -> str:
     """`1:02:03`."""
-    whole = round(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+    total = round(seconds)
+    return f"{total // 3600}:{total // 60 % 60:02d}:{total % 60:02d}"
 
 
 def size(count: float) -> str:

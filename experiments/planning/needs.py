@@ -1,4 +1,4 @@
-"""What a run is said to need of the machine that it is to run on."""
+"""What a run needs of the machine that it is to run on."""
 
 from typing import Final
 
@@ -9,8 +9,8 @@ from experiments.memory.forecast import forecast
 from experiments.study.processes import Processes
 
 KEPT: Final = 1.35
-"""What a process comes to over its forecast, since glibc keeps what is freed: 1.18 to 1.32 measured on SmolLM2-135M
-with all weights trained."""
+"""What a process holds over its forecast, since glibc keeps what is freed: 1.18 to 1.32 measured on SmolLM2-135M with all
+weights trained."""
 KEPT_WITH_ADAPTERS: Final = 2.4
 """The same where adapters are trained: 1.44 and 2.33 measured at two shapes, not while the model is read."""
 LIBRARIES: Final = 0.5 * 2**30
@@ -26,7 +26,7 @@ def needs_of(recipe: Recipe, processes: Processes, where: Where) -> Needs:
 
 
 def _memory(recipe: Recipe, processes: Processes) -> int:
-    """Bytes of all processes of a run, as they are forecast."""
-    found = forecast(recipe, processes=processes.number, sharded=processes.sharding is not None)
+    """Bytes of all processes of a run, by the forecast."""
+    predicted = forecast(recipe, processes=processes.number, sharded=processes.sharding is not None)
     kept = KEPT_WITH_ADAPTERS if recipe.policy.lora else KEPT
-    return processes.number * int(kept * found.peak + LIBRARIES)
+    return processes.number * int(kept * predicted.peak + LIBRARIES)

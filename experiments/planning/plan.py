@@ -1,4 +1,4 @@
-"""Plans the runs of a study: says what they will be, tries a step of each arm, declares the study, makes the jobs."""
+"""Plans the runs of a study: prints what they will be, tries a step of each arm, declares the study, makes the jobs."""
 
 import shlex
 import sys
@@ -31,7 +31,7 @@ RATE: Final = ("settings.adamw", PARAMETER.split(".")[1])
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How the runs of a study are made, which is no part of what they are."""
+    """How the runs of a study are carried out, which is no part of their identity."""
 
     out: Path
     where: Where
@@ -49,17 +49,17 @@ class RunOptions:
 
 
 def plan_jobs(study: Study, options: RunOptions, console: Console, *, judged: bool = True) -> Plan | None:
-    """What is to be run, declared and checked; None of a dry run, which shows it.
+    """What is to be run, declared and checked; None for a dry run, which prints it.
 
-    Without `judged` no verdicts will follow, so nothing is said that concerns them. Raises `GrpoLabError` for an arm
-    that cannot take a step, and for a folder in which something else was declared or run.
+    Without `judged` no verdicts will follow, and nothing on them is printed. Raises `GrpoLabError` for an arm
+        that cannot take a step, and for a folder in which something else was declared or run.
     """
     folder = options.out / study.settings.name
     workers = options.workers or options.where.launcher.workers(len(study.recipes) * len(study.seeds))
     _announce(study, folder, console, judged=judged)
     to_try = {
         label: recipe
-        for label, recipe in _unlike(study).items()
+        for label, recipe in _distinct_recipes(study).items()
         if options.dry_run or not any((folder / label).glob("seed=*/checkpoint/*"))
     }
     untried = rehearse_arms(to_try, console, on_accelerators=bool(options.where.gpus))
@@ -72,7 +72,7 @@ def plan_jobs(study: Study, options: RunOptions, console: Console, *, judged: bo
 
 
 def _announce(study: Study, folder: Path, console: Console, *, judged: bool) -> None:
-    """Say what is to be run, what the recipes say of themselves, and what to beware of."""
+    """Print what is to be run, the notes of the recipes, and warnings."""
     steps = next(iter(study.recipes.values())).steps
     most = "at most " if study.settings.may_end_early else ""
     console.print(
@@ -81,15 +81,15 @@ def _announce(study: Study, folder: Path, console: Console, *, judged: bool) -> 
     )
     for model in sorted({recipe.policy.model for recipe in study.recipes.values()}):
         refuse_unreachable(model)
-    said = sorted({said for recipe in study.recipes.values() for said in recipe.preflight().values()})
-    show_notes(said, study.recipes.values(), console)
+    notes = sorted({notes for recipe in study.recipes.values() for notes in recipe.preflight().values()})
+    show_notes(notes, study.recipes.values(), console)
     for warning in study.confounded() if judged else ():
         show_warning(warning, console)
 
 
-def show_notes(said: Iterable[str], recipes: Iterable[Recipe], console: Console) -> None:
-    """What was said of recipes before a run, what is to be known of this machine, and what the recipes warn of."""
-    for note in (*said, *filter(None, [device_note()])):
+def show_notes(notes: Iterable[str], recipes: Iterable[Recipe], console: Console) -> None:
+    """Print notes on the recipes, a note on this machine, and the warnings of the recipes."""
+    for note in (*notes, *filter(None, [device_note()])):
         console.print(note, highlight=False, markup=False)
     for recipe in recipes:
         if recipe.warning:
@@ -115,8 +115,8 @@ def rehearse_arms(recipes: Mapping[str, Recipe], console: Console, *, on_acceler
     return rehearsed.left_out.keys()
 
 
-def _unlike(study: Study) -> dict[str, Recipe]:
-    """The arms of a study but for those that differ from an earlier one in the learning rate alone."""
+def _distinct_recipes(study: Study) -> dict[str, Recipe]:
+    """The arms of a study, without those that differ from an earlier one in the learning rate alone."""
     kinds: dict[frozenset[tuple[tuple[str, str], str]], str] = {}
     for label, bound in study.bound.items():
         kinds.setdefault(frozenset(each for each in bound.items() if each[0] != RATE), label)
@@ -143,23 +143,23 @@ def _jobs(study: Study, folder: Path, options: RunOptions, untried: Collection[s
 
 
 def _declared(study: Study, folder: Path, jobs: Sequence[Job], console: Console, *, grows: bool) -> list[Job]:
-    """The jobs, with the study declared in its folder and all that has been run there found whole and the same."""
+    """The jobs, once the study is declared in its folder and earlier runs there are found whole and the same."""
     command = "grpolab " + shlex.join(sys.argv[1:])
     if not grows:
         declare(study, folder, command)
     quarantine_damaged(jobs, study.recipes, console)
-    known = [identified(job, study.recipes[job.arm.label]) for job in jobs]
-    refuse_impossible(study, known)
-    if grows:  # what was there is whole, and the same as it would be now
+    identified_jobs = [identified(job, study.recipes[job.arm.label]) for job in jobs]
+    refuse_impossible(study, identified_jobs)
+    if grows:  # the earlier runs are whole, and the same as they would be now
         declare(study, folder, command, grow=True)
-    return known
+    return identified_jobs
 
 
 def identified(job: Job, recipe: Recipe) -> Job:
-    """The job with its identity; GrpoLabError where its folder has a run of another one, finished or not.
+    """The job with its identity; GrpoLabError where its folder has a run of another identity, finished or not.
 
     An edit in the middle would mix two estimators in one verdict.
     """
-    known = replace(job, identity=job.facts(recipe)["identity"])
-    known.store.check_identity(known.identity or {})
-    return known
+    job_with_identity = replace(job, identity=job.facts(recipe)["identity"])
+    job_with_identity.store.check_identity(job_with_identity.identity or {})
+    return job_with_identity

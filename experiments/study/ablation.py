@@ -179,7 +179,7 @@ def _check_value(key: str, part: Part, parameter: str, value: object) -> None:
     """Refuse a reference or a dictionary where a plain value belongs, and a plain value where a part does."""
     default, given = part.defaults[parameter], referenced(value)
     if isinstance(default, Part):
-        # None is for the variant to judge: a filter may be left out, an advantage may not
+        # whether None is allowed is up to the variant: a filter may be left out, an advantage may not
         if value is not None and (given is None or given.kind != default.kind):
             raise GrpoLabError(
                 f"ablate.axes: '{key}' takes a registered {default.kind}, such as @{default.name}, not {value!r}; one "
@@ -196,7 +196,7 @@ def _check_value(key: str, part: Part, parameter: str, value: object) -> None:
 
 
 def _equal(one: object, other: object) -> bool:
-    """Whether two values are one, 1 and 1.0 too: the runs would be the same."""
+    """Whether two values are equal, as 1 and 1.0 are: the runs would be the same."""
     return repr(one) == repr(other) or (
         isinstance(one, int | float) and isinstance(other, int | float) and one == other
     )

@@ -15,7 +15,7 @@ from experiments.study.study import Study
 def declare(study: Study, folder: Path, command: str, *, grow: bool = False) -> None:
     """Write the study file before the first run; refuse a folder in which another study was declared.
 
-    With `grow` the declaration there becomes history, with what has been seen by now.
+    With `grow` the declaration there becomes history, with the results so far.
     """
     path, before = folder / "study.json", grows_from(study, folder, grow=grow)
     if before is None and path.is_file():

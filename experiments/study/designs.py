@@ -73,7 +73,7 @@ def _combination(axes: Sequence[Axis], point: Point) -> str:
     return ",".join(f"{axis.name}={short(axis.values[i])}" for axis, i in zip(axes, point, strict=True))
 
 
-def _alone(axes: Sequence[Axis], point: Point) -> str:
+def _single_change(axes: Sequence[Axis], point: Point) -> str:
     """`base`, or the one value that differs from it."""
     return next((f"{a.name}={short(a.values[i])}" for a, i in zip(axes, point, strict=True) if i), "base")
 
@@ -91,7 +91,7 @@ def _added(axes: Sequence[Axis], point: Point) -> str:
 
 @dataclass(frozen=True)
 class Design:
-    """How axes become points, how a point is called, and whether every axis is a pair of with and without."""
+    """How axes become points, how points are labelled, and whether every axis is a pair of with and without."""
 
     points: Callable[[Sequence[int]], list[Point]]
     label: Callable[[Sequence[Axis], Point], str]
@@ -100,11 +100,11 @@ class Design:
 
 DESIGNS: Final[Mapping[str, Design]] = {
     "grid": Design(grid, _combination),
-    "one_at_a_time": Design(one_at_a_time, _alone),
+    "one_at_a_time": Design(one_at_a_time, _single_change),
     "leave_one_out": Design(leave_one_out, _without, pairs=True),
     "cumulative": Design(cumulative, _added, pairs=True),
 }
-"""All designs but `random`, whose points are drawn from the grid and called like the grid's."""
+"""All designs but `random`, whose points are drawn from the grid and labelled like the grid's."""
 
 
 def count(design: str, sizes: Sequence[int]) -> int:

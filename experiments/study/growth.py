@@ -1,7 +1,7 @@
-"""How a study grows: what a new declaration may change of the one before, and what had been seen by then.
+"""How a study grows: what a new declaration may change of the one before, and the results known by then.
 
 More seeds after those that there are, more arms, further questions to the final models, another error rate, margin,
-threshold or prediction. What existing runs did may not change: a run is what it was when it ran.
+threshold or prediction. What existing runs did may not change.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ _CHECKED: Final = frozenset({"config", "data", "ablation"})
 
 
 def check_growth(study: Study, before: Mapping[str, Any]) -> None:
-    """Raise `GrpoLabError` where a study cannot grow from the declaration `before`, naming what stands against it."""
+    """Raise `GrpoLabError` where a study cannot grow from the declaration `before`, with the reason."""
     now = plain({"data": {}, **study.declaration})
     if missing := [name for name in ("arms", "config", "seeds") if name not in before]:
         raise GrpoLabError(f"its declaration, of an earlier version, does not say its {missing[0]}")
@@ -62,7 +62,7 @@ def check_growth(study: Study, before: Mapping[str, Any]) -> None:
 
 
 def _check_arm(study: Study, label: str, before: Mapping[str, Any]) -> None:
-    """Raise where an arm would run differently than it was declared."""
+    """Raise where an arm would not run as it was declared."""
     arm = next(arm for arm in study.settings.arms if arm.label == label)
     text = operative("".join(f"{line}\n" for line in before["config"]), Arm(label, tuple(before["arms"][label])))
     with registry.config(text=study.config, bindings=arm.bindings):
@@ -81,8 +81,8 @@ def _check_arm(study: Study, label: str, before: Mapping[str, Any]) -> None:
         )
 
 
-def seen_by_now(folder: Path) -> dict[str, Any]:
-    """What is known of a study when it is declared anew: whole rows of seeds, finished runs, and verdicts."""
+def results_so_far(folder: Path) -> dict[str, Any]:
+    """The results of a study when it is declared anew: whole rows of seeds, finished runs, and verdicts."""
     study = load_study(folder)
     try:
         judgement = study.judge()
@@ -109,7 +109,7 @@ def seen_by_now(folder: Path) -> dict[str, Any]:
 
 
 def superseded(record: Mapping[str, Any], folder: Path) -> list[Mapping[str, Any]]:
-    """The history of a study whose present declaration is now one of the past."""
+    """The history of a study, its present declaration now the last entry."""
     history = record.get("history", [])
     return [
         *history,
@@ -117,6 +117,6 @@ def superseded(record: Mapping[str, Any], folder: Path) -> list[Mapping[str, Any
             "hash": record.get("hash") or chained(record["declaration"], history),
             "declaration": record["declaration"],
             "command": record.get("command", ""),
-            "seen": seen_by_now(folder),
+            "seen": results_so_far(folder),
         },
     ]

@@ -28,7 +28,7 @@ DATA: Final = "questions and answers"
 """Of a task or source that reads them from files: a digest, as the file behind a path may change."""
 CODE: Final = "code of your parts"
 FILES: Final = "source of your parts"
-"""What runs of earlier versions say instead of CODE: digests of whole files, of all parts that were imported."""
+"""What runs of earlier versions have instead of CODE: digests of whole files, of all parts that were imported."""
 
 
 def facts(
@@ -40,10 +40,10 @@ def facts(
     recipe: Recipe | None = None,
     like: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What a run's manifest says of where it came from; `identity` is what a resumed run must share.
+    """The entries of a run's manifest on where it came from; `identity` is what a resumed run must share.
 
-    `recipe` is what `config` builds, where it has been built. `like`: the identity on disk, so that one of an earlier
-    version is met in its own terms.
+    `recipe` is what `config` builds, where it has been built. `like`: the identity on disk, so that the new one has
+    the same form where that is of an earlier version.
     """
     with registry.config(text=config, bindings=arm.bindings):
         text = registry.config_text()
@@ -74,7 +74,7 @@ def facts(
 
 
 def parts_of(recipe: Recipe) -> list[Part]:
-    """Every part that a recipe uses, by the config in force: its own, and those that bindings lead to from them."""
+    """Every part that a recipe uses, by the config in force: its own, and those that they refer to through bindings."""
     waiting = [*recipe.parts, *(part for part in SETTINGS.values() if part.name not in DECLARING)]
     parts: dict[tuple[str, str], Part] = {}
     while waiting:
@@ -92,7 +92,7 @@ def in_use(text: str, parts: Sequence[Part]) -> list[str]:
     keys = {line: line.partition(" = ")[0].split(".") for line in lines}
     used = [line for line, key in keys.items() if len(key) > 1 and key[-2] in names]
     macros = {key[0]: line for line, key in keys.items() if len(key) == 1}
-    for line in used:  # grows meanwhile: a macro may name another
+    for line in used:  # grows in the loop: a macro may name another
         used += [macros.pop(name) for name in list(macros) if re.search(rf"%{re.escape(name)}\b", line)]
     return sorted(used)
 

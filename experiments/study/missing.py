@@ -1,4 +1,4 @@
-"""What a machine lacks for a config, reported before anything waits for it."""
+"""What a machine lacks for a config, reported before a run starts."""
 
 import socket
 import urllib.request
@@ -13,11 +13,11 @@ from core.parts.gin_text import resolved
 from core.parts.registry import bindings_in_force
 
 SECONDS = 5.0
-"""In which a hub must answer."""
+"""Time limit for a hub's answer."""
 
 
 def with_generator_errors(error: GrpoLabError) -> GrpoLabError:
-    """The error of a recipe that cannot be built, with what its generator would have lacked later on."""
+    """The error of a recipe that cannot be built, with what its generator lacks, which would show later."""
     more = [message for message in _generator_errors() if message not in str(error)]
     return GrpoLabError("; and ".join([str(error), *more])) if more else error
 

@@ -25,7 +25,7 @@ from typing import Any, Final
 
 OURS: Final = ("core", "estimators", "variants", "experiments")
 _DYNAMIC: Final = frozenset({"globals", "locals", "vars", "eval", "exec", "__import__", "importlib"})
-"""Names that make names at run time, which cannot be followed."""
+"""Names that look up others at run time, which cannot be followed."""
 _LOADS: Final = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 _WITHOUT_EFFECT: Final = ("ctx", "type_comment", "kind")
 """Fields of a syntax tree that change nothing."""
@@ -36,7 +36,7 @@ def is_own(module: str) -> bool:
     return module.split(".")[0] not in OURS
 
 
-@cache  # as it was when it was first asked for, soon after the import: files may be edited meanwhile
+@cache  # taken once, soon after the import: files may be edited later
 def code_digest(function: Callable[..., Any]) -> str:
     """Digest of a function's code and of what it refers to; empty where the code is in no file."""
     function, reached = inspect.unwrap(function), _Reached()
@@ -60,7 +60,7 @@ class _Module:
     file: Path
     statements: tuple[ast.stmt, ...]
     bound: dict[str, list[ast.stmt]]
-    """By name, the statements at the top of the module that make it what it is."""
+    """By name, the statements at the top of the module that bind or change it."""
 
     @property
     def effects(self) -> list[ast.stmt]:
@@ -144,8 +144,8 @@ class _Reached:
             there = self.read(place.removesuffix(".")) if place else None
             if there is not None and (alias.name == ALL or alias.name in there.bound):
                 self.take(there, alias.name)
-            elif (whole := self.read(f"{place}{alias.name}")) is not None:
-                self.take(whole, ALL)
+            elif (imported := self.read(f"{place}{alias.name}")) is not None:
+                self.take(imported, ALL)
             elif there is not None:
                 self.take(there, ALL)
 
@@ -191,7 +191,7 @@ def _read(name: str) -> _Module | None:
 
 
 def _names(statement: ast.stmt) -> set[str]:
-    """The names at the top of a module that a statement there makes what they are."""
+    """The names at the top of a module that a statement there binds or changes."""
     match statement:
         case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
             return {statement.name}

@@ -1,4 +1,4 @@
-"""How many processes a run has, and what accelerate's configuration tells each: a part of what the run is."""
+"""How many processes a run has, and what accelerate's configuration sets for each: a part of a run's identity."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ SHIPPED: Final = Path(__file__).parents[1] / "configs" / "accelerate"
 
 @dataclass(frozen=True)
 class Processes:
-    """How many processes a run has, and the environment that tells each what accelerate's configuration says."""
+    """How many processes a run has, and the environment variables by which accelerate's configuration reaches each."""
 
     number: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -43,7 +43,7 @@ def read_processes(number: int | None, config: str | None) -> Processes:
         raise GrpoLabError(f"--accelerate {config}: no such file, and none of the shipped: {near(config, shipped)}")
     try:
         settings = load_config_from_file(str(path))
-    except Exception as error:  # whatever the parser makes of it
+    except Exception as error:  # whatever the parser raises
         raise GrpoLabError(f"--accelerate {path} cannot be read: {error}") from error
     if settings.num_machines > 1:
         raise GrpoLabError(
@@ -58,8 +58,8 @@ def read_processes(number: int | None, config: str | None) -> Processes:
         )
     if str(settings.mixed_precision) != "no":
         raise GrpoLabError(
-            f"--accelerate {path}: mixed_precision must be 'no': precision is policy.dtype, which the "
-            "run's identity knows"
+            f"--accelerate {path}: mixed_precision must be 'no': precision is policy.dtype, a part of the "
+            "run's identity"
         )
     environment = {}
     if kind == "FSDP":

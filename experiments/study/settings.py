@@ -106,10 +106,10 @@ def compare(
     """Declare a comparison: `variants` by reference, and `arms` as label to gin bindings.
 
     `metric` is SUITE/SUMMARY of the evaluations, reduced by `scalar` to `final`, the mean of the last evaluations of a
-    run, or to `auc`, its mean over the whole budget. `axis` says at equal what: `sampled_tokens` (the default where
+    run, or to `auc`, its mean over the whole budget. `axis`: what is equal, `sampled_tokens` (the default where
     `train.token_budget` is bound), `seconds` (where `train.seconds_budget` is) or `steps`. `margin` is the smallest
     effect of interest, in the metric's unit.
-    `family` is `baseline` (every arm against it) or `all` pairs. `failures`: a run that fails of the method's doing
+    `family` is `baseline` (every arm against it) or `all` pairs. `failures`: a run that fails because of the method
     keeps the worse of `floor` and its score before training (`worst`), or its seed leaves every arm (`intersect`).
     `threshold`: also report the budget at which the metric reaches it. `tuned`: the tuned.json that gives each arm its
     learning rate. `seeds`: how many, or which, in the order in which they are run. `questions`: the verdict is about
@@ -237,7 +237,7 @@ def claim(*, question: str = REQUIRED, source: str = REQUIRED, predictions: Sequ
 
 
 def declared_claim(arms: set[str], suite: str) -> Claim | None:
-    """The claim, if one is declared; every prediction names arms and a metric that there are."""
+    """The claim, if one is declared; every prediction must name existing arms and a known metric."""
     if not any(selector == "settings.claim" for selector, _ in registry.bindings_in_force()):
         return None
     declared: Claim = claim()
@@ -268,7 +268,7 @@ def check_seeds(where: str, seeds: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def check_sequential(seeds: Sequence[int], race: bool, looks: Sequence[tuple[int, float]], alpha: float) -> None:
-    """Refuse a race or looks that these seeds are too few for."""
+    """Refuse a race or looks that need more seeds."""
     if race and looks:
         raise GrpoLabError("a study is raced or has looks, not both: remove compare.race or compare.looks")
     if race and len(seeds) < MIN_SEEDS:

@@ -23,7 +23,7 @@ from experiments.study.tuned import PARAMETER, tuned_rates
 MIN_EVALUATIONS: Final = 3
 """After step 0: the final score is a mean over the last three evaluations or more, none of them of the base model."""
 BUDGETS: Final = {"sampled_tokens": "token_budget", "seconds": "seconds_budget", "steps": "steps"}
-"""What an axis's budget is called in a recipe."""
+"""The recipe's setting for the budget, by axis."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Study:
     bound: Mapping[str, Mapping[tuple[str, str], str]]
     """Every binding in force, by arm: (selector, parameter) to value, as text."""
     ablation: Ablation | None = None
-    """What made the arms, where they were not written down one by one."""
+    """The ablation that made the arms, where they were not listed one by one."""
 
     @property
     def declaration(self) -> dict[str, Any]:
@@ -72,7 +72,7 @@ class Study:
 
     @property
     def axis(self) -> str:
-        """What the budget is counted in; bound, or what the runs are ended by."""
+        """What the budget is counted in; as bound, or the budget that ends the runs."""
         recipe = next(iter(self.recipes.values()))
         bound = (axis for axis, name in BUDGETS.items() if axis != "steps" and getattr(recipe, name) is not None)
         return self.settings.axis or next(bound, "steps")
@@ -140,7 +140,7 @@ def prepare_study(files: Sequence[str], bindings: Sequence[str], seeds: Sequence
         ablation = declared_ablation()
         settings: StudySettings = build("compare", **_arms(ablation))
         places = registry.places()
-        # what a declaration refers to is not used by that alone
+        # what only a declaration refers to counts as unused
         used = {key for key in bindings_used() if key[0].removeprefix("settings.") in DECLARING}
         used |= excused()
         shared = {key for key in registry.bindings_in_force() if key[0] != "settings.tune"}  # for another command
@@ -182,7 +182,7 @@ def _origin(places: Mapping[tuple[str, str], str]) -> str:
 
 
 def _arms(ablation: Ablation | None) -> dict[str, Any]:
-    """The arms that `compare` is to take: those of an ablation, those it binds itself (nothing to add), or none."""
+    """The arms to pass to `compare`: those of an ablation, none where it binds its own (nothing to add), or no arms."""
     bound = {key[1]: value for key, value in registry.bindings_in_force().items() if key[0] == "settings.compare"}
     if ablation is None:
         return {} if "arms" in bound else {"arms": {}}
@@ -196,7 +196,8 @@ def _arms(ablation: Ablation | None) -> dict[str, Any]:
 
 
 def _check(settings: StudySettings, recipes: Mapping[str, Recipe]) -> None:
-    """Refuse what would show only after the runs: budgets, models, suites, too few evaluations, arms that are one."""
+    """Refuse what would show only after the runs: budgets, models, suites, too few evaluations.
+    --"""
     for name in BUDGETS.values():
         if len({getattr(recipe, name) for recipe in recipes.values()}) > 1:
             raise GrpoLabError(f"the arms differ in train.{name}: the budget must be the same for all")

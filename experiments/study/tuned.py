@@ -1,4 +1,4 @@
-"""What tuning declares and what it found: rates in, the best rate of every arm out.
+"""What tuning declares and its result: rates in, the best rate of every arm out.
 
 tune.rates = [1e-4, 3e-4, 1e-3]                     # what `grpolab tune` tries, the same for every arm
 compare.tuned = 'runs/study-tune/tuned.json'        # what `grpolab compare` and `ablate` then take

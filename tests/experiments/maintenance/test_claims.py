@@ -26,7 +26,7 @@ def test_every_shipped_config_with_a_claim_is_on_a_page() -> None:
     assert making == {file for page in PAGES for file in page.files}
 
 
-def test_what_was_said_stays_where_there_is_no_study(tmp_path: Path) -> None:
+def test_a_section_stays_where_there_is_no_study(tmp_path: Path) -> None:
     copy = replace(PAGES[0], path=tmp_path / "claims.md")
     copy.path.write_text(PAGES[0].path.read_text())
     write_page(copy, tmp_path)

@@ -213,11 +213,13 @@ def test_what_is_held_in_training(folder: str, architecture: Architecture) -> No
 def test_adapters_need_no_reference_and_little_optimizer_state(folder: str, architecture: Architecture) -> None:
     N, added = architecture.parameters, architecture.adapter_parameters(8)
     made = recipe("grpo.kl_coef = 0.1", model=folder)
-    found = forecast(replace(made, policy=PolicySettings(folder, "bfloat16", lora=LoraSettings(8, 32, "all-linear"))))
-    held = found.parts["train"]
+    predicted = forecast(
+        replace(made, policy=PolicySettings(folder, "bfloat16", lora=LoraSettings(8, 32, "all-linear")))
+    )
+    held = predicted.parts["train"]
     assert (held["weights"], held["master weights"], held["optimizer state"]) == (2 * N + 4 * added, 0, 8 * added)
     assert held["reference"] == 0
-    assert (found.total, found.trainable) == (N + added, added)
+    assert (predicted.total, predicted.trainable) == (N + added, added)
 
 
 def test_checkpointing_keeps_inputs_of_layers_alone(folder: str, architecture: Architecture) -> None:
@@ -289,9 +291,9 @@ def test_any_size_needs_no_weights(tmp_path: Path) -> None:
         architectures=["LlamaForCausalLM"],
     )
     config.save_pretrained(tmp_path)
-    found = forecast(recipe("policy.dtype = 'bfloat16'", model=str(tmp_path)))
-    assert found.total == 8_030_261_248
-    assert found.peak > 18 * found.total
+    predicted = forecast(recipe("policy.dtype = 'bfloat16'", model=str(tmp_path)))
+    assert predicted.total == 8_030_261_248
+    assert predicted.peak > 18 * predicted.total
 
 
 def test_what_cannot_be_forecast_says_so(tmp_path: Path) -> None:

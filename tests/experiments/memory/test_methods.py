@@ -13,14 +13,14 @@ FOUR = ["--variants", "ppo,grpo,remax,rloo", "--sizes", "policy=7B,critic=7B,ref
 
 def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, dict[str, float]]:
     assert main(["memory", *arguments, "--json"]) == 0
-    found: dict[str, dict[str, float]] = json.loads(capsys.readouterr().out)
-    return found
+    rows: dict[str, dict[str, float]] = json.loads(capsys.readouterr().out)
+    return rows
 
 
 def test_the_four_models_of_ppo_are_65_billion_equivalents(capsys: pytest.CaptureFixture[str]) -> None:
     """7B * 4 + 7B * 4 + 7B + 2B; without critic and KL a policy and a reward model are left, with KL a reference."""
-    found = shown(capsys, *FOUR, "-b", "ppo.kl_coef = 0.05", "-b", "grpo.kl_coef = 0.05")
-    assert {name: row["equivalents"] / 1e9 for name, row in found.items()} == {
+    rows = shown(capsys, *FOUR, "-b", "ppo.kl_coef = 0.05", "-b", "grpo.kl_coef = 0.05")
+    assert {name: row["equivalents"] / 1e9 for name, row in rows.items()} == {
         "ppo": 65.0,
         "grpo": 37.0,
         "remax": 30.0,
@@ -32,7 +32,7 @@ def test_the_four_models_of_ppo_are_65_billion_equivalents(capsys: pytest.Captur
     assert frozen["ppo"]["critic"] == 0
 
 
-def test_a_size_that_no_model_has_is_said_to_be_unused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_size_that_no_model_has_is_reported_as_unused(capsys: pytest.CaptureFixture[str]) -> None:
     sizes = ["--sizes", "policy=7B,critic=7B,reward=2B,reference=7B", "--json"]
     assert main(["memory", "--variants", "ppo", *sizes]) == 0
     shown = capsys.readouterr()
@@ -69,14 +69,14 @@ def test_sizes_are_read() -> None:
 
 def test_a_critic_is_a_second_model_with_its_optimizer(capsys: pytest.CaptureFixture[str]) -> None:
     """The embedded model is tied: 333,888 weights, float32, with two moments; head too small to count."""
-    found = shown(capsys, "-c", "embedded", "--variants", "ppo,grpo")
-    train, alone = (found[name]["parts"]["train"] for name in ("ppo", "grpo"))  # type: ignore[index]
+    rows = shown(capsys, "-c", "embedded", "--variants", "ppo,grpo")
+    train, alone = (rows[name]["parts"]["train"] for name in ("ppo", "grpo"))  # type: ignore[index]
     assert train["critic and its optimizer"] == 333_888 * 12
     assert "critic and its optimizer" not in alone
-    assert found["ppo"]["equivalents"] == 2 * found["grpo"]["equivalents"] == 8 * 333_888
-    assert found["ppo"]["peak"] > found["grpo"]["peak"]
+    assert rows["ppo"]["equivalents"] == 2 * rows["grpo"]["equivalents"] == 8 * 333_888
+    assert rows["ppo"]["peak"] > rows["grpo"]["peak"]
     # the policy's gradients wait meanwhile
-    assert found["ppo"]["moments"]["train"] == "backward through the critic"  # type: ignore[index]
+    assert rows["ppo"]["moments"]["train"] == "backward through the critic"  # type: ignore[index]
     assert train["gradients"] == 333_888 * 4
     with_adapters = shown(capsys, "-c", "embedded", "--variants", "ppo", "-b", "policy.lora_rank = 4")
     critic = with_adapters["ppo"]["parts"]["train"]["critic and its optimizer"]  # type: ignore[index]

@@ -12,9 +12,9 @@ from experiments.planning.cost import (
     Pace,
     earlier_paces,
     earlier_spread,
-    most_tokens,
     power_of,
     read_pace,
+    token_bound,
 )
 from experiments.planning.dry_run import clock, size
 from experiments.study.configs import CONFIGS
@@ -72,10 +72,10 @@ def test_a_pace_is_read_from_metrics(tmp_path: Path) -> None:
 
 
 def test_the_most_tokens_by_hand() -> None:
-    assert most_tokens(recipe()) == 40 * 16 * 8 * 56
-    assert most_tokens(recipe("train.variant = @dapo()")) == 40 * 16 * 8 * 56 * 10
-    assert most_tokens(recipe("train.variant = @remax()")) == 40 * 16 * (8 + 1) * 56
-    assert most_tokens(recipe("train.token_budget = 1000")) == 1000 + 16 * 8 * 56
+    assert token_bound(recipe()) == 40 * 16 * 8 * 56
+    assert token_bound(recipe("train.variant = @dapo()")) == 40 * 16 * 8 * 56 * 10
+    assert token_bound(recipe("train.variant = @remax()")) == 40 * 16 * (8 + 1) * 56
+    assert token_bound(recipe("train.token_budget = 1000")) == 1000 + 16 * 8 * 56
 
 
 def test_power_counts_the_comparisons_of_the_family() -> None:
@@ -116,7 +116,7 @@ def write_run(folder: Path, made: Study, label: str, seed: int, scores: list[flo
         (run / "eval" / "test" / f"step={step:06d}.json").write_text(json.dumps(record))
 
 
-def test_finished_runs_of_the_same_recipe_tell_the_pace_whatever_the_study(tmp_path: Path) -> None:
+def test_finished_runs_of_the_same_recipe_set_the_pace_whatever_the_study(tmp_path: Path) -> None:
     arms = "compare.variants = [@grpo, @rloo]"
     other = study("compare.arms = {'x': 'train.variant = @rloo()'}", "compare.name = 'other'")
     write_run(tmp_path / "other", other, "x", 0, [0.0])
@@ -126,9 +126,9 @@ def test_finished_runs_of_the_same_recipe_tell_the_pace_whatever_the_study(tmp_p
     folder.rename(folder.with_name("seed=0.corrupt-1"))  # set aside
     (tmp_path / "broken" / "a" / "seed=0").mkdir(parents=True)
     (tmp_path / "broken" / "a" / "seed=0" / "manifest.json").write_text("{")
-    found = earlier_paces(study(arms), tmp_path)
-    assert list(found) == ["rloo"]
-    assert (found["rloo"].tokens, found["rloo"].sample) == (10, 1.0)
+    paces = earlier_paces(study(arms), tmp_path)
+    assert list(paces) == ["rloo"]
+    assert (paces["rloo"].tokens, paces["rloo"].sample) == (10, 1.0)
     assert earlier_paces(study(arms, "adamw.learning_rate = 1e-4"), tmp_path) == {}
 
 

@@ -93,8 +93,8 @@ def test_a_study_grows_from_3_to_5_to_9_seeds_and_by_an_arm(
 
     def compare(seeds: int, *more: str) -> str:
         main(["compare", "-c", "tiny.gin", "--seeds", str(seeds), "--out", "out", *more])
-        said = capsys.readouterr()
-        return " ".join((said.out + said.err).split())
+        output = capsys.readouterr()
+        return " ".join((output.out + output.err).split())
 
     compare(3)
     first = stamps(folder)
@@ -105,25 +105,25 @@ def test_a_study_grows_from_3_to_5_to_9_seeds_and_by_an_arm(
 
     estimators.write_text(ESTIMATOR.replace("    return", "    # a comment\n    return"))
     forget("grown_estimators")
-    said = compare(5, "--grow")
-    assert "Looked at after 3 and 5 seeds, each at 0.05: equal arms are called different" in said
-    assert f"in {100 * error_rate((Look(3, 2, 0.05), Look(5, 2, 0.05))):.1f} % of such studies" in said
-    assert "fewer than 3: alone they decide nothing" in said
+    output = compare(5, "--grow")
+    assert "Looked at after 3 and 5 seeds, each at 0.05: equal arms are called different" in output
+    assert f"in {100 * error_rate((Look(3, 2, 0.05), Look(5, 2, 0.05))):.1f} % of such studies" in output
+    assert "fewer than 3: alone they decide nothing" in output
     second = stamps(folder)
     assert first.items() <= second.items(), "a finished run was made again"
 
     config.write_text(TINY + arms(GRPO, MEDIAN, RLOO) + "rloo.kl_coef = 0.0\ncompare.margin = 0.05\n")
-    said = compare(9, "--grow", "--json")
+    output = compare(9, "--grow", "--json")
     assert second.items() <= stamps(folder).items()
-    judged = json.loads(said[said.index("{") : said.rindex("}") + 1])
+    judged = json.loads(output[output.index("{") : output.rindex("}") + 1])
     grown = judged["grown"]
     assert [(look["seeds"], look["arms"]) for look in grown["looks"]] == [(3, 2), (5, 2), (9, 3)]
     assert grown["fresh"]["seeds"] == [5, 6, 7, 8]
     assert {c["arm"] for c in grown["fresh"]["comparisons"]} == {"median", "rloo"}
     assert any("3 seeds became 5" in note for note in judged["notes"])
-    told = next(note for note in judged["notes"] if "5 seeds became 9" in note)
-    assert "after 10 runs (median vs grpo" in told
-    assert "rloo came in, and the family counts all 3 arms; the margin was 0.01 and is 0.05" in told
+    growth_note = next(note for note in judged["notes"] if "5 seeds became 9" in note)
+    assert "after 10 runs (median vs grpo" in growth_note
+    assert "rloo came in, and the family counts all 3 arms; the margin was 0.01 and is 0.05" in growth_note
 
     record = json.loads((folder / "study.json").read_text())
     assert [len(entry["declaration"]["seeds"]) for entry in record["history"]] == [3, 5]
@@ -221,8 +221,8 @@ def test_a_study_of_an_earlier_version_grows_and_goes_on(tmp_path: Path) -> None
 
 
 def test_a_race_and_declared_looks_grow_as_such(tmp_path: Path) -> None:
-    looked = (PAIR, "compare.looks = ((3, 0.01), (5, 0.02))")
-    declare(study(*looked, seeds=tuple(range(5))), tmp_path / "looks", "first")
+    with_looks = (PAIR, "compare.looks = ((3, 0.01), (5, 0.02))")
+    declare(study(*with_looks, seeds=tuple(range(5))), tmp_path / "looks", "first")
     more = study(PAIR, "compare.looks = ((3, 0.01), (5, 0.02), (9, 0.02))", seeds=tuple(range(9)))
     declare(more, tmp_path / "looks", "second", grow=True)
     other = study(PAIR, "compare.looks = ((3, 0.02), (9, 0.03))", seeds=tuple(range(9)))
@@ -264,16 +264,16 @@ def grown(path: Path, **declared: Any) -> Path:
     return path
 
 
-def test_a_grown_study_tells_its_error_rate_and_what_the_fresh_seeds_say(tmp_path: Path) -> None:
+def test_a_grown_study_reports_its_error_rate_and_the_verdict_of_the_fresh_seeds(tmp_path: Path) -> None:
     judgement = load_study(grown(tmp_path / "study")).judge()
     assert judgement is not None
-    found = judgement.grown
-    assert found is not None
-    assert found.fresh is not None
-    assert found.fresh.seeds == (3, 4, 5)
-    assert found.fresh.comparisons[0].adjusted_p == pytest.approx(0.0742, abs=5e-5)
-    assert judgement.warnings[0] == found.sentence
-    assert found.sentence.endswith(
+    growth = judgement.grown
+    assert growth is not None
+    assert growth.fresh is not None
+    assert growth.fresh.seeds == (3, 4, 5)
+    assert growth.fresh.comparisons[0].adjusted_p == pytest.approx(0.0742, abs=5e-5)
+    assert judgement.warnings[0] == growth.sentence
+    assert growth.sentence.endswith(
         "The 3 seeds since the look before, alone, keep 0.05: dapo vs grpo inconclusive (+0.04, adjusted p = 0.0742)."
     )
     assert judgement.analysis.notes[0] == (

@@ -65,8 +65,8 @@ def test_the_words_before_a_question_are_data_too(tmp_path: Path) -> None:
         )
         (tmp_path / "sums.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         with config([EMBEDDED], ["train.task = @files()", f"files.path = '{tmp_path / 'sums.jsonl'}'"]):
-            found: str = build("train").data
-        return found
+            data: str = build("train").data
+        return data
 
     assert digest("Add.") == digest("Add.") != digest("Add, and show how.")
 

@@ -74,8 +74,8 @@ def digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).write_text(text)
         forget()
-        found: Any = getattr(importlib.import_module("mine"), of)
-        return code_digest(found)
+        part: Any = getattr(importlib.import_module("mine"), of)
+        return code_digest(part)
 
     yield make
     forget()

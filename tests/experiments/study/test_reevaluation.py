@@ -56,8 +56,8 @@ def compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
     def run(*more: str, seeds: int = 3) -> tuple[int, str]:
         code = main(["compare", "-c", "tiny.gin", "--seeds", str(seeds), "--out", "out", *more])
-        said = capsys.readouterr()
-        return code, " ".join((said.out + said.err).split())
+        output = capsys.readouterr()
+        return code, " ".join((output.out + output.err).split())
 
     return run
 
@@ -77,8 +77,8 @@ def others(folder: Path) -> dict[Path, bytes]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
+    parsed: dict[str, Any] = json.loads(path.read_text())
+    return parsed
 
 
 def test_the_final_model_answers_as_at_its_last_evaluation(compare: Compare) -> None:
@@ -100,11 +100,11 @@ def test_a_finished_study_grows_by_further_questions(compare: Compare) -> None:
 
     assert "5 further questions" not in compare(*ask(5)[:2])[1], "without --grow nothing is asked"
     assert read(folder / "study.json") == first
-    told = compare(*ask(5), "--dry-run", "--no-probe")[1]
-    assert "30 further questions in all, to 6 final models x 2 samples and once greedily" in told
-    code, said = compare(*ask(5))
+    dry_run = compare(*ask(5), "--dry-run", "--no-probe")[1]
+    assert "30 further questions in all, to 6 final models x 2 samples and once greedily" in dry_run
+    code, output = compare(*ask(5))
     assert code == 0
-    assert "[6/6] rloo seed 2: test-reevaluated/accuracy" in said
+    assert "[6/6] rloo seed 2: test-reevaluated/accuracy" in output
 
     # nothing of the runs has changed but that their manifests list the answers
     assert others(folder) == before
@@ -137,9 +137,9 @@ def test_a_finished_study_grows_by_further_questions(compare: Compare) -> None:
     assert record["history"][0]["declaration"] == first["declaration"]
     assert "reevaluate" not in first["declaration"]
     assert record["declaration"]["reevaluate"] == 5
-    assert "the final models were asked 5 further questions, on which alone the verdict rests since then" in said
-    assert "Looked at after 3 seeds by their evaluations, then 3 seeds by 5 further questions, each at 0.05" in said
-    assert "in at most 10.0 % of such studies" in said
+    assert "the final models were asked 5 further questions, on which alone the verdict rests since then" in output
+    assert "Looked at after 3 seeds by their evaluations, then 3 seeds by 5 further questions, each at 0.05" in output
+    assert "in at most 10.0 % of such studies" in output
     page = (folder / "report.html").read_text()
     assert "it rests on what every final model answered afterwards, to 5 further questions" in page
     assert "Held-out accuracy (further questions), not judged" not in page
@@ -147,44 +147,44 @@ def test_a_finished_study_grows_by_further_questions(compare: Compare) -> None:
     # the same command again asks nothing; more questions leave the first answers as they are
     smaller = read(answers())
     assert "[1/" not in compare(*ask(5))[1]
-    code, said = compare(*ask(8))
+    code, output = compare(*ask(8))
     assert code == 0
-    assert "5 further questions to the final models became 8" in said
+    assert "5 further questions to the final models became 8" in output
     larger = read(answers())
     assert larger["questions"][:5] == smaller["questions"]
     assert [question["index"] for question in larger["questions"]] == list(range(2, 10))
     assert others(folder) == before
 
     # more seeds are trained and asked
-    code, said = compare("-b", "compare.reevaluate = 8", "--grow", seeds=4)
+    code, output = compare("-b", "compare.reevaluate = 8", "--grow", seeds=4)
     assert code == 0
-    assert "[2/2] rloo seed 3: test-reevaluated/accuracy" in said
+    assert "[2/2] rloo seed 3: test-reevaluated/accuracy" in output
     assert sorted(load_study(folder).scores()["grpo"]) == [0, 1, 2, 3]
 
     # and there is no way back
     for back in (ask(7), ("--grow",), ("-b", "evaluation.questions = 4", "--grow")):
-        code, said = compare(*back, seeds=4)
+        code, output = compare(*back, seeds=4)
         assert code == 2
-        assert "8 further questions are declared (compare.reevaluate): their answers are part of the verdict" in said
+        assert "8 further questions are declared (compare.reevaluate): their answers are part of the verdict" in output
 
 
 def test_declared_at_first_it_is_asked_after_the_runs_and_goes_on_where_it_was_stopped(
     compare: Compare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, stored = Path("out/tiny"), RunStore.add_reevaluation
-    asked: list[Path] = []
+    folders: list[Path] = []
 
     def stop_at_the_fourth(store: RunStore, record: Any) -> None:
-        if len(asked) == 3:
+        if len(folders) == 3:
             raise KeyboardInterrupt
-        asked.append(store.folder)
+        folders.append(store.folder)
         stored(store, record)
 
     monkeypatch.setattr(RunStore, "add_reevaluation", stop_at_the_fourth)
     declared = ("-b", "compare.reevaluate = 4")
-    code, said = compare(*declared)
-    assert (code, len(asked)) == (130, 3)
-    assert "the same command goes on from here" in said
+    code, output = compare(*declared)
+    assert (code, len(folders)) == (130, 3)
+    assert "the same command goes on from here" in output
     half = load_study(folder)
     assert [run.status for run in half.trajectories].count("pending") == 3
     assert half.judge() is not None
@@ -192,9 +192,9 @@ def test_declared_at_first_it_is_asked_after_the_runs_and_goes_on_where_it_was_s
 
     monkeypatch.setattr(RunStore, "add_reevaluation", stored)
     before = {file: file.stat().st_mtime_ns for file in folder.glob(f"*/seed=*/eval/{SUITE}/*")}
-    code, said = compare(*declared)
+    code, output = compare(*declared)
     assert code == 0
-    assert "[3/3]" in said
+    assert "[3/3]" in output
     assert before.items() <= {file: file.stat().st_mtime_ns for file in folder.glob(f"*/*/eval/{SUITE}/*")}.items()
     assert "history" not in read(folder / "study.json")
     assert not any(note.startswith("Looked at") for note in load_study(folder).judge().warnings)  # type: ignore[union-attr]
@@ -230,9 +230,9 @@ def test_a_kill_between_any_two_writes_leaves_a_whole_run_that_is_asked_again(
 
     study = load_study(Path("out/tiny"))  # no damage
     assert {run.status for run in study.runs} == {"finished"}
-    code, said = compare(*ask(5))
+    code, output = compare(*ask(5))
     assert code == 0
-    assert "made again" not in said
+    assert "made again" not in output
     after = read(answers())
     assert after["questions"][:3] == before["questions"]
     assert len(after["questions"]) == 5
@@ -242,20 +242,20 @@ def test_a_kill_between_any_two_writes_leaves_a_whole_run_that_is_asked_again(
 def test_what_was_answered_is_guarded_like_any_result(compare: Compare) -> None:
     compare(*ask(3)[:2])
     answers().write_text(answers().read_text().replace('"correct": false', '"correct": true '))
-    code, said = compare(*ask(3)[:2])
+    code, output = compare(*ask(3)[:2])
     assert code == 0
-    assert "altered" in said
-    assert "this run is made again" in said
+    assert "altered" in output
+    assert "this run is made again" in output
 
 
 def test_a_model_that_is_gone_is_named_before_the_study_is_declared_anew(compare: Compare) -> None:
     compare()
     declared = Path("out/tiny/study.json").read_bytes()
     shutil.rmtree("out/tiny/rloo/seed=1/checkpoint")
-    code, said = compare(*ask(3))
+    code, output = compare(*ask(3))
     assert code == 2
-    assert "rloo seed 1 has finished, but its model is not in" in said
-    assert "the same command trains this run again" in said
+    assert "rloo seed 1 has finished, but its model is not in" in output
+    assert "the same command trains this run again" in output
     assert Path("out/tiny/study.json").read_bytes() == declared
     assert not list(Path("out").glob(f"**/{SUITE}"))
     shutil.rmtree("out/tiny/rloo/seed=1")
@@ -278,13 +278,13 @@ def test_questions_that_do_not_fit_or_are_not_there_are_refused_before_anything_
         "-b",
         "files.template = 'plain'",
     )
-    code, said = compare(*own, "-b", "compare.reevaluate = 30")
+    code, output = compare(*own, "-b", "compare.reevaluate = 30")
     assert code == 2
-    assert "'test' has 31 questions, and evaluations ask 2 of them (evaluation.questions): give at most 29" in said
-    code, said = compare(*own, "-b", "compare.reevaluate = 29", "-b", "evaluation.seed = 1")
+    assert "'test' has 31 questions, and evaluations ask 2 of them (evaluation.questions): give at most 29" in output
+    code, output = compare(*own, "-b", "compare.reevaluate = 29", "-b", "evaluation.seed = 1")
     assert code == 2
-    assert "further question" in said
-    assert "has 800 tokens" in said or "has 801 tokens" in said
+    assert "further question" in output
+    assert "has 800 tokens" in output or "has 801 tokens" in output
     assert not Path("out/tiny/grpo").exists()
 
 
@@ -326,8 +326,8 @@ def test_off_it_is_no_part_of_a_declaration() -> None:
     ],
 )
 def test_every_kind_of_study_can_rest_on_it(compare: Compare, bindings: tuple[str, ...]) -> None:
-    code, said = compare(*(word for each in (*bindings, "compare.reevaluate = 3") for word in ("-b", each)))
-    assert code == 0, said
+    code, output = compare(*(word for each in (*bindings, "compare.reevaluate = 3") for word in ("-b", each)))
+    assert code == 0, output
     study = load_study(Path("out/tiny"))
     judgement = study.judge()
     assert judgement is not None
@@ -336,10 +336,10 @@ def test_every_kind_of_study_can_rest_on_it(compare: Compare, bindings: tuple[st
         (last,) = [row for row in run.evals if row["split"] == SUITE]
         assert study.scores()[run.arm][run.seed] == last["summary"]["accuracy"]
     if judgement.plan.predictions:
-        assert "on test-reevaluated/pass_at_k by" not in said
+        assert "on test-reevaluated/pass_at_k by" not in output
         assert judgement.plan.predictions[0].metric == f"{SUITE}/pass_at_k"
         assert judgement.claim is not None
-    assert "final model on 3 further questions, asked after training" in said
+    assert "final model on 3 further questions, asked after training" in output
 
 
 def test_how_a_run_went_and_a_failed_ones_score_are_those_of_its_evaluations() -> None:
@@ -444,8 +444,8 @@ def test_the_model_that_is_asked_is_the_one_that_was_trained(
         for _, weight in trained.trained():
             weight.add_(torch.randn_like(weight), alpha=0.01)
     trained.save(tmp_path / "checkpoint")
-    asked = load_final(recipe, tmp_path / "checkpoint")
-    ours, theirs = (dict(policy.model.named_parameters()) for policy in (trained, asked))
+    loaded = load_final(recipe, tmp_path / "checkpoint")
+    ours, theirs = (dict(policy.model.named_parameters()) for policy in (trained, loaded))
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 

@@ -71,7 +71,7 @@ def test_a_claim_is_declared() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bindings", "told"),
+    ("bindings", "message"),
     [
         (["compare.scalar = 'best'"], "compare.scalar = 'best': must be 'final' or 'auc'"),
         (["compare.failures = 'drop'"], "compare.failures = 'drop': must be 'worst' or 'intersect'"),
@@ -104,6 +104,6 @@ def test_a_claim_is_declared() -> None:
         ([*CLAIM], "claim.predictions is not set"),
     ],
 )
-def test_mistakes(bindings: list[str], told: str) -> None:
-    with pytest.raises(GrpoLabError, match=told):
+def test_mistakes(bindings: list[str], message: str) -> None:
+    with pytest.raises(GrpoLabError, match=message):
         study(*bindings)
