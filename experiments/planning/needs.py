@@ -9,8 +9,8 @@ from experiments.memory.forecast import forecast
 from experiments.study.processes import Processes
 
 KEPT: Final = 1.35
-"""What a process holds over its forecast, since glibc keeps what is freed: 1.18 to 1.32 measured on SmolLM2-135M with all
-weights trained."""
+"""What a process holds over its forecast, since glibc keeps what is freed: 1.18 to 1.32 measured on SmolLM2-135M with
+all weights trained."""
 KEPT_WITH_ADAPTERS: Final = 2.4
 """The same where adapters are trained: 1.44 and 2.33 measured at two shapes, not while the model is read."""
 LIBRARIES: Final = 0.5 * 2**30

@@ -51,8 +51,8 @@ class RunOptions:
 def plan_jobs(study: Study, options: RunOptions, console: Console, *, judged: bool = True) -> Plan | None:
     """What is to be run, declared and checked; None for a dry run, which prints it.
 
-    Without `judged` no verdicts will follow, and nothing on them is printed. Raises `GrpoLabError` for an arm
-        that cannot take a step, and for a folder in which something else was declared or run.
+    Without `judged` no verdicts will follow, and nothing on them is printed. Raises `GrpoLabError` for an arm that
+    cannot take a step, and for a folder in which something else was declared or run.
     """
     folder = options.out / study.settings.name
     workers = options.workers or options.where.launcher.workers(len(study.recipes) * len(study.seeds))
@@ -81,7 +81,7 @@ def _announce(study: Study, folder: Path, console: Console, *, judged: bool) -> 
     )
     for model in sorted({recipe.policy.model for recipe in study.recipes.values()}):
         refuse_unreachable(model)
-    notes = sorted({notes for recipe in study.recipes.values() for notes in recipe.preflight().values()})
+    notes = sorted({note for recipe in study.recipes.values() for note in recipe.preflight().values()})
     show_notes(notes, study.recipes.values(), console)
     for warning in study.confounded() if judged else ():
         show_warning(warning, console)
