@@ -8,7 +8,7 @@ from experiments.statistics.records import Comparison, FixedN
 from experiments.statistics.rule import MAX_REMOVED, POWER, T_SEEDS, Rule
 
 LOW_CORRELATION = 0.1
-REACHABLE = 1000  # seeds: nobody runs more
+REACHABLE = 1000  # seeds; more are not realistic
 # questions about the runs; where their manifests are at hand, the answers take their place
 SHARE_SEEDS = "check that both arms draw prompts and sampling noise from the shared seed"
 SEED_APPLIED = "is the seed really applied?"

@@ -62,7 +62,7 @@ def leftovers() -> tuple[int, int]:
 
 
 def main(arguments: Sequence[str]) -> dict[str, Any]:
-    """Grade, and say how fast."""
+    """Grade, and print the speed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--verdicts", type=int, default=10_000)
     parser.add_argument("--threads", type=int, default=2)

@@ -1,4 +1,4 @@
-"""A task whose responses run to the limit, so that a step's shape is the one that was asked for."""
+"""A task whose responses run to the limit, so that a step has the requested shape."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

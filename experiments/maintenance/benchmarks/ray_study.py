@@ -56,8 +56,8 @@ def grpolab(folder: Path, *options: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def ended(process: "subprocess.Popen[str]") -> Sequence[str]:
-    """What it printed, once it has ended well."""
+def output_of(process: "subprocess.Popen[str]") -> Sequence[str]:
+    """Its output; an error unless it ended with exit status 0."""
     printed, _ = process.communicate()
     if process.returncode:
         raise SystemExit(printed)
@@ -72,7 +72,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         begun = time.perf_counter()
-        ended(grpolab(folder / "local", "--workers", str(NODES)))
+        output_of(grpolab(folder / "local", "--workers", str(NODES)))
         local = time.perf_counter() - begun
 
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
@@ -84,7 +84,7 @@ def main() -> None:
             while process.poll() is None and steps(folder / "ray" / "demo") < half:
                 time.sleep(0.1)
             cluster.remove_node(nodes[-1], allow_graceful=False)
-            printed = ended(process)
+            printed = output_of(process)
             rayed = time.perf_counter() - begun
         finally:
             cluster.shutdown()

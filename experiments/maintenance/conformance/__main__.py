@@ -21,7 +21,7 @@ REPORT: Final = Path("docs/fidelity.md")
 
 
 def main() -> int:
-    """Compare, print, write, and say by the exit status whether anything is unexplained."""
+    """Compare, print and write; the exit status is 1 if anything is unexplained."""
     from core import GrpoLabError
     from experiments.maintenance.conformance.comparison import REFERENCES, measure
     from experiments.setup import import_parts

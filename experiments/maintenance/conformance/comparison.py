@@ -1,4 +1,4 @@
-"""One row of the table: ours and theirs on the same cases, and how far apart they came out."""
+"""One row of the table: ours and theirs on the same cases, and their relative difference."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The fidelity matrix: a cell for every part and variant beside every reference, and nothing left unsaid."""
+"""The fidelity matrix: a cell for every part and variant beside every reference, and every cell explained."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence

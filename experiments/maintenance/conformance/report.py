@@ -1,4 +1,4 @@
-"""The matrix for people: on the terminal, and as `docs/fidelity.md`."""
+"""The matrix as text: on the terminal, and as `docs/fidelity.md`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby

@@ -35,7 +35,7 @@ from core import Batch
 from experiments.maintenance.conformance.cases import token_rewards
 from experiments.maintenance.conformance.stand_ins import bare_object, bare_package, without
 
-# the replay buffer talks to a data store that is not needed to ask it which groups it drops
+# the replay buffer connects to a data store, which its choice of groups does not need
 with without("transfer_queue", KVBatchMeta=object):
     bare_package("verl.trainer.ppo.v1")
     from verl.trainer.ppo.v1 import replay_buffer
