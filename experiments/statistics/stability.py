@@ -75,9 +75,9 @@ def course(
     if spent[0] != 0:
         raise ValueError(f"course: the first evaluation is at {spent[0]:g}, not 0; evaluate before training as well")
     n = None if answers is None else np.asarray(answers, dtype=np.float64)[: used.size]
-    way = _Way(used if higher_is_better else -used, used, n, noise, margin)
-    kind, end, low = way.judged()
-    peak = way.peak
+    run = _RunValues(used if higher_is_better else -used, used, n, noise, margin)
+    kind, end, low = run.judged()
+    peak = run.peak
     return Course(
         kind=kind,
         start=float(used[0]),
@@ -92,7 +92,7 @@ def course(
 
 
 @dataclass(frozen=True)
-class _Way:
+class _RunValues:
     """The evaluations of one run, [N + 1], as `course` judges them."""
 
     height: Array

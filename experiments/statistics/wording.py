@@ -82,19 +82,19 @@ def small_n_note(rule: Rule, comparisons: Sequence[Comparison]) -> str | None:
     )
 
 
-def _detectable(known: Sequence[FixedN], rule: Rule) -> str:
+def _detectable(measured: Sequence[FixedN], rule: Rule) -> str:
     """The true difference that a power needs, or that there is none so large."""
-    effects = [fixed.detectable for fixed in known if fixed.detectable is not None]
+    effects = [fixed.detectable for fixed in measured if fixed.detectable is not None]
     if min(effects) > rule.largest:
         return f"a larger true difference than {rule.metric} can have, which is not reachable"
     beyond = ", the largest of which is not reachable" if max(effects) > rule.largest else ""
     return f"a true difference of {_range(effects)}{beyond}"
 
 
-def _seeds_needed(known: Sequence[FixedN], sd: str) -> str:
+def _seeds_needed(measured: Sequence[FixedN], sd: str) -> str:
     """The seeds that detecting the margin needs, up to the number that can be run."""
-    needed = [fixed.seeds_for_margin for fixed in known if fixed.seeds_for_margin is not None]
-    at_most = [fixed.seeds_for_margin_high for fixed in known if fixed.seeds_for_margin_high is not None]
+    needed = [fixed.seeds_for_margin for fixed in measured if fixed.seeds_for_margin is not None]
+    at_most = [fixed.seeds_for_margin_high for fixed in measured if fixed.seeds_for_margin_high is not None]
     if min(needed) > REACHABLE:
         return f"more than {REACHABLE} seeds, which is not reachable"
     return f"{_seeds_range(needed)} seeds ({_seeds_range(at_most)} if {sd} is at its 80 % upper limit)"

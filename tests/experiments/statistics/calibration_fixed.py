@@ -57,7 +57,7 @@ def reads_as_agreement(judgement: Judgement) -> bool:
     return any(AGREEMENT.search(sentence.replace("at equal steps", "")) for sentence in sentences)
 
 
-def says_what_five_seeds_cannot_show(judgement: Judgement) -> bool:
+def notes_the_limit_of_five_seeds(judgement: Judgement) -> bool:
     note_part = "0.0625 > 0.05 — no data could be significant without assuming normality"
     return any(note_part in note for note in judgement.analysis.notes)
 
@@ -80,7 +80,7 @@ def few_equal_arms(n: int, rng: np.random.Generator) -> tuple[bool, ...]:
         return events
     x, y = (np.array(arm.scores) for arm in judgement.analysis.arms)
     percentile = percentile_interval(y - x, resamples=499, rng=rng)
-    return (*events, holds(percentile, 0.0), not says_what_five_seeds_cannot_show(judgement))
+    return (*events, holds(percentile, 0.0), not notes_the_limit_of_five_seeds(judgement))
 
 
 def many_equal_arms(n: int, rng: np.random.Generator) -> tuple[bool, ...]:

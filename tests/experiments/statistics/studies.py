@@ -93,8 +93,8 @@ def of_runs(values: Array, answers: Array | None = None, **plan: Any) -> Judgeme
         for a in range(arms)
         for s in range(n)
     ]
-    asked: dict[str, Any] = {"metric": "accuracy", "budget": STEPS[-1], "margin": SD} | plan
-    judgement = judge(Plan(baseline="a0", seeds=tuple(range(n)), **asked), runs)
+    settings: dict[str, Any] = {"metric": "accuracy", "budget": STEPS[-1], "margin": SD} | plan
+    judgement = judge(Plan(baseline="a0", seeds=tuple(range(n)), **settings), runs)
     assert judgement is not None
     return judgement
 

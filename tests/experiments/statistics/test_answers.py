@@ -195,8 +195,8 @@ def run(arm: str, seed: int, right: Array, status: Any = "finished") -> Trajecto
 
 def judged(runs: list[Trajectory], **plan: Any) -> Judgement:
     seeds = tuple(dict.fromkeys(each.seed for each in runs))
-    asked: dict[str, Any] = {"metric": "accuracy", "baseline": "base", "seeds": seeds, "budget": 4.0} | plan
-    judgement = judge(Plan(**asked), runs)
+    settings: dict[str, Any] = {"metric": "accuracy", "baseline": "base", "seeds": seeds, "budget": 4.0} | plan
+    judgement = judge(Plan(**settings), runs)
     assert judgement is not None
     return judgement
 

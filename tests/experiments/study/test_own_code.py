@@ -138,10 +138,10 @@ def test_where_names_cannot_be_followed_the_whole_module_counts(
     digest: Callable[..., str], way: str, far: tuple[str, str, str]
 ) -> None:
     if way.endswith("*"):
-        asked = ("mine.py", "LIMIT = 3", f"{way}\nLIMIT = else_where")
+        edit = ("mine.py", "LIMIT = 3", f"{way}\nLIMIT = else_where")
     else:
-        asked = ("mine.py", "return by(mine_help", f"{way} by(mine_help")
-    assert digest(asked) != digest(asked, far)
+        edit = ("mine.py", "return by(mine_help", f"{way} by(mine_help")
+    assert digest(edit) != digest(edit, far)
 
 
 def test_a_function_made_by_another_counts_with_its_whole_module(digest: Callable[..., str]) -> None:

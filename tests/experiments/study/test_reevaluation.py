@@ -62,7 +62,7 @@ def compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     return run
 
 
-def ask(number: int) -> tuple[str, ...]:
+def further(number: int) -> tuple[str, ...]:
     return "-b", f"compare.reevaluate = {number}", "--grow"
 
 
@@ -98,11 +98,11 @@ def test_a_finished_study_grows_by_further_questions(compare: Compare) -> None:
     manifests = {file: read(file) for file in folder.glob("*/seed=*/manifest.json")}
     assert len(manifests) == 6
 
-    assert "5 further questions" not in compare(*ask(5)[:2])[1], "without --grow nothing is asked"
+    assert "5 further questions" not in compare(*further(5)[:2])[1], "without --grow nothing is asked"
     assert read(folder / "study.json") == first
-    dry_run = compare(*ask(5), "--dry-run", "--no-probe")[1]
+    dry_run = compare(*further(5), "--dry-run", "--no-probe")[1]
     assert "30 further questions in all, to 6 final models x 2 samples and once greedily" in dry_run
-    code, output = compare(*ask(5))
+    code, output = compare(*further(5))
     assert code == 0
     assert "[6/6] rloo seed 2: test-reevaluated/accuracy" in output
 
@@ -146,8 +146,8 @@ def test_a_finished_study_grows_by_further_questions(compare: Compare) -> None:
 
     # the same command again asks nothing; more questions leave the first answers as they are
     smaller = read(answers())
-    assert "[1/" not in compare(*ask(5))[1]
-    code, output = compare(*ask(8))
+    assert "[1/" not in compare(*further(5))[1]
+    code, output = compare(*further(8))
     assert code == 0
     assert "5 further questions to the final models became 8" in output
     larger = read(answers())
@@ -162,7 +162,7 @@ def test_a_finished_study_grows_by_further_questions(compare: Compare) -> None:
     assert sorted(load_study(folder).scores()["grpo"]) == [0, 1, 2, 3]
 
     # and there is no way back
-    for back in (ask(7), ("--grow",), ("-b", "evaluation.questions = 4", "--grow")):
+    for back in (further(7), ("--grow",), ("-b", "evaluation.questions = 4", "--grow")):
         code, output = compare(*back, seeds=4)
         assert code == 2
         assert "8 further questions are declared (compare.reevaluate): their answers are part of the verdict" in output
@@ -208,7 +208,7 @@ def test_a_kill_between_any_two_writes_leaves_a_whole_run_that_is_asked_again(
     """Raised from 3 to 5 questions: the manifest forgets the answers, they are written, the manifest lists them."""
     import core.store.files as module
 
-    compare(*ask(3)[:2])
+    compare(*further(3)[:2])
     write, done = module.write_text, [0]
     before = read(answers())
     files = others(Path("out/tiny"))
@@ -225,12 +225,12 @@ def test_a_kill_between_any_two_writes_leaves_a_whole_run_that_is_asked_again(
 
     monkeypatch.setattr(module, "write_text", killed)
     with pytest.raises(KilledError):
-        compare(*ask(5))
+        compare(*further(5))
     monkeypatch.setattr(module, "write_text", write)
 
     study = load_study(Path("out/tiny"))  # no damage
     assert {run.status for run in study.runs} == {"finished"}
-    code, output = compare(*ask(5))
+    code, output = compare(*further(5))
     assert code == 0
     assert "made again" not in output
     after = read(answers())
@@ -240,9 +240,9 @@ def test_a_kill_between_any_two_writes_leaves_a_whole_run_that_is_asked_again(
 
 
 def test_what_was_answered_is_guarded_like_any_result(compare: Compare) -> None:
-    compare(*ask(3)[:2])
+    compare(*further(3)[:2])
     answers().write_text(answers().read_text().replace('"correct": false', '"correct": true '))
-    code, output = compare(*ask(3)[:2])
+    code, output = compare(*further(3)[:2])
     assert code == 0
     assert "altered" in output
     assert "this run is made again" in output
@@ -252,14 +252,14 @@ def test_a_model_that_is_gone_is_named_before_the_study_is_declared_anew(compare
     compare()
     declared = Path("out/tiny/study.json").read_bytes()
     shutil.rmtree("out/tiny/rloo/seed=1/checkpoint")
-    code, output = compare(*ask(3))
+    code, output = compare(*further(3))
     assert code == 2
     assert "rloo seed 1 has finished, but its model is not in" in output
     assert "the same command trains this run again" in output
     assert Path("out/tiny/study.json").read_bytes() == declared
     assert not list(Path("out").glob(f"**/{SUITE}"))
     shutil.rmtree("out/tiny/rloo/seed=1")
-    assert compare(*ask(3))[0] == 0
+    assert compare(*further(3))[0] == 0
 
 
 def test_questions_that_do_not_fit_or_are_not_there_are_refused_before_anything_runs(
@@ -299,11 +299,9 @@ def test_questions_that_do_not_fit_or_are_not_there_are_refused_before_anything_
     ],
 )
 def test_what_it_does_not_go_with(binding: str, why: str) -> None:
-    asked = [] if "reevaluate" in binding else ["compare.reevaluate = 8"]
+    more = [] if "reevaluate" in binding else ["compare.reevaluate = 8"]
     with pytest.raises(GrpoLabError, match=why):
-        prepare_study(
-            [str(CONFIGS / "embedded.gin")], ["compare.variants = [@grpo, @rloo]", *asked, binding], range(10)
-        )
+        prepare_study([str(CONFIGS / "embedded.gin")], ["compare.variants = [@grpo, @rloo]", *more, binding], range(10))
 
 
 def test_off_it_is_no_part_of_a_declaration() -> None:
