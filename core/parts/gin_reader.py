@@ -23,6 +23,8 @@ from core.parts.import_path import find_modules_in
 from core.parts.settings import shown
 
 MACRO: Final = "gin.macro"
+MAX_DEPTH: Final = 50
+"""Of brackets within brackets: gin reads them by recursion, and what then ends it depends on where it began."""
 
 Key: TypeAlias = tuple[str, str]
 """Complete selector and parameter; of a macro, MACRO and its name."""
@@ -58,6 +60,8 @@ class _Parser(ConfigParser):  # type: ignore[misc]
         return int(self._current_token.start[0])
 
     def _maybe_parse_container(self) -> tuple[bool, Any]:
+        if len(self._keys) > MAX_DEPTH:
+            self._raise_syntax_error("brackets are nested too deeply")
         self._keys.append(set())
         found: tuple[bool, Any] = super()._maybe_parse_container()
         self._keys.pop()
@@ -194,8 +198,6 @@ def _readable(error: Exception) -> str:
     message = _IN_TEXT.sub("", str(error.msg if isinstance(error, SyntaxError) else error))
     message = " ".join(message.split())
     message = re.sub(r"malformed node or string.*?<.*?> ", "", message)  # of Python's own reader, with an address
-    if isinstance(error, RecursionError):
-        return "brackets are nested too deeply"
     if message.startswith("malformed node or string"):
         return "a value is no number, text in quotes, list, dictionary, @reference or %macro"
     unknown = re.search(r"No configurable matching (?:reference )?'@?([^'()]+)", message)

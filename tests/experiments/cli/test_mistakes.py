@@ -62,6 +62,7 @@ LINES = [
     ("learning_rate = 3e-4", "'learning_rate = 0.0003' names no owner, and as a macro nothing refers to it"),
     ("a/train.steps = 3", "the binding 'a/train.steps' has no effect"),
     ("train.task = @a/chain_sums()", "train.task refers to '@a/chain_sums()': nothing here is called in a gin scope"),
+    ("train.steps = " + "[" * 60, "gin: brackets are nested too deeply"),
     ("train.steps = [" + "[" * 3000, "gin: brackets are nested too deeply"),
     ("train.steps = float('nan')", "gin: Failed to parse token 'float'"),
     ("rloo.kl_coef = 0.1\ntrain.variant = @rloo()\nclip.eps_low = {'a': 1, 'a': 2}", "the key 'a' stands twice"),
