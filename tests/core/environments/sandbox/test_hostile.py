@@ -35,10 +35,10 @@ def left_behind() -> list[str]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                users[int(entry.name)] = entry.stat().st_uid
-            except (FileNotFoundError, ProcessLookupError):
+                parent, user = int((entry / "stat").read_text().rpartition(")")[2].split()[1]), entry.stat().st_uid
+            except (FileNotFoundError, ProcessLookupError):  # it has ended, perhaps between the two
                 continue
+            parents[int(entry.name)], users[int(entry.name)] = parent, user
     ours = {os.getpid()}
     while more := {pid for pid, parent in parents.items() if parent in ours} - ours:
         ours |= more
