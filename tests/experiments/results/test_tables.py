@@ -16,8 +16,6 @@ from experiments.cli.main import main
 from experiments.results.tables.sheets import TableError
 from experiments.results.tables.tables import Question, Table, judge_table, read_rows, read_tables
 from experiments.statistics import Judgement, analyze
-from tests.experiments.statistics.simulations import band
-from tests.experiments.statistics.studies import false_positive_rate
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "tables.md"
 ROOT = DOCUMENT.parents[1]
@@ -444,19 +442,6 @@ def test_the_documentation_names_every_option() -> None:
     options = set(re.findall(r'"(--[a-z-]+)"', source))
     assert len(options) == 13
     assert all(option in text for option in options)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("n", [5, 8])
-def test_false_claims_about_equal_arms(n: int) -> None:
-    """From the rows of a table to the verdict, R = 2000: the t test at 5 seeds, sign flips at 8."""
-    R = 2000
-    rate = false_positive_rate(R, n)
-    assert rate <= 0.05 + band(0.05, R)
-    if n == 5:
-        assert rate >= 0.05 - band(0.05, R)
-    else:  # p has steps of 2 / 2^n
-        assert rate >= 12 / 256 - band(12 / 256, R)
 
 
 # the answers behind the values

@@ -159,9 +159,3 @@ def fixed(comparison: Comparison) -> FixedN:
     """What holds of a comparison at a fixed number of seeds, which must be there."""
     assert comparison.fixed_n is not None
     return comparison.fixed_n
-
-
-def false_positive_rate(R: int, n: int) -> float:
-    """The share of R tables of two equal arms, n seeds each, that are judged `better` or `worse`."""
-    rng = np.random.default_rng([R, n])
-    return sum(claims(of_table(curves("normal", 2, n, rng)).analysis) for _ in range(R)) / R

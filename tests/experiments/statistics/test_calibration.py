@@ -34,6 +34,17 @@ def test_rates_are_within_their_bands(simulation: Simulation) -> None:
     assert not outside
 
 
+@pytest.mark.parametrize(("n", "rate"), [(5, 0.05), (8, 12 / 256)])
+def test_false_claims_about_equal_arms_in_tables_are_counted_in_two_thousand(n: int, rate: float) -> None:
+    """From the rows of a table to the verdict: the t test at 5 seeds, at 8 the sign flips, with steps of 2 / 2^n."""
+    (simulation,) = [each for each in SIMULATIONS if each.studied == f"two equal arms, normal, {n} seeds, as a table"]
+    claimed = simulation.rows[0]
+    assert claimed.counted.startswith("called better or worse")
+    assert Measured("", claimed, simulation.fast, 0).band == pytest.approx(
+        (rate - band(rate, 2000), rate + band(rate, 2000))
+    )
+
+
 @pytest.mark.parametrize("kind", ["normal", "lognormal", "collapsing", "30 items"])
 def test_false_claims_at_twenty_seeds(kind: str) -> None:
     x, y = noise(kind, np.random.default_rng(20), (2, R, 20))
