@@ -5,6 +5,7 @@ import shutil
 import statistics
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,24 @@ def compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     return run
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """The tiny study, finished, declared with so many further questions: its folder, each made once."""
+
+    @cache
+    def make(number: int) -> Path:
+        folder = tmp_path_factory.mktemp("finished")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            patch.setattr("experiments.launchers.local.launch", run_here)
+            Path("tiny.gin").write_text(TINY)
+            declared = further(number)[:2] if number else ()
+            assert main(["compare", "-c", "tiny.gin", "--seeds", "3", "--out", "out", *declared]) == 0
+        return folder / "out"
+
+    return make
+
+
 def further(number: int) -> tuple[str, ...]:
     return "-b", f"compare.reevaluate = {number}", "--grow"
 
@@ -81,8 +100,8 @@ def read(path: Path) -> dict[str, Any]:
     return parsed
 
 
-def test_the_final_model_answers_as_at_its_last_evaluation(compare: Compare) -> None:
-    compare()
+def test_the_final_model_answers_as_at_its_last_evaluation(compare: Compare, finished: Callable[[int], Path]) -> None:
+    shutil.copytree(finished(0), "out")
     with registry.config(["tiny.gin"], ["train.variant = @rloo()"], include_from=[CONFIGS]):
         recipe = build("train")
     policy = load_final(recipe, Path("out/tiny/rloo/seed=1/checkpoint"))
@@ -91,9 +110,9 @@ def test_the_final_model_answers_as_at_its_last_evaluation(compare: Compare) -> 
 
 
 @pytest.mark.slow
-def test_a_finished_study_grows_by_further_questions(compare: Compare) -> None:
+def test_a_finished_study_grows_by_further_questions(compare: Compare, finished: Callable[[int], Path]) -> None:
     folder = Path("out/tiny")
-    assert compare()[0] == 0
+    shutil.copytree(finished(0), "out")
     before, first = others(folder), read(folder / "study.json")
     manifests = {file: read(file) for file in folder.glob("*/seed=*/manifest.json")}
     assert len(manifests) == 6
@@ -203,12 +222,12 @@ def test_declared_at_first_it_is_asked_after_the_runs_and_goes_on_where_it_was_s
 @pytest.mark.slow
 @pytest.mark.parametrize("writes", [1, 2, 3])
 def test_a_kill_between_any_two_writes_leaves_a_whole_run_that_is_asked_again(
-    compare: Compare, monkeypatch: pytest.MonkeyPatch, writes: int
+    compare: Compare, finished: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
     """Raised from 3 to 5 questions: the manifest forgets the answers, they are written, the manifest lists them."""
     import core.store.files as module
 
-    compare(*further(3)[:2])
+    shutil.copytree(finished(3), "out")
     write, done = module.write_text, [0]
     before = read(answers())
     files = others(Path("out/tiny"))
@@ -239,8 +258,8 @@ def test_a_kill_between_any_two_writes_leaves_a_whole_run_that_is_asked_again(
     assert others(Path("out/tiny")) == files
 
 
-def test_what_was_answered_is_guarded_like_any_result(compare: Compare) -> None:
-    compare(*further(3)[:2])
+def test_what_was_answered_is_guarded_like_any_result(compare: Compare, finished: Callable[[int], Path]) -> None:
+    shutil.copytree(finished(3), "out")
     answers().write_text(answers().read_text().replace('"correct": false', '"correct": true '))
     code, output = compare(*further(3)[:2])
     assert code == 0
@@ -248,8 +267,10 @@ def test_what_was_answered_is_guarded_like_any_result(compare: Compare) -> None:
     assert "this run is made again" in output
 
 
-def test_a_model_that_is_gone_is_named_before_the_study_is_declared_anew(compare: Compare) -> None:
-    compare()
+def test_a_model_that_is_gone_is_named_before_the_study_is_declared_anew(
+    compare: Compare, finished: Callable[[int], Path]
+) -> None:
+    shutil.copytree(finished(0), "out")
     declared = Path("out/tiny/study.json").read_bytes()
     shutil.rmtree("out/tiny/rloo/seed=1/checkpoint")
     code, output = compare(*further(3))
