@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
@@ -18,6 +20,7 @@ from core.environments.rewards import math_checker
 from core.environments.rewards.math import math_answer
 from core.environments.rewards.math_checker import START_TIMEOUT_SECONDS, Budget, check, end_checkers
 from core.parts.problems import Problem
+from tests.forked import Forked
 
 SECONDS: Final = 0.3
 SLACK: Final = 60.0
@@ -263,17 +266,34 @@ def test_a_worker_process_has_a_checker_of_its_own(method: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ending", ["", "; import os; os._exit(1)", "; import os, signal; os.kill(os.getpid(), 9)"])
-def test_a_process_that_ends_takes_its_checker_along(ending: str) -> None:
+def test_a_process_that_ends_takes_its_checker_along() -> None:
     program = (
         "from core.environments.rewards import math_checker as checker; "
         "print(checker.check('x+1', '1+x', checker.Budget.of(5.0)), "
-        f"*[c.process.pid for c in checker._POOL.all], flush=True){ending}"
+        "*[c.process.pid for c in checker._POOL.all], flush=True)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     word, pid = done.stdout.split()
     assert word == "equal"
     wait_for_end([int(pid)])
+
+
+def _ask_and_end(end: Callable[[], None]) -> None:
+    print(ask("x+1", "1+x"), *[checker.process.pid for checker in math_checker._POOL.all], flush=True)
+    end()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [partial(os._exit, 1), partial(signal.raise_signal, signal.SIGKILL)])
+def test_a_process_that_ends_at_once_takes_its_checker_along(end: Callable[[], None], tmp_path: Path) -> None:
+    process = Forked(_ask_and_end, end, folder=tmp_path)
+    try:
+        assert process.wait() in (1, -signal.SIGKILL)
+        word, pid = process.stdout.read().split()
+        assert word == "equal"
+        wait_for_end([int(pid)])
+    finally:
+        process.end()
 
 
 def wait_for_end(pids: list[int]) -> None:
