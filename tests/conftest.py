@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import TypeAlias
 
@@ -17,6 +18,7 @@ from core.model.loading import EMBEDDED
 from core.model.policy import Policy, PolicySettings, load_policy
 from core.parts import registry
 from experiments.setup import import_parts, quiet_libraries
+from tests.forking_python import forking_python
 
 torch.set_num_threads(1)
 quiet_libraries()
@@ -52,6 +54,19 @@ def _fresh_registry() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def _forking_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with forking_python(tmp_path_factory.mktemp("python")) as program:
+        yield program
+
+
+@pytest.fixture
+def forks(_forking_python: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Modules that this process, and torchrun, would start a Python for are run by forks."""
+    monkeypatch.setattr(sys, "executable", str(_forking_python))
+    monkeypatch.setenv("PYTHON_EXEC", str(_forking_python))
+
+
+@pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved one-layer Llama with grouped heads, random weights and the embedded character tokenizer."""
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
@@ -80,10 +95,15 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def tiny(tiny_folder: Path) -> Policy:
-    """The one-layer policy, float32, fresh for every test."""
+@pytest.fixture(scope="session")
+def _tiny(tiny_folder: Path) -> Policy:
     return load_policy(PolicySettings(str(tiny_folder), "float32"))
+
+
+@pytest.fixture
+def tiny(_tiny: Policy) -> Policy:
+    """The one-layer policy, float32, fresh for every test."""
+    return Policy(deepcopy(_tiny.model), _tiny.tokenizer)
 
 
 @pytest.fixture(scope="session")

@@ -71,6 +71,7 @@ def compare(out: str, *options: str) -> int:
 @pytest.mark.slow
 def test_ctrl_c_ends_the_present_steps_and_the_same_command_ends_like_the_local_launcher(
     on_this_machine: None,
+    forks: None,
     home: Path,
     local_study: Path,
     held_until_stop_requested: Path,
@@ -95,13 +96,14 @@ def test_ctrl_c_ends_the_present_steps_and_the_same_command_ends_like_the_local_
 def test_a_broken_arm_stops_the_study_resumably(
     on_this_machine: None, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """By jobs as they are really started."""
     assert compare("slurm_broken", "-b", BROKEN, "--seeds", "1") == 2
     assert_stopped_for_a_broken_arm(home / "slurm_broken" / "slow", capsys.readouterr())
 
 
 @pytest.mark.slow
 def test_what_slurm_is_asked_for_and_a_tracker_that_fails_is_told_of(
-    programs: Path, home: Path, local_study: Path, capsys: pytest.CaptureFixture[str]
+    programs: Path, forks: None, home: Path, local_study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     obstruct_tensorboard(home / "asked" / "slow")
     options = ["--workers", "2", "--cpus", "3", "--gpus", "2", "--memory", "1.5G", "--partition", "long"]
@@ -121,7 +123,7 @@ def test_what_slurm_is_asked_for_and_a_tracker_that_fails_is_told_of(
 
 @pytest.mark.slow
 def test_a_run_that_fails_and_a_job_that_dies_are_told_apart(
-    programs: Path, home: Path, hold: Path, capsys: pytest.CaptureFixture[str]
+    programs: Path, forks: None, home: Path, hold: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arms = "compare.arms = {'mean': 'grpo.advantage = @held_mean', 'bad': 'grpo.advantage = @held_diverging'}"
     metrics = home / "told" / "slow" / "mean" / "seed=0" / "metrics.jsonl"

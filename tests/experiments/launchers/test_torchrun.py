@@ -111,8 +111,10 @@ def test_a_typo_names_what_is_shipped() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shipped", ["fsdp2", "deepspeed_zero3"])
-def test_steps_are_reported_and_a_stop_is_obeyed(shipped: str, text: str, tmp_path: Path) -> None:
-    """Interrupted after two steps, then gone on with, sharded."""
+def test_steps_are_reported_and_a_stop_is_obeyed(
+    shipped: str, text: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Interrupted after two steps, as it is really started, then gone on with, sharded."""
     if shipped == "deepspeed_zero3":
         pytest.importorskip("deepspeed")
     steps: list[int] = []
@@ -126,6 +128,8 @@ def test_steps_are_reported_and_a_stop_is_obeyed(shipped: str, text: str, tmp_pa
     with pytest.raises(Interrupted):
         run_in_processes(text, ARM, 0, str(tmp_path), processes, watch)
     assert steps == [1, 2]
+    if shipped == "fsdp2":
+        request.getfixturevalue("forks")
     with pytest.raises(GrpoLabError, match=r"its processes changed .*'2, sharded.*'.*'2'"):
         run_in_processes(text, ARM, 0, str(tmp_path), read_processes(2, "ddp"), watch)
     assert json.loads((tmp_path / "manifest.json").read_text())["status"] == "interrupted"
@@ -151,7 +155,7 @@ def breaks_on_the_second(logps, advantages):
 
 
 @pytest.mark.slow
-def test_the_first_cause_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_cause_is_reported(forks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not the broken connection that the other process then sees."""
     (tmp_path / "breaks.py").write_text(BREAKS)
     monkeypatch.syspath_prepend(tmp_path)
@@ -174,7 +178,7 @@ def test_the_first_cause_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.slow
-def test_a_mistake_in_the_recipe_is_one_message(tmp_path: Path) -> None:
+def test_a_mistake_in_the_recipe_is_one_message(forks: None, tmp_path: Path) -> None:
     bindings = ["train.steps = 2", "train.prompts = 4", "policy.model = 'no/such/model/here'"]
     with registry.config([find_config("embedded")], bindings, include_from=[CONFIGS]):
         text = run_text()

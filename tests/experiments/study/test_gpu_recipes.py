@@ -89,7 +89,7 @@ def write_questions(folder: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SIZES)
-def test_a_stand_in_trains_by_the_recipe(name: str, tmp_path: Path) -> None:
+def test_a_stand_in_trains_by_the_recipe(name: str, forks: None, tmp_path: Path) -> None:
     """Bfloat16, gradient checkpointing, correction, and the processes that the recipe's head names."""
     heads, kv_heads, tied = SIZES[name]
     model = make_stand_in(tmp_path / "model", heads, kv_heads, tied=tied)
