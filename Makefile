@@ -3,10 +3,11 @@ PYTHON ?= python3
 SEEDS ?= 5
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo check format test test-slow fuzz test-vllm test-deepspeed real conformance mutations calibrate kills clean
+.PHONY: help demo check format quick test test-slow fuzz test-vllm test-deepspeed real conformance mutations calibrate kills clean
 
 help:
 	@echo "make demo         compare five variants on 5 identical seeds, ending with verdicts and a report (a few minutes)"
+	@echo "make quick        lint and the tests of what a study is made of, with fewer examples (a minute and a half)"
 	@echo "make test         lint, types and all tests but the slow ones and fuzz"
 	@echo "make test-slow    the slow tests: clusters, several processes, kills, whole studies, simulated error rates"
 	@echo "make check        lint and types alone"
@@ -43,11 +44,19 @@ format: .venv/installed
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
+# the rooms from which studies are trained, and those above (tests/test_layers.py)
+STUDIES := study report memory lens launchers planning feedback cli maintenance
+
+quick: .venv/installed
+	$(BIN)/ruff check .
+	HYPOTHESIS_PROFILE=quick $(PYTEST) -m "not slow and not fuzz" $(STUDIES:%=--ignore=tests/experiments/%)
+
 test: check
 	$(PYTEST) -m "not slow and not fuzz"
 
+# one process more than cores: many of these tests wait for processes of their own
 test-slow: .venv/installed
-	$(PYTEST) -m slow
+	$(BIN)/pytest -n 3 --dist worksteal -m slow
 
 fuzz: .venv/installed
 	$(PYTEST) -m fuzz tests/fuzz

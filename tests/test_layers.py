@@ -2,6 +2,7 @@
 
 import ast
 import io
+import re
 import tokenize
 from collections.abc import Mapping
 from functools import cache
@@ -89,6 +90,13 @@ def place_of(file: Path) -> str:
 
 def belongs(module: str, package: str) -> bool:
     return module == package or module.startswith(package + ".")
+
+
+def test_quick_tests_leave_out_the_rooms_of_studies() -> None:
+    """`make quick` runs what lies below them, and every room that is new there."""
+    (named,) = re.findall(r"^STUDIES := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    first = FLOOR["experiments/study/"]
+    assert {f"experiments/{name}/" for name in named.split()} == {room for room in FLOOR if FLOOR[room] >= first}
 
 
 def upward(file: Path, place: str) -> list[str]:

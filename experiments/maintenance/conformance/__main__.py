@@ -23,6 +23,7 @@ REPORT: Final = Path("docs/fidelity.md")
 def main() -> int:
     """Compare, print and write; the exit status is 1 if anything is unexplained."""
     from core import GrpoLabError
+    from core.store.files import write_text
     from experiments.maintenance.conformance.comparison import REFERENCES, measure
     from experiments.setup import import_parts
 
@@ -45,7 +46,7 @@ def main() -> int:
     versions = {name: version(name.lower()) for name in (*installed, "torch", "transformers")}
     show(matrix, versions)
     if not matrix.problems and len(installed) == len(REFERENCES):
-        REPORT.write_text(markdown(matrix, measured, versions))
+        write_text(REPORT, markdown(matrix, measured, versions))
         print(f"written: {REPORT}")
     return 1 if matrix.problems else 0
 
