@@ -191,7 +191,7 @@ def show(judgement: "Judgement", title: str, console: "Console") -> None:
 def verdicts(judgement: "Judgement", title: str) -> "Table":
     """The baseline's row, then one for each comparison."""
     from experiments.report.formatting import level_text, value_text
-    from experiments.report.tables import compared_means, comparison_cells, terminal_table, tests_told, with_trouble
+    from experiments.report.tables import compared_means, comparison_cells, terminal_table, tests_note, with_trouble
 
     analysis, measure = judgement.analysis, unit_of(judgement.analysis)
     table = terminal_table(f"{title}: {analysis.metric}")
@@ -207,7 +207,7 @@ def verdicts(judgement: "Judgement", title: str) -> "Table":
         mean = value_text(compared_means(judgement, each)[0], measure)
         *compared, verdict = comparison_cells(each, measure, judgement)
         table.add_row(against, str(each.effect.n), mean, *compared, with_trouble(verdict, judgement, each.arm))
-    table.caption = tests_told(analysis)
+    table.caption = tests_note(analysis)
     return table
 
 

@@ -14,7 +14,7 @@ from experiments.statistics.ability import pass_at_k
 from experiments.statistics.samples import Array
 
 MIN_SAMPLES = 4
-"""Samples a question, from which on a curve over k says something."""
+"""Fewest samples a question for which a curve over k is drawn."""
 
 
 def ability_section(context: Context) -> str:
@@ -65,10 +65,10 @@ def _drawn(base: Array, curves: Mapping[str, Array], styles: Mapping[str, Style]
     y = Scale(0.0, 100.0, height - 44, 12)
     parts = frame(x, y, "k samples a question", "", lambda v: f"{v:g}", lambda v: f"{v:g} %", whole=True)
     parts.append(line([(x(k), y(100 * value)) for k, value in enumerate(base, start=1)], "untrained"))
-    told = [f"before training {100 * base[0]:.0f} % at k = 1 and {100 * base[-1]:.0f} % at k = {len(base)}"]
+    descriptions = [f"before training {100 * base[0]:.0f} % at k = 1 and {100 * base[-1]:.0f} % at k = {len(base)}"]
     for arm, curve in curves.items():
         points = [(x(k), y(100 * value)) for k, value in enumerate(curve, start=1)]
         parts.append(line(points, "mean", styles[arm], dashed=True))
         parts.append(mark(*points[-1], styles[arm]))
-        told.append(f"{arm} {100 * curve[0]:.0f} % and {100 * curve[-1]:.0f} %")
-    return svg(parts, width, height, f"pass@k: {'; '.join(told)}.")
+        descriptions.append(f"{arm} {100 * curve[0]:.0f} % and {100 * curve[-1]:.0f} %")
+    return svg(parts, width, height, f"pass@k: {'; '.join(descriptions)}.")

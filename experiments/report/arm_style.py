@@ -1,4 +1,4 @@
-"""How an arm looks, in every figure alike."""
+"""The style of an arm, the same in every figure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _DASHES = ("-", (0, (5, 1.5)), (0, (2, 1.2)), (0, (5, 1.5, 1, 1.5)))
 
 @dataclass(frozen=True)
 class Style:
-    """How one arm is drawn: colour, marker and dashes each tell it apart."""
+    """How one arm is drawn: its colour, its marker and its dashes are each unique."""
 
     tone: int  # a place in TONES
     marker: str

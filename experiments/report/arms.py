@@ -33,11 +33,11 @@ def cards_section(context: Context) -> str:
         body.append(f'<tr{" class=differs" if differs else ""}><th scope="row">{label}</th>{"".join(cells)}</tr>')
     bindings = {arm: each.get("bindings") or [] for arm, each in study.arms.items()}
     if any(bindings.values()):
-        told = (
+        binding_cells = (
             "<td>" + "<br>".join(f"<code>{escape(str(line))}</code>" for line in lines) + "</td>"
             for lines in bindings.values()
         )
-        body.append(f'<tr><th scope="row">bindings</th>{"".join(told)}</tr>')
+        body.append(f'<tr><th scope="row">bindings</th>{"".join(binding_cells)}</tr>')
     head = "".join(f'<th scope="col">{arm_name(arm, styles)}</th>' for arm in cards)
     about = (
         f"Read from the arms themselves. They differ from {escape(study.baseline)} in "
@@ -56,12 +56,12 @@ def reproduction_section(context: Context) -> str:
     parts = []
     command = study.record.get("command")
     if command:
-        told = command if isinstance(command, str) else shlex.join(map(str, command))
-        parts.append(f'<pre class="command"><code>{escape(told)}</code></pre>')
-    made = [machine for machine in dict.fromkeys(_machine(run) for run in study.runs) if machine]
-    if made:
-        runs = "The runs were made with" if len(made) == 1 else "The runs were not all made alike:"
-        parts.append(f'<p class="about">{runs} {escape("; or ".join(made))}.</p>')
+        command_text = command if isinstance(command, str) else shlex.join(map(str, command))
+        parts.append(f'<pre class="command"><code>{escape(command_text)}</code></pre>')
+    machines = [machine for machine in dict.fromkeys(_machine(run) for run in study.runs) if machine]
+    if machines:
+        runs = "The runs were made with" if len(machines) == 1 else "The runs were not all made alike:"
+        parts.append(f'<p class="about">{runs} {escape("; or ".join(machines))}.</p>')
     for arm in study.arms:
         config = next((text for run in study.runs if run.arm == arm and (text := _config(run))), "")
         if config:
@@ -73,7 +73,7 @@ def reproduction_section(context: Context) -> str:
 
 
 def _machine(run: StoredRun) -> str:
-    """Libraries, revision and kind of machine, as the manifest has them."""
+    """Libraries, revision and kind of machine from the manifest."""
     manifest = run.manifest
     versions = manifest.get("versions") or (manifest.get("identity") or {}).get("library versions") or {}
     parts = [f"{name} {version}" for name, version in versions.items()]

@@ -1,4 +1,4 @@
-"""What every section of a report is made from."""
+"""The input of every section of a report."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from experiments.statistics import Judgement
 
 @dataclass(frozen=True)
 class Context:
-    """A study, its verdicts, and how its arms are drawn; without a judgement there is nothing to compare yet."""
+    """A study, its verdicts and its arms' styles; the judgement is None while there is nothing to compare."""
 
     study: StoredStudy
     judgement: Judgement | None

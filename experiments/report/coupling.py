@@ -1,4 +1,4 @@
-"""Section of the report: what identical seeds bought, from the scores of the two arms of each comparison."""
+"""Section of the report: what identical seeds gain, from the scores of the two arms of each comparison."""
 
 import math
 from collections.abc import Mapping
@@ -94,8 +94,8 @@ def _scatter(
         base, value = scores[baseline][seed], scores[arm][seed]
         words = f"seed {seed}: {value_text(value, measure)} vs {value_text(base, measure)}"
         at, up = x(scale * base), y(scale * value)
-        parts.append(mark(at, up, styles[arm], size=1.15, said=words))
-        if all(abs(at - a) > 14 or abs(up - b) > 11 for a, b in named):  # a number that covers another helps nobody
+        parts.append(mark(at, up, styles[arm], size=1.15, tooltip=words))
+        if all(abs(at - a) > 14 or abs(up - b) > 11 for a, b in named):  # no label that covers another
             parts.append(text(at + 7, up + 4, str(seed), "seed"))
             named.append((at, up))
     label = (

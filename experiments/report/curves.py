@@ -18,8 +18,8 @@ from experiments.results.stored_study import StoredStudy
 
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 Panel = tuple[str, str, Unit]
-POINTS = 120  # drawn of a curve at most
-_GOLD, _PROXY = "accuracy", "reward_parts/reward_model"  # what is wanted, and what is learnt in its place
+POINTS = 120  # points drawn of a curve, at most
+_GOLD, _PROXY = "accuracy", "reward_parts/reward_model"  # the goal, and the learnt reward in its place
 
 _CRITIC = {
     "value_explained_variance": "Share of the returns' variance that the critic explains",
@@ -60,11 +60,11 @@ def curves_section(context: Context) -> str:
 
 
 def _panels(study: StoredStudy) -> list[Panel]:
-    """What is drawn: key, title and unit."""
+    """The curves to draw: key, title and unit."""
     metric, judged = study.plan.course_metric, study.plan.metric.rpartition("/")[0]
     suite = metric.rpartition("/")[0]
-    known = (metric, f"{suite}/accuracy", f"{judged}/accuracy")
-    others = [key for key in study.keys if key.endswith("/accuracy") and key not in known]
+    standard = (metric, f"{suite}/accuracy", f"{judged}/accuracy")
+    others = [key for key in study.keys if key.endswith("/accuracy") and key not in standard]
     return [
         (metric, metric_name(metric).capitalize(), unit(metric)),
         *((f"{suite}/{key}", f"Response length, {words}", PLAIN) for key, words in _LENGTHS),
@@ -89,7 +89,7 @@ def _parts(study: StoredStudy) -> list[str]:
 
 
 def _switch(axes: Sequence[str]) -> str:
-    """Which axis is shown, as radio buttons that need no script; on paper all are."""
+    """The choice of the axis, as radio buttons that need no script; on paper all axes are shown."""
     if len(axes) < 2:
         return ""
     choices = "".join(
@@ -185,7 +185,7 @@ def curves_figure(
     within: Callable[[float], float] = lambda value: y(min(max(value, y.low), y.high))  # noqa: E731
     y_text: Callable[[float], str] = lambda value: f"{tick_text(value)}{measure.value}"  # noqa: E731
     parts = frame(x, y, _spent_words(axis), "", tick_text, y_text, whole=axis != "seconds")
-    runs_lines, means, told = [], [], []
+    runs_lines, means, descriptions = [], [], []
     for arm, style in styles.items():
         for xs, ys in curves.get(arm, ()):
             runs_lines.append(_run_line(x, y, thinned(xs, ys * measure.scale, POINTS), "run", style))
@@ -204,12 +204,12 @@ def curves_figure(
         parts.append(band(at, low, high, style))
         middle = [(a, y(v)) for a, v in zip(at, (mean[kept] * measure.scale).tolist(), strict=True)]
         means.append(line(middle, "mean", style, dashed=True))
-        known = [point for point in middle if np.isfinite(point[1])]
-        means += [mark(*known[place], style) for place in _marked(len(known))]
-        if known:
+        finite = [point for point in middle if np.isfinite(point[1])]
+        means += [mark(*finite[place], style) for place in _marked(len(finite))]
+        if finite:
             last = float(mean[np.isfinite(mean)][-1]) * measure.scale
-            told.append(f"{arm} ends at {number_text(last, measure.digits)}{measure.value}")
-    label = f"{title} by {axis_words(axis)}: {'; '.join(told) or 'no finished run'}."
+            descriptions.append(f"{arm} ends at {number_text(last, measure.digits)}{measure.value}")
+    label = f"{title} by {axis_words(axis)}: {'; '.join(descriptions) or 'no finished run'}."
     return svg([*parts, *runs_lines, *means], width, height, label)
 
 
@@ -230,17 +230,19 @@ def proxy_figure(gold: Sequence[Curve], proxy: Sequence[Curve], style: Style, *,
     parts = frame(x, scales[0], _spent_words(axis), "right", tick_text, percent, whole=axis != "seconds")
     parts += [text(x.end + 7, scales[1](v) + 4, tick_text(v), "tick") for v in scales[1].ticks(6)]
     parts.append(text(width, 14, "learnt reward, dashed", "label", "end"))
-    told = []
+    descriptions = []
     for (xs, ys), y, kind, scale in zip(means, scales, shown, (100.0, 1.0), strict=True):
         points = [(x(a), y(b)) for a, b in thinned(xs, scale * ys, POINTS)]
         parts.append(line(points, "mean", kind, dashed=True))
-        known = (scale * ys)[np.isfinite(ys)]
-        told.append(f"from {number_text(known[0], 2)} to {number_text(known[-1], 2)}" if len(known) else "unknown")
-    return svg(parts, width, height, f"{title}: right {told[0]} %, learnt reward {told[1]}.")
+        finite = (scale * ys)[np.isfinite(ys)]
+        descriptions.append(
+            f"from {number_text(finite[0], 2)} to {number_text(finite[-1], 2)}" if len(finite) else "unknown"
+        )
+    return svg(parts, width, height, f"{title}: right {descriptions[0]} %, learnt reward {descriptions[1]}.")
 
 
 def within_all(within: Callable[[float], float], values: NDArray[np.float64]) -> list[float]:
-    """Where values lie, kept inside the picture."""
+    """Positions of values, kept inside the figure."""
     return [within(value) if np.isfinite(value) else value for value in values.tolist()]
 
 

@@ -24,7 +24,7 @@ _ROW, _TOP = 66.0, 24.0
 
 
 def differences_section(context: Context) -> str:
-    """Every difference behind a verdict."""
+    """The difference of every seed, for each comparison."""
     judgement, styles = context.judgement, context.styles
     if judgement is None or not judgement.analysis.comparisons:
         return ""
@@ -69,18 +69,18 @@ def differences_figure(judgement: Judgement, styles: Mapping[str, Style], *, mea
         parts += [text(x(value), height + 17, signed_tick(value), "tick", "middle")]
     unit_words = f", {measure.difference}" if measure.difference else ""
     parts.append(text((left + width) / 2, height + 36, f"difference{unit_words}", "label", "middle"))
-    told = []
+    descriptions = []
     for place, (each, values) in enumerate(rows):
         y = _TOP + _ROW * place
         parts.append(text(left - 12, y + 36, names[place][0], "name", "end"))
         parts.append(text(left - 12, y + 52, names[place][1], "label", "end"))
         parts += _row(x, y, each, values, styles[each.arm], scale)
-        told.append(
+        descriptions.append(
             f"{each.arm} minus {each.baseline} "
             f"{difference_text(each.effect.mean_difference, measure, analysis.margin)}, "
             f"interval {interval_text(each.effect.interval, measure, analysis.margin)}, {verdict_text(each)}"
         )
-    return svg(parts, width, height + 44, f"Paired differences: {'; '.join(told)}.")
+    return svg(parts, width, height + 44, f"Paired differences: {'; '.join(descriptions)}.")
 
 
 def _by_seed(judgement: Judgement, each: Comparison, scale: float) -> dict[int, float]:
@@ -102,24 +102,24 @@ def _row(
     for (seed, value), x_at, level in zip(ordered, at, heights, strict=True):
         y = top + 30.0 - (18.0 if numbered else 8.5) * level
         lines.append(line([(x_at, y), (mean, below)], "join", style))
-        said = f"seed {seed}: {signed_tick(round(value, 3))}"
-        circles.append(mark(x_at, y, round_mark, size=2.0 if numbered else 0.9, hollow=True, said=said))
+        tooltip = f"seed {seed}: {signed_tick(round(value, 3))}"
+        circles.append(mark(x_at, y, round_mark, size=2.0 if numbered else 0.9, hollow=True, tooltip=tooltip))
         if numbered:
             circles.append(text(x_at, y + 3.4, str(seed), "seed", "middle"))
     for interval, kind in ((each.effect.simultaneous_interval, "wide-bar"), (each.effect.interval, "bar")):
         if interval is not None:
             lines.append(line([(x(scale * end), below) for end in interval], kind, style))
-    return [*lines, *circles, mark(mean, below, style, size=1.35, said=each.verdict)]
+    return [*lines, *circles, mark(mean, below, style, size=1.35, tooltip=each.verdict)]
 
 
 def stacked(at: Sequence[float], apart: float, levels: int) -> list[int] | None:
     """A level for each place, in order, such that places of one level are `apart`; None where there is no room."""
     ends = [-math.inf] * levels
-    found = []
+    assigned = []
     for place in at:
         level = next((k for k, end in enumerate(ends) if place - end >= apart), None)
         if level is None:
             return None
         ends[level] = place
-        found.append(level)
-    return found
+        assigned.append(level)
+    return assigned

@@ -35,7 +35,7 @@ from experiments.statistics.bootstrap import (
 
 
 def distribution_section(context: Context) -> str:
-    """Beyond the mean: where the middle half of the runs lies, and how many runs reach which score."""
+    """Beyond the mean: interquartile means, and the share of runs that reach each score."""
     study, judgement, styles = context.study, context.judgement, context.styles
     # an interval for a fixed number of seeds does not hold where the data decided when to stop
     if judgement is None or judgement.plan.sequential or len(judgement.analysis.seeds) < 2:
@@ -56,8 +56,8 @@ def distribution_section(context: Context) -> str:
             about += f"<strong>Approximate</strong>: with {counted(n, 'seed')} they are too narrow. "
     about += "No verdict rests on them."
     against = iqm_differences(scores, analysis.baseline, 1 - analysis.alpha, rng=_generator(study))
-    told = "; ".join(_against(arm, each, measure) for arm, each in against.items())
-    less = f'<p class="about">Less {escape(analysis.baseline)}, in {measure.difference or "its unit"}: {told}.</p>'
+    less_text = "; ".join(_against(arm, each, measure) for arm, each in against.items())
+    less = f'<p class="about">Less {escape(analysis.baseline)}, in {measure.difference or "its unit"}: {less_text}.</p>'
     rough = " (approximate)" if MIN_SEEDS <= n < TRUSTED_SEEDS else ""
     panels = figure(_iqm_figure(estimates, styles, measure, analysis.metric), f"Interquartile means{rough}")
     panels += figure(_profile_figure(study, judgement, styles, measure), f"Share of runs that reach a score{rough}")
@@ -72,7 +72,7 @@ def _against(arm: str, each: IqmEstimate, measure: Unit) -> str:
 
 
 def _generator(study: StoredStudy) -> np.random.Generator:
-    """The same study always has the same resamples."""
+    """A generator seeded by the study, so that the resamples are always the same."""
     return np.random.default_rng(zlib.crc32(str(study.record.get("hash") or study.name).encode()))
 
 
@@ -81,7 +81,7 @@ def _iqm_figure(estimates: Mapping[str, IqmEstimate], styles: Mapping[str, Style
     left, height = 20 + max(width_of(shortened(arm, 20)) for arm in estimates), 14 + 34.0 * len(estimates)
     ends = [measure.scale * end for each in estimates.values() for end in (each.value, *(each.interval or ()))]
     x = spanning(ends, left, width - 62, pad=0.08)
-    parts, told = [], []
+    parts, descriptions = [], []
     for value in x.ticks(6):
         parts += [line([(x(value), 4), (x(value), height)], "grid")]
         parts += [text(x(value), height + 17, f"{tick_text(value)}{measure.value}", "tick", "middle")]
@@ -95,8 +95,8 @@ def _iqm_figure(estimates: Mapping[str, IqmEstimate], styles: Mapping[str, Style
         parts.append(mark(x(measure.scale * each.value), y, styles[arm], size=1.25))
         parts.append(text(width - 2, y + 4, value_text(each.value, measure), "label", "end"))
         within = f" ({' to '.join(value_text(end, measure) for end in each.interval)})" if each.interval else ""
-        told.append(f"{arm} {value_text(each.value, measure)}{within}")
-    return svg(parts, width, height + 44, f"Interquartile means: {'; '.join(told)}.")
+        descriptions.append(f"{arm} {value_text(each.value, measure)}{within}")
+    return svg(parts, width, height + 44, f"Interquartile means: {'; '.join(descriptions)}.")
 
 
 def _profile_figure(study: StoredStudy, judgement: Judgement, styles: Mapping[str, Style], measure: Unit) -> str:
@@ -126,8 +126,10 @@ def _profile_figure(study: StoredStudy, judgement: Judgement, styles: Mapping[st
         lines.append(line(stairs["share"], "mean", styles[arm], dashed=True))
         half = _median(scores[arm])
         lines.append(mark(x(measure.scale * half), y(100 * profile.share[thresholds.index(half)]), styles[arm]))
-    told = "; ".join(f"half of the runs of {arm} reach {value_text(_median(scores[arm]), measure)}" for arm in profiles)
-    return svg([*parts, *lines], width, height, f"Performance profiles: {told}.")
+    description = "; ".join(
+        f"half of the runs of {arm} reach {value_text(_median(scores[arm]), measure)}" for arm in profiles
+    )
+    return svg([*parts, *lines], width, height, f"Performance profiles: {description}.")
 
 
 def _median(scores: tuple[float, ...]) -> float:

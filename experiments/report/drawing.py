@@ -40,7 +40,7 @@ class Scale:
     end: float
 
     def __call__(self, value: float) -> float:
-        """Where a value lies."""
+        """The position of a value."""
         return self.start + (value - self.low) / ((self.high - self.low) or 1.0) * (self.end - self.start)
 
     def ticks(self, most: int, *, whole: bool = False) -> list[float]:
@@ -55,15 +55,15 @@ class Scale:
 
 
 def spanning(values: Iterable[float], start: float, end: float, *, pad: float = 0.04) -> Scale:
-    """A scale that shows all finite `values`, with some air at both ends."""
-    found = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
-    low, high = min(found), max(found)
+    """A scale that shows all finite `values`, with some space at both ends."""
+    finite = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
+    low, high = min(finite), max(finite)
     air = pad * (high - low) or 0.5 * (abs(high) or 1.0)
     return Scale(low - air, high + air, start, end)
 
 
 def svg(parts: Iterable[str], width: float, height: float, label: str, kind: str = "figure") -> str:
-    """The figure; `label` says in words what it shows, for those who do not see it."""
+    """The figure; `label` describes it in words for screen readers."""
     return (
         f'<svg class="{kind}" viewBox="0 0 {_n(width)} {_n(height)}" role="img" aria-label="{escape(label)}">'
         f"{''.join(parts)}</svg>"
@@ -72,17 +72,17 @@ def svg(parts: Iterable[str], width: float, height: float, label: str, kind: str
 
 def line(points: Iterable[tuple[float, float]], kind: str, style: Style | None = None, *, dashed: bool = False) -> str:
     """A line through points; it breaks where one is not finite."""
-    told, pen = [], "M"
+    commands, pen = [], "M"
     for x, y in points:
         if math.isfinite(x) and math.isfinite(y):
-            told.append(f"{pen}{_n(x)} {_n(y)}")
+            commands.append(f"{pen}{_n(x)} {_n(y)}")
             pen = "L"
         else:
             pen = "M"
-    if not told:
+    if not commands:
         return ""
     dash = f' stroke-dasharray="{_dash(style)}"' if dashed and style is not None and _dash(style) else ""
-    return f'<path class="{_kinds(kind, style)}"{dash} d="{"".join(told)}"/>'
+    return f'<path class="{_kinds(kind, style)}"{dash} d="{"".join(commands)}"/>'
 
 
 def band(x: Sequence[float], low: Sequence[float], high: Sequence[float], style: Style) -> str:
@@ -94,9 +94,9 @@ def band(x: Sequence[float], low: Sequence[float], high: Sequence[float], style:
     return f'<path class="{_kinds("band", style)}" d="M{"L".join(f"{_n(a)} {_n(b)}" for a, b in outline)}z"/>'
 
 
-def mark(x: float, y: float, style: Style, *, size: float = 1.0, hollow: bool = False, said: str = "") -> str:
-    """An arm's marker; `said` appears under the pointer."""
-    title = f"<title>{escape(said)}</title>" if said else ""
+def mark(x: float, y: float, style: Style, *, size: float = 1.0, hollow: bool = False, tooltip: str = "") -> str:
+    """An arm's marker; `tooltip` appears under the pointer."""
+    title = f"<title>{escape(tooltip)}</title>" if tooltip else ""
     scaled = f" scale({size:g})" if size != 1 else ""
     kind = _kinds("mark hollow" if hollow else "mark", style)
     return (
@@ -106,7 +106,7 @@ def mark(x: float, y: float, style: Style, *, size: float = 1.0, hollow: bool = 
 
 
 def text(x: float, y: float, words: str, kind: str, anchor: str = "start") -> str:
-    """Words at a place; `anchor` is start, middle or end."""
+    """Text at (x, y); `anchor` is start, middle or end."""
     placed = f' text-anchor="{anchor}"' if anchor != "start" else ""
     return f'<text class="{kind}" x="{_n(x)}" y="{_n(y)}"{placed}>{escape(words)}</text>'
 
@@ -150,12 +150,12 @@ def swatch(style: Style) -> str:
 
 
 def width_of(words: str) -> float:
-    """About how wide words are drawn."""
+    """The approximate width of a text."""
     return _CHARACTER * len(words)
 
 
 def shortened(words: str, most: int = 26) -> str:
-    """Words cut to at most `most` characters."""
+    """A text cut to at most `most` characters."""
     return words if len(words) <= most else f"{words[: most - 1]}…"
 
 

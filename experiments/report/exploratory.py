@@ -1,4 +1,4 @@
-"""Section of the report: what was looked at without having been declared."""
+"""Section of the report: numbers that were not declared, as exploration."""
 
 from html import escape
 

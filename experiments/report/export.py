@@ -1,4 +1,4 @@
-"""The report's tables as files, for a paper, a notebook or another program: the very rows of the page."""
+"""The report's tables as files, for a paper, a notebook or another program: the same rows as on the page."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ def write_tables(study: StoredStudy, judgement: Judgement | None, folder: Path) 
 
 
 def scores_csv(study: StoredStudy) -> str:
-    """A line a planned run: its score, what became of it, and on how many answers the score rests."""
+    """One line for each planned run: its score, its status, and the number of answers behind the score."""
     grid, answers = seed_grid(study), study.answers()
     keys = [(arm, seed) for arm in study.arms for seed in study.seeds]
     counts = [round(answers[key], 3) if key in answers else None for key in keys]
@@ -40,7 +40,7 @@ def scores_csv(study: StoredStudy) -> str:
 
 
 def write_report_file(path: Path, content: bytes) -> Path:
-    """Write a file whole or not at all; a StudyError says why it could not be."""
+    """Write a file whole or not at all; StudyError where that fails."""
     try:
         write_whole(path, content)
     except OSError as error:
@@ -51,7 +51,7 @@ def write_report_file(path: Path, content: bytes) -> Path:
 def _forms(
     name: str, grid: Grid, study: StoredStudy, about: Sequence[str], notes: Sequence[str] = ()
 ) -> dict[str, str]:
-    """A table by file name; what must not be left out beside the numbers is printed with them, notes are comments."""
+    """A table's files by name; needed explanations are printed with the numbers, notes are comments."""
     listed = "".join(f"- {line}\n" for line in (*about, *notes))
     comments = "".join(f"% {line}\n" for line in map(latex_text, (study.name, *notes)))
     return {
@@ -62,13 +62,13 @@ def _forms(
 
 
 def _about(study: StoredStudy, judgement: Judgement) -> list[str]:
-    """What the numbers are, and what must not be left out beside them."""
+    """What the numbers are, and the warnings that belong to them."""
     plan = judgement.plan
     margin = margin_text(plan.margin, unit(plan.metric))
-    said = "" if study.declaration.get("margin_declared", True) else ", the default"
+    origin = "" if study.declaration.get("margin_declared", True) else ", the default"
     return [
         f"{metric_name(plan.metric)} ({plan.metric}), {plan.scalar}, {budget_text(study)} per run, paired by seed; "
         f"{scored_words(study)}",
-        f"alpha = {plan.alpha:g}, two-sided, over all comparisons together; Δ = {margin}{said}",
+        f"alpha = {plan.alpha:g}, two-sided, over all comparisons together; Δ = {margin}{origin}",
         *judgement.warnings,
     ]

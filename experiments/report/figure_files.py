@@ -1,4 +1,4 @@
-"""The report's figures as files, for a paper or slides: the very drawings of the page, each with what it needs."""
+"""The report's figures as files, for a paper or slides: the drawings of the page, each complete in itself."""
 
 import re
 from collections.abc import Mapping
@@ -23,10 +23,10 @@ _SANS = "Helvetica, Arial, sans-serif"
 def write_figures(study: StoredStudy, page: str, folder: Path) -> list[Path]:
     """Write every figure of the page as `SECTION-TITLE.svg`, light, with a legend of the arms; return their paths.
 
-    Of the learning curves there are those by the declared budget, and the declared metric by the others.
+    Learning curves are written by the declared budget; those of the declared metric by the other budgets too.
     """
     styles = arm_styles(list(study.arms), study.baseline)
-    found: dict[str, str] = {}
+    drawings: dict[str, str] = {}
     section, axis, declared = "", "", True
     for each in _FIGURE.finditer(page):
         if each["section"]:
@@ -37,12 +37,12 @@ def write_figures(study: StoredStudy, page: str, folder: Path) -> list[Path]:
             title = unescape(re.sub("<.*?>", "", each["title"] or ""))
             words = (section, "" if declared else f"by-{axis}", title)
             name = re.sub(r"[^\w.=-]+", "-", "-".join(filter(None, words)).lower()).strip("-")
-            found.setdefault(f"{name}.svg", standalone(each["svg"], styles))
-    return [write_report_file(Path(folder) / name, drawing.encode()) for name, drawing in found.items()]
+            drawings.setdefault(f"{name}.svg", standalone(each["svg"], styles))
+    return [write_report_file(Path(folder) / name, drawing.encode()) for name, drawing in drawings.items()]
 
 
 def standalone(drawing: str, styles: Mapping[str, Style]) -> str:
-    """A drawing of the page as a file of its own: its colours are literal, for few programs know variables."""
+    """A drawing of the page as a file of its own: its colours are literal, as few programs know CSS variables."""
     width, height = map(float, re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', drawing)[0])
     shown = {tone for tone in range(len(TONES)) if re.search(rf'class="[^"]*\bt{tone}"', drawing)}
     legend, below = _legend({arm: style for arm, style in styles.items() if style.tone in shown}, width)
@@ -58,7 +58,7 @@ def standalone(drawing: str, styles: Mapping[str, Style]) -> str:
 
 
 def _legend(styles: Mapping[str, Style], width: float) -> tuple[str, float]:
-    """All arms with their lines and markers, and the height that they take."""
+    """All arms with their lines and markers, and the height of this legend."""
     parts, x, y = [], 10.0, 16.0
     for arm, style in styles.items():
         wide = 38 + width_of(arm)
@@ -78,7 +78,7 @@ def _css(tones: set[int]) -> str:
         wanted = sorted(tones) if "var(--tone)" in body else [None]
         for tone in wanted:
             own = values if tone is None else values | {"--tone": TONES[tone][0]}
-            literal = _VARIABLE.sub(lambda found, own=own: own[found[1]], body)  # type: ignore[misc]
+            literal = _VARIABLE.sub(lambda match, own=own: own[match[1]], body)  # type: ignore[misc]
             chosen = ",".join(s.strip() + ("" if tone is None else f".t{tone}") for s in selectors.split(","))
             rules.append(f"{chosen}{{{' '.join(literal.split())}}}")
     return "\n".join(rules)

@@ -57,7 +57,7 @@ def metric_name(metric: str) -> str:
 
 
 def axis_words(axis: str) -> str:
-    """What a budget is counted in."""
+    """The unit of a budget."""
     return AXIS_WORDS.get(axis, axis.replace("_", " "))
 
 
@@ -74,20 +74,20 @@ def level_text(judgement: Judgement, comparison: Comparison | None = None) -> st
 
 
 def own_level(judgement: Judgement, comparison: Comparison) -> str:
-    """What an interval's words add where not all of a study have one level: `, 99 %`."""
+    """The level of an interval, `, 99 %`, where the study's intervals have different levels; else empty."""
     level = level_text(judgement, comparison)
     return f", {level}" if level != level_text(judgement) and comparison.effect.interval is not None else ""
 
 
 def verdict_text(comparison: Comparison) -> str:
-    """The verdict as a badge says it."""
+    """The verdict as a badge shows it."""
     if comparison.verdict in ("better", "worse") and comparison.smaller_than_margin:
         return f"{comparison.verdict}, but smaller than Δ"
     return "equivalent within ±Δ" if comparison.verdict == "equivalent" else comparison.verdict
 
 
 def test_name(comparison: Comparison) -> str:
-    """What the adjusted p comes from, which the plan and n decide; empty where there was no test."""
+    """The test behind the adjusted p, which plan and n decide; empty where there was no test."""
     return "" if comparison.label == "descriptive" else comparison.test
 
 

@@ -18,12 +18,12 @@ class Column:
     keys: tuple[str, ...]
     title: str
     numeric: bool = False
-    note: str = ""  # a second line of its head, on the page
+    note: str = ""  # a second line of its heading, on the page
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: its words, the values behind them (one per key of the column), and markup where words are not enough."""
+    """A cell: its words, the values behind them (one per key of the column), and optional markup."""
 
     text: str
     values: tuple[Value, ...]
@@ -77,7 +77,7 @@ def to_html(grid: Grid, label: str, kind: str = "") -> str:
 
 
 def scrolling(markup: str, label: str) -> str:
-    """What scrolls sideways by itself, with the keyboard too, instead of widening the page."""
+    """A block that scrolls sideways, with the keyboard too, instead of widening the page."""
     return f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(label)}">{markup}</div>'
 
 

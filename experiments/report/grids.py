@@ -58,7 +58,7 @@ def comparison_grid(study: StoredStudy, judgement: Judgement) -> Grid:
     for each in analysis.comparisons:
         arm, base = compared_means(judgement, each)
         interval = interval_text(each.effect.interval, measure, analysis.margin) + own_level(judgement, each)
-        wrong = [f"{name}: {told}" for name in (each.arm, each.baseline) if (told := trouble(judgement, name))]
+        wrong = [f"{name}: {reason}" for name in (each.arm, each.baseline) if (reason := trouble(judgement, name))]
         drawn = _interval_svg(each, extent, analysis.margin, styles[each.arm], measure)
         rows.append(
             (
@@ -94,7 +94,7 @@ def comparison_grid(study: StoredStudy, judgement: Judgement) -> Grid:
 
 
 def arm_grid(study: StoredStudy, judgement: Judgement | None) -> Grid:
-    """Every arm by itself: scores over the seeds, what it cost, how long it answers."""
+    """Every arm by itself: scores over the seeds, sampled tokens, response lengths."""
     metric = study.plan.metric
     measure, styles = unit(metric), arm_styles(list(study.arms), study.baseline)
     rows = arm_rows(study, judgement)
@@ -138,7 +138,7 @@ def arm_grid(study: StoredStudy, judgement: Judgement | None) -> Grid:
 
 
 def seed_grid(study: StoredStudy) -> Grid:
-    """Every planned run: its score, what became of it, and whether the score is a declared one for a failed run."""
+    """Every planned run: its score, its status, and whether the score is the declared one of a failed run."""
     assert study.plan.budget is not None
     ways = courses(study.plan, study.trajectories, study.plan.budget)
     scores, measure = study.scores(), unit(study.plan.metric)
@@ -189,17 +189,17 @@ def seed_grid(study: StoredStudy) -> Grid:
     return Grid(columns, tuple(rows))
 
 
-def _course(found: Course | None, measure: Unit) -> Cell:
-    """What became of a finished run's score, with the numbers where it did not hold."""
-    if found is None:
+def _course(course: Course | None, measure: Unit) -> Cell:
+    """The course of a finished run's score: steady, dipped or collapsed, with the numbers."""
+    if course is None:
         return text_cell("")
-    if found.kind == "steady":
+    if course.kind == "steady":
         return text_cell("steady")
-    between, at = (found.lowest, found.lowest_at) if found.kind == "dipped" else (found.peak, found.peak_at)
-    start, middle, end = (value_text(value, measure) for value in (found.start, between, found.end))
-    way = f"from {start} to {middle} at {at:g}, ends at {end}"
-    shown = f'<span class="{"failed" if found.kind == "collapsed" else "open"}">{found.kind}</span>'
-    return Cell(f"{found.kind}: {way}", (found.kind,), f"{shown}<small>{escape(way)}</small>")
+    between, at = (course.lowest, course.lowest_at) if course.kind == "dipped" else (course.peak, course.peak_at)
+    start, middle, end = (value_text(value, measure) for value in (course.start, between, course.end))
+    description = f"from {start} to {middle} at {at:g}, ends at {end}"
+    shown = f'<span class="{"failed" if course.kind == "collapsed" else "open"}">{course.kind}</span>'
+    return Cell(f"{course.kind}: {description}", (course.kind,), f"{shown}<small>{escape(description)}</small>")
 
 
 def _imputed(score: float | None, measure: Unit) -> str:

@@ -13,9 +13,9 @@ from experiments.statistics import Comparison
 
 def section(title: str, *parts: str, about: str = "") -> str:
     """A section of the page; its address is made of the title."""
-    told = f'<p class="about">{about}</p>' if about else ""
+    intro = f'<p class="about">{about}</p>' if about else ""
     name = re.sub(r"[^a-z]+", "-", title.lower()).strip("-")
-    return f'<section id="{name}"><h2>{escape(title)}</h2>{told}{"".join(parts)}</section>'
+    return f'<section id="{name}"><h2>{escape(title)}</h2>{intro}{"".join(parts)}</section>'
 
 
 def contents(sections: Sequence[str]) -> str:
@@ -26,7 +26,7 @@ def contents(sections: Sequence[str]) -> str:
 
 
 def figure(drawing: str, title: str = "", kind: str = "") -> str:
-    """A figure under its title; one that scrolls says so on a screen that it is too wide for."""
+    """A figure under its title; where it is too wide for the screen, a hint says that it scrolls."""
     caption = f"<figcaption>{title}</figcaption>" if title else ""
     hint = '<p class="sideways" aria-hidden="true">Wider than this screen: scroll it sideways →</p>'
     return f'<figure class="{kind}">{caption}{hint if "scroll" in kind else ""}{drawing}</figure>'
@@ -53,7 +53,7 @@ def arm_name(arm: str, styles: Mapping[str, Style]) -> str:
 
 
 def pair_name(each: Comparison, styles: Mapping[str, Style]) -> str:
-    """An arm with its marker, and what it is compared with."""
+    """An arm with its marker, and the arm it is compared with."""
     return f"{arm_name(each.arm, styles)}<small>vs {breakable(each.baseline)}</small>"
 
 

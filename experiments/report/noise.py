@@ -10,7 +10,7 @@ from experiments.statistics.two_level import WORTH_SAMPLING, VarianceComponents
 
 
 def noise_section(context: Context) -> str:
-    """Variance components of every comparison, and what doubling one number would buy.
+    """Variance components of every comparison, and the effect of doubling one number.
 
     Their standard error is the one that the verdict rests on.
     """
@@ -23,7 +23,7 @@ def noise_section(context: Context) -> str:
     variances = dict(judgement.variances)
     if judgement.plan.questions == "fixed":
         parts.pop("question")
-        variances = {pair: found.on_these_questions for pair, found in variances.items()}
+        variances = {pair: components.on_these_questions for pair, components in variances.items()}
     doubled = next(iter(variances.values())).doubling()
     columns = (
         column("pair", "comparison"),
@@ -33,12 +33,12 @@ def noise_section(context: Context) -> str:
     )
     rows = []
     for each in judgement.analysis.comparisons:
-        found = variances.get((each.arm, each.baseline))
-        if found is None:
+        components = variances.get((each.arm, each.baseline))
+        if components is None:
             continue
-        shares = {key: getattr(found, key) / found.total if found.total else None for key in parts}
-        after = found.doubling().values()
-        errors = [measure.scale * error for error in (found.standard_error, *(later for _, later in after))]
+        shares = {key: getattr(components, key) / components.total if components.total else None for key in parts}
+        after = components.doubling().values()
+        errors = [measure.scale * error for error in (components.standard_error, *(later for _, later in after))]
         rows.append(
             (
                 text_cell(f"{each.arm} vs {each.baseline}", pair_name(each, styles)),
@@ -58,7 +58,7 @@ def noise_section(context: Context) -> str:
 
 def _samples(variances: Iterable[VarianceComponents]) -> str:
     """Whether more samples a question are worth their cost."""
-    largest = max(found.sampling_share for found in variances)
+    largest = max(components.sampling_share for components in variances)
     limit = f"{100 * WORTH_SAMPLING:.0f} %"
     if largest < WORTH_SAMPLING:
         return f"Sampling makes less than {limit} of it everywhere: more samples a question are not worth their cost."

@@ -1,4 +1,4 @@
-"""Section of the report: what became of every planned run."""
+"""Section of the report: the outcome of every planned run."""
 
 from typing import Final
 
@@ -38,7 +38,7 @@ def outcomes_section(context: Context) -> str:
 
 
 def outcome_grid(study: StoredStudy, judgement: Judgement) -> Grid:
-    """What became of the runs of every arm, counted."""
+    """The outcomes of every arm's runs, counted."""
     styles = arm_styles(list(study.arms), study.baseline)
     counts = ("planned", "finished", "failed", "lost", "pending", "imputed", "collapsed", "declined", "dipped")
     columns = (
@@ -67,8 +67,8 @@ def outcome_grid(study: StoredStudy, judgement: Judgement) -> Grid:
 
 
 def _identity(study: StoredStudy) -> str:
-    """What the manifests' hashes say about the pairing with the baseline, in words."""
-    told = []
+    """Whether runs are paired with the baseline, by the manifests' hashes, in words."""
+    sentences = []
     for key, words in PAIRED_BY.items():
         unlike = study.unlike(key)
         which = {
@@ -77,7 +77,7 @@ def _identity(study: StoredStudy) -> str:
         }
         if unlike:
             differing = listed([f"{breakable(arm)} ({seeds})" for arm, seeds in which.items()])
-            told.append(f"The {words} differ from the baseline’s in {differing}.")
+            sentences.append(f"The {words} differ from the baseline’s in {differing}.")
         elif len(study.arms) > 1 and any(run.hash(key) for run in study.runs if run.arm != study.baseline):
-            told.append(f"The {words} are the same in all arms, seed by seed.")
-    return " ".join(told)
+            sentences.append(f"The {words} are the same in all arms, seed by seed.")
+    return " ".join(sentences)

@@ -1,4 +1,4 @@
-"""One HTML file that says what a study asked, what it found, and what the finding rests on.
+"""One HTML file with a study's question, its verdicts, and the data behind them.
 
 The page is self-contained (figures are inline SVG, nothing is loaded from elsewhere) and depends on the study's files
 alone: the same files give the same bytes. Its script only sorts tables and opens what is folded before printing;
@@ -56,7 +56,7 @@ SECTIONS: Final[tuple[Callable[[Context], str], ...]] = (
     cards_section,
     reproduction_section,
 )
-"""In the order of the page, the head first; one that has nothing to show is empty."""
+"""In the order of the page, the head first; a section with nothing to show is empty."""
 
 
 def write_report(study: StoredStudy, judgement: Judgement | None, path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Section of the report: mean ranks, and which of them the declared comparisons tell apart."""
+"""Section of the report: mean ranks, and which of them differ by the declared comparisons."""
 
 from collections.abc import Mapping
 
@@ -20,8 +20,8 @@ def ranks_section(context: Context) -> str:
         return ""
     analysis = judgement.analysis
     scores = np.array(list(common_scores(analysis).values())).T
-    found = mean_ranks(scores, analysis.higher_is_better).tolist()
-    ranks = {each.arm: rank for each, rank in zip(analysis.arms, found, strict=True)}
+    values = mean_ranks(scores, analysis.higher_is_better).tolist()
+    ranks = {each.arm: rank for each, rank in zip(analysis.arms, values, strict=True)}
     apart = {
         (each.arm, each.baseline)
         for each in analysis.comparisons
@@ -70,7 +70,7 @@ def _ranks_figure(ranks: Mapping[str, float], bars: list[tuple[str, ...]], style
         parts.append(mark(at, top, styles[arm], size=1.2))
         words = f"{shortened(arm)}  {number_text(ranks[arm], 2)}"
         parts.append(text(end + (-6 if left else 6), y + 4, words, "name", "end" if left else "start"))
-    told = ", ".join(f"{arm} {number_text(ranks[arm], 2)}" for arm in order)
+    description = ", ".join(f"{arm} {number_text(ranks[arm], 2)}" for arm in order)
     joined = "; ".join(" and ".join(bar) for bar in bars)
-    label = f"Mean ranks, the best first: {told}. Joined by bars: {joined or 'none'}."
+    label = f"Mean ranks, the best first: {description}. Joined by bars: {joined or 'none'}."
     return svg(parts, width, below + 22 * (half - 1) + 14, label)

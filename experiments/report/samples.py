@@ -1,4 +1,4 @@
-"""Section of the report: the same questions under every arm, and what each arm made of a group in training."""
+"""Section of the report: responses of every arm to the same questions, and groups of training with advantages."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from experiments.report.markup import arm_name, section
 from experiments.results.stored_run import StudyError
 from experiments.results.stored_study import StoredStudy
 
-MAX_LENGTH_OF_RESPONSE = 1200  # characters; what is cut is said
+MAX_LENGTH_OF_RESPONSE = 1200  # characters; a cut is marked
 QUESTIONS = 4
 
 Questions: TypeAlias = Mapping[int, Mapping[str, Any]]
@@ -64,14 +64,14 @@ def _held_out(study: StoredStudy, styles: Mapping[str, Style]) -> str:
 
 def _sampled(study: StoredStudy, seed: int) -> dict[str, Questions]:
     """The last evaluation's questions that have a sample, by arm and index, of the finished runs at `seed`."""
-    found: dict[str, Questions] = {}
+    by_arm: dict[str, Questions] = {}
     suite = study.plan.metric.rpartition("/")[0]
     for arm in study.arms:
         run = study.run(arm, seed)
         questions = run.questions(suite) if run is not None and run.finished else []
         if sampled := {question["index"]: question for question in questions if question.get("samples")}:
-            found[arm] = sampled
-    return found
+            by_arm[arm] = sampled
+    return by_arm
 
 
 def _question(study: StoredStudy, arms: Mapping[str, Questions], index: int, styles: Mapping[str, Style]) -> str:
@@ -122,10 +122,10 @@ def _first_and_last(study: StoredStudy) -> tuple[int, list[Step]] | None:
             for arm in study.arms
             if (run := study.run(arm, seed)) is not None
         }
-        files = {arm: found for arm, found in files.items() if found}
+        files = {arm: arm_files for arm, arm_files in files.items() if arm_files}
         if len(files) <= most:
             continue
-        common = sorted(set.intersection(*(set(found) for found in files.values())))
+        common = sorted(set.intersection(*(set(arm_files) for arm_files in files.values())))
         first = next(filter(None, (_shared(files, name) for name in common)), None)
         last = next(filter(None, (_shared(files, name) for name in reversed(common))), None)
         if first is None or last is None:
@@ -138,7 +138,7 @@ def _first_and_last(study: StoredStudy) -> tuple[int, list[Step]] | None:
 
 def _shared(files: Mapping[str, Mapping[str, Path]], name: str) -> Step | None:
     """At a step: the prompt that all arms stored whose rewards differ most, with their groups."""
-    by_arm = {arm: {json.dumps(g["prompt"]): g for g in _read(found[name])} for arm, found in files.items()}
+    by_arm = {arm: {json.dumps(g["prompt"]): g for g in _read(arm_files[name])} for arm, arm_files in files.items()}
     prompts = [p for p in next(iter(by_arm.values())) if all(p in groups for groups in by_arm.values())]
     if not prompts:
         return None
@@ -192,14 +192,14 @@ def _group(groups: Mapping[str, Mapping[str, Any]], styles: Mapping[str, Style])
 def _learned(responses: Sequence[Mapping[str, Any]]) -> str:
     """Advantage, reward and count of equal responses in one group; advantages differ where the method makes them."""
     lines = list(dict.fromkeys((r["advantage"], r["reward"]) for r in responses))
-    told = []
+    blocks = []
     for advantage, reward in lines:
         times = sum((r["advantage"], r["reward"]) == (advantage, reward) for r in responses)
-        told.append(
+        blocks.append(
             f"<strong>{number_text(float(advantage), 2, signed=True)}</strong>"
             f"<small>reward {number_text(float(reward), 2)}, {times}×</small>"
         )
-    return "".join(told)
+    return "".join(blocks)
 
 
 def _prompted(question: Mapping[str, Any], table: str) -> str:

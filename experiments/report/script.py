@@ -1,4 +1,4 @@
-"""The report's script: heads of tables become buttons that sort, and what is folded opens before printing."""
+"""The report's script: table headings become buttons that sort, and folded parts open before printing."""
 
 SCRIPT = """
 "use strict";

@@ -13,7 +13,7 @@ from experiments.statistics.runs import CLOCK
 
 
 def sensitivity_section(context: Context) -> str:
-    """One row a comparison, one column a way of looking at it; what departs from the declared verdict is marked."""
+    """One row a comparison, one column an alternative analysis; verdicts that differ are marked."""
     judgement, styles = context.judgement, context.styles
     if judgement is None or not judgement.analysis.comparisons:
         return ""
@@ -40,18 +40,18 @@ def sensitivity_section(context: Context) -> str:
 
 
 def departures(judgement: Judgement, each: Comparison) -> list[str]:
-    """The ways of looking at a comparison in which its verdict is another one.
+    """The titles of the alternative analyses in which a comparison's verdict differs.
 
     But for clocks: what else the machine did decides what was spent by them, so that two equal studies differ.
     """
     ways = (way for way in _ways(judgement) if not way.declared and not way.timed)
-    found = ((way.title, _same_pair(way.analysis, each)) for way in ways)
-    return [title for title, other in found if other is not None and departs(each, other)]
+    candidates = ((way.title, _same_pair(way.analysis, each)) for way in ways)
+    return [title for title, other in candidates if other is not None and departs(each, other)]
 
 
 @dataclass(frozen=True)
 class _Way:
-    """Another way to look at the same runs."""
+    """An alternative analysis of the same runs."""
 
     title: str
     declared: bool
@@ -70,8 +70,8 @@ def _ways(judgement: Judgement) -> list[_Way]:
 
 
 def _same_pair(analysis: Analysis | None, each: Comparison) -> Comparison | None:
-    found = analysis.comparisons if analysis is not None else ()
-    return next((c for c in found if (c.arm, c.baseline) == (each.arm, each.baseline)), None)
+    candidates = analysis.comparisons if analysis is not None else ()
+    return next((c for c in candidates if (c.arm, c.baseline) == (each.arm, each.baseline)), None)
 
 
 def _cell(declared: Comparison, each: Comparison | None, measure: Unit, alpha: float) -> Cell:

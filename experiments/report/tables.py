@@ -98,7 +98,7 @@ def arm_rows(study: StoredStudy, judgement: Judgement | None) -> list[Row]:
 
 
 def counterpart(study: StoredStudy) -> str:
-    """The metric that the declared one is held against: greedy accuracy of sampled, and the other way round."""
+    """The counterpart of the declared metric: greedy accuracy for sampled, and the other way round."""
     suite, _, name = study.plan.metric.rpartition("/")
     return f"{suite}/{BESIDE[name]}" if name in BESIDE else ""
 
@@ -109,7 +109,7 @@ def analyzed_scores(analysis: Analysis) -> dict[str, dict[int, float]]:
 
 
 def compared_scores(judgement: Judgement, comparison: Comparison) -> tuple[dict[int, float], dict[int, float]]:
-    """The scores of its two arms, by seed, that a comparison rests on: those of its first `n` seeds."""
+    """The scores of a comparison's two arms by seed: those of its first `n` seeds."""
     scores = analyzed_scores(judgement.analysis)
     ours, theirs = scores[comparison.arm], scores[comparison.baseline]
     seeds = [seed for seed in judgement.plan.seeds if seed in ours and seed in theirs][: comparison.effect.n]
@@ -135,7 +135,7 @@ def against_baseline(judgement: Judgement | None) -> dict[str, Comparison]:
 
 
 def no_verdict(study: StoredStudy) -> str:
-    """Why nothing is compared: what every arm has finished, what is still needed, and the command that goes on.
+    """Why nothing is compared: the arms' finished runs, what is still needed, and the command that continues.
 
     Runs that collapsed, or were trained on nothing, are told all the same.
     """
@@ -147,9 +147,9 @@ def no_verdict(study: StoredStudy) -> str:
 
 def _why_no_verdict(study: StoredStudy) -> str:
     if study.broken:
-        told = "; ".join(f"arm {arm} is broken ({why})" for arm, why in study.broken.items())
-        goes_on = f" Mend it, then go on: {study.record['command']}" if study.record.get("command") else ""
-        return f"No verdict: {told}. What did not work says nothing about a method.{goes_on}"
+        broken_arms = "; ".join(f"arm {arm} is broken ({why})" for arm, why in study.broken.items())
+        hint = f" Mend it, then go on: {study.record['command']}" if study.record.get("command") else ""
+        return f"No verdict: {broken_arms}. What did not work says nothing about a method.{hint}"
     if len(study.arms) == 1:
         return "The study has one arm, so nothing is compared."
     plan, command = study.plan, study.record.get("command")
@@ -161,8 +161,8 @@ def _why_no_verdict(study: StoredStudy) -> str:
         needed += f" whose models have answered {plan.further:,} further questions"
         asked = [run.arm for run in study.runs if run.finished and study.is_answered(run)]
         done += f". Answered: {', '.join(f'{arm} {asked.count(arm)}' for arm in study.arms)}"
-    goes_on = f" To go on: {command}" if command else ""
-    return f"Nothing to compare yet: that takes {needed}. Finished: {done}.{goes_on}"
+    hint = f" To go on: {command}" if command else ""
+    return f"Nothing to compare yet: that takes {needed}. Finished: {done}.{hint}"
 
 
 def terminal_table(title: str) -> Table:
@@ -196,14 +196,14 @@ def trouble(judgement: Judgement, arm: str) -> str:
 
 
 def with_trouble(verdict: str | Text, judgement: Judgement, arm: str) -> Text:
-    """The last cell of an arm's row in a terminal: its verdict, and below it what went wrong with its runs."""
-    told = trouble(judgement, arm)
+    """The last cell of an arm's row in a terminal: its verdict, and below it the failures of its runs."""
+    problem = trouble(judgement, arm)
     cell = verdict if isinstance(verdict, Text) else Text(verdict)
-    return cell.append(f"\n{told}", style="red") if told else cell
+    return cell.append(f"\n{problem}", style="red") if problem else cell
 
 
 def scored_words(study: StoredStudy) -> str:
-    """What the one number of a run is, and at which steps it was measured where all finished runs agree."""
+    """How a run's score is computed, and at which steps, where all finished runs agree."""
     plan = study.plan
     assert plan.budget is not None
     if plan.further:
@@ -220,8 +220,8 @@ def scored_words(study: StoredStudy) -> str:
     return f"a run's score: {which}"
 
 
-def tests_told(analysis: Analysis) -> str | None:
-    """What the adjusted p of a table come from, for its caption."""
+def tests_note(analysis: Analysis) -> str | None:
+    """The tests behind a table's adjusted p, for its caption."""
     tests = {test_name(each) for each in analysis.comparisons} - {""}
     return f"adj. p: {', '.join(sorted(tests))}. Differences are paired by seed." if tests else None
 
@@ -258,13 +258,13 @@ def verdict_table(judgement: Judgement | None, study: StoredStudy) -> Table:
             *compared, verdict = comparison_cells(each, measure, judgement)
             cells += [*compared, tokens, with_trouble(verdict, judgement, row.arm)]
         elif judgement is not None:
-            said = "baseline" if row.arm == judgement.analysis.baseline else "no finished run"
-            cells += ["", "", "", tokens, with_trouble(said, judgement, row.arm)]
+            status = "baseline" if row.arm == judgement.analysis.baseline else "no finished run"
+            cells += ["", "", "", tokens, with_trouble(status, judgement, row.arm)]
         else:
             cells.append(tokens)
         table.add_row(*cells)
-    told = tests_told(analysis) if analysis is not None else None
-    table.caption = "\n".join((*([told] if told else []), f"A{scored_words(study)[1:]}."))
+    tests = tests_note(analysis) if analysis is not None else None
+    table.caption = "\n".join((*([tests] if tests else []), f"A{scored_words(study)[1:]}."))
     return table
 
 

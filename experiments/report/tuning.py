@@ -17,7 +17,7 @@ _EDGES = {True: "at the edge of what was tried", False: "inside what was tried"}
 
 
 def tuning_section(context: Context) -> str:
-    """The best rate of every arm and its score at the others, from the tuned.json that the study took."""
+    """The best rate of every arm and its score at the others, from the study's tuned.json."""
     study, styles = context.study, context.styles
     tuned = study.record.get("tuned")
     if not isinstance(tuned, Mapping) or "table" not in tuned:
@@ -70,7 +70,7 @@ def _rates_figure(study: StoredStudy, tuned: Mapping[str, Any], styles: Mapping[
     x = spanning(map(math.log10, rates), 60, width - 16)
     y = spanning((measure.scale * value for value in values), height - 44, 12, pad=0.06)
     parts = _axes(rates, x, y, measure)
-    lines, marks, told = [], [], []
+    lines, marks, descriptions = [], [], []
     for arm in study.arms:
         best, style = tuned["best"][arm], styles[arm]
         means = [(rate, table[arm][repr(rate)]["mean"]) for rate in rates]
@@ -79,11 +79,11 @@ def _rates_figure(study: StoredStudy, tuned: Mapping[str, Any], styles: Mapping[
             at = x(math.log10(rate))
             for seed, score in table[arm][repr(rate)]["scores"].items():
                 words = f"{arm} at {rate:g}, seed {seed}: {value_text(score, measure)}"
-                marks.append(mark(at, y(measure.scale * score), style, size=0.6, hollow=True, said=words))
+                marks.append(mark(at, y(measure.scale * score), style, size=0.6, hollow=True, tooltip=words))
             words = f"{arm} at {rate:g}: {value_text(mean, measure)}"
-            marks.append(mark(at, y(measure.scale * mean), style, size=1.6 if rate == best else 0.9, said=words))
-        told.append(f"{arm} is best at {best:g} ({value_text(table[arm][repr(best)]['mean'], measure)})")
-    label = f"Mean {metric_name(tuned['metric'])} by learning rate: {'; '.join(told)}."
+            marks.append(mark(at, y(measure.scale * mean), style, size=1.6 if rate == best else 0.9, tooltip=words))
+        descriptions.append(f"{arm} is best at {best:g} ({value_text(table[arm][repr(best)]['mean'], measure)})")
+    label = f"Mean {metric_name(tuned['metric'])} by learning rate: {'; '.join(descriptions)}."
     return svg([*parts, *lines, *marks], width, height, label)
 
 

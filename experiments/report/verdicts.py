@@ -1,4 +1,4 @@
-"""Head of the report and its first sections: verdicts in words, as tables and as a matrix, and what was declared."""
+"""Head of the report and its first sections: verdicts in words, as tables and as a matrix, and the declaration."""
 
 from collections.abc import Mapping
 from html import escape
@@ -38,12 +38,12 @@ _SHOWN = (
     *("floor", "threshold", "seeds", "question", "arms", "config", "questions", "race", "looks", "claim"),
     "reevaluate",
 )
-FOLDED = 3  # warnings in full sight at most
+FOLDED = 3  # more warnings than that are folded
 _OPPOSITE = {"better": "worse", "worse": "better"}
 
 
 def headline_section(context: Context) -> str:
-    """The question, what was claimed, every verdict in words, and what stands beside them."""
+    """The question, the claim, every verdict in words, and warnings."""
     study, judgement, question = context.study, context.judgement, context.question
     counts = study.counts()
     finished, planned = (sum(getattr(each, what) for each in counts.values()) for what in ("finished", "planned"))
@@ -77,25 +77,25 @@ def headline_section(context: Context) -> str:
 
 
 def _claim(study: StoredStudy, judgement: Judgement | None) -> str:
-    """What the study set out to show, and what became of it."""
+    """The study's claim and its outcome."""
     claim = study.declaration.get("claim") or study.record.get("claim")
     if not isinstance(claim, Mapping):
         return ""
     judged = judgement.claim if judgement is not None else None
     verdict = judged.outcome if judged else str(claim.get("verdict") or "")
     shown = f' <span class="badge {_CLAIMS.get(verdict, "none")}">{escape(verdict)}</span>' if verdict else ""
-    told = f"<p><strong>Claim</strong> {escape(plain_text(claim.get('question') or ''))}{shown}</p>"
+    html = f"<p><strong>Claim</strong> {escape(plain_text(claim.get('question') or ''))}{shown}</p>"
     if claim.get("source"):
-        told += f'<p class="detail">{escape(plain_text(claim["source"]))}</p>'
+        html += f'<p class="detail">{escape(plain_text(claim["source"]))}</p>'
     predicted = claim.get("predictions") or claim.get("prediction") or ()
     lines = [each.sentence for each in judged.assessments] if judged else predicted
     for line in [lines] if isinstance(lines, str) else lines:
-        told += f"<p><strong>Predicted</strong> {escape(str(line))}</p>"
-    return f'<div class="claim">{told}</div>'
+        html += f"<p><strong>Predicted</strong> {escape(str(line))}</p>"
+    return f'<div class="claim">{html}</div>'
 
 
 def _in_short(each: Comparison, judgement: Judgement) -> str:
-    """A comparison in the reader's unit; the sentence of the analysis follows with all it rests on."""
+    """A comparison in short, in the metric's unit; the analysis's own sentence follows it."""
     measure, margin, level = unit(judgement.analysis.metric), judgement.analysis.margin, level_text(judgement, each)
     interval = (
         f", {level} interval {interval_text(each.effect.interval, measure, margin)}" if each.effect.interval else ""
@@ -108,27 +108,27 @@ def _in_short(each: Comparison, judgement: Judgement) -> str:
 
 
 def _warnings(judgement: Judgement) -> str:
-    """What the verdicts hang on; a long list is folded, since every verdict it concerns is marked."""
-    told = "".join(f"<p>{escape(warning)}</p>" for warning in judgement.warnings)
+    """The judgement's warnings; a long list is folded, since every affected verdict is marked."""
+    html = "".join(f"<p>{escape(warning)}</p>" for warning in judgement.warnings)
     if len(judgement.warnings) > FOLDED:
         number = len(judgement.warnings)
-        told = (
-            f"<details><summary>{number} warnings: not every verdict below holds throughout</summary>{told}</details>"
+        html = (
+            f"<details><summary>{number} warnings: not every verdict below holds throughout</summary>{html}</details>"
         )
-    return f'<div class="alert strong" role="note">{told}</div>' if told else ""
+    return f'<div class="alert strong" role="note">{html}</div>' if html else ""
 
 
 def _depends(judgement: Judgement, each: Comparison) -> str:
     beside = next((b for b in judgement.beside if (b.arm, b.baseline) == (each.arm, each.baseline)), None)
     other = [f"{'greedy' if 'greedy' in beside.metric else 'sampled'} answers"] if beside and beside.disagree else []
-    found = [*departures(judgement, each), *other]
-    return f'<p class="depends">Turns out otherwise: {escape("; ".join(found))}.</p>' if found else ""
+    otherwise = [*departures(judgement, each), *other]
+    return f'<p class="depends">Turns out otherwise: {escape("; ".join(otherwise))}.</p>' if otherwise else ""
 
 
 def _missing(study: StoredStudy, judgement: Judgement | None) -> str:
-    """Runs that are planned and not finished, and runs that are there and not planned.
+    """Planned runs that are not finished, and runs in the folder that are not planned.
 
-    Runs that a race or a look spared are not missed.
+    Runs that a race or a look made unnecessary do not count as missing.
     """
     ended = judgement is not None and judgement.sequential is not None and judgement.sequential.stop is not None
     counts = study.counts().items()
@@ -138,13 +138,13 @@ def _missing(study: StoredStudy, judgement: Judgement | None) -> str:
     if short:
         states = ("failed", "broken", "interrupted", "running", "missing")
         words = {"missing": "not started"}
-        told = (
+        counts_by_arm = (
             f"{escape(arm)} {each.finished} of {each.planned} ("
             + ", ".join(f"{getattr(each, s)} {words.get(s, s)}" for s in states if getattr(each, s))
             + ")"
             for arm, each in short.items()
         )
-        alerts.append(f"<p><strong>Not every planned run finished:</strong> {'; '.join(told)}.</p>")
+        alerts.append(f"<p><strong>Not every planned run finished:</strong> {'; '.join(counts_by_arm)}.</p>")
     if study.ignored:
         alerts.append(f"<p>Left out, because the study does not plan them: {escape(', '.join(study.ignored))}.</p>")
     return f'<div class="alert" role="note">{"".join(alerts)}</div>' if alerts else ""
@@ -161,7 +161,7 @@ def verdicts_section(context: Context) -> str:
     if judgement is None or not judgement.analysis.comparisons:
         return section("Results", arms, about=about)
     analysis = judgement.analysis
-    told = (
+    differences_note = (
         f"Differences are paired by seed. The interval is {_interval_words(judgement)}; the verdict follows the "
         "adjusted p. The win rate is the share of seeds on which the arm beats the other one, "
         "<i>g</i><sub>z</sub> the mean difference over the sd of the differences, corrected for few seeds."
@@ -175,7 +175,7 @@ def verdicts_section(context: Context) -> str:
         matrix,
         f'<h3>The arms</h3><p class="about">{about}</p>',
         arms,
-        about=told,
+        about=differences_note,
     )
 
 
@@ -207,7 +207,7 @@ def _matrix(judgement: Judgement) -> str:
     heads = [each.arm for each in analysis.arms if any(head == each.arm for _, head in cells)]
     left = 14 + max(width_of(shortened(arm, 22)) for arm in rows)
     wide, high, top = 108.0, 46.0, 26.0
-    parts, told = [], []
+    parts, descriptions = [], []
     for place, head in enumerate(heads):
         parts.append(text(left + (place + 0.5) * wide, 17, shortened(head, 15), "name", "middle"))
     for row, arm in enumerate(rows):
@@ -221,14 +221,14 @@ def _matrix(judgement: Judgement) -> str:
                 shown = difference_text(difference, measure, analysis.margin)
                 parts.append(text(x + wide / 2, y + 20, f"{MARKS[verdict]} {verdict}", f"on {verdict}", "middle"))
                 parts.append(text(x + wide / 2, y + 36, shown, "label", "middle"))
-                told.append(f"{arm} against {head} {verdict} ({shown})")
+                descriptions.append(f"{arm} against {head} {verdict} ({shown})")
     size = left + wide * len(heads), top + high * len(rows)
-    drawing = svg(parts, *size, f"Verdict matrix: {'; '.join(told)}.")
+    drawing = svg(parts, *size, f"Verdict matrix: {'; '.join(descriptions)}.")
     return drawing.replace("<svg ", f'<svg style="max-width:{size[0]:.0f}px;min-width:{min(size[0], 620):.0f}px" ', 1)
 
 
 def declared_section(context: Context) -> str:
-    """What was declared before the first run, and what to keep in mind."""
+    """The declaration before the first run, and notes."""
     study, judgement = context.study, context.judgement
     declaration, plan = study.declaration, study.plan
     margin = margin_text(plan.margin, unit(plan.metric))
@@ -286,10 +286,10 @@ def _fixed(study: StoredStudy) -> str:
 
 
 def _base(record: Mapping[str, Any], declaration: Mapping[str, Any]) -> str:
-    """The base model, as the record describes it or as the declared configuration names it."""
+    """The base model: its description in the record, or its name in the declared configuration."""
     base = record.get("base")
     described = base.get("description") if isinstance(base, Mapping) else base
     if not described:
-        found = (str(line) for line in declaration.get("config") or () if str(line).startswith("policy.model ="))
-        described = next(found, "")
+        bindings = (str(line) for line in declaration.get("config") or () if str(line).startswith("policy.model ="))
+        described = next(bindings, "")
     return f" ({described})" if described else ""

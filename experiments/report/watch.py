@@ -34,7 +34,7 @@ from experiments.terminal import Console
 Render: TypeAlias = Callable[[StoredStudy, Judgement | None], str]
 
 HOST = "127.0.0.1"
-POLL_SECONDS = 1.0  # seconds between two looks at the files
+POLL_SECONDS = 1.0  # seconds between two checks of the files
 REQUEST_TIMEOUT_SECONDS = 10.0  # seconds that a request may take
 MAX_REQUESTS = 32  # requests at a time
 WATCHED = ("study.json", "*/seed=*/manifest.json", "*/seed=*/metrics.jsonl", "*/seed=*/eval/**/step=*.json")
@@ -45,9 +45,9 @@ MARKS = {
     "failed": ("✗", "red"),
     "broken": ("!", "red"),
 }
-CELL = 17  # columns that a run takes in the terminal, and the name of an arm at most
+CELL = 17  # terminal columns of a run; also the longest name of an arm
 
-# a reload keeps the reader's place, which a refresh by the browser's clock does not
+# a reload by script keeps the scroll position, a <meta> refresh does not
 RELOAD = """<script>
 setInterval(async () => {
   try {
@@ -61,7 +61,7 @@ setInterval(async () => {
 
 @dataclass(frozen=True)
 class View:
-    """A study as it could last be read, and why it cannot be read now, if so."""
+    """The study as last read, and the error if it cannot be read now."""
 
     study: StoredStudy
     judgement: Judgement | None
@@ -70,13 +70,13 @@ class View:
 
     @property
     def warning(self) -> str:
-        """The trouble as a reader should know it; empty if there is none."""
+        """The error as shown to the reader; empty if there is none."""
         return f"As of {self.read_at}; the files cannot be read now: {self.trouble}" if self.trouble else ""
 
 
 @dataclass(frozen=True)
 class Page:
-    """What the browser gets of a view; `tag` names this state of it."""
+    """The page of a view; `tag` identifies its state (ETag)."""
 
     view: View
     tag: str
@@ -84,7 +84,7 @@ class Page:
 
 
 class Watcher:
-    """Reads a study's folder again when its files have changed; what cannot be read leaves the last view standing.
+    """Reads a study's folder again when its files have changed; keeps the last view while it cannot be read.
 
     Raises StudyError when there is no study to begin with. Safe to use from several threads.
     """
@@ -93,27 +93,27 @@ class Watcher:
         self.folder = folder
         self._render = render
         self._lock = threading.Lock()
-        self._seen = fingerprint(folder)
+        self._fingerprint = fingerprint(folder)
         self._view = _read(folder)
         self._page: Page | None = None
 
     def view(self) -> View:
-        """The study now, or as it was when it could last be read."""
+        """The study now, or as last read."""
         with self._lock:
-            return self._look()
+            return self._refresh()
 
     def page(self) -> Page:
-        """The report of the view, as a page that asks for its successor by itself."""
+        """The report of the view, as a page that reloads itself when the study changes."""
         with self._lock:
-            view = self._look()
+            view = self._refresh()
             if self._page is None or self._page.view is not view:
                 self._page = _page(view, self._render(view.study, view.judgement))
             return self._page
 
-    def _look(self) -> View:
-        found = fingerprint(self.folder)
-        if found != self._seen or self._view.trouble:
-            self._seen = found
+    def _refresh(self) -> View:
+        current = fingerprint(self.folder)
+        if current != self._fingerprint or self._view.trouble:
+            self._fingerprint = current
             try:
                 self._view = _read(self.folder)
             except (GrpoLabError, OSError) as error:  # a file is being written, or went away
@@ -124,15 +124,15 @@ class Watcher:
 
 def fingerprint(folder: Path) -> frozenset[tuple[Path, int, int]]:
     """Name, time and size of every file that a view depends on."""
-    found = set()
+    entries = set()
     for pattern in WATCHED:
         for file in folder.glob(pattern):
             try:
                 status = file.stat()
-            except OSError:  # replaced at this moment; the next look sees it
+            except OSError:  # replaced at this moment; the next check sees it
                 continue
-            found.add((file, status.st_mtime_ns, status.st_size))
-    return frozenset(found)
+            entries.add((file, status.st_mtime_ns, status.st_size))
+    return frozenset(entries)
 
 
 def _read(folder: Path) -> View:
@@ -149,7 +149,7 @@ def _page(view: View, report: str) -> Page:
 
 
 class Server(ThreadingHTTPServer):
-    """Answers GET and HEAD of `/` with the page, to this machine only; nothing else is there.
+    """Answers GET and HEAD of `/` with the page, to this machine only; every other path is 404.
 
     A request ends after `REQUEST_TIMEOUT_SECONDS`, whatever is sent or not read; beyond `MAX_REQUESTS` at a time it is
     refused.
@@ -163,18 +163,18 @@ class Server(ThreadingHTTPServer):
 
     @property
     def address(self) -> str:
-        """Where a browser finds the page."""
+        """The page's URL."""
         return f"http://{HOST}:{self.server_port}/"
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread, if there is a place."""
+        """Answer in a thread, if fewer than `MAX_REQUESTS` are open."""
         if self._places.acquire(blocking=False):
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answer until the time is over."""
+        """Answer within the request's time limit."""
         over = threading.Timer(REQUEST_TIMEOUT_SECONDS, _shut, [request])
         over.daemon = True
         over.start()
@@ -185,7 +185,7 @@ class Server(ThreadingHTTPServer):
             self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a client that has gone: the terminal shows the study."""
+        """Print nothing about a client that has gone: the terminal shows the study."""
 
 
 def _shut(connection: socket.socket) -> None:
@@ -224,12 +224,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(page.content)
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Say nothing: the terminal shows the study."""
+        """Print nothing: the terminal shows the study."""
 
 
 @contextmanager
 def serving(watcher: Watcher, port: int) -> Iterator[str]:
-    """Serve the page while the block runs; gives its address. Port 0 is any free one."""
+    """Serve the page while the block runs; yields its URL. Port 0 is any free one."""
     if not 0 <= port <= 65535:
         raise GrpoLabError(f"--port {port}: must be between 0 (any that is free) and 65535")
     try:
@@ -248,7 +248,7 @@ def serving(watcher: Watcher, port: int) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Screen:
-    """The terminal's view: every run's state, and what the finished ones say so far."""
+    """The terminal's view: every run's state, and the means of the finished ones so far."""
 
     watcher: Watcher
     address: str = ""
@@ -305,7 +305,7 @@ def _cell(study: StoredStudy, run: StoredRun | None) -> Text:
 
 
 def _findings(view: View) -> Iterator[Table | Text]:
-    """Means until every seed is there, for who looks up verdicts early is tempted to stop early; then verdicts."""
+    """Means until every seed has finished, then verdicts: early verdicts tempt one to stop early."""
     if view.judgement is None:
         yield Text(no_verdict(view.study))
         return

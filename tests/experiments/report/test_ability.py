@@ -25,8 +25,8 @@ def test_pass_at_k_of_the_model_before_training_and_of_every_arm(tmp_path: Path,
         answer(folder, 0, 1, samples)
         answer(folder, 6, 2 if folder.parent.name == "dapo" else 1, samples)
     page = render(load_study(tmp_path / "study"), None)
-    told = "pass@k: before training 25 % at k = 1 and 100 % at k = 4; grpo 25 % and 100 %; dapo 50 % and 100 %."
-    assert (told in page) == (samples == 4)  # three samples say too little
+    label = "pass@k: before training 25 % at k = 1 and 100 % at k = 4; grpo 25 % and 100 %; dapo 50 % and 100 %."
+    assert (label in page) == (samples == 4)  # three samples say too little
 
 
 def test_ways_of_answering_are_drawn(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A run that collapses is told of wherever its arm is shown; one that dipped and came back did not collapse."""
+"""A run that collapses is reported wherever its arm is shown; one that dipped and came back did not collapse."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ CURVES = {
         [92, 200, 206, 210],
     ],  # .352 .797 .203 .219; a dip that ends at .875
 }
-TOLD = "rlaif: 1 of 3 finished runs collapsed (seed 0)"
+COLLAPSE_NOTE = "rlaif: 1 of 3 finished runs collapsed (seed 0)"
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +33,12 @@ def test_the_terminal_the_tables_and_the_page_tell_of_a_collapse(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["analyze", str(folder)]) == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert TOLD in said
-    assert "Seed 0 went from 0.352 to 0.797 at 2 steps and ended at 0.211." in said
-    assert "rlaif: of 3 finished runs 1 dipped below half of its gain and came back (seed 1)." in said
-    assert "rlaif: 0 of 3 runs failed and 1 collapsed" in said
-    assert "No failure in grpo: 3 seeds" in said
+    output = " ".join(capsys.readouterr().out.split())
+    assert COLLAPSE_NOTE in output
+    assert "Seed 0 went from 0.352 to 0.797 at 2 steps and ended at 0.211." in output
+    assert "rlaif: of 3 finished runs 1 dipped below half of its gain and came back (seed 1)." in output
+    assert "rlaif: 0 of 3 runs failed and 1 collapsed" in output
+    assert "No failure in grpo: 3 seeds" in output
     tables = folder / "tables"
     (row,) = csv.DictReader((tables / "verdicts.csv").read_text().splitlines())
     assert (row["collapsed"], row["baseline_collapsed"]) == ("1", "0")
@@ -50,7 +50,7 @@ def test_the_terminal_the_tables_and_the_page_tell_of_a_collapse(
     for name in ("verdicts.md", "verdicts.tex"):
         assert "rlaif: 1 of 3 collapsed" in (tables / name).read_text("utf-8")
     page = Page((folder / "report.html").read_text("utf-8"))
-    assert TOLD in (folder / "report.html").read_text("utf-8").split("<ul")[0], "beside the headline"
+    assert COLLAPSE_NOTE in (folder / "report.html").read_text("utf-8").split("<ul")[0], "beside the headline"
     assert [row[5] for row in page.table("Every run")[4:]] == [
         *(
             "collapsed from 35.2 % to 79.7 % at 2, ends at 21.1 %",
@@ -71,14 +71,14 @@ def test_a_table_without_numbers_of_answers_tells_of_it_too(tmp_path: Path, caps
     ]
     (tmp_path / "table.csv").write_text("\n".join(["arm,seed,step,value", *rows]))
     assert main(["analyze", str(tmp_path / "table.csv"), "--baseline", "grpo"]) == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert "mine: 1 of 3 finished runs collapsed (seed 2)" in said
-    assert "spread of successive evaluations" in said
+    output = " ".join(capsys.readouterr().out.split())
+    assert "mine: 1 of 3 finished runs collapsed (seed 2)" in output
+    assert "spread of successive evaluations" in output
 
 
-def test_an_arm_alone_is_told_of_too(tmp_path: Path) -> None:
+def test_an_arm_alone_is_reported_too(tmp_path: Path) -> None:
     study = write_curves(tmp_path / "one", {"rlaif": CURVES["rlaif"]})
-    assert TOLD in render(study, None)
+    assert COLLAPSE_NOTE in render(study, None)
 
 
 def test_json_has_the_course_of_every_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,7 +78,9 @@ def test_what_is_not_finite_is_not_drawn() -> None:
 
 
 def test_drawings_are_escaped_and_tell_arms_apart_without_colour() -> None:
-    drawing = svg([line([(0, 0), (9, 9)], "mean", STYLE, dashed=True), mark(1, 2, STYLE, said="a<b")], 10, 10, 'a "b"')
+    drawing = svg(
+        [line([(0, 0), (9, 9)], "mean", STYLE, dashed=True), mark(1, 2, STYLE, tooltip="a<b")], 10, 10, 'a "b"'
+    )
     assert 'aria-label="a &quot;b&quot;"' in drawing
     assert "<title>a&lt;b</title>" in drawing
     assert 'stroke-dasharray="10 3"' in drawing

@@ -116,8 +116,8 @@ def test_seconds_make_no_headline(tmp_path: Path) -> None:
         ]
         file.write_text("".join(json.dumps(row) + "\n" for row in slow))
         for evaluation in file.parent.glob("eval/*.json"):
-            told = json.loads(evaluation.read_text())
-            evaluation.write_text(json.dumps(told | {"total_sampled_tokens": 1000 * told["step"]}))
+            record = json.loads(evaluation.read_text())
+            evaluation.write_text(json.dumps(record | {"total_sampled_tokens": 1000 * record["step"]}))
     study = load_study(study.path)
     judgement = judge(study)
     seconds = judgement.axes["seconds"]
@@ -261,13 +261,13 @@ CASES: dict[str, tuple[dict[str, Any], Sequence[str], Sequence[str]]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_studies_that_are_not_the_common_case(tmp_path: Path, case: str) -> None:
-    made, told, untold = CASES[case]
+    made, present, absent = CASES[case]
     study = write_study(tmp_path / "study", **made)
     path = write_report(study, study.judge(), tmp_path / "report.html")
     text = path.read_text("utf-8")
     read(path)
-    assert [words for words in told if words not in text] == []
-    assert [words for words in untold if words in text] == []
+    assert [words for words in present if words not in text] == []
+    assert [words for words in absent if words in text] == []
     shown = "".join(re.findall(r">([^<]*)<", text))
     assert "nan" not in re.sub("the loss was nan", "", shown).split()
     assert not re.search(r'[\s"(]nan[\s")]', "".join(re.findall(r"<(?:path|g|rect|text)[^>]*>", text)))
@@ -336,12 +336,12 @@ def test_a_study_without_a_folder_has_a_page_without_holes(tmp_path: Path) -> No
 def test_every_number_is_in_the_details(pair: Made) -> None:
     (each,) = pair.judgement.analysis.comparisons
     head, row = read(pair.path).table("Every number of the comparisons")
-    found = dict(zip(head, row, strict=True))
-    assert found["sd of differences"] == "2.0"
-    assert found["correlation of arms"] == f"{each.effect.correlation:.2f}"
-    assert found["95\u00a0% interval"] == "−0.97 to +8.97"  # -1.0 would be the margin
-    assert found["Holm t"] == "0.0742"
-    assert found["d_z"] == "2.00"
+    cells = dict(zip(head, row, strict=True))
+    assert cells["sd of differences"] == "2.0"
+    assert cells["correlation of arms"] == f"{each.effect.correlation:.2f}"
+    assert cells["95\u00a0% interval"] == "−0.97 to +8.97"  # -1.0 would be the margin
+    assert cells["Holm t"] == "0.0742"
+    assert cells["d_z"] == "2.00"
 
 
 def test_coupling_is_the_variance_ratio_redone_by_hand(pair: Made) -> None:
@@ -431,5 +431,5 @@ def test_proxy_and_gold_are_one_picture_an_arm_where_a_reward_is_learnt(tmp_path
     study = load_study(tmp_path / "study")
     page = render(study, judge(study))
     for arm in study.arms:
-        said = f"Proxy against gold, {arm}, in training: right from 90.00 to 40.00 %, learnt reward from 1.00 to 6.00."
-        assert said in page
+        label = f"Proxy against gold, {arm}, in training: right from 90.00 to 40.00 %, learnt reward from 1.00 to 6.00."
+        assert label in page

@@ -1,4 +1,4 @@
-"""A gain in sampled answers alone is said beside the headline and shown side by side with greedy ones."""
+"""A gain in sampled answers alone is stated beside the headline and shown side by side with greedy ones."""
 
 from pathlib import Path
 
@@ -15,9 +15,11 @@ def test_sampled_and_greedy_answers_are_shown_side_by_side(tmp_path: Path, capsy
     arm = [[90, *[168 + 2 * seed + 24 + seed] * 3] for seed in range(3)]
     study = write_curves(tmp_path / "pair", {"grpo": base, "mine": arm})
     assert main(["analyze", str(study.path)]) == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert "▲ better" in said
-    assert "Sampled and greedy answers disagree: mine vs grpo differs by +0.0977 in sampled answers, but by +0" in said
+    output = " ".join(capsys.readouterr().out.split())
+    assert "▲ better" in output
+    assert (
+        "Sampled and greedy answers disagree: mine vs grpo differs by +0.0977 in sampled answers, but by +0" in output
+    )
     page = read(study.path / "report.html")
     head, row = page.table("Sampled and greedy")
     assert head[3:5] == ["held-out accuracy difference, points", "held-out greedy accuracy difference, points"]

@@ -103,8 +103,8 @@ def test_files_hold_the_rows_of_the_page(tmp_path: Path) -> None:
     page = Page(render(study, judgement))
     markdown, tex = (path.read_text("utf-8") for path in paths[:2])
     head, row = page.table("Verdicts")
-    (told,) = [line for line in markdown.splitlines() if line.startswith("| dapo")]
-    assert [cell.strip() for cell in told.strip("|").split("|")][:5] == row[:5]
+    (line_of_dapo,) = [line for line in markdown.splitlines() if line.startswith("| dapo")]
+    assert [cell.strip() for cell in line_of_dapo.strip("|").split("|")][:5] == row[:5]
     assert all(title.split(" strip")[0] in markdown for title in head)
     assert all(f"- {note}" in markdown for note in judgement.analysis.notes)
     assert judgement.analysis.notes
@@ -206,13 +206,13 @@ def test_without_a_judgement_there_are_the_scores_alone(tmp_path: Path) -> None:
 
 def test_without_a_verdict_the_reader_learns_what_is_missing(tmp_path: Path) -> None:
     half = write_study(tmp_path / "half", {"grpo": [0.5, 0.6], "dapo": []})
-    told = (
+    message = (
         "Nothing to compare yet: that takes a finished run of grpo and of another arm at the same seed. Finished: "
         "grpo 2 of 2, dapo 0 of 2. To go on: grpolab compare grpo dapo --seeds 3"
     )
     assert half.judge() is None
-    assert no_verdict(half) == told
-    assert told in render(half, None)
+    assert no_verdict(half) == message
+    assert message in render(half, None)
     looks = write_study(tmp_path / "looks", {arm: row[:4] for arm, row in EARLY.items()}, **LOOKS)
     assert looks.judge() is None
     assert "that takes the first 3 seeds in every arm. Finished: grpo 4 of 6," in no_verdict(looks)

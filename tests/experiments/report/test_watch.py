@@ -116,7 +116,7 @@ def test_only_this_machine_is_answered(port: int) -> None:
         other.connect(("127.0.0.2", port))  # reached if the server listened on every address
 
 
-def test_clients_that_reset_are_not_told_of(port: int, watcher: Watcher, capfd: pytest.CaptureFixture[str]) -> None:
+def test_clients_that_reset_are_not_reported(port: int, watcher: Watcher, capfd: pytest.CaptureFixture[str]) -> None:
     for sent in (b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % port):
         client = socket.create_connection((HOST, port))
         client.sendall(sent)
