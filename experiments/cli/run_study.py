@@ -52,7 +52,7 @@ def read_run_options(options: argparse.Namespace, *, grow: bool = False) -> RunO
 def parse_seeds(text: str) -> tuple[int, ...]:
     """`8` means seeds 0 to 7; `0,1,5` means these."""
     try:
-        given = [int(part) for part in text.split(",")] if "," in text else int(text)
+        seeds = [int(part) for part in text.split(",")] if "," in text else int(text)
     except ValueError:
         raise GrpoLabError(f"--seeds {text}: give a number of seeds (8) or a list (0,1,2)") from None
-    return check_seeds("--seeds", given)
+    return check_seeds("--seeds", seeds)

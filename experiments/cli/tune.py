@@ -24,10 +24,10 @@ def run_tune(options: argparse.Namespace) -> int:
     if not options.config and not options.bind:
         raise GrpoLabError("tune needs a study: -c FILE.gin --rates 1e-4,3e-4,1e-3 (try: grpolab tune -c demo ...)")
     files = [find_config(file) for file in options.config]
-    given = [] if options.rates is None else [f"tune.rates = [{options.rates}]"]
+    rate_bindings = [] if options.rates is None else [f"tune.rates = [{options.rates}]"]
     # tuned.json does not exist yet, and every rate takes all its seeds
-    without = ["compare.tuned = None", "compare.race = False", "compare.looks = ()", "compare.reevaluate = None"]
-    bindings = [*options.bind, *given, *without]
+    overrides = ["compare.tuned = None", "compare.race = False", "compare.looks = ()", "compare.reevaluate = None"]
+    bindings = [*options.bind, *rate_bindings, *overrides]
     rates = declared_rates(files, bindings)
     study = prepare_study(files, bindings, [0])
     tuning = tuning_of(study, rates, tuning_seeds(parse_seeds(options.seeds), options.seeds))

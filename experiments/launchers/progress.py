@@ -78,10 +78,12 @@ class Progress:
         self._console.print(Text(line))
 
     def _time_left(self) -> str:
-        made = self._ended + sum(record["budget_share"] - self._began_at[key] for key, record in self._active.items())
-        if made <= 0:
+        progress = self._ended + sum(
+            record["budget_share"] - self._began_at[key] for key, record in self._active.items()
+        )
+        if progress <= 0:
             return "time left: measuring"
-        left = (time.monotonic() - self._started) / made * max(0, self._total - made)
+        left = (time.monotonic() - self._started) / progress * max(0, self._total - progress)
         return f"time left {int(left) // 60}:{int(left) % 60:02d}"
 
     def __rich__(self) -> RenderableType:

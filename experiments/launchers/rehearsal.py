@@ -218,8 +218,8 @@ def _step(recipe: Recipe, policy: Policy, stages: _Stages, checked: set[Any]) ->
     with stages("shaping"):
         shaped = shape(variant, raw)
     with stages("filtering"):
-        kept = filter_groups(variant, shaped)
-    learn(run, kept if kept.groups else shaped, stages)
+        filtered = filter_groups(variant, shaped)
+    learn(run, filtered if filtered.groups else shaped, stages)
     with stages("evaluation"):
         evaluate(run, 0)
 

@@ -198,11 +198,11 @@ def curves_figure(
         grid, mean, half = mean_and_band(curves.get(arm, ()))
         if not len(grid):
             continue
-        kept = np.unique(np.linspace(0, len(grid) - 1, min(POINTS, len(grid))).round().astype(int))
-        at = [x(value) for value in grid[kept].tolist()]
-        low, high = (within_all(within, (mean + s * half)[kept] * measure.scale) for s in (-1, 1))
+        indices = np.unique(np.linspace(0, len(grid) - 1, min(POINTS, len(grid))).round().astype(int))
+        at = [x(value) for value in grid[indices].tolist()]
+        low, high = (within_all(within, (mean + s * half)[indices] * measure.scale) for s in (-1, 1))
         parts.append(band(at, low, high, style))
-        middle = [(a, y(v)) for a, v in zip(at, (mean[kept] * measure.scale).tolist(), strict=True)]
+        middle = [(a, y(v)) for a, v in zip(at, (mean[indices] * measure.scale).tolist(), strict=True)]
         means.append(line(middle, "mean", style, dashed=True))
         finite = [point for point in middle if np.isfinite(point[1])]
         means += [mark(*finite[place], style) for place in _marked(len(finite))]

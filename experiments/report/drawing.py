@@ -87,9 +87,9 @@ def line(points: Iterable[tuple[float, float]], kind: str, style: Style | None =
 
 def band(x: Sequence[float], low: Sequence[float], high: Sequence[float], style: Style) -> str:
     """The area between two lines, each at `x`; points where either is not finite are left out."""
-    there = [p for p in zip(x, low, high, strict=True) if all(map(math.isfinite, p))]
-    outline = [(a, c) for a, _, c in there] + [(a, b) for a, b, _ in reversed(there)]
-    if len(there) < 2:
+    finite = [p for p in zip(x, low, high, strict=True) if all(map(math.isfinite, p))]
+    outline = [(a, c) for a, _, c in finite] + [(a, b) for a, b, _ in reversed(finite)]
+    if len(finite) < 2:
         return ""
     return f'<path class="{_kinds("band", style)}" d="M{"L".join(f"{_n(a)} {_n(b)}" for a, b in outline)}z"/>'
 
@@ -162,8 +162,8 @@ def shortened(words: str, most: int = 26) -> str:
 def thinned(x: NDArray[np.float64], y: NDArray[np.float64], most: int) -> list[tuple[float, float]]:
     """At most `most` of the points of a curve, evenly taken, its ends among them."""
     if len(x) > most:
-        kept = np.unique(np.linspace(0, len(x) - 1, most).round().astype(int))
-        x, y = x[kept], y[kept]
+        indices = np.unique(np.linspace(0, len(x) - 1, most).round().astype(int))
+        x, y = x[indices], y[indices]
     return list(zip(x.tolist(), y.tolist(), strict=True))
 
 

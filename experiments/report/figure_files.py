@@ -75,8 +75,8 @@ def _css(tones: set[int]) -> str:
     values = dict(re.findall(r"(--[\w-]+): ([^;]+);", LIGHT)) | {"--sans": _SANS}
     rules = []
     for selectors, body in re.findall(r"([^{}]+)\{([^{}]*)\}", FIGURE_CSS):
-        wanted = sorted(tones) if "var(--tone)" in body else [None]
-        for tone in wanted:
+        tones_of_rule = sorted(tones) if "var(--tone)" in body else [None]
+        for tone in tones_of_rule:
             own = values if tone is None else values | {"--tone": TONES[tone][0]}
             literal = _VARIABLE.sub(lambda match, own=own: own[match[1]], body)  # type: ignore[misc]
             chosen = ",".join(s.strip() + ("" if tone is None else f".t{tone}") for s in selectors.split(","))

@@ -55,8 +55,8 @@ def number_cell(value: float | None, text: str, html: str = "") -> Cell:
 
 def without_empty(grid: Grid) -> Grid:
     """The grid without columns that hold nothing in any row."""
-    kept = [k for k in range(len(grid.columns)) if any(v is not None for row in grid.rows for v in row[k].values)]
-    return Grid(tuple(grid.columns[k] for k in kept), tuple(tuple(row[k] for k in kept) for row in grid.rows))
+    indices = [k for k in range(len(grid.columns)) if any(v is not None for row in grid.rows for v in row[k].values)]
+    return Grid(tuple(grid.columns[k] for k in indices), tuple(tuple(row[k] for k in indices) for row in grid.rows))
 
 
 def to_html(grid: Grid, label: str, kind: str = "") -> str:

@@ -70,12 +70,12 @@ class Row:
 def arm_rows(study: StoredStudy, judgement: Judgement | None) -> list[Row]:
     """One row for each arm, in declared order, with its comparison with the baseline if there is one."""
     scores, counts = study.scores(), study.counts()
-    judged = analyzed_scores(judgement.analysis) if judgement is not None else {}
+    analyzed = analyzed_scores(judgement.analysis) if judgement is not None else {}
     compared = against_baseline(judgement)
     suite = study.plan.metric.rpartition("/")[0]
     rows = []
     for arm in study.arms:
-        used = judged.get(arm, scores[arm])
+        used = analyzed.get(arm, scores[arm])
         seeds = tuple(seed for seed in study.seeds if seed in used)
         runs = [run for run in (study.run(arm, seed) for seed in seeds) if run is not None]
         lengths = []
@@ -137,7 +137,7 @@ def against_baseline(judgement: Judgement | None) -> dict[str, Comparison]:
 def no_verdict(study: StoredStudy) -> str:
     """Why nothing is compared: the arms' finished runs, what is still needed, and the command that continues.
 
-    Runs that collapsed, or were trained on nothing, are told all the same.
+    Runs that collapsed, or were trained on nothing, are reported all the same.
     """
     plan = study.plan
     assert plan.budget is not None
@@ -159,8 +159,8 @@ def _why_no_verdict(study: StoredStudy) -> str:
     done = ", ".join(f"{arm} {each.finished} of {each.planned}" for arm, each in study.counts().items())
     if plan.further:
         needed += f" whose models have answered {plan.further:,} further questions"
-        asked = [run.arm for run in study.runs if run.finished and study.is_answered(run)]
-        done += f". Answered: {', '.join(f'{arm} {asked.count(arm)}' for arm in study.arms)}"
+        answered = [run.arm for run in study.runs if run.finished and study.is_answered(run)]
+        done += f". Answered: {', '.join(f'{arm} {answered.count(arm)}' for arm in study.arms)}"
     hint = f" To go on: {command}" if command else ""
     return f"Nothing to compare yet: that takes {needed}. Finished: {done}.{hint}"
 

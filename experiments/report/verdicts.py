@@ -81,14 +81,14 @@ def _claim(study: StoredStudy, judgement: Judgement | None) -> str:
     claim = study.declaration.get("claim") or study.record.get("claim")
     if not isinstance(claim, Mapping):
         return ""
-    judged = judgement.claim if judgement is not None else None
-    verdict = judged.outcome if judged else str(claim.get("verdict") or "")
+    judged_claim = judgement.claim if judgement is not None else None
+    verdict = judged_claim.outcome if judged_claim else str(claim.get("verdict") or "")
     shown = f' <span class="badge {_CLAIMS.get(verdict, "none")}">{escape(verdict)}</span>' if verdict else ""
     html = f"<p><strong>Claim</strong> {escape(plain_text(claim.get('question') or ''))}{shown}</p>"
     if claim.get("source"):
         html += f'<p class="detail">{escape(plain_text(claim["source"]))}</p>'
     predicted = claim.get("predictions") or claim.get("prediction") or ()
-    lines = [each.sentence for each in judged.assessments] if judged else predicted
+    lines = [each.sentence for each in judged_claim.assessments] if judged_claim else predicted
     for line in [lines] if isinstance(lines, str) else lines:
         html += f"<p><strong>Predicted</strong> {escape(str(line))}</p>"
     return f'<div class="claim">{html}</div>'
@@ -275,14 +275,14 @@ def declared_section(context: Context) -> str:
         "Declared before the first run",
         facts(pairs),
         f'<h3>To keep in mind</h3><ul class="notes">{items}</ul>',
-        about=f"{_fixed(study)} What was looked at beyond it is exploratory and has no verdict.",
+        about=f"{_fixed(study)} Everything beyond it is exploratory and has no verdict.",
     )
 
 
 def _fixed(study: StoredStudy) -> str:
     if not study.record.get("history"):
         return "Fixed before any result was seen."
-    return "Fixed before the runs or answers that it added; what had been seen by then is told below."
+    return "Fixed before the runs or answers that it added; what had been seen by then is stated below."
 
 
 def _base(record: Mapping[str, Any], declaration: Mapping[str, Any]) -> str:

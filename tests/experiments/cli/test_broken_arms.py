@@ -117,10 +117,10 @@ def test_a_broken_arm_is_not_scored_and_the_study_goes_on_once_it_is_mended(
     assert manifest(home, "whole") == finished, "a finished run was made again"
     assert manifest(home, "mine")["status"] == "finished"
     assert (manifest(home, "nan")["status"], manifest(home, "nan")["failure"]) == ("failed", "algorithmic")
-    made = load_study(study)
-    assert made.broken == {}
-    assert made.scores()["nan"] == {0: -1.0}
-    judgement = made.judge()
+    stored = load_study(study)
+    assert stored.broken == {}
+    assert stored.scores()["nan"] == {0: -1.0}
+    judgement = stored.judge()
     assert judgement is not None
     assert {each.arm: (each.finished, each.failed) for each in judgement.outcomes} == {
         "whole": (1, 0),

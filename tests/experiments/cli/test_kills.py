@@ -215,20 +215,20 @@ def test_a_worker_that_outlives_its_parent_ends_its_step_before_the_run_goes_on(
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+def executed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """The runs that a command makes, in this process and without a report."""
-    made: list[tuple[str, int]] = []
+    executed: list[tuple[str, int]] = []
 
     def launch(jobs: Sequence[Job], workers: int, progress: Progress) -> dict[tuple[str, int], str]:
         for job in jobs:
-            made.append((job.arm.label, job.seed))
+            executed.append((job.arm.label, job.seed))
             run_job(job, ignore)
         return {}
 
     monkeypatch.setattr(local, "launch", launch)
     monkeypatch.setattr(experiments.cli.conclude, "write_report", lambda study, judgement, path: Path(os.devnull))
     monkeypatch.setattr(experiments.cli.conclude, "write_figures", lambda study, page, folder: [])
-    return made
+    return executed
 
 
 @pytest.fixture(scope="module")
@@ -252,13 +252,13 @@ RUNS = [("grpo", 0), ("mean", 0), ("grpo", 1), ("mean", 1)]
 
 
 @pytest.fixture
-def pair(study_file: Path, made: list[tuple[str, int]], tmp_path: Path) -> Path:
+def pair(study_file: Path, executed: list[tuple[str, int]], tmp_path: Path) -> Path:
     """The study's folder, all runs finished; copies are made of a first one."""
     first = study_file.parent / "runs"
     if not first.exists():
         assert main(["compare", "-c", str(study_file), "--out", str(first)]) == 0
-        assert made == RUNS
-        made.clear()
+        assert executed == RUNS
+        executed.clear()
     shutil.copytree(first, tmp_path / "runs")
     return tmp_path / "runs" / "pair"
 
@@ -300,7 +300,7 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], None], str]] = {
 
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_a_damaged_finished_run_is_named_and_made_again_alone(
-    kind: str, pair: Path, study_file: Path, made: list[tuple[str, int]], capsys: pytest.CaptureFixture[str]
+    kind: str, pair: Path, study_file: Path, executed: list[tuple[str, int]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     name, damage, message = DAMAGE[kind]
     before, table = {key: content(folder) for key, folder in folders(pair).items()}, verdicts(pair)
@@ -318,7 +318,7 @@ def test_a_damaged_finished_run_is_named_and_made_again_alone(
     assert main(["compare", "-c", str(study_file), "--out", str(pair.parent)]) == 0
     shown = capsys.readouterr().out
     assert re.search(rf"{where}.*\. The folder is now seed=0\.corrupt-1; this run is made again", shown)
-    assert made == [("mean", 0)]
+    assert executed == [("mean", 0)]
     aside = victim.with_name("seed=0.corrupt-1")
     assert {f.relative_to(aside): x for f, x in untouched(aside).items()} == {
         f.relative_to(victim): x for f, x in rest["mean", 0].items()
@@ -345,7 +345,7 @@ def test_a_damaged_unfinished_run_is_named_and_made_again_alone(
     kind: str,
     pair: Path,
     study_file: Path,
-    made: list[tuple[str, int]],
+    executed: list[tuple[str, int]],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -359,11 +359,11 @@ def test_a_damaged_unfinished_run_is_named_and_made_again_alone(
         with pytest.raises(Interrupted):
             main(command)
     damage(victim / name)
-    made.clear()
+    executed.clear()
     capsys.readouterr()
     assert main(command) == 0
     assert re.search(rf"{victim}/{name}(, line \d+)?: {message}.*seed=1\.corrupt-1", capsys.readouterr().out)
-    assert made == [("grpo", 1)]
+    assert executed == [("grpo", 1)]
     assert {key: content(folder) for key, folder in folders(pair).items()} == before
     assert verdicts(pair) == table
 
@@ -405,7 +405,7 @@ def test_a_run_that_is_sound_goes_on_from_its_checkpoint(
 
 
 def test_a_damaged_declaration_stays_an_error(
-    pair: Path, study_file: Path, made: list[tuple[str, int]], capsys: pytest.CaptureFixture[str]
+    pair: Path, study_file: Path, executed: list[tuple[str, int]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What was declared cannot be made again: the file is to be restored."""
     file = pair / "study.json"
@@ -418,11 +418,11 @@ def test_a_damaged_declaration_stays_an_error(
     for command in (["analyze", str(pair)], ["compare", "-c", str(study_file), "--out", str(pair.parent)]):
         assert main(command) == 2
         assert re.search(rf"{file}.*restore it", capsys.readouterr().err)
-    assert not made
+    assert not executed
 
 
 def test_a_study_from_before_fingerprints_and_seals_is_read_as_ever(
-    pair: Path, study_file: Path, made: list[tuple[str, int]], capsys: pytest.CaptureFixture[str]
+    pair: Path, study_file: Path, executed: list[tuple[str, int]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = verdicts(pair)
     for folder in folders(pair).values():
@@ -432,7 +432,7 @@ def test_a_study_from_before_fingerprints_and_seals_is_read_as_ever(
     assert verdicts(pair) == table
     assert main(["analyze", str(pair)]) == 0
     assert main(["compare", "-c", str(study_file), "--out", str(pair.parent)]) == 0
-    assert not made
+    assert not executed
 
 
 KILLS = int(os.environ.get("GRPOLAB_KILLS", "0"))

@@ -42,8 +42,8 @@ def test_a_base_is_a_function_of_its_seed(tmp_path: Path) -> None:
         def note(step: int, loss: float, seen: list[float] = seen) -> None:
             seen.append(loss)
 
-        made = make_base("islanders", tmp_path / label, seed=seed, steps=3, rows=4, report=note)
-        assert (made / "model.safetensors").stat().st_size < 4e6
+        folder = make_base("islanders", tmp_path / label, seed=seed, steps=3, rows=4, report=note)
+        assert (folder / "model.safetensors").stat().st_size < 4e6
     assert losses["one"] == losses["same"] != losses["other"]
     weights = [(tmp_path / label / "model.safetensors").read_bytes() for label in ("one", "same", "other")]
     assert weights[0] == weights[1] != weights[2]

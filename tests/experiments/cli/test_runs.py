@@ -25,7 +25,7 @@ from experiments.study.settings import Arm
 
 import_parts()
 quiet_libraries()
-Made: TypeAlias = Callable[..., Path]
+MakeRun: TypeAlias = Callable[..., Path]
 """Bindings to the folder of their run."""
 EMBEDDED_TOKENIZER = AutoTokenizer.from_pretrained(EMBEDDED)
 
@@ -57,7 +57,7 @@ def run(folder: Path, *bindings: str, seed: int = 0) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
     """Runs that are only read, each made when it is first asked for."""
 
     @cache
@@ -92,8 +92,8 @@ def assert_same_run(one: Path, other: Path) -> None:
         assert file.read_text() == (other / file.relative_to(one)).read_text()
 
 
-def test_a_run_leaves_what_it_promises(made: Made) -> None:
-    folder = made()
+def test_a_run_leaves_what_it_promises(make_run: MakeRun) -> None:
+    folder = make_run()
     record = manifest(folder)
     assert record["status"] == "finished"
     assert [line["step"] for line in lines(folder)] == [1, 2, 3, 4]
@@ -116,8 +116,8 @@ def test_a_run_leaves_what_it_promises(made: Made) -> None:
     assert lines(folder)[-1]["total_sampled_tokens"] == sum(line["sampled_tokens"] for line in lines(folder))
 
 
-def test_tokens_that_pass_through_the_models_are_counted(made: Made, tmp_path: Path) -> None:
-    plain = lines(made())
+def test_tokens_that_pass_through_the_models_are_counted(make_run: MakeRun, tmp_path: Path) -> None:
+    plain = lines(make_run())
     with_reference = lines(run(tmp_path / "reference", "train.steps = 2", "grpo.kl_coef = 0.05"))
     first, referred = plain[0], with_reference[0]
     assert first["trained_tokens"] > 0
@@ -128,8 +128,8 @@ def test_tokens_that_pass_through_the_models_are_counted(made: Made, tmp_path: P
     assert twice["forward_tokens"] > twice["backward_tokens"] > 0  # scored before the first of two updates
 
 
-def test_a_token_budget_ends_the_run_before_the_step_that_would_exceed_it(made: Made, tmp_path: Path) -> None:
-    whole = made()
+def test_a_token_budget_ends_the_run_before_the_step_that_would_exceed_it(make_run: MakeRun, tmp_path: Path) -> None:
+    whole = make_run()
     budget = lines(whole)[1]["total_sampled_tokens"]
     for name, tokens, steps in (("exact", budget, 2), ("more", budget + 1, 2), ("less", budget - 1, 1)):
         folder = run(tmp_path / name, f"train.token_budget = {tokens}")
@@ -214,8 +214,8 @@ def test_a_failed_run_says_whether_the_code_the_machine_or_the_training_failed(
     assert manifest(run(tmp_path / "machine"))["failure"] is None  # run again, it goes on
 
 
-def test_the_trained_model_can_be_trained_on(made: Made, tmp_path: Path) -> None:
-    first = made()
+def test_the_trained_model_can_be_trained_on(make_run: MakeRun, tmp_path: Path) -> None:
+    first = make_run()
     second = run(tmp_path / "two", f"policy.model = '{first / 'checkpoint'}'")
     assert manifest(first)["hashes"]["final_weights"] == manifest(second)["hashes"]["initial_weights"]
 
@@ -226,8 +226,8 @@ def test_two_runs_of_one_configuration_are_bit_identical(tmp_path: Path, variant
     assert_same_run(run(tmp_path / "one", *bindings), run(tmp_path / "two", *bindings))
 
 
-def test_another_seed_is_another_run(made: Made, tmp_path: Path) -> None:
-    one, two = made(), run(tmp_path / "two", seed=1)
+def test_another_seed_is_another_run(make_run: MakeRun, tmp_path: Path) -> None:
+    one, two = make_run(), run(tmp_path / "two", seed=1)
     assert manifest(one)["hashes"]["initial_weights"] == manifest(two)["hashes"]["initial_weights"]
     assert manifest(one)["hashes"]["prompts"] != manifest(two)["hashes"]["prompts"]
     assert manifest(one)["hashes"]["first_rollout"] != manifest(two)["hashes"]["first_rollout"]
@@ -243,11 +243,11 @@ def test_arms_of_a_seed_share_prompts_first_rollout_and_questions(tmp_path: Path
     assert len(set(prompts[0])) == 4
     assert len({manifest(folder)["hashes"]["first_rollout"] for folder in folders}) == 1
     for step in ("step=000000.json", "step=000004.json"):
-        asked = [
+        questions = [
             [(q["prompt"], q["answer"]) for q in json.loads((f / "eval" / "test" / step).read_text())["questions"]]
             for f in folders
         ]
-        assert all(each == asked[0] for each in asked)
+        assert all(each == questions[0] for each in questions)
     extra = lines(tmp_path / "dapo")
     assert max(line["rounds"] for line in extra) > 1, "dynamic sampling never had to draw again"
     assert sum(line["sampled_tokens"] for line in extra) > sum(
@@ -273,8 +273,10 @@ def stop_after(step: int) -> Callable[[Mapping[str, Any]], None]:
     ],
     ids=["grpo", "dapo", "running_baseline", "reference"],
 )
-def test_an_interrupted_run_goes_on_bit_identically(made: Made, tmp_path: Path, bindings: tuple[str, ...]) -> None:
-    whole = made(*bindings)
+def test_an_interrupted_run_goes_on_bit_identically(
+    make_run: MakeRun, tmp_path: Path, bindings: tuple[str, ...]
+) -> None:
+    whole = make_run(*bindings)
     with pytest.raises(Interrupted):
         run_job(job(tmp_path / "cut", *bindings), stop_after(3))
     assert manifest(tmp_path / "cut")["status"] == "interrupted"
@@ -325,9 +327,9 @@ def test_methods_with_needs_of_their_own_train(tmp_path: Path, name: str) -> Non
     assert all(line["loss"] is not None for line in lines(folder) if line["groups"])
 
 
-def test_a_killed_run_is_replayed_from_its_checkpoint(made: Made, tmp_path: Path) -> None:
+def test_a_killed_run_is_replayed_from_its_checkpoint(make_run: MakeRun, tmp_path: Path) -> None:
     """As after kill -9 in step 4: a line without a checkpoint, and half a line."""
-    whole = made()
+    whole = make_run()
 
     class KilledError(BaseException):
         pass
@@ -344,8 +346,8 @@ def test_a_killed_run_is_replayed_from_its_checkpoint(made: Made, tmp_path: Path
     assert_same_run(whole, run(tmp_path / "cut"))
 
 
-def test_a_finished_run_is_not_touched(made: Made) -> None:
-    folder = made()
+def test_a_finished_run_is_not_touched(make_run: MakeRun) -> None:
+    folder = make_run()
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*.json*")}
     run(folder)
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*.json*")} == before

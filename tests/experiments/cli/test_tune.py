@@ -70,8 +70,8 @@ def test_seeds_of_tuning_are_a_range_of_their_own() -> None:
 
 
 def test_every_arm_is_tuned_alike_in_the_recipe_of_the_comparison() -> None:
-    made = study(ARMS, "compare.name = 'x'", "compare.metric = 'test/greedy_accuracy'")
-    tuning = tuning_of(made, [1e-4, 1e-3], [1000, 1001])
+    declared = study(ARMS, "compare.name = 'x'", "compare.metric = 'test/greedy_accuracy'")
+    tuning = tuning_of(declared, [1e-4, 1e-3], [1000, 1001])
     assert tuning.settings.name == "x-tune"
     assert tuning.settings.metric == "tune/greedy_accuracy"
     rates = {label: recipe.optimizer.learning_rate for label, recipe in tuning.recipes.items()}
@@ -83,8 +83,8 @@ def test_every_arm_is_tuned_alike_in_the_recipe_of_the_comparison() -> None:
     }
     recipe: Recipe = tuning.recipes["mine,rate=0.001"]
     assert recipe.evaluation.split == "tune"
-    assert recipe.variant == made.recipes["mine"].variant
-    assert recipe.steps == made.recipes["mine"].steps
+    assert recipe.variant == declared.recipes["mine"].variant
+    assert recipe.steps == declared.recipes["mine"].steps
 
 
 @pytest.mark.parametrize("early", ["compare.race = True", "compare.looks = ((3, 0.01), (10, 0.04))"])
@@ -105,8 +105,8 @@ LOST = {"status": "failed", "failure": "infrastructure", "error": "the disk is f
 
 def tuned(tmp_path: Path, odd: dict[str, Any] | None, *bindings: str) -> tuple[int, dict[str, Any], str]:
     """Tune one arm at two rates and two seeds, all .5 at 1e-4 and .9 at 1e-3; the last run is as `odd` has it."""
-    made = study("compare.arms = {'grpo': []}", "compare.name = 'x'", *bindings)
-    tuning, folder = tuning_of(made, RATES, [1000, 1001]), tmp_path / "x-tune"
+    declared = study("compare.arms = {'grpo': []}", "compare.name = 'x'", *bindings)
+    tuning, folder = tuning_of(declared, RATES, [1000, 1001]), tmp_path / "x-tune"
     declare(tuning, folder, "grpolab tune -c x.gin")
     for rate, score in zip(RATES, (0.5, 0.9), strict=True):
         for seed in (1000, 1001):
@@ -114,7 +114,7 @@ def tuned(tmp_path: Path, odd: dict[str, Any] | None, *bindings: str) -> tuple[i
             if state is not None:
                 write_run(folder, tuning, f"grpo,rate={rate!r}", seed, score, state)
     console = Console(record=True, width=200, file=io.StringIO())
-    code = conclude_tuning(made, tuning, RATES, folder, console)
+    code = conclude_tuning(declared, tuning, RATES, folder, console)
     return code, json.loads((folder / "tuned.json").read_text()), console.export_text()
 
 
@@ -177,11 +177,11 @@ def test_what_cannot_be_tuned(bindings: list[str], message: str) -> None:
         tuning_of(study(*bindings), [1e-4, 1e-3], [1000])
 
 
-def record_of(made: Study, **changes: Any) -> dict[str, Any]:
+def record_of(declared: Study, **changes: Any) -> dict[str, Any]:
     return {
         "best": {"grpo": 1e-3, "mine": 1e-4},
-        "arms": {arm.label: list(arm.bindings) for arm in made.settings.arms},
-        "config": made.config.splitlines(),
+        "arms": {arm.label: list(arm.bindings) for arm in declared.settings.arms},
+        "config": declared.config.splitlines(),
         "seeds": [1000, 1001],
     } | changes
 

@@ -30,10 +30,10 @@ PAIRS = [
 
 
 def settings(**values: Any) -> RewardModelSettings:
-    made: RewardModelSettings = reward_model_training(
+    built: RewardModelSettings = reward_model_training(
         **{"steps": 7, "pairs": 8, "every": 3, "checkpoint_every": 2, "learning_rate": 3e-3, "warmup_steps": 0} | values
     )
-    return made
+    return built
 
 
 def ignore(record: Mapping[str, Any]) -> None:
@@ -204,8 +204,17 @@ def test_from_pairs_to_a_policy_that_climbs_the_proxy(tmp_path: Path, capsys: py
         capsys.readouterr().err
     )
     assert not (tmp_path / "train").exists()
-    made = ["reward-model", "-c", "embedded", "--pairs", str(pairs), "-b", "reward_model_training.steps = 3", "--out"]
-    assert main([*made, str(folder)]) == 0
+    command = [
+        "reward-model",
+        "-c",
+        "embedded",
+        "--pairs",
+        str(pairs),
+        "-b",
+        "reward_model_training.steps = 3",
+        "--out",
+    ]
+    assert main([*command, str(folder)]) == 0
     output = capsys.readouterr().out
     assert f"reward_model.model = '{folder}'" in output.replace("\n", "")
     assert "by the gold reward; expected calibration error" in " ".join(output.split())

@@ -25,7 +25,7 @@ from experiments.study.settings import Arm
 def at_once(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     """The memory of the runs that were under way together, whenever one was handed out; none takes any time."""
     pool: list[Any] = []
-    seen: list[list[int]] = []
+    recorded: list[list[int]] = []
 
     class Worker:
         def __init__(self, context: Any) -> None:
@@ -37,12 +37,12 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
         def give(self, job: Job | None) -> None:
             self.job = job
             if job:
-                seen.append([worker.job.needs.memory for worker in pool if worker.job])
+                recorded.append([worker.job.needs.memory for worker in pool if worker.job])
                 self.theirs.send(("finished", None))
 
     monkeypatch.setattr(local, "_Worker", Worker)
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=10 * 2**30))
-    return seen
+    return recorded
 
 
 @pytest.fixture
@@ -185,6 +185,6 @@ def test_a_worker_that_was_killed_is_named_and_another_takes_its_place(
         ("finished", None),
     ]
     assert dict(os.environ) == before
-    seen = json.loads((tmp_path / "was_killed").read_text())
+    recorded = json.loads((tmp_path / "was_killed").read_text())
     for name in ("PYTHONPATH", "PYTHONSAFEPATH", "PATH"):
-        assert seen.get(name) == before.get(name), name
+        assert recorded.get(name) == before.get(name), name

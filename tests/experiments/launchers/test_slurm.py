@@ -102,7 +102,7 @@ def test_a_broken_arm_stops_the_study_resumably(
 
 
 @pytest.mark.slow
-def test_what_slurm_is_asked_for_and_a_tracker_that_fails_is_told_of(
+def test_slurm_gets_the_options_and_a_tracker_that_fails_is_reported(
     programs: Path, forks: None, home: Path, local_study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     obstruct_tensorboard(home / "asked" / "slow")
@@ -122,7 +122,7 @@ def test_what_slurm_is_asked_for_and_a_tracker_that_fails_is_told_of(
 
 
 @pytest.mark.slow
-def test_a_run_that_fails_and_a_job_that_dies_are_told_apart(
+def test_a_run_that_fails_and_a_job_that_dies_are_distinguished(
     programs: Path, forks: None, home: Path, hold: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arms = "compare.arms = {'mean': 'grpo.advantage = @held_mean', 'bad': 'grpo.advantage = @held_diverging'}"

@@ -55,12 +55,12 @@ def fail_on_message(line: str) -> None:
     pytest.fail(line)
 
 
-def metrics(made: Job) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (made.store.folder / "metrics.jsonl").read_text().splitlines()]
+def metrics(tracked_job: Job) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (tracked_job.store.folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def sent(made: Job) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads((made.store.folder / "trackers.json").read_text())
+def sent(tracked_job: Job) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((tracked_job.store.folder / "trackers.json").read_text())
     return record
 
 
@@ -115,9 +115,9 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
-def assert_scalars_are_the_metrics(logged: Mapping[str, list[tuple[int, float]]], made: Job) -> None:
+def assert_scalars_are_the_metrics(logged: Mapping[str, list[tuple[int, float]]], tracked_job: Job) -> None:
     expected: dict[str, list[tuple[int, Any]]] = {}
-    for record in metrics(made):
+    for record in metrics(tracked_job):
         for name, value in flatten({key: each for key, each in record.items() if key != "step"}).items():
             # TensorBoard keeps single precision
             expected.setdefault(name, []).append((record["step"], pytest.approx(value, rel=1e-6)))
@@ -187,20 +187,20 @@ def test_a_missing_package_is_refused_before_anything_is_run(
 
 
 def test_tensorboard_shows_what_metrics_say(tmp_path: Path) -> None:
-    made = job(tmp_path, "tensorboard")
-    run_job(made, ignore, notify=fail_on_message)
-    logged = scalars(made.store.folder / "tensorboard")
+    tracked_job = job(tmp_path, "tensorboard")
+    run_job(tracked_job, ignore, notify=fail_on_message)
+    logged = scalars(tracked_job.store.folder / "tensorboard")
     assert [step for step, _ in logged["reward"]] == [1, 2, 3]
     assert {"reward_parts/final_digit", "seconds/sample", "evaluation/test"} <= set(logged)
-    assert_scalars_are_the_metrics(logged, made)
-    (settings,) = (made.store.folder / "tensorboard").glob("*/hparams.yml")
+    assert_scalars_are_the_metrics(logged, tracked_job)
+    (settings,) = (tracked_job.store.folder / "tensorboard").glob("*/hparams.yml")
     assert "train/group_size: 2" in settings.read_text()
 
 
 def test_a_tracked_run_is_the_run_that_it_would_be(tmp_path: Path) -> None:
     plain, tracked = job(tmp_path / "plain"), job(tmp_path / "tracked", "tensorboard")
-    for made in (plain, tracked):
-        run_job(made, ignore, notify=fail_on_message)
+    for tracked_job in (plain, tracked):
+        run_job(tracked_job, ignore, notify=fail_on_message)
     assert not (plain.store.folder / "trackers.json").exists()
     ours, theirs = plain.store.manifest, tracked.store.manifest
     assert (ours["identity"], ours["hashes"]) == (theirs["identity"], theirs["hashes"])
@@ -210,22 +210,26 @@ def test_a_tracked_run_is_the_run_that_it_would_be(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", [Interrupted, KilledError])
 def test_a_resumed_run_goes_on_without_duplicates(tmp_path: Path, how: type[BaseException]) -> None:
     """Killed in step 3, a run goes on with step 3 again."""
-    made = job(tmp_path, "tensorboard")
+    tracked_job = job(tmp_path, "tensorboard")
     cut = 2 if how is Interrupted else 3
     with pytest.raises(how):
         run_job(
-            replace(made, config=made.config.replace("steps = 3", "steps = 4")),
+            replace(tracked_job, config=tracked_job.config.replace("steps = 3", "steps = 4")),
             stop_after(cut, how),
             notify=fail_on_message,
         )
-    assert sent(made)["tensorboard"]["step"] == cut
+    assert sent(tracked_job)["tensorboard"]["step"] == cut
     if how is KilledError:  # after the tracker had the step, before that was written down
-        (made.store.folder / "trackers.json").write_text('{"tensorboard": {"id": null, "step": 2}}')
-    run_job(replace(made, config=made.config.replace("steps = 3", "steps = 4")), ignore, notify=fail_on_message)
-    logged = scalars(made.store.folder / "tensorboard")
+        (tracked_job.store.folder / "trackers.json").write_text('{"tensorboard": {"id": null, "step": 2}}')
+    run_job(
+        replace(tracked_job, config=tracked_job.config.replace("steps = 3", "steps = 4")),
+        ignore,
+        notify=fail_on_message,
+    )
+    logged = scalars(tracked_job.store.folder / "tensorboard")
     assert [step for step, _ in logged["reward"]] == [1, 2, 3, 4]
-    assert_scalars_are_the_metrics(logged, made)
-    assert len(list((made.store.folder / "tensorboard").glob("*/hparams.yml"))) == 1
+    assert_scalars_are_the_metrics(logged, tracked_job)
+    assert len(list((tracked_job.store.folder / "tensorboard").glob("*/hparams.yml"))) == 1
 
 
 def test_a_tracker_that_joins_later_gets_the_earlier_steps(tmp_path: Path, recorders: list[Recorder]) -> None:
@@ -247,20 +251,20 @@ def test_a_tracker_that_joins_later_gets_the_earlier_steps(tmp_path: Path, recor
 
 def test_what_a_killed_process_kept_in_memory_is_sent_again(tmp_path: Path, recorders: list[Recorder]) -> None:
     """Weights & Biases has on disk only what it finished."""
-    made = job(tmp_path, "wandb")
+    tracked_job = job(tmp_path, "wandb")
     killed = {}
 
     def look(record: Mapping[str, Any]) -> None:
-        killed[record["step"]] = (made.store.folder / "trackers.json").read_text()
+        killed[record["step"]] = (tracked_job.store.folder / "trackers.json").read_text()
 
-    run_job(made, look, notify=fail_on_message)
+    run_job(tracked_job, look, notify=fail_on_message)
     assert [json.loads(text)["wandb"] for text in killed.values()] == [{"id": "own-id", "step": 0}] * 3
-    assert sent(made)["wandb"] == {"id": "own-id", "step": 3}
-    shutil.rmtree(made.store.folder)
+    assert sent(tracked_job)["wandb"] == {"id": "own-id", "step": 3}
+    shutil.rmtree(tracked_job.store.folder)
     with pytest.raises(Interrupted):
-        run_job(made, stop_after(2, Interrupted), notify=fail_on_message)
-    (made.store.folder / "trackers.json").write_text(killed[2])
-    run_job(made, ignore, notify=fail_on_message)
+        run_job(tracked_job, stop_after(2, Interrupted), notify=fail_on_message)
+    (tracked_job.store.folder / "trackers.json").write_text(killed[2])
+    run_job(tracked_job, ignore, notify=fail_on_message)
     assert [recorder.steps for recorder in recorders] == [[1, 2, 3], [1, 2], [1, 2, 3]]
 
 
@@ -280,15 +284,15 @@ def test_a_tracker_that_fails_does_not_end_the_run(
 ) -> None:
     monkeypatch.setattr(Recorder, "fails_at", 2)
     lines: list[str] = []
-    made = job(tmp_path, "wandb", "tensorboard")
-    run_job(made, ignore, notify=lines.append)
+    tracked_job = job(tmp_path, "wandb", "tensorboard")
+    run_job(tracked_job, ignore, notify=lines.append)
     assert lines == ["wandb failed, and the run goes on without it: ConnectionError: no route to host"]
     (recorder,) = recorders
     assert (recorder.steps, recorder.finished) == ([1], 1)
-    assert made.store.is_finished
-    assert [record["step"] for record in metrics(made)] == [1, 2, 3]
-    assert {name: state["step"] for name, state in sent(made).items()} == {"wandb": 0, "tensorboard": 3}
-    assert_scalars_are_the_metrics(scalars(made.store.folder / "tensorboard"), made)
+    assert tracked_job.store.is_finished
+    assert [record["step"] for record in metrics(tracked_job)] == [1, 2, 3]
+    assert {name: state["step"] for name, state in sent(tracked_job).items()} == {"wandb": 0, "tensorboard": 3}
+    assert_scalars_are_the_metrics(scalars(tracked_job.store.folder / "tensorboard"), tracked_job)
 
 
 @pytest.mark.parametrize("when", ["start", "finish"])
@@ -300,16 +304,16 @@ def test_a_tracker_may_fail_at_either_end(
 
     monkeypatch.setattr(Recorder, when, fail)
     lines: list[str] = []
-    made = job(tmp_path, "wandb")
-    run_job(made, ignore, notify=lines.append)
+    tracked_job = job(tmp_path, "wandb")
+    run_job(tracked_job, ignore, notify=lines.append)
     assert lines == ["wandb failed, and the run goes on without it: ConnectionError: refused"]
-    assert made.store.is_finished
+    assert tracked_job.store.is_finished
 
 
-def interrupt_and_resume(made: Job) -> None:
+def interrupt_and_resume(tracked_job: Job) -> None:
     with pytest.raises(Interrupted):
-        run_job(made, stop_after(2, Interrupted), notify=fail_on_message)
-    run_job(made, ignore, notify=fail_on_message)
+        run_job(tracked_job, stop_after(2, Interrupted), notify=fail_on_message)
+    run_job(tracked_job, ignore, notify=fail_on_message)
 
 
 @pytest.mark.filterwarnings("default")
@@ -317,16 +321,16 @@ def test_mlflow_goes_on_in_the_same_run(tmp_path: Path, monkeypatch: pytest.Monk
     mlflow = pytest.importorskip("mlflow")
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    made = job(tmp_path, "mlflow")
-    interrupt_and_resume(made)
+    tracked_job = job(tmp_path, "mlflow")
+    interrupt_and_resume(tracked_job)
     client = mlflow.MlflowClient(uri)
     experiment = client.get_experiment_by_name("small")
     (run,) = client.search_runs([experiment.experiment_id])
-    assert (run.info.run_id, run.info.run_name) == (sent(made)["mlflow"]["id"], "a seed 0")
+    assert (run.info.run_id, run.info.run_name) == (sent(tracked_job)["mlflow"]["id"], "a seed 0")
     assert run.data.params.items() >= {"train/group_size": "2", "seed": "0"}.items()
     for name in ("reward", "seconds/sample", "reward_parts/final_digit"):
         history = client.get_metric_history(run.info.run_id, name)
-        expected = [(record["step"], flatten(record)[name]) for record in metrics(made)]
+        expected = [(record["step"], flatten(record)[name]) for record in metrics(tracked_job)]
         assert sorted((point.step, point.value) for point in history) == expected
 
 
@@ -334,14 +338,14 @@ def test_mlflow_goes_on_in_the_same_run(tmp_path: Path, monkeypatch: pytest.Monk
 def test_trackio_goes_on_in_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))  # read when it is imported
     pytest.importorskip("trackio")
-    made = job(tmp_path, "trackio")
-    interrupt_and_resume(made)
+    tracked_job = job(tmp_path, "trackio")
+    interrupt_and_resume(tracked_job)
     with closing(sqlite3.connect(tmp_path / "trackio" / "small.db")) as database:
         rows = database.execute("select run_id, run_name, step, metrics from metrics order by id").fetchall()
         ((settings,),) = database.execute("select config from configs").fetchall()
     assert json.loads(settings)["train/group_size"] == 2
     assert len({run for run, *_ in rows}) == 1
-    expected = [("a seed 0", record["step"], record["reward"]) for record in metrics(made)]
+    expected = [("a seed 0", record["step"], record["reward"]) for record in metrics(tracked_job)]
     assert [(name, step, json.loads(values)["reward"]) for _, name, step, values in rows] == expected
 
 
@@ -350,7 +354,7 @@ def test_wandb_offline_goes_on_under_the_same_id(tmp_path: Path, monkeypatch: py
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    made = job(tmp_path, "wandb")
-    interrupt_and_resume(made)
-    own = sent(made)["wandb"]["id"]
+    tracked_job = job(tmp_path, "wandb")
+    interrupt_and_resume(tracked_job)
+    own = sent(tracked_job)["wandb"]["id"]
     assert len(list(tmp_path.glob(f"wandb/offline-run-*-{own}*/run-{own}.wandb"))) == 2

@@ -18,21 +18,21 @@ from tests.experiments.report.studies import FINALS, STEPS, judge, write_study
 
 
 @dataclass(frozen=True)
-class Made:
+class RenderedStudy:
     study: StoredStudy
     judgement: Judgement
     path: Path
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Made:
+def pair(tmp_path_factory: pytest.TempPathFactory) -> RenderedStudy:
     """The study of two arms and its report, in a folder that `write_report` had to make."""
     folder = tmp_path_factory.mktemp("report")
     study = write_study(folder / "pair")
-    return Made(study, judge(study), write_report(study, judge(study), folder / "deep" / "report.html"))
+    return RenderedStudy(study, judge(study), write_report(study, judge(study), folder / "deep" / "report.html"))
 
 
-def test_the_tables_hold_the_numbers_redone_by_hand(pair: Made) -> None:
+def test_the_tables_hold_the_numbers_redone_by_hand(pair: RenderedStudy) -> None:
     page = read(pair.path)
     _, dapo = page.table("Verdicts")
     assert dapo == [
@@ -44,7 +44,7 @@ def test_the_tables_hold_the_numbers_redone_by_hand(pair: Made) -> None:
     assert dapo == ["dapo", "3", "56.0 %", "2.0", "56.0 %", "12.0 k", "10.0", "9.0"]
 
 
-def test_sections_come_in_order_and_say_what_they_rest_on(pair: Made) -> None:
+def test_sections_come_in_order_and_say_what_they_rest_on(pair: RenderedStudy) -> None:
     text = pair.path.read_text("utf-8")
     assert read(pair.path).headings == [
         "Verdicts",
@@ -73,7 +73,7 @@ def test_sections_come_in_order_and_say_what_they_rest_on(pair: Made) -> None:
         assert sentence in plain
 
 
-def test_a_verdict_that_turns_is_marked_at_the_head_and_in_the_table(pair: Made) -> None:
+def test_a_verdict_that_turns_is_marked_at_the_head_and_in_the_table(pair: RenderedStudy) -> None:
     """At equal sampled tokens dapo is cut at its third step of six: at .55, .57 and .59 its finals are no more."""
     page = read(pair.path)
     head, row = page.table("Verdicts by failure policy and axis")
@@ -130,13 +130,13 @@ def test_seconds_make_no_headline(tmp_path: Path) -> None:
     assert "▼ worse" in Page(text).table("Verdicts by failure policy and axis")[1][5]
 
 
-def test_cards_mark_the_axes_on_which_an_arm_differs(pair: Made) -> None:
+def test_cards_mark_the_axes_on_which_an_arm_differs(pair: RenderedStudy) -> None:
     text = pair.path.read_text("utf-8")
     assert re.search(r'<tr class=differs><th scope="row">clip</th><td>\[0.2, 0.2\]</td><td class="other t1"', text)
     assert '<tr><th scope="row">baseline</th><td>group mean</td><td>group mean</td></tr>' in text
 
 
-def test_the_same_group_shows_what_each_arm_made_of_it(pair: Made) -> None:
+def test_the_same_group_shows_what_each_arm_made_of_it(pair: RenderedStudy) -> None:
     """At the first step all wrote the same; the second arm's advantages are twice the first's."""
     first, last = [table for table in read(pair.path).tables if table[0][0] == "response"]
     assert first[1:] == [
@@ -153,7 +153,7 @@ def test_groups_that_cannot_be_read_are_an_error_with_a_remedy(tmp_path: Path) -
         render(study, None)
 
 
-def test_nothing_is_loaded_from_elsewhere(pair: Made) -> None:
+def test_nothing_is_loaded_from_elsewhere(pair: RenderedStudy) -> None:
     page, text = read(pair.path), pair.path.read_text("utf-8")
     assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
     assert not re.search(r"https?://|@import|url\(", text)
@@ -162,7 +162,7 @@ def test_nothing_is_loaded_from_elsewhere(pair: Made) -> None:
     assert len(page.ids) == len(set(page.ids))
 
 
-def test_every_figure_says_in_words_what_it_shows(pair: Made) -> None:
+def test_every_figure_says_in_words_what_it_shows(pair: RenderedStudy) -> None:
     figures = re.findall(r'<svg class="figure"[^>]*aria-label="([^"]*)"', pair.path.read_text("utf-8"))
     assert len(figures) == pair.path.read_text("utf-8").count('class="figure"')
     assert "Held-out accuracy by rollout steps: grpo ends at 53.0 %; dapo ends at 57.0 %." in figures
@@ -179,12 +179,14 @@ def test_what_a_model_wrote_is_text_never_markup_and_is_cut_where_it_is_long(tmp
     assert f'{shown}<span class="cut"> … {1500 - left} more characters</span>' in text
 
 
-def test_two_calls_give_the_same_bytes(pair: Made, tmp_path: Path) -> None:
+def test_two_calls_give_the_same_bytes(pair: RenderedStudy, tmp_path: Path) -> None:
     again = load_study(pair.study.path)
     assert write_report(again, judge(again), tmp_path / "again.html").read_bytes() == pair.path.read_bytes()
 
 
-def test_a_report_appears_whole_or_not_at_all(pair: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_appears_whole_or_not_at_all(
+    pair: RenderedStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "report.html"
     path.write_text("an earlier report")
 
@@ -198,7 +200,7 @@ def test_a_report_appears_whole_or_not_at_all(pair: Made, tmp_path: Path, monkey
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_is_no_report(pair: Made, tmp_path: Path) -> None:
+def test_a_folder_is_no_report(pair: RenderedStudy, tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"report\.html"):
         write_report(pair.study, None, tmp_path)
 
@@ -261,8 +263,8 @@ CASES: dict[str, tuple[dict[str, Any], Sequence[str], Sequence[str]]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_studies_that_are_not_the_common_case(tmp_path: Path, case: str) -> None:
-    made, present, absent = CASES[case]
-    study = write_study(tmp_path / "study", **made)
+    options, present, absent = CASES[case]
+    study = write_study(tmp_path / "study", **options)
     path = write_report(study, study.judge(), tmp_path / "report.html")
     text = path.read_text("utf-8")
     read(path)
@@ -333,7 +335,7 @@ def test_a_study_without_a_folder_has_a_page_without_holes(tmp_path: Path) -> No
     ]
 
 
-def test_every_number_is_in_the_details(pair: Made) -> None:
+def test_every_number_is_in_the_details(pair: RenderedStudy) -> None:
     (each,) = pair.judgement.analysis.comparisons
     head, row = read(pair.path).table("Every number of the comparisons")
     cells = dict(zip(head, row, strict=True))
@@ -344,13 +346,13 @@ def test_every_number_is_in_the_details(pair: Made) -> None:
     assert cells["d_z"] == "2.00"
 
 
-def test_coupling_is_the_variance_ratio_redone_by_hand(pair: Made) -> None:
+def test_coupling_is_the_variance_ratio_redone_by_hand(pair: RenderedStudy) -> None:
     """Both arms have sd .02 and d has sd .02: variances .0004 / 3 paired and .0008 / 3 unpaired, so 6 seeds."""
     _, row = read(pair.path).table("Coupling")
     assert row == ["dapo", "grpo", "3", "0.50", "–", "1.15", "1.63", "0.50", "6.0"]
 
 
-def test_exploratory_rows_are_marked_and_have_no_verdict(pair: Made) -> None:
+def test_exploratory_rows_are_marked_and_have_no_verdict(pair: RenderedStudy) -> None:
     head, *rows = read(pair.path).table("Exploratory comparisons")
     assert head[-2:] == ["p", "q"]
     assert len(rows) == len(pair.judgement.exploratory) > 0
