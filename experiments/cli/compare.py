@@ -45,5 +45,5 @@ def _compare(study: Study, options: argparse.Namespace) -> int:
             "compare.variants or compare.arms, or train it alone with grpolab train"
         )
     console = Console(stderr=options.json)
-    how = read_run_options(options, grow=options.grow)
-    return run_study(study, how, console, lambda folder: conclude(folder, console, as_json=options.json))
+    run_options = read_run_options(options, grow=options.grow)
+    return run_study(study, run_options, console, lambda folder: conclude(folder, console, as_json=options.json))

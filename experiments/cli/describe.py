@@ -46,13 +46,13 @@ def documentation(part: Part) -> str:
 def parameters(part: Part) -> Iterator[tuple[str, str, str, str]]:
     """Every hyper-parameter of a part, or of a variant and its parts: gin name, value, source, what it must be."""
     for name, setting in part.settings().items():
-        yield f"{part.name}.{name}", _value(part, name, setting), _source(part, name, setting), _must(part, name)
+        yield f"{part.name}.{name}", _value(part, name, setting), _source(part, name, setting), _requirement(part, name)
     if part.kind == "variant":
         variant: Variant = part()
         for used in variant.parts:
             for name, setting in used.settings().items():
                 source = _source(used, name, setting, variant.name)
-                yield f"{used.name}.{name}", _value(used, name, setting), source, _must(used, name)
+                yield f"{used.name}.{name}", _value(used, name, setting), source, _requirement(used, name)
 
 
 def _value(part: Part, name: str, setting: Setting) -> str:
@@ -62,7 +62,7 @@ def _value(part: Part, name: str, setting: Setting) -> str:
     return repr(bound(part.selector)[name]) if setting.source == "binding" else shown(setting.value)
 
 
-def _must(part: Part, name: str) -> str:
+def _requirement(part: Part, name: str) -> str:
     form = part.form(name)
     return "" if form is ANYTHING else form.words
 

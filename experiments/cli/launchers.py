@@ -30,13 +30,13 @@ def add_launcher_options(parser: argparse.ArgumentParser) -> None:
         "--cpus",
         type=number("--cpus", int, Range(1, 4096)),
         metavar="N",
-        help=f"{', '.join(_takers('cpus'))}: of a run (default: train.threads)",
+        help=f"{', '.join(_launchers_with('cpus'))}: of a run (default: train.threads)",
     )
     group.add_argument(
         "--gpus",
         type=number("--gpus", float, Range(0, 4096)),
         metavar="X",
-        help=f"{', '.join(_takers('gpus'))}: of a run; 0.5 shares one (default: 0)",
+        help=f"{', '.join(_launchers_with('gpus'))}: of a run; 0.5 shares one (default: 0)",
     )
     for launcher in LAUNCHERS.values():
         try:
@@ -45,7 +45,7 @@ def add_launcher_options(parser: argparse.ArgumentParser) -> None:
             raise GrpoLabError(f"launcher '{launcher.name}': {error}; give its option another name") from error
 
 
-def _takers(option: str) -> list[str]:
+def _launchers_with(option: str) -> list[str]:
     """The launchers that accept an option."""
     return [name for name, each in LAUNCHERS.items() if option in each.takes or option in each.own_options()]
 
@@ -67,9 +67,9 @@ def _refuse_others(launcher: Launcher, options: argparse.Namespace) -> None:
     for each in LAUNCHERS.values():
         defaults |= each.own_options()
     for option, default in defaults.items():
-        if getattr(options, option) != default and launcher.name not in (takers := _takers(option)):
+        if getattr(options, option) != default and launcher.name not in (names := _launchers_with(option)):
             raise GrpoLabError(
-                f"--{option.replace('_', '-')} is for --launcher {' or '.join(takers)}, and this is {launcher.name}: "
+                f"--{option.replace('_', '-')} is for --launcher {' or '.join(names)}, and this is {launcher.name}: "
                 "leave it out"
             )
 

@@ -135,7 +135,7 @@ def launch(
     memory, limit_shown = psutil.virtual_memory().available, False
     try:
         while waiting or any(worker.job for worker in pool):
-            _hand_out(waiting, pool, workers, memory, context)
+            _assign_jobs(waiting, pool, workers, memory, context)
             busy = sum(worker.job is not None for worker in pool)
             if waiting and busy < workers and not limit_shown:
                 progress.print(
@@ -168,7 +168,7 @@ def launch(
     return failures
 
 
-def _hand_out(waiting: list[Job], pool: list[_Worker], workers: int, memory: int, context: Any) -> None:
+def _assign_jobs(waiting: list[Job], pool: list[_Worker], workers: int, memory: int, context: Any) -> None:
     """Give the next jobs to idle workers, and to new ones: in place of dead workers, or further ones."""
     while waiting:
         reserved = [worker.job.needs.memory for worker in pool if worker.job]

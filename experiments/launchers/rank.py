@@ -43,7 +43,7 @@ def main(file: Path) -> None:
         except Interrupted:
             raise
         except BaseException as error:
-            _leave_cause(file.parent, rank, error)
+            _write_cause(file.parent, rank, error)
             raise
 
     outcome, message = run_and_report(job, _watch(pipe), origin=origin, target=take_part)
@@ -71,7 +71,7 @@ def _watch(pipe: Connection | None) -> Watch:
     return watch
 
 
-def _leave_cause(folder: Path, rank: int, error: BaseException) -> None:
+def _write_cause(folder: Path, rank: int, error: BaseException) -> None:
     cause = {"rank": rank, "when": time.time(), "message": describe_error(error), "failure": cause_of(error)}
     with suppress(GrpoLabError):
         write_json(folder / f"rank-{rank}.json", cause)  # whole: torchrun may end this process meanwhile

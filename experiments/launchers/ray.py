@@ -57,7 +57,7 @@ RETRIES: Final = 3
 
 
 @dataclass(frozen=True)
-class _Sent:
+class _Payload:
     """Sent with every job: its origin and, where nothing is shared, the text of modules by their place."""
 
     origin: Origin
@@ -131,7 +131,7 @@ class _Driver:
         self._mailbox = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
         origin = Origin.here()
         modules = _own_modules(*map(Path, (origin.folder, *origin.modules))) if bring_back else None
-        self._sent = ray.put(_Sent(origin, modules))
+        self._payload = ray.put(_Payload(origin, modules))
         self._under_way: dict[Any, Job] = {}
         self._failures: Failures = {}
 
@@ -144,7 +144,7 @@ class _Driver:
                 jobs,
                 self._workers,
                 more,
-                begin=self._hand_out,
+                begin=self._submit,
                 listen=self._listen,
                 under_way=lambda: len(self._under_way),
             )
@@ -163,7 +163,7 @@ class _Driver:
             raise
         return self._failures
 
-    def _hand_out(self, job: Job) -> None:
+    def _submit(self, job: Job) -> None:
         import ray
 
         needs = job.needs
@@ -177,7 +177,7 @@ class _Driver:
             max_retries=RETRIES,
             name=f"{job.arm.label} seed {job.seed}",
         )
-        self._under_way[task.remote(self._mailbox, job, identity, self._sent, so_far)] = job
+        self._under_way[task.remote(self._mailbox, job, identity, self._payload, so_far)] = job
 
     def _listen(self) -> BrokenArmError | None:
         """Handle new messages and ended runs; returns the error of the first broken one."""
@@ -234,7 +234,7 @@ def _refuse_unmeetable(needs: Needs) -> None:
 
 
 def _work(
-    mailbox: Any, job: Job, identity: Mapping[str, Any], sent: _Sent, so_far: bytes | None
+    mailbox: Any, job: Job, identity: Mapping[str, Any], payload: _Payload, so_far: bytes | None
 ) -> tuple[str, str | None, bytes | None]:
     """Run a job on a node; returns its outcome, and its files where they are to be brought back."""
     import ray
@@ -255,9 +255,9 @@ def _work(
         # Ray itself retries for ever what it killed for lack of memory
         if attempt > 1 + RETRIES:
             return "lost", f"its process was lost {1 + RETRIES} times, perhaps for lack of memory", None
-        origin = sent.origin
-        if sent.modules is not None:
-            home = _home_of(tuple(sorted(sent.modules.items()))).name
+        origin = payload.origin
+        if payload.modules is not None:
+            home = _module_folder(tuple(sorted(payload.modules.items()))).name
             origin = replace(origin, folder=home, modules=())
             scratch = stack.enter_context(TemporaryDirectory(prefix="grpolab-"))
             job = replace(job, folder=str(Path(scratch, job.folder.lstrip("/"))))
@@ -269,11 +269,11 @@ def _work(
         stack.callback(os.chdir, "/")
         watch = stop_when(lambda record: bool(call(mailbox.step, record)))
         outcome, message = run_and_report(job, watch, identity, lambda line: call(mailbox.notify, line), origin=origin)
-        return outcome, message, None if sent.modules is None else _pack(Path(job.folder))
+        return outcome, message, None if payload.modules is None else _pack(Path(job.folder))
 
 
 @cache  # for as long as the process: Ray gives it further runs, whose identity reads what it has imported again
-def _home_of(modules: tuple[tuple[str, str], ...]) -> "TemporaryDirectory[str]":
+def _module_folder(modules: tuple[tuple[str, str], ...]) -> "TemporaryDirectory[str]":
     """A folder with these modules, by place and text."""
     home = TemporaryDirectory(prefix="grpolab-")
     for place, text in modules:

@@ -86,11 +86,13 @@ def rehearse(recipes: Mapping[str, Recipe], *, on_accelerators: bool = False) ->
     Arms with the same model share it. Left out are arms that this machine is too small for and, with
     `on_accelerators`, all arms where it has no accelerator.
     """
-    begun = time.perf_counter()
-    left_out = {label: reason for label, recipe in recipes.items() if (reason := _too_much(recipe, on_accelerators))}
+    started = time.perf_counter()
+    left_out = {
+        label: reason for label, recipe in recipes.items() if (reason := _reason_to_skip(recipe, on_accelerators))
+    }
     here = {label: recipe for label, recipe in recipes.items() if label not in left_out}
     try:
-        with _untouched():
+        with _preserve_random_state():
             for settings in dict.fromkeys(recipe.policy for recipe in here.values()):
                 sharing = {label: recipe for label, recipe in here.items() if recipe.policy == settings}
                 left_out |= _rehearse_with_one_model(settings, sharing)
@@ -98,7 +100,7 @@ def rehearse(recipes: Mapping[str, Recipe], *, on_accelerators: bool = False) ->
         if torch.accelerator.is_available():  # the runs need it
             gc.collect()
             torch.accelerator.empty_cache()
-    return Rehearsed(len(recipes) - len(left_out), left_out, time.perf_counter() - begun)
+    return Rehearsed(len(recipes) - len(left_out), left_out, time.perf_counter() - started)
 
 
 def _rehearse_with_one_model(settings: PolicySettings, recipes: Mapping[str, Recipe]) -> dict[str, str]:
@@ -107,7 +109,7 @@ def _rehearse_with_one_model(settings: PolicySettings, recipes: Mapping[str, Rec
     checked: set[Any] = set()
     left_out: dict[str, str] = {}
     for label, recipe in recipes.items():
-        stages = _Stages()
+        stages = _PhaseClock()
         try:
             torch.set_num_threads(recipe.threads)
             with stages("loading the model"):
@@ -126,7 +128,7 @@ def _rehearse_with_one_model(settings: PolicySettings, recipes: Mapping[str, Rec
     return left_out
 
 
-def _too_much(recipe: Recipe, on_accelerators: bool) -> str:
+def _reason_to_skip(recipe: Recipe, on_accelerators: bool) -> str:
     """Why this machine cannot rehearse a recipe; empty if it can."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return "in one process of several"
@@ -157,14 +159,14 @@ def _tiny(recipe: Recipe) -> Recipe:
         recipe,
         prompts=_prompts(recipe),
         epochs=min(EPOCHS, recipe.epochs),
-        generator=_Short(sampler),
+        generator=_Truncated(sampler),
         optimizer=replace(recipe.optimizer, learning_rate=0.0),
         evaluation=replace(recipe.evaluation, questions=1),
     )
 
 
 @dataclass(frozen=True)
-class _Short:
+class _Truncated:
     """Cuts every response of another generator after a few tokens, as if it had ended there."""
 
     generator: Generator
@@ -179,7 +181,7 @@ class _Short:
         ]
 
 
-class _Stages(Clock):
+class _PhaseClock(Clock):
     """A clock that knows the present phase."""
 
     at = ""
@@ -194,7 +196,7 @@ class _Stages(Clock):
             self.at = "advantages"
 
 
-def _step(recipe: Recipe, policy: Policy, stages: _Stages, checked: set[Any]) -> None:
+def _step(recipe: Recipe, policy: Policy, stages: _PhaseClock, checked: set[Any]) -> None:
     """The step itself; `checked` holds the data already known to fit the model."""
     run = RunState(_tiny(recipe), SEED, policy)
     variant = run.recipe.variant
@@ -260,7 +262,7 @@ def _refuse_first(run: RunState, which: str, problems: list[Problem]) -> None:
 
 
 @contextmanager
-def _untouched() -> Iterator[None]:
+def _preserve_random_state() -> Iterator[None]:
     """Restore random state and number of threads afterwards, whatever the user's parts draw or set."""
     threads, drawn, of_numpy = torch.get_num_threads(), random.getstate(), np.random.get_state()
     try:

@@ -136,7 +136,7 @@ class _Driver:
         """Run until all jobs have ended."""
         try:
             drive(
-                jobs, self._workers, more, begin=self._submit, listen=self._look, under_way=lambda: len(self._under_way)
+                jobs, self._workers, more, begin=self._submit, listen=self._poll, under_way=lambda: len(self._under_way)
             )
         except (KeyboardInterrupt, BrokenArmError) as stop:
             try:
@@ -147,7 +147,7 @@ class _Driver:
                         submitted.cancel()
                 self._under_way = [(submitted, task) for submitted, task in self._under_way if task.begun.exists()]
                 while self._under_way:
-                    self._look()
+                    self._poll()
             except KeyboardInterrupt:
                 for submitted, _ in self._under_way:
                     submitted.cancel()
@@ -171,7 +171,7 @@ class _Driver:
         self._shown[job.folder] = len(_records(job))
         self._under_way.append((self._executor.submit(task), task))
 
-    def _look(self) -> BrokenArmError | None:
+    def _poll(self) -> BrokenArmError | None:
         """Show new steps and messages, and handle ended runs; returns the error of the first broken one."""
         time.sleep(POLL_SECONDS)
         broken: BrokenArmError | None = None

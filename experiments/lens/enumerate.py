@@ -75,9 +75,9 @@ def expected_gradient(
                 w * extra_tokens(policy, variant, step.draw) for w, step in zip(weight.tolist(), steps, strict=True)
             )
     # a round is played as long as those before it have left room
-    played = sum(stats.binom.cdf(groups - 1, r * groups, share) if r else 1.0 for r in range(rounds))
+    rounds_sampled = sum(stats.binom.cdf(groups - 1, r * groups, share) if r else 1.0 for r in range(rounds))
     lengths = policy.responses.lengths[every.responses].sum(1).double()
-    tokens += played * groups * float(probability @ lengths)
+    tokens += rounds_sampled * groups * float(probability @ lengths)
     square = float(true @ true)
     along = float(mean @ true) / square
     return mean.view_as(policy.logits), Moments(
@@ -96,8 +96,8 @@ def _usable(policy: TabularPolicy, variant: Variant, every: Draw) -> Tensor:
     if variant.filter is not None:
         alone = torch.cat([among(place) for place in everywhere[:, None]])
         dropped = everywhere[~torch.isin(everywhere, kept)]
-        with_good_ones = among(torch.cat([kept, dropped[:1]]))
-        if not torch.equal(kept, alone) or not torch.equal(kept, with_good_ones):
+        with_one_dropped = among(torch.cat([kept, dropped[:1]]))
+        if not torch.equal(kept, alone) or not torch.equal(kept, with_one_dropped):
             raise GrpoLabError(
                 f"'{variant.name}' cannot be enumerated: its filter '{variant.filter.name}' judges groups together; "
                 "measure it over sampled batches"

@@ -68,20 +68,20 @@ def exact_figure(exact: Exact) -> str:
                 [_root(measurement.numbers["direction_bias_squared"]) for measurement in measured.values()],
                 style,
             )
-        _name(
+        _label_axes(
             by_difficulty,
             f"Difficulty: scale of a prompt's own gradient (G = {exact.group_size})",
             "success probability of the prompt",
             "relative to the whole gradient's",
         )
-        _name(
+        _label_axes(
             by_length,
             f"Length: weight of a token of a wrong response (G = {exact.group_size})",
             "tokens of the response",
             "relative to the mean such token",
         )
-        _name(variance, f"Variance for {BUDGET} sampled tokens", "group size", "relative to |true gradient|²")
-        _name(bias, "Bias that no scale repairs", "group size", "relative to |true gradient|")
+        _label_axes(variance, f"Variance for {BUDGET} sampled tokens", "group size", "relative to |true gradient|²")
+        _label_axes(bias, "Bias that no scale repairs", "group size", "relative to |true gradient|")
         by_difficulty.set_xticks(place, [f"{p:.2g}" for p in success])
         by_length.set_xticks(list(lengths))
         for axes in (by_difficulty, by_length):
@@ -117,13 +117,13 @@ def model_figure(lenses: Sequence[OnModel]) -> str:
             matrix.text(column, row, f"{cosine:.2f}", ha="center", va="center", color=colour, fontsize=8)
         matrix.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
         matrix.set_yticks(range(len(names)), names)
-        _name(matrix, "Cosine between gradients on one pool", "", "")
+        _label_axes(matrix, "Cosine between gradients on one pool", "", "")
         for index, (lens, style) in enumerate(zip(lenses, arm_styles(names, "").values(), strict=True)):
             _errors(halves, [index], [lens.split_cosine], style)
         halves.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
         halves.set_xlim(-0.6, len(names) - 0.4)
         halves.set_ylim(bottom=min(0.0, halves.get_ylim()[0]))
-        _name(halves, "Cosine between the gradients on two halves of the pool", "", "")
+        _label_axes(halves, "Cosine between the gradients on two halves of the pool", "", "")
         return as_svg(figure)
 
 
@@ -154,7 +154,7 @@ def _root(square: Estimate) -> Estimate:
     return Estimate(root, (math.sqrt(max(0.0, square.value + 2 * square.error)) - root) / 2)
 
 
-def _name(axes: Axes, title: str, x_label: str, y_label: str) -> None:
+def _label_axes(axes: Axes, title: str, x_label: str, y_label: str) -> None:
     axes.set_title(title, loc="left", fontsize=9.5, color=INK, pad=8)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)

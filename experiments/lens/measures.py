@@ -145,15 +145,15 @@ def estimates(sums: Sums, constant: float | None) -> dict[str, Estimate]:
     """
     whole, without = sums.total().moments().numbers(constant), sums.without_each().moments().numbers(constant)
     means = sums.gradient / sums.count[:, None]
-    astray = means - means @ sums.direction[:, None] * sums.direction
+    residuals = means - means @ sums.direction[:, None] * sums.direction
     with np.errstate(divide="ignore", invalid="ignore"):  # a scale of 0: nothing was learned about a prompt
-        direction = noise_error(astray) / whole["scale"][0] ** 2
-        least = {"direction_bias_squared": direction, "mse": direction}
-        least["cosine"] = 0.5 * abs(whole["cosine"][0]) ** 3 * direction
+        direction = noise_error(residuals) / whole["scale"][0] ** 2
+        floors = {"direction_bias_squared": direction, "mse": direction}
+        floors["cosine"] = 0.5 * abs(whole["cosine"][0]) ** 3 * direction
     if constant is not None:
-        least["bias_squared"] = noise_error(constant * means - sums.direction)
+        floors["bias_squared"] = noise_error(constant * means - sums.direction)
     return {
-        name: Estimate(float(value[0]), float(np.fmax(jackknife_error(without[name]), least.get(name, 0.0))))
+        name: Estimate(float(value[0]), float(np.fmax(jackknife_error(without[name]), floors.get(name, 0.0))))
         for name, value in whole.items()
     }
 

@@ -184,7 +184,7 @@ def curves_figure(
     x = Scale(0.0, max((float(xs[-1]) for xs, _ in drawn if len(xs)), default=1.0) or 1.0, 50, width - 12)
     within: Callable[[float], float] = lambda value: y(min(max(value, y.low), y.high))  # noqa: E731
     y_text: Callable[[float], str] = lambda value: f"{tick_text(value)}{measure.value}"  # noqa: E731
-    parts = frame(x, y, _spent_words(axis), "", tick_text, y_text, whole=axis != "seconds")
+    parts = frame(x, y, _budget_words(axis), "", tick_text, y_text, whole=axis != "seconds")
     runs_lines, means, descriptions = [], [], []
     for arm, style in styles.items():
         for xs, ys in curves.get(arm, ()):
@@ -227,7 +227,7 @@ def proxy_figure(gold: Sequence[Curve], proxy: Sequence[Curve], style: Style, *,
         for scale, (_, values) in zip((100.0, 1.0), means, strict=True)
     ]
     percent: Callable[[float], str] = lambda value: f"{tick_text(value)}%"  # noqa: E731
-    parts = frame(x, scales[0], _spent_words(axis), "right", tick_text, percent, whole=axis != "seconds")
+    parts = frame(x, scales[0], _budget_words(axis), "right", tick_text, percent, whole=axis != "seconds")
     parts += [text(x.end + 7, scales[1](v) + 4, tick_text(v), "tick") for v in scales[1].ticks(6)]
     parts.append(text(width, 14, "learnt reward, dashed", "label", "end"))
     descriptions = []
@@ -256,5 +256,5 @@ def _marked(n: int) -> list[int]:
     return list(range(n - 1, -1, -step))[:5]
 
 
-def _spent_words(axis: str) -> str:
+def _budget_words(axis: str) -> str:
     return "tokens sampled in training" if axis == "sampled_tokens" else axis_words(axis)

@@ -60,7 +60,7 @@ def headline_section(context: Context) -> str:
     if judgement is not None and judgement.analysis.comparisons:
         analysis = judgement.analysis
         items = (
-            f"<li><div>{badge(each)}</div><div><p>{_in_short(each, judgement)}</p>"
+            f"<li><div>{badge(each)}</div><div><p>{_summary(each, judgement)}</p>"
             f"{_depends(judgement, each)}"
             f'<p class="detail">{escape(each.sentence)}</p></div></li>'
             for each in analysis.comparisons
@@ -94,7 +94,7 @@ def _claim(study: StoredStudy, judgement: Judgement | None) -> str:
     return f'<div class="claim">{html}</div>'
 
 
-def _in_short(each: Comparison, judgement: Judgement) -> str:
+def _summary(each: Comparison, judgement: Judgement) -> str:
     """A comparison in short, in the metric's unit; the analysis's own sentence follows it."""
     measure, margin, level = unit(judgement.analysis.metric), judgement.analysis.margin, level_text(judgement, each)
     interval = (

@@ -16,7 +16,7 @@ import core.parts.registry as registry
 from core import GrpoLabError
 from core.errors import MachineError
 from core.loop.train import Interrupted
-from experiments.launchers.rank import _leave_cause
+from experiments.launchers.rank import _write_cause
 from experiments.launchers.torchrun import _raise_first, kill, run_in_processes
 from experiments.study.configs import (
     CONFIGS,
@@ -233,12 +233,12 @@ def test_a_cause_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
     def ended(*_: Any) -> None:
         raise EndedError
 
-    _leave_cause(tmp_path, 1, GrpoLabError("the first"))
+    _write_cause(tmp_path, 1, GrpoLabError("the first"))
     for place in ("os.fsync", "os.replace"):
         with monkeypatch.context() as patch:
             patch.setattr(place, ended)
             with pytest.raises(EndedError):
-                _leave_cause(tmp_path, 0, GrpoLabError("the second"))
+                _write_cause(tmp_path, 0, GrpoLabError("the second"))
     with pytest.raises(GrpoLabError, match="process 1: the first"):
         _raise_first(tmp_path, str(tmp_path / "run"), 1, "")
 
