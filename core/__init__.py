@@ -93,7 +93,7 @@ if not TYPE_CHECKING:
 
     def __getattr__(name):
         for module in ("batch", "contracts", "problems", "registry", "variant") if name in __all__ else ():
-            found = vars(importlib.import_module(f"core.parts.{module}"))
-            if name in found:
-                return found[name]
+            attributes = vars(importlib.import_module(f"core.parts.{module}"))
+            if name in attributes:
+                return attributes[name]
         raise AttributeError(f"module 'core' has no attribute '{name}'")

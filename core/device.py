@@ -21,7 +21,7 @@ def takes_cpu() -> bool:
 
 
 def device_note() -> str | None:
-    """Why an accelerator of this machine is not used, in one line; None where nothing is to be said."""
+    """Why an accelerator of this machine is not used, in one line; None where there is nothing to report."""
     return _decide(os.environ.get(VARIABLE, ""))[1]
 
 

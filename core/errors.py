@@ -13,8 +13,8 @@ MAX_LISTED: Final = 60
 """Names that an error message spells out."""
 
 Cause: TypeAlias = Literal["code", "infrastructure", "algorithmic"]
-"""Why a run failed, as its manifest says: for what it was given (code, settings, data, models), for the machine's
-reasons, or by training as it was told to. Only the last says anything about a method."""
+"""Why a run failed, as its manifest states it: for what it was given (code, settings, data, models), for the machine's
+reasons, or by training as configured. Only the last is evidence about a method."""
 
 _MACHINE: Final = frozenset(
     {
@@ -28,7 +28,7 @@ _MACHINE: Final = frozenset(
 )
 """Exceptions that are the machine's, by class or base class: libraries that may not be there are not imported."""
 _WRONG_PATH: Final = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
-"""What the operating system says of a path that is wrong; what writes to a run's folder says `MachineError` itself."""
+"""Errors of the operating system for a wrong path; what writes to a run's folder raises `MachineError` itself."""
 _EXHAUSTED: Final = (
     "can't allocate memory",
     "out of memory",
@@ -38,13 +38,13 @@ _EXHAUSTED: Final = (
     "(os error 28)",
     "(os error 122)",
 )
-"""What libraries say of it in errors of a general type."""
+"""Texts of it in libraries' errors of a general type."""
 _CRASHES: Final = (signal.SIGSEGV, signal.SIGILL, signal.SIGFPE)
-"""Signals that a process brings on itself. SIGABRT is not among them: it is how C++ says that memory is short."""
+"""Signals that a process brings on itself. SIGABRT is not among them: C++ aborts when memory is short."""
 
 
 class GrpoLabError(Exception):
-    """A mistake in what the bench was given; the message says what, where and what to do instead.
+    """A mistake in what the bench was given; the message states what, where and what to do instead.
 
     The command line prints the message alone, without a traceback. Everything else that is raised is a bug.
     """
@@ -119,6 +119,6 @@ def near(name: str, known: Iterable[str]) -> str:
 
 
 def brief(error: Exception, most: int = 300) -> str:
-    """What a foreign error says, on one line of at most about so many characters."""
+    """The text of a foreign error, on one line of at most about so many characters."""
     text = " ".join(str(error).split()) or type(error).__name__
     return (text if len(text) <= most else f"{text[:most]}...").removesuffix(".")

@@ -14,7 +14,7 @@ from typing import Any, Final
 from core.errors import GrpoLabError
 
 MAX_OF_ERROR: Final = 1 << 12
-"""Bytes that are read of what a server says of an error."""
+"""Bytes that are read of the body of an error."""
 
 
 class LateError(OSError):
@@ -22,11 +22,11 @@ class LateError(OSError):
 
 
 class RefusedError(Exception):
-    """An answer with another status than 200; `args` are the status, what the server says, and Retry-After."""
+    """An answer with another status than 200; `args` are the status, the server's message, and Retry-After."""
 
-    def __init__(self, status: int, said: str, retry_after: str | None) -> None:
-        super().__init__(status, said, retry_after)
-        self.status, self.said, self.retry_after = status, said, retry_after
+    def __init__(self, status: int, message: str, retry_after: str | None) -> None:
+        super().__init__(status, message, retry_after)
+        self.status, self.message, self.retry_after = status, message, retry_after
 
 
 def fetch(
@@ -45,10 +45,10 @@ def fetch(
             with opener.open(request, timeout=seconds) as response:
                 read: bytes = response.read(most + 1)
         except urllib.error.HTTPError as error:
-            said = b""
+            message = b""
             with error, suppress(OSError, http.client.HTTPException):
-                said = error.read(MAX_OF_ERROR)
-            raise RefusedError(error.code, said.decode(errors="replace"), error.headers.get("Retry-After")) from None
+                message = error.read(MAX_OF_ERROR)
+            raise RefusedError(error.code, message.decode(errors="replace"), error.headers.get("Retry-After")) from None
         except (OSError, http.client.HTTPException):
             if watch.over:
                 raise LateError(f"not answered within {seconds:g} s") from None
@@ -82,7 +82,7 @@ def check_address(setting: str, url: str) -> None:
 
 
 class _Watch:
-    """Shuts the connection down at the deadline; a time-out of the socket's own is for each byte anew."""
+    """Shuts the connection down at the deadline; a time-out of the socket's own starts again with each byte."""
 
     def __init__(self, seconds: float) -> None:
         self.over = False

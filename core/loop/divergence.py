@@ -1,4 +1,4 @@
-"""What fails because training diverged says so."""
+"""Errors of what failed because training diverged."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress

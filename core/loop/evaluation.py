@@ -84,7 +84,7 @@ def reevaluate(
     """The record of `questions` further questions of `split`, which no evaluation of the run has asked.
 
     They follow those of the evaluations in the same stream; sampling noise is keyed by the run's seed and the question.
-    `before` is the record of fewer of them, whose answers stay as they are. `answered` is told of every block, as large
+    `before` is the record of fewer of them, whose answers stay as they are. `answered` gets every block, as large
     as an evaluation, which is known to fit. Tokens sampled here are not counted as training tokens.
     """
     settings, counted = run.recipe.evaluation, run.sampled_tokens
@@ -107,7 +107,7 @@ def reevaluate(
 def _answers(
     run: RunState, problems: Sequence[Problem], noise_key: int, first_slot: int = 0
 ) -> tuple[Sampled, Sampled]:
-    """Every question sampled as often as the evaluation says, and once greedily."""
+    """Every question sampled as often as the evaluation states, and once greedily."""
     settings = run.recipe.evaluation
     drawn, greedy = sample_all(
         run, problems, [Draw(settings.samples, noise_key, settings.temperature), Draw()], first_slot
@@ -226,8 +226,8 @@ def _response(sampled: Sampled, scores: Scores, p: int, k: int) -> dict[str, Any
 
 def _share(pattern: str, texts: Sequence[Sequence[str]]) -> float:
     """The share of responses in which a pattern is found."""
-    found = [re.search(pattern, text) is not None for row in texts for text in row]
-    return sum(found) / len(found)
+    matches = [re.search(pattern, text) is not None for row in texts for text in row]
+    return sum(matches) / len(matches)
 
 
 def mean(values: torch.Tensor) -> float | None:

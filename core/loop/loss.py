@@ -37,9 +37,9 @@ def compute_advantages(variant: Variant, batch: Batch, state: Any) -> tuple[Tens
         result, state = part(batch, state) if AdvantageOptions.of(part).state else (part(batch), state)
     shape = batch.response_mask.shape
     if not isinstance(result, Tensor) or tuple(result.shape) not in (tuple(shape), tuple(shape[:2])):
-        got = list(result.shape) if isinstance(result, Tensor) else type(result).__name__
+        actual = list(result.shape) if isinstance(result, Tensor) else type(result).__name__
         raise GrpoLabError(
-            f"advantage '{part.name}' ({part.place}) returned {got}: must be [P, G] or [P, G, T] = {list(shape)}"
+            f"advantage '{part.name}' ({part.place}) returned {actual}: must be [P, G] or [P, G, T] = {list(shape)}"
         )
     counted = result[batch.mask] if result.ndim == 3 else result
     if not torch.isfinite(counted).all():
@@ -49,7 +49,7 @@ def compute_advantages(variant: Variant, batch: Batch, state: Any) -> tuple[Tens
 
 
 def value_targets(variant: Variant, batch: Batch) -> Batch:
-    """Fill in the returns that a critic learns to foretell, where the advantage estimator says what they are."""
+    """Fill in the returns that a critic learns to predict, where the advantage estimator defines them."""
     part, options = variant.advantage, AdvantageOptions.of(variant.advantage)
     if options.target is None or variant.value_loss is None:
         return batch
@@ -130,8 +130,8 @@ def prepare(variant: Variant, rows: RowTensors, logps: Tensor, draw: torch.Gener
     assert options.prepare is not None
     inside = _inside({**rows, "old_logps": rows.get("old_logps", logps), "logps": logps}, rows["mask"])
     values = {name: setting.value for name, setting in part.settings().items() if name in options.prepare_hyper}
-    asked = (draw if name == "generator" else inside[name] for name in options.prepare_takes)
-    result: Tensor = options.prepare(*asked, **values)
+    arguments = (draw if name == "generator" else inside[name] for name in options.prepare_takes)
+    result: Tensor = options.prepare(*arguments, **values)
     check_shape(part, result, logps.shape)
     return result
 
@@ -147,12 +147,12 @@ def token_loss(
     objective, mask = variant.objective, rows["mask"]
     tensors = _inside({"old_logps": logps.detach(), **rows, "logps": logps}, mask)
     logps = tensors["logps"]
-    asked = {name: tensors[name] for name in objective.parameters}
+    arguments = {name: tensors[name] for name in objective.parameters}
     if ObjectiveOptions.of(objective).level == "group":
-        asked = {name: x.view(-1, group_size, *x.shape[1:]) for name, x in asked.items()}
-    result = objective(**asked)
+        arguments = {name: x.view(-1, group_size, *x.shape[1:]) for name, x in arguments.items()}
+    result = objective(**arguments)
     result = result if isinstance(result, TokenLoss) else TokenLoss(result)
-    check_shape(objective, result.loss, asked["logps"].shape)
+    check_shape(objective, result.loss, arguments["logps"].shape)
     loss = result.loss.reshape(mask.shape)  # one number for a group may stand on its tokens by expand()
     info = {name: x.reshape(mask.shape) for name, x in result.info.items()}
     if variant.correction is not None:

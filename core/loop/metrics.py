@@ -38,7 +38,7 @@ def line_of(
         "skipped_prompts": skipped,
         "old_logps_from": "forward pass" if batch is not None and batch.old_logps is not None else "update",
         "prompts_hash": state.hashes["prompts"],
-        "budget_share": state.budget_share,  # for whoever follows the run by its lines
+        "budget_share": state.budget_share,  # for those who follow the run by its lines
         "evaluation": {e["split"]: e["summary"]["accuracy"] for e in evaluations},
     }
 
@@ -91,7 +91,7 @@ def _kl_record(batch: Batch) -> dict[str, float | None]:
 
 
 def value_record(batch: Batch) -> dict[str, float | None]:
-    """How well a critic's values V foretold the returns R of a rollout, over counted tokens.
+    """How well a critic's values V predicted the returns R of a rollout, over counted tokens.
 
         value_explained_variance   1 - var(R - V) / var(R): 1 is perfect, 0 no better than a constant
         value_bias                 mean(V - R)
@@ -116,12 +116,12 @@ def value_record(batch: Batch) -> dict[str, float | None]:
 def _ratio(numerator: Tensor, denominator: Tensor, *, one_minus: bool = False) -> float | None:
     if denominator <= 0:
         return None
-    found = float(numerator / denominator)
-    return 1 - found if one_minus else found
+    ratio = float(numerator / denominator)
+    return 1 - ratio if one_minus else ratio
 
 
 def _calibration_error(values: Tensor, returns: Tensor) -> float:
-    # equal values foretell the same: which of them comes first may not matter
+    # equal values predict the same: which of them comes first may not matter
     _, which, count = torch.unique(values, return_inverse=True, return_counts=True)
     returns = (torch.zeros_like(values[: len(count)]).index_add(0, which, returns) / count)[which]
     order = values.argsort(stable=True)

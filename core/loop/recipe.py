@@ -51,7 +51,7 @@ def evaluation(
     """Evaluate at step 0, every `every` steps and at the end: each question once greedily and `samples` times sampled.
 
     `split` defaults to the task's test suites: the first every time, further ones at step 0 and at the end. Two samples
-    or more are needed to tell sampling noise from the rest.
+    or more are needed to separate sampling noise from the rest.
     """
     return EvaluationSettings(every, questions, samples, temperature, seed, split)
 
@@ -92,23 +92,23 @@ class Recipe:
         return (*self.variant.parts, *self.rewards, *self.providers)
 
     def preflight(self) -> dict[str, str]:
-        """What rewards, generator and source say, by name; raises `GrpoLabError` where one cannot work here."""
-        said = start(self.rewards, self.task)
+        """Descriptions by rewards, generator and source, by name; raises `GrpoLabError` where one cannot work here."""
+        descriptions = start(self.rewards, self.task)
         if hasattr(self.generator, "start"):
-            said["generator"] = self.generator.start()
+            descriptions["generator"] = self.generator.start()
         if self.source is not None and hasattr(self.source, "start"):
-            said["source"] = self.source.start(self)
-        return said
+            descriptions["source"] = self.source.start(self)
+        return descriptions
 
     @property
     def data(self) -> str:
         """Digests of what task and source have read from files, which may change behind a path; "" where none was."""
-        told = (getattr(each, "digest", "") for each in (self.task, self.source))
-        return " ".join(digest for digest in told if digest and isinstance(digest, str))
+        digests = (getattr(each, "digest", "") for each in (self.task, self.source))
+        return " ".join(digest for digest in digests if digest and isinstance(digest, str))
 
     @property
     def data_identities(self) -> tuple[str, ...]:
-        """What `start` says that may not change while a run lasts: data, models and principles, by their digests."""
+        """What in `preflight` may not change while a run lasts: data, models and principles, by their digests."""
         return ("source", *(part.name for part in self.rewards if RewardOptions.of(part).together))
 
     @property
@@ -266,19 +266,20 @@ def _providers(variant: Variant, chosen: Sequence[Part]) -> tuple[Part, ...]:
     """A provider for each field that the variant needs and the core does not fill itself: the chosen one, or the only
     one there is.
     """
-    given = [as_part(part, "provider", "train.providers") for part in chosen]
+    providers = [as_part(part, "provider", "train.providers") for part in chosen]
     return tuple(
-        _provider(variant, field, given).resolved() for field in sorted(variant.needs.intersection(fillable_fields()))
+        _provider(variant, field, providers).resolved()
+        for field in sorted(variant.needs.intersection(fillable_fields()))
     )
 
 
-def _provider(variant: Variant, field: str, given: Sequence[Part]) -> Part:
-    found = [part for part in PROVIDERS.values() if ProviderOptions.of(part).fills == field]
-    found = [part for part in given if ProviderOptions.of(part).fills == field] or found
+def _provider(variant: Variant, field: str, providers: Sequence[Part]) -> Part:
+    candidates = [part for part in PROVIDERS.values() if ProviderOptions.of(part).fills == field]
+    candidates = [part for part in providers if ProviderOptions.of(part).fills == field] or candidates
     needs = f"variant '{variant.name}' needs the batch field '{field}', which"
-    if not found:
+    if not candidates:
         raise GrpoLabError(f"{needs} no provider fills; register one with @provider(fills={field!r}, cost=...)")
-    if len(found) > 1:
-        listed = " and ".join(f"'{part.name}' ({part.place})" for part in found)
-        raise GrpoLabError(f"{needs} is filled by {listed}: choose one, train.providers = [@{found[-1].name}]")
-    return found[0]
+    if len(candidates) > 1:
+        listed = " and ".join(f"'{part.name}' ({part.place})" for part in candidates)
+        raise GrpoLabError(f"{needs} is filled by {listed}: choose one, train.providers = [@{candidates[-1].name}]")
+    return candidates[0]

@@ -39,7 +39,7 @@ def draw_problems(run: RunState, step: int, round: int) -> tuple[Problem, ...]:
         stream, first = key(run.seed, "prompts"), (step - 1) * P
     else:
         stream, first = key(run.seed, "extra_prompts", step, round), 0
-    found = []
+    problems = []
     for slot in range(P):
         problem, others = task.problem("train", stream, first + slot), 0
         while not fits(run, problem):
@@ -50,8 +50,8 @@ def draw_problems(run: RunState, step: int, round: int) -> tuple[Problem, ...]:
             problem = task.problem("train", key(run.seed, "extra_prompts", step, round, slot), others)
             run.skipped_prompts += 1
             others += 1
-        found.append(problem)
-    return tuple(found)
+        problems.append(problem)
+    return tuple(problems)
 
 
 def fits(run: RunState, problem: Problem) -> bool:
@@ -60,7 +60,7 @@ def fits(run: RunState, problem: Problem) -> bool:
 
 
 def unfit(run: RunState, problem: Problem) -> str:
-    """What is to be said of a problem that does not fit."""
+    """The error text for a problem that does not fit."""
     length, most = len(run.policy.tokens(problem)), run.policy.context - run.recipe.max_tokens
     return (
         f"The prompt {problem.prompt!r:.80} has {length} tokens; with train.max_tokens = {run.recipe.max_tokens} it "
@@ -71,7 +71,7 @@ def unfit(run: RunState, problem: Problem) -> str:
 
 @dataclass(frozen=True)
 class Draw:
-    """How often a problem is to be answered, at the training temperature unless told; greedily without a noise key."""
+    """How often a problem is to be answered, at the training temperature by default; greedily without a noise key."""
 
     samples: int = 1
     noise_key: int | None = None
@@ -168,7 +168,7 @@ def shape_rewards(variant: Variant, rewards: Tensor, lengths: Tensor, truncated:
 
 
 def shape(variant: Variant, batch: Batch) -> Batch:
-    """Shaped rewards, and truncated responses taken out of the loss where the variant says so."""
+    """Shaped rewards, and truncated responses taken out of the loss where the variant does so."""
     truncated = batch.require("truncated")
     mask = batch.mask & ~truncated[..., None] if variant.truncated == "mask" else batch.mask
     return batch.having(
@@ -203,7 +203,7 @@ class Rollout:
 
 
 def rollout_context(run: RunState, step: int, round: int) -> RolloutContext:
-    """What the source of a run's responses is told of a round."""
+    """What the source of a run's responses needs of a round."""
     recipe, draw = run.recipe, partial(draw_problems, run, step, round)
     return RolloutContext(run.policy, run.seed, recipe.task, recipe.prompts, recipe.max_tokens, step, round, draw)
 
@@ -264,16 +264,16 @@ def _count_empty(run: RunState, step: int, batch: Batch | None, first_round: Bat
     run.all_right &= bool(first_round.require("correct").all())
     if step < min(MAX_EMPTY, run.recipe.steps):
         return
-    said = (
+    summary = (
         f"filter '{variant.filter.name}' has passed no group in the first {step} steps, so nothing was trained on; the "
         f"highest reward was {run.best_reward:g}"
     )
     if run.had_spread:
         raise GrpoLabError(
-            f"{said}, and rewards differ within groups. A filter for groups with right and wrong responses goes by "
+            f"{summary}, and rewards differ within groups. A filter for groups with right and wrong responses goes by "
             "Score.correct, and a reward that is a number counts as correct from 1 up: scale the reward, return a "
             "Score, or leave the filter out"
         )
     if run.all_right:
-        raise GrpoLabError(f"{said}, and every response was right: the model has nothing left to learn of this task")
-    raise TrainingError(f"{said}, and all responses to a question are rewarded alike")
+        raise GrpoLabError(f"{summary}, and every response was right: the model has nothing left to learn of this task")
+    raise TrainingError(f"{summary}, and all responses to a question are rewarded alike")

@@ -72,7 +72,7 @@ class RunState:
     failed_updates: int = 0
     """Updates in a row, up to now, whose gradient was not finite."""
     learners: list[Callable[[Batch, Backward], Mapping[str, float]]] = field(default_factory=list)
-    """What else learns from the rows of every optimizer step of the policy's; each says what is to be logged."""
+    """What else learns from the rows of every optimizer step of the policy's; each returns what is to be logged."""
     seconds: float = 0.0
     """Spent on training so far, evaluation apart."""
     sampled_tokens: int = 0
@@ -94,7 +94,7 @@ class RunState:
     optimizer: Any = None
     """The policy's: a `Stepper`, and `Stateful` unless weights are sharded."""
     advantage_state: Any = None
-    """What a running advantage estimator remembers."""
+    """The state of a running advantage estimator."""
     hashes: dict[str, str] = field(default_factory=lambda: {"initial_weights": "", "prompts": "", "first_rollout": ""})
     """Digests by which runs of one seed are known to have begun alike."""
     _began: float = field(default_factory=time.perf_counter)

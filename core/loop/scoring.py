@@ -24,7 +24,7 @@ THREADS: Final = min(8, os.cpu_count() or 1)
 
 
 class GraderError(Exception):
-    """A reward function failed twice on one response; the message says on what, and where in its code."""
+    """A reward function failed twice on one response; the message names the response, and the place in its code."""
 
 
 class UnreachableError(GraderError):
@@ -126,7 +126,7 @@ class Scores:
 
     @staticmethod
     def of_labels(labels: Tensor, rewards: int) -> "Scores":
-        """What labels [P, G] say where `rewards` functions have nothing to judge by: correct from 1 up."""
+        """Scores by labels [P, G] where `rewards` functions have nothing to judge by: correct from 1 up."""
         correct = labels >= 1
         parts = torch.full((*labels.shape, rewards), math.nan)
         return Scores(parts, correct, correct, Counter(), (), None)
@@ -164,8 +164,8 @@ def score(rewards: Sequence[Part], problems: Sequence[Problem], texts: Sequence[
         correct[p] = torch.tensor([row[0].correct for row in graded])
         lenient[p] = torch.tensor([row[0].lenient or row[0].correct for row in graded])
         causes.update(s.cause for row in graded for s in row if s.cause)
-    said = None if failure is None else str(failure)
-    return Scores(parts, correct, lenient, causes, tuple(failed), said, isinstance(failure, UnreachableError))
+    message = None if failure is None else str(failure)
+    return Scores(parts, correct, lenient, causes, tuple(failed), message, isinstance(failure, UnreachableError))
 
 
 def _graded(
@@ -178,12 +178,12 @@ def _graded(
     }
     for p, graded in enumerate(_graded_one_by_one(alone, problems, texts)):
         columns = [together[part.name][p] for part in rewards if RewardOptions.of(part).together]
-        failure = next((found for found in [graded, *columns] if isinstance(found, GraderError)), None)
+        failure = next((column for column in [graded, *columns] if isinstance(column, GraderError)), None)
         if failure is not None or not columns:
             yield failure or graded
             continue
         by_name = {part.name: [row[k] for row in graded] for k, part in enumerate(alone)}  # type: ignore[union-attr]
-        by_name |= {name: found[p] for name, found in together.items()}  # type: ignore[misc]
+        by_name |= {name: groups[p] for name, groups in together.items()}  # type: ignore[misc]
         yield [list(row) for row in zip(*(by_name[part.name] for part in rewards), strict=True)]
 
 
@@ -247,13 +247,13 @@ def _graded_one_by_one(
 
 
 def start(rewards: Sequence[Part], task: Task | None = None) -> dict[str, str]:
-    """What each reward says of itself before a run, by name; raises `GrpoLabError` where one cannot work."""
-    said: dict[str, str] = {}
+    """How each reward describes itself before a run, by name; raises `GrpoLabError` where one cannot work."""
+    descriptions: dict[str, str] = {}
     for part in rewards:
         if ready := RewardOptions.of(part).start:
-            asks = "task" in inspect.signature(ready).parameters
-            said[part.name] = ready(**part.set_values, **({"task": task} if asks else {}))
-    return said
+            takes_task = "task" in inspect.signature(ready).parameters
+            descriptions[part.name] = ready(**part.set_values, **({"task": task} if takes_task else {}))
+    return descriptions
 
 
 def alarm(

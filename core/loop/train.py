@@ -38,7 +38,7 @@ def run(recipe: Recipe, seed: int, store: RunStore, *, facts: Mapping[str, Any],
     """Train `recipe` under `seed`, from the last checkpoint in `store` if there is one.
 
     `facts` go into the manifest; `facts["identity"]` is what a resumed run must share with the one before. A run that
-    fails or is interrupted says so in its manifest, and what it has written stays. Started in several processes, by
+    fails or is interrupted has that in its manifest, and what it has written stays. Started in several processes, by
     torchrun or accelerate, each does its part of the same run, and the main one writes.
     """
     accelerator = init()
@@ -51,16 +51,16 @@ def run(recipe: Recipe, seed: int, store: RunStore, *, facts: Mapping[str, Any],
         if store.is_finished:
             return
         store.check_identity(facts["identity"])
-        said = recipe.preflight()
-        store.check_data_identity({name: said[name] for name in recipe.data_identities if name in said})
-        store.update_manifest(status="running", seed=seed, error=None, failure=None, **facts, preflight=said)
+        descriptions = recipe.preflight()
+        store.check_data_identity({name: descriptions[name] for name in recipe.data_identities if name in descriptions})
+        store.update_manifest(status="running", seed=seed, error=None, failure=None, **facts, preflight=descriptions)
         try:
             train(recipe, seed, store, watch, accelerator.device)
         except Interrupted:
             store.update_manifest(status="interrupted")
             raise
         except BaseException as error:
-            with suppress(GrpoLabError):  # a full disk, say: the first error is the one to show
+            with suppress(GrpoLabError):  # such as a full disk: the first error is the one to show
                 store.update_manifest(status="failed", error=describe_error(error), failure=cause_of(error))
             raise
 

@@ -32,8 +32,8 @@ def needs_old_logps(variant: Variant, updates: int) -> bool:
     With a single on-policy update they equal those of the update's own forward pass, which then serve as both.
     """
     in_reward = variant.uses_kl and variant.kl_place == "reward"
-    asked = "old_logps" in AdvantageOptions.of(variant.advantage).needs
-    return in_reward or asked or variant.correction is not None or updates > 1
+    in_advantage = "old_logps" in AdvantageOptions.of(variant.advantage).needs
+    return in_reward or in_advantage or variant.correction is not None or updates > 1
 
 
 @torch.no_grad()
@@ -73,7 +73,7 @@ def map_micro_batches(policy: Policy, batch: Batch, compute: Callable[[Tensor], 
 def assign_micro_batches(
     batch: Batch, rows: Tensor, micro_tokens: int, whole_groups: bool = False
 ) -> tuple[list[Tensor], list[Tensor | None]]:
-    """All micro-batches, and this rank's: None where others have one more, and a pass is made for company only."""
+    """All micro-batches, and this rank's: None for a pass of loss 0, which keeps ranks in step."""
     lengths = batch.lengths.flatten()
     if ranks() > 1:  # small enough that every rank has something to do
         prompts = sum(len(batch.prompt_tokens[p]) for p in set((rows // batch.group_size).tolist()))
@@ -195,13 +195,13 @@ def accumulate_gradients(
     micros, turns = assign_micro_batches(batch, counted.nonzero()[:, 0], micro_tokens, whole_groups)
     if not micros:
         return None
-    found, total = UpdateMetrics({}), 0.0
+    counts, total = UpdateMetrics({}), 0.0
     for turn in turns:
         micro = min(micros, key=len) if turn is None else turn
         if not AggregatorOptions.of(variant.aggregator).split_invariant:
             weights[micro] = step_weights(variant, batch, rows["mask"][micro]) / len(micros)
-        wants_entropy = variant.entropy_coef != 0 or "entropy" in objective.parameters
-        logps, entropy = forward(policy, batch, micro, temperature=temperature, entropy=wants_entropy)
+        with_entropy = variant.entropy_coef != 0 or "entropy" in objective.parameters
+        logps, entropy = forward(policy, batch, micro, temperature=temperature, entropy=with_entropy)
         tensors = rows.at(micro)
         if entropy is not None:
             tensors["entropy"] = entropy
@@ -214,8 +214,8 @@ def accumulate_gradients(
         total += float(loss.detach())
         if metrics.steps > 0:
             info.pop("sampler_mismatch", None)  # after the first update it would measure that update
-        _count(found, tensors["mask"], info)
-    for sums in gather([found.sums]):
+        _count(counts, tensors["mask"], info)
+    for sums in gather([counts.sums]):
         for name, value in sums.items():
             metrics.add(name, value)
     return sum(gather([total]))

@@ -73,7 +73,7 @@ def merge_adapters(model: PreTrainedModel, folder: Path, where: str) -> PreTrain
             f"{where}: the adapters in {folder} {'lack' if lacks else 'have'} {wrong[0]}"
             + ("" if lacks else ", which the model does not have")
             + (f" (one of {len(wrong)} such weights)" if len(wrong) > 1 else "")
-            + ": they were cut, or belong to another model than their adapter_config.json says"
+            + ": they were cut, or belong to another model than their adapter_config.json names"
         )
     merged: PreTrainedModel = adapted.merge_and_unload()
     return merged

@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 
 
 def zero_settings() -> dict[str, Any]:
-    """What accelerate's configuration says of ZeRO; raises `GrpoLabError` where that is not supported."""
+    """The ZeRO settings of accelerate's configuration; raises `GrpoLabError` where that is not supported."""
     plugin = DeepSpeedPlugin()
     settings: dict[str, Any] = plugin.deepspeed_config["zero_optimization"]
     if settings["stage"] != 3:

@@ -78,7 +78,7 @@ def locate(model: str, setting: str = "policy.model") -> tuple[str, str | None]:
     path = Path(model).expanduser()
     try:
         is_file, is_folder = path.is_file(), path.is_dir()
-    except OSError as error:  # a name that is too long, say
+    except OSError as error:  # such as a name that is too long
         raise GrpoLabError(f"{setting} = {shown(model)}: {error.strerror}") from error
     if path.suffix == ".gguf":
         if not is_file:
@@ -107,7 +107,7 @@ def _unwrapped(model: str, setting: str) -> tuple[str, str | None, list[Path]]:
         base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
         if not isinstance(base, str) or not base:
             raise GrpoLabError(
-                f"{where}: {file} does not say which model its adapters belong to: set base_model_name_or_path there"
+                f"{where}: {file} does not name the model its adapters belong to: set base_model_name_or_path there"
             )
         model = base
 
@@ -198,7 +198,7 @@ def read_tokenizer(name: str, setting: str = "policy.model") -> PreTrainedTokeni
 
 
 def _read_tokenizer(folder: str, gguf: str | None, adapters: Sequence[Path], where: str) -> PreTrainedTokenizerBase:
-    """The model's, but for the tokens and the chat template that lie beside its adapters, which are said to differ."""
+    """The model's, but for the tokens and the chat template that lie beside its adapters, which may differ."""
     whole = [place for place in adapters if (place / "tokenizer_config.json").is_file()]
     tokenizer: PreTrainedTokenizerBase | None = None
     with contextlib.suppress(GrpoLabError) if whole else contextlib.nullcontext():  # it may come without one then
@@ -240,7 +240,7 @@ def reading(where: str, part: str, gguf: str | None = None) -> Iterator[None]:
             "pip install -e '.[real]' in the project's folder, or make real"
         ) from error
     except Exception as error:  # whatever transformers, tokenizers, safetensors and peft make of a damaged file
-        # of a file that is not there, transformers says so in an OSError that is not the operating system's
+        # of a file that is not there, transformers reports it by an OSError that is not the operating system's
         machines = cause_of(error) == "infrastructure" and getattr(error, "errno", 0) is not None
         kind = MachineError if machines else GrpoLabError
         raise kind(f"{where}: its {part} could not be read: {brief(error)}. {ANY_MODEL}") from error
@@ -254,7 +254,7 @@ def _check_sizes(config: Any, folder: str, where: str) -> None:
     for name in SIZES:
         size = getattr(config, name, None)
         if isinstance(size, int) and size < 1:
-            raise GrpoLabError(f"{where}: its config.json says {name} = {size}, which must be at least 1")
+            raise GrpoLabError(f"{where}: its config.json has {name} = {size}, which must be at least 1")
     layers = getattr(config, "num_hidden_layers", None)
     plain = getattr(config, "quantization_config", None) is None
     files = list(Path(folder).glob("*.safetensors")) if Path(folder).is_dir() else []
@@ -271,7 +271,7 @@ def _check_sizes(config: Any, folder: str, where: str) -> None:
                         )
         if layers > tensors:
             raise GrpoLabError(
-                f"{where}: its config.json says num_hidden_layers = {layers}, but its files hold {tensors} tensors"
+                f"{where}: its config.json has num_hidden_layers = {layers}, but its files hold {tensors} tensors"
             )
 
 
@@ -281,7 +281,7 @@ def _check_report(report: Mapping[str, Collection[Any]], where: str) -> None:
     if shapes:
         name, stored, configured = shapes[0]
         raise GrpoLabError(
-            f"{where}: {len(shapes)} weights have another shape than its config.json says: {name} is {tuple(stored)} "
+            f"{where}: {len(shapes)} weights have another shape than its config.json states: {name} is {tuple(stored)} "
             f"instead of {tuple(configured)}. Give weights and config.json of the same model"
         )
     missing, unused = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])

@@ -1,7 +1,7 @@
 """Attention over tokens without padding: prompts shared by their responses in training, a compact cache in decoding.
 
 All tokens of a forward pass lie in one flat row, `[1, N]`: linear layers see no padding and each prompt once, however
-many responses hang on it. Only attention needs the ragged structure; it is told through a layout object that
+many responses hang on it. Only attention needs the ragged structure; it gets that as a layout object that
 transformers hands down to the attention function registered here, and works for every architecture that uses
 transformers' attention interface with full causal attention.
 """
@@ -32,7 +32,7 @@ IGNORED: Final = (
     "sliding_window",
     "use_cache",
 )
-"""What else models hand to attention that changes nothing here; windows are looked at when a model is read."""
+"""What else models hand to attention that changes nothing here; windows are checked when a model is loaded."""
 LARGE_SCORES: Final = 1 << 24
 """Attention scores of one layer and segment from which the fused kernel is used."""
 
@@ -55,7 +55,7 @@ def attention(
     dropout: float = 0.0,  # noqa: ARG001 - a policy is sampled and trained without dropout
     *,
     layout: Layout | None = None,
-    **given: Any,
+    **options: Any,
 ) -> tuple[Tensor, None]:
     """The function that transformers calls in every layer: [1, H, N, D] in, [1, N, H, D] out.
 
@@ -63,9 +63,9 @@ def attention(
     """
     if layout is None:
         raise GrpoLabError(f"has layers ({type(module).__name__}) that do not pass the layout of packed rows on")
-    if not (getattr(module, "is_causal", True) and given.get("is_causal") is not False):
+    if not (getattr(module, "is_causal", True) and options.get("is_causal") is not False):
         raise GrpoLabError("attends to later tokens too")
-    unknown = [name for name, value in given.items() if value is not None and name not in IGNORED]
+    unknown = [name for name, value in options.items() if value is not None and name not in IGNORED]
     if attention_mask is not None or unknown:
         what = unknown[0] if unknown else "a mask of its own"
         raise GrpoLabError(f"passes {what} to attention, which packed attention does not support")

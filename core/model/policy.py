@@ -64,18 +64,18 @@ def policy(
     return PolicySettings(model, dtype, gradient_checkpointing, lora)
 
 
-Given = ParamSpec("Given")
+Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
 def with_gathered_weights(
-    method: "Callable[Concatenate[Policy, Given], Result]",
-) -> "Callable[Concatenate[Policy, Given], Result]":
+    method: "Callable[Concatenate[Policy, Parameters], Result]",
+) -> "Callable[Concatenate[Policy, Parameters], Result]":
     """A method of `Policy` that is one pass through its model: weights that are spread come when they are needed."""
 
     @functools.wraps(method)
-    def passing(policy: "Policy", /, *given: Given.args, **named: Given.kwargs) -> Result:
-        call = functools.partial(method, policy, *given, **named)
+    def passing(policy: "Policy", /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        call = functools.partial(method, policy, *args, **kwargs)
         return policy.sharding.run(call) if policy.sharding else call()
 
     return passing
@@ -96,7 +96,7 @@ class Policy(TrainedModel):
         self.context = context_of(model.config)
         self.end_tokens = _end_tokens(model, tokenizer)
         self.version = 0
-        """Optimizer steps that its weights have taken: who holds a copy of them knows whether it is stale."""
+        """Optimizer steps that its weights have taken: with it a copy of them knows whether it is stale."""
         # what scoring and training cost beside sampling: prompt and response tokens, each prompt once a pass
         self.forward_tokens = 0
         self.backward_tokens = 0

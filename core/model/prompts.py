@@ -1,7 +1,7 @@
 """Prompts as a tokenizer's text and tokens: the same for policies, reward models and judges.
 
-What a message says is text: where it spells a special token, `<|im_end|>` say, it gets the tokens of these characters.
-Who speaks, and where a message ends, is for the template alone to say.
+A message's content is text: where it spells a special token, e.g. `<|im_end|>`, it gets these characters' tokens.
+Roles, and where a message ends, are for the template alone to mark.
 """
 
 import re
@@ -48,7 +48,7 @@ def with_response(
 ) -> list[int]:
     """The token ids of a prompt and an untrusted response to it, which cannot imitate special tokens.
 
-    A special token that the response spells, the end of a turn say, is read as the letters that it is written in.
+    A special token that the response spells, e.g. the end of a turn, is read as the letters that it is written in.
     """
     if not isinstance(prompt, str):
         return chat_tokens(tokenizer, prompt, response, whose)
@@ -109,7 +109,7 @@ def chat_text(tokenizer: PreTrainedTokenizerBase, messages: Messages, whose: str
     if not tokenizer.chat_template:
         raise GrpoLabError(
             f"the prompts are chat messages, but the tokenizer of {whose} has no chat template: give prompts as text "
-            "(files.template = 'plain', say), or a tokenizer with one"
+            "(e.g. files.template = 'plain'), or a tokenizer with one"
         )
     try:
         return str(tokenizer.apply_chat_template(list(map(dict, messages)), add_generation_prompt=True, tokenize=False))

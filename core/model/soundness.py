@@ -1,8 +1,8 @@
 """The check at load: packed, cached and repeated, a model computes what it computes plainly, or it is refused.
 
 Distributions are not compared alone: those of a fresh model are nearly flat, whatever its attention does. What is
-compared is what every layer hands to attention, attention on inputs that tell, states relative to their size, and
-what becomes of logits that are large.
+compared is what every layer hands to attention, attention on inputs that show differences, states relative to their
+size, and what becomes of logits that are large.
 """
 
 import contextlib
@@ -71,10 +71,10 @@ def check_head(model: PreTrainedModel, head: nn.Module, where: str) -> None:
         ids = torch.tensor(list(itertools.islice(usual, 5)), device=model.device)
         loud = LOUD * torch.randn(len(ids), head.out_features, generator=torch.Generator().manual_seed(0))
         loud = loud.to(head.weight)[None]
-        seen: dict[str, Tensor] = {}
+        captured: dict[str, Tensor] = {}
 
-        def replace_output(_: nn.Module, given: Any, output: Tensor) -> Tensor:
-            seen["states"], seen["output"] = given[0], output
+        def replace_output(_: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+            captured["states"], captured["output"] = inputs[0], output
             return loud
 
         hook = head.register_forward_hook(replace_output)
@@ -84,8 +84,10 @@ def check_head(model: PreTrainedModel, head: nn.Module, where: str) -> None:
         finally:
             hook.remove()
         states = _states(model.base_model, layout.input_ids, layout.positions, layout)
-        _compare(seen["states"][0], states, model, "its output layer other states than its last ones")
-        _compare(seen["output"], F.linear(seen["states"], head.weight, head.bias), model, "other logits than W h + b")
+        _compare(captured["states"][0], states, model, "its output layer other states than its last ones")
+        _compare(
+            captured["output"], F.linear(captured["states"], head.weight, head.bias), model, "other logits than W h + b"
+        )
         if not torch.equal(logits.float().reshape(-1, head.out_features), loud[0, -logits[..., 0].numel() :].float()):
             raise GrpoLabError("does more to its logits than its output layer (scales, caps or masks them)")
 
@@ -170,13 +172,13 @@ class _Recorder:
         self.layout = layout
         self.context = context_of(model.config)
         self.layers: list[int] = []
-        self.given: list[Tensor] = []
+        self.inputs: list[Tensor] = []
         """[N, (H + 2 KV) * D] of each layer: queries, keys and values of every token."""
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """What the layout itself gives."""
         self.layers.append(layer)
-        self.given.append(torch.cat([x.flatten(1) for x in (query, key, value)], 1))
+        self.inputs.append(torch.cat([x.flatten(1) for x in (query, key, value)], 1))
         return self.layout.attend(layer, query, key, value, scale)
 
 
@@ -190,13 +192,13 @@ def _compared(
     dropout: float = 0.0,
     *,
     layout: Layout | None = None,
-    **given: Any,
+    **options: Any,
 ) -> tuple[Tensor, None]:
     """Packed attention, after a comparison with the model's own on random queries, keys and values."""
-    window = given.get("sliding_window")
+    window = options.get("sliding_window")
     if isinstance(layout, _Recorder) and isinstance(window, int) and window < layout.context:
         raise GrpoLabError(f"looks back {window} tokens only, in a context of {layout.context}")
-    out = attention(module, query, key, value, attention_mask, scaling, dropout, layout=layout, **given)
+    out = attention(module, query, key, value, attention_mask, scaling, dropout, layout=layout, **options)
     own: Callable[..., Any] | None = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
     if own is None:
         raise GrpoLabError("has no plain attention to compare packed attention with")
@@ -204,7 +206,7 @@ def _compared(
     q, k, v = (torch.randn(1, x.shape[1], N, x.shape[3], generator=draw).to(query.device) for x in (query, key, value))
     q = q * (SPREAD / (scaling * q.shape[3] ** 0.5))
     causal = torch.full((N, N), torch.finfo(q.dtype).min, device=q.device).triu(1)[None, None]
-    expected = own(module, q, k, v, causal, scaling=scaling, dropout=0.0, **given)[0][0]
+    expected = own(module, q, k, v, causal, scaling=scaling, dropout=0.0, **options)[0][0]
     ours = Packed([torch.zeros(N, dtype=torch.long, device=q.device)])
     computed = ours.attend(0, q[0].transpose(0, 1), k[0].transpose(0, 1), v[0].transpose(0, 1), scaling)
     if not _relative(computed, expected.reshape_as(computed)) <= TOLERANCE[torch.float32]:
@@ -223,7 +225,7 @@ def _check_layers(packed: _Recorder, alone: _Recorder, places: Sequence[int], mo
             f"does not attend once in each of its {len(layers)} layers by transformers' attention interface, but "
             f"{len(packed.layers)} times"
         )
-    for computed, expected in zip(packed.given, alone.given, strict=True):
+    for computed, expected in zip(packed.inputs, alone.inputs, strict=True):
         _compare(
             computed[places], expected, model, "other queries, keys or values when sequences are packed (positions)"
         )

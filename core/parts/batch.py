@@ -21,7 +21,7 @@ from core.parts.problems import Problem
 class Batch:
     """A rollout of `P` complete groups of `G` responses; each phase returns a new one with more fields filled.
 
-    A field that nobody asked for is `None`. Reading it through `Batch.require` says who must ask for it.
+    A field that nothing asked for is `None`. The error of `Batch.require` names what must ask for it.
     """
 
     rewards: Tensor
@@ -60,7 +60,7 @@ class Batch:
     values: Tensor | None = None
     """[P, G, T]: a critic's values."""
     returns: Tensor | None = None
-    """[P, G, T]: what the critic's values are to foretell."""
+    """[P, G, T]: what the critic's values are to predict."""
     sum_squared_probs: Tensor | None = None
     """[P, G, T]: the sum over the vocabulary of squared probabilities."""
     greedy_rewards: Tensor | None = None
@@ -111,8 +111,8 @@ class Batch:
             known = own_fields()
             for name in self.own:
                 if name not in known:
-                    told = near(name, [*BATCH_FIELDS, *known])
-                    raise GrpoLabError(f"a batch has no field '{name}', and no provider fills it: {told}")
+                    hint = near(name, [*BATCH_FIELDS, *known])
+                    raise GrpoLabError(f"a batch has no field '{name}', and no provider fills it: {hint}")
                 expected[name] = shapes[known[name]]
         for name, shape in expected.items():
             tensor = self.get(name)
@@ -186,11 +186,11 @@ class Batch:
 
     def tensors(self) -> dict[str, Tensor]:
         """Every field that is a tensor, by name, those of providers' own too."""
-        found = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in {**found, **self.own}.items() if isinstance(value, Tensor)}
+        shared = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in {**shared, **self.own}.items() if isinstance(value, Tensor)}
 
     def require(self, name: str) -> Tensor:
-        """The field `name`, or an error that says how to have it filled."""
+        """The field `name`, or an error that states how to have it filled."""
         tensor: Tensor | None = self.get(name)
         if tensor is None:
             raise GrpoLabError(

@@ -15,7 +15,7 @@ def bindings_used() -> set[Key]:
 
 
 def excused() -> set[Key]:
-    """Bindings of files, of parts that only a binding chose which a later one replaced: in an included file, say."""
+    """Bindings of files, of parts that only a binding chose which a later one replaced, e.g. in an included file."""
     selectors, waiting = set[str](), [part for value in overridden() for part in _parts_in(value)]
     while waiting:
         part = waiting.pop()
@@ -31,9 +31,9 @@ def references(part: Part) -> list[Part]:
 
 
 def _parts_in(value: Any) -> Iterator[Part]:
-    found = value if isinstance(value, Part) else referenced(value)
-    if found is not None:
-        yield found
+    part = value if isinstance(value, Part) else referenced(value)
+    if part is not None:
+        yield part
     elif isinstance(value, Mapping):
         yield from (part for item in value.values() for part in _parts_in(item))
     elif isinstance(value, list | tuple | set):

@@ -8,10 +8,10 @@
 Positional parameters are what the core hands in; keyword-only parameters with defaults are hyper-parameters, reachable
 from gin as `median_baseline.name = value`.
 
-Every decorator takes three optional descriptions. `axes` says what the part decides, axis by axis, as format strings
-over its hyper-parameters. `published` says which defaults are the value that a paper or a library's code gives, and
-which. `limits` says between which numbers a hyper-parameter must lie, as a `Range` or a pair, both ends included; names
-that the part lacks are passed over. What else a value must be, its annotation says: `core.parts.settings`.
+Every decorator takes three optional descriptions. `axes` states what the part decides, axis by axis, as format strings
+over its hyper-parameters. `published` states which defaults are the value that a paper or a library's code gives, and
+which. `limits` bound a hyper-parameter, as a `Range` or a pair, both ends included; names that the part lacks are
+ignored. What else a value must be is its annotation: `core.parts.settings`.
 """
 
 import functools
@@ -131,14 +131,14 @@ def advantage(
     scope: Literal["group", "batch"] = "group",
     state: Callable[[], Any] | None = None,
     target: Function | None = None,
-    **said: Unpack[Descriptions],
+    **descriptions: Unpack[Descriptions],
 ) -> Part:
     """Register an advantage estimator: `(batch, *, hyper) -> [P, G]` or `[P, G, T]`, no gradient.
 
     `needs`: batch fields to be filled first, e.g. `("greedy_rewards",)`. `min_group`: smallest group size at which it
     is defined. `scope`: declares whether it reads one group or the whole batch. `state`: makes the initial state of a
     running estimator, then `(batch, state, *, hyper) -> (advantages, state)`; checkpointed. `target`: what a critic is
-    to foretell, `(batch, *, hyper) -> [P, G, T]`; its hyper-parameters are those of the estimator with the same names.
+    to predict, `(batch, *, hyper) -> [P, G, T]`; its hyper-parameters are those of the estimator with the same names.
     """
     check_signature("advantage", function, [("batch", "state")] if state else [("batch",)])
     check_defaults("advantage", function)
@@ -157,7 +157,9 @@ def advantage(
             "or imported above it"
         )
     takes = _target_takes(function, target) if target else frozenset()
-    return register("advantage", function, AdvantageOptions(needs, min_group, scope, state, target, takes), **said)
+    return register(
+        "advantage", function, AdvantageOptions(needs, min_group, scope, state, target, takes), **descriptions
+    )
 
 
 @bare_or_called
@@ -168,7 +170,7 @@ def objective(
     level: Literal["row", "group"] = "row",
     prepare: Function | None = None,
     zero_at_zero_advantage: bool = False,
-    **said: Unpack[Descriptions],
+    **descriptions: Unpack[Descriptions],
 ) -> Part:
     """Register a policy objective: tensors asked for by name, `(logps, old_logps, advantages, mask, *, hyper)`.
 
@@ -194,7 +196,7 @@ def objective(
     _check_choice("objective", function, "level", level, ("row", "group"))
     takes, hyper = _prepare_takes(function, prepare) if prepare else ((), frozenset())
     options = ObjectiveOptions(level, prepare, takes, hyper, zero_at_zero_advantage)
-    return register("objective", function, options, **said)
+    return register("objective", function, options, **descriptions)
 
 
 def row_tensors() -> tuple[str, ...]:
@@ -233,7 +235,7 @@ def _prepare_takes(function: Function, prepare: Function) -> tuple[tuple[str, ..
 
 
 @bare_or_called
-def aggregator(function: Function, /, *, split_invariant: bool = True, **said: Unpack[Descriptions]) -> Part:
+def aggregator(function: Function, /, *, split_invariant: bool = True, **descriptions: Unpack[Descriptions]) -> Part:
     """Register a loss aggregator: `(mask, *, max_tokens, hyper) -> weights [B, T]`.
 
     `mask` holds all rows of ONE optimizer step; the loss is always `(weights * where(mask, token_loss, 0)).sum()`, so
@@ -242,90 +244,90 @@ def aggregator(function: Function, /, *, split_invariant: bool = True, **said: U
     """
     check_signature("aggregator", function, [("mask",)])
     check_defaults("aggregator", function, ("max_tokens",))
-    return register("aggregator", function, AggregatorOptions(split_invariant), ("max_tokens",), **said)
+    return register("aggregator", function, AggregatorOptions(split_invariant), ("max_tokens",), **descriptions)
 
 
 def check_shape(part: Part, result: object, shape: Sequence[int]) -> None:
     """Refuse what a part returned if it is not a tensor of this shape: broadcasting would hide the mistake."""
     if not isinstance(result, Tensor) or tuple(result.shape) != tuple(shape):
-        got = list(result.shape) if isinstance(result, Tensor) else type(result).__name__
-        raise GrpoLabError(f"{part.kind} '{part.name}' ({part.place}) returned {got}, but must return {list(shape)}")
+        actual = list(result.shape) if isinstance(result, Tensor) else type(result).__name__
+        raise GrpoLabError(f"{part.kind} '{part.name}' ({part.place}) returned {actual}, but must return {list(shape)}")
 
 
 def _plain(
     kind: str,
     function: Function,
     positional: Collection[tuple[str, ...]],
-    said: Descriptions,
+    descriptions: Descriptions,
     supplied: tuple[str, ...] = (),
 ) -> Part:
     """Register a part of a kind that has no options."""
     check_signature(kind, function, positional)
     check_defaults(kind, function, supplied)
-    return register(kind, function, None, supplied, **said)
+    return register(kind, function, None, supplied, **descriptions)
 
 
 @bare_or_called
-def kl(function: Function, /, **said: Unpack[Descriptions]) -> Part:
+def kl(function: Function, /, **descriptions: Unpack[Descriptions]) -> Part:
     """Register an estimator of the KL from the reference policy: `(logps, ref_logps[, old_logps]) -> [B, T]`."""
-    return _plain("kl", function, [("logps", "ref_logps"), ("logps", "ref_logps", "old_logps")], said)
+    return _plain("kl", function, [("logps", "ref_logps"), ("logps", "ref_logps", "old_logps")], descriptions)
 
 
 @bare_or_called
-def correction(function: Function, /, **said: Unpack[Descriptions]) -> Part:
+def correction(function: Function, /, **descriptions: Unpack[Descriptions]) -> Part:
     """Register a correction of the mismatch between sampler and trainer.
 
     `(old_logps, behaviour_logps, mask, *, hyper)` to factors [B, T], detached, on the objective and not on the KL.
     """
-    return _plain("correction", function, [("old_logps", "behaviour_logps", "mask")], said)
+    return _plain("correction", function, [("old_logps", "behaviour_logps", "mask")], descriptions)
 
 
 @bare_or_called
-def value_loss(function: Function, /, **said: Unpack[Descriptions]) -> Part:
+def value_loss(function: Function, /, **descriptions: Unpack[Descriptions]) -> Part:
     """Register a critic's loss: `(values, returns[, old_values], *, hyper) -> [B, T]`, differentiable in `values`.
 
     `old_values` are those before the rollout's updates.
     """
-    return _plain("value_loss", function, [("values", "returns"), ("values", "returns", "old_values")], said)
+    return _plain("value_loss", function, [("values", "returns"), ("values", "returns", "old_values")], descriptions)
 
 
 @bare_or_called
-def filter(function: Function, /, **said: Unpack[Descriptions]) -> Part:
+def filter(function: Function, /, **descriptions: Unpack[Descriptions]) -> Part:
     """Register a group filter: `(batch, *, hyper) -> [P]` bool, the groups to train on."""
-    return _plain("filter", function, [("batch",)], said)
+    return _plain("filter", function, [("batch",)], descriptions)
 
 
 @bare_or_called
-def shaping(function: Function, /, **said: Unpack[Descriptions]) -> Part:
+def shaping(function: Function, /, **descriptions: Unpack[Descriptions]) -> Part:
     """Register a reward shaping: `(rewards, lengths, truncated, *, max_tokens, hyper) -> rewards`.
 
     All are [P, G] or, for greedy responses, [P].
     """
-    return _plain("shaping", function, [("rewards", "lengths", "truncated")], said, ("max_tokens",))
+    return _plain("shaping", function, [("rewards", "lengths", "truncated")], descriptions, ("max_tokens",))
 
 
 @bare_or_called
-def task(function: Function, /, **said: Unpack[Descriptions]) -> Part:
+def task(function: Function, /, **descriptions: Unpack[Descriptions]) -> Part:
     """Register a task: a function of hyper-parameters that returns a `Task`."""
-    return _plain("task", function, [()], said)
+    return _plain("task", function, [()], descriptions)
 
 
 @bare_or_called
-def generator(function: Function, /, **said: Unpack[Descriptions]) -> Part:
+def generator(function: Function, /, **descriptions: Unpack[Descriptions]) -> Part:
     """Register a generator: a function of hyper-parameters that returns a `Generator`."""
-    return _plain("generator", function, [()], said)
+    return _plain("generator", function, [()], descriptions)
 
 
 @bare_or_called
-def source(function: Function, /, **said: Unpack[Descriptions]) -> Part:
+def source(function: Function, /, **descriptions: Unpack[Descriptions]) -> Part:
     """Register a source of responses to train on: a function of hyper-parameters that returns a `Source`."""
-    return _plain("source", function, [()], said)
+    return _plain("source", function, [()], descriptions)
 
 
 @bare_or_called
-def setting(function: Function, /, **said: Unpack[Descriptions]) -> Part:
+def setting(function: Function, /, **descriptions: Unpack[Descriptions]) -> Part:
     """Register a bundle of settings: a function of hyper-parameters that returns plain data."""
-    return _plain("setting", function, [()], said)
+    return _plain("setting", function, [()], descriptions)
 
 
 @bare_or_called
@@ -336,27 +338,29 @@ def reward(
     parallel: bool = False,
     together: bool = False,
     start: Callable[..., str] | None = None,
-    **said: Unpack[Descriptions],
+    **descriptions: Unpack[Descriptions],
 ) -> Part:
     """Register a reward function: `(problem, response, *, hyper) -> float | bool | Score`, one response at a time.
 
     `together` hands in all P problems with the G responses to each, `(problems, responses, *, hyper)`, and takes back
-    P lists of G scores: for models, and for judges that compare the responses of a group. NaN says that a response
-    could not be graded, and its group is dropped; a `GrpoLabError` says that nothing can be, and stops the run.
+    P lists of G scores: for models, and for judges that compare the responses of a group. NaN means that a response
+    could not be graded, and its group is dropped; a `GrpoLabError` means that nothing can be, and stops the run.
     `parallel` declares that it waits on other processes and may be called from several threads at a time. `start` is
     called once before anything runs, with the hyper-parameters by name, and with the task where it has a parameter
-    `task`: it raises `GrpoLabError` where the reward cannot work, and returns what the manifest is to say (which
-    sandbox is in force, say).
+    `task`: it raises `GrpoLabError` where the reward cannot work, and returns a text for the manifest (such as
+    the sandbox in force).
     """
     check_signature("reward", function, [("problems", "responses") if together else ("problem", "response")])
     check_defaults("reward", function)
-    return register("reward", function, RewardOptions(parallel, together, start), **said)
+    return register("reward", function, RewardOptions(parallel, together, start), **descriptions)
 
 
-def provider(*, fills: str, cost: str, shape: FieldShape = "[P, G, T]", **said: Unpack[Descriptions]) -> Decorator:
+def provider(
+    *, fills: str, cost: str, shape: FieldShape = "[P, G, T]", **descriptions: Unpack[Descriptions]
+) -> Decorator:
     """Register a provider: `(run, *, hyper)`, called once at the start, returns a function from batch to one field.
 
-    `fills` names the field; `cost` says in words what it takes, for reports (e.g. "one greedy response per prompt").
+    `fills` names the field; `cost` states in words what it takes, for reports (e.g. "one greedy response per prompt").
     A field of one's own, under a name that no batch has, is a tensor of this `shape`; an advantage `needs` it and reads
     `batch.require(name)`, an objective asks for it as a parameter. What is returned may have `state_dict()` and
     `load_state_dict()`, and is then checkpointed.
@@ -367,7 +371,7 @@ def provider(*, fills: str, cost: str, shape: FieldShape = "[P, G, T]", **said: 
         check_defaults("provider", function)
         if fills not in FILLED_FIELDS:
             _check_own_field(function, fills, shape)
-        return register("provider", function, ProviderOptions(fills, cost, shape), **said)
+        return register("provider", function, ProviderOptions(fills, cost, shape), **descriptions)
 
     return add
 

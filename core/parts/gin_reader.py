@@ -63,9 +63,9 @@ class _Parser(ConfigParser):  # type: ignore[misc]
         if len(self._keys) > MAX_DEPTH:
             self._raise_syntax_error("brackets are nested too deeply")
         self._keys.append(set())
-        found: tuple[bool, Any] = super()._maybe_parse_container()
+        result: tuple[bool, Any] = super()._maybe_parse_container()
         self._keys.pop()
-        return found
+        return result
 
     def _parse_dict_item(self) -> tuple[Any, Any]:
         location = self._current_location()
@@ -143,10 +143,10 @@ def at(place: str) -> str:
 
 def _find(name: str, folder: Path, include_from: Sequence[Path], within: tuple[Path, ...]) -> Path:
     places = [folder, Path(), *include_from]
-    file = next((found for each in places if (found := each / name).is_file()), None)
+    file = next((path for each in places if (path := each / name).is_file()), None)
     if file is None:
-        looked = ", ".join(dict.fromkeys(str(each.resolve()) for each in places))
-        raise ValueError(f"there is no file '{name}' to include, looked for in {looked}")
+        searched = ", ".join(dict.fromkeys(str(each.resolve()) for each in places))
+        raise ValueError(f"there is no file '{name}' to include, looked for in {searched}")
     if file.resolve() in within:
         raise ValueError(f"include '{name}' leads back to a file that is being read: remove one of the includes")
     return file
@@ -165,28 +165,28 @@ def _import(context: Any, statement: Any, folder: Path, place: str) -> None:
             f"looked for beside the gin file ({folder.resolve()}), in the current folder and among installed packages"
         ) from error
     except (Exception, SystemExit) as error:  # whatever a user's module does while it is imported
-        told = f"{type(error).__name__}: {error}"
-        raise GrpoLabError(f"importing '{statement.module}' fails{at(place)}: {told}") from error
+        cause = f"{type(error).__name__}: {error}"
+        raise GrpoLabError(f"importing '{statement.module}' fails{at(place)}: {cause}") from error
 
 
 def _binding(statement: Any, place: str) -> Binding:
     if not statement.arg_name:
         name = "/".join(filter(None, (statement.scope, statement.selector)))
         return Binding((MACRO, name), statement.value, place)
-    found = gin.config.ParsedBindingKey.parse((statement.scope, statement.selector, statement.arg_name))
-    made = Binding((found.complete_selector, found.arg_name), statement.value, place)
-    if found.scope:
+    key = gin.config.ParsedBindingKey.parse((statement.scope, statement.selector, statement.arg_name))
+    binding = Binding((key.complete_selector, key.arg_name), statement.value, place)
+    if key.scope:
         raise GrpoLabError(
-            f"the binding '{found.scope}/{made.name}' has no effect: nothing here is called in a gin scope; bind "
-            f"'{made.name}'{at(place)}"
+            f"the binding '{key.scope}/{binding.name}' has no effect: nothing here is called in a gin scope; bind "
+            f"'{binding.name}'{at(place)}"
         )
-    for reference in references(made.value):
+    for reference in references(binding.value):
         if reference.scopes and not is_macro(reference):
             raise GrpoLabError(
-                f"{made.name} refers to '{reference!r}': nothing here is called in a gin scope; write "
+                f"{binding.name} refers to '{reference!r}': nothing here is called in a gin scope; write "
                 f"@{reference.selector}{at(place)}"
             )
-    return made
+    return binding
 
 
 _IN_TEXT: Final = re.compile(r"\s*In bindings string line (\d+)\n.*", re.DOTALL)
@@ -210,8 +210,8 @@ def _readable(error: Exception) -> str:
 
 def known_parts() -> Iterator[Any]:
     """Every part that gin knows."""
-    found = (getattr(known.wrapped, "part", None) for _, known in gin.config._REGISTRY.items())
-    return (part for part in found if part is not None)
+    parts = (getattr(configurable.wrapped, "part", None) for _, configurable in gin.config._REGISTRY.items())
+    return (part for part in parts if part is not None)
 
 
 def references(value: Any) -> Iterator[Any]:
@@ -219,9 +219,9 @@ def references(value: Any) -> Iterator[Any]:
     if isinstance(value, ConfigurableReference):
         yield value
     elif isinstance(value, Mapping):
-        yield from (found for item in value.values() for found in references(item))
+        yield from (reference for item in value.values() for reference in references(item))
     elif isinstance(value, list | tuple):
-        yield from (found for item in value for found in references(item))
+        yield from (reference for item in value for reference in references(item))
 
 
 def is_macro(reference: Any) -> bool:

@@ -68,7 +68,7 @@ def config(
 ) -> Iterator[None]:
     """Put gin files, config text and single bindings in force, in that order; forget them all on leaving.
 
-    `places` says where the bindings of `text` were given at first, `origin` where `bindings` are. An `include` is
+    `places` states where the bindings of `text` were given at first, `origin` where `bindings` are. An `include` is
     looked for beside its file, in the current folder, then in the folders `include_from`. Raises `GrpoLabError` for a
     missing file, for what gin refuses, for values that gin text cannot hold, and for macros of files and bindings that
     nothing refers to.
@@ -96,7 +96,7 @@ def _forget() -> None:
 
 
 def _put(bindings: Iterable[Binding], *, overriding: bool = True) -> None:
-    """Put bindings in force; with `overriding`, remember what they replace."""
+    """Put bindings in force; with `overriding`, record what they replace."""
     for binding in bindings:
         selector, parameter = binding.key
         _refuse_unwritable(binding)
@@ -106,7 +106,9 @@ def _put(bindings: Iterable[Binding], *, overriding: bool = True) -> None:
             _NOW.overridden.append(before)
         gin.bind_parameter((*place, name), binding.value)
         _NOW.places[binding.key] = binding.place
-        _NOW.macros_used |= {"/".join(found.scopes) for found in references(binding.value) if is_macro(found)}
+        _NOW.macros_used |= {
+            "/".join(reference.scopes) for reference in references(binding.value) if is_macro(reference)
+        }
 
 
 def _refuse_unwritable(binding: Binding) -> None:
@@ -124,8 +126,8 @@ def _refuse_unwritable(binding: Binding) -> None:
     raise SettingError(binding.name, binding.value, "a value that text can hold, without infinities", binding.place)
 
 
-def _refuse_idle_macros(given: Iterable[Binding]) -> None:
-    for binding in given:
+def _refuse_idle_macros(bindings: Iterable[Binding]) -> None:
+    for binding in bindings:
         if binding.key[0] != MACRO or binding.key[1] in _NOW.macros_used:
             continue
         owners = sorted(f"{part.name}.{binding.name}" for part in known_parts() if binding.name in part.defaults)
@@ -139,8 +141,8 @@ def _refuse_idle_macros(given: Iterable[Binding]) -> None:
 
 def bound(selector: str) -> dict[str, Any]:
     """The bindings of a part, references unresolved and macros expanded."""
-    found = gin.config._CONFIG.get(("", selector), {})
-    return {name: _expanded(value, (selector, name)) for name, value in found.items()}
+    bindings = gin.config._CONFIG.get(("", selector), {})
+    return {name: _expanded(value, (selector, name)) for name, value in bindings.items()}
 
 
 def bindings_in_force() -> dict[Key, Any]:
@@ -195,9 +197,9 @@ def resolved(value: Any) -> Any:
 def place_of(key: Key) -> str:
     """Where a binding in force was given: `study.gin, line 3`, or empty; with its macros, and where they were given."""
     value = gin.config._CONFIG.get(("", key[0]), {}).get(key[1])
-    macros = ["/".join(found.scopes) for found in references(value) if is_macro(found)]
-    told = [f"by %{name}: {_NOW.places.get((MACRO, name), 'nowhere')}" for name in macros]
-    return ", ".join(filter(None, [_NOW.places.get(key, ""), *told]))
+    macros = ["/".join(reference.scopes) for reference in references(value) if is_macro(reference)]
+    origins = [f"by %{name}: {_NOW.places.get((MACRO, name), 'nowhere')}" for name in macros]
+    return ", ".join(filter(None, [_NOW.places.get(key, ""), *origins]))
 
 
 def places() -> dict[Key, str]:
@@ -206,7 +208,7 @@ def places() -> dict[Key, str]:
 
 
 def overridden() -> list[Any]:
-    """Values that files and bindings gave and gave anew."""
+    """Values that files and bindings gave and that later ones replaced."""
     return list(_NOW.overridden)
 
 
@@ -222,7 +224,7 @@ def use(key: Key) -> None:
 
 def keys_of(bindings: Iterable[str]) -> set[Key]:
     """What bindings would bind, macros apart, without putting them in force."""
-    return {found.key for each in bindings for found in read(each) if found.key[0] != MACRO}
+    return {binding.key for each in bindings for binding in read(each) if binding.key[0] != MACRO}
 
 
 def used() -> set[Key]:

@@ -1,6 +1,6 @@
 """Where the user's modules are found: after Python's own, the libraries' and ours.
 
-His folder may hold one that is named like one of ours, `core` say, which must not be imported in its place. So his
+His folder may hold one that is named like one of ours, such as `core`, which must not be imported in its place. So his
 folders are appended to the import path, in every process of ours, and never put first.
 """
 

@@ -1,4 +1,4 @@
-"""What a part's decorator was told of it beside its hyper-parameters, by kind: `AdvantageOptions.of(part).needs`.
+"""Options of a part's decorator beside the hyper-parameters, by kind: `AdvantageOptions.of(part).needs`.
 
 Also what follows from the options of all providers: which fields of a batch can be filled.
 """
@@ -39,7 +39,7 @@ class AdvantageOptions(Options):
     state: Callable[[], Any] | None = None
     """Makes the initial state of a running estimator."""
     target: Callable[..., Any] | None = None
-    """What a critic is to foretell."""
+    """What a critic is to predict."""
     target_takes: frozenset[str] = frozenset()
     """Hyper-parameters of the estimator that the target is called with."""
 
@@ -81,7 +81,7 @@ class RewardOptions(Options):
     together: bool = False
     """Whether all problems and responses are handed in at once."""
     start: Callable[..., str] | None = None
-    """Called before anything runs; returns what the manifest is to say."""
+    """Called before anything runs; returns a text for the manifest."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class Score:
 
     `correct` is the strict verdict, right and in the demanded form, which dynamic sampling and accuracy read; `lenient`
     also counts a right answer in the wrong form.
-    `cause` says why a response scored 0 for a reason of its own (unparsable, too slow).
+    `cause` is why a response scored 0 for a reason of its own (unparsable, too slow).
     """
 
     value: float

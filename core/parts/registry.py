@@ -2,7 +2,7 @@
 
 A decorator (`@advantage`, `@objective`, ...) checks a function's signature where it is written, registers it under
 its own name and returns a `Part`. Calling a `Part` looks its hyper-parameters up in the gin config in force, so that a
-binding on a leaf always applies, and asks each value whether it is what annotation and limits say. With no config a
+binding on a leaf always applies, and checks each value against annotation and limits. With no config a
 call is a plain Python call.
 """
 
@@ -46,7 +46,7 @@ class Part:
     kind: str
     function: Callable[..., Any]
     options: object = None
-    """What its decorator was told beside the rest, by kind: `core.parts.options`."""
+    """Its decorator's other options, by kind: `core.parts.options`."""
     axes: Mapping[str, str] = field(default_factory=dict)
     """What this part decides, by axis: a format string over its hyper-parameters."""
     published: Mapping[str, str] = field(default_factory=dict)
@@ -105,7 +105,7 @@ class Part:
 
     def settings(self) -> dict[str, Setting]:
         """Every hyper-parameter's value and source, resolved through gin now."""
-        found = {
+        settings = {
             name: Setting(value, "published" if name in self.published else "default")
             for name, value in self.defaults.items()
         }
@@ -113,10 +113,10 @@ class Part:
             for name, value in bound(self.selector).items():
                 if name not in self.set_values:
                     use((self.selector, name))
-                    found[name] = Setting(resolved(value), "binding")
-                    self.check(name, found[name].value, place_of((self.selector, name)))
-        found |= {name: Setting(value, "variant") for name, value in self.set_values.items()}
-        return found
+                    settings[name] = Setting(resolved(value), "binding")
+                    self.check(name, settings[name].value, place_of((self.selector, name)))
+        settings |= {name: Setting(value, "variant") for name, value in self.set_values.items()}
+        return settings
 
     def form(self, name: str) -> Form:
         """What a hyper-parameter must be, by its annotation and limits."""
@@ -284,9 +284,9 @@ def as_part(value: Any, kind: str, where: str) -> Part:
     """The `Part` that a gin reference or a Python argument stands for; raises if it is of another kind."""
     part = getattr(value, "part", value)
     if not isinstance(part, Part) or part.kind != kind:
-        got = f"the {part.kind} '{part.name}'" if isinstance(part, Part) else repr(value)
+        actual = f"the {part.kind} '{part.name}'" if isinstance(part, Part) else repr(value)
         names = ", ".join(REGISTRIES[kind])
-        raise GrpoLabError(f"{where} must be a registered {kind}, not {got}; in gin write @name, one of: {names}")
+        raise GrpoLabError(f"{where} must be a registered {kind}, not {actual}; in gin write @name, one of: {names}")
     return part
 
 
@@ -324,7 +324,7 @@ def register(
     function: Callable[..., Any],
     options: object = None,
     supplied: Collection[str] = (),
-    **said: Unpack[Descriptions],
+    **descriptions: Unpack[Descriptions],
 ) -> Part:
     """Make a `Part` of a function and add it to the registry of its kind.
 
@@ -332,8 +332,8 @@ def register(
     """
     for package, limits in _LIMITS_OF_PACKAGES.items():
         if _belongs(function.__module__, package):
-            said = {**said, "limits": {**limits, **said.get("limits", {})}}
-    part = Part(kind, function, options, **said, supplied=frozenset(supplied), source=_source(function))
+            descriptions = {**descriptions, "limits": {**limits, **descriptions.get("limits", {})}}
+    part = Part(kind, function, options, **descriptions, supplied=frozenset(supplied), source=_source(function))
     signature = inspect.signature(function)
     if not function.__name__.isidentifier():
         raise GrpoLabError(f"{part.place}: a {kind} needs a name of its own: write it as a def, not a lambda")

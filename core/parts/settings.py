@@ -24,7 +24,7 @@ LARGEST: Final = 2**63 - 1
 LARGEST_NUMBER: Final = 3.4e38
 """Of others: more is infinite in float32."""
 MANY: Final = 10**7
-"""An upper end from here on is said only to who exceeds it."""
+"""An upper end from here on is named only in the error of a value beyond it."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _written(value: Any) -> str:
         return f"[{inner}]" if isinstance(value, list) else f"({inner})"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{key!r}: {_written(item)}' for key, item in value.items())}}}"
-    # not what other things say of themselves: that may hold addresses, or ask for the very setting that is refused
+    # not the repr of other objects: it may hold addresses, or read the very setting that is refused
     return repr(value) if value is None or isinstance(value, _DATA) else f"a {type(value).__name__}"
 
 
@@ -104,7 +104,7 @@ class Form:
     many: str
     fits: Callable[[Any], bool]
     most: float = math.inf
-    """Of numbers, where the words do not say so."""
+    """Of numbers, where the words do not name it."""
     either: tuple["Form", ...] = ()
     """What it is one of."""
 
@@ -124,7 +124,7 @@ def fault(value: object, form: Form) -> str | None:
 
 
 def form_of(annotation: Any, limit: Limit | None = None, default: Any = None) -> Form:
-    """The form that an annotation stands for; `limit` holds for every number in it, a `default` tells a part's kind."""
+    """The form that an annotation stands for; `limit` holds for every number in it, a `default` shows a part's kind."""
     between = limit if isinstance(limit, Range) else Range(*limit) if limit else Range()
     origin, inner = get_origin(annotation), get_args(annotation)
     kind = origin if isinstance(origin, type) else annotation if isinstance(annotation, type) else object
@@ -240,8 +240,8 @@ def _mapping(key: Form, item: Form) -> Form:
 
 def _part(kind: str) -> Form:
     def fits(value: Any) -> bool:
-        found = getattr(value, "part", value)
-        return _is_part(found) and kind in ("", found.kind)
+        part = getattr(value, "part", value)
+        return _is_part(part) and kind in ("", part.kind)
 
     return Form(f"a registered {kind or 'part'}, @name", f"registered {kind or 'part'}s, @name", fits)
 
@@ -259,8 +259,8 @@ def _is_like(kind: type) -> Callable[[object], bool]:
     """Whether a value is of a class, or has all attributes of a protocol."""
     if not getattr(kind, "_is_protocol", False):
         return lambda value: isinstance(value, kind)
-    asked = [n for n in (*vars(kind), *getattr(kind, "__annotations__", {})) if not n.startswith("_")]
-    return lambda value: all(hasattr(value, name) for name in asked)
+    members = [n for n in (*vars(kind), *getattr(kind, "__annotations__", {})) if not n.startswith("_")]
+    return lambda value: all(hasattr(value, name) for name in members)
 
 
 def _names_part(annotation: Any) -> bool:
@@ -285,13 +285,13 @@ def annotations(function: Callable[..., Any]) -> Mapping[str, Any]:
     try:
         return typing.get_type_hints(plain, include_extras=True)
     except Exception:  # a single name that only a type checker knows spoils them all
-        found = {}
+        readable = {}
         for name, written in getattr(plain, "__annotations__", {}).items():
             try:
-                found[name] = eval(written, plain.__globals__) if isinstance(written, str) else written
+                readable[name] = eval(written, plain.__globals__) if isinstance(written, str) else written
             except Exception:  # what cannot be read asks nothing of a value
                 continue
-        return found
+        return readable
 
 
 @cache

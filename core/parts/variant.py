@@ -28,7 +28,7 @@ LIMITS: Final[Mapping[str, Range]] = MappingProxyType(
 class Variant:
     """Maths only: what a step does with a rollout. Everything else a run needs is its recipe.
 
-    `kl_place` says whether the KL penalty is a term of the loss or is taken off the reward. `filter` chooses the groups
+    `kl_place`: whether the KL penalty is a term of the loss or is taken off the reward. `filter` chooses the groups
     to train on; sampling goes on for at most `filter_rounds` rounds until the batch is full again. `truncated="mask"`
     takes responses that were cut at the limit out of the loss, not out of the group's statistics. `reward_clip` bounds
     |reward| before shaping. `value_loss` is what a critic minimises, where the advantage asks for its values. With a
@@ -96,13 +96,13 @@ class Variant:
     @property
     def needs(self) -> frozenset[str]:
         """Batch fields that must be filled before the update."""
-        asked = set(AdvantageOptions.of(self.advantage).needs) | set(self.objective.parameters)
-        asked |= set(ObjectiveOptions.of(self.objective).prepare_takes)
+        needed = set(AdvantageOptions.of(self.advantage).needs) | set(self.objective.parameters)
+        needed |= set(ObjectiveOptions.of(self.objective).prepare_takes)
         if self.uses_kl:
-            asked |= {"ref_logps"}
+            needed |= {"ref_logps"}
         if self.correction is not None:
-            asked |= {"behaviour_logps"}
-        return frozenset(asked)
+            needed |= {"behaviour_logps"}
+        return frozenset(needed)
 
     def resolved(self) -> "Variant":
         """The same variant with every hyper-parameter of every part fixed to its present value."""
@@ -135,15 +135,15 @@ class Variant:
     def changes(self, other: "Variant") -> list[str]:
         """What was exchanged between two variants, part by part, with the axes that this changed."""
         changed: list[str] = []
-        told: set[str] = set()
+        listed: set[str] = set()
         for name in ("advantage", "objective", "aggregator"):
             for part in (getattr(other, name), getattr(self, name)):
-                told |= {*part.describe(), part.kind}  # one without axes has a line of its kind's name on the card
+                listed |= {*part.describe(), part.kind}  # one without axes has a line of its kind's name on the card
             axes = differences(getattr(other, name).describe(), getattr(self, name).describe())
             if getattr(other, name) != getattr(self, name) or axes:
-                untold = "" if getattr(self, name).axes else " (axes= on it would tell more)"
-                changed.append((f"{name}: {', '.join(axes)}" if axes else name) + untold)
-        return changed + [axis for axis in differences(other.card(), self.card()) if axis not in told]
+                hint = "" if getattr(self, name).axes else " (axes= on it would show more)"
+                changed.append((f"{name}: {', '.join(axes)}" if axes else name) + hint)
+        return changed + [axis for axis in differences(other.card(), self.card()) if axis not in listed]
 
     def __str__(self) -> str:
         card = self.card()
@@ -152,7 +152,7 @@ class Variant:
 
 
 def differences(one: Mapping[str, str], other: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """The axes on which two cards differ, with what each says."""
+    """The axes on which two cards differ, with the values of each."""
     axes = dict.fromkeys([*one, *other])
     return {a: (one.get(a, "-"), other.get(a, "-")) for a in axes if one.get(a) != other.get(a)}
 
@@ -162,7 +162,7 @@ def variant(function: Callable[..., Variant], /, *, published: Mapping[str, str]
     """Register a variant: a function of keyword-only hyper-parameters that composes parts into a `Variant`.
 
     Every part that a reader may want to ablate is a parameter, so that gin reaches it: `dapo.aggregator = @token_mean`.
-    `published` says which defaults are the paper's own value, and where it stands there.
+    `published` states which defaults are the paper's own value, and where it stands there.
     """
     check_signature("variant", function, [()])
     check_defaults("variant", function)

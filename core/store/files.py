@@ -13,7 +13,7 @@ from core.errors import GrpoLabError, MachineError
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file: to a neighbour first, synced, then renamed; raises OSError.
 
-    What is there and no regular file, a device say, is refused: it would be replaced by one.
+    What is there and no regular file, such as a device, is refused: it would be replaced by one.
     """
     unfinished = path.with_name(f".tmp-{os.getpid()}-{path.name}")
     if path.exists() and not path.is_file() and not path.is_dir():
@@ -42,7 +42,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def parse_json(text: str | bytes, *, unique: bool = False) -> Any:
-    """What JSON says; raises ValueError for all that cannot be read, brackets in brackets without end too.
+    """The value of a JSON text; raises ValueError for all that cannot be read, brackets in brackets without end too.
 
     With `unique` also for an object that has a name twice, of which Python would take the last in silence.
     """
@@ -53,12 +53,12 @@ def parse_json(text: str | bytes, *, unique: bool = False) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for place, name in enumerate(names) if name in names[:place])
-        raise ValueError(f"the name {twice!r} stands in it twice, and which value is meant nobody knows; remove one")
-    return found
+        raise ValueError(f"the name {twice!r} stands in it twice, and which value is meant is unclear; remove one")
+    return unique
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -56,22 +56,22 @@ class Fingerprint:
 
 def fingerprints(folder: Path, step: int | None = None) -> dict[str, Fingerprint]:
     """The result files of the run in `folder` by their place in it; with `step`, as they were when it had ended."""
-    found: dict[str, Fingerprint] = {}
+    by_name: dict[str, Fingerprint] = {}
     metrics = folder / METRICS
     if metrics.is_file():
         data = metrics.read_bytes() if step is None else b"".join(whole_lines(metrics)[:step])
-        found[METRICS] = Fingerprint(data)
+        by_name[METRICS] = Fingerprint(data)
     for file, written_at in step_files(folder):
         if step is None or written_at <= step:
-            found[str(file.relative_to(folder))] = Fingerprint(file.read_bytes())
-    return found
+            by_name[str(file.relative_to(folder))] = Fingerprint(file.read_bytes())
+    return by_name
 
 
 def find_damage(folder: Path, recorded: Mapping[str, str], step: int | None = None) -> str | None:
     """The first result file that is not as `recorded`, and what is the matter with it; None when all are."""
     recorded = {name: fingerprint for name, fingerprint in recorded.items() if not name.startswith(f"{CHECKPOINT}/")}
-    found = fingerprints(folder, step)
-    return _difference_of_files(folder, recorded, {n: f for n, f in found.items() if not is_left_over(n, recorded)})
+    present = fingerprints(folder, step)
+    return _difference_of_files(folder, recorded, {n: f for n, f in present.items() if not is_left_over(n, recorded)})
 
 
 def is_left_over(name: str, recorded: Container[str]) -> bool:
@@ -79,7 +79,7 @@ def is_left_over(name: str, recorded: Container[str]) -> bool:
     return Path(name).parent.name.endswith(REEVALUATED) and name not in recorded
 
 
-def refuse_damaged_model(folder: Path, said: str) -> None:
+def refuse_damaged_model(folder: Path, setting: str) -> None:
     """Raise `GrpoLabError` where `folder` holds the model that a run ended with, and a file is not as it was written.
 
     What runs from before models were fingerprinted left, and what was copied elsewhere, is taken as it is.
@@ -89,11 +89,11 @@ def refuse_damaged_model(folder: Path, said: str) -> None:
         return
     files = read_json(manifest).get("files", {})
     recorded = {name: fingerprint for name, fingerprint in files.items() if name.startswith(f"{CHECKPOINT}/")}
-    found = {name: each for name, each in model_fingerprints(folder).items() if name in recorded}
-    if damage := _difference_of_files(folder.parent, recorded, found):
+    present = {name: each for name, each in model_fingerprints(folder).items() if name in recorded}
+    if damage := _difference_of_files(folder.parent, recorded, present):
         raise GrpoLabError(
-            f"{said}: {damage}: it is not the model that the run ended with. Restore it, train it again, or copy the "
-            "folder elsewhere if it was changed on purpose"
+            f"{setting}: {damage}: it is not the model that the run ended with. Restore it, train it again, or copy "
+            "the folder elsewhere if it was changed on purpose"
         )
 
 
@@ -104,24 +104,24 @@ def model_fingerprints(folder: Path) -> dict[str, Fingerprint]:
 
 
 def _of_file(file: Path) -> Fingerprint:
-    found = Fingerprint()
+    fingerprint = Fingerprint()
     with file.open("rb") as opened:
         while data := opened.read(1 << 24):
-            found.add(data)
-    return found
+            fingerprint.add(data)
+    return fingerprint
 
 
 def _difference_of_files(
     folder: Path, recorded: Mapping[str, str], fingerprints: Mapping[str, Fingerprint]
 ) -> str | None:
-    found = {name: str(fingerprint) for name, fingerprint in fingerprints.items()}
-    for name in sorted({*recorded, *found}):
-        if name not in found:
+    present = {name: str(fingerprint) for name, fingerprint in fingerprints.items()}
+    for name in sorted({*recorded, *present}):
+        if name not in present:
             return f"{folder / name}: missing"
         if name not in recorded:
             return f"{folder / name}: not written by this run"
-        if found[name] != recorded[name]:
-            now, then = (each[name].split(":")[0] for each in (found, recorded))
+        if present[name] != recorded[name]:
+            now, then = (each[name].split(":")[0] for each in (present, recorded))
             return f"{folder / name}: " + ("altered" if now == then else f"{now} bytes where {then} were written")
     return None
 

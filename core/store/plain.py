@@ -1,4 +1,4 @@
-"""Checkpoints as plain data: what they may hold, and readers that run nothing, whoever wrote the file."""
+"""Checkpoints as plain data: what they may hold, and readers that run nothing from the file."""
 
 import io
 import pickle
@@ -91,16 +91,16 @@ _IN_METADATA: Final = {
 
 
 class _Metadata(pickle.Unpickler):
-    """Reads what says where the parts of a sharded checkpoint lie, and runs nothing else that is in it."""
+    """Reads where the parts of a sharded checkpoint lie, and runs nothing else that is in it."""
 
     def find_class(self, module: str, name: str) -> Any:
         """A class that belongs there; raises `UnpicklingError` for another."""
-        found = super().find_class(module, name) if _IN_METADATA & {module, f"{module}.{name}"} else None
+        value = super().find_class(module, name) if _IN_METADATA & {module, f"{module}.{name}"} else None
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
-            found = getattr(torch, name)
-        if found is None or (module.endswith(".metadata") and found.__module__ != module):
+            value = getattr(torch, name)
+        if value is None or (module.endswith(".metadata") and value.__module__ != module):
             raise pickle.UnpicklingError(f"it is to run {module}.{name}, and holds more than data")
-        return found
+        return value
 
 
 class PlainReader(FileSystemReader):

@@ -11,7 +11,7 @@ checkpoint/                state to go on from, with sharded weights a folder of
 
 `files` are the fingerprints of the three kinds of results as they were written, not as they are found at the end: a
 checkpoint carries those up to its step, the manifest of a finished run all, and those of the model's files, which are
-looked at when it is used as `policy.model`: results can be judged without it.
+verified when it is used as `policy.model`: results can be judged without it.
 """
 
 import json
@@ -110,7 +110,7 @@ class RunStore:
         return self.manifest.get("status") == "failed" and self.manifest.get("failure") == "code"
 
     def discard_broken(self, identity: Mapping[str, Any]) -> None:
-        """Begin a broken run anew where it is no longer what it was; `locked` must be held."""
+        """Restart a broken run where it is no longer what it was; `locked` must be held."""
         if self.is_broken and _different(self.manifest.get("identity") or {}, identity):
             for name in ("checkpoint", "eval", "rollouts"):
                 shutil.rmtree(self.folder / name, ignore_errors=True)
@@ -134,14 +134,14 @@ class RunStore:
                 "give another folder with --out, or remove this one"
             )
 
-    def check_data_identity(self, said: Mapping[str, str]) -> None:
-        """Raise when what a run learns from is not what the manifest says of it; `said` by name."""
+    def check_data_identity(self, descriptions: Mapping[str, str]) -> None:
+        """Raise when what a run learns from, described by name, is not what the manifest records."""
         before = self.manifest.get("preflight") or self.manifest.get("rewards") or {}  # what older versions call it
-        for name, words in said.items():
-            if before.get(name, words) != words:
+        for name, description in descriptions.items():
+            if before.get(name, description) != description:
                 raise GrpoLabError(
                     f"{self.folder} cannot be resumed: its {name} changed since it was started (was {before[name]!r}, "
-                    f"is {words!r}); give another folder with --out, or remove this one"
+                    f"is {description!r}); give another folder with --out, or remove this one"
                 )
 
     def append_metrics(self, record: Mapping[str, Any]) -> None:

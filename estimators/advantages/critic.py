@@ -24,7 +24,7 @@ def _gae(batch: Batch, gamma: float, lam: float) -> Tensor:
 
 
 def lambda_return(batch: Batch, *, gamma: float, lam: float) -> Tensor:
-    """What a critic is to foretell: R_t = A_t + V_t, with A_t = gae and 0 in holes; float64 [P, G, T].
+    """What a critic is to predict: R_t = A_t + V_t, with A_t = gae and 0 in holes; float64 [P, G, T].
 
     With lam = 1 it is the discounted reward to go, whatever the values are. Source: Schulman et al. 2016
     (arXiv:1506.02438, section 5); verl's and TRL's `returns`.

@@ -42,7 +42,7 @@ def no_float64(accelerator: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tensor, "double", only_on_cpu)
 
 
-def test_without_an_accelerator_it_is_the_cpu_and_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_accelerator_it_is_the_cpu_and_nothing_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     assert takes_cpu()
     assert device_note() is None
@@ -86,7 +86,7 @@ def test_the_variable_chooses(accelerator: None, monkeypatch: pytest.MonkeyPatch
         takes_cpu()
 
 
-def test_what_is_not_here_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_here_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     monkeypatch.setenv(VARIABLE, "cuda")
     with pytest.raises(GrpoLabError, match="this machine has no accelerator, only cpu"):

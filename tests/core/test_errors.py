@@ -1,4 +1,4 @@
-"""Whose doing a failure is: the code's, the machine's or the training's; and what is told of it."""
+"""Whose doing a failure is: the code's, the machine's or the training's; and what is shown of it."""
 
 import errno
 import signal
@@ -85,7 +85,7 @@ def test_a_process_that_was_killed_is_the_machines_and_one_that_crashed_or_left_
     assert cause_of_exit(code) == cause
 
 
-def test_an_exception_is_told_with_the_line_of_the_users_code_that_it_arose_in(tmp_path: Path) -> None:
+def test_an_exception_is_shown_with_the_line_of_the_users_code_that_it_arose_in(tmp_path: Path) -> None:
     """The deepest such line, not that of the library below it."""
     module = tmp_path / "mine.py"
     module.write_text("import json\n\ndef mine(text):\n    return json.loads(text)\n")
@@ -98,7 +98,7 @@ def test_an_exception_is_told_with_the_line_of_the_users_code_that_it_arose_in(t
     )
 
 
-def test_a_message_of_ours_is_told_alone_and_a_bug_of_ours_with_its_traceback(tiny: Policy) -> None:
+def test_a_message_of_ours_is_shown_alone_and_a_bug_of_ours_with_its_traceback(tiny: Policy) -> None:
     assert describe_error(GrpoLabError("what, where, remedy")) == "what, where, remedy"
     namespace: dict[str, object] = {}
     exec(compile("def broken(): return 1 / 0", "<frozen x>", "exec"), namespace)

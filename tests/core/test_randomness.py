@@ -78,8 +78,8 @@ def test_a_stream_is_declared_where_it_is_drawn_from_and_only_there(monkeypatch:
         own = randomness.stream("own_of_a_test")
         third = own.part(3)
     assert key(1, third, 5) == key(1, own, 3, 5) == key(1, "own_of_a_test", 3, 5)
-    told = r"test_randomness.py:\d+: the random stream 'own_of_a_test' is that of .*test_randomness.py:\d+: give it "
-    with pytest.raises(GrpoLabError, match=told + "another name"):
+    message = r"test_randomness.py:\d+: the random stream 'own_of_a_test' is that of .*test_randomness.py:\d+: give it "
+    with pytest.raises(GrpoLabError, match=message + "another name"):
         randomness.stream("own_of_a_test")
     with pytest.raises(GrpoLabError, match=r"'own_of_a_test' with number 3 is that of .*: give it another number"):
         own.part(3)

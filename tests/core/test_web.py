@@ -1,4 +1,4 @@
-"""A server that is not trusted: whatever it sends, a request ends in time, takes little memory and tells no key."""
+"""A server that is not trusted: whatever it sends, a request ends in time, takes little memory and shows no key."""
 
 import socket
 import threading
@@ -104,7 +104,7 @@ def test_a_redirection_is_a_refusal(serve: Serve) -> None:
 
     with pytest.raises(RefusedError) as refused:
         fetch(serve(answer), b"{}", {"Authorization": "Bearer key"}, seconds=60, most=5)
-    assert (refused.value.status, refused.value.said) == (302, "no")
+    assert (refused.value.status, refused.value.message) == (302, "no")
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_an_address_holds_no_secret(url: str) -> None:
 @pytest.mark.parametrize(
     "url", ["http://[::1/v1", "http://host:port/v1", "http://host:99999/v1", "http:/me:secret@host", "http:///v1"]
 )
-def test_what_is_no_address_is_told(url: str) -> None:
+def test_what_is_no_address_is_refused(url: str) -> None:
     assert is_address(url)
     with pytest.raises(GrpoLabError, match=r"judge\.model: that (is no address|address names no host)") as refused:
         check_address("judge.model", url)

@@ -30,8 +30,8 @@ def value_and_gradient(part: Part, rows: "Rows", weights: Tensor, *more: Tensor,
     """The weighted sum of a part's losses, and its gradient in the log-probs."""
     logps = rows.logps.clone().requires_grad_()
     tensors = {"logps": logps, "old_logps": rows.old, "advantages": rows.advantages, "mask": rows.mask}
-    asked = [tensors[name] for name in part.parameters if name in tensors]
-    loss = (weights * torch.where(rows.mask, loss_of(part, *asked, *more, **hyper), 0.0)).sum()
+    arguments = [tensors[name] for name in part.parameters if name in tensors]
+    loss = (weights * torch.where(rows.mask, loss_of(part, *arguments, *more, **hyper), 0.0)).sum()
     return loss.detach(), torch.autograd.grad(loss, logps)[0]
 
 
@@ -52,7 +52,7 @@ class Rows:
         self.n = self.mask.sum(1, keepdim=True)
 
 
-def close(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> None:
+def close(actual: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> None:
     """Value and gradient."""
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(actual, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)

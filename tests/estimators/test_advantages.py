@@ -33,9 +33,9 @@ def batch_of(rewards: Sequence[Sequence[float]], **fields: Any) -> Batch:
     return Batch.of(torch.tensor(rewards, dtype=torch.float64), **fields)
 
 
-def close(found: Tensor, expected: Tensor | Sequence[Sequence[float]], tolerance: float = 1e-12) -> None:
+def close(actual: Tensor, expected: Tensor | Sequence[Sequence[float]], tolerance: float = 1e-12) -> None:
     torch.testing.assert_close(
-        found, torch.as_tensor(expected, dtype=found.dtype), rtol=tolerance, atol=tolerance, check_dtype=True
+        actual, torch.as_tensor(expected, dtype=actual.dtype), rtol=tolerance, atol=tolerance, check_dtype=True
     )
 
 

@@ -76,15 +76,15 @@ def test_leave_one_out_batch_std_by_hand() -> None:
 
 def test_leave_one_out_batch_std_of_larger_groups() -> None:
     # leave-one-out of (1, 0, 0): 1, -1/2, -1/2; variance 3/4 with ddof 1
-    found = leave_one_out_batch_std(Batch.of(doubles([1, 0, 0])), eps=0.5)
-    torch.testing.assert_close(found, doubles([1, -0.5, -0.5]) / (math.sqrt(0.75) + 0.5))
+    advantages = leave_one_out_batch_std(Batch.of(doubles([1, 0, 0])), eps=0.5)
+    torch.testing.assert_close(advantages, doubles([1, -0.5, -0.5]) / (math.sqrt(0.75) + 0.5))
 
 
 @given(ragged)
 def test_leave_one_out_batch_std_has_variance_one(seed: int) -> None:
-    found = leave_one_out_batch_std(random_batch(seed), eps=0.0, correction=0)
-    assert found.square().mean().item() == pytest.approx(1)
-    torch.testing.assert_close(found.sum(1), torch.zeros(3, dtype=torch.float64), atol=1e-9, rtol=0)
+    advantages = leave_one_out_batch_std(random_batch(seed), eps=0.0, correction=0)
+    assert advantages.square().mean().item() == pytest.approx(1)
+    torch.testing.assert_close(advantages.sum(1), torch.zeros(3, dtype=torch.float64), atol=1e-9, rtol=0)
 
 
 # OPO
@@ -190,9 +190,9 @@ def test_only_the_best_learns() -> None:
 @given(ragged)
 def test_advantages_sum_to_the_lead_and_one_at_most_is_not_zero(seed: int) -> None:
     batch = random_batch(seed)
-    found, ordered = best_minus_second(batch), batch.rewards.sort(1, descending=True).values
-    torch.testing.assert_close(found.sum(1), ordered[:, 0] - ordered[:, 1])
-    assert (found.ne(0).sum(1) <= 1).all()
+    advantages, ordered = best_minus_second(batch), batch.rewards.sort(1, descending=True).values
+    torch.testing.assert_close(advantages.sum(1), ordered[:, 0] - ordered[:, 1])
+    assert (advantages.ne(0).sum(1) <= 1).all()
 
 
 # whitening
@@ -226,25 +226,25 @@ def test_whitening_of_one_token_of_none_and_of_equal_values_is_zero() -> None:
 def test_reinforce_pp_weighs_a_response_by_its_tokens() -> None:
     # returns 1 1 1 on the long response, 0 on the short one: mean 3/4, variance 1/4 with ddof 1
     batch = Batch.of(doubles([1, 0]), lengths=[[3, 1]])
-    found = whitened_return(batch, eps=0.0)
-    assert found[0, 0].tolist() == pytest.approx([0.5, 0.5, 0.5])
-    assert found[0, 1, 0].item() == pytest.approx(-1.5)
+    advantages = whitened_return(batch, eps=0.0)
+    assert advantages[0, 0].tolist() == pytest.approx([0.5, 0.5, 0.5])
+    assert advantages[0, 1, 0].item() == pytest.approx(-1.5)
 
 
 def test_reinforce_pp_discounts_towards_the_end() -> None:
     batch = Batch.of(doubles([1, 0]), lengths=[[2, 1]])
     # returns 1/2, 1 and 0: mean 1/2, squares 1/2, variance 1/4
-    found = whitened_return(batch, gamma=0.5, eps=0.0)
-    assert found[0, 0].tolist() == pytest.approx([0.0, 1.0])
-    assert found[0, 1, 0].item() == pytest.approx(-1.0)
+    advantages = whitened_return(batch, gamma=0.5, eps=0.0)
+    assert advantages[0, 0].tolist() == pytest.approx([0.0, 1.0])
+    assert advantages[0, 1, 0].item() == pytest.approx(-1.0)
 
 
 def test_reinforce_pp_baseline_gives_groups_without_spread_minus_the_mean() -> None:
     # centred 1/2 on three tokens, -1/2 on one, 0 on four: mean 1/8, squares 1 - 1/8, variance 1/8
     batch = Batch.of(doubles([1, 0], [1, 1]), lengths=[[3, 1], [2, 2]])
-    found = whitened_group_mean(batch, eps=0.0)
-    assert found[0, 0, 0].item() == pytest.approx(3 / 8 / math.sqrt(1 / 8))
-    assert found[1, 0, 0].item() == pytest.approx(-1 / 8 / math.sqrt(1 / 8))
+    advantages = whitened_group_mean(batch, eps=0.0)
+    assert advantages[0, 0, 0].item() == pytest.approx(3 / 8 / math.sqrt(1 / 8))
+    assert advantages[1, 0, 0].item() == pytest.approx(-1 / 8 / math.sqrt(1 / 8))
 
 
 @given(ragged, st.integers(0, 1))
@@ -277,17 +277,17 @@ def test_each_reward_is_standardised_before_they_are_added_up() -> None:
     eps = 1e-4
     scaled = sums * math.sqrt(0.5) / (math.sqrt(0.5) + eps)
     first = doubles([1 / (math.sqrt(0.5) + eps) / 2 - 200 / 2 / (math.sqrt(5000) + eps)])[0, 0]
-    found = per_reward_std(two_rewards())
+    advantages = per_reward_std(two_rewards())
     std = torch.stack([first, -first, scaled[1, 0], scaled[1, 1]]).std()
-    torch.testing.assert_close(found[0, 0], first / (std + eps))
+    torch.testing.assert_close(advantages[0, 0], first / (std + eps))
 
 
 def test_over_tokens_a_long_response_counts_more() -> None:
     # sums over sqrt(2): -1 on one token, 1 on three, 1 and -1: mean 1/3, squares 6 - 6/9 = 16/3, variance 16/15
-    found = per_reward_std_whitened(two_rewards(), eps=0.0, whiten_eps=0.0)
+    advantages = per_reward_std_whitened(two_rewards(), eps=0.0, whiten_eps=0.0)
     scale = math.sqrt(16 / 15)
-    assert found[0, 1].tolist() == pytest.approx([2 / 3 / scale] * 3)
-    assert found[0, 0, 0].item() == pytest.approx(-4 / 3 / scale)
+    assert advantages[0, 1].tolist() == pytest.approx([2 / 3 / scale] * 3)
+    assert advantages[0, 0, 0].item() == pytest.approx(-4 / 3 / scale)
 
 
 def test_a_reward_without_spread_adds_nothing() -> None:
@@ -295,11 +295,11 @@ def test_a_reward_without_spread_adds_nothing() -> None:
     batch = Batch.of(parts.sum(-1), reward_parts=parts)
     alone = Batch.of(parts[..., 0], reward_parts=parts[..., :1])
     for correction in (0, 1):
-        found = per_reward_std(batch, eps=0.0, correction=correction)
-        torch.testing.assert_close(found, per_reward_std(alone, eps=0.0, correction=correction))
+        actual = per_reward_std(batch, eps=0.0, correction=correction)
+        torch.testing.assert_close(actual, per_reward_std(alone, eps=0.0, correction=correction))
         # one group of one reward: standardised twice is standardised once
         expected = doubles([2, -1, -1]) / math.sqrt(6 / (3 - correction))
-        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(actual, expected)
     # with eps the first standard deviation shows: values 2, -1, -1 over (std + 1) and then over their own std
     std = math.sqrt(8 / 9)
     inner = doubles([4 / 3, -2 / 3, -2 / 3]) / (std + 1)

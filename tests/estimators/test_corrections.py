@@ -52,9 +52,9 @@ def factors(part: Part, ratios: list[float], mask: list[bool] | None = None, **h
     behaviour = torch.full((1, len(ratios)), -3.0, dtype=torch.float64)
     old = behaviour + torch.tensor([ratios], dtype=torch.float64).log()
     inside = torch.tensor([mask or [True] * len(ratios)])
-    found: Tensor = part(old, behaviour, inside, **hyper)
-    assert found[~inside].eq(1).all()
-    return found[0].tolist()
+    factors: Tensor = part(old, behaviour, inside, **hyper)
+    assert factors[~inside].eq(1).all()
+    return factors[0].tolist()
 
 
 def test_the_floor_by_hand() -> None:

@@ -166,7 +166,7 @@ def test_objectives_keep_the_precision_they_are_given(name: str) -> None:
             tensors = {name: x.view(3, 2, 5) for name, x in tensors.items()} | {
                 "prepared": tensors["logps"].view(3, 2, 5)
             }
-        result = part(**{asked: tensors[asked] for asked in part.parameters})
+        result = part(**{name: tensors[name] for name in part.parameters})
         assert (result.loss if isinstance(result, TokenLoss) else result).dtype == dtype
 
 

@@ -72,8 +72,8 @@ def step(variant: Variant, batch: Batch, logps: Tensor, advantages: Tensor | Non
     return loss.detach(), torch.autograd.grad(loss, leaf)[0]
 
 
-def close(found: Tensor, expected: Tensor, tolerance: float = 1e-10) -> None:
-    torch.testing.assert_close(found, expected, rtol=tolerance, atol=1e-12)
+def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-10) -> None:
+    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=1e-12)
 
 
 # on-policy
@@ -113,8 +113,8 @@ def test_the_first_update_is_reinforces(name: str, aggregator: Part, seed: int) 
     """Ratio 1: no clip is active, and the gradient is that of the aggregated -A log pi."""
     batch, logps = on_policy(seed)
     batch = batch.having(behaviour_logps=logps)
-    found = step(of(group_mean_std, OBJECTIVES[name], aggregator), batch, logps)
-    close(found[1], step(of(group_mean_std, policy_gradient, aggregator), batch, logps)[1])
+    actual = step(of(group_mean_std, OBJECTIVES[name], aggregator), batch, logps)
+    close(actual[1], step(of(group_mean_std, policy_gradient, aggregator), batch, logps)[1])
 
 
 @pytest.mark.parametrize("name", ["clip", "dual_clip", "capped_clip", "gspo_clip", "gspo_token_clip"])
@@ -246,8 +246,8 @@ def test_a_coefficient_of_0_is_no_reference_bit_for_bit(seed: int) -> None:
         assert "ref_logps" not in variant.needs
         bare = batch.having(ref_logps=None)
         assert kl_in_reward(variant, bare) is bare
-        for found, expected in zip(step(variant, bare, logps), step(without, batch, logps), strict=True):
-            assert torch.equal(found, expected)
+        for actual, expected in zip(step(variant, bare, logps), step(without, batch, logps), strict=True):
+            assert torch.equal(actual, expected)
 
 
 @given(seeds)
@@ -280,8 +280,8 @@ def test_a_sampler_that_agrees_is_not_corrected(seed: int) -> None:
     agreeing = batch.having(behaviour_logps=batch.old_logps)
     plain = step(of(group_mean_std, clip, token_mean), batch, logps)
     for correction in (token_truncated, sequence_truncated):
-        found = step(of(group_mean_std, clip, token_mean, correction=correction), agreeing, logps)
-        for one, other in zip(found, plain, strict=True):
+        corrected = step(of(group_mean_std, clip, token_mean, correction=correction), agreeing, logps)
+        for one, other in zip(corrected, plain, strict=True):
             close(one, other)
 
 
@@ -291,9 +291,9 @@ def test_an_unbounded_token_correction_samples_by_importance(seed: int) -> None:
     batch, logps = random_batch(seed)
     wide = clip.using(eps_low=1.0, eps_high=math.inf)
     corrected = of(group_mean, wide, token_mean, correction=token_truncated.using(cap=math.inf))
-    found = step(corrected, batch, logps)
+    actual = step(corrected, batch, logps)
     direct = step(of(group_mean, wide, token_mean), batch.having(old_logps=batch.behaviour_logps), logps)
-    for one, other in zip(found, direct, strict=True):
+    for one, other in zip(actual, direct, strict=True):
         close(one, other)
 
 

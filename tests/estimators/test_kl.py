@@ -105,9 +105,9 @@ def test_the_plus_forms_have_their_own_value_and_the_gradient_of_k2() -> None:
     logps = torch.randn(2, 3, dtype=torch.float64).requires_grad_()
     expected = torch.autograd.grad(k2(logps, ref).sum(), logps)[0]
     for part, value in ((k1_plus, k1), (k3_plus, k3)):
-        found = part(logps, ref)
-        torch.testing.assert_close(found, value(logps, ref))
-        torch.testing.assert_close(torch.autograd.grad(found.sum(), logps)[0], expected)
+        actual = part(logps, ref)
+        torch.testing.assert_close(actual, value(logps, ref))
+        torch.testing.assert_close(torch.autograd.grad(actual.sum(), logps)[0], expected)
 
 
 OLD = torch.tensor([0.0, 0.3, -0.5, 0.8], dtype=torch.float64).log_softmax(0)
@@ -138,9 +138,9 @@ def test_the_ratio_by_hand() -> None:
 def test_bounds_by_hand() -> None:
     ref = tensor(0.0, 3.0, 30.0, -30.0)
     logps = tensor(0.0, 0.0, 0.0, 0.0).requires_grad_()
-    found = k3_bounded(logps, ref)
+    bounded = k3_bounded(logps, ref)
     # e^3 - 1 - 3 = 16.1 is over 10; -30 counts as -20: e^-20 - 1 + 20 = 19, over 10 as well
-    assert found[0].tolist() == [0, 10, 10, 10]
+    assert bounded[0].tolist() == [0, 10, 10, 10]
     wide = k3_bounded(logps, ref, max_value=math.inf)
     assert wide[0, 1].item() == pytest.approx(math.exp(3) - 4)
     assert wide[0, 2].item() == pytest.approx(math.exp(20) - 21)
@@ -163,5 +163,5 @@ def test_size_of_the_log_ratio() -> None:
     ],
 )
 def test_the_adapted_coefficient(kl: float, expected: float) -> None:
-    found = adapted_coefficient(0.1, kl, target=6.0, horizon=10_000, samples=256)
-    assert found == pytest.approx(expected, rel=1e-12)
+    coefficient = adapted_coefficient(0.1, kl, target=6.0, horizon=10_000, samples=256)
+    assert coefficient == pytest.approx(expected, rel=1e-12)

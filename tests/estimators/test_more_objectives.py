@@ -45,9 +45,9 @@ from tests.estimators.rows import Rows, close, eps, info_of, loss_of, seeds, ten
 )
 def test_dual_clip_by_hand(ratio: float, advantage: float, loss: float, slope: float) -> None:
     logps = tensor(math.log(ratio)).requires_grad_()
-    found = loss_of(dual_clip, logps, tensor(0.0), tensor(advantage))
-    assert found.item() == pytest.approx(loss)
-    assert torch.autograd.grad(found.sum(), logps)[0].item() == pytest.approx(slope)
+    losses = loss_of(dual_clip, logps, tensor(0.0), tensor(advantage))
+    assert losses.item() == pytest.approx(loss)
+    assert torch.autograd.grad(losses.sum(), logps)[0].item() == pytest.approx(slope)
 
 
 def test_dual_clip_counts_what_the_cap_stops() -> None:
@@ -133,8 +133,8 @@ def test_a_bad_row_that_the_policy_has_left_is_dropped() -> None:
     behaviour = torch.tensor([[-1.0, -2.0, 50], [-1.0, -2.0, 50], [-1.2, -2.0, 50]], dtype=torch.float64)
     advantages = torch.tensor([[-1.0], [1.0], [-1.0]], dtype=torch.float64).expand(3, 3)
     # mean gaps: 0.5, 0.5 and 0.4
-    found = loss_of(off_policy_masked_clip, logps, logps, advantages, mask, behaviour, threshold=0.45)
-    assert found[:, 0].tolist() == [0, -1, 1]
+    losses = loss_of(off_policy_masked_clip, logps, logps, advantages, mask, behaviour, threshold=0.45)
+    assert losses[:, 0].tolist() == [0, -1, 1]
     at_the_threshold = loss_of(off_policy_masked_clip, logps, logps, advantages, mask, behaviour)
     assert at_the_threshold[0, 0].item() == 1
     info = info_of(off_policy_masked_clip, logps, logps, advantages, mask, behaviour, threshold=0.45)
@@ -145,10 +145,10 @@ def test_a_bad_row_that_the_policy_has_left_is_dropped() -> None:
 def test_without_a_threshold_it_is_clip(seed: int, low: float, high: float) -> None:
     rows = Rows(seed)
     bounds = {"eps_low": low, "eps_high": high}
-    found = loss_of(
+    losses = loss_of(
         off_policy_masked_clip, rows.logps, rows.old, rows.advantages, rows.mask, rows.old, threshold=math.inf, **bounds
     )
-    assert torch.equal(found, loss_of(clip, rows.logps, rows.old, rows.advantages, **bounds))
+    assert torch.equal(losses, loss_of(clip, rows.logps, rows.old, rows.advantages, **bounds))
 
 
 # cispo, sapo, dro
@@ -157,10 +157,10 @@ def test_without_a_threshold_it_is_clip(seed: int, low: float, high: float) -> N
 def test_cispo_by_hand() -> None:
     logps = tensor(-1.0, -2.0, -3.0).requires_grad_()
     old = tensor(-1.0 - math.log(8), -2.0, -3.0 + math.log(4))  # ratios 8, 1, 1/4
-    found = loss_of(cispo_clip, logps, old, tensor(1.0, 1.0, -2.0), eps_low=0.5, eps_high=1.0)
-    assert found[0].tolist() == pytest.approx([2, 2, 0.5 * 2 * -3])
+    losses = loss_of(cispo_clip, logps, old, tensor(1.0, 1.0, -2.0), eps_low=0.5, eps_high=1.0)
+    assert losses[0].tolist() == pytest.approx([2, 2, 0.5 * 2 * -3])
     # every token keeps a gradient: minus weight times advantage
-    assert torch.autograd.grad(found.sum(), logps)[0][0].tolist() == pytest.approx([-2, -1, 1])
+    assert torch.autograd.grad(losses.sum(), logps)[0][0].tolist() == pytest.approx([-2, -1, 1])
     info = info_of(cispo_clip, logps.detach(), old, tensor(1.0, 1.0, -2.0))
     assert info["clip_fraction"].tolist() == [[True, False, False]]  # at most 5, no lower bound
 
@@ -169,21 +169,21 @@ def test_cispo_by_hand() -> None:
 def test_cispo_without_bounds_is_importance_sampling(seed: int) -> None:
     rows = Rows(seed, by_token=True)
     weights = token_mean(rows.mask)
-    found = value_and_gradient(cispo_clip, rows, weights, eps_low=1.0, eps_high=math.inf)[1]
+    slopes = value_and_gradient(cispo_clip, rows, weights, eps_low=1.0, eps_high=math.inf)[1]
     q = torch.exp(rows.logps - rows.old)
-    torch.testing.assert_close(found, weights * -q * rows.advantages)
+    torch.testing.assert_close(slopes, weights * -q * rows.advantages)
     bounded = value_and_gradient(cispo_clip, rows, weights, eps_low=0.5, eps_high=0.1)[1]
     assert bounded[rows.mask].ne(0).all()
 
 
 def test_sapo_by_hand() -> None:
     logps = tensor(0.0, 0.0, math.log(2)).requires_grad_()
-    found = loss_of(sapo_gate, logps, tensor(0, 0, 0), tensor(1.0, -1.0, 1.0))
+    losses = loss_of(sapo_gate, logps, tensor(0, 0, 0), tensor(1.0, -1.0, 1.0))
     gate = 4 / (1 + math.exp(-1))
-    assert found[0].tolist() == pytest.approx([-2, 2 / 1.05, -gate])
+    assert losses[0].tolist() == pytest.approx([-2, 2 / 1.05, -gate])
     # slope 1 at q = 1 whatever the temperature; at q = 2: q * 4 * s * (1 - s)
     s = 1 / (1 + math.exp(-1))
-    assert torch.autograd.grad(found.sum(), logps)[0][0].tolist() == pytest.approx([-1, 1, -2 * 4 * s * (1 - s)])
+    assert torch.autograd.grad(losses.sum(), logps)[0][0].tolist() == pytest.approx([-1, 1, -2 * 4 * s * (1 - s)])
     other = loss_of(
         sapo_gate, logps.detach(), tensor(0, 0, 0), tensor(1.0, -1.0, 1.0), tau_positive=2.0, tau_negative=4.0
     )
@@ -196,17 +196,17 @@ def test_sapo_by_hand() -> None:
 def test_sapos_gate_is_bounded(seed: int, tau: float) -> None:
     rows = Rows(seed, by_token=True, spread=3)
     assume(rows.advantages.ne(0).all())
-    found = loss_of(sapo_gate, rows.logps, rows.old, rows.advantages, tau_positive=tau, tau_negative=tau)
-    gates = -found / rows.advantages
+    losses = loss_of(sapo_gate, rows.logps, rows.old, rows.advantages, tau_positive=tau, tau_negative=tau)
+    gates = -losses / rows.advantages
     assert (gates >= 0).all()
     assert (gates <= 4 / tau + 1e-12).all()
 
 
 def test_dro_by_hand() -> None:
     logps = tensor(-1.0, -1.0).requires_grad_()
-    found = loss_of(dro_quadratic, logps, tensor(-3.0, -1.0), tensor(2.0, 0.0), beta=0.5)
-    assert found[0].tolist() == [2 + 0.25 * 4, 0]
-    assert torch.autograd.grad(found.sum(), logps)[0][0].tolist() == [-2 + 0.5 * 2, 0]
+    losses = loss_of(dro_quadratic, logps, tensor(-3.0, -1.0), tensor(2.0, 0.0), beta=0.5)
+    assert losses[0].tolist() == [2 + 0.25 * 4, 0]
+    assert torch.autograd.grad(losses.sum(), logps)[0][0].tolist() == [-2 + 0.5 * 2, 0]
     assert loss_of(dro_quadratic, logps, tensor(-3.0, -1.0), tensor(0.0, 0.0))[0, 0].item() == 2  # beta is 1
 
 
@@ -269,10 +269,10 @@ def test_clip_cov_takes_the_drawn_tokens_out_of_the_loss() -> None:
     rows = Rows(1, by_token=True)
     stopped = torch.zeros_like(rows.mask)
     stopped[0, 0] = True
-    found = loss_of(cov_clip, rows.logps, rows.old, rows.advantages, stopped, eps_low=0.1, eps_high=0.3)
+    losses = loss_of(cov_clip, rows.logps, rows.old, rows.advantages, stopped, eps_low=0.1, eps_high=0.3)
     plain = loss_of(clip, rows.logps, rows.old, rows.advantages, eps_low=0.1, eps_high=0.3)
-    assert found[0, 0].item() == 0
-    assert torch.equal(found[~stopped], plain[~stopped])
+    assert losses[0, 0].item() == 0
+    assert torch.equal(losses[~stopped], plain[~stopped])
     assert cov_clip.defaults == {"eps_low": 0.2, "eps_high": 0.2, "share": 2e-4, "cov_low": 1.0, "cov_high": 5.0}
 
 
@@ -290,9 +290,9 @@ def test_kl_cov_chooses_the_largest_covariances(seed: int, share: float) -> None
 def test_kl_cov_by_hand() -> None:
     logps = tensor(math.log(2), math.log(0.5)).requires_grad_()
     shifted, old = logps - 1, tensor(-1, -1)  # only the difference counts
-    found = loss_of(cov_kl, shifted, old, tensor(3, 3), torch.tensor([[False, True]]), kl_coef=0.5)
-    assert found[0].tolist() == pytest.approx([-6, -1.5 + 0.5 * math.log(2)])
-    assert torch.autograd.grad(found.sum(), logps)[0][0].tolist() == pytest.approx([-6, -1.5 - 0.5])
+    losses = loss_of(cov_kl, shifted, old, tensor(3, 3), torch.tensor([[False, True]]), kl_coef=0.5)
+    assert losses[0].tolist() == pytest.approx([-6, -1.5 + 0.5 * math.log(2)])
+    assert torch.autograd.grad(losses.sum(), logps)[0][0].tolist() == pytest.approx([-6, -1.5 - 0.5])
     assert cov_kl.defaults == {"share": 2e-4, "kl_coef": 1.0}
 
 
@@ -329,10 +329,10 @@ def test_a_step_without_tokens_chooses_none() -> None:
 )
 def test_total_variation_by_hand(new: float, old: float, advantage: float, kept: bool) -> None:
     logps = tensor(math.log(new)).requires_grad_()
-    found = loss_of(dppo_tv_mask, logps, tensor(math.log(old)), tensor(advantage))
-    slope = torch.autograd.grad(found.sum(), logps)[0].item()
+    losses = loss_of(dppo_tv_mask, logps, tensor(math.log(old)), tensor(advantage))
+    slope = torch.autograd.grad(losses.sum(), logps)[0].item()
     assert slope == pytest.approx(-advantage * min(new / old, 20) if kept else 0)
-    assert found.item() == pytest.approx(slope * math.log(new))
+    assert losses.item() == pytest.approx(slope * math.log(new))
 
 
 def test_thresholds_of_total_variation_have_a_side_each() -> None:
@@ -352,7 +352,7 @@ def test_thresholds_of_total_variation_have_a_side_each() -> None:
 )
 def test_binary_kl_by_hand(advantage: float, low: float, high: float, kept: bool) -> None:
     """From 0.4 to 0.5: KL = 0.4 log(0.8) + 0.6 log(1.2) = 0.0201; upwards, so only a good token can be stopped."""
-    found = info_of(
+    info = info_of(
         dppo_kl_mask,
         tensor(math.log(0.5)),
         tensor(math.log(0.4)),
@@ -360,7 +360,7 @@ def test_binary_kl_by_hand(advantage: float, low: float, high: float, kept: bool
         threshold_low=low,
         threshold_high=high,
     )
-    assert found["clip_fraction"].item() is not kept
+    assert info["clip_fraction"].item() is not kept
     down = info_of(
         dppo_kl_mask,
         tensor(math.log(0.4)),
@@ -374,8 +374,8 @@ def test_binary_kl_by_hand(advantage: float, low: float, high: float, kept: bool
 
 
 def test_binary_kl_weighs_like_truncated_importance_sampling() -> None:
-    found = loss_of(dppo_kl_mask, tensor(math.log(0.5)), tensor(math.log(0.4)), tensor(2.0))
-    assert found.item() == pytest.approx(-2 * 1.25 * math.log(0.5))
+    losses = loss_of(dppo_kl_mask, tensor(math.log(0.5)), tensor(math.log(0.4)), tensor(2.0))
+    assert losses.item() == pytest.approx(-2 * 1.25 * math.log(0.5))
     capped = loss_of(dppo_kl_mask, tensor(math.log(0.5)), tensor(math.log(0.4)), tensor(2.0), ratio_cap=1.1)
     assert capped.item() == pytest.approx(-2 * 1.1 * math.log(0.5))
     sure = info_of(dppo_kl_mask, tensor(0.0), tensor(math.log(0.4)), tensor(2.0), threshold_high=11.0)
@@ -394,8 +394,8 @@ def test_at_an_advantage_of_0_the_lower_side_counts() -> None:
 def test_binary_kl_from_a_sure_token() -> None:
     """From probability 1 to a half: log 2, and nothing from the others, whose probability was 0."""
     for threshold, stopped in ((0.7, False), (0.69, True)):
-        found = info_of(dppo_kl_mask, tensor(math.log(0.5)), tensor(0.0), tensor(-1.0), threshold_low=threshold)
-        assert found["clip_fraction"].item() is stopped
+        info = info_of(dppo_kl_mask, tensor(math.log(0.5)), tensor(0.0), tensor(-1.0), threshold_low=threshold)
+        assert info["clip_fraction"].item() is stopped
 
 
 @given(seeds)

@@ -58,9 +58,9 @@ def test_policy_gradient_by_hand() -> None:
 )
 def test_clip_by_hand(ratio: float, advantage: float, loss: float, slope: float) -> None:
     logps = tensor(math.log(ratio) - 1.5).requires_grad_()
-    found = loss_of(clip, logps, tensor(-1.5), tensor(advantage), eps_low=0.2, eps_high=0.3)
-    assert found.item() == pytest.approx(loss)
-    assert gradient(found.sum(), logps).item() == pytest.approx(slope)
+    losses = loss_of(clip, logps, tensor(-1.5), tensor(advantage), eps_low=0.2, eps_high=0.3)
+    assert losses.item() == pytest.approx(loss)
+    assert gradient(losses.sum(), logps).item() == pytest.approx(slope)
 
 
 def test_clip_defaults_to_a_fifth_on_both_sides() -> None:

@@ -175,8 +175,8 @@ def test_the_reference_point_is_that_of_the_whole_step() -> None:
     logps[1] = doubles([-2.0], [0.0])
     batch = Batch.of([[1.0, 0.0]] * 2, ref_logps=torch.zeros_like(logps))
     rows = RowTensors.of(batch, torch.ones_like(logps))
-    found = prepare(of(kto_value), rows, logps.flatten(0, 1), torch.Generator())
-    assert found.tolist() == [[1.5]] * 4
+    prepared = prepare(of(kto_value), rows, logps.flatten(0, 1), torch.Generator())
+    assert prepared.tolist() == [[1.5]] * 4
     rows["mask"][1] = False
     assert prepare(of(kto_value), rows, logps.flatten(0, 1), torch.Generator()).tolist() == [[0.75]] * 4
 
@@ -184,10 +184,10 @@ def test_the_reference_point_is_that_of_the_whole_step() -> None:
 def test_margin_and_accuracy_by_hand() -> None:
     for objective in OBJECTIVES:
         for swapped, margin, accuracy in ((False, 0.5, 1), (True, -0.5, 0)):
-            found = info(of(objective, beta=0.5), *pair(swapped))
-            assert found["preference_margin"].flatten().tolist() == pytest.approx([margin] * 4)
-            assert found["preference_accuracy"].flatten().tolist() == [accuracy] * 4
-    # at the reference itself nothing is told apart
+            logged = info(of(objective, beta=0.5), *pair(swapped))
+            assert logged["preference_margin"].flatten().tolist() == pytest.approx([margin] * 4)
+            assert logged["preference_accuracy"].flatten().tolist() == [accuracy] * 4
+    # at the reference itself no pair is distinguished
     batch, _, advantages = pair()
     still = info(of(dpo_sigmoid), batch, batch.require("ref_logps"), advantages)
     assert still["preference_margin"].eq(0).all()
@@ -203,10 +203,10 @@ def test_dpos_gradient_is_its_closed_form(seed: int, beta: float, s: float) -> N
     case = Case(seed, P=1, G=2)
     case.advantages = doubles([1.0], [-1.0])[None].expand(1, 2, 5)
     (gains,) = case.gains()
-    found = case.step(dpo_sigmoid, beta=beta, label_smoothing=s)[1]
+    gradient = case.step(dpo_sigmoid, beta=beta, label_smoothing=s)[1]
     slope = -beta * (sigmoid(-beta * (gains[0] - gains[1])) - s)
     expected = torch.where(case.batch.mask, slope * doubles([1.0], [-1.0])[None], 0.0)
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-12)
 
 
 @given(seeds)
@@ -215,22 +215,22 @@ def test_ipo_draws_to_its_target_from_both_sides(seed: int) -> None:
     case = Case(seed, P=1, G=2)
     case.advantages = doubles([0.3], [-7.0])[None].expand(1, 2, 5)
     (gains,) = case.gains()
-    found = case.step(ipo_square, beta=0.5)[1]
+    gradient = case.step(ipo_square, beta=0.5)[1]
     slope = 2 * (gains[0] - gains[1] - 1)
-    torch.testing.assert_close(found, torch.where(case.batch.mask, slope * doubles([1.0], [-1.0])[None], 0.0))
+    torch.testing.assert_close(gradient, torch.where(case.batch.mask, slope * doubles([1.0], [-1.0])[None], 0.0))
 
 
 def test_on_policy_with_two_dpo_is_grpo_without_lengths() -> None:
     """At the reference, both push the better up and the worse down; DPO by beta / 2, whatever the length."""
     batch, _, _ = pair()
     logps = batch.require("ref_logps")
-    found = {}
+    gradients = {}
     for name in ("dpo", "dr_grpo"):
         variant = VARIANTS[name]()
         advantages, _ = compute_advantages(variant, batch, None)
-        found[name] = value_and_gradient(variant, batch.having(old_logps=logps), logps, advantages.double())[1]
+        gradients[name] = value_and_gradient(variant, batch.having(old_logps=logps), logps, advantages.double())[1]
     # Dr. GRPO: advantages 1/2 and -1/2, over two rows and a limit of two tokens
-    torch.testing.assert_close(found["dr_grpo"] * 8, found["dpo"] / 0.05)
+    torch.testing.assert_close(gradients["dr_grpo"] * 8, gradients["dpo"] / 0.05)
 
 
 # groups of more than two
@@ -260,13 +260,13 @@ def looped_kto(case: Case, beta: float) -> float:
 @given(seeds)
 def test_logged_figures_are_means_over_the_groups_pairs(seed: int) -> None:
     case = Case(seed, G=5)
-    found = info(of(ipo_square, beta=0.3), case.batch, case.logps, case.advantages)
+    logged = info(of(ipo_square, beta=0.3), case.batch, case.logps, case.advantages)
     for p, gains in enumerate(case.gains()):
         margins = [0.3 * (gains[w] - gains[x]) for w, x in case.pairs(p)]
         mean = sum(margins) / max(1, len(margins))
         right = sum(m > 0 for m in margins) / max(1, len(margins))
-        torch.testing.assert_close(found["preference_margin"][p], torch.full((5, 5), mean, dtype=torch.float64))
-        torch.testing.assert_close(found["preference_accuracy"][p], torch.full((5, 5), right, dtype=torch.float64))
+        torch.testing.assert_close(logged["preference_margin"][p], torch.full((5, 5), mean, dtype=torch.float64))
+        torch.testing.assert_close(logged["preference_accuracy"][p], torch.full((5, 5), right, dtype=torch.float64))
 
 
 @given(seeds, st.sampled_from(OBJECTIVES))
@@ -308,10 +308,10 @@ def test_what_lies_outside_the_mask_has_no_influence(seed: int, objective: Part,
     mask = case.batch.mask
     case.logps, case.advantages = case.logps.where(mask, junk), case.advantages.where(mask, junk)
     case.batch = case.batch.having(ref_logps=case.batch.require("ref_logps").where(mask, junk))
-    found = case.step(objective)
-    assert found[0] == expected[0]
-    assert torch.equal(found[1], expected[1])
-    assert found[1][~mask].eq(0).all()
+    actual = case.step(objective)
+    assert actual[0] == expected[0]
+    assert torch.equal(actual[1], expected[1])
+    assert actual[1][~mask].eq(0).all()
 
 
 def test_a_row_without_a_counted_token_is_in_no_pair_and_leaves_its_share_to_the_others() -> None:
@@ -324,9 +324,9 @@ def test_a_row_without_a_counted_token_is_in_no_pair_and_leaves_its_share_to_the
         ref_logps=torch.nn.functional.pad(batch.require("ref_logps"), (0, 0, 0, 1)),
     )
     more = torch.nn.functional.pad(logps, (0, 0, 0, 1)), torch.nn.functional.pad(advantages, (0, 0, 0, 1), value=-1.0)
-    found = value_and_gradient(of(dpo_sigmoid), wide, *more)
-    assert found[0] == pytest.approx(expected[0], rel=1e-12)
-    torch.testing.assert_close(found[1][:, :2], expected[1])
+    actual = value_and_gradient(of(dpo_sigmoid), wide, *more)
+    assert actual[0] == pytest.approx(expected[0], rel=1e-12)
+    torch.testing.assert_close(actual[1][:, :2], expected[1])
 
 
 # symmetries
@@ -334,7 +334,7 @@ def test_a_row_without_a_counted_token_is_in_no_pair_and_leaves_its_share_to_the
 
 @given(seeds, st.floats(0.05, 2))
 def test_swapping_the_sides_flips_the_margin(seed: int, beta: float) -> None:
-    """And label smoothing of a half cannot tell them apart."""
+    """And label smoothing of a half cannot distinguish them."""
     case = Case(seed, empty=True)
     half = case.step(dpo_sigmoid, beta=beta, label_smoothing=0.5)
     before = info(of(dpo_sigmoid, beta=beta), case.batch, case.logps, case.advantages)["preference_margin"]

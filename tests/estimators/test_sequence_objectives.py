@@ -18,9 +18,9 @@ def test_gspo_by_hand() -> None:
     # d = 0.2, 0.4 and a hole: s = exp(0.3)
     mask = torch.tensor([[True, False, True]])
     logps = tensor(0.2, 9.0, 0.4).requires_grad_()
-    found = loss_of(gspo_clip, logps, tensor(0, 0, 0), tensor(2, 2, 2), mask, eps_low=0.5, eps_high=0.5)
-    assert found[0, 0].item() == pytest.approx(-2 * math.exp(0.3))
-    slopes = torch.autograd.grad(torch.where(mask, found, 0.0).sum(), logps)[0]
+    losses = loss_of(gspo_clip, logps, tensor(0, 0, 0), tensor(2, 2, 2), mask, eps_low=0.5, eps_high=0.5)
+    assert losses[0, 0].item() == pytest.approx(-2 * math.exp(0.3))
+    slopes = torch.autograd.grad(torch.where(mask, losses, 0.0).sum(), logps)[0]
     # two tokens, each with a half of each token's gradient
     assert slopes[0].tolist() == pytest.approx([-2 * math.exp(0.3), 0, -2 * math.exp(0.3)])
     clipped = loss_of(gspo_clip, logps, tensor(0, 0, 0), tensor(2, 2, 2), mask)
@@ -70,9 +70,9 @@ def test_one_token_responses_make_gspo_clip(seed: int, low: float, high: float) 
 def test_sequence_ratio_by_hand() -> None:
     mask = torch.tensor([[True, True]])
     logps = tensor(math.log(2), math.log(3)).requires_grad_()
-    found = loss_of(sequence_clip, logps, tensor(0, 0), tensor(-1, -1), mask)
-    assert found.sum().item() == pytest.approx(6)  # the product, once per response
-    assert torch.autograd.grad(found.sum(), logps)[0][0].tolist() == pytest.approx([6, 6])
+    losses = loss_of(sequence_clip, logps, tensor(0, 0), tensor(-1, -1), mask)
+    assert losses.sum().item() == pytest.approx(6)  # the product, once per response
+    assert torch.autograd.grad(losses.sum(), logps)[0][0].tolist() == pytest.approx([6, 6])
     assert loss_of(sequence_clip, logps, tensor(0, 0), tensor(1, 1), mask).sum().item() == pytest.approx(-1.2)
     assert loss_of(sequence_clip, -logps, tensor(0, 0), tensor(-1, -1), mask).sum().item() == pytest.approx(0.8)
 
@@ -112,8 +112,8 @@ def test_luspo_is_gspos_row_loss_times_its_length(seed: int, low: float, high: f
     rows = Rows(seed)
     row_loss = loss_of(gspo_clip, rows.logps, rows.old, rows.advantages, rows.mask, eps_low=low, eps_high=high)[:, :1]
     expected = (row_loss * rows.n).mean()
-    found = value_and_gradient(gspo_clip, rows, seq_mean_token_sum(rows.mask), eps_low=low, eps_high=high)[0]
-    torch.testing.assert_close(found, expected)
+    actual = value_and_gradient(gspo_clip, rows, seq_mean_token_sum(rows.mask), eps_low=low, eps_high=high)[0]
+    torch.testing.assert_close(actual, expected)
 
 
 def test_vespo_by_hand() -> None:
@@ -122,9 +122,9 @@ def test_vespo_by_hand() -> None:
     logps = tensor(math.log(2) - 3, math.log(1.5) - 3, 5.0).requires_grad_()
     old = tensor(-3.0, -3.0, 0.0)
     phi = math.exp(3) * 3**2 * math.exp(-3 * 3)
-    found = loss_of(vespo_weight, logps, old, tensor(2, 2, 2), mask)
-    assert found[0, 0].item() == pytest.approx(-phi * 2 * (math.log(2) - 3))
-    assert torch.autograd.grad(found[0, 1], logps)[0][0].tolist() == pytest.approx([0, -2 * phi, 0])
+    losses = loss_of(vespo_weight, logps, old, tensor(2, 2, 2), mask)
+    assert losses[0, 0].item() == pytest.approx(-phi * 2 * (math.log(2) - 3))
+    assert torch.autograd.grad(losses[0, 1], logps)[0][0].tolist() == pytest.approx([0, -2 * phi, 0])
     bad = info_of(vespo_weight, logps, old, tensor(-2, -2, -2), mask)["weight"]
     assert bad[0, 0].item() == pytest.approx(math.exp(2) * 3**3 * math.exp(-2 * 3))
     zero = info_of(vespo_weight, logps, old, tensor(0, 0, 0), mask)["weight"]

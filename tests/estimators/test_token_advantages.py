@@ -63,8 +63,8 @@ def test_discounted_returns_by_hand() -> None:
 
 def test_the_discount_keeps_its_digits() -> None:
     """0.9 in float32 is off by 2e-8: as a number between tensors it must not be rounded."""
-    found = discounted_return(Batch.of(torch.ones(1, 1, dtype=torch.float64), ONES), 0.9)
-    assert found[0, 0, 0].item() == pytest.approx(0.81, rel=1e-15)
+    returns = discounted_return(Batch.of(torch.ones(1, 1, dtype=torch.float64), ONES), 0.9)
+    assert returns[0, 0, 0].item() == pytest.approx(0.81, rel=1e-15)
 
 
 def test_a_hole_costs_no_discount_and_its_reward_is_not_lost() -> None:
@@ -96,8 +96,8 @@ def test_a_hole_at_the_end_takes_nothing_from_the_outcome() -> None:
 @given(seeds, st.booleans())
 def test_without_discount_it_is_the_reward_to_go(seed: int, holes: bool) -> None:
     batch = random_batch(seed, holes=holes)
-    found, expected = discounted_return(batch, 1.0), reward_to_go(batch)
-    torch.testing.assert_close(found[batch.mask], expected[batch.mask])
+    actual, expected = discounted_return(batch, 1.0), reward_to_go(batch)
+    torch.testing.assert_close(actual[batch.mask], expected[batch.mask])
     torch.testing.assert_close(expected[..., 0], batch.rewards)
     torch.testing.assert_close(outcome(batch), batch.rewards - batch.require("kl_rewards").sum(-1))
 
@@ -133,14 +133,14 @@ def test_gae_with_everything_at_one_is_the_return_minus_the_value(seed: int, hol
 @given(seeds, st.floats(0, 1))
 def test_gae_with_lambda_0_is_the_td_error(seed: int, gamma: float) -> None:
     batch = random_batch(seed)
-    values, found = batch.require("values"), gae(batch, gamma=gamma, lam=0.0)
+    values, advantages = batch.require("values"), gae(batch, gamma=gamma, lam=0.0)
     x, n = batch.require("kl_rewards"), batch.lengths
     for p, g in ((0, 0), (1, 2)):
         for t in range(int(n[p, g])):
             last = t == int(n[p, g]) - 1
             reward = x[p, g, t] + (outcome(batch)[p, g] if last else 0)
             following = 0.0 if last else values[p, g, t + 1]
-            assert float(found[p, g, t]) == pytest.approx(float(reward + gamma * following - values[p, g, t]))
+            assert float(advantages[p, g, t]) == pytest.approx(float(reward + gamma * following - values[p, g, t]))
 
 
 @given(seeds, st.floats(0, 1))
@@ -153,8 +153,8 @@ def test_without_a_critic_whitened_gae_is_reinforce_pp(seed: int, gamma: float) 
 def test_whitened_gae_is_whitened_over_counted_tokens(seed: int) -> None:
     batch = random_batch(seed, holes=True)
     plain = gae(batch, gamma=0.9, lam=0.8)
-    found = whitened_gae(batch, gamma=0.9, lam=0.8, correction=0, eps=0.3, floor=0.1)
-    torch.testing.assert_close(found, whiten(plain, batch.mask, correction=0, eps=0.3, floor=0.1))
+    advantages = whitened_gae(batch, gamma=0.9, lam=0.8, correction=0, eps=0.3, floor=0.1)
+    torch.testing.assert_close(advantages, whiten(plain, batch.mask, correction=0, eps=0.3, floor=0.1))
 
 
 # steps
@@ -170,9 +170,9 @@ def steps_batch() -> Batch:
 def test_a_token_gets_the_steps_it_leads_to() -> None:
     # step rewards 1, 0, 1: mean 2/3, variance 1/3 with ddof 1; what lies between steps (the 9) is none
     good, bad = (1 / 3) / math.sqrt(1 / 3), (-2 / 3) / math.sqrt(1 / 3)
-    found = process_mean_std(steps_batch(), eps=0.0)
-    assert found[0, 0].tolist() == pytest.approx([good + bad, good + bad, bad])
-    assert found[0, 1].tolist() == pytest.approx([good, 0, 0])
+    advantages = process_mean_std(steps_batch(), eps=0.0)
+    assert advantages[0, 0].tolist() == pytest.approx([good + bad, good + bad, bad])
+    assert advantages[0, 1].tolist() == pytest.approx([good, 0, 0])
     population = process_mean_std(steps_batch(), eps=0.0, correction=0)
     assert population[0, 1, 0].item() == pytest.approx((1 / 3) / math.sqrt(2 / 9))
     with_eps = process_mean_std(steps_batch(), eps=0.5)
@@ -213,9 +213,9 @@ def test_one_step_a_response_is_outcome_supervision(seed: int) -> None:
     last = torch.nn.functional.one_hot(batch.lengths - 1, 5).bool()
     rewards = torch.where(last, outcome(batch)[..., None], 0.0)
     steps = Batch.of(outcome(batch), batch.mask, token_rewards=rewards, step_ends=last)
-    found = process_mean_std(steps)
-    expected = group_mean_std(steps)[..., None].expand_as(found)
-    torch.testing.assert_close(found[batch.mask], expected[batch.mask])
+    actual = process_mean_std(steps)
+    expected = group_mean_std(steps)[..., None].expand_as(actual)
+    torch.testing.assert_close(actual[batch.mask], expected[batch.mask])
 
 
 # the optimal baseline of each position
@@ -230,16 +230,16 @@ def test_optimal_token_baseline_by_hand() -> None:
         sum_squared_probs=torch.tensor([[[0.5, 0.3], [0.4, 0.0]]], dtype=torch.float64),
     )
     baseline = 0.5 * 1 / (0.5 + 0.9)
-    found = optimal_token_baseline(batch, eps=0.0)
-    assert found[0, 0].tolist() == pytest.approx([1 - baseline, 1])  # alone at the second position: no baseline
-    assert found[0, 1, 0].item() == pytest.approx(-baseline)
+    advantages = optimal_token_baseline(batch, eps=0.0)
+    assert advantages[0, 0].tolist() == pytest.approx([1 - baseline, 1])  # alone at the second position: no baseline
+    assert advantages[0, 1, 0].item() == pytest.approx(-baseline)
     assert optimal_token_baseline(batch, eps=0.1)[0, 1, 0].item() == pytest.approx(-0.5 / 1.5)
 
 
 @given(seeds)
 def test_optimal_token_baseline_equals_a_plain_loop(seed: int) -> None:
     batch = random_batch(seed, holes=True)
-    found = optimal_token_baseline(batch)
+    advantages = optimal_token_baseline(batch)
     pi, squares = batch.require("old_logps").exp(), batch.require("sum_squared_probs")
     P, G, T = batch.mask.shape
     to_go = reward_to_go(batch)
@@ -256,7 +256,7 @@ def test_optimal_token_baseline_equals_a_plain_loop(seed: int) -> None:
             b = sum(float(to_go[p, g, t]) * W[g][t] for g in there) / (sum(W[g][t] for g in there) + 1e-8)
             for g in there:
                 expected = float(to_go[p, g, t]) - (b if len(there) > 1 else 0)
-                assert float(found[p, g, t]) == pytest.approx(expected, abs=1e-9)
+                assert float(advantages[p, g, t]) == pytest.approx(expected, abs=1e-9)
 
 
 # other libraries' forms
@@ -278,8 +278,8 @@ def test_baseline_first_then_kl() -> None:
 def test_whitened_with_the_kl_to_go(seed: int) -> None:
     batch = random_batch(seed)
     a = group_mean_then_kl(batch, reward_clip=0.8)
-    found = whitened_group_mean_then_kl(batch, reward_clip=0.8)
-    torch.testing.assert_close(found, whiten(a, batch.mask, correction=0, eps=0.0, floor=1e-8))
+    advantages = whitened_group_mean_then_kl(batch, reward_clip=0.8)
+    torch.testing.assert_close(advantages, whiten(a, batch.mask, correction=0, eps=0.0, floor=1e-8))
     without = Batch.of(batch.rewards, batch.mask)
     plain = whitened_group_mean_then_kl(without, correction=1, eps=0.5, floor=0.0, reward_clip=99.0)
     torch.testing.assert_close(plain, whitened_group_mean(without, correction=1, eps=0.5))
@@ -312,9 +312,9 @@ def test_remax_as_its_authors_have_it() -> None:
         kl_rewards=torch.tensor([[[-0.1, -0.2], [0.0, 0.0]]], dtype=torch.float64),
     )
     # 9 - 1 is clipped to 5; the last token is discounted once, the first twice
-    found = discounted_greedy_baseline(batch, gamma=0.5)
-    assert found[0, 0].tolist() == pytest.approx([-0.1 + 1.25, -0.2 + 2.5])
-    assert found[0, 1, 0].item() == 0
+    advantages = discounted_greedy_baseline(batch, gamma=0.5)
+    assert advantages[0, 0].tolist() == pytest.approx([-0.1 + 1.25, -0.2 + 2.5])
+    assert advantages[0, 1, 0].item() == 0
     assert discounted_greedy_baseline(batch)[0, 0, 1].item() == pytest.approx(-0.2 + 0.99 * 5)
     assert discounted_greedy_baseline(batch, gamma=1.0, clip=2.0)[0, 0, 0].item() == pytest.approx(1.9)
     exact = discounted_greedy_baseline(batch.having(kl_rewards=None, rewards=batch.rewards + 0.3), gamma=0.9)

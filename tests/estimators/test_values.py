@@ -39,9 +39,9 @@ def test_half_the_squared_error_by_hand() -> None:
 )
 def test_the_clipped_error_by_hand(value: float, old: float, loss: float, slope: float) -> None:
     leaf = row(value).requires_grad_()
-    found = clipped_squared_error(leaf, row(1.0), row(old), clip=0.2)
-    assert found.item() == pytest.approx(loss)
-    (gradient,) = torch.autograd.grad(found.sum(), leaf)
+    losses = clipped_squared_error(leaf, row(1.0), row(old), clip=0.2)
+    assert losses.item() == pytest.approx(loss)
+    (gradient,) = torch.autograd.grad(losses.sum(), leaf)
     assert gradient.item() == pytest.approx(slope)
 
 
@@ -61,7 +61,7 @@ def with_values() -> Batch:
 
 
 def test_the_target_by_hand_steps_over_holes() -> None:
-    """lambda = 0: R_t = x_t + gamma V_{t+1}. The value of the hole, 9, is nobody's."""
+    """lambda = 0: R_t = x_t + gamma V_{t+1}. The value of the hole, 9, counts nowhere."""
     batch = with_values()
     assert lambda_return(batch, gamma=0.5, lam=0.0)[0, 0].tolist() == [0.125, 0.0, 0.5, 1.0]
     assert lambda_return(batch, gamma=0.5, lam=1.0)[0, 0].tolist() == [0.25, 0.0, 0.5, 1.0]
@@ -71,15 +71,15 @@ def test_the_target_by_hand_steps_over_holes() -> None:
 @given(gamma=st.floats(0, 1), lam=st.floats(0, 1))
 def test_the_advantage_is_the_target_minus_the_value(gamma: float, lam: float) -> None:
     batch = with_values()
-    found = lambda_return(batch, gamma=gamma, lam=lam) - batch.require("values")
+    actual = lambda_return(batch, gamma=gamma, lam=lam) - batch.require("values")
     expected = gae(batch, gamma=gamma, lam=lam).double()
-    torch.testing.assert_close(found[batch.mask], expected[batch.mask], rtol=0, atol=1e-6)
+    torch.testing.assert_close(actual[batch.mask], expected[batch.mask], rtol=0, atol=1e-6)
 
 
 def test_the_target_has_the_estimators_own_hyper_parameters() -> None:
     parts: dict[str, Any] = {"objective": clip, "aggregator": token_mean, "value_loss": squared_error}
     for part in (gae, whitened_gae):
         variant = Variant(advantage=part.using(gamma=0.5, lam=0.0), **parts)
-        found = value_targets(variant, with_values()).require("returns")
-        torch.testing.assert_close(found, lambda_return(with_values(), gamma=0.5, lam=0.0).float())
+        returns = value_targets(variant, with_values()).require("returns")
+        torch.testing.assert_close(returns, lambda_return(with_values(), gamma=0.5, lam=0.0).float())
     assert value_targets(Variant(advantage=group_mean, **parts), with_values()).returns is None

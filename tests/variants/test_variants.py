@@ -61,9 +61,9 @@ def test_the_card(name: str) -> None:
 )
 def test_the_kl_of_the_papers_is_one_binding_away(name: str, kl: str, place: str) -> None:
     with config(bindings=[f"{name}.kl_coef = 0.04"]):
-        found = VARIANTS[name]()
-        assert found.card()["KL"] == f"{kl}() in the {place}, coefficient 0.04"
-    assert found.uses_kl
+        variant = VARIANTS[name]()
+        assert variant.card()["KL"] == f"{kl}() in the {place}, coefficient 0.04"
+    assert variant.uses_kl
     assert not VARIANTS[name]().uses_kl
 
 
@@ -306,12 +306,12 @@ def test_remax_becomes_the_others_with_their_baseline(other: str, make_batch: Ma
     if other == "rloo":
         for g in range(batch.group_size):
             rest = [i for i in range(batch.group_size) if i != g]
-            found = advantages_of("remax", batch.having(greedy_rewards=batch.rewards[:, rest].mean(1)))
-            torch.testing.assert_close(found[:, g], advantages_of("rloo", batch)[:, g])
+            advantages = advantages_of("remax", batch.having(greedy_rewards=batch.rewards[:, rest].mean(1)))
+            torch.testing.assert_close(advantages[:, g], advantages_of("rloo", batch)[:, g])
     else:
         baseline = batch.rewards.mean(1) if other == "dr_grpo" else torch.zeros(batch.groups)
-        found = advantages_of("remax", batch.having(greedy_rewards=baseline))
-        torch.testing.assert_close(found, advantages_of(other, batch))
+        advantages = advantages_of("remax", batch.having(greedy_rewards=baseline))
+        torch.testing.assert_close(advantages, advantages_of(other, batch))
 
 
 def test_swapping_two_parts_turns_grpo_into_dr_grpo(tiny: Policy, sampled: tuple[Batch, Tensor]) -> None:
@@ -362,9 +362,9 @@ def test_a_group_without_spread_teaches_nothing_where_the_baseline_is_its_own(na
             first = torch.zeros(2, size, 3)
             first[..., 0] = rewards
             batch = batch.having(token_rewards=first, step_ends=torch.arange(3).expand(2, size, 3) == 0)
-        found = advantages_of(name, batch)
-        assert torch.equal(found[0, :, 0], torch.zeros(size))
-        assert found[1, :, 0].ne(0).any()
+        advantages = advantages_of(name, batch)
+        assert torch.equal(advantages[0, :, 0], torch.zeros(size))
+        assert advantages[1, :, 0].ne(0).any()
 
 
 @pytest.mark.parametrize("name", [n for n in BASELINE_FROM_ELSEWHERE if n != "optimal_token"])

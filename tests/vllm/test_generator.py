@@ -206,7 +206,7 @@ def test_an_engine_is_used_again(policy: Policy) -> None:
     assert list(engine._engines.values()) != [before]
 
 
-def test_what_cannot_work_is_said_before_the_engine_starts(policy: Policy, tmp_path: Path) -> None:
+def test_what_cannot_work_is_reported_before_the_engine_starts(policy: Policy, tmp_path: Path) -> None:
     small = load_policy(PolicySettings(make_model(tmp_path, tied=True, head=16)))
     with pytest.raises(GrpoLabError, match="heads have 16 dimensions, for which vLLM has no kernel"):
         vllm().generate(small, [Request(prompts_of(small), 1, 4)])

@@ -24,7 +24,7 @@ class Pair:
     chosen: str
     rejected: str
     margin: float | None = None
-    """By how much, where the annotator said so."""
+    """By how much, where the annotator gave a number."""
     gold: tuple[float, float] | None = None
     """What a reward that is never wrong gives the two, where it is known."""
     answer: str | None = None

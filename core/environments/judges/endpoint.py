@@ -126,16 +126,16 @@ class EndpointJudge:
         try:
             tops = ((choice.get("logprobs") or {}).get("content") or [{}])[0].get("top_logprobs") or []
             masses = [
-                math.fsum(math.exp(top["logprob"]) for top in tops if _says(top["token"], word)) for word in words
+                math.fsum(math.exp(top["logprob"]) for top in tops if _is_verdict(top["token"], word)) for word in words
             ]
             if sum(masses) > 0:
                 self.gave_probabilities = True
                 return masses[0] / sum(masses)
             text = choice["message"]["content"]
-            said = [_says(text, word) for word in words]
+            matches = [_is_verdict(text, word) for word in words]
         except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError):
-            raise NoAnswerError(f"an answer in another form: {self._told(choice)}") from None
-        return float(said[0]) if any(said) else math.nan
+            raise NoAnswerError(f"an answer in another form: {self._sanitized(choice)}") from None
+        return float(matches[0]) if any(matches) else math.nan
 
     def _complete(self, question: str) -> Any:
         """The first choice of a completion."""
@@ -165,29 +165,29 @@ class EndpointJudge:
         body, reason = json.dumps(content).encode(), ""
         for wait in (*WAITS, None):
             self._count()
-            asked_to_wait = 0.0
+            retry_after = 0.0
             try:
                 return json.loads(web.fetch(url, body, headers, seconds=seconds, most=MAX_BYTES))["choices"][0]
             except web.RefusedError as error:
-                reason = f"{error.status} {self._told(error.said)}"
+                reason = f"{error.status} {self._sanitized(error.message)}"
                 if error.status < 500 and error.status not in _PASSING:
                     raise RefusedError(
                         f"{url} refused: {reason}. Look at judge.name = {self._settings.name!r} and at the key in "
                         f"judge.key_variable = {self._settings.key_variable!r}",
                         error.status,
                     ) from None
-                asked_to_wait = _seconds(error.retry_after)
+                retry_after = _seconds(error.retry_after)
             except (OSError, HTTPException) as error:
-                reason = f"{type(error).__name__}: {self._told(error)}"
+                reason = f"{type(error).__name__}: {self._sanitized(error)}"
             except (ValueError, LookupError, TypeError, RecursionError) as error:
-                reason = f"no completion ({type(error).__name__}: {self._told(error)})"
+                reason = f"no completion ({type(error).__name__}: {self._sanitized(error)})"
             if wait is not None:
-                time.sleep(min(max(wait, asked_to_wait), MAX_LENGTH_OF_WAIT))
+                time.sleep(min(max(wait, retry_after), MAX_LENGTH_OF_WAIT))
         raise NoAnswerError(f"{len(WAITS) + 1} attempts, the last: {reason}")
 
-    def _told(self, said: object) -> str:
-        """What a server says, as it may be shown: without the key, in one line of text, and not too long."""
-        text = str(said)
+    def _sanitized(self, message: object) -> str:
+        """A server's message, as it may be shown: without the key, in one line of text, and not too long."""
+        text = str(message)
         key = os.environ.get(self._settings.key_variable, "").strip() if self._settings.key_variable else ""
         for spelling in {key, json.dumps(key)[1:-1], quote(key, safe="")} - {""}:
             text = text.replace(spelling, "***")
@@ -233,15 +233,15 @@ class _Cache:
 
     def read(self, keys: Sequence[str]) -> dict[str, float]:
         """Those verdicts that are there."""
-        found: dict[str, float] = {}
+        verdicts: dict[str, float] = {}
         try:
             for key in dict.fromkeys(keys):
                 row = self._base.execute("SELECT value FROM verdicts WHERE question = ?", (key,)).fetchone()
                 if row:
-                    found[key] = row[0]
+                    verdicts[key] = row[0]
         except sqlite3.Error as error:
             raise self._unusable(error) from error
-        return found
+        return verdicts
 
     def write(self, key: str, value: float) -> None:
         """Keep a verdict; one that another process has written meanwhile stays."""
@@ -292,7 +292,7 @@ def _api_key(variable: str) -> str:
     return key
 
 
-def _says(text: str, word: str) -> bool:
+def _is_verdict(text: str, word: str) -> bool:
     """Whether a token is this verdict; blanks do not matter, nor do capitals but in letters."""
     text = text.strip()
     return text == word or (len(word) > 1 and text.casefold() == word.casefold())

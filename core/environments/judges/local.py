@@ -23,7 +23,7 @@ MAX_TOKENS: Final = 16_384
 
 
 class LocalJudge:
-    """A causal language model that reads a question and is not let answer it: its next token is looked at instead."""
+    """A causal language model that reads a question; the probabilities of its next token are its answer."""
 
     def __init__(self, model: str, dtype: str) -> None:
         self._policy = load_policy(PolicySettings(model, dtype), PartialState().device, SETTING)
@@ -37,15 +37,15 @@ class LocalJudge:
         """
         spellings = verdict_tokens(self._policy.tokenizer, words, self._model)
         rows = [self._tokens(question) for question in questions]
-        found = [math.nan] * len(rows)
+        preferences = [math.nan] * len(rows)
         for places in _passes([len(row) for row in rows], self._policy.context):
             logits = self._next_logits([rows[i] for i in places], [*spellings[0], *spellings[1]])
             first, second = (logits[:, : len(spellings[0])], logits[:, len(spellings[0]) :])
             for i, value in zip(
                 places, torch.sigmoid(first.logsumexp(-1) - second.logsumexp(-1)).tolist(), strict=True
             ):
-                found[i] = value
-        return found
+                preferences[i] = value
+        return preferences
 
     def _tokens(self, question: str) -> list[int]:
         tokenizer = self._policy.tokenizer
@@ -54,7 +54,7 @@ class LocalJudge:
         return chat_tokens(tokenizer, [{"role": "user", "content": question}], whose="the judge")
 
     def _next_logits(self, rows: Sequence[list[int]], tokens: Sequence[int]) -> Tensor:
-        """Logits [R, k] of k tokens after each row, float32: verdicts may lie closer together than bfloat16 tells."""
+        """Logits [R, k] of k tokens after each row, float32: verdicts may be closer together than bfloat16 resolves."""
         device = self._policy.device
         # at least one token of each row is left, whose hidden state predicts the verdict
         shared = sum(1 for _ in itertools.takewhile(lambda tokens: len(set(tokens)) == 1, zip(*rows, strict=False)))
@@ -80,7 +80,7 @@ def local_judge(model: str, dtype: str) -> LocalJudge:
 
 @functools.lru_cache(maxsize=8)
 def check_local(model: str, words: tuple[str, ...]) -> None:
-    """Raise `GrpoLabError` where a model's tokenizer is missing or cannot say the verdicts; no weights are read."""
+    """Raise `GrpoLabError` where a model's tokenizer is missing or cannot spell the verdicts; no weights are read."""
     verdict_tokens(read_tokenizer(model, SETTING), words, model)
 
 
@@ -89,21 +89,21 @@ def verdict_tokens(tokenizer: PreTrainedTokenizerBase, words: Sequence[str], mod
 
     Raises `GrpoLabError` where a word has none: the first token alone would not tell the verdicts apart.
     """
-    found: list[list[int]] = []
+    spellings: list[list[int]] = []
     for word in words:
         forms = {word, f" {word}"} | ({word.lower(), f" {word.lower()}"} if len(word) > 1 else set())
         ids = [tokenizer(form, add_special_tokens=False)["input_ids"] for form in sorted(forms)]
         # some tokenizers put one token, or even that of another character, for what they do not know
         single = {i[0] for i in ids if len(i) == 1 and str(tokenizer.decode(i)).strip().lower() == word.lower()}
-        found.append(sorted(single))
+        spellings.append(sorted(single))
         if not single:
             raise GrpoLabError(
                 f"judge.model = {model!r}: its tokenizer has no single token for the verdict {word!r}; bind "
                 "judge.verdicts = two words that are tokens of its own, or another model"
             )
-    if set(found[0]) & set(found[1]):
+    if set(spellings[0]) & set(spellings[1]):
         raise GrpoLabError(f"judge.verdicts = {tuple(words)!r}: the tokenizer of {model!r} cannot tell them apart")
-    return found
+    return spellings
 
 
 def _passes(lengths: Sequence[int], context: int) -> Iterator[list[int]]:

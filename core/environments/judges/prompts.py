@@ -48,8 +48,8 @@ class JudgePrompter:
             [self._question(problem, [("Response", text)], ask) for text in texts]
             for problem, texts in zip(problems, responses, strict=True)
         ]
-        found = self._ask([question for row in questions for question in row])
-        return [[found[question] for question in row] for row in questions]
+        preferences = self._ask([question for row in questions for question in row])
+        return [[preferences[question] for question in row] for row in questions]
 
     def comparisons(
         self, problems: Sequence[Problem], responses: Sequence[Sequence[str]], opponents: int
@@ -57,21 +57,21 @@ class JudgePrompter:
         """For each problem its pairs (i, j, P(A | i first), P(A | j first)); equal responses are not asked about."""
         first, second = self.verdicts
         ask = f"Which response is better by the principles? Answer with {first} or {second}."
-        asked: list[list[tuple[int, int, str, str]]] = []
+        games: list[list[tuple[int, int, str, str]]] = []
         for problem, texts in zip(problems, responses, strict=True):
 
             def shown(a: str, b: str, problem: Problem = problem) -> str:
                 return self._question(problem, [(f"Response {first}", a), (f"Response {second}", b)], ask)
 
-            asked.append(
+            games.append(
                 [
                     (i, j, shown(texts[i], texts[j]), shown(texts[j], texts[i]))
                     for i, j in pairs(len(texts), opponents)
                     if texts[i] != texts[j]
                 ]
             )
-        found = self._ask([question for row in asked for game in row for question in game[2:]])
-        return [[(i, j, found[a], found[b]) for i, j, a, b in row] for row in asked]
+        preferences = self._ask([question for row in games for game in row for question in game[2:]])
+        return [[(i, j, preferences[a], preferences[b]) for i, j, a, b in row] for row in games]
 
     def wins(
         self, problems: Sequence[Problem], responses: Sequence[Sequence[str]], opponents: int
@@ -91,9 +91,9 @@ class JudgePrompter:
         ]
 
     def _question(self, problem: Problem, shown: Sequence[tuple[str, str]], ask: str) -> str:
-        asked = problem.prompt if isinstance(problem.prompt, str) else problem.prompt[-1]["content"]
+        question = problem.prompt if isinstance(problem.prompt, str) else problem.prompt[-1]["content"]
         known = [("Right answer", problem.answer)] if self.reference else []
-        parts = [f"{title}:\n{text}" for title, text in [("Question", asked), *known, *shown]]
+        parts = [f"{title}:\n{text}" for title, text in [("Question", question), *known, *shown]]
         return "\n\n".join([self.principles, *parts, ask])
 
     def _ask(self, questions: Sequence[str]) -> dict[str, float]:

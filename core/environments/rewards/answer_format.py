@@ -27,7 +27,7 @@ TAIL: Final = 1500
 """Characters at the end of a response in which an answer without a form is looked for."""
 
 MAX_CANDIDATES: Final = 16
-"""Boxes of which the contents are looked at, the last ones; a response that repeats itself may have thousands."""
+"""Boxes of which the contents are read, the last ones; a response that repeats itself may have thousands."""
 MAX_CHARACTERS: Final = 2000
 """Characters of an answer; none that is meant to be read is longer."""
 

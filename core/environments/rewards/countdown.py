@@ -75,7 +75,7 @@ def countdown(
             f"problem.data has numbers {numbers!r} and target {target!r}: countdown needs a list of whole numbers "
             "and a whole number"
         )
-    given = Counter(map(int, numbers))
+    available = Counter(map(int, numbers))
 
     def judge(answer: str) -> bool:
         expression, equals, claimed = answer.partition("=")
@@ -85,7 +85,7 @@ def countdown(
         value, used = evaluate(expression)
         if match and int(match[1]) != value:
             raise UnreadableError("wrong equation", decided=True)
-        if (Counter(used) != given) if use_all else not Counter(used) <= given:
+        if (Counter(used) != available) if use_all else not Counter(used) <= available:
             raise UnreadableError("wrong numbers")
         return value == target
 

@@ -20,7 +20,7 @@ def think_answer(problem: Problem, response: str, *, tags: Sequence[str] = ("thi
     # every piece between the marks, whose order is then known; blocks cannot nest if each mark occurs once
     marks = "|".join(rf"</?{re.escape(tag)}>" for tag in tags)
     pieces = re.split(f"({marks})", response)
-    wanted = [mark for tag in tags for mark in (f"<{tag}>", f"</{tag}>")]
+    expected = [mark for tag in tags for mark in (f"<{tag}>", f"</{tag}>")]
     outside = "".join(pieces[::4])
-    well_formed = pieces[1::2] == wanted and not outside.strip()
+    well_formed = pieces[1::2] == expected and not outside.strip()
     return Score(float(well_formed), well_formed, well_formed, None if well_formed else "wrong format")

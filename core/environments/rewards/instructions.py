@@ -5,7 +5,7 @@ r"""What a question asks to be done with a formula, and whether an answer has do
     unfinished    still a product where the question says "expand"; fewer factors than the gold answer where it says
                   "factor"; \sqrt{8} or 4/8 where it says "simplify"
 
-An answer is held to a form that the gold answer has itself. The last two are told by the checker, from trees that are
+An answer is held to a form that the gold answer has itself. The checker decides the last two, from trees that are
 not evaluated.
 """
 
@@ -47,9 +47,9 @@ def tasks(question: str) -> list[str]:
     return [name for name, pattern in TASKS.items() if pattern.search(question)]
 
 
-def unevaluated(gold: str, given: str) -> bool:
+def unevaluated(gold: str, answer: str) -> bool:
     """Whether an operator is left to be carried out, which the gold answer has not."""
-    return _OPERATOR.search(given) is not None and not _OPERATOR.search(gold)
+    return _OPERATOR.search(answer) is not None and not _OPERATOR.search(gold)
 
 
 def formulas(question: str) -> list[str]:
@@ -73,19 +73,19 @@ def formulas(question: str) -> list[str]:
     return list(dict.fromkeys(normal for part in parts if len(part) <= MAX_CHARACTERS and (normal := normalise(part))))
 
 
-def candidates(question: str, given: str) -> list[str]:
+def candidates(question: str, answer: str) -> list[str]:
     """The formulas of a question with the same names in them as the answer has; only these can be its copies."""
-    names = set(_NAMES.findall(given)) - _LAYOUT
+    names = set(_NAMES.findall(answer)) - _LAYOUT
     return [text for text in formulas(question) if set(_NAMES.findall(text)) - _LAYOUT == names][-MAX_UNITS:]
 
 
-def copies_number(question: str, gold: str, given: str) -> bool:
+def copies_number(question: str, gold: str, answer: str) -> bool:
     """Whether a number is the question's own, where that asks to write it in another way, or can still be reduced."""
-    if tight(gold) == tight(given) or not _REWRITE.search(question):
+    if tight(gold) == tight(answer) or not _REWRITE.search(question):
         return False
-    if _notation(gold) != _notation(given) and tight(given) in map(tight, formulas(question)):
+    if _notation(gold) != _notation(answer) and tight(answer) in map(tight, formulas(question)):
         return True
-    return "simplify" in tasks(question) and reducible(given) and not reducible(gold)
+    return "simplify" in tasks(question) and reducible(answer) and not reducible(gold)
 
 
 def _notation(number: str) -> str:

@@ -63,8 +63,8 @@ class JudgeSettings:
 
     def prompter(self) -> JudgePrompter:
         """What puts questions to this judge."""
-        asked = endpoint(self.endpoint) if is_address(self.model) else local_judge(self.model, self.dtype)
-        return JudgePrompter(asked, read_principles(self.principles), self.words, self.reference)
+        backend = endpoint(self.endpoint) if is_address(self.model) else local_judge(self.model, self.dtype)
+        return JudgePrompter(backend, read_principles(self.principles), self.words, self.reference)
 
 
 def _ready(**hyper: Any) -> str:
@@ -114,7 +114,7 @@ def judge(
     shipped one by name (arithmetic, chain_sums). `mode`: `score`, the probability of Yes against No for each response
     by itself, or `compare`, the mean probability of being preferred to others of the group, each pair in both orders;
     all pairs up to `opponents` + 1 responses, beyond that `opponents` neighbours on a ring. `verdicts`: two other words
-    to choose between, the favourable one first. With `reference` the judge is told `problem.answer`. `dtype` is a local
+    to choose between, the favourable one first. With `reference` the judge sees `problem.answer`. `dtype` is a local
     judge's. At an address, a request may take `seconds`, `parallel` of them are under way at a time, verdicts are kept
     in the file `cache` ('' for none), and after `budget` requests of a process the run stops; it can be resumed.
     The verdict is a value over 1/2: list a verifier first where there is one.

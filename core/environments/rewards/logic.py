@@ -105,14 +105,14 @@ class _Question:
     def _is_model(self, answer: str) -> bool:
         """Every row that agrees with the assignment, which may leave variables open, makes the formula true."""
         try:
-            given = _assignment(answer, self.names)
+            assignment = _assignment(answer, self.names)
         except UnreadableError:
             if re.search(r"[=∧&]", answer):
                 raise
             if _says_yes(answer, "satisfiable"):
                 raise  # that there is one is not one
             return self._table() == 0
-        fixed: tuple[Formula, ...] = tuple(name if value else ("~", (name,)) for name, value in given.items())
+        fixed: tuple[Formula, ...] = tuple(name if value else ("~", (name,)) for name, value in assignment.items())
         agreeing = _Question("", fixed)._table(names=self.names)
         return agreeing & ~self._table() == 0
 

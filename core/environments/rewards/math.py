@@ -61,40 +61,40 @@ def math_answer(
     candidates = answers.find(response)
     if not candidates:
         return Score(0.0, correct=False, cause="no answer")
-    given = tuple(dict.fromkeys(text for _, text in candidates))
+    texts = tuple(dict.fromkeys(text for _, text in candidates))
     comparison = Comparison(seconds)
     try:
-        right = _right(gold, given, compare, comparison)
+        right = _right(gold, texts, compare, comparison)
     except UndecidedError as undecided:
         return Score(0.0, correct=False, cause=str(undecided))
     if not right:
-        return Score(0.0, correct=False, cause="several answers" if len(given) > 1 else None)
+        return Score(0.0, correct=False, cause="several answers" if len(texts) > 1 else None)
     demanded = FORMS[form]
     if demanded is not None and all(kind != demanded for kind, _ in candidates):
         return Score(0.0, correct=False, lenient=True, cause="not in the demanded form")
-    if not comparison.worked_out or not _worked_out(problem, gold, given, comparison):
+    if not comparison.worked_out or not _worked_out(problem, gold, texts, comparison):
         return Score(0.0, correct=False, lenient=True, cause="not worked out")
     return Score(1.0, correct=True, lenient=True)
 
 
-def _worked_out(problem: Problem, gold: str, given: Sequence[str], comparison: Comparison) -> bool:
+def _worked_out(problem: Problem, gold: str, texts: Sequence[str], comparison: Comparison) -> bool:
     """Whether right answers have done what the question asks: expanding (x+2)(x+3) is more than copying it."""
     question = problem.prompt if isinstance(problem.prompt, str) else problem.prompt[-1]["content"]
     if not question and not comparison.checked:
         return True
     is_equation = len(sides(normalise(gold))) > 1
-    wanted = _value(normalise(gold), is_equation)
-    for text in dict.fromkeys(_value(normalise(text), is_equation) for text in given):
-        if comparison.checked and instructions.unevaluated(wanted, text):
+    expected = _value(normalise(gold), is_equation)
+    for text in dict.fromkeys(_value(normalise(text), is_equation) for text in texts):
+        if comparison.checked and instructions.unevaluated(expected, text):
             return False
         if not question:
             continue
-        if number(wanted) is not None:
-            if instructions.copies_number(question, wanted, text):
+        if number(expected) is not None:
+            if instructions.copies_number(question, expected, text):
                 return False
         elif comparison.checked:
             copied, tasks = instructions.candidates(question, text), instructions.tasks(question)
-            if (copied or tasks) and not math_checker.worked_out(wanted, text, copied, tasks, comparison.budget):
+            if (copied or tasks) and not math_checker.worked_out(expected, text, copied, tasks, comparison.budget):
                 return False
     return True
 
@@ -107,24 +107,24 @@ def _value(text: str, of_equation: bool) -> str:
     return parts[-1]
 
 
-def _right(gold: str, given: Sequence[str], compare: str, comparison: Comparison) -> bool:
+def _right(gold: str, texts: Sequence[str], compare: str, comparison: Comparison) -> bool:
     """Whether all answers of a response are the gold one, or together its list; raises `UndecidedError`."""
-    if max(map(len, given)) > MAX_CHARACTERS:
+    if max(map(len, texts)) > MAX_CHARACTERS:
         raise UndecidedError("answer too long")
-    if len(given) > MAX_CANDIDATES:
+    if len(texts) > MAX_CANDIDATES:
         raise UndecidedError("several answers")
     if compare == "string":
-        return all(_words(text) == _words(gold) for text in given)
+        return all(_words(text) == _words(gold) for text in texts)
     if compare == "integer":
-        wanted = _integer(gold)
-        if wanted is None:
+        expected = _integer(gold)
+        if expected is None:
             raise GrpoLabError(f"math_answer.compare = 'integer', but the problem's answer is {gold!r}")
-        return all(_integer(text) == wanted for text in given)
-    if all(comparison.same(gold, text) for text in given):
+        return all(_integer(text) == expected for text in texts)
+    if all(comparison.same(gold, text) for text in texts):
         return True
-    wanted_list = group(normalise(gold))
-    together = len(given) > 1 and wanted_list is not None and wanted_list.brackets in ("", "{}")
-    return together and comparison.same(gold, ", ".join(given))
+    gold_list = group(normalise(gold))
+    together = len(texts) > 1 and gold_list is not None and gold_list.brackets in ("", "{}")
+    return together and comparison.same(gold, ", ".join(texts))
 
 
 def _words(text: str) -> Sequence[str]:

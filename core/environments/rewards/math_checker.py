@@ -58,10 +58,10 @@ class Checker:
             self.kill()
             raise
 
-    def ask(self, gold: str, given: str, seconds: float, clock: float, *more: Sequence[str]) -> tuple[str, float]:
+    def ask(self, gold: str, answer: str, seconds: float, clock: float, *more: Sequence[str]) -> tuple[str, float]:
         """One of the worker's words and the processor seconds taken; `GoneError`, or `TimeoutError` if itself hangs."""
         assert self.process.stdin
-        question = json.dumps([gold, given, seconds, clock, *more]).encode() + b"\n"
+        question = json.dumps([gold, answer, seconds, clock, *more]).encode() + b"\n"
         try:
             self.process.stdin.write(question)
             self.process.stdin.flush()
@@ -139,12 +139,12 @@ class Budget:
         return Budget(seconds, seconds * START_TIMEOUT_SECONDS)
 
 
-def worked_out(gold: str, given: str, question: Sequence[str], tasks: Sequence[str], budget: Budget) -> bool:
+def worked_out(gold: str, answer: str, question: Sequence[str], tasks: Sequence[str], budget: Budget) -> bool:
     """Whether an answer that is right has the form that the tasks ask for, and copies no formula of the question."""
-    return check(gold, given, budget, question, tasks) == "worked out"
+    return check(gold, answer, budget, question, tasks) == "worked out"
 
 
-def check(gold: str, given: str, budget: Budget, *more: Sequence[str]) -> str:
+def check(gold: str, answer: str, budget: Budget, *more: Sequence[str]) -> str:
     """`equal`, `different`, `unparsable`, `gold unparsable`, `too large`, `died` or `too slow`; charges the budget.
 
     `more`: what `worked_out` asks; then `worked out` or `not worked out` takes the place of the first two.
@@ -158,7 +158,7 @@ def check(gold: str, given: str, budget: Budget, *more: Sequence[str]) -> str:
             try:
                 with _POOL.one() as checker:
                     start = time.monotonic()
-                    word, taken = checker.ask(gold, given, budget.seconds, budget.clock, *more)
+                    word, taken = checker.ask(gold, answer, budget.seconds, budget.clock, *more)
             except TimeoutError:
                 return "too slow"
             budget.seconds -= taken

@@ -39,7 +39,7 @@ CAUSES: Final = {
     "unparsable": "unparsable",
     "gold unparsable": "gold answer unparsable",
 }
-"""What the checker says, as the cause of a 0."""
+"""The checker's messages, as the cause of a 0."""
 
 
 class UndecidedError(Exception):
@@ -161,96 +161,96 @@ class Comparison:
         self.spelled = False
         """Whether the gold answer is marked as a word."""
 
-    def same(self, gold: str, given: str) -> bool:
+    def same(self, gold: str, answer: str) -> bool:
         """Whether two answers as written are the same; raises `UndecidedError`."""
-        for text, cause in ((gold, "gold unparsable"), (given, "unparsable")):
+        for text, cause in ((gold, "gold unparsable"), (answer, "unparsable")):
             if depth(text) > MAX_DEPTH:
                 raise UndecidedError(CAUSES[cause])
-        gold, given = normalise(gold), normalise(given)
+        gold, answer = normalise(gold), normalise(answer)
         self.spelled |= _SPELLED.fullmatch(gold) is not None
-        return self._same(*(whole_set(_MEMBER.sub("", _TEXT.sub(r"\1", text))) for text in (gold, given)))
+        return self._same(*(whole_set(_MEMBER.sub("", _TEXT.sub(r"\1", text))) for text in (gold, answer)))
 
-    def _same(self, gold: str, given: str) -> bool:
+    def _same(self, gold: str, answer: str) -> bool:
         """For normalised texts."""
-        if not gold or not given:
+        if not gold or not answer:
             return False
-        if _letters(gold) == _letters(given):
+        if _letters(gold) == _letters(answer):
             return True
-        gold_group, given_group = group(gold), group(given)
-        if is_inequality(gold) != is_inequality(given):
-            return self._same_solutions(gold, given)
-        if gold_group and given_group:
-            return self._same_group(gold_group, given_group)
-        gold_sides, given_sides = sides(gold), sides(given)
-        if len(gold_sides) > 1 or len(given_sides) > 1:
-            return self._same_equation(gold, given, gold_sides, given_sides)
-        if gold_group or given_group:
+        gold_group, answer_group = group(gold), group(answer)
+        if is_inequality(gold) != is_inequality(answer):
+            return self._same_solutions(gold, answer)
+        if gold_group and answer_group:
+            return self._same_group(gold_group, answer_group)
+        gold_sides, answer_sides = sides(gold), sides(answer)
+        if len(gold_sides) > 1 or len(answer_sides) > 1:
+            return self._same_equation(gold, answer, gold_sides, answer_sides)
+        if gold_group or answer_group:
             return False
-        return same_quantity(Quantity.of(gold, trusted=True), Quantity.of(given), self._same_expression)
+        return same_quantity(Quantity.of(gold, trusted=True), Quantity.of(answer), self._same_expression)
 
-    def _same_solutions(self, gold: str, given: str) -> bool:
+    def _same_solutions(self, gold: str, answer: str) -> bool:
         """An interval or a union of them, and an inequality in one variable."""
-        pair = [interval(text) if is_inequality(text) else text for text in (gold, given)]
+        pair = [interval(text) if is_inequality(text) else text for text in (gold, answer)]
         return pair[0] is not None and pair[1] is not None and self._same(pair[0], pair[1])
 
-    def _same_equation(self, gold: str, given: str, gold_sides: list[str], given_sides: list[str]) -> bool:
+    def _same_equation(self, gold: str, answer: str, gold_sides: list[str], answer_sides: list[str]) -> bool:
         """Where one of the texts has an equals sign: an assignment is its value, an equation only another equation."""
-        gold_sides, given_sides = _name_first(gold_sides), _name_first(given_sides)
+        gold_sides, answer_sides = _name_first(gold_sides), _name_first(answer_sides)
         name, value = assigned(gold_sides)
-        other, values = (given_sides[0], given_sides[1:]) if _LHS.fullmatch(given_sides[0]) else ("", given_sides)
-        if not name and _SUM.fullmatch(given_sides[0]):  # m+n = 809, where 809 is asked for
-            values = given_sides[1:]
+        other, values = (answer_sides[0], answer_sides[1:]) if _LHS.fullmatch(answer_sides[0]) else ("", answer_sides)
+        if not name and _SUM.fullmatch(answer_sides[0]):  # m+n = 809, where 809 is asked for
+            values = answer_sides[1:]
         if value and values and (not name or not other or tight(name) == tight(other)):
             worked_out = self.worked_out
             steps = all(self._same(value, side) for side in values[:-1])
             self.worked_out = worked_out  # x = 2+3 = 5 is
             if steps and self._same(value, values[-1]):
                 return True
-        return len(gold_sides) == len(given_sides) == 2 and self._ask(gold, given)
+        return len(gold_sides) == len(answer_sides) == 2 and self._ask(gold, answer)
 
-    def _same_group(self, gold: Group, given: Group) -> bool:
+    def _same_group(self, gold: Group, answer: Group) -> bool:
         """Sets and bare lists without order, everything else with it and with the same brackets."""
-        if len(gold.elements) != len(given.elements):
+        if len(gold.elements) != len(answer.elements):
             return False
-        if len(given.elements) > MAX_CANDIDATES:
+        if len(answer.elements) > MAX_CANDIDATES:
             raise UndecidedError("answer too long")
         if len(gold.names()) > 1:  # each value has its name
-            if not given.names():
-                return given.brackets in ("", "()") and self._same_in_order(gold, given)
-            gold, given = (Group("{}", side.elements) for side in (gold, given))
+            if not answer.names():
+                return answer.brackets in ("", "()") and self._same_in_order(gold, answer)
+            gold, answer = (Group("{}", side.elements) for side in (gold, answer))
         free = {"", "{}"}
-        if gold.brackets in free and given.brackets in free:
-            unmatched = list(given.elements)
+        if gold.brackets in free and answer.brackets in free:
+            unmatched = list(answer.elements)
             for element in gold.elements:
                 match = next((other for other in unmatched if self._same(element, other)), None)
                 if match is None:
                     return False
                 unmatched.remove(match)
             return True
-        if gold.brackets != given.brackets and {gold.brackets, given.brackets} != {"", "()"}:
+        if gold.brackets != answer.brackets and {gold.brackets, answer.brackets} != {"", "()"}:
             return False
-        return self._same_in_order(gold, given)
+        return self._same_in_order(gold, answer)
 
-    def _same_in_order(self, gold: Group, given: Group) -> bool:
-        return all(self._same(a, b) for a, b in zip(gold.elements, given.elements, strict=True))
+    def _same_in_order(self, gold: Group, answer: Group) -> bool:
+        return all(self._same(a, b) for a, b in zip(gold.elements, answer.elements, strict=True))
 
-    def _same_expression(self, gold: str, given: str) -> bool:
+    def _same_expression(self, gold: str, answer: str) -> bool:
         """For texts of which one at most is a number in plain writing."""
-        if _letters(gold) == _letters(given):
+        if _letters(gold) == _letters(answer):
             return True
-        if self.spelled or is_label(tight(gold)) or is_label(tight(given)):
-            return same_label(gold, given)
+        if self.spelled or is_label(tight(gold)) or is_label(tight(answer)):
+            return same_label(gold, answer)
         self.worked_out &= number(gold) is None
-        return self._ask(gold, given)
+        return self._ask(gold, answer)
 
-    def _ask(self, gold: str, given: str) -> bool:
+    def _ask(self, gold: str, answer: str) -> bool:
         """By the checker, if both are formulas through and through: words would be read as products of letters."""
-        for text in (gold, given):
+        for text in (gold, answer):
             if _VAGUE.search(text) or any(word not in _KNOWN_WORDS for word in _WORD.findall(text)):
                 return False
-        if any(bool(kind.search(gold)) != bool(kind.search(given)) for kind in _KINDS):
+        if any(bool(kind.search(gold)) != bool(kind.search(answer)) for kind in _KINDS):
             return False
-        word = math_checker.check(gold, given, self.budget)
+        word = math_checker.check(gold, answer, self.budget)
         if word in ("equal", "different"):
             self.checked |= word == "equal"
             return word == "equal"

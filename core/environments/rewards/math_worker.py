@@ -61,20 +61,22 @@ def vanishes(difference: Any) -> bool:
     return bool(simple.is_number and simple.is_finite and abs(simple.evalf(DIGITS)) < sympy.Float(10) ** (10 - DIGITS))
 
 
-def same_value(gold: Any, given: Any) -> bool:
+def same_value(gold: Any, answer: Any) -> bool:
     """Two scalars, or two matrices entry by entry.
 
     math-verify compares constants to 15 digits, which some different ones share; hence the second look.
     """
-    if isinstance(gold, sympy.MatrixBase) or isinstance(given, sympy.MatrixBase):
-        alike = isinstance(gold, sympy.MatrixBase) and isinstance(given, sympy.MatrixBase) and gold.shape == given.shape
-        return alike and all(same_value(a, b) for a, b in zip(gold, given, strict=True))
-    if not isinstance(gold, sympy.Expr) or not isinstance(given, sympy.Expr):
+    if isinstance(gold, sympy.MatrixBase) or isinstance(answer, sympy.MatrixBase):
+        alike = (
+            isinstance(gold, sympy.MatrixBase) and isinstance(answer, sympy.MatrixBase) and gold.shape == answer.shape
+        )
+        return alike and all(same_value(a, b) for a, b in zip(gold, answer, strict=True))
+    if not isinstance(gold, sympy.Expr) or not isinstance(answer, sympy.Expr):
         return False
-    gold, given = gold.doit(), given.doit()
-    if gold == given:
+    gold, answer = gold.doit(), answer.doit()
+    if gold == answer:
         return True
-    return verify(gold, given, timeout_seconds=None) and vanishes(gold - given)
+    return verify(gold, answer, timeout_seconds=None) and vanishes(gold - answer)
 
 
 def relations(relation: Any) -> list[tuple[str, Any]]:
@@ -94,7 +96,7 @@ def relations(relation: Any) -> list[tuple[str, Any]]:
     return [(kind, right - left if swap else left - right)]
 
 
-def same_relation(gold: Any, given: Any) -> bool:
+def same_relation(gold: Any, answer: Any) -> bool:
     """Two relations, or chains of them in any order, each a multiple of its counterpart.
 
     math-verify also compares their solutions, and takes two equations without any for the same.
@@ -106,7 +108,7 @@ def same_relation(gold: Any, given: Any) -> bool:
         factor = sympy.simplify(a[1] / b[1])
         return bool(factor.is_number and factor.is_nonzero and (a[0] in ("=", "!=") or factor.is_positive))
 
-    unmatched = relations(given)
+    unmatched = relations(answer)
     for part in relations(gold):
         match = next((other for other in unmatched if alike(part, other)), None)
         if match is None:
@@ -115,34 +117,34 @@ def same_relation(gold: Any, given: Any) -> bool:
     return not unmatched
 
 
-def equal(gold: Any, given: Any) -> bool:
+def equal(gold: Any, answer: Any) -> bool:
     """Whether two parsed answers are the same."""
     kinds = (Relational, And, sympy.And)
-    if isinstance(gold, kinds) or isinstance(given, kinds):
-        return isinstance(gold, kinds) and isinstance(given, kinds) and same_relation(gold, given)
-    if isinstance(gold, sympy.Set) or isinstance(given, sympy.Set):
-        if not isinstance(gold, sympy.Set) or not isinstance(given, sympy.Set):
+    if isinstance(gold, kinds) or isinstance(answer, kinds):
+        return isinstance(gold, kinds) and isinstance(answer, kinds) and same_relation(gold, answer)
+    if isinstance(gold, sympy.Set) or isinstance(answer, sympy.Set):
+        if not isinstance(gold, sympy.Set) or not isinstance(answer, sympy.Set):
             return False
-        gold, given = gold.doit(), given.doit()
-        return bool(gold == given or gold.symmetric_difference(given).is_empty is True)
-    return same_value(gold, given)
+        gold, answer = gold.doit(), answer.doit()
+        return bool(gold == answer or gold.symmetric_difference(answer).is_empty is True)
+    return same_value(gold, answer)
 
 
-def judge(gold: str, given: str) -> int:
+def judge(gold: str, answer: str) -> int:
     """The verdict as an index of `WORDS`."""
-    is_real = not (should_treat_as_complex(gold) or should_treat_as_complex(given))
+    is_real = not (should_treat_as_complex(gold) or should_treat_as_complex(answer))
     try:
         gold_expression = parse(gold, is_real)
     except Exception:
         return 3
     try:
-        given_expression = parse(given, is_real)
+        answer_expression = parse(answer, is_real)
     except MemoryError:
         return 4
     except Exception:  # a grammar and sympy's constructors: anything may come
         return 2
     try:
-        return 0 if equal(gold_expression, given_expression) else 1
+        return 0 if equal(gold_expression, answer_expression) else 1
     except MemoryError:
         return 4
     except Exception:  # sympy has no rule for it, so nothing was shown
@@ -236,19 +238,19 @@ def can_be_simplified(tree: Any) -> bool:
     return False
 
 
-def worked_out(gold: str, given: str, question: list[str], tasks: list[str]) -> bool:
+def worked_out(gold: str, answer: str, question: list[str], tasks: list[str]) -> bool:
     """Whether an answer that equals the gold one has the form asked for, and is no formula of the question."""
-    gold_tree, given_tree = parse(gold, is_real=True), parse(given, is_real=True)
-    gold_written, written = as_written(gold_tree), as_written(given_tree)
+    gold_tree, answer_tree = parse(gold, is_real=True), parse(answer, is_real=True)
+    gold_written, written = as_written(gold_tree), as_written(answer_tree)
     if gold_written == written:
         return True
-    if "expand" in tasks and is_expanded(gold_tree) and not is_expanded(given_tree):
+    if "expand" in tasks and is_expanded(gold_tree) and not is_expanded(answer_tree):
         return False
     if "factor" in tasks:
         most, many = (factors(tree, numeric=not gold_tree.free_symbols) for tree in (gold_written, written))
         if many < most > 1:
             return False
-    if "simplify" in tasks and can_be_simplified(given_tree) and not can_be_simplified(gold_tree):
+    if "simplify" in tasks and can_be_simplified(answer_tree) and not can_be_simplified(gold_tree):
         return False
     for text in question:
         try:
@@ -262,7 +264,7 @@ def worked_out(gold: str, given: str, question: list[str], tasks: list[str]) -> 
 
 def child(
     gold: str,
-    given: str,
+    answer: str,
     seconds: float,
     clock: float,
     question: list[str] | None = None,
@@ -276,10 +278,10 @@ def child(
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if question is None or tasks is None:
-            status = judge(gold, given)
+            status = judge(gold, answer)
         else:
             try:
-                status = 5 if worked_out(gold, given, question, tasks) else 6
+                status = 5 if worked_out(gold, answer, question, tasks) else 6
             except MemoryError:
                 raise
             except Exception:  # it was read a moment ago, so it has a form that is none of these

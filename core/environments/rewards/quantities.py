@@ -177,23 +177,23 @@ class Quantity:
         return Quantity(text, number(text), unit, percent)
 
 
-def same_quantity(gold: Quantity, given: Quantity, same: Callable[[str, str], bool]) -> bool:
+def same_quantity(gold: Quantity, answer: Quantity, same: Callable[[str, str], bool]) -> bool:
     """Whether two quantities are the same; `same` decides about texts that are no rational numbers."""
-    if gold.unit and given.unit:
-        if not same_unit(gold.unit, given.unit):
+    if gold.unit and answer.unit:
+        if not same_unit(gold.unit, answer.unit):
             return False
     else:  # a word that is not known, or a lone letter, is a unit if the other side says so
-        gold, given = _with_unit(gold, given.unit), _with_unit(given, gold.unit)
-    if gold.value is None or given.value is None:
+        gold, answer = _with_unit(gold, answer.unit), _with_unit(answer, gold.unit)
+    if gold.value is None or answer.value is None:
         # a percentage of something that is no number is compared with another one only
-        return gold.percent == given.percent and same(gold.text, given.text)
-    if gold.percent == given.percent:
-        return gold.value == given.value
-    rate, whole = (gold.value, given.value) if gold.percent else (given.value, gold.value)
+        return gold.percent == answer.percent and same(gold.text, answer.text)
+    if gold.percent == answer.percent:
+        return gold.value == answer.value
+    rate, whole = (gold.value, answer.value) if gold.percent else (answer.value, gold.value)
     return rate / 100 == whole or (rate == whole and abs(whole) > 1)
 
 
 def _with_unit(quantity: Quantity, unit: str | None) -> Quantity:
-    """The quantity without the unit at its end that only the other one tells."""
+    """The quantity without the unit at its end that only the other one names."""
     rest = without(quantity.text, unit) if unit else None
     return quantity if rest is None else Quantity(rest, number(rest), unit, quantity.percent)

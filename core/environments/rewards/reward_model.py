@@ -145,10 +145,10 @@ def find_reward_model(name: object) -> Path:
     """The folder of a reward model, or that within a folder of `grpolab reward-model`; raises where there is none."""
     if not isinstance(name, str):
         raise GrpoLabError(f"reward_model.model is not set: {REMEDY}")
-    given = Path(name).expanduser()
-    folder = next((place for place in (given, given / "checkpoint") if (place / "config.json").is_file()), None)
+    path = Path(name).expanduser()
+    folder = next((place for place in (path, path / "checkpoint") if (place / "config.json").is_file()), None)
     if folder is None:
-        begun = " yet: its training has not ended" if (given / "manifest.json").is_file() else ""
+        begun = " yet: its training has not ended" if (path / "manifest.json").is_file() else ""
         raise GrpoLabError(f"reward_model.model = {name!r}: there is no model there{begun}; {REMEDY}")
     kinds = read_json(folder / "config.json").get("architectures") or []
     if not any(kind.endswith("ForSequenceClassification") for kind in kinds):

@@ -324,7 +324,7 @@ def same_unit(one: str, other: str) -> bool:
 
 
 def without(text: str, unit: str) -> str | None:
-    """The text without a last word or lone letter that is this unit, which only the other answer tells; else None."""
+    """The text without a last word or lone letter that is this unit, which only the other answer names; else None."""
     match = _LAST_WORD.fullmatch(text)
     if match is None or match[2].lower() in _NO_UNITS:
         return None

@@ -275,29 +275,29 @@ def _arithmetic(op: ast.operator, left: Any, right: Any) -> Any:
     return _OPERATORS[type(op)](left, right)
 
 
-def same_output(expected: str, given: str, tolerance: float) -> bool:
+def same_output(expected: str, actual: str, tolerance: float) -> bool:
     """Whether two outputs agree line by line, apart from trailing white space.
 
     A number that is expected with a decimal point may be missed by `tolerance`, relative or absolute.
     """
-    lines, others = ([line.rstrip() for line in text.rstrip().split("\n")] for text in (expected, given))
+    lines, others = ([line.rstrip() for line in text.rstrip().split("\n")] for text in (expected, actual))
     return len(lines) == len(others) and all(_same_line(x, y, tolerance) for x, y in zip(lines, others, strict=True))
 
 
-def _same_line(expected: str, given: str, tolerance: float) -> bool:
-    if expected == given:
+def _same_line(expected: str, actual: str, tolerance: float) -> bool:
+    if expected == actual:
         return True
     # the white space between words is kept: it is part of a drawing
-    words, others = re.split(r"(\s+)", expected), re.split(r"(\s+)", given)
+    words, others = re.split(r"(\s+)", expected), re.split(r"(\s+)", actual)
     return len(words) == len(others) and all(
         x == y or _close(x, y, tolerance) for x, y in zip(words, others, strict=True)
     )
 
 
-def _close(expected: str, given: str, tolerance: float) -> bool:
+def _close(expected: str, actual: str, tolerance: float) -> bool:
     if "." not in expected:
         return False
     try:
-        return math.isclose(float(expected), float(given), rel_tol=tolerance, abs_tol=tolerance)
+        return math.isclose(float(expected), float(actual), rel_tol=tolerance, abs_tol=tolerance)
     except ValueError:
         return False

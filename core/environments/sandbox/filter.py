@@ -125,7 +125,7 @@ def seccomp_filter(machine: str | None = None) -> bytes | None:
         # x32 calls have numbers of their own
         _step(_AT_LEAST, _FIRST_X32, 0, 1),
         _step(_RETURN, _EPERM),
-        # its flags lie in memory where a filter cannot look; told that there is none, the C library uses clone
+        # its flags lie in memory where a filter cannot look; at the error that there is none, the C library uses clone
         _step(_EQUAL, _CLONE3, 0, 1),
         _step(_RETURN, _ENOSYS),
     ]

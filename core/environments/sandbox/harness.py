@@ -4,7 +4,7 @@ It is handed to the interpreter as text, so it imports nothing of ours. The prog
 change anything in it: nothing here decides a verdict. It knows no expected value, and what it sends is only ever data.
 
 A frame is a length in 4 bytes and that many bytes. Requests are Python literals from the trusted side; replies are JSON
-`[nonce, outcome, value]`, whose value is written as `encode` says.
+`[nonce, outcome, value]`, whose value is written by `encode`.
 """
 
 import builtins
@@ -230,26 +230,26 @@ class Streams:
 
     def run(self, channel: Channel, stdin: str) -> tuple[int, str] | None:
         """Exit status and standard output; None in the forked process, which is to run the program."""
-        given, printed = _unlinked("given"), _unlinked("printed")
+        input_file, output_file = _unlinked("given"), _unlinked("printed")
         rest = memoryview(stdin.encode("utf-8", "surrogatepass"))
         while rest:
-            rest = rest[os.write(given, rest) :]
-        os.lseek(given, 0, os.SEEK_SET)
+            rest = rest[os.write(input_file, rest) :]
+        os.lseek(input_file, 0, os.SEEK_SET)
         pid = os.fork()
         if pid == 0:
-            os.dup2(given, 0)
-            os.dup2(printed, 1)
-            for file in (given, printed):
+            os.dup2(input_file, 0)
+            os.dup2(output_file, 1)
+            for file in (input_file, output_file):
                 os.close(file)
             channel.close()
             return None
         _, status = os.waitpid(pid, 0)
-        # one byte more than allowed tells the reader that there was too much
+        # one byte more than allowed shows the reader that there was too much
         parts, offset = [], 0
-        while offset <= self.output and (part := os.pread(printed, self.output + 1 - offset, offset)):
+        while offset <= self.output and (part := os.pread(output_file, self.output + 1 - offset, offset)):
             parts.append(part)
             offset += len(part)
-        for file in (given, printed):
+        for file in (input_file, output_file):
             os.close(file)
         return os.waitstatus_to_exitcode(status), b"".join(parts).decode("utf-8", "surrogateescape")
 

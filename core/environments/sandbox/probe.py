@@ -58,7 +58,7 @@ _REMEDY: Final = (
     "AppArmor profile for bwrap; in a container --security-opt seccomp=unconfined or the like)"
 )
 _lock = threading.Lock()
-_found: list["Sandbox"] = []
+_cached: list["Sandbox"] = []
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,9 @@ class Sandbox:
 def sandbox() -> Sandbox:
     """What this machine gives, tried out at the first call; for the run's log and manifest."""
     with _lock:
-        if not _found:
-            _found.append(_try_out())
-        return _found[0]
+        if not _cached:
+            _cached.append(_try_out())
+        return _cached[0]
 
 
 def require(level: str, setting: str = "code_tests.level") -> str:

@@ -149,7 +149,7 @@ class Enclosed(ABC):
         while time.monotonic() < until:
             ended = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
             if ended is not None:
-                # bwrap says 128 + the signal, the others die of it
+                # bwrap exits with 128 + the signal, the others die of it
                 killed = ended.si_status in (signal.SIGKILL, 128 + signal.SIGKILL)
                 return ProgramError("timed out" if killed else "ended without an answer")
             time.sleep(0.005)
@@ -220,10 +220,10 @@ class Program(Enclosed):
         """One reply's outcome and value."""
         text = self._read(most)
         try:
-            given, outcome, value = json.loads(text)
+            echoed, outcome, value = json.loads(text)
         except (ValueError, TypeError, RecursionError):
             raise ProgramError("unreadable reply") from None
-        if given != nonce or not isinstance(outcome, str):
+        if echoed != nonce or not isinstance(outcome, str):
             raise ProgramError("unreadable reply")
         return outcome, value
 

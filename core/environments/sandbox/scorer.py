@@ -73,7 +73,7 @@ _CAUSES: Final = {
     "code": "would run as a program",
     "died": "killed the checker",
 }
-"""What the worker says, as the cause of a 0."""
+"""The worker's messages, as the cause of a 0."""
 
 
 class _Process(Enclosed):

@@ -68,9 +68,9 @@ def matches(expected: Any, reply: Any, tolerance: float) -> bool:
         # a key is hashed only if it is no larger than the expected ones: thousands of numbers may share a hash
         if sum(_size_of_reply(key) for key, _ in parts) != sum(map(_size, expected)):
             return False
-        given = {decode(key): value for key, value in parts}
-        return len(given) == len(expected) and all(
-            key in given and matches(value, given[key], tolerance) for key, value in expected.items()
+        decoded = {decode(key): value for key, value in parts}
+        return len(decoded) == len(expected) and all(
+            key in decoded and matches(value, decoded[key], tolerance) for key, value in expected.items()
         )
     if sum(map(_size_of_reply, parts)) != sum(map(_size, expected)):
         return False

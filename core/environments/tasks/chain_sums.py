@@ -29,11 +29,11 @@ _SPLITS = {**SPLITS, "test_long": SPLITS["test"]}
 @reward
 def final_digit(problem: Problem, response: str) -> Score:
     """1 if the response ends with '>' and the right digit, else 0; lenient: its last digit is right."""
-    given = re.search(r">(\d)\.?$", response)
+    match = re.search(r">(\d)\.?$", response)
     digits = re.findall(r"\d", response)
-    correct = given is not None and given[1] == problem.answer
+    correct = match is not None and match[1] == problem.answer
     lenient = bool(digits) and digits[-1] == problem.answer
-    return Score(float(correct), correct, lenient, None if given else "no final answer")
+    return Score(float(correct), correct, lenient, None if match else "no final answer")
 
 
 def add(one: int, other: int) -> int:
@@ -64,14 +64,14 @@ class ChainSums:
 
     def problem(self, split: str, seed: int, index: int) -> Problem:
         """Problem `index` of the stream that `seed` picks; raises on an unknown split."""
-        wanted = tenths("chain_sums", split, _SPLITS)
+        buckets = tenths("chain_sums", split, _SPLITS)
         rng = random.Random(f"{split}/{seed}/{index}")
         longer = (self.max_terms + 1, self.max_terms + 2)
         shortest, longest = longer if split == "test_long" else (self.min_terms, self.max_terms)
         while True:
             digits = [rng.randrange(10) for _ in range(rng.randint(shortest, longest))]
             question = "+".join(map(str, digits)) + "="
-            if tenth(question) in wanted:
+            if tenth(question) in buckets:
                 return Problem(question, str(sum(digits) % 10), index, {"solution": restate(question)})
 
 

@@ -34,7 +34,7 @@ from core.parts.problems import Problem
 from core.parts.registry import REQUIRED, Part
 
 Turns: TypeAlias = Sequence[tuple[str, str]]
-"""Roles and what they say."""
+"""Roles and their messages."""
 
 R1_ZERO: Final = (
     "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. The assistant "
@@ -111,7 +111,7 @@ def _by_hash(questions: Sequence[Question]) -> dict[str, list[Question]]:
     return {split: [q for q in questions if tenth(digest(q.text)) in tenths] for split, tenths in SPLITS.items()}
 
 
-def _given(sources: Mapping[str, str], layout: str | None, columns: Mapping[str, str]) -> dict[str, list[Question]]:
+def _by_file(sources: Mapping[str, str], layout: str | None, columns: Mapping[str, str]) -> dict[str, list[Question]]:
     """Split files as they are given, a tenth of `train` set aside for tuning unless there is a file for that."""
     if "train" not in sources or len(sources.keys() - {"train", "tune"}) == 0:
         raise GrpoLabError(
@@ -192,7 +192,7 @@ def files(
     random order.
     """
     asking = _template(template, system, turns)
-    splits = _by_hash(read(path, layout, columns)) if isinstance(path, str) else _given(path, layout, columns or {})
+    splits = _by_hash(read(path, layout, columns)) if isinstance(path, str) else _by_file(path, layout, columns or {})
     for split, questions in splits.items():
         if not questions:
             raise GrpoLabError(f"files: no question falls into the split '{split}': give more questions or split files")

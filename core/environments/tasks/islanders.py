@@ -124,12 +124,12 @@ class Islanders:
 
     def problem(self, split: str, seed: int, index: int) -> Problem:
         """Problem `index` of the stream that `seed` picks; raises on an unknown split."""
-        wanted = tenths("islanders", split, SPLITS)
+        buckets = tenths("islanders", split, SPLITS)
         rng = random.Random(f"islanders/{split}/{seed}/{index}")
         while True:
             puzzle = _draw(rng, rng.randint(self.min_islanders, self.max_islanders))
             solutions = puzzle.solutions()
-            if len(solutions) == 1 and tenth(str(puzzle)) in wanted:
+            if len(solutions) == 1 and tenth(str(puzzle)) in buckets:
                 break
         knights = dict(zip(puzzle.names, solutions[0], strict=True))
         data = {"islanders": knights, "kinds": KINDS, "puzzle": puzzle, "solution": work_out(puzzle)}

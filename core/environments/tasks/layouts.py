@@ -25,7 +25,7 @@ class Question:
     place: str
     """File and line or row, for messages."""
     solution: str = ""
-    """How the answer is arrived at, where the table says."""
+    """How the answer is arrived at, where the table has it."""
     messages: tuple[Mapping[str, str], ...] = ()
     """The conversation that the question is, where it is one."""
     differs: str = ""
@@ -38,7 +38,7 @@ class _RowError(Exception):
 
 @dataclass(frozen=True)
 class _ParsedRow:
-    """What a row says."""
+    """A row, parsed."""
 
     prompt: "str | list[dict[str, str]]"
     answer: str
@@ -79,12 +79,12 @@ def _optional(row: Row, c: Mapping[str, str], part: str) -> str:
 
 
 def _answer(row: Row, c: Mapping[str, str]) -> str:
-    """What the column of answers says, if there is one and it is filled."""
+    """The value of the column of answers, if there is one and it is filled."""
     value = row.get(c.get("answer", "answer"))
-    return "" if value is None or value == "" else _given(row, c.get("answer", "answer"))
+    return "" if value is None or value == "" else _required_answer(row, c.get("answer", "answer"))
 
 
-def _given(row: Row, column: str) -> str:
+def _required_answer(row: Row, column: str) -> str:
     """An answer as it stands: text or a finite number."""
     answer = row[column]
     if not ((isinstance(answer, str) and answer.strip()) or is_number(answer)):
@@ -165,7 +165,9 @@ def _mbpp(row: Row, c: Mapping[str, str]) -> _ParsedRow:
 
 
 def _plain(row: Row, c: Mapping[str, str]) -> _ParsedRow:
-    return _ParsedRow(_prompt(row, c["question"]), _given(row, c["answer"]), {}, _optional(row, c, "solution"))
+    return _ParsedRow(
+        _prompt(row, c["question"]), _required_answer(row, c["answer"]), {}, _optional(row, c, "solution")
+    )
 
 
 @dataclass(frozen=True)
@@ -176,16 +178,17 @@ class Layout:
     read: Callable[[Row, Mapping[str, str]], _ParsedRow]
     reward: Part
     optional: tuple[str, ...] = ("solution",)
-    """Parts that need not be there: columns of the same name, unless told otherwise."""
+    """Parts that need not be there: columns of the same name, unless mapped otherwise."""
 
-    def match_columns(self, columns: Sequence[str], given: Mapping[str, str]) -> dict[str, str] | None:
+    def match_columns(self, columns: Sequence[str], mapping: Mapping[str, str]) -> dict[str, str] | None:
         """Which column plays which part; None if one is missing."""
-        if not given.keys() <= {*self.parts, *self.optional}:
+        if not mapping.keys() <= {*self.parts, *self.optional}:
             return None
         names = {
-            part: given.get(part) or next((n for n in usual if n in columns), "") for part, usual in self.parts.items()
+            part: mapping.get(part) or next((n for n in usual if n in columns), "")
+            for part, usual in self.parts.items()
         }
-        return dict(given) | names if all(names.values()) else None
+        return dict(mapping) | names if all(names.values()) else None
 
 
 LAYOUTS: Final = {

@@ -49,12 +49,12 @@ def extract_answer(response: str) -> str | None:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """The data set that problems come from, and how to make it once more: `create(name, **given)`."""
+    """The data set that problems come from, and how to make it once more: `create(name, **parameters)`."""
 
     name: str
     dataset: Any
     create: Any
-    given: Mapping[str, Any]
+    parameters: Mapping[str, Any]
     parts: tuple[str, ...]
     """Names of the data sets that it mixes."""
 
@@ -62,7 +62,7 @@ class Source:
     def scorer(self, level: str) -> Scorer:
         """Its verifier, shut in at `level`."""
         names = [*_NAMES.split(), *ascii_letters]
-        return Scorer(level, self.create, (self.name,), self.given, method="score_answer", names=names)
+        return Scorer(level, self.create, (self.name,), self.parameters, method="score_answer", names=names)
 
     def marks(self, answer: str, entry: Mapping[str, Any], level: str, seconds: float) -> tuple[float, str | None]:
         """Marks from 0 to 1 for an answer, and why there are none for a reason of its own."""
@@ -239,13 +239,13 @@ _SOURCES: Final[dict[str, Source]] = {}
 
 
 def _source(package: Any, dataset: str, parameters: dict[str, Any]) -> Source:
-    given = dict(parameters)
+    arguments = dict(parameters)
     try:
         if dataset == "composite":
             spec = importlib.import_module("reasoning_gym.composite").DatasetSpec
-            given["datasets"] = [spec(**entry) for entry in given.get("datasets", ())]
-        data = package.create_dataset(dataset, seed=0, size=1, **given)
+            arguments["datasets"] = [spec(**entry) for entry in arguments.get("datasets", ())]
+        data = package.create_dataset(dataset, seed=0, size=1, **arguments)
     except (ValueError, TypeError, AssertionError) as error:
         raise GrpoLabError(f"reasoning_gym.dataset = {dataset!r} with {parameters}: {error}") from error
-    parts = tuple(str(entry.name) for entry in given.get("datasets", ())) if dataset == "composite" else ()
-    return Source(dataset, data, package.create_dataset, {"seed": 0, "size": 1, **given}, parts)
+    parts = tuple(str(entry.name) for entry in arguments.get("datasets", ())) if dataset == "composite" else ()
+    return Source(dataset, data, package.create_dataset, {"seed": 0, "size": 1, **arguments}, parts)

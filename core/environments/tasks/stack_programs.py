@@ -106,7 +106,7 @@ class StackPrograms:
 
     def problem(self, split: str, seed: int, index: int) -> Problem:
         """Problem `index` of the stream that `seed` picks; raises on an unknown split."""
-        wanted = tenths("stack_programs", split, SPLITS)
+        buckets = tenths("stack_programs", split, SPLITS)
         rng = random.Random(f"stack_programs/{split}/{seed}/{index}")
         while True:
             tree = draw_tree(rng, rng.randint(self.min_operations, self.max_operations))
@@ -114,7 +114,7 @@ class StackPrograms:
             calls = _calls(tree, question)
             depends = "x" in question and "y" in question and len({result for _, result in calls}) > 1
             # without a need for brackets, writing from left to right is all there is to it
-            if depends and "(" in infix(tree) and tenth(question) in wanted:
+            if depends and "(" in infix(tree) and tenth(question) in buckets:
                 tests = [{"call": "f", "args": list(pair), "expected": result} for pair, result in calls]
                 data: dict[str, Any] = {"tests": tests, "tree": tree}
                 if sum(map(question.count, OPERATORS)) <= len(RESULTS):

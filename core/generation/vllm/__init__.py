@@ -58,10 +58,10 @@ class Vllm:
         """See `core.generation.Generator`: all requests in one call, greedy and sampled ones together."""
         backend = self._backend(policy)
         current = weakref.ref(policy), policy.version
-        if backend.holds != current:
-            backend.holds = None  # neither, should it fail
+        if backend.loaded != current:
+            backend.loaded = None  # neither, should it fail
             backend.push(policy)
-            backend.holds = current
+            backend.loaded = current
         samples: list[Sample] = []
         for request in requests:
             check_context(policy, request)

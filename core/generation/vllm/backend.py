@@ -31,7 +31,7 @@ class Answer:
 class Backend(Protocol):
     """What holds the copy of the weights."""
 
-    holds: "tuple[weakref.ref[Policy], int] | None"
+    loaded: "tuple[weakref.ref[Policy], int] | None"
     """Whose weights, and as of which of its versions; the weak reference does not keep the policy in memory."""
 
     def push(self, policy: Policy) -> None:

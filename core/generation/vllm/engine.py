@@ -42,7 +42,7 @@ class Engine:
     def __init__(
         self, policy: Policy, *, max_num_seqs: int, kv_cache_gib: float, gpu_memory_utilization: float
     ) -> None:
-        self.holds: tuple[weakref.ref[Policy], int] | None = None
+        self.loaded: tuple[weakref.ref[Policy], int] | None = None
         _check_heads(policy)
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)

@@ -42,7 +42,7 @@ class Server:
     """A server on other devices that reads weights from a folder."""
 
     def __init__(self, url: str, folder: Path) -> None:
-        self.holds: tuple[weakref.ref[Policy], int] | None = None
+        self.loaded: tuple[weakref.ref[Policy], int] | None = None
         self._url, self._folder = url, folder
         self._read: str | None = None
         """The folder that the server read last, as far as we know: no other run writes to one of its name."""
@@ -137,9 +137,9 @@ def _call(url: str, content: Any = None) -> Any:
             text = web.fetch(url, body, {"Content-Type": "application/json"}, seconds=SECONDS, most=MAX_BYTES)
             return json.loads(text) if text else None
         except web.RefusedError as error:
-            hint = "; start it as `grpolab describe vllm` says" if error.status == 404 else ""
+            hint = "; start it as `grpolab describe vllm` shows" if error.status == 404 else ""
             raise (MachineError if error.status >= 500 else GrpoLabError)(
-                f"{url} refused: {error.status} {printable(error.said, lines=False)[:500]}{hint}"
+                f"{url} refused: {error.status} {printable(error.message, lines=False)[:500]}{hint}"
             ) from error
         except (ValueError, RecursionError) as error:
             raise GrpoLabError(f"{url} does not answer with JSON: is vllm.url the address of a vLLM server?") from error

@@ -1,4 +1,4 @@
-"""The critic: a value head on a trunk, which foretells at every token what the response will earn from there on."""
+"""The critic: a value head on a trunk, which predicts at every token what the response will earn from there on."""
 
 import copy
 from collections.abc import Iterator
@@ -69,9 +69,9 @@ class Critic:
         for turn in turns:
             rows = min(micros, key=len) if turn is None else turn
             values = self._values(batch, rows)
-            given = {"values": values, "old_values": old[rows], "returns": returns[rows]}
-            asked = {n: torch.where(mask[rows], given[n], 0.0) for n in variant.value_loss.parameters}
-            losses = variant.value_loss(**asked)
+            available = {"values": values, "old_values": old[rows], "returns": returns[rows]}
+            arguments = {n: torch.where(mask[rows], available[n], 0.0) for n in variant.value_loss.parameters}
+            losses = variant.value_loss(**arguments)
             check_shape(variant.value_loss, losses, values.shape)
             loss = (weights[rows].to(values.dtype) * torch.where(mask[rows], losses, 0.0)).sum()
             # where the trunk is the policy's, so is the step; the head is float32, whose gradient needs no gathering
@@ -133,7 +133,7 @@ def critic(
 
     It learns the advantage's target by the variant's `value_loss`, weighted by its aggregator, one step of AdamW beside
     each of the policy's. `trunk = "own"`: a transformer of its own, with the policy's first weights, of which it trains
-    what the policy does (all, or adapters), or those of `model` (a smaller one with the same tokenizer, say), trained
+    what the policy does (all, or adapters), or those of `model` (e.g. a smaller one with the same tokenizer), trained
     whole. "shared": the policy's, into whose gradient the value loss goes with this `coefficient` (TRL's earlier
     trainer: 0.1). "frozen": the policy's as it is, and only the head learns: nearly free.
     """
@@ -141,8 +141,8 @@ def critic(
     target = AdvantageOptions.of(run.recipe.variant.advantage).target
     if run.recipe.variant.value_loss is None or target is None:
         raise GrpoLabError(
-            f"{where} asks for a critic's values and does not say how they are learned: give the Variant a value_loss, "
-            "e.g. clipped_squared_error, and the advantage a target, @advantage(target=...)"
+            f"{where} asks for a critic's values and does not define how they are learned: give the Variant a "
+            "value_loss, e.g. clipped_squared_error, and the advantage a target, @advantage(target=...)"
         )
     if model is not None and trunk != "own":
         raise GrpoLabError(

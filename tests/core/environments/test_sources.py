@@ -56,11 +56,11 @@ def run_of(policy: Policy, source: Source, variant: str = "sft", seed: int = 0, 
 def test_worked_solutions_by_hand(embedded: Policy) -> None:
     # 4+8 = 12 and 2+7 = 9, modulo 10
     assert restate("4+8+7=") == "4+8=2;2+7=9;>9"
-    found = worked_solutions().sample(rollout_context(run := run_of(embedded, worked_solutions()), 3, 0))
-    assert found.problems == draw_problems(run, 3, 0)
-    assert list(found.texts) == [(restate(str(problem.prompt)),) for problem in found.problems]
-    generation = found.generation
-    for p, problem in enumerate(found.problems):
+    sampled = worked_solutions().sample(rollout_context(run := run_of(embedded, worked_solutions()), 3, 0))
+    assert sampled.problems == draw_problems(run, 3, 0)
+    assert list(sampled.texts) == [(restate(str(problem.prompt)),) for problem in sampled.problems]
+    generation = sampled.generation
+    for p, problem in enumerate(sampled.problems):
         response = generation.tokens[p, 0][generation.mask[p, 0]].tolist()
         assert response == embedded.tokenizer(f"{problem.data['solution']}.")["input_ids"]
         assert response[-1] == embedded.tokenizer.eos_token_id
@@ -68,8 +68,8 @@ def test_worked_solutions_by_hand(embedded: Policy) -> None:
     assert generation.logps.isnan().all()
     assert generation.entropy.isnan().all()
     assert not generation.truncated.any()
-    assert found.labels is not None
-    assert found.labels.tolist() == [[1.0]] * 4
+    assert sampled.labels is not None
+    assert sampled.labels.tolist() == [[1.0]] * 4
     assert run.sampled_tokens == 0
 
 
@@ -93,7 +93,7 @@ def test_question_tables_give_the_solutions_that_they_have(tmp_path: Path) -> No
         "plain": {"answer": 4, "solution": "Two and %d, \\boxed{4}."},
         "without": {"answer": 4},
     }
-    found = {}
+    solutions = {}
     for name, row in tables.items():
         rows = [{"question": f"{n}?"} | {k: v % n if "%" in str(v) else v for k, v in row.items()} for n in range(60)]
         for template in ("plain", "r1_zero"):
@@ -102,11 +102,11 @@ def test_question_tables_give_the_solutions_that_they_have(tmp_path: Path) -> No
             solution = problem.data.get("solution")
             if solution is not None:
                 assert made.rewards[0](problem, solution).correct
-            found[name, template] = solution and solution.replace(problem.data["question"].strip("?"), "N")
-    assert found["gsm8k", "plain"] == "Two and N.\n\\boxed{4}"
-    assert found["plain", "plain"] == "Two and N, \\boxed{4}."
-    assert found["plain", "r1_zero"] == " <think> Two and N, \\boxed{4}. </think> <answer> 4 </answer>"
-    assert found["without", "plain"] is None
+            solutions[name, template] = solution and solution.replace(problem.data["question"].strip("?"), "N")
+    assert solutions["gsm8k", "plain"] == "Two and N.\n\\boxed{4}"
+    assert solutions["plain", "plain"] == "Two and N, \\boxed{4}."
+    assert solutions["plain", "r1_zero"] == " <think> Two and N, \\boxed{4}. </think> <answer> 4 </answer>"
+    assert solutions["without", "plain"] is None
 
 
 @given(st.integers(1, 9), st.integers(0, 3))
@@ -128,7 +128,7 @@ def test_every_row_is_met_once_a_pass_in_an_order_of_the_seed_alone(count: int, 
 
 def test_arms_of_a_seed_meet_the_same_prompts_and_seeds_do_not(embedded: Policy, tmp_path: Path) -> None:
     source = preference_pairs(path=write(tmp_path / "pairs.jsonl", PAIRS))
-    asked = {
+    drawn = {
         (variant, seed): [
             [
                 (p.prompt, p.index)
@@ -138,9 +138,9 @@ def test_arms_of_a_seed_meet_the_same_prompts_and_seeds_do_not(embedded: Policy,
         ]
         for variant, seed in (("grpo", 0), ("dapo", 0), ("grpo", 1))
     }
-    assert asked["grpo", 0] == asked["dapo", 0] != asked["grpo", 1]
+    assert drawn["grpo", 0] == drawn["dapo", 0] != drawn["grpo", 1]
     # the number of the row, whenever it is met
-    assert {(row["prompt"], index) for index, row in enumerate(PAIRS)} == {x for step in asked["grpo", 0] for x in step}
+    assert {(row["prompt"], index) for index, row in enumerate(PAIRS)} == {x for step in drawn["grpo", 0] for x in step}
 
 
 def test_the_first_few_solutions_only(embedded: Policy, tmp_path: Path) -> None:
@@ -296,9 +296,9 @@ def test_what_no_data_set_has_is_refused_before_the_run(tmp_path: Path, embedded
 def test_chat_messages_are_taken_as_prompts_and_as_responses(tmp_path: Path) -> None:
     prompt = [{"role": "user", "content": "1+1="}]
     row = {"prompt": prompt, "completion": [{"role": "assistant", "content": ">2"}]}
-    (found,) = worked_solutions(path=write(tmp_path / "chat.jsonl", [row])).rows
-    assert found.problem.prompt == prompt
-    assert found.responses == (">2",)
+    (pair,) = worked_solutions(path=write(tmp_path / "chat.jsonl", [row])).rows
+    assert pair.problem.prompt == prompt
+    assert pair.responses == (">2",)
 
 
 def test_memory_is_forecast_without_sampling_for_training(tmp_path: Path, embedded: Policy) -> None:

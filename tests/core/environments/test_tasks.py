@@ -43,12 +43,12 @@ def test_a_problem_depends_on_split_seed_and_index_alone(make: type[Task]) -> No
 @pytest.mark.parametrize("make", [chain_sums, arithmetic])
 def test_no_question_is_in_two_splits(make: type[Task]) -> None:
     made = make()
-    asked = {
+    prompts = {
         s: {text(made.problem(s, seed, i)) for seed in range(3) for i in range(300)} for s in ("train", "tune", "test")
     }
-    assert not asked["train"] & asked["test"]
-    assert not asked["train"] & asked["tune"]
-    assert not asked["tune"] & asked["test"]
+    assert not prompts["train"] & prompts["test"]
+    assert not prompts["train"] & prompts["tune"]
+    assert not prompts["tune"] & prompts["test"]
     with pytest.raises(GrpoLabError, match="no split 'validation'"):
         made.problem("validation", 0, 0)
 
@@ -91,8 +91,8 @@ def test_reasoning_gym_answers_are_extracted_and_verified() -> None:
 def test_a_verifier_that_evaluates_does_not_run_the_response(tmp_path: Path) -> None:
     task: Task = reasoning_gym(dataset="countdown")
     problem = task.problem("train", 0, 0)
-    said = start([verified.resolved()], task)["verified"]
-    assert said.startswith("verifier of countdown, in a process of its own, 3 s an answer; code sandbox: ")
+    description = start([verified.resolved()], task)["verified"]
+    assert description.startswith("verifier of countdown, in a process of its own, 3 s an answer; code sandbox: ")
     forged = f"<answer>__import__('os').system('touch {tmp_path}/run') or {problem.answer}</answer>"
     assert verified(problem, forged) == Score(0.0, correct=False, cause="would run as a program")
     assert not list(tmp_path.iterdir())
@@ -122,7 +122,7 @@ def test_a_verifier_that_is_seen_to_be_wrong_is_refused(dataset: str, finding: s
 
 def test_a_level_that_a_machine_does_not_give_and_another_task_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     without = Sandbox("rlimits", {"bubblewrap": "bwrap is not installed"})
-    monkeypatch.setattr("core.environments.sandbox.probe._found", [without])
+    monkeypatch.setattr("core.environments.sandbox.probe._cached", [without])
     with pytest.raises(GrpoLabError, match=r"no sandbox at level 'namespaces'.*verified.level = 'rlimits'"):
         start([verified.resolved()], arithmetic())
     with pytest.raises(GrpoLabError, match=r".verified. works with the task reasoning_gym only"):

@@ -55,8 +55,8 @@ def texts(generation: Generation) -> list[list[list[int]]]:
 def test_greedy_equals_transformers(embedded: Policy) -> None:
     native: Any = AutoModelForCausalLM.from_pretrained(EMBEDDED, attn_implementation="eager")
     prompts = prompts_of(embedded)
-    found = texts(respond(embedded, prompts, samples=1, noise=None))
-    for prompt, (response,) in zip(prompts, found, strict=True):
+    responses = texts(respond(embedded, prompts, samples=1, noise=None))
+    for prompt, (response,) in zip(prompts, responses, strict=True):
         # the library stops on the end token and keeps it, as we do
         whole = native.generate(
             prompt[None], attention_mask=torch.ones_like(prompt)[None], do_sample=False, max_new_tokens=LIMIT
@@ -78,11 +78,11 @@ def test_greedy_ignores_the_temperature_and_repeats_itself(embedded: Policy) -> 
 @pytest.mark.parametrize("retire_at", [0.0, 0.5, 1.0])
 def test_retiring_finished_rows_changes_nothing(embedded: Policy, retire_at: float) -> None:
     prompts = prompts_of(embedded)
-    expected, found = respond(embedded, prompts), respond(embedded, prompts, retire_at=retire_at)
-    assert texts(found) == texts(expected)
-    assert torch.equal(found.truncated, expected.truncated)
-    torch.testing.assert_close(found.logps, expected.logps, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(found.entropy, expected.entropy, rtol=1e-4, atol=1e-5)
+    expected, actual = respond(embedded, prompts), respond(embedded, prompts, retire_at=retire_at)
+    assert texts(actual) == texts(expected)
+    assert torch.equal(actual.truncated, expected.truncated)
+    torch.testing.assert_close(actual.logps, expected.logps, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(actual.entropy, expected.entropy, rtol=1e-4, atol=1e-5)
 
 
 def test_other_prompts_and_other_samples_change_nothing(embedded: Policy) -> None:

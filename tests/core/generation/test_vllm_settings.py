@@ -1,4 +1,4 @@
-"""What can be said of the vLLM generator without vLLM."""
+"""What can be tested of the vLLM generator without vLLM."""
 
 import gc
 import importlib.util
@@ -35,7 +35,7 @@ def test_a_server_that_does_not_answer_is_named() -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed")
-def test_without_vllm_the_remedy_is_said_before_anything_runs() -> None:
+def test_without_vllm_the_remedy_is_shown_before_anything_runs() -> None:
     with pytest.raises(GrpoLabError, match=r"pip install 'grpo-lab\[vllm\]'"):
         vllm().start()
 
@@ -53,10 +53,10 @@ def test_a_recipe_can_be_built_without_vllm_and_corrects_variants_that_do_not() 
 
 
 class StandIn(BaseHTTPRequestHandler):
-    """Answers as vLLM's server does, keeps what completions were asked for, and fails where it is told to."""
+    """Answers as vLLM's server does, keeps what completions were asked for, and fails where a test sets that."""
 
     read: str | None = None
-    asked: ClassVar[list[dict[str, Any]]] = []
+    requests: ClassVar[list[dict[str, Any]]] = []
     refuses = ""
 
     def do_GET(self) -> None:
@@ -70,7 +70,7 @@ class StandIn(BaseHTTPRequestHandler):
             (StandIn.read,) = content["args"]
             assert load_file(Path(content["args"][0]) / "model.safetensors")
         if self.path == "/v1/completions":
-            StandIn.asked.append(content)
+            StandIn.requests.append(content)
             token = {"token_ids": [5], "logprobs": {"token_logprobs": [-0.5]}, "finish_reason": "length"}
             return self._answer({"choices": [token]})
         return self._answer({})
@@ -89,7 +89,7 @@ class StandIn(BaseHTTPRequestHandler):
 @pytest.fixture
 def url() -> Iterator[str]:
     StandIn.read, StandIn.refuses = None, ""
-    StandIn.asked.clear()
+    StandIn.requests.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), StandIn) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
@@ -106,7 +106,7 @@ def test_a_server_samples_from_the_policy_whatever_the_models_own_settings(url: 
     """What is left out, vLLM takes from the model's generation_config.json: Qwen2.5's has a top_k of 20."""
     policy = load_policy(PolicySettings("embedded"))
     vllm(url=url, sync_folder=str(tmp_path)).generate(policy, [request(policy)])
-    (asked,) = StandIn.asked
+    (completion,) = StandIn.requests
     neutral = {
         "top_p": 1.0,
         "top_k": 0,
@@ -116,7 +116,7 @@ def test_a_server_samples_from_the_policy_whatever_the_models_own_settings(url: 
         "frequency_penalty": 0.0,
         "temperature": 1.0,
     }
-    assert {name: asked.get(name) for name in neutral} == neutral
+    assert {name: completion.get(name) for name in neutral} == neutral
 
 
 def test_a_server_that_got_other_weights_meanwhile_is_noticed(url: str, tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_push_that_fails_leaves_nothing_and_is_tried_again(url: str, tmp_path:
 
 
 def test_a_push_that_fails_fails_on_every_rank(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The main one tells the others, which would wait for it."""
+    """The main one notifies the others, which would wait for it."""
     monkeypatch.setattr("core.generation.vllm.server.is_main", lambda: False)
     mains = (None, MachineError("no space left"))
     monkeypatch.setattr("core.generation.vllm.server.gather", lambda mine: [mains, *mine])

@@ -141,17 +141,17 @@ def main(folder: Path, cases: dict[str, list[str]], *, recorded: bool, stop_at: 
                 (folder / name / "asked.json").write_text(json.dumps(seen))
 
 
-def program(asked: str) -> None:
+def program(line: str) -> None:
     """Take part in what is asked for."""
-    told = json.loads(asked)
-    main(Path(told["folder"]), told["cases"], recorded=told["recorded"], stop_at=told["stop_at"])
+    request = json.loads(line)
+    main(Path(request["folder"]), request["cases"], recorded=request["recorded"], stop_at=request["stop_at"])
     shutdown()
 
 
-def in_a_fork(asked: str) -> None:
-    """The same where nobody has read OMP_NUM_THREADS."""
+def in_a_fork(line: str) -> None:
+    """The same where OMP_NUM_THREADS has not been read."""
     torch.set_num_threads(1)
-    program(asked)
+    program(line)
 
 
 if __name__ == "__main__":

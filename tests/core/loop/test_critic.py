@@ -43,21 +43,21 @@ def run_with(policy: Policy, *bindings: str) -> RunState:
 
 
 def critic_of(current: RunState) -> Critic:
-    found = make_providers(current)["values"]
-    assert isinstance(found, Critic)
-    return found
+    critic = make_providers(current)["values"]
+    assert isinstance(critic, Critic)
+    return critic
 
 
-def with_head(found: Critic) -> Critic:
+def with_head(critic: Critic) -> Critic:
     """The critic with a head that is not 0 any more."""
     with torch.no_grad():
         draw = torch.Generator().manual_seed(3)
-        found._head.weight.copy_(torch.randn(found._head.weight.shape, generator=draw))
-        found._head.bias.fill_(0.25)
-    return found
+        critic._head.weight.copy_(torch.randn(critic._head.weight.shape, generator=draw))
+        critic._head.bias.fill_(0.25)
+    return critic
 
 
-def naive_values(model: nn.Module, found: Critic, batch: Batch) -> Tensor:
+def naive_values(model: nn.Module, critic: Critic, batch: Batch) -> Tensor:
     """Values one response at a time, by transformers' own pass: the state before each token, through the head."""
     out = torch.zeros(batch.response_mask.shape)
     for p in range(batch.groups):
@@ -66,25 +66,25 @@ def naive_values(model: nn.Module, found: Critic, batch: Batch) -> Tensor:
             sequence = torch.cat([batch.prompt_tokens[p], response])
             states = model(input_ids=sequence[None], use_cache=False, output_hidden_states=True).hidden_states[-1][0]
             before = states[len(batch.prompt_tokens[p]) - 1 : -1]
-            out[p, g, : len(response)] = found._head(before)[:, 0]
+            out[p, g, : len(response)] = critic._head(before)[:, 0]
     return out
 
 
-def ready(current: RunState, batch: Batch, found: Critic) -> tuple[Batch, Tensor]:
+def ready(current: RunState, batch: Batch, critic: Critic) -> tuple[Batch, Tensor]:
     """The batch with old log-probs, values, advantages and returns."""
     logps = compute_logps(current.policy, batch, temperature=1.0, micro_tokens=10**9)
-    batch = fill(batch.having(old_logps=logps, step=1), {"values": found})
+    batch = fill(batch.having(old_logps=logps, step=1), {"values": critic})
     advantages, _ = compute_advantages(current.recipe.variant, batch, None)
     return value_targets(current.recipe.variant, batch), advantages
 
 
 def test_values_are_those_of_the_states_before_each_token(tiny: Policy, make_batch: MakeBatch) -> None:
     current, batch = run_with(tiny, "train.micro_tokens = 20"), make_batch(holes=True)
-    found = critic_of(current)
-    assert found(batch).eq(0).all()  # before anything was learned
-    values = with_head(found)(batch)
+    critic = critic_of(current)
+    assert critic(batch).eq(0).all()  # before anything was learned
+    values = with_head(critic)(batch)
     tiny.model.set_attn_implementation("eager")
-    expected = naive_values(tiny.model, found, batch)
+    expected = naive_values(tiny.model, critic, batch)
     tiny.model.set_attn_implementation("grpo_lab_packed")
     torch.testing.assert_close(values, expected.detach(), rtol=1e-4, atol=1e-4)
 
@@ -95,26 +95,26 @@ def test_the_update_is_a_step_along_the_gradient_of_the_weighted_loss(
 ) -> None:
     """Against autograd on the naive values: head, trunk, and no change of the policy."""
     current = run_with(tiny, f"train.micro_tokens = {micro}", "critic.max_grad_norm = 1e9")
-    found = with_head(critic_of(current))
-    batch, _ = ready(current, make_batch(holes=True), found)
-    model = copy.deepcopy(found._trunk.model)
+    critic = with_head(critic_of(current))
+    batch, _ = ready(current, make_batch(holes=True), critic)
+    model = copy.deepcopy(critic._trunk.model)
     model.set_attn_implementation("eager")
-    head = copy.deepcopy(found._head)
-    reference = copy.copy(found)
+    head = copy.deepcopy(critic._head)
+    reference = copy.copy(critic)
     reference._head = head
     losses = squared_error.function(naive_values(model, reference, batch), batch.require("returns"))
     (losses[batch.mask].mean()).backward()
     gathered: dict[str, Tensor] = {}
-    step = found._optimizer.step
+    step = critic._optimizer.step
 
     def spy(rate: float) -> float:
-        gathered.update({name: p.grad.clone() for name, p in found._trained.items() if p.grad is not None})
+        gathered.update({name: p.grad.clone() for name, p in critic._trained.items() if p.grad is not None})
         return step(rate)
 
-    found._optimizer.step = spy  # type: ignore[method-assign]
+    critic._optimizer.step = spy  # type: ignore[method-assign]
     before = [p.detach().clone() for p in current.policy.model.parameters()]
     # where the values are still the old ones, the clipped loss is the plain one
-    logged = found.learn(batch, torch.autograd.backward)
+    logged = critic.learn(batch, torch.autograd.backward)
     assert logged["value_loss"] == pytest.approx(float(losses[batch.mask].mean().detach()), rel=1e-4)
     torch.testing.assert_close(gathered["head.weight"], head.weight.grad, rtol=1e-3, atol=1e-4)
     expected = dict(model.base_model.named_parameters(prefix="trunk"))
@@ -136,9 +136,9 @@ def test_a_shared_trunk_gets_both_gradients_and_a_frozen_one_none_of_the_critics
         "whole": ["critic.trunk = 'shared'", "critic.coefficient = 1.0"],
     }.items():
         current = run_with(tiny, *more, "critic.learning_rate = 0.0")
-        found = with_head(critic_of(current))
-        batch, _ = ready(current, make_batch(), found)
-        found.learn(batch, torch.autograd.backward)
+        critic = with_head(critic_of(current))
+        batch, _ = ready(current, make_batch(), critic)
+        critic.learn(batch, torch.autograd.backward)
         weights = list(current.policy.model.base_model.parameters())
         gradients[name] = torch.cat(
             [torch.zeros_like(w).flatten() if w.grad is None else w.grad.flatten() for w in weights]
@@ -153,22 +153,22 @@ def test_every_update_of_the_policy_is_one_of_the_critic(tiny: Policy, make_batc
     current = run_with(
         tiny, f"critic.trunk = '{trunk}'", "train.epochs = 2", "train.minibatches = 3", "critic.learning_rate = 0.05"
     )
-    found = critic_of(current)
-    batch, advantages = ready(current, make_batch(), found)
+    critic = critic_of(current)
+    batch, advantages = ready(current, make_batch(), critic)
     optimizer = Optimizer(current.policy.model.parameters(), current.recipe.optimizer)
-    error = float((batch.require("returns") - found(batch))[batch.mask].square().mean())
+    error = float((batch.require("returns") - critic(batch))[batch.mask].square().mean())
     metrics = update(current, optimizer, batch, advantages, 0.0)
     assert metrics.steps == 6
-    assert all(state["step"] == 6 for state in found._optimizer.adam.state.values())
+    assert all(state["step"] == 6 for state in critic._optimizer.adam.state.values())
     assert metrics.averages()["value_loss"] is not None
-    assert float((batch.require("returns") - found(batch))[batch.mask].square().mean()) < error
+    assert float((batch.require("returns") - critic(batch))[batch.mask].square().mean()) < error
 
 
 def test_what_a_critic_logs_is_a_mean_over_its_own_updates(tiny: Policy, make_batch: MakeBatch) -> None:
     """Where no advantage differs from 0 the policy takes no step; the critic does, at a learning rate of 0."""
     current = run_with(tiny, "train.minibatches = 3", "critic.learning_rate = 0.0")
-    found = critic_of(current)
-    batch, advantages = ready(current, make_batch(), found)
+    critic = critic_of(current)
+    batch, advantages = ready(current, make_batch(), critic)
     optimizer = Optimizer(current.policy.model.parameters(), current.recipe.optimizer)
     whole = update(current, optimizer, batch, advantages, 0.0).averages()["value_loss"]
     advantages = advantages.clone()
@@ -183,24 +183,24 @@ def test_what_a_critic_logs_is_a_mean_over_its_own_updates(tiny: Policy, make_ba
 
 def test_a_second_update_is_held_near_the_values_before_the_first(tiny: Policy, make_batch: MakeBatch) -> None:
     current = run_with(tiny, "critic.learning_rate = 0.05", "clipped_squared_error.clip = 0.01")
-    found = critic_of(current)
-    batch, _ = ready(current, make_batch(), found)
-    found.learn(batch, torch.autograd.backward)
-    values, returns, old = found(batch), batch.require("returns"), batch.require("values")
+    critic = critic_of(current)
+    batch, _ = ready(current, make_batch(), critic)
+    critic.learn(batch, torch.autograd.backward)
+    values, returns, old = critic(batch), batch.require("returns"), batch.require("values")
     held = clipped_squared_error.function(values, returns, old, clip=0.01)[batch.mask].mean()
     assert held > squared_error.function(values, returns)[batch.mask].mean()
-    assert found.learn(batch, torch.autograd.backward)["value_loss"] == pytest.approx(float(held), rel=1e-5)
+    assert critic.learn(batch, torch.autograd.backward)["value_loss"] == pytest.approx(float(held), rel=1e-5)
 
 
 def test_the_critic_warms_up_by_rollout_steps(tiny: Policy, make_batch: MakeBatch) -> None:
     current = run_with(tiny, "critic.learning_rate = 0.5", "critic.warmup_steps = 10")
-    found = critic_of(current)
-    found.learn(ready(current, make_batch(), found)[0], torch.autograd.backward)
-    assert found._optimizer.adam.param_groups[0]["lr"] == pytest.approx(0.05)
+    critic = critic_of(current)
+    critic.learn(ready(current, make_batch(), critic)[0], torch.autograd.backward)
+    assert critic._optimizer.adam.param_groups[0]["lr"] == pytest.approx(0.05)
 
 
 def test_the_policy_takes_no_step_on_a_value_alone(tiny: Policy, make_batch: MakeBatch) -> None:
-    """Where no advantage differs from 0, what a shared trunk was told by the critic is forgotten."""
+    """Where no advantage differs from 0, what a shared trunk got from the critic is discarded."""
     current = run_with(tiny, "critic.trunk = 'shared'")
     batch, advantages = ready(current, make_batch(), with_head(critic_of(current)))
     optimizer = Optimizer(current.policy.model.parameters(), current.recipe.optimizer)
@@ -227,20 +227,20 @@ def test_what_is_logged_by_hand() -> None:
     """Two tokens each of values 0 and 1, whose returns are 0, 1 and 1, 2."""
     values, returns = torch.tensor([[[0.0, 0.0, 1.0, 1.0, 7.0]]]), torch.tensor([[[0.0, 1.0, 1.0, 2.0, -7.0]]])
     mask = torch.tensor([[[True, True, True, True, False]]])
-    found = value_record(Batch.of([[0.0]], mask=mask, values=values, returns=returns))
-    assert found["value_explained_variance"] == pytest.approx(0.5)  # 1 - 0.25 / 0.5
-    assert found["value_bias"] == pytest.approx(-0.5)
-    assert found["value_slope"] == pytest.approx(1.0)  # 0.25 / 0.25
-    assert found["value_calibration_error"] == pytest.approx(0.5)
+    record = value_record(Batch.of([[0.0]], mask=mask, values=values, returns=returns))
+    assert record["value_explained_variance"] == pytest.approx(0.5)  # 1 - 0.25 / 0.5
+    assert record["value_bias"] == pytest.approx(-0.5)
+    assert record["value_slope"] == pytest.approx(1.0)  # 0.25 / 0.25
+    assert record["value_calibration_error"] == pytest.approx(0.5)
     # of eleven tokens two are in the first of ten bins, and only they are off, by 1
     eleven = torch.arange(11.0)[None, None]
     off = eleven + torch.tensor([1.0, 1.0, *[0.0] * 9])
-    found = value_record(Batch.of([[0.0]], mask=torch.ones(1, 1, 11), values=eleven, returns=off))
-    assert found["value_calibration_error"] == pytest.approx(2 / 11)
+    record = value_record(Batch.of([[0.0]], mask=torch.ones(1, 1, 11), values=eleven, returns=off))
+    assert record["value_calibration_error"] == pytest.approx(2 / 11)
     # values that are all equal are right where the returns' mean is, in whatever order these come
     halves = torch.tensor([[[0.0, 0.0, 1.0, 1.0, -7.0]]])
-    found = value_record(Batch.of([[0.0]], mask=mask, values=torch.full((1, 1, 5), 0.5), returns=halves))
-    assert found["value_calibration_error"] == pytest.approx(0.0)
+    record = value_record(Batch.of([[0.0]], mask=mask, values=torch.full((1, 1, 5), 0.5), returns=halves))
+    assert record["value_calibration_error"] == pytest.approx(0.0)
     constant = value_record(Batch.of([[1.0]], mask=mask, values=torch.ones(1, 1, 5), returns=torch.ones(1, 1, 5)))
     assert constant["value_explained_variance"] is constant["value_slope"] is None
     assert constant["value_bias"] == constant["value_calibration_error"] == 0.0
@@ -277,8 +277,8 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 
 
 def final(folder: Path) -> str:
-    found: str = json.loads((folder / "manifest.json").read_text())["hashes"]["final_weights"]
-    return found
+    digest: str = json.loads((folder / "manifest.json").read_text())["hashes"]["final_weights"]
+    return digest
 
 
 def test_a_critic_that_learns_nothing_makes_it_reinforce_pp(tmp_path: Path) -> None:
@@ -360,13 +360,13 @@ def test_mistakes_are_named(tiny: Policy, bindings: list[str], message: str) -> 
 
 def test_a_smaller_critic_reads_the_same_tokens(tiny: Policy, tiny_folder: Path, make_batch: MakeBatch) -> None:
     current = run_with(tiny, f"critic.model = '{tiny_folder}'")
-    found = with_head(critic_of(current))
-    assert found(make_batch()).ne(0).any()
+    critic = with_head(critic_of(current))
+    assert critic(make_batch()).ne(0).any()
     with pytest.raises(GrpoLabError, match="sharded"):
-        found.shard(torch.float32)
+        critic.shard(torch.float32)
 
 
-def test_an_estimator_says_what_its_critic_foretells() -> None:
+def test_an_estimator_defines_what_its_critic_predicts() -> None:
     def reward_itself(batch: Batch, *, scale: float = 1.0) -> Tensor:
         """The reward on every token."""
         return scale * batch.rewards[..., None].expand(batch.mask.shape)
@@ -379,5 +379,5 @@ def test_an_estimator_says_what_its_critic_foretells() -> None:
             return batch.rewards[..., None] - batch.require("values")
 
 
-def test_the_provider_is_found_by_its_field() -> None:
+def test_the_provider_is_chosen_by_its_field() -> None:
     assert ProviderOptions.of(critic).fills == "values"

@@ -27,16 +27,16 @@ def info(correction: Any, old: Tensor = OLD) -> dict[str, Tensor]:
 
 
 def kept(name: str, old: Tensor = OLD, **hyper: float) -> list[float]:
-    found: list[float] = info(CORRECTIONS[name].using(**hyper), old)["correction_kept"][MASK].tolist()
-    return found
+    shares: list[float] = info(CORRECTIONS[name].using(**hyper), old)["correction_kept"][MASK].tolist()
+    return shares
 
 
 def test_sampler_kl_by_hand() -> None:
     """w - 1 - log w for the old policy's probability over the sampler's, w = 2, 1 and 4."""
-    found = info(None)
-    assert found["sampler_kl"][MASK].tolist() == pytest.approx([1 - math.log(2), 0.0, 3 - math.log(4)])
-    assert "correction_kept" not in found
-    assert found["sampler_mismatch"][MASK].tolist() == pytest.approx([math.log(2) + 0.5, 0.5, math.log(4) + 0.5])
+    logged = info(None)
+    assert logged["sampler_kl"][MASK].tolist() == pytest.approx([1 - math.log(2), 0.0, 3 - math.log(4)])
+    assert "correction_kept" not in logged
+    assert logged["sampler_mismatch"][MASK].tolist() == pytest.approx([math.log(2) + 0.5, 0.5, math.log(4) + 0.5])
 
 
 def test_kept_are_the_tokens_whose_ratio_was_neither_truncated_nor_masked() -> None:
@@ -67,7 +67,7 @@ def test_the_mean_of_sampler_kl_estimates_the_divergence(tiny: Policy) -> None:
     mask = torch.ones(4000, 1, dtype=torch.bool)
     old = trainer[made.tokens[0, :, 0]][:, None]
     rows = {"mask": mask, "advantages": torch.ones(4000, 1), "old_logps": old, "behaviour_logps": made.logps[0]}
-    found = token_loss(variant, rows, old, 1)[1]["sampler_kl"]
+    estimates = token_loss(variant, rows, old, 1)[1]["sampler_kl"]
     exact = float((sampler.exp() * (sampler - trainer)).sum())
     assert exact > 0.01
-    assert float(found.mean()) == pytest.approx(exact, abs=4 * float(found.std()) / math.sqrt(4000))
+    assert float(estimates.mean()) == pytest.approx(exact, abs=4 * float(estimates.std()) / math.sqrt(4000))

@@ -123,11 +123,11 @@ def test_two_steps_with_own_fields_are_those_in_which_the_parts_compute_them(fil
         file, "with_own_fields.advantage = @placed_by_hand", "with_own_fields.objective = @late_by_hand"
     )
     assert not by_hand.providers
-    found = trained(file.parent / "own", own)
-    assert found == trained(file.parent / "by_hand", by_hand)
-    assert all(record["grad_norm"] > 0 for record in found if "grad_norm" in record)
+    records = trained(file.parent / "own", own)
+    assert records == trained(file.parent / "by_hand", by_hand)
+    assert all(record["grad_norm"] > 0 for record in records if "grad_norm" in record)
     other = trained(file.parent / "other", recipe_of(file, "places.times = 3.0"))
-    assert other[-1]["loss"] != found[-1]["loss"]
+    assert other[-1]["loss"] != records[-1]["loss"]
 
 
 def test_check_and_lens_know_own_fields(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -180,8 +180,8 @@ def test_a_field_that_nobody_fills_is_refused_where_it_is_asked_for() -> None:
 def test_a_field_of_another_shape_than_declared_is_refused() -> None:
     declare()
     batch = Batch.of([[1.0, 2.0]], lengths=[[2, 3]])
-    told = r"Batch.place_of_a_test has shape \[1, 2\], but with P=1 .* must be \[1, 2, 3\]"
-    with pytest.raises(GrpoLabError, match=told):
+    message = r"Batch.place_of_a_test has shape \[1, 2\], but with P=1 .* must be \[1, 2, 3\]"
+    with pytest.raises(GrpoLabError, match=message):
         fill(batch, {"place_of_a_test": lambda _: torch.zeros(1, 2)})
 
     def asks_for_a_number_a_prompt(logps: torch.Tensor, hard_of_a_test: torch.Tensor) -> torch.Tensor:
@@ -206,8 +206,8 @@ def test_of_two_that_fill_an_own_field_one_must_be_chosen(file: Path) -> None:
         """Everywhere alike."""
         return lambda batch: torch.ones(batch.mask.shape)
 
-    told = "needs the batch field 'place', which is filled by 'places' .* and 'other_places' .*: choose one, "
-    with pytest.raises(GrpoLabError, match=told):
+    message = "needs the batch field 'place', which is filled by 'places' .* and 'other_places' .*: choose one, "
+    with pytest.raises(GrpoLabError, match=message):
         recipe_of(file)
     recipe = recipe_of(file, "train.providers = [@other_places]")
     assert [part.name for part in recipe.providers] == ["other_places", "sizes"]

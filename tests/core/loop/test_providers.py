@@ -40,7 +40,7 @@ def moved(policy: Policy, by: float) -> None:
         parameter.data += by * torch.randn(parameter.shape, generator=draw)
 
 
-def test_the_reference_is_frozen_unless_told(tiny: Policy, make_batch: MakeBatch) -> None:
+def test_the_reference_is_frozen_by_default(tiny: Policy, make_batch: MakeBatch) -> None:
     batch = make_batch()
     before = logps(tiny, batch)
     filler = reference(run_of(tiny))
@@ -68,10 +68,10 @@ def test_the_reference_may_come_only_part_of_the_way(tiny: Policy, make_batch: M
     batch, start = make_batch(), copy.deepcopy(tiny.model.state_dict())
     filler = reference(run_of(tiny), every=1, share=0.25)
     moved(tiny, 0.3)
-    found = filler(batch.having(step=2))
+    actual = filler(batch.having(step=2))
     now = tiny.model.state_dict()
     tiny.model.load_state_dict({name: 0.75 * start[name] + 0.25 * now[name] for name in start})
-    torch.testing.assert_close(found, logps(tiny, batch), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(actual, logps(tiny, batch), rtol=1e-5, atol=1e-5)
 
 
 def test_a_renewed_reference_goes_on_from_a_checkpoint(tiny: Policy, make_batch: MakeBatch) -> None:
@@ -102,8 +102,8 @@ def test_impossible_renewals_are_refused(tiny: Policy, hyper: dict[str, Any], me
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_squared_probabilities(tiny: Policy, make_batch: MakeBatch, temperature: float) -> None:
     batch = make_batch()
-    found = squared_probs(run_of(tiny, f"train.temperature = {temperature}"))(batch)
-    assert found.shape == batch.mask.shape
+    actual = squared_probs(run_of(tiny, f"train.temperature = {temperature}"))(batch)
+    assert actual.shape == batch.mask.shape
     tokens = batch.require("response_tokens")
     for p, g in ((0, 0), (2, 1)):
         response = tokens[p, g][batch.response_mask[p, g]]
@@ -112,8 +112,8 @@ def test_squared_probabilities(tiny: Policy, make_batch: MakeBatch, temperature:
         logits = tiny.model(input_ids=sequence[None], use_cache=False).logits[0, len(batch.prompt_tokens[p]) - 1 : -1]
         tiny.model.set_attn_implementation("grpo_lab_packed")
         expected = torch.softmax(logits / temperature, -1).square().sum(-1)
-        torch.testing.assert_close(found[p, g, : len(response)], expected.detach(), rtol=1e-4, atol=1e-5)
-        assert found[p, g, len(response) :].eq(0).all()
+        torch.testing.assert_close(actual[p, g, : len(response)], expected.detach(), rtol=1e-4, atol=1e-5)
+        assert actual[p, g, len(response) :].eq(0).all()
 
 
 def test_squared_probabilities_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,7 @@ ON_FOUR = ("token_mean", "groups_left_out", "reference", "critic")
 
 @dataclass(frozen=True)
 class Kind:
-    """A way to shard weights: how processes are told of it, what a checkpoint has once a rank, what is saved."""
+    """A way to shard weights: how processes are configured for it, what a checkpoint has once a rank, what is saved."""
 
     environment: dict[str, str]
     shards: str
@@ -87,16 +87,16 @@ def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Kind:
 ROOT = Path(__file__).parents[3]
 
 
-def asked_for(folder: Path, cases: dict[str, list[str]], *, recorded: bool = True, stop_at: int = 0) -> str:
-    """What the ranks' program is told."""
+def request_of(folder: Path, cases: dict[str, list[str]], *, recorded: bool = True, stop_at: int = 0) -> str:
+    """The request to the ranks' program."""
     return json.dumps({"folder": str(folder), "cases": cases, "recorded": recorded, "stop_at": stop_at})
 
 
 def torchrun(
-    ranks: int, asked: str, environment: Mapping[str, str] = MappingProxyType({})
+    ranks: int, request: str, environment: Mapping[str, str] = MappingProxyType({})
 ) -> subprocess.CompletedProcess[str]:
     """The program in processes that torchrun starts."""
-    program = ["--nproc-per-node", str(ranks), "--standalone", "-m", "tests.core.loop.rank_program", asked]
+    program = ["--nproc-per-node", str(ranks), "--standalone", "-m", "tests.core.loop.rank_program", request]
     return subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", *program],
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
@@ -107,10 +107,10 @@ def torchrun(
     )
 
 
-def forked(ranks: int, asked: str, environment: Mapping[str, str]) -> None:
-    """The same in forks, each told what torchrun tells it: their imports would take longer than their work."""
+def forked(ranks: int, request: str, environment: Mapping[str, str]) -> None:
+    """The same in forks, with the variables of torchrun: their imports would take longer than their work."""
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    told = {
+    settings = {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(store.port),
         "TORCHELASTIC_USE_AGENT_STORE": "True",
@@ -121,9 +121,9 @@ def forked(ranks: int, asked: str, environment: Mapping[str, str]) -> None:
     processes = [
         Forked(
             rank_program.in_a_fork,
-            asked,
+            request,
             folder=ROOT,
-            environment={**os.environ, **told, "RANK": str(rank), "LOCAL_RANK": str(rank), **environment},
+            environment={**os.environ, **settings, "RANK": str(rank), "LOCAL_RANK": str(rank), **environment},
         )
         for rank in range(ranks)
     ]
@@ -131,17 +131,17 @@ def forked(ranks: int, asked: str, environment: Mapping[str, str]) -> None:
         while None in (codes := [process.poll() for process in processes]) and not any(codes):
             time.sleep(0.02)
     finally:
-        said = [process.end() for process in processes]
-    assert codes == [0] * ranks, "\n".join(said)[-3000:]
+        outputs = [process.end() for process in processes]
+    assert codes == [0] * ranks, "\n".join(outputs)[-3000:]
 
 
 def finished(ranks: int, folder: Path, cases: dict[str, list[str]], *, kind: Kind | None = None, **more: Any) -> None:
     """The cases on so many ranks, to their end."""
-    asked = asked_for(folder, cases, **more)
+    request = request_of(folder, cases, **more)
     if kind is None or not kind.torchrun:
-        forked(ranks, asked, kind.environment if kind else {})
+        forked(ranks, request, kind.environment if kind else {})
         return
-    process = torchrun(ranks, asked, kind.environment)
+    process = torchrun(ranks, request, kind.environment)
     assert process.returncode == 0, process.stderr[-3000:]
 
 
@@ -226,11 +226,11 @@ def test_prompts_and_noise_are_the_same_for_any_number_of_ranks(runs: Runs, rank
     (alone,), parts = (json.loads((runs / str(n) / "token_mean" / "asked.json").read_text()) for n in (1, ranks))
     assert len(parts) == ranks
     for call, (noise_key, first_slot, prompts) in enumerate(alone):
-        asked = [of_rank[call] for of_rank in parts]
-        assert {key for key, _, _ in asked} == {noise_key}
+        requests = [of_rank[call] for of_rank in parts]
+        assert {key for key, _, _ in requests} == {noise_key}
         assert first_slot == 0
-        assert [prompt for _, _, part in asked for prompt in part] == prompts
-        assert [slot for _, slot, _ in asked] == [len(prompts) * r // ranks for r in range(ranks)]
+        assert [prompt for _, _, part in requests for prompt in part] == prompts
+        assert [slot for _, slot, _ in requests] == [len(prompts) * r // ranks for r in range(ranks)]
 
 
 @pytest.mark.slow
@@ -283,7 +283,7 @@ def test_two_sharded_ranks_in_bfloat16(tmp_path: Path, kind: Kind) -> None:
 @pytest.mark.slow
 def test_a_rank_that_fails_ends_the_run_with_its_cause(tmp_path: Path) -> None:
     broken = {"broken": ["train.variant = @grpo()", "grpo.objective = @breaks_on_one_rank"]}
-    process = torchrun(2, asked_for(tmp_path, broken))
+    process = torchrun(2, request_of(tmp_path, broken))
     assert process.returncode != 0
     assert "this rank is out of order" in process.stderr
 

@@ -13,8 +13,8 @@ from core.parts.registry import config
 
 
 def recipe(*bindings: str, variant: str = "grpo") -> Recipe:
-    given = (f"train.variant = @{variant}()", "train.task = @chain_sums()", "train.generator = @native()", *bindings)
-    with config(bindings=given):
+    bound = (f"train.variant = @{variant}()", "train.task = @chain_sums()", "train.generator = @native()", *bindings)
+    with config(bindings=bound):
         made: Recipe = SETTINGS["train"]()
     return made
 

@@ -434,7 +434,7 @@ def test_a_problem_that_does_not_fit_is_passed_over_alike_in_all_arms(tiny: Poli
     assert runs[0].skipped_prompts == runs[1].skipped_prompts >= kept.count(False) > 0
 
 
-def test_where_no_problem_fits_it_is_said(tiny: Policy) -> None:
+def test_where_no_problem_fits_an_error_is_raised(tiny: Policy) -> None:
     tiny.context = 25
     with pytest.raises(GrpoLabError, match=r"100 training problems in a row do not fit .* between 1 and 1 to fit the"):
         draw_problems(run_of(tiny, recipe_of("grpo")), 1, 0)
@@ -442,7 +442,7 @@ def test_where_no_problem_fits_it_is_said(tiny: Policy) -> None:
 
 def scoring(*values: Score | float) -> Callable[[Problem, str], Score | float]:
     def scores_by_length_in_a_rollout_test(problem: Problem, response: str) -> Score | float:
-        """The parrot's responses are told apart by their length."""
+        """The parrot's responses differ by their length."""
         return values[len(response) - 1]
 
     return scores_by_length_in_a_rollout_test

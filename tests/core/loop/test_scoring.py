@@ -20,7 +20,7 @@ def grader(name: str, answers: dict[str, Any], calls: Counter[str]) -> Part:
     """A reward that answers by response: a value, an exception to raise, or a list of these, call after call."""
 
     def judge(problem: Problem, response: str) -> Any:
-        """As told."""
+        """As constructed."""
         calls[response] += 1
         answer = answers[response]
         if isinstance(answer, list):
@@ -210,8 +210,8 @@ def test_rewards_of_which_none_counts_as_correct_raise_an_alarm() -> None:
     """Not where all are equal, where some are right, or where nothing was graded."""
     whole = torch.zeros(1, 2, dtype=torch.bool)
     half = torch.tensor([[0.5, 0.0]])
-    told = alarm(half, whole, correct=whole, verdicts=half) or ""
-    assert told == (
+    message = alarm(half, whole, correct=whole, verdicts=half) or ""
+    assert message == (
         "rewards differ and no response counts as correct, so accuracy is 0 (a reward that is a number counts as "
         "correct from 1 up; the highest here is 0.5)"
     )

@@ -81,19 +81,19 @@ def parameter_gradients(model: PreTrainedModel) -> Gradients:
     return {n: p.grad.clone() if p.grad is not None else torch.zeros_like(p) for n, p in model.named_parameters()}
 
 
-def assert_equal(found: Gradients, expected: Gradients, tolerance: float = TOLERANCE) -> None:
+def assert_equal(actual: Gradients, expected: Gradients, tolerance: float = TOLERANCE) -> None:
     """Equal within a share of the largest entry of the whole gradient."""
-    assert found.keys() == expected.keys()
+    assert actual.keys() == expected.keys()
     largest = max(float(g.abs().max()) for g in expected.values())
     assert largest > 1e-4
     for name, expected_gradient in expected.items():
-        assert found[name].isfinite().all(), name
-        assert float((found[name] - expected_gradient).abs().max()) <= tolerance * largest, name
+        assert actual[name].isfinite().all(), name
+        assert float((actual[name] - expected_gradient).abs().max()) <= tolerance * largest, name
 
 
-def assert_same(found: Outcome, expected: Outcome) -> None:
-    assert found.loss == pytest.approx(expected.loss, rel=TOLERANCE, abs=TOLERANCE)
-    assert_equal(found.gradients, expected.gradients)
+def assert_same(actual: Outcome, expected: Outcome) -> None:
+    assert actual.loss == pytest.approx(expected.loss, rel=TOLERANCE, abs=TOLERANCE)
+    assert_equal(actual.gradients, expected.gradients)
 
 
 def sampled(policy: Policy, make_batch: MakeBatch, *, holes: bool = True, seed: int = 0) -> tuple[Batch, Tensor]:
@@ -342,11 +342,11 @@ def test_equals_the_formula_token_by_token(
     batch, advantages = sampled(policy, make_batch)
     variant = compose(objective, aggregator, **more)
     loss, expected = looped(plain, variant, batch, advantages, temperature)
-    found = Outcome(policy, variant, batch, advantages, 17, temperature)
-    assert found.loss == pytest.approx(loss, rel=1e-5)
-    assert_equal(found.gradients, expected)
+    actual = Outcome(policy, variant, batch, advantages, 17, temperature)
+    assert actual.loss == pytest.approx(loss, rel=1e-5)
+    assert_equal(actual.gradients, expected)
     if objective is clip:
-        assert 0.05 < (found.metrics.averages()["clip_fraction"] or 0) < 0.9
+        assert 0.05 < (actual.metrics.averages()["clip_fraction"] or 0) < 0.9
 
 
 @every_pair
@@ -374,18 +374,18 @@ def test_equals_all_rows_at_once_in_transformers(
         **{name: getattr(batch, name) for name in ("old_logps", "ref_logps", "behaviour_logps", "values", "rewards")},
         "truncated": batch.truncated,
     }
-    asked = {name: known[name] for name in objective.parameters}
+    arguments = {name: known[name] for name in objective.parameters}
     if ObjectiveOptions.of(objective).level == "row":
-        asked = {name: x.flatten(0, 1) for name, x in asked.items()}
-    result = objective(**asked)
+        arguments = {name: x.flatten(0, 1) for name, x in arguments.items()}
+    result = objective(**arguments)
     loss = (result.loss if isinstance(result, TokenLoss) else result).reshape(-1, batch.mask.shape[-1])
     mask = batch.mask.flatten(0, 1)
     extra = {"max_tokens": batch.max_tokens} if aggregator.takes("max_tokens") else {}
     total = (aggregator(mask, **extra) * torch.where(mask, loss, 0.0)).sum()
     torch.autograd.backward(total)
-    found = Outcome(policy, compose(objective, aggregator), batch, advantages, 17)
-    assert found.loss == pytest.approx(float(total.detach()), rel=1e-5, abs=1e-6)
-    assert_equal(found.gradients, parameter_gradients(plain))
+    actual = Outcome(policy, compose(objective, aggregator), batch, advantages, 17)
+    assert actual.loss == pytest.approx(float(total.detach()), rel=1e-5, abs=1e-6)
+    assert_equal(actual.gradients, parameter_gradients(plain))
 
 
 # one update on the policy's own samples

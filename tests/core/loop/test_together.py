@@ -26,13 +26,13 @@ def is_right(problem: Problem, response: str) -> bool:
 
 def test_scores_stand_in_the_order_of_the_rewards_whichever_kind_they_are_of() -> None:
     both = [reward(together=True)(by_length), reward(is_right)]
-    found = score(both, PROBLEMS, TEXTS)
-    assert found.parts.tolist() == [[[0.0, 1.0], [0.0, 0.0]], [[-0.5, 1.0], [0.5, 0.0]]]
+    scores = score(both, PROBLEMS, TEXTS)
+    assert scores.parts.tolist() == [[[0.0, 1.0], [0.0, 0.0]], [[-0.5, 1.0], [0.5, 0.0]]]
     # the verdict is the first reward's
-    assert found.correct.tolist() == [[False, False], [False, False]]
+    assert scores.correct.tolist() == [[False, False], [False, False]]
     swapped = score(both[::-1], PROBLEMS, TEXTS)
     assert swapped.correct.tolist() == [[True, False], [True, False]]
-    assert swapped.parts.flip(-1).tolist() == found.parts.tolist()
+    assert swapped.parts.flip(-1).tolist() == scores.parts.tolist()
 
 
 def test_a_response_that_cannot_be_graded_costs_its_group() -> None:
@@ -40,12 +40,12 @@ def test_a_response_that_cannot_be_graded_costs_its_group() -> None:
         """NaN for what is too long."""
         return [[Score(math.nan if len(t) > 3 else 1.0, correct=True) for t in group] for group in responses]
 
-    found = score([reward(together=True)(unsure)], PROBLEMS, TEXTS)
-    assert found.failed == (1,)
-    assert found.failure is not None
-    assert "'unsure'" in found.failure
-    assert ">44." in found.failure
-    assert torch.equal(found.parts[0], torch.ones(2, 1))
+    scores = score([reward(together=True)(unsure)], PROBLEMS, TEXTS)
+    assert scores.failed == (1,)
+    assert scores.failure is not None
+    assert "'unsure'" in scores.failure
+    assert ">44." in scores.failure
+    assert torch.equal(scores.parts[0], torch.ones(2, 1))
 
 
 @pytest.mark.parametrize("mistake", ["raises", "too few"])
@@ -59,10 +59,10 @@ def test_a_reward_that_fails_is_asked_once_more_and_then_costs_every_group(mista
             raise ValueError("no such model")
         return [[1.0], [1.0]]
 
-    found = score([reward(together=True)(broken)], PROBLEMS, TEXTS)
-    assert found.failed == (0, 1)
+    scores = score([reward(together=True)(broken)], PROBLEMS, TEXTS)
+    assert scores.failed == (0, 1)
     assert len(calls) == (2 if mistake == "raises" else 1)
-    assert ("no such model" if mistake == "raises" else "one score for each response") in (found.failure or "")
+    assert ("no such model" if mistake == "raises" else "one score for each response") in (scores.failure or "")
 
 
 def test_the_signature_is_the_one_declared() -> None:

@@ -1,4 +1,4 @@
-"""The training loop is a page, and a provider that remembers something goes on where the run goes on."""
+"""The training loop is a page, and a provider with a state goes on where the run goes on."""
 
 import ast
 import inspect
@@ -30,7 +30,7 @@ def test_the_loop_is_read_in_ten_minutes() -> None:
 
 
 class Counting:
-    """Fills a field with how often it has done so before; remembers that, and holds no weights."""
+    """Fills a field with how often it has done so before; that is its state, and it holds no weights."""
 
     def __init__(self) -> None:
         self.filled: list[int] = []
@@ -53,7 +53,7 @@ def counting() -> list[Counting]:
 
     @provider(fills="ref_logps", cost="nothing")
     def counting_reference(run: RunState) -> Counting:
-        """Numbers that tell how often it was asked."""
+        """Numbers that show how often it was called."""
         made.append(Counting())
         return made[-1]
 

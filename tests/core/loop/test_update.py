@@ -115,9 +115,9 @@ def test_a_group_objective_sees_whole_groups(tiny: Policy, make_batch: MakeBatch
     batch, advantages = with_logps(tiny, make_batch)
     expected = step(tiny, variant_of(), batch, advantages)
     for micro in (1, 40, 10**9):
-        found = step(tiny, variant_of(objective=clip_by_group_in_a_test), batch, advantages, micro)
-        assert found[0] == pytest.approx(expected[0], rel=1e-5)
-        torch.testing.assert_close(found[1], expected[1], rtol=1e-4, atol=1e-6)
+        actual = step(tiny, variant_of(objective=clip_by_group_in_a_test), batch, advantages, micro)
+        assert actual[0] == pytest.approx(expected[0], rel=1e-5)
+        torch.testing.assert_close(actual[1], expected[1], rtol=1e-4, atol=1e-6)
 
 
 def test_preparation_sees_all_rows_once_and_comes_back_by_row(tiny: Policy, make_batch: MakeBatch) -> None:
@@ -136,15 +136,15 @@ def test_preparation_sees_all_rows_once_and_comes_back_by_row(tiny: Policy, make
         return -advantages * logps * prepared
 
     batch, advantages = with_logps(tiny, make_batch)
-    found = [
+    steps = [
         step(tiny, variant_of(objective=without_the_rarest_in_a_test), batch, advantages, m) for m in (1, 30, 10**9)
     ]
     assert shapes == [(12, 8)] * 3
-    for loss, gradient in found[:-1]:
-        assert loss == pytest.approx(found[-1][0], rel=1e-5)
-        torch.testing.assert_close(gradient, found[-1][1], rtol=1e-4, atol=1e-6)
+    for loss, gradient in steps[:-1]:
+        assert loss == pytest.approx(steps[-1][0], rel=1e-5)
+        torch.testing.assert_close(gradient, steps[-1][1], rtol=1e-4, atol=1e-6)
     plain = step(tiny, variant_of(objective=policy_gradient), batch, advantages)
-    assert found[0][0] != pytest.approx(plain[0], rel=1e-2)
+    assert steps[0][0] != pytest.approx(plain[0], rel=1e-2)
 
 
 # advantages
@@ -152,7 +152,7 @@ def test_preparation_sees_all_rows_once_and_comes_back_by_row(tiny: Policy, make
 
 def returning(value: Any) -> Callable[[Batch], Any]:
     def misbehaving_in_a_test(batch: Batch) -> Any:
-        """Whatever it is told."""
+        """Whatever it is given."""
         return value
 
     return misbehaving_in_a_test

@@ -14,20 +14,20 @@ from experiments.study.processes import read_processes
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """The shipped configuration, as processes are told of it."""
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """The shipped configuration, as processes get it."""
     for name, value in read_processes(None, "deepspeed_zero3").environment.items():
         monkeypatch.setenv(name, value)
     return monkeypatch
 
 
-@pytest.mark.usefixtures("asked")
+@pytest.mark.usefixtures("environment")
 def test_the_shipped_configuration_asks_for_stage_3() -> None:
     assert configured_sharding() is not None
     assert zero_settings()["stage"] == 3
 
 
-@pytest.mark.usefixtures("asked")
+@pytest.mark.usefixtures("environment")
 def test_deepspeed_understands_it() -> None:
     pytest.importorskip("deepspeed")
     from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
@@ -35,10 +35,10 @@ def test_deepspeed_understands_it() -> None:
     assert DeepSpeedZeroConfig(**zero_settings()).stage == 3
 
 
-def test_of_a_file_the_settings_of_zero_count(asked: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    found = {"stage": 3, "overlap_comm": False, "reduce_bucket_size": "auto"}
-    (tmp_path / "mine.json").write_text(json.dumps({"zero_optimization": found, "gradient_clipping": 7}))
-    asked.setenv("ACCELERATE_DEEPSPEED_CONFIG_FILE", str(tmp_path / "mine.json"))
+def test_of_a_file_the_settings_of_zero_count(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    zero = {"stage": 3, "overlap_comm": False, "reduce_bucket_size": "auto"}
+    (tmp_path / "mine.json").write_text(json.dumps({"zero_optimization": zero, "gradient_clipping": 7}))
+    environment.setenv("ACCELERATE_DEEPSPEED_CONFIG_FILE", str(tmp_path / "mine.json"))
     assert zero_settings() == {"stage": 3, "overlap_comm": False}
 
 
@@ -51,8 +51,8 @@ def test_of_a_file_the_settings_of_zero_count(asked: pytest.MonkeyPatch, tmp_pat
         ("ZERO3_INIT", "true", "zero3_init_flag .* must be false"),
     ],
 )
-def test_what_is_not_supported_is_named(name: str, value: str, message: str, asked: pytest.MonkeyPatch) -> None:
-    asked.setenv(f"ACCELERATE_DEEPSPEED_{name}", value)
+def test_what_is_not_supported_is_named(name: str, value: str, message: str, environment: pytest.MonkeyPatch) -> None:
+    environment.setenv(f"ACCELERATE_DEEPSPEED_{name}", value)
     with pytest.raises(GrpoLabError, match=message):
         configured_sharding()
 

@@ -142,25 +142,25 @@ def test_names_of_wrappers_are_taken_off(
     damaged: Callable[[Damage], Path], tmp_path: Path, name: Callable[[str], str]
 ) -> None:
     """A compiled, distributed or adapted model's own checkpoint: the same weights, and saved under their names."""
-    folder, wanted = damaged(renamed(name)), read(EMBEDDED)
+    folder, expected = damaged(renamed(name)), read(EMBEDDED)
     torch.manual_seed(5)
-    found = read(folder)
+    weights = read(folder)
     after = torch.rand(1)
     torch.manual_seed(5)
     assert torch.equal(after, torch.rand(1))  # nor were random numbers drawn: adapters start as they did
-    assert found.keys() == wanted.keys()
-    assert all(torch.equal(found[key], wanted[key]) for key in wanted)
+    assert weights.keys() == expected.keys()
+    assert all(torch.equal(weights[key], expected[key]) for key in expected)
     load_policy(PolicySettings(str(folder))).save(tmp_path / "again")
     assert (
         load_file(tmp_path / "again" / "model.safetensors").keys() == load_file(EMBEDDED / "model.safetensors").keys()
     )
 
 
-def test_weights_that_the_model_has_no_use_for_are_said(damaged: Callable[[Damage], Path]) -> None:
+def test_weights_that_the_model_has_no_use_for_are_reported(damaged: Callable[[Damage], Path]) -> None:
     folder = damaged(lambda folder: rewrite(folder, lambda weights: {**weights, "odd.weight": torch.ones(2)}))
     with pytest.warns(UserWarning, match=r"its files have odd\.weight, which the model does not use"):
-        found = read(folder)
-    assert torch.equal(found[QUERY], read(EMBEDDED)[QUERY])
+        loaded = read(folder)
+    assert torch.equal(loaded[QUERY], read(EMBEDDED)[QUERY])
 
 
 def test_weights_under_their_own_names_are_read_whatever_lies_beside_them(damaged: Callable[[Damage], Path]) -> None:
@@ -169,8 +169,8 @@ def test_weights_under_their_own_names_are_read_whatever_lies_beside_them(damage
 
     folder = damaged(lambda folder: rewrite(folder, double))
     with pytest.warns(UserWarning, match=r"its files have _orig_mod\..* and .* more, which the model does not use"):
-        found = read(folder)
-    assert torch.equal(found[QUERY], read(EMBEDDED)[QUERY])
+        loaded = read(folder)
+    assert torch.equal(loaded[QUERY], read(EMBEDDED)[QUERY])
 
 
 def test_half_precision_that_overflows_says_so(damaged: Callable[[Damage], Path]) -> None:
@@ -195,36 +195,36 @@ def test_a_reward_model_is_read_by_the_same_rules(tmp_path: Path) -> None:
     config.num_labels = 1
     LlamaForSequenceClassification(config).save_pretrained(tmp_path)  # type: ignore[no-untyped-call]
     AutoTokenizer.from_pretrained(EMBEDDED).save_pretrained(tmp_path)
-    wanted = AutoModelForSequenceClassification.from_pretrained(tmp_path).score.weight
+    expected = AutoModelForSequenceClassification.from_pretrained(tmp_path).score.weight
     renamed(lambda name: f"_orig_mod.{name}")(tmp_path)
-    assert torch.equal(load_reward_model(str(tmp_path))._head.weight, wanted)
+    assert torch.equal(load_reward_model(str(tmp_path))._head.weight, expected)
     without("_orig_mod.score.weight")(tmp_path)
     with pytest.raises(GrpoLabError, match=r"reward_model\.model = .*: score\.weight is not in its files"):
         load_reward_model(str(tmp_path))
 
 
 @pytest.mark.parametrize(
-    ("told", "message"),
+    ("config", "message"),
     [
         ('{"base_model_name_or_path": "HERE"}', "name themselves as their base model"),
         ('{"base_model_name_or_path": "HERE/other"}', "name themselves as their base model"),
-        ('{"peft_type": "LORA"}', "does not say which model its adapters belong to: set base_model_name_or_path"),
-        ('{"base_model_name_or_path": null}', "does not say which model"),
-        ('{"base_model_name_or_path": 3}', "does not say which model"),
-        ("[1]", "does not say which model"),
+        ('{"peft_type": "LORA"}', "does not name the model its adapters belong to: set base_model_name_or_path"),
+        ('{"base_model_name_or_path": null}', "does not name the model"),
+        ('{"base_model_name_or_path": 3}', "does not name the model"),
+        ("[1]", "does not name the model"),
         ("garbage", "is not the JSON that peft writes: Expecting value"),
         ('{"a": ' + "[" * 100_000, "is not the JSON that peft writes: .*recursion"),
         ('{"base_model_name_or_path": "./nowhere"}', "there is no such folder"),
         ('{"base_model_name_or_path": "embedded"}', r"its adapters in .* could not be read"),
     ],
 )
-def test_folders_of_adapters_that_lead_nowhere(tmp_path: Path, told: str, message: str) -> None:
+def test_folders_of_adapters_that_lead_nowhere(tmp_path: Path, config: str, message: str) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(tmp_path)}))
-    (tmp_path / "adapter_config.json").write_text(told.replace("HERE", str(tmp_path)))
+    (tmp_path / "adapter_config.json").write_text(config.replace("HERE", str(tmp_path)))
     with pytest.raises(GrpoLabError, match=message):
         read(tmp_path)
-    if "embedded" not in told:
+    if "embedded" not in config:
         for reader in (read_tokenizer, read_config):
             with pytest.raises(GrpoLabError, match=message):
                 reader(str(tmp_path))
@@ -286,8 +286,8 @@ def test_weights_that_are_finite_until_adapters_are_added(adapters: Path, alpha:
 
 def test_a_vocabulary_that_adapters_enlarged(adapters: Path) -> None:
     """Their embeddings, as peft saves them after two tokens more; the output layer is tied to them."""
-    wanted = torch.randn(17, 96)
-    change_adapters(adapters, lambda w: {**w, f"{PREFIX}model.embed_tokens.weight": wanted})
+    embeddings = torch.randn(17, 96)
+    change_adapters(adapters, lambda w: {**w, f"{PREFIX}model.embed_tokens.weight": embeddings})
     tokenizer = AutoTokenizer.from_pretrained(EMBEDDED)
     tokenizer.add_tokens(["<a>", "<b>"])
     tokenizer.chat_template = TEMPLATE
@@ -295,7 +295,7 @@ def test_a_vocabulary_that_adapters_enlarged(adapters: Path) -> None:
     with pytest.warns(UserWarning, match=rf"the tokens beside the adapters in {adapters} are used, not the"):
         policy = load_policy(PolicySettings(str(adapters)))
     assert policy.vocabulary == 17
-    assert torch.equal(dict(policy.weights())["model.embed_tokens.weight"], wanted)
+    assert torch.equal(dict(policy.weights())["model.embed_tokens.weight"], embeddings)
     assert policy.tokens(Problem([{"role": "user", "content": "1<b>"}], "", 0)).tolist() == [2, 16]
     assert policy.logps([torch.tensor([1, 16])], [torch.tensor([15, 2])], [0], width=2)[0].isfinite().all()
 

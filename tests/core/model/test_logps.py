@@ -53,16 +53,18 @@ def test_values_and_gradients_equal_a_plain_log_softmax(
     values, entropies = token_logps(hidden, weight, tokens, bias=bias, temperature=temperature, entropy=entropy)
     expected = plain(hidden, weight, bias, tokens, temperature)
     torch.testing.assert_close(values.double(), expected[0], rtol=1e-5, atol=1e-5)
-    loss, wanted = (values * w_logps).sum(), (expected[0] * w_logps).sum()
+    loss, expected_loss = (values * w_logps).sum(), (expected[0] * w_logps).sum()
     if entropy:
         assert entropies is not None
         torch.testing.assert_close(entropies.double(), expected[1], rtol=1e-5, atol=1e-5)
-        loss, wanted = loss + (entropies * w_entropy).sum(), wanted + (expected[1] * w_entropy).sum()
+        loss, expected_loss = loss + (entropies * w_entropy).sum(), expected_loss + (expected[1] * w_entropy).sum()
     else:
         assert entropies is None
-    for found, right in zip(torch.autograd.grad(loss, leaves), torch.autograd.grad(wanted, leaves), strict=True):
-        assert found.dtype == torch.float32
-        torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-5)
+    for actual, expected_gradient in zip(
+        torch.autograd.grad(loss, leaves), torch.autograd.grad(expected_loss, leaves), strict=True
+    ):
+        assert actual.dtype == torch.float32
+        torch.testing.assert_close(actual, expected_gradient, rtol=1e-4, atol=1e-5)
 
 
 def test_the_gradient_of_the_entropy_alone() -> None:
@@ -70,8 +72,8 @@ def test_the_gradient_of_the_entropy_alone() -> None:
     _, entropies = token_logps(hidden, weight, tokens, bias=bias, entropy=True)
     assert entropies is not None
     _, expected = plain(hidden, weight, bias, tokens, 1.0)
-    found, right = (torch.autograd.grad(e.sum(), hidden)[0] for e in (entropies, expected))
-    torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-6)
+    actual, expected_gradient = (torch.autograd.grad(e.sum(), hidden)[0] for e in (entropies, expected))
+    torch.testing.assert_close(actual, expected_gradient, rtol=1e-4, atol=1e-6)
 
 
 def test_gradients_agree_with_finite_differences() -> None:

@@ -13,8 +13,8 @@ from core.model.optimizer import Optimizer, OptimizerSettings, adamw
 
 
 def settings(**more: Any) -> OptimizerSettings:
-    found: OptimizerSettings = adamw(**more)
-    return found
+    made: OptimizerSettings = adamw(**more)
+    return made
 
 
 def make(weights: Tensor, **more: Any) -> tuple[nn.Parameter, Optimizer]:
@@ -31,26 +31,26 @@ def give(optimizer: Optimizer, parameter: nn.Parameter, gradient: Tensor) -> Non
 
 
 def test_warm_up_is_linear_and_then_constant() -> None:
-    found = settings(learning_rate=1.0, warmup_steps=4)
-    assert [found.rate(step, 10) for step in range(1, 8)] == [0.25, 0.5, 0.75, 1, 1, 1, 1]
+    optimizer = settings(learning_rate=1.0, warmup_steps=4)
+    assert [optimizer.rate(step, 10) for step in range(1, 8)] == [0.25, 0.5, 0.75, 1, 1, 1, 1]
 
 
 def test_linear_by_hand() -> None:
-    found = settings(learning_rate=2.0, schedule="linear")
-    assert [found.rate(step, 4) for step in range(1, 5)] == [2, 1.5, 1, 0.5]
+    optimizer = settings(learning_rate=2.0, schedule="linear")
+    assert [optimizer.rate(step, 4) for step in range(1, 5)] == [2, 1.5, 1, 0.5]
     warm = settings(learning_rate=2.0, schedule="linear", warmup_steps=2)
     assert [warm.rate(step, 6) for step in range(1, 7)] == [1, 2, 2, 1.5, 1, 0.5]
 
 
 def test_cosine_by_hand() -> None:
-    found = settings(learning_rate=2.0, schedule="cosine")
+    optimizer = settings(learning_rate=2.0, schedule="cosine")
     half = math.sqrt(0.5)
-    assert [found.rate(step, 4) for step in range(1, 5)] == pytest.approx([2, 1 + half, 1, 1 - half])
+    assert [optimizer.rate(step, 4) for step in range(1, 5)] == pytest.approx([2, 1 + half, 1, 1 - half])
 
 
 def test_a_warm_up_as_long_as_the_run_is_fine() -> None:
-    found = settings(learning_rate=1.0, warmup_steps=4, schedule="linear")
-    assert [found.rate(step, 4) for step in range(1, 5)] == [0.25, 0.5, 0.75, 1]
+    optimizer = settings(learning_rate=1.0, warmup_steps=4, schedule="linear")
+    assert [optimizer.rate(step, 4) for step in range(1, 5)] == [0.25, 0.5, 0.75, 1]
 
 
 @pytest.mark.parametrize(

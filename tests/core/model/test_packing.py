@@ -49,11 +49,11 @@ def check(
     assert logps.shape == entropies.shape == (len(responses), width)
     for i, response in enumerate(responses):
         n = len(response)
-        for found, expected in zip(
+        for actual, expected in zip(
             (logps[i], entropies[i]), by_row(plain, PROMPTS[owner[i]], response, temperature), strict=True
         ):
-            torch.testing.assert_close(found[:n].double(), expected, rtol=1e-5, atol=1e-5)
-            assert found[n:].eq(0).all()
+            torch.testing.assert_close(actual[:n].double(), expected, rtol=1e-5, atol=1e-5)
+            assert actual[n:].eq(0).all()
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
@@ -97,10 +97,10 @@ def test_gradients_equal_row_by_row(tiny: Policy, plain: Any) -> None:
     for i, response in enumerate(RESPONSES):
         lp, entropy = by_row(plain, PROMPTS[OWNER[i]], response)
         torch.autograd.backward((lp * weights[0, i, : len(lp)] + entropy * weights[1, i, : len(lp)]).sum())
-    for (name, found), expected in zip(tiny.model.named_parameters(), plain.parameters(), strict=True):
-        assert found.grad is not None
+    for (name, parameter), expected in zip(tiny.model.named_parameters(), plain.parameters(), strict=True):
+        assert parameter.grad is not None
         assert expected.grad is not None
-        assert torch.allclose(found.grad, expected.grad, rtol=1e-5, atol=1e-5), name
+        assert torch.allclose(parameter.grad, expected.grad, rtol=1e-5, atol=1e-5), name
 
 
 @pytest.mark.parametrize("samples", [1, 3])
@@ -117,10 +117,10 @@ def test_the_cache_gives_the_logits_of_whole_sequences(tiny: Policy, plain: Any,
         logits = tiny.logits(hidden).repeat_interleave(samples, 0)
         alive = torch.arange(rows)
         for t in range(6):
-            for row, found in zip(alive.tolist(), logits, strict=True):
+            for row, actual in zip(alive.tolist(), logits, strict=True):
                 ids = torch.cat([sequences[row], continuations[row, :t]])
                 expected = plain(input_ids=ids[None], use_cache=False).logits[0, -1]
-                torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
+                torch.testing.assert_close(actual.double(), expected, rtol=1e-4, atol=1e-4)
             if t == 2:
                 keep = torch.arange(len(alive)) % 2 == 0
                 cache.keep(keep)

@@ -42,8 +42,8 @@ LONGROPE = {
 
 def tiny_model(kind: str, of: Any = AutoModelForCausalLM, **settings: Any) -> Any:
     torch.manual_seed(0)
-    asked = {name: value for name, value in {**SIZES, **settings}.items() if value is not ...}
-    return of.from_config(AutoConfig.for_model(kind, **asked), attn_implementation="eager").eval()
+    config = {name: value for name, value in {**SIZES, **settings}.items() if value is not ...}
+    return of.from_config(AutoConfig.for_model(kind, **config), attn_implementation="eager").eval()
 
 
 def checked(model: Any) -> None:
@@ -134,7 +134,7 @@ def test_supported_ones_pass_and_nothing_of_them_changes(kind: str, settings: di
 
 
 def test_what_only_the_comparison_of_attention_sees(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cap inside the model's own attention, of which it tells nobody; its scores are too small to reach it."""
+    """A cap inside the model's own attention, which it does not report; its scores are too small to reach it."""
     from transformers.models.llama import modeling_llama
 
     plain = modeling_llama.eager_attention_forward
@@ -167,7 +167,7 @@ def test_models_that_answer_nan_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("options", "message"),
     [
         ({"softcap": 50.0}, "passes softcap to attention"),
         ({"s_aux": torch.zeros(2)}, "passes s_aux to attention"),
@@ -177,7 +177,7 @@ def test_models_that_answer_nan_are_refused() -> None:
         ({"layout": None}, "do not pass the layout"),
     ],
 )
-def test_what_attention_does_not_know_is_refused_at_every_call(given: dict[str, Any], message: str) -> None:
+def test_what_attention_does_not_know_is_refused_at_every_call(options: dict[str, Any], message: str) -> None:
     module: Any = nn.Module()
     module.layer_idx = 0
     x = torch.ones(1, 2, 3, 4)
@@ -189,7 +189,7 @@ def test_what_attention_does_not_know_is_refused_at_every_call(given: dict[str, 
     }
     attention(module, x, x, x, scaling=1.0, **usual)
     with pytest.raises(GrpoLabError, match=message):
-        attention(module, x, x, x, scaling=1.0, **(usual | given))
+        attention(module, x, x, x, scaling=1.0, **(usual | options))
 
 
 # --- longrope --------------------------------------------------------------------------------------------------------
@@ -232,25 +232,26 @@ def test_gradient_checkpointing_trains_without_dropout(tmp_path: Path, kind: str
     tiny_model(kind, initializer_range=0.5, **settings).save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(EMBEDDED).save_pretrained(tmp_path)
     plain, saving = (
-        load_policy(PolicySettings(str(tmp_path), gradient_checkpointing=asked)) for asked in (False, True)
+        load_policy(PolicySettings(str(tmp_path), gradient_checkpointing=checkpointing))
+        for checkpointing in (False, True)
     )
 
     def logps(policy: Policy) -> Tensor:
         return policy.logps([torch.tensor([1, 2, 3])], [torch.tensor([4, 5, 6])], [0], width=3)[0]
 
     with torch.no_grad():
-        wanted = logps(plain)
-        torch.testing.assert_close(logps(saving), wanted)
+        expected = logps(plain)
+        torch.testing.assert_close(logps(saving), expected)
     for _ in range(2):
-        found = logps(saving)
-        torch.testing.assert_close(found.detach(), wanted)
-    torch.autograd.backward(found.sum())
+        actual = logps(saving)
+        torch.testing.assert_close(actual.detach(), expected)
+    torch.autograd.backward(actual.sum())
     torch.autograd.backward(logps(plain).sum())
     for (name, one), other in zip(saving.trained(), plain.model.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad, msg=name)
 
 
-def test_dropout_that_nothing_turned_off_is_found() -> None:
+def test_dropout_that_nothing_turned_off_is_detected() -> None:
     model = tiny_model("llama")
     check_trunk(model, "policy.model = 'tiny'")
     model.model.layers[0].register_forward_hook(lambda _, __, output: nn.functional.dropout(output, 0.1, training=True))

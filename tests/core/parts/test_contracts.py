@@ -32,8 +32,8 @@ def test_a_filter_must_return_one_verdict_a_group() -> None:
 
 
 def test_a_scalar_or_a_number_is_no_token_loss() -> None:
-    for result, got in ((torch.tensor(1.0), r"\[\]"), (0.5, "float"), (torch.ones(4, 1), r"\[4, 1\]")):
-        with pytest.raises(GrpoLabError, match=rf"returned {got}, but must return \[4, 7\]"):
+    for result, shown in ((torch.tensor(1.0), r"\[\]"), (0.5, "float"), (torch.ones(4, 1), r"\[4, 1\]")):
+        with pytest.raises(GrpoLabError, match=rf"returned {shown}, but must return \[4, 7\]"):
             check_shape(clip, result, (4, 7))
     check_shape(clip, torch.ones(4, 7), (4, 7))
 

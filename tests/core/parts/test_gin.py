@@ -60,9 +60,9 @@ def test_what_is_given_in_the_call_wins_over_everything() -> None:
 def test_references_and_macros() -> None:
     text = "WIDE = 0.5\ngrpo.aggregator = @token_mean\nclip.eps_high = %WIDE\ndapo.shaping = []\ndapo.filter = None\n"
     with config(text=text):
-        found = VARIANTS["grpo"]()
-        assert found.aggregator is token_mean
-        assert found.objective.settings()["eps_high"].value == 0.5
+        variant = VARIANTS["grpo"]()
+        assert variant.aggregator is token_mean
+        assert variant.objective.settings()["eps_high"].value == 0.5
         assert VARIANTS["dapo"]().shaping == ()
         assert VARIANTS["dapo"]().filter is None
     with config(bindings=["dapo.shaping = [@soft_overlong]"]):
@@ -128,7 +128,7 @@ def test_mistakes_name_the_near_ones_with_file_and_line(tmp_path: Path, line: st
     with pytest.raises(GrpoLabError, match=message) as refused, config([file]):
         VARIANTS["grpo"]()
     assert re.search(r"mistake\.gin, line 3\)", str(refused.value))
-    assert "bindings string" not in str(refused.value), "gin's own words for the place, which is told already"
+    assert "bindings string" not in str(refused.value), "gin's own words for the place, which is named already"
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:

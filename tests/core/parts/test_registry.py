@@ -112,7 +112,7 @@ def wrong_name(rollout: Batch) -> Tensor:
 
 
 def no_default(batch: Batch, *, scale: float) -> Tensor:
-    """A hyper-parameter that nobody set."""
+    """A hyper-parameter that is not set."""
     return scale * batch.rewards
 
 
@@ -171,7 +171,7 @@ def variant_positional(advantage: Part = group_mean) -> Variant:
 
 
 def variant_no_default(*, advantage: Part) -> Variant:
-    """A part that nobody set."""
+    """A part that is not set."""
     return Variant(advantage=advantage, objective=clip, aggregator=token_mean)
 
 
@@ -268,11 +268,11 @@ def test_decorators_refuse_what_breaks_their_contract(
     decorate: Callable[..., Any], function: Callable[..., Any], message: str
 ) -> None:
     """With the place where the function was written, and nothing half-registered."""
-    before = {kind: set(found) for kind, found in registry.REGISTRIES.items()}
+    before = {kind: set(parts) for kind, parts in registry.REGISTRIES.items()}
     with pytest.raises(GrpoLabError, match=message) as refused:
         decorate(function)
     assert function.__name__ in str(refused.value) or "lambda" in str(refused.value)
-    assert {kind: set(found) for kind, found in registry.REGISTRIES.items()} == before
+    assert {kind: set(parts) for kind, parts in registry.REGISTRIES.items()} == before
 
 
 def test_everything_that_the_contract_allows_is_taken() -> None:
@@ -342,8 +342,8 @@ def test_unknown_hyper_parameters_are_refused_with_the_known_ones() -> None:
 
 
 def test_every_shipped_part_is_registered_under_its_own_name() -> None:
-    for kind, found in registry.REGISTRIES.items():
-        for name, part in found.items():
+    for kind, parts in registry.REGISTRIES.items():
+        for name, part in parts.items():
             assert part.name == name
             assert part.kind == kind
             assert part.function.__doc__

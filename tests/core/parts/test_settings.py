@@ -133,7 +133,7 @@ def test_an_annotation_that_is_none_asks_nothing_of_plain_values(annotation: Any
         assert fault(value, form) is None or annotation in (dict, list, Sequence)
 
 
-def test_a_value_too_large_is_told_how_large_it_may_be() -> None:
+def test_a_value_too_large_is_answered_with_the_largest_allowed() -> None:
     assert fault(10**40, form_of(int, COUNT)) == "a whole number from 1 up, at most 10,000,000"
     assert fault(2**63, form_of(int | None, NOT_NEGATIVE)) == (
         "a whole number from 0 up or None, at most 9,223,372,036,854,775,807"
@@ -180,7 +180,7 @@ def test_the_limits_of_the_package_of_estimators_reach_all_of_them() -> None:
     refused = {"group_mean_std.eps": -1, "clip.eps_low": -1, "soft_overlong.buffer": 0, "k3_bounded.max_value": 0}
     for key, value in refused.items():
         name, parameter = key.split(".")
-        part = next(found[name] for found in REGISTRIES.values() if name in found)
+        part = next(registry[name] for registry in REGISTRIES.values() if name in registry)
         with pytest.raises(SettingError, match=rf"^{key} = {value}: must be "):
             part.using(**{parameter: value})
 
@@ -200,14 +200,14 @@ def test_parts_of_ones_own_are_checked_by_their_annotations_and_an_odd_one_is_no
 
     part = ADVANTAGES["own_advantage_of_a_test"]
     assert set(annotations(part.function)) >= {"share", "times"}
-    for line, told in {
+    for line, message in {
         "share = 2": "own_advantage_of_a_test.share = 2: must be a number from 0 to 1 (command line)",
         "times = 1.0": "own_advantage_of_a_test.times = 1.0: must be a whole number (command line)",
         "times = True": "own_advantage_of_a_test.times = True: must be a whole number (command line)",
     }.items():
         with pytest.raises(GrpoLabError) as refused, config(bindings=[f"own_advantage_of_a_test.{line}"]):
             part.resolved()
-        assert str(refused.value) == told
+        assert str(refused.value) == message
     with config(bindings=["own_advantage_of_a_test.odd = 'x'", "own_advantage_of_a_test.free = [1]"]):
         assert part.resolved().set_values["free"] == [1]
     with pytest.raises(GrpoLabError, match=r"share = 3: must be a number from 0 to 1$"):
@@ -216,24 +216,24 @@ def test_parts_of_ones_own_are_checked_by_their_annotations_and_an_odd_one_is_no
         part.using(times="x")
 
 
-def test_what_a_variant_hands_on_is_told_by_the_variants_own_name() -> None:
+def test_what_a_variant_hands_on_is_named_by_the_variants_own_name() -> None:
     @variant
     def own_variant_of_a_test(*, wide: float = 0.2, eps_high: float = 0.2) -> Variant:
         """Clips wider."""
         objective = clip.using(eps_low=wide, eps_high=eps_high)
         return Variant(advantage=group_mean, objective=objective, aggregator=token_mean, kl_coef=-1.5)
 
-    for line, told in {
+    for line, message in {
         "eps_high = -1": r"^own_variant_of_a_test\.eps_high = -1: must be a number from 0 up \(command line\)$",
         "wide = -1": r"^own_variant_of_a_test\.wide = -1: must be a number from 0 up \(command line\)$",
         "wide = 0": r"^variant 'own_variant_of_a_test': Variant\.kl_coef = -1\.5: must be a number from 0 up$",
     }.items():
-        with pytest.raises(GrpoLabError, match=told), config(bindings=[f"own_variant_of_a_test.{line}"]):
+        with pytest.raises(GrpoLabError, match=message), config(bindings=[f"own_variant_of_a_test.{line}"]):
             registry.VARIANTS["own_variant_of_a_test"]()
 
 
 def test_every_way_a_value_arrives_is_checked() -> None:
-    """A binding, a macro, a macro in a list, a call; and the place of the macro is told."""
+    """A binding, a macro, a macro in a list, a call; and the place of the macro is named."""
 
     @setting(limits={"sizes": COUNT})
     def own_setting_of_a_test(*, sizes: Sequence[int] = (1,)) -> tuple[int, ...]:
@@ -241,13 +241,13 @@ def test_every_way_a_value_arrives_is_checked() -> None:
         return tuple(sizes)
 
     part = registry.SETTINGS["own_setting_of_a_test"]
-    told = r"own_setting_of_a_test\.sizes = .*: must be a list of whole numbers from 1 up"
+    message = r"own_setting_of_a_test\.sizes = .*: must be a list of whole numbers from 1 up"
     for lines in (["sizes = [0]"], ["sizes = %S", "S = [2, 'x']"], ["sizes = [1, %S]", "S = 1.5"]):
         bindings = [line if line.startswith("S") else f"own_setting_of_a_test.{line}" for line in lines]
         place = r" \(command line, by %S: command line\)$" if len(lines) > 1 else r" \(command line\)$"
-        with pytest.raises(GrpoLabError, match=told + place), config(bindings=bindings):
+        with pytest.raises(GrpoLabError, match=message + place), config(bindings=bindings):
             part()
-    with pytest.raises(GrpoLabError, match=told + "$"):
+    with pytest.raises(GrpoLabError, match=message + "$"):
         part(sizes=[0])
     with config(bindings=["own_setting_of_a_test.sizes = [%S, 2]", "S = 3"]):
         assert part() == (3, 2)
@@ -265,14 +265,14 @@ def test_what_is_made_by_another_kind_of_part_is_refused() -> None:
         return 0.0
 
     base = ["train.variant = @grpo()", "train.task = @chain_sums()"]
-    for line, told in {
+    for line, message in {
         "train.generator = @own_generator_of_a_test()": "train.generator = 3: must be a generator, with brackets",
         "train.generator = @own_generator_of_a_test": "must be a generator, with brackets: @own_generator_of_a_test()",
         "train.generator = None": "train.generator = None: must be a generator, with brackets: @native()",
         "train.rewards = [@own_generator_of_a_test]": "must be a list of registered rewards, one of @code_tests, ",
     }.items():
         bindings = [*base, "train.generator = @native()", line]
-        with pytest.raises(GrpoLabError, match=re.escape(told)), config(bindings=bindings):
+        with pytest.raises(GrpoLabError, match=re.escape(message)), config(bindings=bindings):
             registry.SETTINGS["train"]()
 
 
@@ -311,15 +311,15 @@ BASE = {
 }
 PARAMETERS = [
     (part, name)
-    for found in REGISTRIES.values()
-    for part in found.values()
+    for registry in REGISTRIES.values()
+    for part in registry.values()
     for name in part.defaults
     if part.function.__module__.split(".")[0] in ("core", "estimators", "variants", "experiments")
 ]
 
 
 def refusal(part: Part, name: str, value: str) -> str | None:
-    """What is said of this binding where the part is used; None where it is taken."""
+    """The error message of this binding where the part is used; None where it is accepted."""
     try:
         with config(text=BASE["setting"] + BASE.get(part.name, ""), bindings=[f"{part.name}.{name} = {value}"]):
             if part.kind == "setting" and part.name != "train":
@@ -333,9 +333,9 @@ def refusal(part: Part, name: str, value: str) -> str | None:
 def test_values_of_a_wrong_type_are_refused_by_name_wherever_they_are_bound() -> None:
     """Of each parameter five of the values, drawn by a seed: an error names the key, and nothing else is raised."""
     draw = random.Random(20261130)
-    asked = [(part, name, value) for part, name in PARAMETERS for value in draw.sample(WRONG, 5)]
-    told = {(f"{part.name}.{name}", value): refusal(part, name, value) for part, name, value in asked}
-    refused = {of: message for of, message in told.items() if message is not None}
+    cases = [(part, name, value) for part, name in PARAMETERS for value in draw.sample(WRONG, 5)]
+    messages = {(f"{part.name}.{name}", value): refusal(part, name, value) for part, name, value in cases}
+    refused = {of: message for of, message in messages.items() if message is not None}
     assert len(PARAMETERS) > 400
     assert len(refused) > 4 * len(PARAMETERS)
     assert {of: message for of, message in refused.items() if of[0] not in message} == {}

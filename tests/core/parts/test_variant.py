@@ -49,8 +49,8 @@ def test_what_cannot_work_is_refused(more: dict[str, Any], message: str) -> None
 
 
 def test_parts_in_use() -> None:
-    found = make(kl=k3, kl_coef=0.1, filter=nonuniform, shaping=[soft_overlong])
-    assert found.parts == (group_mean, clip, token_mean, k3, nonuniform, soft_overlong)
+    variant = make(kl=k3, kl_coef=0.1, filter=nonuniform, shaping=[soft_overlong])
+    assert variant.parts == (group_mean, clip, token_mean, k3, nonuniform, soft_overlong)
     assert make().parts == (group_mean, clip, token_mean)
 
 
@@ -79,7 +79,7 @@ def test_old_log_probs_are_computed_only_where_they_differ_or_are_read() -> None
 
 
 def test_the_card_says_what_is_in_force() -> None:
-    found = make(
+    variant = make(
         advantage=group_mean_std.using(eps=0.5, correction=0),
         objective=clip.using(eps_high=0.28),
         kl=k1,
@@ -94,7 +94,7 @@ def test_the_card_says_what_is_in_force() -> None:
         reward_clip=5.0,
         name="mine",
     )
-    assert found.card() == {
+    assert variant.card() == {
         "baseline": "group mean",
         "std": "group, ddof 0, + 0.5",
         "ratio": "token",
@@ -108,17 +108,17 @@ def test_the_card_says_what_is_in_force() -> None:
         "entropy bonus": "0.01",
         "reward clip": "5",
     }
-    assert str(found).splitlines()[0] == "mine"
-    assert "  clip                 1 - 0.2 to 1 + 0.28" in str(found).splitlines()
+    assert str(variant).splitlines()[0] == "mine"
+    assert "  clip                 1 - 0.2 to 1 + 0.28" in str(variant).splitlines()
 
 
 def test_the_card_follows_bindings_until_the_variant_is_resolved() -> None:
-    found = make()
+    variant = make()
     with config(bindings=["clip.eps_low = 0.4"]):
-        assert found.card()["clip"] == "1 - 0.4 to 1 + 0.2"
-        fixed = found.resolved()
+        assert variant.card()["clip"] == "1 - 0.4 to 1 + 0.2"
+        fixed = variant.resolved()
     assert fixed.card()["clip"] == "1 - 0.4 to 1 + 0.2"
-    assert found.card()["clip"] == "1 - 0.2 to 1 + 0.2"
+    assert variant.card()["clip"] == "1 - 0.2 to 1 + 0.2"
     assert fixed.parts[0].is_resolved
 
 
@@ -145,7 +145,7 @@ def test_a_part_without_axes_is_one_respect() -> None:
         return mask.float()
 
     base, other = make(), make(aggregator=aggregator_without_axes)
-    assert other.changes(base) == ["aggregator: aggregation (axes= on it would tell more)"]
+    assert other.changes(base) == ["aggregator: aggregation (axes= on it would show more)"]
     assert base.changes(other) == ["aggregator: aggregation"]
     assert replace(other, aggregator=aggregator_with_axes).changes(base) == ["aggregator: aggregation"]
 

@@ -65,13 +65,13 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     }
     store = RunStore(tmp_path)
     store.save_checkpoint(state)
-    found = store.load_checkpoint()
-    assert found is not None
-    assert found.pop("files") == {}
-    for tensors in (state, found):
+    loaded = store.load_checkpoint()
+    assert loaded is not None
+    assert loaded.pop("files") == {}
+    for tensors in (state, loaded):
         assert torch.equal(tensors.pop("parameter"), layer.weight)
         assert torch.equal(tensors.pop("weights")["bias"], layer.bias)
-    assert found == state
+    assert loaded == state
 
 
 @pytest.mark.parametrize("value", [np.float64(1.0), deque([1]), defaultdict(int), Path("x"), GraderLog(), len])
@@ -111,16 +111,16 @@ def test_shards_are_data_too(tmp_path: Path) -> None:
     save(state, checkpoint_id=tmp_path)
 
     def read() -> dict[str, Any]:
-        found: dict[str, Any] = {
+        loaded: dict[str, Any] = {
             "weights": torch.nn.Linear(2, 2).state_dict(),
             "optimizer": {"lr": 0.0, "betas": (0.0, 0.0)},
         }
-        load(found, storage_reader=PlainReader(tmp_path), planner=PlainPlanner())
-        return found
+        load(loaded, storage_reader=PlainReader(tmp_path), planner=PlainPlanner())
+        return loaded
 
-    found = read()
-    assert torch.equal(found["weights"]["weight"], layer.weight)
-    assert found["optimizer"] == state["optimizer"]
+    loaded = read()
+    assert torch.equal(loaded["weights"]["weight"], layer.weight)
+    assert loaded["optimizer"] == state["optimizer"]
     (tmp_path / ".metadata").write_bytes(pickle.dumps(Runs(tmp_path / "ran")))
     with pytest.raises(CheckpointException, match=r"it is to run posix\.system"):
         read()

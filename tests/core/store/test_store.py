@@ -158,15 +158,15 @@ def test_no_byte_of_a_result_can_change_unnoticed(tmp_path: Path) -> None:
     store = filled(tmp_path, 2)
     for name in store.files:
         for how in damages(tmp_path / name):
-            told = find_damage(tmp_path, store.files)
-            assert told, how
-            assert told.startswith(f"{tmp_path / name}: "), how
+            damage = find_damage(tmp_path, store.files)
+            assert damage, how
+            assert damage.startswith(f"{tmp_path / name}: "), how
     assert find_damage(tmp_path, store.files) is None
     shutil.copy(tmp_path / "rollouts" / "step=000001.json", tmp_path / "rollouts" / "step=000009.json")
     assert find_damage(tmp_path, store.files) == f"{tmp_path}/rollouts/step=000009.json: not written by this run"
 
 
-def test_damage_is_told_apart(tmp_path: Path) -> None:
+def test_kinds_of_damage_are_distinguished(tmp_path: Path) -> None:
     store = filled(tmp_path, 2)
     file, size = tmp_path / "rollouts" / "step=000002.json", len("[]\n")
     file.write_text("[]")
@@ -209,14 +209,14 @@ def test_no_bit_of_a_checkpoint_can_change_unnoticed(tmp_path: Path) -> None:
     for place in range(0, len(data), 3):
         file.write_bytes(data[:place] + bytes([data[place] ^ (1 << place % 8)]) + data[place + 1 :])
         try:
-            found = store.load_checkpoint()
+            checkpoint = store.load_checkpoint()
         except DamagedError:
             refused += 1
         else:
-            assert found is not None
-            assert found.keys() == {*state, "files"}
-            assert torch.equal(found["weights"], torch.arange(4.0))
-            assert (found["step"], found["grader_log"], found["files"]) == (1, {"failed": 3}, {})
+            assert checkpoint is not None
+            assert checkpoint.keys() == {*state, "files"}
+            assert torch.equal(checkpoint["weights"], torch.arange(4.0))
+            assert (checkpoint["step"], checkpoint["grader_log"], checkpoint["files"]) == (1, {"failed": 3}, {})
     assert refused > 100
     for length in (0, 1, len(data) // 2, len(data) - 1):
         file.write_bytes(data[:length])
@@ -239,12 +239,12 @@ def test_no_byte_of_a_manifest_can_change_its_meaning_unnoticed(tmp_path: Path) 
     refused = 0
     for how in damages(file):
         try:
-            found = RunStore(tmp_path).manifest
+            manifest = RunStore(tmp_path).manifest
         except GrpoLabError:
             refused += 1
         else:
             # white space, and the seal's own name
-            assert not found or {name: found[name] for name in before} == before, how
+            assert not manifest or {name: manifest[name] for name in before} == before, how
     assert refused > file.stat().st_size / 2
 
 
@@ -305,11 +305,11 @@ def test_what_something_else_started_is_refused_saying_what_differs(tmp_path: Pa
 
 @pytest.mark.parametrize("written_as", ["preflight", "rewards"])
 def test_a_run_goes_on_with_the_data_that_it_began_with(tmp_path: Path, written_as: str) -> None:
-    """What its parts said of them is in the manifest, where older versions called it `rewards`."""
+    """The descriptions of its parts are in the manifest, where older versions called it `rewards`."""
     store = RunStore(tmp_path)
     store.update_manifest(**{written_as: {"source": "7 pairs", "judge": "a model"}})
     store.check_data_identity({"source": "7 pairs"})
-    store.check_data_identity({"other": "not said then"})
+    store.check_data_identity({"other": "not recorded then"})
     with pytest.raises(GrpoLabError, match=r"its source changed since it was started \(was '7 pairs', is '8 pairs'\)"):
         store.check_data_identity({"source": "8 pairs"})
 
@@ -332,7 +332,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 def test_the_lock_of_a_folder_that_was_set_aside_meanwhile_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It went with the folder: held, it would keep nobody out of the new one."""
+    """It went with the folder: held, it would keep no process out of the new one."""
     run, locked = tmp_path / "seed=0", fcntl.flock
 
     def flock(file: Any, operation: int) -> None:
@@ -430,7 +430,7 @@ def test_digests_see_values_shapes_and_types() -> None:
     assert hash_tensors([torch.arange(6).view(2, 3).T]) == hash_tensors([torch.arange(6).view(2, 3).T.contiguous()])
 
 
-def test_weights_are_told_apart_by_a_single_bit() -> None:
+def test_weights_are_distinguished_by_a_single_bit() -> None:
     torch.manual_seed(0)
     layer = torch.nn.Linear(3, 2)
     before = hash_weights(layer)
@@ -448,7 +448,7 @@ class OneFile:
         (folder / "weights").write_bytes(b"0123")
 
 
-def test_the_model_that_a_run_ended_with_is_looked_at_when_it_is_used(tmp_path: Path) -> None:
+def test_the_model_that_a_run_ended_with_is_verified_when_it_is_used(tmp_path: Path) -> None:
     """Cut, changed or gone; results are judged without it, and a copy elsewhere is anybody's."""
     run = tmp_path / "run"
     store = filled(run)
@@ -456,10 +456,10 @@ def test_the_model_that_a_run_ended_with_is_looked_at_when_it_is_used(tmp_path: 
     file = run / "checkpoint" / "weights"
     assert store.manifest["files"]["checkpoint/weights"].startswith("4:")
     refuse_damaged_model(run / "checkpoint", "policy.model = 'x'")
-    for damage, told in ((b"012", "3 bytes where 4 were written"), (b"0124", "altered"), (None, "missing")):
+    for damage, message in ((b"012", "3 bytes where 4 were written"), (b"0124", "altered"), (None, "missing")):
         file.write_bytes(damage) if damage else file.unlink()
         with pytest.raises(
-            GrpoLabError, match=rf"policy.model = 'x': {file}: {told}: it is not the model that the run"
+            GrpoLabError, match=rf"policy.model = 'x': {file}: {message}: it is not the model that the run"
         ):
             refuse_damaged_model(run / "checkpoint", "policy.model = 'x'")
         assert find_damage(run, store.manifest["files"]) is None

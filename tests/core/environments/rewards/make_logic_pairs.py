@@ -30,11 +30,11 @@ def draw(rng: random.Random, names: str, depth: int) -> Any:
     return [sign, *(draw(rng, names, depth - 1) for _ in range(1 if sign == "not" else 2))]
 
 
-def holds(tree: Any, world: dict[str, bool]) -> bool:
+def is_true(tree: Any, world: dict[str, bool]) -> bool:
     if isinstance(tree, str):
         return world[tree]
     sign, *inside = tree
-    values = [holds(part, world) for part in inside]
+    values = [is_true(part, world) for part in inside]
     if sign == "not":
         return not values[0]
     if sign == "and":
@@ -98,30 +98,30 @@ def formula_pairs(rng: random.Random) -> list[dict[str, Any]]:
 
     for i in range(60):
         tree = draw(rng, "pqrs", 3)
-        asked, answered = rng.choice(list(NOTATIONS)), rng.choice(list(NOTATIONS))
-        text, models = write(tree, asked), [w for w in worlds(names_in(tree)) if holds(tree, w)]
+        question_form, answer_form = rng.choice(list(NOTATIONS)), rng.choice(list(NOTATIONS))
+        text, models = write(tree, question_form), [w for w in worlds(names_in(tree)) if is_true(tree, w)]
         if i % 3 == 0:
             add({"kind": "satisfiable", "formula": text}, rng.choice(["yes", "Yes.", "satisfiable"]), bool(models))
             add({"kind": "satisfiable", "formula": text}, rng.choice(["no", "No.", "unsatisfiable"]), not models)
         if i % 3 == 1:
             world = rng.choice(worlds(names_in(tree)))
             form = rng.choice(["{} = {}", "{}: {}", "{} is {}"])
-            spoken = ", ".join(form.format(name, str(value).lower()) for name, value in world.items())
-            add({"kind": "assignment", "formula": text}, spoken, world in models)
+            in_words = ", ".join(form.format(name, str(value).lower()) for name, value in world.items())
+            add({"kind": "assignment", "formula": text}, in_words, world in models)
             if models:
                 model = rng.choice(models)
                 literals = ", ".join(name if value else "¬" + name for name, value in model.items())
                 add({"kind": "assignment", "formula": text}, literals, True)
         if i % 3 == 2:
-            add({"kind": "equivalent", "formula": text}, write(same_but_otherwise(tree), answered), True)
+            add({"kind": "equivalent", "formula": text}, write(same_but_otherwise(tree), answer_form), True)
         other = draw(rng, "pqrs", 2)
         both = worlds(names_in(tree) | names_in(other))
-        equivalent = all(holds(tree, w) == holds(other, w) for w in both)
-        add({"kind": "equivalent", "formula": text}, write(other, answered), equivalent)
-        follows = all(holds(other, w) for w in both if holds(tree, w))
-        asked_both = {"kind": "entails", "premises": [text], "conclusion": write(other, answered)}
-        add(asked_both, rng.choice(["yes", "It follows.", "entailed"]), follows)
-        add(asked_both, rng.choice(["no", "It does not follow.", "not entailed"]), not follows)
+        equivalent = all(is_true(tree, w) == is_true(other, w) for w in both)
+        add({"kind": "equivalent", "formula": text}, write(other, answer_form), equivalent)
+        follows = all(is_true(other, w) for w in both if is_true(tree, w))
+        entailment = {"kind": "entails", "premises": [text], "conclusion": write(other, answer_form)}
+        add(entailment, rng.choice(["yes", "It follows.", "entailed"]), follows)
+        add(entailment, rng.choice(["no", "It does not follow.", "not entailed"]), not follows)
     return pairs
 
 
@@ -135,9 +135,9 @@ def oracle_pairs(rng: random.Random) -> list[dict[str, Any]]:
         truth = entry["metadata"]["solution"]
         data = {"islanders": dict(zip(names, truth, strict=True)), "kinds": [terms["knight"], terms["knave"]]}
         turned = [value != (rng.random() < 0.4) for value in truth]
-        said = [f"{n} is {terms['a_knight' if v else 'a_knave']}" for n, v in zip(names, turned, strict=True)]
-        rng.shuffle(said)
-        for answer in (entry["answer"], ", and ".join(said) + "."):
+        claims = [f"{n} is {terms['a_knight' if v else 'a_knave']}" for n, v in zip(names, turned, strict=True)]
+        rng.shuffle(claims)
+        for answer in (entry["answer"], ", and ".join(claims) + "."):
             correct = puzzles.score_answer(answer=answer, entry=entry) == 1.0
             pairs.append(
                 {

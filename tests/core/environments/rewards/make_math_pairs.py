@@ -60,8 +60,8 @@ class Pairs:
         self, family: str, gold: str, right: Iterable[str], wrong: Iterable[str], form: str = "boxed", prompt: str = ""
     ) -> None:
         """The contents of forms."""
-        for given, label in [*((text, True) for text in right), *((text, False) for text in wrong)]:
-            self.add(family, gold, FORMS[form] % given, label, form=form, prompt=prompt)
+        for answer, label in [*((text, True) for text in right), *((text, False) for text in wrong)]:
+            self.add(family, gold, FORMS[form] % answer, label, form=form, prompt=prompt)
 
 
 def other(rng: random.Random, value: int) -> int:
@@ -360,10 +360,10 @@ def copies(pairs: Pairs, rng: random.Random) -> None:
             f"\\sqrt{{{factor * factor}}}\\sqrt{{{root}}}",
         ):
             pairs.add("copy", f"{factor}\\sqrt{{{root}}}", f"\\boxed{{{copied}}}", False, lenient=True, prompt=prompt)
-    for asked, slope in (("x^4", "4x^3"), ("\\cos x", "-\\sin x"), ("x^2-5x", "2x-5")):
-        prompt = f"Find the derivative of ${asked}$."
+    for function, slope in (("x^4", "4x^3"), ("\\cos x", "-\\sin x"), ("x^2-5x", "2x-5")):
+        prompt = f"Find the derivative of ${function}$."
         pairs.written("copy", slope, [slope], [], prompt=prompt)
-        pairs.add("copy", slope, f"\\boxed{{\\frac{{d}}{{dx}}({asked})}}", False, lenient=True, prompt=prompt)
+        pairs.add("copy", slope, f"\\boxed{{\\frac{{d}}{{dx}}({function})}}", False, lenient=True, prompt=prompt)
 
 
 def make(rng: random.Random) -> list[dict[str, Any]]:

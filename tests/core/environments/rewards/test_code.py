@@ -53,7 +53,7 @@ def test_verdicts_are_the_labels(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("response", "found"),
+    ("response", "program"),
     [
         ("```python\nx = 1\n```", ("x = 1\n", True)),
         ("```py\nx = 1\n```", ("x = 1\n", True)),
@@ -78,8 +78,8 @@ def test_verdicts_are_the_labels(name: str) -> None:
         ("<think>\n```python\nx = 1\n```", None),
     ],
 )
-def test_which_text_is_the_program(response: str, found: tuple[str, bool] | None) -> None:
-    assert extract_program(response) == found
+def test_which_text_is_the_program(response: str, program: tuple[str, bool] | None) -> None:
+    assert extract_program(response) == program
 
 
 ADD = [{"call": "add", "args": [2, 3], "expected": 5}, {"call": "add", "args": [0, 0], "expected": 0}]
@@ -160,7 +160,7 @@ def test_what_is_no_test_is_refused_before_anything_runs(tests: Any, words: str)
 
 
 def test_a_level_that_the_machine_lacks_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "_found", [probe.Sandbox("rlimits", {"bubblewrap": "no bwrap"})])
+    monkeypatch.setattr(probe, "_cached", [probe.Sandbox("rlimits", {"bubblewrap": "no bwrap"})])
     for level in LEVELS[1:]:
         with pytest.raises(GrpoLabError, match=r"no bwrap.*apt install bubblewrap"):
             code_tests(Problem("", "", 0, {"tests": ADD}), fenced("x = 1"), level=level)
@@ -168,7 +168,7 @@ def test_a_level_that_the_machine_lacks_is_refused_with_the_remedy(monkeypatch: 
         code_tests(Problem("", "", 0, {"tests": ADD}), fenced("x = 1"), level="docker")
 
 
-def test_fences_are_found_in_one_pass() -> None:
+def test_fences_are_read_in_one_pass() -> None:
     """Openings that are never closed: each was followed to the end, in a time that grew with their square."""
     start = time.process_time()
     assert extract_program("```x\n" * 20_000) == ("```x\n" * 20_000, False)

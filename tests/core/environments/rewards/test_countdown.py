@@ -87,6 +87,6 @@ def test_against_python_on_every_expression_of_three_numbers() -> None:
             assert float(evaluate(text)[0]) == pytest.approx(eval(text))
 
 
-def test_a_task_without_numbers_is_told_so() -> None:
+def test_a_task_without_numbers_is_refused_with_a_message() -> None:
     with pytest.raises(GrpoLabError, match="countdown needs a list of whole numbers"):
         countdown(Problem("", "", 0, {"numbers": "1 2", "target": 3}), "1 + 2")

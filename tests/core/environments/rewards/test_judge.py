@@ -29,19 +29,19 @@ PROBLEMS = [Problem("1+1=", "2", 0), Problem([{"role": "user", "content": "2+2="
 
 
 @dataclass
-class Said:
-    """A judge that answers by a function of the question, and remembers what it was asked."""
+class FakeJudge:
+    """A judge that answers by a function of the question, and records the questions."""
 
     answer: Callable[[str], float]
-    asked: list[str] = field(default_factory=list)
+    questions: list[str] = field(default_factory=list)
 
     def prefer(self, questions: Sequence[str], words: Sequence[str]) -> list[float]:
-        self.asked += questions
+        self.questions += questions
         return [self.answer(question) for question in questions]
 
 
-def asker(said: Said, words: tuple[str, str] = ("A", "B"), *, reference: bool = False) -> JudgePrompter:
-    return JudgePrompter(said, "Be right.", words, reference)
+def prompter(judge: FakeJudge, words: tuple[str, str] = ("A", "B"), *, reference: bool = False) -> JudgePrompter:
+    return JudgePrompter(judge, "Be right.", words, reference)
 
 
 def shown(question: str) -> list[str]:
@@ -52,48 +52,48 @@ def shown(question: str) -> list[str]:
 # --- what is asked, and what the answers come to ---------------------------------------------------------------------
 
 
-def test_a_question_holds_principles_question_and_response_and_the_right_answer_if_told() -> None:
-    said = Said(lambda question: 0.25)
-    assert asker(said, ("Yes", "No")).scores(PROBLEMS, [[">2"], [">5"]]) == [[0.25], [0.25]]
-    assert said.asked[1].startswith("Be right.\n\nQuestion:\n2+2=\n\nResponse:\n>5\n\n")
-    assert said.asked[1].endswith("Answer with Yes or No.")
-    asker(said, ("Yes", "No"), reference=True).scores(PROBLEMS, [[">2"], [">5"]])
-    assert "\n\nRight answer:\n4\n\nResponse:\n>5" in said.asked[3]
+def test_a_question_holds_principles_question_and_response_and_the_right_answer_if_shown() -> None:
+    judge = FakeJudge(lambda question: 0.25)
+    assert prompter(judge, ("Yes", "No")).scores(PROBLEMS, [[">2"], [">5"]]) == [[0.25], [0.25]]
+    assert judge.questions[1].startswith("Be right.\n\nQuestion:\n2+2=\n\nResponse:\n>5\n\n")
+    assert judge.questions[1].endswith("Answer with Yes or No.")
+    prompter(judge, ("Yes", "No"), reference=True).scores(PROBLEMS, [[">2"], [">5"]])
+    assert "\n\nRight answer:\n4\n\nResponse:\n>5" in judge.questions[3]
 
 
 def test_equal_responses_are_asked_about_once() -> None:
-    said = Said(lambda question: float(len(question)))
-    ((a, b, c),) = asker(said, ("Yes", "No")).scores(PROBLEMS[:1], [[">2", ">22", ">2"]])
+    judge = FakeJudge(lambda question: float(len(question)))
+    ((a, b, c),) = prompter(judge, ("Yes", "No")).scores(PROBLEMS[:1], [[">2", ">22", ">2"]])
     assert a == c == b - 1
-    assert len(said.asked) == 2
+    assert len(judge.questions) == 2
 
 
 @given(p=st.floats(0.0, 1.0), samples=st.integers(2, 6))
 def test_a_judge_that_prefers_a_place_prefers_no_response(p: float, samples: int) -> None:
     """However strongly: 1 is the judge that always says A."""
-    said = Said(lambda question: p)
+    judge = FakeJudge(lambda question: p)
     texts = [[f">{n}" for n in range(samples)]]
-    (rates,) = asker(said).wins(PROBLEMS[:1], texts, 8)
+    (rates,) = prompter(judge).wins(PROBLEMS[:1], texts, 8)
     assert rates == pytest.approx([0.5] * samples)
-    assert len(said.asked) == samples * (samples - 1)
+    assert len(judge.questions) == samples * (samples - 1)
 
 
 def test_a_judge_that_knows_gives_each_its_share_of_wins() -> None:
     """Longer is better here: of three, the longest beats two, the middle one beats one."""
-    said = Said(lambda question: float(len(shown(question)[0]) > len(shown(question)[1])))
-    assert asker(said).wins(PROBLEMS[:1], [["1", "111", "11"]], 8) == [[0.0, 1.0, 0.5]]
+    judge = FakeJudge(lambda question: float(len(shown(question)[0]) > len(shown(question)[1])))
+    assert prompter(judge).wins(PROBLEMS[:1], [["1", "111", "11"]], 8) == [[0.0, 1.0, 0.5]]
 
 
 def test_a_strong_bias_is_cancelled_and_the_rest_is_kept() -> None:
     """By hand: P(A) is .9 with the better one first, .7 with the worse one first; (.9 + .3) / 2 = .6 for the better."""
-    said = Said(lambda question: 0.9 if shown(question)[0] == "good" else 0.7)
-    assert asker(said).wins(PROBLEMS[:1], [["good", "bad"]], 8)[0] == pytest.approx([0.6, 0.4])
+    judge = FakeJudge(lambda question: 0.9 if shown(question)[0] == "good" else 0.7)
+    assert prompter(judge).wins(PROBLEMS[:1], [["good", "bad"]], 8)[0] == pytest.approx([0.6, 0.4])
 
 
 def test_equal_responses_draw_without_being_asked_about() -> None:
-    said = Said(lambda question: 1.0)
-    assert asker(said).wins(PROBLEMS[:1], [["same", "same"]], 8) == [[0.5, 0.5]]
-    assert said.asked == []
+    judge = FakeJudge(lambda question: 1.0)
+    assert prompter(judge).wins(PROBLEMS[:1], [["same", "same"]], 8) == [[0.5, 0.5]]
+    assert judge.questions == []
 
 
 def test_a_pair_that_was_judged_in_one_order_only_does_not_count() -> None:
@@ -145,15 +145,15 @@ def test_probabilities_are_those_of_the_plain_model(tiny_folder: Path, monkeypat
         p = model(input_ids=ids).logits[0, -1].softmax(-1)
         one, zero = (p[tokenizer(word)["input_ids"][0]] for word in WORDS)
         expected.append(float(one / (one + zero)))
-    made = LocalJudge(str(tiny_folder), "float32")
-    found = made.prefer(questions, WORDS)
-    assert found == pytest.approx(expected, abs=1e-5)
+    judge = LocalJudge(str(tiny_folder), "float32")
+    preferences = judge.prefer(questions, WORDS)
+    assert preferences == pytest.approx(expected, abs=1e-5)
     assert max(expected) - min(expected) > 0.1, "else the test could not fail"
-    assert made.prefer(questions, WORDS) == found
+    assert judge.prefer(questions, WORDS) == preferences
     monkeypatch.setattr(local_module, "MAX_TOKENS", 40)
-    assert made.prefer(questions, WORDS) == pytest.approx(expected, abs=1e-5)
+    assert judge.prefer(questions, WORDS) == pytest.approx(expected, abs=1e-5)
     # one that nothing is shared with
-    assert made.prefer([*questions, "2+1="], WORDS)[:5] == pytest.approx(expected, abs=1e-5)
+    assert judge.prefer([*questions, "2+1="], WORDS)[:5] == pytest.approx(expected, abs=1e-5)
 
 
 @torch.no_grad()
@@ -172,9 +172,9 @@ def test_a_chat_template_is_used_where_there_is_one(tiny_folder: Path, tmp_path:
 
 
 def test_what_does_not_fit_into_the_context_is_not_judged(tiny_folder: Path) -> None:
-    found = LocalJudge(str(tiny_folder), "float32").prefer(["1" * 80, "1"], WORDS)
-    assert math.isnan(found[0])
-    assert 0 < found[1] < 1
+    preferences = LocalJudge(str(tiny_folder), "float32").prefer(["1" * 80, "1"], WORDS)
+    assert math.isnan(preferences[0])
+    assert 0 < preferences[1] < 1
 
 
 def test_a_local_judge_as_a_reward(tiny_folder: Path, tmp_path: Path) -> None:
@@ -185,15 +185,15 @@ def test_a_local_judge_as_a_reward(tiny_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("1")
     part = judge.using(model=str(tmp_path / "roomy"), principles=str(tmp_path / "p.txt"), verdicts=WORDS)
     texts = [[">2", ">3", ">2"], [">4", "2+2=4;>4", ""]]
-    found = score([part.resolved()], PROBLEMS, texts)
-    assert found.failed == ()
-    assert torch.equal(found.parts, score([part.resolved()], PROBLEMS, texts).parts)
-    assert torch.equal(found.correct, found.parts[..., 0] > 0.5)
+    scores = score([part.resolved()], PROBLEMS, texts)
+    assert scores.failed == ()
+    assert torch.equal(scores.parts, score([part.resolved()], PROBLEMS, texts).parts)
+    assert torch.equal(scores.correct, scores.parts[..., 0] > 0.5)
     alone = LocalJudge(str(tmp_path / "roomy"), "float32")
     one_by_one = JudgePrompter(alone, "1", WORDS, False).scores(PROBLEMS, texts)
-    assert torch.allclose(found.parts[..., 0], torch.tensor(one_by_one), atol=1e-5)
-    assert found.parts[0, 0] == found.parts[0, 2]
-    assert float(found.parts.std()) > 1e-3
+    assert torch.allclose(scores.parts[..., 0], torch.tensor(one_by_one), atol=1e-5)
+    assert scores.parts[0, 0] == scores.parts[0, 2]
+    assert float(scores.parts.std()) > 1e-3
     won = score([part.using(mode="compare").resolved()], PROBLEMS, texts).parts
     assert won.mean(1).flatten().tolist() == pytest.approx([0.5, 0.5]), "what one wins another loses"
 
@@ -203,13 +203,13 @@ def test_a_local_judge_says_who_it_is(tiny_folder: Path, tmp_path: Path) -> None
     part = judge.using(
         model=str(tiny_folder), principles=str(tmp_path / "p.txt"), verdicts=WORDS, dtype="float32"
     ).resolved()
-    said = start([part])["judge"]
-    assert f"judge {tiny_folder} (float32), mode score, principles {tmp_path / 'p.txt'} (" in said
-    assert "told the right answer" not in said
+    description = start([part])["judge"]
+    assert f"judge {tiny_folder} (float32), mode score, principles {tmp_path / 'p.txt'} (" in description
+    assert "told the right answer" not in description
     # the questions are too long for a model of 64 tokens: no verdict, and every group is dropped
     assert score([part], PROBLEMS, [[">2", ">3"], [">4", ">5"]]).failed == (0, 1)
     (tmp_path / "p.txt").write_text("0")
-    assert start([part])["judge"] != said, "other principles"
+    assert start([part])["judge"] != description, "other principles"
 
 
 @pytest.mark.parametrize(

@@ -44,8 +44,8 @@ def probabilities(of: dict[str, float]) -> dict[str, Any]:
     return {"choices": [{"message": {"content": top[0]["token"]}, "logprobs": {"content": content}}]}
 
 
-def text(said: str) -> dict[str, Any]:
-    return {"choices": [{"message": {"content": said}, "logprobs": None}]}
+def text(content: str) -> dict[str, Any]:
+    return {"choices": [{"message": {"content": content}, "logprobs": None}]}
 
 
 @pytest.fixture
@@ -118,9 +118,9 @@ def test_probabilities_of_all_spellings_of_a_verdict_are_added(server: Server) -
     assert at(server).prefer(["q"], ("A", "B")) == [pytest.approx(0.25)]
 
 
-@pytest.mark.parametrize(("said", "value"), [("Yes", 1.0), (" no", 0.0), ("Perhaps", math.nan), ("", math.nan)])
-def test_without_probabilities_the_text_is_the_verdict(server: Server, said: str, value: float) -> None:
-    server.answer = lambda question, n: (200, text(said))
+@pytest.mark.parametrize(("verdict", "value"), [("Yes", 1.0), (" no", 0.0), ("Perhaps", math.nan), ("", math.nan)])
+def test_without_probabilities_the_text_is_the_verdict(server: Server, verdict: str, value: float) -> None:
+    server.answer = lambda question, n: (200, text(verdict))
     assert at(server).prefer(["q"], YES_NO) == pytest.approx([value], nan_ok=True)
 
 
@@ -128,8 +128,8 @@ def test_a_server_that_refuses_logprobs_is_asked_without(server: Server) -> None
     server.answer = lambda question, n: (
         (400, "no logprobs") if "logprobs" in server.requests[-1] else (200, text("Yes"))
     )
-    asked = at(server, parallel=1)
-    assert asked.prefer(["q", "r"], YES_NO) == [1.0, 1.0]
+    judge = at(server, parallel=1)
+    assert judge.prefer(["q", "r"], YES_NO) == [1.0, 1.0]
     assert ["logprobs" in request for request in server.requests] == [True, False, False]
 
 
@@ -147,9 +147,9 @@ def test_a_slow_answer_is_given_up_and_asked_for_again(server: Server) -> None:
 
 def test_a_question_that_always_fails_is_not_judged_and_the_others_are(server: Server) -> None:
     server.answer = lambda question, n: (500, "broken") if question == "bad" else (200, text("Yes"))
-    found = at(server).prefer(["bad", "good", "fine"], YES_NO)
-    assert math.isnan(found[0])
-    assert found[1:] == [1.0, 1.0]
+    preferences = at(server).prefer(["bad", "good", "fine"], YES_NO)
+    assert math.isnan(preferences[0])
+    assert preferences[1:] == [1.0, 1.0]
     assert len(server.requests) == 3 + 2
 
 
@@ -184,8 +184,8 @@ def test_requests_under_way_are_bounded_and_answers_keep_their_places(server: Se
         return 200, probabilities({"Yes": p, "No": 1 - p})
 
     server.answer = answer
-    found = at(server, parallel=3).prefer([str(n) for n in range(12)], YES_NO)
-    assert found == pytest.approx([(n + 1) / 20 for n in range(12)])
+    preferences = at(server, parallel=3).prefer([str(n) for n in range(12)], YES_NO)
+    assert preferences == pytest.approx([(n + 1) / 20 for n in range(12)])
     assert 2 <= server.most_at_once <= 3
 
 
@@ -247,16 +247,16 @@ def test_the_key_is_read_from_the_environment_and_stored_nowhere(
     monkeypatch.setenv("MY_KEY", "secret-1234")
     cache = tmp_path / "judge.sqlite"
     part = judge.using(model=f"{server.url}/", name="j", key_variable="MY_KEY", cache=str(cache)).resolved()
-    said = start([part])["judge"]
-    assert "j at http" in said
-    assert "verdicts with probabilities, mode score, principles arithmetic (" in said
+    description = start([part])["judge"]
+    assert "j at http" in description
+    assert "verdicts with probabilities, mode score, principles arithmetic (" in description
     problems = [Problem("1+1=", "2", 0), Problem("2+2=", "4", 1)]
-    found = score([part], problems, [[">2", ">2"], [">4", ">5"]])
-    assert torch.allclose(found.parts, torch.full((2, 2, 1), 0.75))
-    assert found.correct.all()
+    scores = score([part], problems, [[">2", ">2"], [">4", ">5"]])
+    assert torch.allclose(scores.parts, torch.full((2, 2, 1), 0.75))
+    assert scores.correct.all()
     assert set(server.keys) == {"Bearer secret-1234"}
     assert len(server.requests) == 1 + 3, "one to see that it works, then each different question"
-    assert b"secret" not in cache.read_bytes() + said.encode() + repr(part).encode()
+    assert b"secret" not in cache.read_bytes() + description.encode() + repr(part).encode()
 
 
 def test_a_server_that_does_not_answer_is_refused_before_anything_runs(server: Server) -> None:
@@ -271,13 +271,15 @@ def everything(error: BaseException) -> str:
     return "".join(traceback.format_exception(error))
 
 
-@pytest.mark.parametrize("said", ["you sent Bearer secret-1234", "x" * 295 + "secret-1234", '{"key": "secret-1234"}'])
+@pytest.mark.parametrize(
+    "message", ["you sent Bearer secret-1234", "x" * 295 + "secret-1234", '{"key": "secret-1234"}']
+)
 @pytest.mark.parametrize("status", [401, 503, 200])
 def test_a_key_that_a_server_echoes_is_not_shown(
-    status: int, said: str, server: Server, monkeypatch: pytest.MonkeyPatch
+    status: int, message: str, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MY_KEY", "secret-1234")
-    server.answer = lambda question, n: (status, {"choices": [said]} if status == 200 else said)
+    server.answer = lambda question, n: (status, {"choices": [message]} if status == 200 else message)
     with pytest.raises(GrpoLabError) as refused:
         start([judge.using(model=server.url, name="j", key_variable="MY_KEY", cache="").resolved()])
     assert "secret" not in everything(refused.value)

@@ -98,13 +98,13 @@ def judged(logic: dict[str, Any], answer: str) -> Score:
 
 
 def test_hostile_formulas_are_refused_quickly() -> None:
-    asked = {"kind": "equivalent", "formula": "p"}
-    assert judged(asked, "(" * 5000 + "p" + ")" * 5000).cause == "formula too long"
-    assert judged(asked, "(" * 500 + "p" + ")" * 500).cause == "formula too deep"
-    assert judged(asked, "~" * 1000 + "p").correct
-    assert judged(asked, " -> ".join(["p"] * 900)).cause is None
-    assert judged(asked, " & ".join(["p"] * 900)).correct
-    assert judged(asked, " & ".join(f"x{i}" for i in range(25))).cause == "too many variables"
+    question = {"kind": "equivalent", "formula": "p"}
+    assert judged(question, "(" * 5000 + "p" + ")" * 5000).cause == "formula too long"
+    assert judged(question, "(" * 500 + "p" + ")" * 500).cause == "formula too deep"
+    assert judged(question, "~" * 1000 + "p").correct
+    assert judged(question, " -> ".join(["p"] * 900)).cause is None
+    assert judged(question, " & ".join(["p"] * 900)).correct
+    assert judged(question, " & ".join(f"x{i}" for i in range(25))).cause == "too many variables"
     assert who_is_who(
         Problem("", "", 0, {"islanders": {"A": True}}), "<answer>" + "A is " * 9999 + "</answer>"
     ).cause == ("answer too long")
@@ -121,9 +121,9 @@ def test_a_response_that_repeats_itself_is_read_in_linear_time() -> None:
 
 def test_twenty_variables_are_judged_and_more_are_refused() -> None:
     ring = " & ".join(f"(x{i} -> x{(i + 1) % 20})" for i in range(20))
-    asked = {"kind": "entails", "premises": [ring], "conclusion": "x3 <-> x17"}
-    assert judged(asked, "yes").correct
-    assert not judged(asked, "no").correct
+    question = {"kind": "entails", "premises": [ring], "conclusion": "x3 <-> x17"}
+    assert judged(question, "yes").correct
+    assert not judged(question, "no").correct
     with pytest.raises(GrpoLabError, match="21 variables; truth tables are made for at most 20"):
         judged({"kind": "satisfiable", "formula": " & ".join(f"x{i}" for i in range(21))}, "yes")
 
@@ -137,7 +137,7 @@ def test_twenty_variables_are_judged_and_more_are_refused() -> None:
         ({"kind": "satisfiable", "formula": "p &"}, "of kind 'satisfiable': unreadable formula"),
     ],
 )
-def test_a_task_that_asks_nonsense_is_told_so(logic: Any, message: str) -> None:
+def test_a_task_that_asks_nonsense_is_refused_with_a_message(logic: Any, message: str) -> None:
     with pytest.raises(GrpoLabError, match=message):
         judged(logic, "yes")
     with pytest.raises(GrpoLabError, match=r"problem.data\['islanders'\] = None: must map"):

@@ -118,13 +118,13 @@ def test_a_copy_of_the_question_is_not_worked_out() -> None:
     ],
 )
 def test_the_question_is_not_its_answer(question: str, answer: str, copies: list[str], worked_out: list[str]) -> None:
-    def score(given: str) -> Score:
-        return Score.of(math_answer(Problem(question, answer, 0), f"\\boxed{{{given}}}"))
+    def score(text: str) -> Score:
+        return Score.of(math_answer(Problem(question, answer, 0), f"\\boxed{{{text}}}"))
 
-    assert {given: score(given) for given in copies} == {
-        given: Score(0.0, False, lenient=True, cause="not worked out") for given in copies
+    assert {text: score(text) for text in copies} == {
+        text: Score(0.0, False, lenient=True, cause="not worked out") for text in copies
     }
-    assert all(score(given).correct for given in (answer, *worked_out))
+    assert all(score(text).correct for text in (answer, *worked_out))
 
 
 @pytest.mark.parametrize("digits", [1001, 5000])
@@ -167,7 +167,7 @@ def test_a_number_not_worked_out_is_right_leniently() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "given", "right"),
+    ("answer", "response", "right"),
     [
         ("25", "025", True),
         ("025", "25", True),
@@ -181,8 +181,8 @@ def test_a_number_not_worked_out_is_right_leniently() -> None:
         ("25", "٢٥", False),
     ],
 )
-def test_integers_alone(answer: str, given: str, right: bool) -> None:
-    assert judge(answer, f"\\boxed{{{given}}}", compare="integer").correct is right
+def test_integers_alone(answer: str, response: str, right: bool) -> None:
+    assert judge(answer, f"\\boxed{{{response}}}", compare="integer").correct is right
 
 
 def test_integers_alone_need_an_integer() -> None:
@@ -191,10 +191,10 @@ def test_integers_alone_need_an_integer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "right"), [("to be", True), (" to  be\n", True), ("To be", False), ("to be.", False)]
+    ("response", "right"), [("to be", True), (" to  be\n", True), ("To be", False), ("to be.", False)]
 )
-def test_strings_alone(given: str, right: bool) -> None:
-    assert judge("to be", f"<answer>{given}</answer>", form="answer_tag", compare="string").correct is right
+def test_strings_alone(response: str, right: bool) -> None:
+    assert judge("to be", f"<answer>{response}</answer>", form="answer_tag", compare="string").correct is right
 
 
 @pytest.mark.parametrize(
@@ -297,8 +297,8 @@ def test_gold_answers_of_data_sets() -> None:
     ],
 )
 def test_numbers(text: str, value: str | None) -> None:
-    found = number(text)
-    assert (None if found is None else str(found)) == value
+    parsed = number(text)
+    assert (None if parsed is None else str(parsed)) == value
 
 
 @pytest.mark.parametrize(

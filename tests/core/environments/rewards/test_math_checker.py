@@ -96,9 +96,9 @@ RESPONSES: Final = [
 ]
 
 
-def ask(gold: str, given: str, seconds: float = 5.0) -> str:
+def ask(gold: str, answer: str, seconds: float = 5.0) -> str:
     """The checker's word."""
-    return check(gold, given, Budget.of(seconds))
+    return check(gold, answer, Budget.of(seconds))
 
 
 class Stopwatch:
@@ -122,10 +122,10 @@ def descendants() -> set[int]:
         except OSError:  # it has just ended
             continue
         parents[int(entry.name)] = int(fields[1])
-    found = {os.getpid()}
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found - {os.getpid()}
+    family = {os.getpid()}
+    while more := {child for child, parent in parents.items() if parent in family} - family:
+        family |= more
+    return family - {os.getpid()}
 
 
 def descriptors() -> int:
@@ -180,13 +180,13 @@ worker["main"]()
 
 def test_however_a_child_ends_the_worker_says_how_and_goes_on() -> None:
     """The real worker with another judge: too much memory, a crash, no progress, no end."""
-    asked = {"memory": "too large", "abort": "died", "sleep": "too slow", "loop": "too slow", "else": "different"}
-    lines = "".join(json.dumps(["", given, 0.2, 5.0 if given != "sleep" else 0.2]) + "\n" for given in asked)
+    expected = {"memory": "too large", "abort": "died", "sleep": "too slow", "loop": "too slow", "else": "different"}
+    lines = "".join(json.dumps(["", case, 0.2, 5.0 if case != "sleep" else 0.2]) + "\n" for case in expected)
     command = [sys.executable, "-P", "-c", ENDINGS, str(math_checker.WORKER)]
     done = subprocess.run(command, input=lines, capture_output=True, text=True, check=True)
     ready, *answers = done.stdout.splitlines()
     assert ready == "ready"
-    assert [answer.split("\t")[0] for answer in answers] == list(asked.values())
+    assert [answer.split("\t")[0] for answer in answers] == list(expected.values())
 
 
 def test_the_clock_ends_what_the_processor_does_not_get_to() -> None:

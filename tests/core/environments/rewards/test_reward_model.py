@@ -77,11 +77,11 @@ def by_transformers(folder: Path, texts: list[str]) -> list[float]:
 @pytest.mark.parametrize("pad", [".", "+"], ids=["pads with the end of sequence", "pads otherwise"])
 def test_a_reward_is_what_transformers_gives_the_same_text(make: Make, pad: str) -> None:
     folder = make(pad)
-    found = reward_model(PROBLEMS, TEXTS, model=str(folder))
+    graded = reward_model(PROBLEMS, TEXTS, model=str(folder))
     expected = by_transformers(folder, [p + text for p, group in zip(PROMPTS, TEXTS, strict=True) for text in group])
-    assert [s.value for group in found for s in group] == pytest.approx(expected, abs=1e-5)
+    assert [s.value for group in graded for s in group] == pytest.approx(expected, abs=1e-5)
     assert len({round(value, 4) for value in expected}) == 7  # the two equal texts, and no others
-    assert not any(s.correct or s.lenient for group in found for s in group)
+    assert not any(s.correct or s.lenient for group in graded for s in group)
 
 
 def test_where_the_reward_is_read(make: Make) -> None:
@@ -127,11 +127,11 @@ def test_the_size_of_a_pass_changes_no_reward(make: Make) -> None:
 
 def test_rows_without_a_common_beginning(make: Make) -> None:
     """Token lists of any kind, also a group of one, of equal rows, and of rows that part at once."""
-    found = load_reward_model(str(make()))
+    model = load_reward_model(str(make()))
     groups = [[[1, 2]], [[3, 4, 5], [3, 4, 5]], [[6], [7, 8]], [[9, 9], [9]]]
     rows = [row for group in groups for row in group]
-    alone = [value for row in rows for value in found.judge([[row]], 99).tolist()]
-    assert found.judge(groups, 99).tolist() == pytest.approx(alone, abs=1e-5)
+    alone = [value for row in rows for value in model.judge([[row]], 99).tolist()]
+    assert model.judge(groups, 99).tolist() == pytest.approx(alone, abs=1e-5)
 
 
 def test_chat_messages_go_through_the_template(make: Make) -> None:
@@ -144,17 +144,17 @@ def test_chat_messages_go_through_the_template(make: Make) -> None:
         "{% for m in messages %}+{{ m.content }}{% endfor %}{% if add_generation_prompt %};{% endif %}"
     )
     tokenizer.save_pretrained(folder)
-    found = load_reward_model(str(folder))
-    assert found.row(messages, ">2") == [*tokenizer("+1+1=;>2")["input_ids"], 0]
+    model = load_reward_model(str(folder))
+    assert model.row(messages, ">2") == [*tokenizer("+1+1=;>2")["input_ids"], 0]
 
 
 def test_it_stands_beside_the_verifier_which_gives_the_verdict(make: Make) -> None:
     learnt = reward_model.using(model=str(make()))
-    found = score([final_digit, learnt], PROBLEMS, TEXTS)
-    assert found.parts[..., 0].tolist() == [[1, 1, 0, 0], [1, 1, 1, 0]]
-    assert found.correct.tolist() == [[True, True, False, False], [True, True, True, False]]
+    scores = score([final_digit, learnt], PROBLEMS, TEXTS)
+    assert scores.parts[..., 0].tolist() == [[1, 1, 0, 0], [1, 1, 1, 0]]
+    assert scores.correct.tolist() == [[True, True, False, False], [True, True, True, False]]
     expected = [[s.value for s in group] for group in learnt(PROBLEMS, TEXTS)]
-    torch.testing.assert_close(found.parts[..., 1], torch.tensor(expected))
+    torch.testing.assert_close(scores.parts[..., 1], torch.tensor(expected))
 
 
 def test_the_model_is_read_once_until_its_files_change(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,18 +170,18 @@ def test_the_model_is_read_once_until_its_files_change(make: Make, monkeypatch: 
     first, again = (reward_model(PROBLEMS, TEXTS, model=str(folder))[0][0].value for _ in range(2))
     assert first == again
     assert len(read) == 1
-    said = start([reward_model.using(model=str(folder)).resolved()])["reward_model"]
+    description = start([reward_model.using(model=str(folder)).resolved()])["reward_model"]
     shutil.copy(other / "model.safetensors", folder / "model.safetensors")
     assert reward_model(PROBLEMS, TEXTS, model=str(folder))[0][0].value != first
     assert len(read) == 2
-    assert start([reward_model.using(model=str(folder)).resolved()])["reward_model"] != said
+    assert start([reward_model.using(model=str(folder)).resolved()])["reward_model"] != description
 
 
 def test_the_manifest_names_model_and_weights(make: Make) -> None:
     folder = make()
-    said = start([reward_model.using(model=str(folder)).resolved()])["reward_model"]
-    assert said.startswith(f"reward model {folder} in float32, weights ")
-    assert len(said.rpartition(" ")[2]) == 16
+    description = start([reward_model.using(model=str(folder)).resolved()])["reward_model"]
+    assert description.startswith(f"reward model {folder} in float32, weights ")
+    assert len(description.rpartition(" ")[2]) == 16
 
 
 def test_what_is_no_reward_model_is_refused_before_anything_runs(make: Make, tmp_path: Path, tiny_folder: Path) -> None:
@@ -205,9 +205,9 @@ def test_what_cannot_be_read_is_named(make: Make) -> None:
         load_reward_model(str(two))
     with pytest.raises(GrpoLabError, match="looks back 3 tokens only"):
         load_reward_model(str(make(kind=MistralForSequenceClassification, sliding_window=3)))
-    found = load_reward_model(str(make(seed=1)))
+    model = load_reward_model(str(make(seed=1)))
     with pytest.raises(GrpoLabError, match="have 65 tokens: the reward model reads 1 to 64"):
-        found.row("1" * 60, "2" * 5)
+        model.row("1" * 60, "2" * 5)
     with pytest.raises(GrpoLabError, match=r"reward_model\.dtype"):
         load_reward_model(str(make(seed=1)), "fp8")
 

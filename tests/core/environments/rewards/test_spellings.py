@@ -113,8 +113,8 @@ def test_characters(text: str, read: str) -> None:
     ],
 )
 def test_quantities(text: str, value: str | None, unit: str | None) -> None:
-    found = Quantity.of(normalise(text))
-    assert (found.value if found.value is None else str(found.value), found.unit) == (value, unit)
+    quantity = Quantity.of(normalise(text))
+    assert (quantity.value if quantity.value is None else str(quantity.value), quantity.unit) == (value, unit)
 
 
 def test_units_that_are_the_same() -> None:
@@ -195,20 +195,20 @@ def test_a_number_is_copied_only_where_it_is_to_be_written_otherwise() -> None:
 
 
 def test_operators_left_to_be_carried_out() -> None:
-    for given in (
+    for answer in (
         "\\frac{d}{dx}x^2",
         "\\frac{\\text{d}}{\\text{d}x}x^2",
         "\\int 2x dx",
         "d/dx x^2",
         "\\lim_{x\\to 0} x",
     ):
-        assert instructions.unevaluated("2x", given)
-        assert not instructions.unevaluated(given, given)
+        assert instructions.unevaluated("2x", answer)
+        assert not instructions.unevaluated(answer, answer)
     assert not instructions.unevaluated("2x", "\\frac{d}{2}x")
     assert not instructions.unevaluated("2x", "2\\sin x")
 
 
-def test_what_is_said_after_thinking() -> None:
+def test_what_stands_after_thinking() -> None:
     assert after_thoughts("a<think>b</think>c") == "c"
     assert after_thoughts("b</think>c") == "c"
     assert after_thoughts("a<Thinking>b") == ""

@@ -94,11 +94,11 @@ class Here:
 def test_asserts_hold_when_pythons_own_would(text: str) -> None:
     try:
         exec(text, dict(NAMES))
-        holds = True
+        passes = True
     except (AssertionError, TypeError, IndexError):
-        holds = False
+        passes = False
     (case,) = parse_cases([text])
-    assert case.passes(cast(Program, Here()), 1e-9) == holds
+    assert case.passes(cast(Program, Here()), 1e-9) == passes
 
 
 def test_a_plain_comparison_becomes_a_call() -> None:
@@ -124,7 +124,7 @@ def test_what_cannot_be_worked_out_does_not_hold(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("expected", "given", "same"),
+    ("expected", "actual", "same"),
     [
         ("7\n", "7", True),
         ("7", "7 \n\n", True),
@@ -144,5 +144,5 @@ def test_what_cannot_be_worked_out_does_not_hold(text: str) -> None:
         ("YES", "yes", False),
     ],
 )
-def test_outputs_by_hand(expected: str, given: str, same: bool) -> None:
-    assert same_output(expected, given, 1e-9) is same
+def test_outputs_by_hand(expected: str, actual: str, same: bool) -> None:
+    assert same_output(expected, actual, 1e-9) is same

@@ -32,8 +32,8 @@ def verdict(machine: str, number: int, argument: int = 0, audit: int | None = No
         elif operation == 0x20:
             (loaded,) = struct.unpack_from("<I", data, constant)
         else:
-            holds = {0x15: loaded == constant, 0x35: loaded >= constant, 0x45: bool(loaded & constant)}[operation]
-            place += if_true if holds else if_false
+            jumps = {0x15: loaded == constant, 0x35: loaded >= constant, 0x45: bool(loaded & constant)}[operation]
+            place += if_true if jumps else if_false
 
 
 @pytest.mark.parametrize("machine", MACHINES)

@@ -40,7 +40,7 @@ def test_each_level_keeps_what_it_promises_or_says_why_not(level: str) -> None:
 
 
 @needs_sandbox
-def test_the_strongest_level_is_in_force_and_said() -> None:
+def test_the_strongest_level_is_in_force_and_reported() -> None:
     assert str(sandbox()).startswith(f"code sandbox: {LEVEL}")
     assert set(sandbox().refused) == set(LEVELS[LEVELS.index(str(LEVEL)) + 1 :])
 
@@ -59,9 +59,9 @@ def test_a_missing_tool_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_machine_without_a_filter_has_no_level(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "seccomp_filter", lambda: None)
-    found = probe._try_out()
-    assert found.level is None
-    assert set(found.refused) == set(LEVELS)
+    sandbox = probe._try_out()
+    assert sandbox.level is None
+    assert set(sandbox.refused) == set(LEVELS)
 
 
 def test_a_sandbox_that_does_not_start_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +215,7 @@ def test_whatever_is_left_of_the_scratch_folder_is_removed(left: Callable[[Path]
     assert (tmp_path / "other" / "kept").stat().st_mode & 0o777 == 0o755
 
 
-def test_a_scratch_folder_that_was_moved_is_found() -> None:
+def test_a_scratch_folder_that_was_moved_is_located() -> None:
     scratch = process.Scratch()
     moved = scratch.path + "-moved"
     os.rename(scratch.path, moved)

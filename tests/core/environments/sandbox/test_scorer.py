@@ -147,4 +147,4 @@ def test_each_answer_finds_the_scorer_as_it_was_made(package: object) -> None:
         thread.join()
     assert marks == [1.0] * 8
     scorer.end()
-    assert not [found for found in left_behind() if "grpolab" in found]
+    assert not [path for path in left_behind() if "grpolab" in path]

@@ -26,7 +26,7 @@ def plain(n: int, start: int = 0) -> list[dict[str, Any]]:
     return [{"question": f"What is {i} + 1?", "answer": i + 1} for i in range(start, start + n)]
 
 
-def asked(task: Any, split: str, n: int, seed: int = 0) -> list[str]:
+def questions_of(task: Any, split: str, n: int, seed: int = 0) -> list[str]:
     return [task.problem(split, seed, i).prompt[-1]["content"] for i in range(n)]
 
 
@@ -46,17 +46,17 @@ ROWS: dict[str, dict[str, Any]] = {
 
 
 def test_layouts_are_recognised_by_their_columns(tmp_path: Path) -> None:
-    found = {name: read(write(tmp_path / f"{name}.jsonl", [row]))[0] for name, row in ROWS.items()}
-    assert (found["gsm8k"].text, found["gsm8k"].answer) == ("Two and two?", "1004")
-    assert (found["math"].text, found["math"].answer) == ("Halve one.", "\\frac{1}{2}")
-    assert found["countdown"].data == {"numbers": [3, 5, 7], "target": 22}
-    assert "3, 5, 7" in found["countdown"].text
-    assert "22" in found["countdown"].text
-    assert found["mbpp"].data == {"tests": ["assert add(1, 2) == 3"]}
-    assert "assert add(1, 2) == 3" in found["mbpp"].text
-    assert "return a + b" not in found["mbpp"].text
-    assert (found["plain"].text, found["plain"].answer) == ("Three and four?", "7")
-    assert found["plain"].place == f"{tmp_path / 'plain.jsonl'}, line 1"
+    questions = {name: read(write(tmp_path / f"{name}.jsonl", [row]))[0] for name, row in ROWS.items()}
+    assert (questions["gsm8k"].text, questions["gsm8k"].answer) == ("Two and two?", "1004")
+    assert (questions["math"].text, questions["math"].answer) == ("Halve one.", "\\frac{1}{2}")
+    assert questions["countdown"].data == {"numbers": [3, 5, 7], "target": 22}
+    assert "3, 5, 7" in questions["countdown"].text
+    assert "22" in questions["countdown"].text
+    assert questions["mbpp"].data == {"tests": ["assert add(1, 2) == 3"]}
+    assert "assert add(1, 2) == 3" in questions["mbpp"].text
+    assert "return a + b" not in questions["mbpp"].text
+    assert (questions["plain"].text, questions["plain"].answer) == ("Three and four?", "7")
+    assert questions["plain"].place == f"{tmp_path / 'plain.jsonl'}, line 1"
 
 
 def test_columns_can_be_named(tmp_path: Path) -> None:
@@ -75,13 +75,13 @@ def test_splits_are_by_hash_and_streams_go_through_every_question_once(tmp_path:
     assert made.suites == ("test",)
     sizes = {split: len(made.questions[split]) for split in SPLITS}
     assert sum(sizes.values()) == 200
-    parts = {split: set(asked(made, split, n)) for split, n in sizes.items()}
+    parts = {split: set(questions_of(made, split, n)) for split, n in sizes.items()}
     assert {split: len(part) for split, part in parts.items()} == sizes
     assert all(tenth(question) in SPLITS[split] for split, part in parts.items() for question in part)
     n = sizes["train"]
-    assert sorted(asked(made, "train", 2 * n)[n:]) == sorted(parts["train"])
-    assert asked(made, "train", 2 * n)[n:] != asked(made, "train", n)
-    assert asked(made, "train", 9, seed=1) != asked(made, "train", 9)
+    assert sorted(questions_of(made, "train", 2 * n)[n:]) == sorted(parts["train"])
+    assert questions_of(made, "train", 2 * n)[n:] != questions_of(made, "train", n)
+    assert questions_of(made, "train", 9, seed=1) != questions_of(made, "train", 9)
     # a pure function of split, seed and index, also in a task made anew
     assert files(path=path).problem("train", 5, 300) == made.problem("train", 5, 300)
     # the place in the file plays no part in the split
@@ -215,10 +215,10 @@ def test_missing_files_and_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_datasets_are_asked_for_by_id_config_and_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked_for: list[Any] = []
+    requests: list[Any] = []
 
     def load_dataset(name: str, config: str | None, *, split: str) -> list[dict[str, Any]]:
-        asked_for.append((name, config, split))
+        requests.append((name, config, split))
         return [{"question": "a", "answer": "b #### 1"}]
 
     package = ModuleType("datasets")
@@ -226,7 +226,7 @@ def test_datasets_are_asked_for_by_id_config_and_split(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "datasets", package)
     assert read("datasets:openai/gsm8k,main:test")[0].place == "datasets:openai/gsm8k,main:test, row 0"
     assert read("datasets:my/set")[0].answer == "1"
-    assert asked_for == [("openai/gsm8k", "main", "test"), ("my/set", None, "train")]
+    assert requests == [("openai/gsm8k", "main", "test"), ("my/set", None, "train")]
 
 
 def test_parquet_reads_as_jsonl_does(tmp_path: Path) -> None:
@@ -267,11 +267,11 @@ def test_a_curriculum_goes_from_easy_to_hard_once(tmp_path: Path) -> None:
     measured = write(tmp_path / "rates.jsonl", [{"question": q, "pass_rate": r} for q, r in rates.items()])
     made = files(path=path, pass_rates=measured, curriculum=True)
     n = len(made.questions["train"])
-    asked = [[rates[made.problem("train", seed, i).data["question"]] for i in range(2 * n)] for seed in (0, 1)]
-    assert asked[0][:n] == sorted(asked[0][:n], reverse=True)
-    assert asked[0][:n] == asked[1][:n]
-    assert asked[0][n:] != sorted(asked[0][n:], reverse=True)
-    assert sorted(asked[0][n:]) == sorted(asked[0][:n])
+    drawn = [[rates[made.problem("train", seed, i).data["question"]] for i in range(2 * n)] for seed in (0, 1)]
+    assert drawn[0][:n] == sorted(drawn[0][:n], reverse=True)
+    assert drawn[0][:n] == drawn[1][:n]
+    assert drawn[0][n:] != sorted(drawn[0][n:], reverse=True)
+    assert sorted(drawn[0][n:]) == sorted(drawn[0][:n])
     with pytest.raises(GrpoLabError, match=r"files\.curriculum has no effect without files\.pass_rates"):
         files(path=path, curriculum=True)
 
@@ -297,11 +297,11 @@ def test_the_column_of_answers_goes_before_the_solutions_last_box(tmp_path: Path
         {"problem": "Four?", "solution": "So \\boxed{4}.", "answer": None},
     ]
     path = write(tmp_path / "math.jsonl", rows)
-    said = r"in 1 of 4 rows the answer column differs .* \(first in .*, line 2: '2', not '3'\)"
-    with pytest.warns(UserWarning, match=said):
-        found = read(path)
-    assert [question.answer for question in found] == ["$1$", "2", "3", "4"]
-    assert [question.solution for question in found] == ["So \\boxed{ 1 }.", "So \\boxed{3}.", "", "So \\boxed{4}."]
+    warning = r"in 1 of 4 rows the answer column differs .* \(first in .*, line 2: '2', not '3'\)"
+    with pytest.warns(UserWarning, match=warning):
+        questions = read(path)
+    assert [question.answer for question in questions] == ["$1$", "2", "3", "4"]
+    assert [question.solution for question in questions] == ["So \\boxed{ 1 }.", "So \\boxed{3}.", "", "So \\boxed{4}."]
     renamed = [{"p": row["problem"], "s": row["solution"], "a": row["answer"]} for row in rows]
     path = write(tmp_path / "renamed.jsonl", renamed[2:])
     named = read(path, columns={"problem": "p", "solution": "s", "answer": "a"})
@@ -339,14 +339,14 @@ def test_questions_may_be_lists_of_messages_as_in_trl(tmp_path: Path) -> None:
 
 
 def test_what_the_assistant_says_last_is_the_worked_solution(tmp_path: Path) -> None:
-    told = {"role": "assistant", "content": "2 + 2 = \\boxed{4}"}
+    reply = {"role": "assistant", "content": "2 + 2 = \\boxed{4}"}
     rows: list[dict[str, Any]] = [
-        {"messages": [ASKS, told]},
+        {"messages": [ASKS, reply]},
         {"messages": [AGAIN, REPLIES], "answer": "5"},
         {"messages": [{**ASKS, "content": "?"}], "answer": "6"},
     ]
-    found = read(write(tmp_path / "talks.jsonl", rows))
-    assert [(q.text, q.answer, q.solution) for q in found] == [
+    questions = read(write(tmp_path / "talks.jsonl", rows))
+    assert [(q.text, q.answer, q.solution) for q in questions] == [
         ("Two and two?", "4", "2 + 2 = \\boxed{4}"),
         ("And one more?", "5", "4"),
         ("?", "6", ""),

@@ -1,4 +1,4 @@
-"""Stack programs: answers that compute what a stack machine computes, and tests that tell wrong programs apart."""
+"""Stack programs: answers that compute what a stack machine computes, and tests that reject wrong programs."""
 
 import random
 from typing import Any
@@ -61,7 +61,7 @@ def test_tests_and_answers_are_what_the_stack_machine_says() -> None:
 
 
 def test_wrong_programs_fail_the_tests() -> None:
-    """A slip changes the function or it does not, which many more points than the tests have tell."""
+    """A slip changes the function or it does not, which many more points than the tests have show."""
     made, rng, wrong = stack_programs(), random.Random(0), 0
     points = [(rng.randint(-99, 99), rng.randint(-99, 99)) for _ in range(30)]
     for index in range(400):
