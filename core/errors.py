@@ -70,7 +70,7 @@ def cause_of(error: BaseException) -> Cause:
         return "infrastructure"
     if _MACHINE.intersection(base.__name__ for base in type(error).__mro__):
         return "infrastructure"
-    return "infrastructure" if any(words in str(error) for words in _EXHAUSTED) else "code"
+    return "infrastructure" if any(text in str(error) for text in _EXHAUSTED) else "code"
 
 
 def cause_of_exit(code: int) -> Cause:

@@ -102,12 +102,12 @@ class _Watch:
 
     def connect(self, *arguments: Any, **more: Any) -> socket.socket:
         """A connection that is watched."""
-        made = socket.create_connection(*arguments, **more)
+        connection = socket.create_connection(*arguments, **more)
         with self._lock:
-            self._connection = made.dup()
+            self._connection = connection.dup()
             if self.over:
                 self._shut()
-        return made
+        return connection
 
     def _end(self) -> None:
         with self._lock:

@@ -133,8 +133,8 @@ def _joined(first: Mapping[str, Any], further: Mapping[str, Any]) -> dict[str, A
     def total(name: str, values: Sequence[float | None]) -> tuple[float, int]:
         """Sum over both, and of how many."""
         numbers = [count[_MEAN_OVER.get(name, "answers")] for count in counts]
-        known = [(value * n, n) for value, n in zip(values, numbers, strict=True) if value is not None]
-        return sum(value for value, _ in known), sum(n for _, n in known)
+        defined = [(value * n, n) for value, n in zip(values, numbers, strict=True) if value is not None]
+        return sum(value for value, _ in defined), sum(n for _, n in defined)
 
     summary: dict[str, Any] = {}
     for name in both[1].keys() - {"shows", "samples", "ungraded"}:

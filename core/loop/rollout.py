@@ -219,11 +219,11 @@ def sample_step(run: RunState, step: int, round: int) -> Sampled:
 def roll_out(run: RunState, step: int) -> Rollout:
     """Sample, score, batch, shape and filter, in rounds until the batch is full or the variant's cap is reached."""
     recipe, variant = run.recipe, run.recipe.variant
-    kept: list[Batch] = []
+    accepted: list[Batch] = []
     dropped = discarded = round = 0
     causes: Counter[str] = Counter()
     first: tuple[Batch, Tensor, Sampled] | None = None
-    while round < (variant.filter_rounds if variant.filter else 1) and sum(b.groups for b in kept) < recipe.prompts:
+    while round < (variant.filter_rounds if variant.filter else 1) and sum(b.groups for b in accepted) < recipe.prompts:
         sampled = sample_step(run, step, round)
         scores = grade(recipe.rewards, sampled)
         raw = make_batch(run, sampled, scores, step)
@@ -235,15 +235,15 @@ def roll_out(run: RunState, step: int) -> Rollout:
         causes += scores.causes
         usable = filter_groups(variant, shape(variant, raw))
         # surplus groups are discarded: kept for later, they would be off-policy and shift later steps' prompts
-        missing = recipe.prompts - sum(b.groups for b in kept)
-        taken = usable.select(torch.arange(min(missing, usable.groups)))
-        discarded += int(sampled.generation.mask.sum()) - int(taken.response_mask.sum())
-        if taken.groups:
-            kept.append(taken)
+        missing = recipe.prompts - sum(b.groups for b in accepted)
+        selected = usable.select(torch.arange(min(missing, usable.groups)))
+        discarded += int(sampled.generation.mask.sum()) - int(selected.response_mask.sum())
+        if selected.groups:
+            accepted.append(selected)
         round += 1
     run.grader_log.add(dropped, round * recipe.prompts)
     assert first is not None
-    batch = Batch.concat(kept) if kept else None
+    batch = Batch.concat(accepted) if accepted else None
     _count_empty(run, step, batch, first[0])
     return Rollout(batch, *first, rounds=round, dropped_groups=dropped, discarded_tokens=discarded, causes=causes)
 

@@ -120,13 +120,13 @@ class RunState:
 
     def resume(self, store: RunStore) -> None:
         """Go on from the last checkpoint, if there is one; results after it are removed, to be made again."""
-        kept = load_training(store, self.policy, self.optimizer)
-        if kept is not None:
-            if kept["hashes"]["initial_weights"] != self.hashes["initial_weights"]:
+        checkpoint = load_training(store, self.policy, self.optimizer)
+        if checkpoint is not None:
+            if checkpoint["hashes"]["initial_weights"] != self.hashes["initial_weights"]:
                 model = self.recipe.policy.model
                 raise GrpoLabError(f"{store.folder} was started from other weights than {model!r} has now")
-            self.load_state_dict(kept)
-        store.rewind(kept)
+            self.load_state_dict(checkpoint)
+        store.rewind(checkpoint)
 
     def save(self, store: RunStore) -> None:
         """Write a checkpoint to go on from."""

@@ -268,11 +268,11 @@ def alarm(
         return None
     if bool(truncated.all()) and bool((rewards == rewards.flatten()[0]).all()):
         return "every response was cut off and all rewards are equal: raise train.max_tokens"
-    known = verdicts[~verdicts.isnan()]
-    best = float(known.max()) if known.numel() else math.nan
+    defined = verdicts[~verdicts.isnan()]
+    best = float(defined.max()) if defined.numel() else math.nan
     rule = f"(a reward that is a number counts as correct from 1 up; the highest here is {best:g})"
     if filtered:
         return f"the filter passed no group, so nothing is trained on {rule}"
-    if known.numel() and float(known.min()) < best < 1 and not bool(correct.any()):
+    if defined.numel() and float(defined.min()) < best < 1 and not bool(correct.any()):
         return f"rewards differ and no response counts as correct, so accuracy is 0 {rule}"
     return None

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from core.errors import GrpoLabError
-from core.model.sharding import whole
+from core.model.sharding import full_tensor
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,6 @@ def save_adapters(model: PreTrainedModel, state: Mapping[str, Tensor], folder: P
 @torch.no_grad()
 def adapter_weight(layer: Any) -> Tensor:
     """What an adapter adds to its layer's weight, [out, in]."""
-    A, B = (whole(factor["default"].weight) for factor in (layer.lora_A, layer.lora_B))
+    A, B = (full_tensor(factor["default"].weight) for factor in (layer.lora_A, layer.lora_B))
     scale: float = layer.scaling["default"]
     return scale * (B @ A)

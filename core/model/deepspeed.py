@@ -125,7 +125,7 @@ class _Pass(nn.Module):
         return self.call()
 
 
-def whole_partition(weight: Any) -> Tensor:
+def full_partition(weight: Any) -> Tensor:
     """A weight that DeepSpeed has spread, as one tensor; itself where it is gathered already, as inside of a pass."""
     import deepspeed
     from deepspeed.runtime.zero.partition_parameters import ZeroParamStatus

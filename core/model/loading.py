@@ -171,8 +171,10 @@ def _read_weights(
         torch.set_rng_state(draws)  # what was missing at first was drawn
         model, report = read(WRAPPERS)
         # what is read otherwise than it is called would be saved so
-        kept = [x for x in vars(model)["_weight_conversions"] if not set(x._original_source_patterns) & WRAPPERS.keys()]
-        vars(model)["_weight_conversions"] = kept
+        conversions = [
+            x for x in vars(model)["_weight_conversions"] if not set(x._original_source_patterns) & WRAPPERS.keys()
+        ]
+        vars(model)["_weight_conversions"] = conversions
     return model, report
 
 
@@ -199,13 +201,14 @@ def read_tokenizer(name: str, setting: str = "policy.model") -> PreTrainedTokeni
 
 def _read_tokenizer(folder: str, gguf: str | None, adapters: Sequence[Path], where: str) -> PreTrainedTokenizerBase:
     """The model's, but for the tokens and the chat template that lie beside its adapters, which may differ."""
-    whole = [place for place in adapters if (place / "tokenizer_config.json").is_file()]
+    with_tokenizer = [place for place in adapters if (place / "tokenizer_config.json").is_file()]
     tokenizer: PreTrainedTokenizerBase | None = None
-    with contextlib.suppress(GrpoLabError) if whole else contextlib.nullcontext():  # it may come without one then
+    # where adapters bring a tokenizer, the model may have none
+    with contextlib.suppress(GrpoLabError) if with_tokenizer else contextlib.nullcontext():
         tokenizer = _tokenizer_in(folder, gguf, where)
     for place in adapters:
         had = tokenizer and (tokenizer.get_vocab(), tokenizer.chat_template)
-        if place in whole:
+        if place in with_tokenizer:
             tokenizer = _tokenizer_in(str(place), None, where)
         elif tokenizer and (file := place / "chat_template.jinja").is_file():
             with reading(where, f"chat template {file}"):

@@ -21,7 +21,7 @@ from core.model.logps import sum_squared_probs, token_logps
 from core.model.optimizer import Optimizer, OptimizerSettings
 from core.model.packing import Layout, Packed
 from core.model.prompts import prompt_tokens
-from core.model.sharding import MakeSharding, whole
+from core.model.sharding import MakeSharding, full_tensor
 from core.model.soundness import check_head, check_repeats, check_trunk, context_of
 from core.model.trainable import TrainedModel
 from core.parts.contracts import setting
@@ -90,7 +90,7 @@ class Policy(TrainedModel):
         self._head: nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
         self.dtype = self._head.weight.dtype
         """What passes compute in."""
-        self._kept_output: tuple[Tensor, Tensor | None] | None = None
+        self._cached_output: tuple[Tensor, Tensor | None] | None = None
         self.vocabulary = self._head.weight.shape[0]
         """V, the number of output classes."""
         self.context = context_of(model.config)
@@ -109,10 +109,10 @@ class Policy(TrainedModel):
     @property
     def _output(self) -> tuple[Tensor, Tensor | None]:
         """Weight [V, h] and bias of the output layer, whole; all ranks together, where they are sharded."""
-        if self._kept_output:
-            return self._kept_output
+        if self._cached_output:
+            return self._cached_output
         bias: Tensor | None = getattr(self._head, "bias", None)
-        return whole(self._head.weight, self.dtype), None if bias is None else whole(bias, self.dtype)
+        return full_tensor(self._head.weight, self.dtype), None if bias is None else full_tensor(bias, self.dtype)
 
     def shard(self, sharding: MakeSharding, dtype: torch.dtype) -> None:
         """Spread the float32 weights over the ranks; passes compute in `dtype`."""
@@ -130,11 +130,11 @@ class Policy(TrainedModel):
             yield
             return
         with self.sharding.gathered(), torch.no_grad():
-            self._kept_output = self._output
+            self._cached_output = self._output
             try:
                 yield
             finally:
-                self._kept_output = None
+                self._cached_output = None
 
     @torch.no_grad()
     def weights(self) -> Iterator[tuple[str, Tensor]]:
@@ -146,7 +146,7 @@ class Policy(TrainedModel):
         for name, parameter in self.model.named_parameters():
             if ".lora_" in name:
                 continue
-            weight = whole(parameter)
+            weight = full_tensor(parameter)
             layer, _, leaf = name.rpartition(".base_layer.")
             if layer and leaf == "weight":
                 weight = weight + adapter_weight(adapted[layer]).to(weight.dtype)
@@ -159,7 +159,7 @@ class Policy(TrainedModel):
     @torch.no_grad()
     def save(self, folder: Path) -> None:
         """Write model (adapters alone, in peft's format, where there are any) and tokenizer; all ranks together."""
-        state = {name: whole(x).detach().cpu() for name, x in self.model.named_parameters()}
+        state = {name: full_tensor(x).detach().cpu() for name, x in self.model.named_parameters()}
         if not is_main():
             return
         if self.has_adapters:

@@ -93,9 +93,9 @@ def _special(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:
 
     The mark itself is among them, so that no text can stand for another.
     """
-    words = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
-    words = sorted((word for word in words if len(word) > 1), key=len, reverse=True)
-    return re.compile("|".join([*map(re.escape, words), "\ue0f0"])) if words else None
+    tokens = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    tokens = sorted((token for token in tokens if len(token) > 1), key=len, reverse=True)
+    return re.compile("|".join([*map(re.escape, tokens), "\ue0f0"])) if tokens else None
 
 
 def _literal_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

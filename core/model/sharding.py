@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from core.distributed import ranks
 from core.errors import GrpoLabError, MachineError
-from core.model.deepspeed import Zero3, whole_partition, zero_settings
+from core.model.deepspeed import Zero3, full_partition, zero_settings
 from core.model.optimizer import Optimizer, OptimizerSettings, Stepper
 from core.store.integrity import hash_tensors
 from core.store.plain import PlainPlanner, PlainReader
@@ -78,10 +78,10 @@ def _is_set(name: str) -> bool:
     return os.environ.get(name, "false").lower() in ("true", "1")
 
 
-def whole(weight: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+def full_tensor(weight: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """A weight as one tensor on this rank, in `dtype`; the gradients of all ranks flow back into its shards, summed."""
     if hasattr(weight, "ds_id"):
-        return whole_partition(weight)
+        return full_partition(weight)
     if not isinstance(weight, DTensor):
         return weight
     spread: Any = weight.to(dtype or weight.dtype)
@@ -167,11 +167,11 @@ def _shard(model: PreTrainedModel, dtype: torch.dtype) -> None:
         sharded.set_force_sum_reduction_for_comms(True)
     if tied:
         head.weight = embeddings.weight
-    whole_ones = [name for name, parameter in model.named_parameters() if not isinstance(parameter, DTensor)]
-    if whole_ones:
-        raise GrpoLabError(f"{type(model).__name__}: {len(whole_ones)} weights were not sharded, {whole_ones[0]} first")
+    unsharded = [name for name, parameter in model.named_parameters() if not isinstance(parameter, DTensor)]
+    if unsharded:
+        raise GrpoLabError(f"{type(model).__name__}: {len(unsharded)} weights were not sharded, {unsharded[0]} first")
 
 
 def hash_weights(model: nn.Module) -> str:
     """A short digest of all weights; all ranks together, where weights are spread over them."""
-    return hash_tensors(whole(parameter) for _, parameter in sorted(model.named_parameters()))
+    return hash_tensors(full_tensor(parameter) for _, parameter in sorted(model.named_parameters()))

@@ -36,7 +36,7 @@ class Trainable(Stateful, Protocol):
         ...
 
 
-def kept(trained: Iterable[tuple[str, nn.Parameter]]) -> dict[str, Tensor]:
+def weights_of(trained: Iterable[tuple[str, nn.Parameter]]) -> dict[str, Tensor]:
     """The weights as a checkpoint keeps them."""
     return {name: parameter.detach() for name, parameter in trained}
 
@@ -65,7 +65,7 @@ class TrainedModel:
 
     def state_dict(self) -> dict[str, Tensor]:
         """The trained weights, where they are whole; those that are spread `sharding` saves."""
-        return kept(self.trained())
+        return weights_of(self.trained())
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take over the trained weights that a checkpoint kept."""

@@ -132,7 +132,7 @@ class Batch:
         *,
         lengths: Tensor | Sequence[Sequence[int]] | None = None,
         max_tokens: int | None = None,
-        **known: Any,
+        **filled: Any,
     ) -> "Batch":
         """Build a valid batch from little, for tests and notebooks.
 
@@ -149,12 +149,12 @@ class Batch:
         elif lengths is not None:
             raise GrpoLabError("give Batch.of a mask or lengths, not both")
         if greedy_rewards is not None:
-            known["greedy_rewards"] = torch.as_tensor(greedy_rewards, dtype=r.dtype)
-        known.setdefault("response_mask", mask.bool())
-        known.setdefault("prompt_ids", torch.arange(r.shape[0]))
+            filled["greedy_rewards"] = torch.as_tensor(greedy_rewards, dtype=r.dtype)
+        filled.setdefault("response_mask", mask.bool())
+        filled.setdefault("prompt_ids", torch.arange(r.shape[0]))
         limit = max_tokens if max_tokens is not None else mask.shape[-1]
-        known, own = _apart(known)
-        return cls(rewards=r, mask=mask.bool(), values=values, max_tokens=limit, own=own, **known)
+        filled, own = _apart(filled)
+        return cls(rewards=r, mask=mask.bool(), values=values, max_tokens=limit, own=own, **filled)
 
     @property
     def groups(self) -> int:
@@ -205,9 +205,9 @@ class Batch:
 
     def having(self, **filled: Any) -> "Batch":
         """A copy in which these fields are filled; None empties one."""
-        known, own = _apart(filled)
-        kept = {name: value for name, value in {**self.own, **own}.items() if value is not None}
-        return replace(self, **known, own=kept)
+        shared, own = _apart(filled)
+        merged = {name: value for name, value in {**self.own, **own}.items() if value is not None}
+        return replace(self, **shared, own=merged)
 
     def select(self, keep: Tensor) -> "Batch":
         """The groups at indices `keep`, in that order."""
@@ -238,5 +238,5 @@ BATCH_FIELDS: Final = frozenset(field.name for field in fields(Batch)) - {"own"}
 
 def _apart(filled: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Fields that every batch has, and others."""
-    known = {name: value for name, value in filled.items() if name in BATCH_FIELDS}
-    return known, {name: value for name, value in filled.items() if name not in BATCH_FIELDS}
+    shared = {name: value for name, value in filled.items() if name in BATCH_FIELDS}
+    return shared, {name: value for name, value in filled.items() if name not in BATCH_FIELDS}

@@ -112,11 +112,11 @@ class BareOrCalled(Protocol[Settings]):
 def bare_or_called(add: Callable[Concatenate[Function, Settings], Part]) -> BareOrCalled[Settings]:
     """The decorator that registers by `add(function, **options)`."""
 
-    made: Function = add
+    decorator: Function = add
 
-    @functools.wraps(made)
+    @functools.wraps(decorator)
     def decorate(function: Function | None = None, /, **options: Any) -> Part | Decorator:
-        return functools.partial(made, **options) if function is None else made(function, **options)
+        return functools.partial(decorator, **options) if function is None else decorator(function, **options)
 
     return cast(BareOrCalled[Settings], decorate)
 
@@ -211,13 +211,13 @@ def _hyper(function: Function) -> frozenset[str]:
 
 def _target_takes(function: Function, target: Function) -> frozenset[str]:
     """Hyper-parameters that a `target` names, checked against those of its estimator."""
-    taken = _hyper(target)
-    if wrong := taken - _hyper(function):
+    names = _hyper(target)
+    if wrong := names - _hyper(function):
         raise GrpoLabError(
             f"{_where('advantage', function)}: `target` has hyper-parameters that the estimator has not: "
             f"{', '.join(sorted(wrong))}"
         )
-    return taken
+    return names
 
 
 def _prepare_takes(function: Function, prepare: Function) -> tuple[tuple[str, ...], frozenset[str]]:

@@ -91,8 +91,8 @@ def config(
 
 def _forget() -> None:
     gin.clear_config()
-    for kept in vars(_NOW).values():
-        kept.clear()
+    for collection in vars(_NOW).values():
+        collection.clear()
 
 
 def _put(bindings: Iterable[Binding], *, overriding: bool = True) -> None:
@@ -114,10 +114,10 @@ def _put(bindings: Iterable[Binding], *, overriding: bool = True) -> None:
 def _refuse_unwritable(binding: Binding) -> None:
     """Refuse what gin would leave out when the config is written down: a run is made of that text."""
     try:
-        is_kept = gin.config._is_literally_representable(binding.value)
+        is_writable = gin.config._is_literally_representable(binding.value)
     except (ValueError, RecursionError):  # an integer of too many digits
-        is_kept = False
-    if is_kept:
+        is_writable = False
+    if is_writable:
         return
     selector, parameter = binding.key
     for part in known_parts():

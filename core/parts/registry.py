@@ -217,11 +217,11 @@ class Registry(Mapping[str, Part]):
     def add(self, part: Part) -> Part:
         """Register a part; raises `GrpoLabError` naming both places when its name is taken by any kind."""
         for registry in REGISTRIES.values():
-            taken = registry._parts.get(part.name)
-            if taken is not None:
+            existing = registry._parts.get(part.name)
+            if existing is not None:
                 raise GrpoLabError(
-                    f"{part.kind} '{part.name}' at {part.place}: the name is taken by the {taken.kind} at "
-                    f"{taken.place}; rename one of them (a name in a gin file must mean one thing)"
+                    f"{part.kind} '{part.name}' at {part.place}: the name is taken by the {existing.kind} at "
+                    f"{existing.place}; rename one of them (a name in a gin file must mean one thing)"
                 )
         self._parts[part.name] = part
         add(_shim(part), part.name, _MODULES[self.kind])

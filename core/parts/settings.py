@@ -133,15 +133,15 @@ def form_of(annotation: Any, limit: Limit | None = None, default: Any = None) ->
     if annotation in (bool, str, None, type(None)):
         return _PLAIN[annotation]
     if origin is Literal:
-        return _either([_just(known) for known in inner])
+        return _either([_just(literal) for literal in inner])
     if origin in (typing.Union, types.UnionType):
         return _either([form_of(each, between, default) for each in inner])
     if origin is Annotated:
         named = next((note for note in inner[1:] if isinstance(note, str)), "")
         if named and _names_part(inner[0]):
             return _part(named)
-        made = _made(named, lambda value: not isinstance(value, _DATA))
-        return made if named and inner[0] is Any else form_of(inner[0], between, default)
+        form = _made(named, lambda value: not isinstance(value, _DATA))
+        return form if named and inner[0] is Any else form_of(inner[0], between, default)
     if origin is tuple and inner and inner[-1] is not Ellipsis:
         return _tuple([form_of(each, between, default) for each in inner])
     if issubclass(kind, Sequence) and kind is not bytes:
@@ -194,8 +194,8 @@ _PLAIN: Final = {
 }
 
 
-def _just(known: object) -> Form:
-    return Form(repr(known), repr(known), lambda value: type(value) is type(known) and value == known)
+def _just(literal: object) -> Form:
+    return Form(repr(literal), repr(literal), lambda value: type(value) is type(literal) and value == literal)
 
 
 def _either(forms: Sequence[Form]) -> Form:

@@ -28,8 +28,8 @@ def write_checkpoint(folder: Path, state: Mapping[str, Any], save_shards: SaveSh
     try:
         folder.mkdir(exist_ok=True)
         shards = write_shards(folder, state["step"], save_shards)
-        kept = {"shards": shards, "shard_sizes": _sizes(folder / shards)} if shards else {}
-        torch.save(refuse_more({**state, **kept}), folder / "state.tmp")
+        sharded = {"shards": shards, "shard_sizes": _sizes(folder / shards)} if shards else {}
+        torch.save(refuse_more({**state, **sharded}), folder / "state.tmp")
         with (folder / "state.tmp").open("rb") as file:
             os.fsync(file.fileno())
         os.replace(folder / "state.tmp", folder / "state.pt")

@@ -193,7 +193,7 @@ def avoid_compiling_ranks() -> None:
 
 
 def _name_of(dtype: torch.dtype) -> str:
-    return next(name for name, known in DTYPES.items() if known == dtype)
+    return next(name for name, candidate in DTYPES.items() if candidate == dtype)
 
 
 _engines: dict[Any, Engine] = {}

@@ -14,7 +14,7 @@ from core.loop.run_state import Backward, Fill, RunState
 from core.loop.update import assign_micro_batches, map_micro_batches, ragged_tokens
 from core.model.optimizer import LIMITS, Optimizer, OptimizerSettings, Schedule
 from core.model.policy import Policy, PolicySettings, load_policy
-from core.model.trainable import kept, restore
+from core.model.trainable import restore, weights_of
 from core.parts.batch import Batch
 from core.parts.contracts import check_shape, provider
 from core.parts.options import AdvantageOptions
@@ -101,7 +101,7 @@ class Critic:
 
     def state_dict(self) -> dict[str, Any]:
         """Weights and optimizer."""
-        return {"weights": kept(self.trained()), "optimizer": self._optimizer.state_dict()}
+        return {"weights": weights_of(self.trained()), "optimizer": self._optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
