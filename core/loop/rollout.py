@@ -270,7 +270,7 @@ def _count_empty(run: RunState, step: int, batch: Batch | None, first_round: Bat
     )
     if run.had_spread:
         raise GrpoLabError(
-            f"{summary}, and rewards differ within groups. A filter for groups with right and wrong responses goes by "
+            f"{summary}, and rewards differ within groups. A filter for groups with right and wrong responses reads "
             "Score.correct, and a reward that is a number counts as correct from 1 up: scale the reward, return a "
             "Score, or leave the filter out"
         )

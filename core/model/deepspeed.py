@@ -109,7 +109,7 @@ class Zero3:
         """Read them back; all ranks together."""
         path, _ = self._engine.load_checkpoint(str(folder), "zero", load_module_strict=False)
         if path is None:
-            raise MachineError(f"{folder} holds no checkpoint of DeepSpeed: remove the run's folder to start it anew")
+            raise MachineError(f"{folder} holds no checkpoint of DeepSpeed: remove the run's folder to start it again")
 
 
 class _Pass(nn.Module):

@@ -136,7 +136,9 @@ class FullyShard:
             load(state_dict, storage_reader=PlainReader(folder), planner=PlainPlanner())
         except CheckpointException as error:  # of any rank, and no Exception
             cause = next((failure[0] for failure in error.failures.values()), error)
-            raise MachineError(f"{folder} cannot be read: {cause}; remove the run's folder to start it anew") from error
+            raise MachineError(
+                f"{folder} cannot be read: {cause}; remove the run's folder to start it again"
+            ) from error
         set_state_dict(
             self._model,
             self._optimizer.adam,

@@ -65,10 +65,10 @@ def read_checkpoint(folder: Path, *, mapped: bool = False) -> dict[str, Any] | N
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         if damaged:
-            raise ValueError(f"the checksum of {damaged} is another")
+            raise ValueError(f"the checksum of {damaged} differs")
         state: dict[str, Any] = read_plain(path, mapped=mapped)
     except Exception as error:  # which one depends on the byte that is wrong
-        raise DamagedError(f"{path}: no checkpoint of ours ({error}); {REMEDY}") from error
+        raise DamagedError(f"{path}: not a valid checkpoint ({error}); {REMEDY}") from error
     if "shards" in state:
         sizes = _sizes(folder / state["shards"])
         for name, size in state.get("shard_sizes", {}).items():

@@ -17,7 +17,7 @@ def write_whole(path: Path, content: bytes) -> None:
     """
     unfinished = path.with_name(f".tmp-{os.getpid()}-{path.name}")
     if path.exists() and not path.is_file() and not path.is_dir():
-        raise OSError(errno.EINVAL, "it is no regular file")
+        raise OSError(errno.EINVAL, "it is not a regular file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with unfinished.open("wb") as file:
@@ -57,7 +57,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(unique) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for place, name in enumerate(names) if name in names[:place])
-        raise ValueError(f"the name {twice!r} stands in it twice, and which value is meant is unclear; remove one")
+        raise ValueError(f"the name {twice!r} appears twice in an object; remove one")
     return unique
 
 
@@ -66,9 +66,11 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise GrpoLabError(f"{path} cannot be read: {error}; restore it, or remove its folder to start anew") from error
+        raise GrpoLabError(
+            f"{path} cannot be read: {error}; restore it, or remove its folder to start again"
+        ) from error
     if not isinstance(value, dict):
-        raise GrpoLabError(f"{path} holds no JSON object; restore it, or remove its folder to start anew")
+        raise GrpoLabError(f"{path} holds no JSON object; restore it, or remove its folder to start again")
     return value
 
 

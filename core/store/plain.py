@@ -71,7 +71,7 @@ def read_plain(path: Path, *, mapped: bool) -> dict[str, Any]:
                 state = torch.load(path, weights_only=True, map_location="cpu", mmap=mapped)
             except pickle.UnpicklingError:
                 named = re.search(r"GLOBAL (\S+)", str(error))
-                raise ValueError(f"it is to run {named[1] if named else 'code'}, and holds more than data") from None
+                raise ValueError(f"it would run {named[1] if named else 'code'}: it holds more than data") from None
     warnings.warn(
         f"{path} is of an older version: it is read this once, and the next checkpoint replaces it", stacklevel=2
     )
@@ -99,7 +99,7 @@ class _Metadata(pickle.Unpickler):
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
             value = getattr(torch, name)
         if value is None or (module.endswith(".metadata") and value.__module__ != module):
-            raise pickle.UnpicklingError(f"it is to run {module}.{name}, and holds more than data")
+            raise pickle.UnpicklingError(f"it would run {module}.{name}: it holds more than data")
         return value
 
 

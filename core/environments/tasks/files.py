@@ -151,7 +151,7 @@ def _in_range(
         if digest(question.text) not in rates:
             raise GrpoLabError(
                 f"{file} has no pass rate for the training question of {question.place}, {question.text!r:.60}: "
-                "measure it anew on the same files"
+                "measure again, on the same files"
             )
     kept = [q for q in questions if low <= rates[digest(q.text)] <= high]
     if not kept:

@@ -66,7 +66,7 @@ def _prompt(row: Row, column: str) -> str | list[dict[str, str]]:
     messages = [{"role": message["role"], "content": message["content"]} for message in value]
     if messages[-1]["role"] == "assistant" or not any(message["role"] == "user" for message in messages):
         raise _RowError(
-            f"column '{column}' must end with what the user says: its roles are "
+            f"column '{column}' must end with a message of the user: its roles are "
             + ", ".join(message["role"] for message in messages)
         )
     return messages
@@ -128,7 +128,7 @@ def _conversation(row: Row, c: Mapping[str, str]) -> _ParsedRow:
     answer, differs = _answer_and_box(row, c, solution)
     if not answer:
         raise _RowError(
-            f"there is no column 'answer', and no \\boxed{{...}} in what the assistant says at the end of '{column}'"
+            f"there is no column 'answer', and no \\boxed{{...}} in the assistant's last message in '{column}'"
         )
     return _ParsedRow(prompt, answer, {}, solution, differs)
 
@@ -222,8 +222,8 @@ def recognise(source: str, row: Row, layout: str | None, columns: Mapping[str, s
         for name, candidate in candidates.items()
     )
     raise GrpoLabError(
-        f"{source} has the columns {', '.join(row)}, which fit no layout. Known are {layouts}. Say which column is "
-        'which with files.columns, e.g. {"question": "input", "answer": "target"}'
+        f"{source} has the columns {', '.join(row)}, which fit no layout. Known are {layouts}. Name the columns "
+        'with files.columns, e.g. {"question": "input", "answer": "target"}'
     )
 
 

@@ -19,7 +19,7 @@ def test_what_is_no_regular_file_is_not_replaced(make: Callable[[Path], None], t
     target = tmp_path / "target"
     make(target)
     before = os.lstat(target)
-    with pytest.raises(MachineError, match=r"cannot write .*target: it is no regular file; choose another"):
+    with pytest.raises(MachineError, match=r"cannot write .*target: it is not a regular file; choose another"):
         write_text(target, "text")
     assert os.path.samestat(os.lstat(target), before)
     assert os.listdir(tmp_path) == ["target"]

@@ -220,7 +220,7 @@ def test_no_bit_of_a_checkpoint_can_change_unnoticed(tmp_path: Path) -> None:
     assert refused > 100
     for length in (0, 1, len(data) // 2, len(data) - 1):
         file.write_bytes(data[:length])
-        with pytest.raises(DamagedError, match=rf"{file}: no checkpoint of ours \(.*remove the folder"):
+        with pytest.raises(DamagedError, match=rf"{file}: not a valid checkpoint \(.*remove the folder"):
             store.load_checkpoint()
 
 

@@ -331,7 +331,7 @@ def test_a_damaged_finished_run_is_named_and_made_again_alone(
 
 
 UNFINISHED: dict[str, tuple[str, Callable[[Path], None], str]] = {
-    "a cut checkpoint": ("checkpoint/state.pt", cut_in_half, "no checkpoint of ours"),
+    "a cut checkpoint": ("checkpoint/state.pt", cut_in_half, "not a valid checkpoint"),
     "a missing checkpoint": ("checkpoint/state.pt", Path.unlink, "missing"),
     "a flipped digit before the checkpoint": ("eval/test/step=000002.json", flip_digit, "altered"),
     "a missing rollout": ("rollouts/step=000001.json", Path.unlink, "missing"),

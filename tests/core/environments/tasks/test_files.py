@@ -145,10 +145,10 @@ def test_each_layout_has_its_judge(tmp_path: Path) -> None:
     ("lines", "message"),
     [
         (['{"question": "a", "answer": "1"}', "{question: 1}"], "line 2: not JSON"),
-        (['{"question": "a", "answer": "1", "answer": "2"}'], "line 1: not JSON: the name 'answer' stands in it twice"),
+        (['{"question": "a", "answer": "1", "answer": "2"}'], "line 1: not JSON: the name 'answer' appears twice"),
         (
             ['{"question": "a", "answer": "1", "extra": {"b": 1, "c": 2, "b": 3}}'],
-            "line 1: not JSON: the name 'b' stands in it twice",
+            "line 1: not JSON: the name 'b' appears twice",
         ),
         (['{"question": "a", "answer": "1"}', "", "[1]"], "line 3: a JSON object was expected, not list"),
         (
@@ -183,7 +183,7 @@ def test_each_layout_has_its_judge(tmp_path: Path) -> None:
         (['{"prompt": [{"role": "user", "content": [{"type": "text"}]}], "answer": "1"}'], "not a list of messages"),
         (
             ['{"prompt": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "answer": "1"}'],
-            "line 1: column 'prompt' must end with what the user says: its roles are user, assistant",
+            "line 1: column 'prompt' must end with a message of the user: its roles are user, assistant",
         ),
         (['{"messages": [{"role": "user", "content": "a"}]}'], "line 1: there is no column 'answer', and no"),
         (['{"messages": [], "answer": "1"}'], "line 1: column 'messages' is \\[\\], not a list of messages"),
