@@ -3,7 +3,7 @@
     A_i  = 1 for the best of the group, -1 for the worst, else 0,   h_i = sum_t log pi(y_it) - log ref(y_it)
     loss = mean over groups of the mean over pairs (A_w > 0, A_l < 0) of -log sigmoid(beta (h_w - h_l))
 
-Differs from GRPO: of the rewards only the order is read, a pair counts less the better it is told apart already, and
+Differs from GRPO: of the rewards only the order is read, a pair counts less the larger its margin already is, and
 the pull of the reference policy is in the loss itself. With G = 2 both learn from the same pairs.
 """
 

@@ -3,7 +3,7 @@
     A_i  = 1 for the best of the group, -1 for the worst, else 0,   h_i = sum_t log pi(y_it) - log ref(y_it)
     loss = mean over groups of the mean over pairs (A_w > 0, A_l < 0) of (h_w - h_l - 1 / (2 beta))^2
 
-Differs from DPO: a pair that is told apart by more than the target is drawn together again, so that a preference that
+Differs from DPO: a pair whose margin exceeds the target is drawn together again, so that a preference that
 never errs does not lead the policy away from the reference without end.
 """
 

@@ -132,7 +132,7 @@ def grade(rewards: Sequence[Part], sampled: Sampled) -> Scores:
 
 
 def make_batch(run: RunState, sampled: Sampled, scores: Scores, step: int) -> Batch:
-    """The batch is born: reward parts weighted and added up; groups whose grader failed are dropped whole."""
+    """The batch of a round: reward parts weighted and added up; groups whose grader failed are dropped whole."""
     generation, device = sampled.generation, sampled.generation.tokens.device
     weights = torch.tensor(run.recipe.reward_weights)
     rewards = scores.parts @ weights if sampled.labels is None else sampled.labels

@@ -203,7 +203,7 @@ class RunState:
     def count_step(self, step: int, seconds: float) -> None:
         """A step has been taken, in so many seconds on this rank."""
         self.step = step
-        self.seconds = gather([self.seconds + seconds])[0]  # all ranks go by one clock
+        self.seconds = gather([self.seconds + seconds])[0]  # all ranks use one clock
 
     def note_prompts(self, prompts: Sequence[Tensor], responses: Tensor) -> None:
         """Take a step's prompts into the digest of all; its responses make that of the first rollout, if it is."""

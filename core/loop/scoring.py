@@ -51,7 +51,7 @@ class GraderLog:
         self.recent = deque(((dropped, groups) for dropped, groups in self.recent), maxlen=WINDOW)
 
     def note(self, scores: "Scores") -> None:
-        """Remember the first failure, for the message that a later one may end the run with."""
+        """Keep the first failure, for the message that a later one may end the run with."""
         if self.first is None and scores.failure is not None:
             self.first, self.by_machine = scores.failure, scores.by_machine
 

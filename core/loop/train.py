@@ -27,7 +27,7 @@ from core.model.sharding import hash_weights
 from core.store.run_folder import NonMainStore, RunStore
 
 Watch: TypeAlias = Callable[[Mapping[str, Any]], None]
-"""Told of every step; raises `Interrupted` to stop the run at that point."""
+"""Called with every step's line of metrics; raises `Interrupted` to stop the run at that point."""
 
 
 class Interrupted(Exception):  # noqa: N818 - an event, not a mistake
@@ -107,7 +107,7 @@ def train(recipe: Recipe, seed: int, store: RunStore, watch: Watch, device: torc
 
 
 def asks_to_stop(watch: Watch, line: Mapping[str, Any]) -> Interrupted | None:
-    """Tell the watch of a step; what it raised to stop the run, on all ranks alike."""
+    """Call the watch with a step's line; what it raised to stop the run, on all ranks alike."""
     stop = None
     try:
         if is_main():

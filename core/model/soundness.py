@@ -110,7 +110,7 @@ def check_repeats(model: PreTrainedModel, where: str) -> None:
 
 @contextlib.contextmanager
 def _refusing(model: PreTrainedModel, where: str) -> Iterator[None]:
-    """Say of a model that it is not supported, and why."""
+    """Raise that a model is not supported, and why."""
     try:
         yield
     except Exception as error:  # whatever a model that was not made for it makes of packed rows

@@ -49,7 +49,7 @@ def refuse_unused(
 ) -> None:
     """Raise `GrpoLabError` for the first of `keys` that is not `used`, naming the right key where there is one.
 
-    `parts` are those in use, `variants` the names of the variants that were built. `places` says where bindings were
+    `parts` are those in use, `variants` the names of the variants that were built. `places` states where bindings were
     given, if the config is no longer in force.
     """
     for selector, parameter in keys:

@@ -24,8 +24,8 @@ def running_baseline(batch: Batch, state: Means, *, decay: float = 0.9) -> tuple
         A_i = r_i - b_p,   then b_p <- decay * b_p + (1 - decay) * mean(r)
 
     Returns [P, G] and the new means. A prompt not seen before takes the running mean over all prompts, 0 at the first
-    step. The baseline never depends on the present samples: unbiased at every group size, 1 included. Prompts are told
-    apart by `prompt_ids`. Source: the reinforcement comparison of Sutton 1984, by prompt.
+    step. The baseline never depends on the present samples: unbiased at every group size, 1 included. Prompts differ
+    by their `prompt_ids`. Source: the reinforcement comparison of Sutton 1984, by prompt.
     """
     ids = batch.prompt_ids.tolist()
     baseline = torch.tensor([state.get(p, state.get(EVERY, 0.0)) for p in ids], dtype=torch.float64)

@@ -1,6 +1,6 @@
 """OpenRLHF's dialect, as of version 0.11: what its estimators compute with its default token-mean PPO loss.
 
-Outcomes are centred first, then clipped; the KL penalty, k1 with a coefficient of 0.01 unless told, is added to the
+Outcomes are centred first, then clipped; the KL penalty, k1 with a coefficient of 0.01 by default, is added to the
 centred reward by token, so that no baseline touches it.
 """
 

@@ -1,4 +1,4 @@
-"""Rewards for the shape of a response, whatever it says."""
+"""Rewards for the format of a response, whatever its content."""
 
 import re
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """A learnt reward: a transformer with one output, read at the last token of prompt and response.
 
 What is read is text, in the reward model's own tokenizer, with its end-of-sequence token after every response. So a
-response that was cut off reads like one that ended there: what is to happen to those is the variant's to say
+response that was cut off reads like one that ended there: what happens to those is for the variant to decide
 (`truncated`, `soft_overlong`). The last token is the last that is not padding, as transformers' classifiers have it;
 where a tokenizer pads with its end-of-sequence token, the reward is thus read just before that.
 """

@@ -1,4 +1,4 @@
-"""What a response says after its thinking: the part in which an answer counts."""
+"""A response without its thinking: the part in which an answer counts."""
 
 import re
 from typing import Final

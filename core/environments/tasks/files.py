@@ -8,10 +8,10 @@
     plain       question, answer           the answer as it stands                          math_answer
     messages    messages                   the column answer, else the last \\boxed{...}     math_answer
 
-A layout is recognised by its columns; `columns` says which column plays which part where the names differ. A question
+A layout is recognised by its columns; `columns` maps parts to columns where the names differ. A question
 may be text or, as in TRL's conversational format, a list of messages with `role` and `content`; in the layout
-`messages` what the assistant says last is the worked solution. `template` is `chat`, `plain`, `r1_zero` or one's own
-with {question} in it: a text, or messages as pairs of a role and what it says. Splits are by hash of the question, so
+`messages` the assistant's last message is the worked solution. `template` is `chat`, `plain`, `r1_zero` or one's own
+with {question} in it: a text, or messages as pairs of role and content. Splits are by hash of the question, so
 that no question is in two; split files that are given are checked for that.
 """
 
@@ -57,7 +57,7 @@ class Files:
     rewards: tuple[Part, ...]
     suites: tuple[str, ...]
     template: str | tuple[tuple[str, str], ...]
-    """A text, or roles with what they say, with {question} in it."""
+    """A text, or messages as (role, content), with {question} in it."""
     easy_first: bool = False
     """Whether the first pass over the training questions goes from easy to hard, as they are listed."""
     patterns: Mapping[str, str] = field(default_factory=lambda: IN_WORDS)
@@ -185,7 +185,7 @@ def files(
 
     `path` may also map `train`, test splits and `tune` to sources; without one, a tenth of `train` is for tuning.
     `template`: `chat` (a system prompt and example turns may go before the question), `plain` (the question alone),
-    `r1_zero`, or one's own with `{question}` in it: a text, or messages as pairs of a role and what it says. Questions
+    `r1_zero`, or one's own with `{question}` in it: a text, or messages as pairs of role and content. Questions
     may be conversations themselves (`chat`). `pass_rates`: a JSONL file of `question` and `pass_rate`, measured
     beforehand; only training questions whose rate is within `between` are kept, so that all arms meet the same ones in
     the same order. `curriculum`: the first pass over them goes from the highest rate to the lowest, later ones are in
@@ -207,7 +207,7 @@ def files(
 
 
 def _template(template: str | Turns, system: str, turns: Turns) -> str | tuple[tuple[str, str], ...]:
-    """A text, or roles with what they say, in which the question has its place."""
+    """A text, or messages as (role, content), in which the question has its place."""
     setting = f"files.template = {template!r:.80}"
     if template == "chat":
         return (*((("system", system),) if system else ()), *((role, text) for role, text in turns), ("user", PLACE))
@@ -226,7 +226,7 @@ def _template(template: str | Turns, system: str, turns: Turns) -> str | tuple[t
 
 
 def _check_conversations(questions: Sequence[Question], template: str | Sequence[tuple[str, str]]) -> None:
-    """Raise on a question of several messages where the template asks in one, or says what the system says itself."""
+    """Raise on a conversation that the template has no place for, or where both have a system prompt."""
     for question in (question for question in questions if len(question.messages) > 1):
         if isinstance(template, str) or template[-1] != ("user", PLACE):
             raise GrpoLabError(

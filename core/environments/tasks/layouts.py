@@ -102,7 +102,7 @@ def _gsm8k(row: Row, c: Mapping[str, str]) -> _ParsedRow:
 
 
 def _answer_and_box(row: Row, c: Mapping[str, str], solution: str) -> tuple[str, str]:
-    """The answer, by its column or else the solution's last box, and that box where it says otherwise."""
+    """The answer, by its column or else the solution's last box, and that box where it differs."""
     answer, last = _answer(row, c), (boxes(solution) or [""])[-1]
     same = "".join(answer.split()).strip("$") == "".join(last.split()).strip("$")
     return answer or last, last if answer and not same else ""
@@ -264,7 +264,7 @@ def read(source: str, layout: str | None = None, columns: Mapping[str, str] | No
 
 
 def _transcript(messages: Sequence[Mapping[str, str]]) -> str:
-    """A conversation as text: what its only message says, or each with its role."""
+    """A conversation as text: its only message, or each with its role."""
     if len(messages) == 1:
         return messages[0]["content"].strip()
     return "\n".join(f"{message['role']}: {message['content'].strip()}" for message in messages)

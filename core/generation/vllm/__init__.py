@@ -44,7 +44,7 @@ class Vllm:
     """A first token takes an engine, or another's weights: a rehearsal samples without."""
 
     def start(self) -> str:
-        """Say which backend will sample; raises `GrpoLabError` where there is none."""
+        """Name the backend that will sample; raises `GrpoLabError` where there is none."""
         if self.url:
             return f"vllm: a server at {self.url}, {server_version(self.url)}"
         if importlib.util.find_spec("vllm") is None:

@@ -35,7 +35,7 @@ UNTOUCHED: Final = {
     "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
 }
-"""Said with every response: what is left out, a server takes from the model's generation_config.json."""
+"""Sent with every request: what is left out, a server takes from the model's generation_config.json."""
 
 
 class Server:
