@@ -80,10 +80,12 @@ def config(
         for binding in read(text):
             _put([binding])
             _NOW.places[binding.key] = places.get(binding.key, "")
-        given = [binding for each in bindings for binding in read(each, lambda _: origin, include_from=include_from)]
-        _put(given, overriding=not text)
-        _NOW.of_files |= {binding.key for binding in written} - {binding.key for binding in given}
-        _refuse_idle_macros([*written, *given])
+        overrides = [
+            binding for each in bindings for binding in read(each, lambda _: origin, include_from=include_from)
+        ]
+        _put(overrides, overriding=not text)
+        _NOW.of_files |= {binding.key for binding in written} - {binding.key for binding in overrides}
+        _refuse_idle_macros([*written, *overrides])
         yield
     finally:
         _forget()
