@@ -45,7 +45,7 @@ format: .venv/installed
 	$(BIN)/ruff format .
 
 # the rooms from which studies are trained, and those above (tests/test_layers.py)
-STUDIES := study report memory lens launchers planning feedback cli maintenance
+STUDIES := study report memory lens launchers planning feedback cli maintenance plots lab
 
 quick: .venv/installed
 	$(BIN)/ruff check .

@@ -29,9 +29,11 @@ PLAN = (
     ("experiments", "experiments/statistics/", "experiments/bases/", "experiments/check/"),
     ("experiments/results/",),
     ("experiments/study/", "experiments/report/"),
+    ("experiments/plots/",),
     ("experiments/memory/", "experiments/lens/"),
     ("experiments/launchers/",),
     ("experiments/planning/", "experiments/feedback/"),
+    ("experiments/lab/",),
     ("experiments/cli/",),
     ("experiments/maintenance/",),
 )

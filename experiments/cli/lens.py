@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from core.errors import GrpoLabError, near
+from core.errors import GrpoLabError
 from core.parts.settings import COUNT
 from experiments.options import add_config_options, add_seed_option, number
 from experiments.terminal import Console
@@ -93,36 +93,13 @@ def part_names(targets: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def named_variant(name: str) -> "Variant":
-    """The variant of that name, or an advantage as the variant that measures the estimator itself.
-
-    An advantage goes with the plain policy gradient and the token sum, under which an unbiased one has a scale of 1.
-    Called within a gin config; the returned variant no longer depends on it.
-    """
-    from core import ADVANTAGES, VARIANTS, Variant
-    from estimators.aggregators import seq_mean_token_sum
-    from estimators.objectives import policy_gradient
-
-    if name in VARIANTS:
-        variant: Variant = VARIANTS[name]()
-    elif name in ADVANTAGES:
-        variant = Variant(
-            advantage=ADVANTAGES[name], objective=policy_gradient, aggregator=seq_mean_token_sum, name=name
-        )
-    else:
-        raise GrpoLabError(
-            f"unknown variant or advantage '{name}': {near(name, [*VARIANTS, *ADVANTAGES])}. One of your own is found "
-            "after its file, FILE.py, or -c FILE.gin that imports it"
-        )
-    return variant.resolved()
-
-
 def _exact(options: argparse.Namespace, console: Console) -> int:
     import core.parts.registry as registry
     from core.parts.bindings import bindings_used
     from experiments.lens.card import exact_tables, exact_to_json
     from experiments.lens.exact import measure_all
     from experiments.lens.figures import exact_figure
+    from experiments.lens.named import named_variant
     from experiments.study.configs import (
         CONFIGS,
         find_config,
@@ -178,6 +155,7 @@ def _recipes(options: argparse.Namespace) -> "tuple[list[Recipe], str | None]":
     from core.model.loading import locate
     from core.parts.bindings import bindings_used
     from core.store.run_folder import RunStore
+    from experiments.lens.named import named_variant
     from experiments.study.configs import (
         CONFIGS,
         build,

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
+from types import ModuleType
 from typing import Any, Final
 
 import psutil
@@ -80,9 +81,13 @@ def _start_environment() -> Iterator[None]:
     answer = signal.signal(signal.SIGINT, signal.SIG_IGN)
     # it finds what we find
     os.environ.update(SAFE_PATH, PYTHONPATH=os.pathsep.join(entry or os.getcwd() for entry in sys.path))
+    main = sys.modules["__main__"]
+    # it would run a script of the user's again, whose call began all this
+    sys.modules["__main__"] = ModuleType("__main__")
     try:
         yield
     finally:
+        sys.modules["__main__"] = main
         os.environ.clear()
         os.environ.update(environment)
         signal.signal(signal.SIGINT, answer)

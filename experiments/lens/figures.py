@@ -16,38 +16,20 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from experiments.lens.exact import Exact
 from experiments.lens.measures import BUDGET, Estimate
 from experiments.lens.on_model import OnModel
-from experiments.report.arm_style import INK, MUTED, RULE, Style, arm_styles
-
-_SETTINGS = {
-    "svg.fonttype": "none",  # text stays text: it takes the page's font, and can be searched and copied
-    "text.parse_math": False,  # an arm's name may hold a dollar sign
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "font.size": 9.0,
-    "text.color": INK,
-    "axes.edgecolor": "#aab2bb",
-    "axes.labelcolor": MUTED,
-    "axes.linewidth": 0.7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": RULE,
-    "grid.linewidth": 0.6,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.major.size": 3.0,
-    "ytick.major.size": 0.0,
-    "xtick.major.width": 0.7,
-    "lines.solid_capstyle": "round",
-}
+from experiments.plots.style import STYLE
+from experiments.report.arm_style import INK, MUTED, Style, arm_styles
 
 
 def exact_figure(exact: Exact) -> str:
+    """The figure of `draw_exact` as SVG."""
+    with svg_settings("lens-exact"):
+        return as_svg(draw_exact(exact))
+
+
+def draw_exact(exact: Exact) -> Figure:
     """Difficulty, length, variance and bias of each variant, four panels."""
     styles = arm_styles(list(exact.measured), "")
-    with svg_settings("lens-exact"):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10.4, 7.6), layout="constrained", facecolor="white")
         (by_difficulty, by_length), (variance, bias) = figure.subplots(2, 2)
         success = exact.policy.success.tolist()
@@ -99,7 +81,7 @@ def exact_figure(exact: Exact) -> str:
             by_difficulty.plot([], [], color=s.colour, marker=s.marker, linestyle=s.dash)[0] for s in styles.values()
         ]
         figure.legend(handles, list(styles), loc="outside lower center", ncols=min(6, len(styles)), frameon=False)
-        return as_svg(figure)
+        return figure
 
 
 def model_figure(lenses: Sequence[OnModel]) -> str:
@@ -174,5 +156,5 @@ def svg_settings(name: str) -> Iterator[None]:
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         settings: Any = matplotlib.rcParams
-        settings.update(_SETTINGS | {"svg.hashsalt": name})
+        settings.update(STYLE | {"svg.hashsalt": name})
         yield

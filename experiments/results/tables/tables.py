@@ -290,7 +290,7 @@ def _count(
 ) -> tuple[tuple[Trajectory, ...], list[str]]:
     """The runs with how many answers the metric's values are means of; a note where that is unknown but may matter."""
     curves = [run.curves[metric] for run in runs if metric in run.curves]
-    has_counts = any(curve.answers is not None for curve in curves)
+    has_counts = any(curve.answers is not None or curve.samples is not None for curve in curves)
     if answers is None:
         values = [value for curve in curves for value in curve.values]
         shares = not has_counts and all(0 <= value <= 1 for value in values if math.isfinite(value))

@@ -58,7 +58,7 @@ def test_an_unknown_task_is_named_with_those_that_have_a_base(
     assert "did you mean islanders" in capsys.readouterr().err
 
 
-def test_bases_are_named() -> None:
+def test_the_bases_are_found_by_name() -> None:
     assert embedded_models() == ("embedded", "islanders", "stack_programs")
     assert all(sum(f.stat().st_size for f in (ASSETS / name).iterdir()) < 4e6 for name in embedded_models())
 

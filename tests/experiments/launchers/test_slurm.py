@@ -126,16 +126,16 @@ def test_a_run_that_fails_and_a_job_that_dies_are_distinguished(
     programs: Path, forks: None, home: Path, hold: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arms = "compare.arms = {'mean': 'grpo.advantage = @held_mean', 'bad': 'grpo.advantage = @held_diverging'}"
-    metrics = home / "apart" / "slow" / "mean" / "seed=0" / "metrics.jsonl"
+    metrics = home / "told" / "slow" / "mean" / "seed=0" / "metrics.jsonl"
     killer = When(metrics.is_file, lambda: os.killpg(int((programs / "7.pid").read_text()), signal.SIGKILL))
-    assert compare("apart", "-b", arms, "--seeds", "1") == 1
+    assert compare("told", "-b", arms, "--seeds", "1") == 1
     killer.end()
     shown = " ".join(capsys.readouterr().out.split())
     assert "bad seed 0 failed: failed on purpose" in shown
     assert "mean seed 0 failed: Slurm job 7 ended without a result" in shown
     assert '"infrastructure"' in (metrics.parent / "manifest.json").read_text()
     assert '"algorithmic"' in (metrics.parents[2] / "bad" / "seed=0" / "manifest.json").read_text()
-    assert list((home / "apart" / "slow" / ".slurm").glob("*/7_0_log.out")), "what the jobs printed is kept"
+    assert list((home / "told" / "slow" / ".slurm").glob("*/7_0_log.out")), "what the jobs printed is kept"
 
 
 def test_without_slurm_it_says_where_to_go(

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from core import ADVANTAGES, AGGREGATORS, FILTERS, OBJECTIVES, VARIANTS, GrpoLabError, Variant
-from experiments.cli.lens import named_variant
 from experiments.lens.enumerate import expected_gradient
+from experiments.lens.named import named_variant
 from experiments.lens.policy import Responses, TabularPolicy, make_policy
 
 ONE = make_policy((0.3,), vocabulary=3, max_tokens=2)

@@ -12,7 +12,7 @@ import core.parts.registry as registry
 from core.loop.recipe import Recipe
 from core.model.loading import EMBEDDED
 from core.model.policy import PolicySettings, load_policy
-from experiments.cli.lens import named_variant
+from experiments.lens.named import named_variant
 from experiments.lens.on_model import SPLITS, OnModel, measure_on_model
 from experiments.study.configs import (
     CONFIGS,

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from core import ADVANTAGES, VARIANTS, Batch, GrpoLabError, Variant, advantage
-from experiments.cli.lens import named_variant
 from experiments.lens.enumerate import expected_gradient
 from experiments.lens.measures import Estimate
+from experiments.lens.named import named_variant
 from experiments.lens.policy import Responses, TabularPolicy, make_policy
 from experiments.lens.sampled import Measurement, measure, one_step, sample_groups
 from experiments.lens.step import token_constant

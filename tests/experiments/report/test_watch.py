@@ -212,7 +212,7 @@ def test_trouble_is_over_even_if_the_files_look_the_same(folder: Path, watcher: 
     assert not watcher.view().warning
 
 
-def test_a_study_that_goes_away_keeps_its_last_view(folder: Path, watcher: Watcher, port: int) -> None:
+def test_a_study_that_goes_away_is_remembered(folder: Path, watcher: Watcher, port: int) -> None:
     shutil.rmtree(folder)
     assert "no such folder" in watcher.view().warning
     assert "pair, 4 runs" in ask(port)[2]

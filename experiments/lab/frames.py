@@ -1,0 +1,23 @@
+"""Rows as pandas tables; pandas is imported when a table is asked for."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from core.errors import GrpoLabError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+def data_frame(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) -> "DataFrame":
+    """A table with a row for each mapping; `columns` come first, and are there where there is no row.
+
+    Raises GrpoLabError where pandas is not installed.
+    """
+    try:
+        import pandas
+    except ModuleNotFoundError as error:
+        raise GrpoLabError("tables in Python need pandas, which is not installed: pip install pandas") from error
+    listed = list(rows)
+    names = dict.fromkeys([*columns, *(name for row in listed for name in row)])
+    return pandas.DataFrame([dict(row) for row in listed], columns=list(names))

@@ -1,0 +1,201 @@
+"""Verdicts as an object: judged from a study or from anybody's numbers, read as a table, sentences and plots."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from core.errors import GrpoLabError, near
+from experiments.lab.frames import data_frame
+from experiments.results.tables.tables import Question, Table, judge_table, read_rows
+from experiments.statistics import Comparison, Curve, Judgement, Trajectory
+from experiments.statistics.records import Family
+from experiments.statistics.runs import Policy
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
+
+Measured: TypeAlias = float | Sequence[float] | tuple[Sequence[float], Sequence[float]] | ArrayLike
+"""One run's result: a score; its answers [Q] or [Q, K] by question and sample; or a curve, (steps, values)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Verdicts:
+    """What was judged: one comparison for each arm against the baseline, or for all pairs.
+
+    `judgement` holds everything that was computed (`experiments.statistics.Judgement`). `verdicts["dr_grpo"]` is one
+    comparison; iterating gives all of them.
+    """
+
+    judgement: Judgement
+    title: str = ""
+
+    def __iter__(self) -> Iterator[Comparison]:
+        return iter(self.judgement.analysis.comparisons)
+
+    def __len__(self) -> int:
+        return len(self.judgement.analysis.comparisons)
+
+    def __getitem__(self, arm: str) -> Comparison:
+        """The comparison of an arm with the baseline; GrpoLabError for an arm that was not compared."""
+        for comparison in self:
+            if comparison.arm == arm and comparison.baseline == self.judgement.analysis.baseline:
+                return comparison
+        raise GrpoLabError(f"no verdict on '{arm}': {near(arm, [each.arm for each in self])}")
+
+    @property
+    def sentences(self) -> list[str]:
+        """Every verdict in words, with what it rests on."""
+        return [comparison.sentence for comparison in self]
+
+    @property
+    def notes(self) -> list[str]:
+        """What to know of the data and of the design."""
+        return list(self.judgement.analysis.notes)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What belongs beside the verdict: collapsed runs, and on what else the verdict hangs."""
+        return list(self.judgement.warnings)
+
+    def table(self) -> "DataFrame":
+        """One row for each comparison: means, difference with its interval, adjusted p, effect size and verdict.
+
+        Differences are arm - baseline, in the metric's unit; `low` and `high` are the ends of the 1 - alpha interval.
+        """
+        means = {each.arm: each.mean for each in self.judgement.analysis.arms}
+        return data_frame(
+            {
+                "arm": each.arm,
+                "baseline": each.baseline,
+                "seeds": each.effect.n,
+                "mean": means[each.arm],
+                "baseline_mean": means[each.baseline],
+                "difference": each.effect.mean_difference,
+                "low": each.effect.interval[0] if each.effect.interval else None,
+                "high": each.effect.interval[1] if each.effect.interval else None,
+                "adjusted_p": each.adjusted_p,
+                "g_z": each.effect.g_z,
+                "verdict": each.verdict,
+                "label": each.label,
+            }
+            for each in self
+        )
+
+    def scores(self) -> "DataFrame":
+        """The scores that were compared: a row for each seed, a column for each arm."""
+        analysis = self.judgement.analysis
+        rows = [
+            {"seed": seed} | {each.arm: each.scores[place] for each in analysis.arms if place < len(each.scores)}
+            for place, seed in enumerate(analysis.seeds)
+        ]
+        return data_frame(rows, ["seed"]).set_index("seed")
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything that was computed, ready for `json.dumps`."""
+        return self.judgement.to_json()
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """The differences with their intervals, as `lab.plot_differences` draws them."""
+        from experiments.plots import plot_differences
+
+        return plot_differences(self.judgement, ax=ax)
+
+    def __str__(self) -> str:
+        return "\n".join([*([self.title] if self.title else []), *self.sentences, *self.warnings])
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the table, and the sentences below it."""
+        said = "".join(f"<li>{escape(line)}</li>" for line in (*self.sentences, *self.warnings))
+        title = f"<b>{escape(self.title)}</b>" if self.title else ""
+        return f"{title}{self.table().to_html(index=False, float_format='{:.4g}'.format)}<ul>{said}</ul>"
+
+
+def judge(
+    measured: "Mapping[str, Mapping[int, Measured]] | DataFrame",
+    *,
+    baseline: str,
+    metric: str | None = None,
+    scalar: str = "final",
+    axis: str = "steps",
+    budget: float | None = None,
+    margin: float | None = None,
+    alpha: float = 0.05,
+    family: Family = "baseline",
+    higher_is_better: bool = True,
+    failures: Policy = "worst",
+    floor: float | None = None,
+    answers: int | None = None,
+) -> Verdicts:
+    """Judge anybody's results, paired by seed: `{arm: {seed: result}}`, or a tidy data frame.
+
+    A result is a score; the answers [Q] or [Q, K] by question and sample, which say how fine a score can be; or a
+    curve, a tuple of steps (or whatever `axis` counts) and values, reduced by `scalar` at equal `budget`. A data frame
+    has the columns of docs/tables.md: `arm`, `seed`, perhaps `step`, and `value` or one that is named like `metric`. A
+    score that is not finite is a failed run. The other parameters are those of `grpolab analyze`.
+
+    Raises GrpoLabError for a baseline or metric that is not there, and for results that cannot be compared.
+    """
+    question = Question(
+        baseline=baseline,
+        metric=metric,
+        scalar=scalar,
+        axis=axis,
+        budget=budget,
+        margin=margin,
+        alpha=alpha,
+        family=family,
+        higher_is_better=higher_is_better,
+        failures=failures,
+        floor=floor,
+        answers=answers,
+    )
+    if hasattr(measured, "to_dict") and not isinstance(measured, Mapping):
+        frame = measured
+        if "value" not in frame.columns and metric in frame.columns:  # a column for each metric
+            frame = frame.rename(columns={metric: "value"})
+        return Verdicts(judge_table(read_rows(frame.to_dict("records"), "the data frame"), question))
+    assert isinstance(measured, Mapping)
+    runs = [
+        Trajectory(arm, int(seed), "finished", {metric or "score": _curve(arm, seed, result, axis)})
+        for arm, by_seed in measured.items()
+        for seed, result in by_seed.items()
+    ]
+    if not runs:
+        raise GrpoLabError("nothing to judge: give results as {arm: {seed: score}}")
+    return Verdicts(judge_table(Table("the results", tuple(runs), ()), question))
+
+
+def _curve(arm: str, seed: int, result: Measured, axis: str) -> Curve:
+    """A run's result as the statistics take it."""
+    where = f"arm '{arm}', seed {seed}"
+    try:
+        if isinstance(result, tuple):
+            spent, values = (np.asarray(each, dtype=np.float64) for each in result)
+            if spent.shape != values.shape or spent.ndim != 1 or not len(spent):
+                raise GrpoLabError(
+                    f"{where}: a curve is (steps, values), two lists of one length; got {list(spent.shape)} and "
+                    f"{list(values.shape)}"
+                )
+            if (np.diff(spent) <= 0).any():
+                raise GrpoLabError(f"{where}: the steps of a curve must grow; count what was spent since the start")
+            return Curve({axis: spent.tolist()}, values.tolist())
+        array = np.asarray(result, dtype=np.float64)
+    except (ValueError, TypeError):
+        raise GrpoLabError(
+            f"{where}: {result!r} is no result: give a number, answers [Q] or [Q, K], or a curve (steps, values)"
+        ) from None
+    if array.ndim > 2 or not array.size:
+        raise GrpoLabError(
+            f"{where}: answers have shape {list(array.shape)}: give [Q], one for each question, or [Q, K]"
+        )
+    from experiments.results.tables.formats import SCORED
+
+    if array.ndim == 0:
+        return Curve({SCORED: [0.0]}, [float(array)])
+    samples = array.reshape(1, len(array), -1)
+    return Curve({SCORED: [0.0]}, [float(array.mean())], samples=samples)

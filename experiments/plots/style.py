@@ -1,0 +1,48 @@
+"""How figures by matplotlib look, and the axes that they are drawn on."""
+
+from typing import Any, Final
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from experiments.report.arm_style import INK, MUTED, RULE
+
+STYLE: Final[Any] = {
+    "svg.fonttype": "none",  # text stays text: it takes the page's font, and can be searched and copied
+    "pdf.fonttype": 42,  # so that it can be edited, as some journals demand
+    "text.parse_math": False,  # an arm's name may hold a dollar sign
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "font.size": 9.0,
+    "text.color": INK,
+    "axes.edgecolor": "#aab2bb",
+    "axes.labelcolor": MUTED,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 3.0,
+    "ytick.major.size": 0.0,
+    "xtick.major.width": 0.7,
+    "lines.solid_capstyle": "round",
+}
+"""Settings of matplotlib (`rcParams`) for figures that look like the report's."""
+
+
+def axes_of(ax: Axes | None, width: float, height: float) -> Axes:
+    """The axes that were given; else those of a new figure of that size in inches, which no window shows by itself."""
+    if ax is not None:
+        return ax
+    with rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+        FigureCanvasAgg(figure)
+        made: Axes = figure.subplots()
+        return made

@@ -1,0 +1,271 @@
+"""The door from Python: its names, and that what it gives is what the files and the command line give."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from core import Batch, GrpoLabError, advantage
+from experiments import lab
+from experiments.cli.main import main
+from experiments.results.stored_study import load_study
+
+OLD = Path(__file__).parents[2] / "data" / "old_tree" / "runs"
+SCORES = {
+    "grpo": {0: 0.60, 1: 0.62, 2: 0.58, 3: 0.61},
+    "mine": {0: 0.66, 1: 0.67, 2: 0.65, 3: 0.66},
+}
+
+
+def test_the_public_names_are_these() -> None:
+    assert sorted(lab.__all__) == dir(lab)
+    assert lab.__all__ == [
+        "STYLE",
+        "Batch",
+        "GrpoLabError",
+        "Lens",
+        "Run",
+        "Study",
+        "Variant",
+        "Verdicts",
+        "advantages",
+        "compare",
+        "judge",
+        "lens",
+        "load_run",
+        "load_study",
+        "loss",
+        "plot_curves",
+        "plot_differences",
+        "plot_scores",
+        "train",
+        "variant",
+    ]
+    for name in lab.__all__:
+        assert getattr(lab, name).__doc__ or name == "STYLE"
+    with pytest.raises(AttributeError, match="no attribute 'nope'"):
+        _ = lab.nope  # type: ignore[attr-defined]
+
+
+def test_scores_become_a_verdict() -> None:
+    verdicts = lab.judge(SCORES, baseline="grpo", margin=0.01)
+    row = verdicts.table().iloc[0]
+    assert (row["arm"], row["baseline"], row["seeds"], row["verdict"]) == ("mine", "grpo", 4, "better")
+    # differences .06 .05 .07 .05: mean .0575, sd .00957, t interval .0575 -+ 3.182 * .00957 / 2
+    assert row["difference"] == pytest.approx(0.0575)
+    assert (row["low"], row["high"]) == (pytest.approx(0.04227, abs=1e-5), pytest.approx(0.07273, abs=1e-5))
+    assert verdicts["mine"].verdict == "better"
+    assert verdicts.sentences[0] in str(verdicts)
+    assert verdicts.scores().loc[2].tolist() == [0.58, 0.65]
+    assert "better" in verdicts._repr_html_()
+    assert [each.arm for each in verdicts] == ["mine"]
+    assert len(verdicts) == 1
+    with pytest.raises(GrpoLabError, match="no verdict on 'mime': did you mean"):
+        _ = verdicts["mime"]
+
+
+def test_a_data_frame_and_curves_are_judged_like_a_table(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    rows = [
+        {"arm": arm, "seed": seed, "step": step, "accuracy": score + step / 1000}
+        for arm, row in SCORES.items()
+        for seed, score in row.items()
+        for step in (0, 10, 20, 30)
+    ]
+    frame = pandas.DataFrame(rows)
+    curves = {
+        arm: {seed: ([0, 10, 20, 30], [score + step / 1000 for step in (0, 10, 20, 30)]) for seed, score in row.items()}
+        for arm, row in SCORES.items()
+    }
+    by_frame, by_curves = (lab.judge(each, baseline="grpo", metric="accuracy", margin=0.01) for each in (frame, curves))
+    assert by_frame.table().equals(by_curves.table())
+
+
+def test_answers_say_how_fine_a_score_can_be() -> None:
+    """4 questions x 1 answer: three of four and two of four at every seed; no seed differs, yet nothing is proved."""
+    three, two = np.array([1.0, 1, 1, 0]), np.array([1.0, 1, 0, 0])
+    verdicts = lab.judge(
+        {"a": dict.fromkeys(range(4), two), "b": dict.fromkeys(range(4), three)}, baseline="a", margin=0.01
+    )
+    assert verdicts["b"].effect.mean_difference == pytest.approx(0.25)
+    assert not any("--answers" in note for note in verdicts.notes)
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        ("x", "'x' is no result"),
+        (([0, 1], [0.5]), r"two lists of one length; got \[2\] and \[1\]"),
+        (([1, 0], [0.5, 0.6]), "steps of a curve must grow"),
+        (np.zeros((2, 2, 2)), r"shape \[2, 2, 2\]: give \[Q\]"),
+        ([], r"shape \[0\]"),
+    ],
+)
+def test_what_is_no_result_is_refused_with_its_place(result: object, message: str) -> None:
+    with pytest.raises(GrpoLabError, match=f"arm 'b', seed 1: .*{message}"):
+        lab.judge({"a": {1: 0.5}, "b": {1: result}}, baseline="a")
+
+
+def test_nothing_and_a_baseline_that_is_not_there_are_refused() -> None:
+    with pytest.raises(GrpoLabError, match="nothing to judge"):
+        lab.judge({}, baseline="a")
+    with pytest.raises(GrpoLabError, match="no arm 'grpp'"):
+        lab.judge(SCORES, baseline="grpp")
+
+
+def test_a_study_on_disk_as_tables() -> None:
+    study, stored = lab.load_study(OLD / "study"), load_study(OLD / "study")
+    scores = study.scores()
+    assert scores.shape == (9, 4)
+    first = scores.iloc[0]
+    assert (first["arm"], first["seed"], first["status"]) == ("grpo", 0, "finished")
+    assert first["score"] == stored.scores()["grpo"][0]
+    curves = study.curves()
+    assert list(curves.columns) == ["arm", "seed", "steps", "test/accuracy"]
+    x, y = stored.curve("rloo", 1, "test/accuracy")
+    mine = curves[(curves["arm"] == "rloo") & (curves["seed"] == 1)]
+    assert (mine["steps"].tolist(), mine["test/accuracy"].tolist()) == (x.tolist(), y.tolist())
+    questions, responses = study.questions(), study.responses()
+    assert len(questions) == 9 * 4
+    assert len(responses) == 9 * 4 * 3  # greedy, and two sampled
+    sampled = responses[responses["sample"] >= 0]
+    assert sampled["correct"].mean() == pytest.approx(questions["accuracy"].mean())
+    configuration = study.configuration()
+    assert configuration.loc["grpo.advantage"].fillna("").tolist() == ["", "@old_tree_median", ""]
+    assert configuration.loc["train.steps", "grpo"] == "6"
+    assert study["grpo", 0].metrics()["step"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert len(list(study)) == len(study) == 9
+    with pytest.raises(GrpoLabError, match="no run of 'grpo' at seed 7"):
+        _ = study["grpo", 7]
+    assert "9 of 9 runs finished" in repr(study)
+
+
+def test_a_run_on_disk_as_tables() -> None:
+    run = lab.load_run(OLD / "study" / "median" / "seed=2")
+    assert (run.arm, run.seed, run.status) == ("median", 2, "finished")
+    assert run.evaluations()["step"].tolist() == [0, 2, 4, 6]
+    assert set(run.rollouts().columns) >= {"step", "reward", "text", "advantage"}
+    assert run.configuration()["adamw.learning_rate"] == "0.003"
+    unfinished = lab.load_run(OLD / "interrupted" / "ppo" / "seed=5")
+    assert unfinished.status == "interrupted"
+    with pytest.raises(GrpoLabError, match="no trained model yet"):
+        _ = unfinished.checkpoint
+    for place in (OLD / "study", OLD / "nowhere", OLD / "study" / "grpo"):
+        with pytest.raises(GrpoLabError, match="no run is there"):
+            lab.load_run(place)
+
+
+def test_verdicts_of_a_study_are_those_of_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    import json
+
+    assert main(["analyze", str(OLD / "study"), "--json"]) == 0
+    judged = json.dumps(lab.load_study(OLD / "study").judge().to_json())
+    assert capsys.readouterr().out == f"{json.dumps(json.loads(judged), indent=1)}\n"
+
+
+def test_advantages_and_losses_by_hand() -> None:
+    """Rewards 1, 0 and 1, 1 in groups of two, lengths 1 and 2: Dr. GRPO's advantages are differences from the mean."""
+    batch = lab.Batch.of([[1.0, 0.0], [1.0, 1.0]], lengths=[[1, 2], [1, 1]], max_tokens=4)
+    expected = torch.tensor([[[0.5, 0.5], [-0.5, -0.5]], [[0.0, 0.0], [0.0, 0.0]]])
+    assert torch.equal(lab.advantages("dr_grpo", batch), expected)
+    assert torch.equal(lab.advantages(lab.variant("dr_grpo"), batch), expected)
+    logps = torch.full((2, 2, 2), -1.0, requires_grad=True)
+    loss = lab.loss("dr_grpo", batch, logps)
+    loss.backward()  # type: ignore[no-untyped-call]
+    # ratio 1: the loss of a token is -A, its weight 1 / (4 responses * 4 tokens at most)
+    assert loss.item() == pytest.approx(-(0.5 - 0.5 - 0.5) / 16)
+    assert logps.grad is not None
+    assert logps.grad[0].tolist() == [[pytest.approx(-0.5 / 16), 0.0], [pytest.approx(0.5 / 16)] * 2]
+
+
+def test_an_estimator_of_a_notebook_is_measured_and_weighed() -> None:
+    @advantage
+    def lab_test_mean(batch: Batch) -> torch.Tensor:
+        """Reward minus the mean of its group."""
+        return batch.rewards - batch.rewards.mean(1, keepdim=True)
+
+    batch = Batch.of([[1.0, 0.0]])
+    assert lab.advantages(lab_test_mean, batch).flatten().tolist() == [0.5, -0.5]
+    lens = lab.lens([lab_test_mean, "rloo"], group_size=2, group_sizes=(2,), batches=50)
+    table = lens.table()
+    assert table["variant"].tolist() == ["lab_test_mean", "rloo"]
+    assert np.isfinite(table["variance"]).all()
+    assert len(lens.plot().axes) >= 4
+    assert "rloo" in lens._repr_html_()
+    assert set(lens.to_json()["variants"]) == {"lab_test_mean", "rloo"}
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: lab.variant("drgrpo"), "no variant 'drgrpo': did you mean dr_grpo"),
+        (lambda: lab.variant("dapo", eps_hi=0.3), "variant 'dapo' has no setting 'eps_hi': did you mean eps_high"),
+        (lambda: lab.advantages("nope", Batch.of([[1.0, 0.0]])), "unknown variant or advantage 'nope'"),
+        (lambda: lab.loss("remax", Batch.of([[1.0, 0.0]]), torch.zeros(1, 2, 1)), "greedy_rewards"),
+        (lambda: lab.loss("grpo", Batch.of([[1.0, 0.0]]), torch.zeros(2, 1)), r"logps have shape \[2, 1\]"),
+        (lambda: lab.compare("demo", nope=3), r"compare\(\) has no keyword 'nope'"),
+        (lambda: lab.compare("demmo"), "config file not found: demmo"),
+        (lambda: lab.compare("embedded", variants=["grpo"]), "one arm"),
+        (lambda: lab.compare("embedded", variants=[3]), "variants must be a registered variant"),
+    ],
+)
+def test_mistakes_are_one_message(call: object, message: str) -> None:
+    with pytest.raises(GrpoLabError, match=message):
+        call()  # type: ignore[operator]
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from experiments import lab
+
+settings = ["policy.model = %r", "train.steps = 3", "train.prompts = 2", "train.group_size = 2", "train.max_tokens = 4",
+            "evaluation.every = 1", "evaluation.questions = 2"]
+study = lab.compare("embedded", settings, variants=["grpo", "rloo"], name="small", seeds=2, progress=False)
+print("finished", len(study))
+run = lab.train("embedded", settings, seed=1, progress=False)
+print(run.status, run.checkpoint.is_dir())
+"""
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_runs_a_study_and_a_run(tmp_path: Path, tiny_folder: Path) -> None:
+    """A worker does not run the script again; the same call reads what is finished."""
+    script = tmp_path / "mine.py"
+    script.write_text(SCRIPT % str(tiny_folder))
+    for _ in range(2):
+        done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.stdout == "finished 4\nfinished True\n", done.stderr
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = ["analyze", str(tmp_path / "runs" / "small")]
+    grpolab = [sys.executable, "-m", "experiments.cli.main", *command]
+    again = subprocess.run(grpolab, capture_output=True, text=True, check=False, env=environment)
+    assert again.returncode == 0, again.stderr
+
+
+OWN = '''
+from core import advantage
+from experiments import lab
+
+@advantage
+def own(batch):
+    """Rewards."""
+    return batch.rewards
+
+arms = {"a": "train.variant = @grpo()", "b": ["train.variant = @grpo()", "grpo.advantage = @own"]}
+lab.compare("embedded", arms=arms)
+'''
+
+
+@pytest.mark.slow
+def test_parts_of_the_script_itself_are_refused(tmp_path: Path, tiny_folder: Path) -> None:
+    script = tmp_path / "mine.py"
+    script.write_text(OWN)
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "advantage 'own' is defined in this notebook or script" in done.stderr
+    assert "my_parts.py" in done.stderr
+    assert not (tmp_path / "runs").exists()
