@@ -7,7 +7,7 @@ BIN := .venv/bin
 
 help:
 	@echo "make demo         compare five variants on 5 identical seeds, ending with verdicts and a report (a few minutes)"
-	@echo "make quick        lint and the tests of what a study is made of, with fewer examples (a minute and a half)"
+	@echo "make quick        lint and the tests of what runs are made of, with fewer examples: no studies, no programs that grade"
 	@echo "make test         lint, types and all tests but the slow ones and fuzz"
 	@echo "make test-slow    the slow tests: clusters, several processes, kills, whole studies, simulated error rates"
 	@echo "make check        lint and types alone"
@@ -44,12 +44,13 @@ format: .venv/installed
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-# the rooms from which studies are trained, and those above (tests/test_layers.py)
+# what starts programs to grade, and the rooms from which studies are trained up (tests/test_layers.py)
 STUDIES := study report memory lens launchers planning feedback cli maintenance plots lab
+NOT_QUICK := core/environments $(STUDIES:%=experiments/%)
 
 quick: .venv/installed
 	$(BIN)/ruff check .
-	HYPOTHESIS_PROFILE=quick $(PYTEST) -m "not slow and not fuzz" $(STUDIES:%=--ignore=tests/experiments/%)
+	HYPOTHESIS_PROFILE=quick $(PYTEST) -m "not slow and not fuzz" $(NOT_QUICK:%=--ignore=tests/%)
 
 test: check
 	$(PYTEST) -m "not slow and not fuzz"

@@ -24,7 +24,13 @@ from experiments.launchers.torchrun import kill
 from tests.forked import Forked
 
 FORKED: Final = [
-    ["-m", module] for module in ("experiments.launchers.rank", "submitit.core._submit", "torch.distributed.run")
+    ["-m", module]
+    for module in (
+        "experiments.launchers.rank",
+        "submitit.core._submit",
+        "tests.core.loop.rank_program",
+        "torch.distributed.run",
+    )
 ]
 """What takes seconds for its imports; anything else is left to the real Python."""
 PROGRAM: Final = """\

@@ -281,7 +281,7 @@ def test_two_sharded_ranks_in_bfloat16(tmp_path: Path, kind: Kind) -> None:
 
 
 @pytest.mark.slow
-def test_a_rank_that_fails_ends_the_run_with_its_cause(tmp_path: Path) -> None:
+def test_a_rank_that_fails_ends_the_run_with_its_cause(forks: None, tmp_path: Path) -> None:
     broken = {"broken": ["train.variant = @grpo()", "grpo.objective = @breaks_on_one_rank"]}
     process = torchrun(2, request_of(tmp_path, broken))
     assert process.returncode != 0
