@@ -1,7 +1,7 @@
 """What a study declares before its first run: arms, metric, test, failure handling, and what it predicts."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
@@ -118,11 +118,8 @@ def compare(
     `reevaluate`: the verdict rests on so many further questions, which every run's final model answers afterwards.
     """
     labelled = _labelled(variants, arms)
-    base = baseline if baseline is not None else next(iter(labelled))
-    if base not in labelled:
-        raise GrpoLabError(f"compare.baseline = '{base}' is not an arm: {near(base, labelled)}")
-    if "/" not in metric or metric.split("/")[1] not in METRICS:
-        raise GrpoLabError(f"compare.metric = '{metric}': must be SUITE/NAME with NAME one of {', '.join(METRICS)}")
+    base = _baseline(baseline, labelled)
+    _check_metric(metric)
     _check_folder_name("compare.name", name)
     expected = declared_claim(set(labelled), metric.split("/")[0])
     planned = check_seeds("compare.seeds", seeds)
@@ -136,10 +133,9 @@ def compare(
         has_claim=expected is not None,
         reevaluate=reevaluate,
     )
-    split = tuple(Arm(label, tuple(lines(b))) for label, b in labelled.items())
     return StudySettings(
         name=name,
-        arms=split,
+        arms=tuple(Arm(label, tuple(lines(own))) for label, own in labelled.items()),
         baseline=base,
         metric=metric,
         scalar=scalar,
@@ -159,6 +155,19 @@ def compare(
         claim=expected,
         reevaluate=reevaluate,
     )
+
+
+def _baseline(named: str | None, labelled: Collection[str]) -> str:
+    """The arm that the others are compared with; the first, unless one is named."""
+    base = next(iter(labelled)) if named is None else named
+    if base not in labelled:
+        raise GrpoLabError(f"compare.baseline = '{base}' is not an arm: {near(base, labelled)}")
+    return base
+
+
+def _check_metric(metric: str) -> None:
+    if "/" not in metric or metric.split("/")[1] not in METRICS:
+        raise GrpoLabError(f"compare.metric = '{metric}': must be SUITE/NAME with NAME one of {', '.join(METRICS)}")
 
 
 def _labelled(variants: Sequence[Part], arms: Mapping[str, str | Sequence[str]]) -> dict[str, tuple[str, ...]]:
