@@ -102,8 +102,8 @@ class Recipe:
 
     @property
     def data(self) -> str:
-        """Digests of what task and source have read from files, which may change behind a path; "" where none was."""
-        digests = (getattr(each, "digest", "") for each in (self.task, self.source))
+        """Digests of what task, source and policy have read from files, which may change behind a path, or ""."""
+        digests = (getattr(each, "digest", "") for each in (self.task, self.source, self.policy))
         return " ".join(digest for digest in digests if digest and isinstance(digest, str))
 
     @property

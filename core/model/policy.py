@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import functools
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,11 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from core.distributed import is_main
 from core.errors import GrpoLabError
 from core.model.adapters import LoraSettings, adapted_layers, adapter_weight, add_adapters, save_adapters
-from core.model.loading import DTYPES, Dtype, read_model
+from core.model.loading import DTYPES, Dtype, read_model, read_tokenizer
 from core.model.logps import sum_squared_probs, token_logps
 from core.model.optimizer import Optimizer, OptimizerSettings
 from core.model.packing import Layout, Packed
-from core.model.prompts import prompt_tokens
+from core.model.prompts import prompt_tokens, read_template
 from core.model.sharding import MakeSharding, full_tensor
 from core.model.soundness import check_head, check_repeats, check_trunk, context_of
 from core.model.trainable import TrainedModel
@@ -38,6 +39,13 @@ class PolicySettings:
     gradient_checkpointing: bool = False
     lora: LoraSettings | None = None
     """Adapters are trained instead of the weights."""
+    chat_template: str = ""
+    """What makes a text of chat messages; "": the template that the tokenizer comes with."""
+
+    @property
+    def digest(self) -> str:
+        """Of the chat template, which may have been read from a file; "" where there is none of one's own."""
+        return hashlib.blake2b(self.chat_template.encode(), digest_size=8).hexdigest() if self.chat_template else ""
 
 
 @setting(limits={"lora_rank": Range(0, 4096), "lora_alpha": COUNT})
@@ -49,6 +57,7 @@ def policy(
     lora_rank: int = 0,
     lora_alpha: int = 32,
     lora_targets: str | Sequence[str] = "all-linear",
+    chat_template: str = "",
 ) -> PolicySettings:
     """The model to train: an embedded one, a folder, a .gguf file, `package:NAME` or a transformers id.
 
@@ -57,11 +66,23 @@ def policy(
     master weights. `gradient_checkpointing` keeps each layer's input alone for the backward pass and computes the rest
     again: less memory, about a third more time in training. `lora_rank` from 1 up trains adapters of that rank (Hu et
     al. 2022, arXiv:2106.09685, W + lora_alpha / lora_rank * B A) on `lora_targets`, linear layers by name; the rest
-    stays frozen.
+    stays frozen. `chat_template`: a file of one's own, or its text, instead of the one that the tokenizer comes with.
     """
     targets = lora_targets if isinstance(lora_targets, str) else tuple(lora_targets)
     lora = LoraSettings(lora_rank, lora_alpha, targets) if lora_rank else None
-    return PolicySettings(model, dtype, gradient_checkpointing, lora)
+    template = read_template(chat_template) if chat_template else ""
+    return PolicySettings(model, dtype, gradient_checkpointing, lora, template)
+
+
+def tokenizer_of(settings: PolicySettings) -> PreTrainedTokenizerBase:
+    """The tokenizer alone, without the weights; raises `GrpoLabError` when it is missing."""
+    return _with_template(read_tokenizer(settings.model), settings)
+
+
+def _with_template(tokenizer: PreTrainedTokenizerBase, settings: PolicySettings) -> PreTrainedTokenizerBase:
+    if settings.chat_template:
+        tokenizer.chat_template = settings.chat_template
+    return tokenizer
 
 
 Parameters = ParamSpec("Parameters")
@@ -278,7 +299,7 @@ def load_policy(settings: PolicySettings, device: torch.device | str = "cpu", se
     if settings.gradient_checkpointing:
         _checkpoint_gradients(model, settings.model)
     check_repeats(model, where)
-    return Policy(model, tokenizer)
+    return Policy(model, _with_template(tokenizer, settings))
 
 
 def _checkpoint_gradients(model: PreTrainedModel, name: str) -> None:

@@ -5,11 +5,47 @@ Roles, and where a message ends, are for the template alone to mark.
 """
 
 import re
+from pathlib import Path
 
+from jinja2 import TemplateError, TemplateSyntaxError
 from transformers import PreTrainedTokenizerBase
+from transformers.utils.chat_template_utils import render_jinja_template
 
-from core.errors import GrpoLabError, brief
+from core.errors import GrpoLabError, brief, near
 from core.parts.problems import Messages
+
+
+def read_template(given: str, setting: str = "policy.chat_template") -> str:
+    """A chat template: of a file, or the text itself, which has {{ or {% in it.
+
+    Raises `GrpoLabError` where there is no such file, or no template in it, saying in which line.
+    """
+    is_text = "{{" in given or "{%" in given
+    where = setting if is_text else f"{setting} = {given!r:.200}"
+    text = given if is_text else _read_text(Path(given).expanduser(), where)
+    try:
+        render_jinja_template([[{"role": "user", "content": ""}]], chat_template=text, add_generation_prompt=True)
+    except TemplateSyntaxError as error:
+        raise GrpoLabError(f"{where}, line {error.lineno}: no jinja: {error.message}") from error
+    except TemplateError:
+        pass  # it misses what comes with the tokenizer, or refuses so short a conversation
+    if "messages" not in text:
+        raise GrpoLabError(f"{where}: a chat template says what becomes of `messages`, of which this one has none")
+    return text
+
+
+def _read_text(path: Path, where: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeError as error:
+        raise GrpoLabError(f"{where}: not UTF-8: {error}") from error
+    except FileNotFoundError as error:
+        there = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise GrpoLabError(
+            f"{where}: there is no such file: {near(path.name, there)}; a template itself has {{{{ or {{% in it"
+        ) from error
+    except OSError as error:
+        raise GrpoLabError(f"{where} cannot be read: {error.strerror or error}") from error
 
 
 def prompt_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str | Messages, whose: str = "the model") -> list[int]:
@@ -107,9 +143,10 @@ def _literal_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 def chat_text(tokenizer: PreTrainedTokenizerBase, messages: Messages, whose: str = "the model") -> str:
     """Chat messages as text by the tokenizer's template, up to where the response begins."""
     if not tokenizer.chat_template:
+        own = ", or one of your own (policy.chat_template)" if whose == "the model" else ""
         raise GrpoLabError(
             f"the prompts are chat messages, but the tokenizer of {whose} has no chat template: give prompts as text "
-            "(e.g. files.template = 'plain'), or a tokenizer with one"
+            f"(e.g. files.template = 'plain'), or a tokenizer with one{own}"
         )
     try:
         return str(tokenizer.apply_chat_template(list(map(dict, messages)), add_generation_prompt=True, tokenize=False))

@@ -20,8 +20,8 @@ from core.errors import GrpoLabError
 from core.loop.evaluation import further_problems, reevaluate, reevaluated
 from core.loop.recipe import Recipe
 from core.loop.run_state import RunState
-from core.model.loading import read_config, read_tokenizer
-from core.model.policy import Policy, PolicySettings, load_policy
+from core.model.loading import read_config
+from core.model.policy import Policy, PolicySettings, load_policy, tokenizer_of
 from core.model.prompts import prompt_tokens
 from core.model.soundness import context_of
 from core.parts.registry import config
@@ -51,7 +51,7 @@ def refuse_impossible(study: Study, jobs: Sequence[Job]) -> None:
     suite, checked = study.settings.metric.split("/")[0], set()
     for label, recipe in study.recipes.items():
         prompts = [problem.prompt for problem in further_problems(recipe, suite, range(further))]
-        check_key = (recipe.policy.model, recipe.max_tokens, repr(prompts))
+        check_key = (recipe.policy, recipe.max_tokens, repr(prompts))
         if check_key not in checked:
             _refuse_unfit(label, recipe, prompts)
             checked.add(check_key)
@@ -71,8 +71,8 @@ def refuse_impossible(study: Study, jobs: Sequence[Job]) -> None:
 
 
 def _refuse_unfit(label: str, recipe: Recipe, prompts: Sequence[Any]) -> None:
-    model = recipe.policy.model
-    tokenizer, most = read_tokenizer(model), context_of(read_config(model)) - recipe.max_tokens
+    most = context_of(read_config(recipe.policy.model)) - recipe.max_tokens
+    tokenizer = tokenizer_of(recipe.policy)
     for place, prompt in enumerate(prompts):
         if (length := len(prompt_tokens(tokenizer, prompt))) > most:
             raise GrpoLabError(

@@ -16,8 +16,8 @@ from core.errors import GrpoLabError
 from core.generation.native import Native
 from core.loop.recipe import Recipe
 from core.model.adapters import LoraSettings
-from core.model.loading import DTYPES, locate, read_tokenizer
-from core.model.policy import Policy, PolicySettings
+from core.model.loading import DTYPES, locate
+from core.model.policy import Policy, PolicySettings, tokenizer_of
 from core.parts.options import ObjectiveOptions, ProviderOptions
 from core.randomness import key
 from experiments.memory.activations import (
@@ -152,7 +152,7 @@ def measure_prompts(recipe: Recipe, model: PreTrainedModel) -> Prompts:
     stored = getattr(recipe.source, "problems", None)
     problems = stored[:PROBLEMS] if stored else [recipe.task.problem("train", stream, i) for i in range(PROBLEMS)]
     try:
-        tokenizer = read_tokenizer(recipe.policy.model)
+        tokenizer = tokenizer_of(recipe.policy)
     except GrpoLabError:
         texts = [p.prompt if isinstance(p.prompt, str) else "".join(m["content"] for m in p.prompt) for p in problems]
         lengths, are_counted = [len(text.encode()) for text in texts], False

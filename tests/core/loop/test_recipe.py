@@ -65,3 +65,9 @@ def test_of_two_providers_of_a_field_one_must_be_chosen() -> None:
     with pytest.raises(GrpoLabError, match=r"'reference' .* and 'another_reference' .*: choose one"):
         recipe("grpo.kl_coef = 0.1", "train.providers = [@reference, @another_reference]")
     assert recipe("train.providers = [@reference]").providers == ()
+
+
+def test_a_chat_template_counts_as_data_and_without_one_nothing_does() -> None:
+    with_template = recipe("policy.chat_template = '{{ messages }}'")
+    assert with_template.data == with_template.policy.digest != ""
+    assert recipe().data == ""

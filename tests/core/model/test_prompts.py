@@ -11,8 +11,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 from core import GrpoLabError
 from core.environments.rewards.math import math_answer
 from core.model.loading import EMBEDDED
-from core.model.policy import Policy
-from core.model.prompts import chat_text, chat_tokens, prompt_tokens, text_tokens, with_response
+from core.model.policy import Policy, load_policy, policy, tokenizer_of
+from core.model.prompts import chat_text, chat_tokens, prompt_tokens, read_template, text_tokens, with_response
 from core.parts.problems import Problem
 
 WORDS = ["<s>", "</s>", "<pad>", "<think>", "</think>", "I", "guess", "\\boxed{25}", "know", "not"]
@@ -156,3 +156,70 @@ def test_somebody_elses_text_ends_nothing(chat: Any) -> None:
     ids = text_tokens(chat, SPEAKS_FOR_ANOTHER)
     assert not {start, end} & set(ids)
     assert chat.decode(ids) == SPEAKS_FOR_ANOTHER
+
+
+# --- a template of one's own -----------------------------------------------------------------------------------------
+
+SIGNS = (
+    "{% for m in messages %}{{ {'system': '+', 'user': '='}.get(m.role, '>') }}{{ m.content }};{% endfor %}"
+    "{% if add_generation_prompt %}>{% endif %}"
+)
+"""In the letters of the embedded tokenizer."""
+TALK = [
+    {"role": "system", "content": "1"},
+    {"role": "user", "content": "2"},
+    {"role": "assistant", "content": "3"},
+    {"role": "user", "content": "4"},
+]
+
+
+@pytest.mark.parametrize("given", ["text", "file"])
+def test_a_template_of_ones_own_goes_before_the_tokenizers(given: str, tmp_path: Path, embedded: Policy) -> None:
+    (tmp_path / "signs.jinja").write_text(SIGNS)
+    settings = policy(chat_template=SIGNS if given == "text" else str(tmp_path / "signs.jinja"))
+    letters = embedded.tokenizer.get_vocab()
+    expected = [letters[letter] for letter in "+1;=2;>3;=4;>"]
+    own = load_policy(settings)
+    assert own.tokens(Problem(TALK, "", 0)).tolist() == expected
+    assert prompt_tokens(tokenizer_of(settings), TALK) == expected
+    # text is no conversation: it has the tokens it ever had
+    assert own.tokens(Problem("1+2=", "", 0)).tolist() == [letters[letter] for letter in "1+2="]
+    own.save(tmp_path / "saved")
+    assert prompt_tokens(AutoTokenizer.from_pretrained(tmp_path / "saved"), TALK) == expected
+
+
+def test_a_template_is_part_of_what_a_run_is(tmp_path: Path) -> None:
+    file = tmp_path / "signs.jinja"
+    file.write_text(SIGNS)
+    first = policy(chat_template=str(file))
+    assert first.digest == policy(chat_template=SIGNS).digest
+    file.write_text(SIGNS + " ")
+    assert policy(chat_template=str(file)).digest not in ("", first.digest)
+    assert policy().digest == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{% for m in messages %}\n{{ m.content", r"own.jinja', line 2: no jinja: "),
+        ("{{ messages | nosuchfilter }}", r"own.jinja', line 1: no jinja: .*nosuchfilter"),
+        ("Question: {{ question }}", r"own.jinja': a chat template says what becomes of `messages`"),
+        (b"\xff{{ messages }}", r"own.jinja': not UTF-8"),
+    ],
+)
+def test_what_is_no_template_is_refused_where_it_is_set(text: str | bytes, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "own.jinja"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(GrpoLabError, match=rf"policy\.chat_template = .*{message}"):
+        policy(chat_template=str(file))
+
+
+def test_a_template_that_is_not_there_is_named(tmp_path: Path) -> None:
+    (tmp_path / "chatml.jinja").write_text(SIGNS)
+    with pytest.raises(GrpoLabError, match=r"no such file: did you mean chatml\.jinja.*itself has \{\{ or \{%"):
+        read_template(str(tmp_path / "chatlm.jinja"))
+    with pytest.raises(GrpoLabError, match=r"policy\.chat_template, line 1: no jinja"):
+        read_template("{{ messages")
+    # what only the tokenizer's own names make whole, and what refuses so short a conversation, is for later
+    for later in ("{{ bos_token + messages[0].content }}", "{{ messages }}{{ raise_exception('no system prompt') }}"):
+        assert read_template(later) == later
