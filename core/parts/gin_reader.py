@@ -107,10 +107,11 @@ def read(
     """The bindings of gin text, one by one, with those of included files; imports are carried out on the way.
 
     `place` names a line. An included file is looked for in `folder`, in the current folder, then in `include_from`; an
-    imported module in `folder` too. Raises `GrpoLabError` with the place for whatever gin refuses, and for a key that a
-    dictionary has twice.
+    imported module in `folder` too. Raises `GrpoLabError` with the place for whatever gin refuses, and for what the
+    text, apart from its includes, gives twice: a binding, a key of a dictionary.
     """
     line, parser = 1, None
+    bound: dict[Key, int] = {}
     with gin.config._parse_scope() as context:
         try:
             parser = _Parser(text)
@@ -122,7 +123,13 @@ def read(
                 elif isinstance(statement, ImportStatement):
                     _import(context, statement, folder, place(line))
                 elif isinstance(statement, BindingStatement):
-                    yield _binding(statement, place(line))
+                    binding = _binding(statement, place(line))
+                    if bound.setdefault(binding.key, line) != line:
+                        raise GrpoLabError(
+                            f"{binding.name} is bound twice, on lines {bound[binding.key]} and {line}, and the first "
+                            f"would have no effect: remove one{at(binding.place)}"
+                        )
+                    yield binding
                 elif not context.get_configurable(statement.selector):
                     raise ValueError(f"No configurable matching '{statement.selector}'.")
         except GrpoLabError:

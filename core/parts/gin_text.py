@@ -229,6 +229,15 @@ def keys_of(bindings: Iterable[str]) -> set[Key]:
     return {binding.key for each in bindings for binding in read(each) if binding.key[0] != MACRO}
 
 
+def refuse_doubled(bindings: Iterable[str]) -> None:
+    """GrpoLabError where one of these bindings would replace another."""
+    seen: set[Key] = set()
+    for binding in (binding for each in bindings for binding in read(each)):
+        if binding.key in seen:
+            raise GrpoLabError(f"{binding.name} is bound twice, and the first would have no effect: remove one")
+        seen.add(binding.key)
+
+
 def used() -> set[Key]:
     """Bindings that have reached a call since the config was put in force."""
     return set(_NOW.used)

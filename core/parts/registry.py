@@ -25,6 +25,7 @@ from core.parts.gin_text import config_text as config_text
 from core.parts.gin_text import keys_of as keys_of
 from core.parts.gin_text import place_of as place_of
 from core.parts.gin_text import places as places
+from core.parts.gin_text import refuse_doubled as refuse_doubled
 from core.parts.settings import LARGEST_NUMBER, Form, Limit, SettingError, annotations, fault, form_of, signature
 
 

@@ -160,6 +160,8 @@ def prepare_study(files: Sequence[str], bindings: Sequence[str], seeds: Sequence
     for arm in settings.arms:
         try:
             with registry.config(text=text, bindings=arm.bindings, places=places, origin=_origin(places)):
+                if ablation is None and not settings.tuned:  # whose arms replace what they are made from
+                    registry.refuse_doubled(arm.bindings)
                 own = registry.keys_of(arm.bindings)
                 recipe: Recipe = build("train")
                 bound[arm.label] = {key: repr(value) for key, value in registry.bindings_in_force().items()}

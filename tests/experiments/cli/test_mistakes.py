@@ -66,6 +66,7 @@ LINES = [
     ("train.steps = [" + "[" * 3000, "gin: brackets are nested too deeply"),
     ("train.steps = float('nan')", "gin: Failed to parse token 'float'"),
     ("rloo.kl_coef = 0.1\ntrain.variant = @rloo()\nclip.eps_low = {'a': 1, 'a': 2}", "the key 'a' stands twice"),
+    ("train.steps = 3\ntrain.steps = 4", "train.steps is bound twice, on lines 3 and 4, and the first"),
     ("dapo.eps_high = 0.3", "the binding 'dapo.eps_high' had no effect: 'dapo' is not used here, but grpo, rloo"),
 ]
 
@@ -87,6 +88,7 @@ ARMS = [
     ("compare.arms = {'a': [], 'a': 'grpo.kl_coef = 0.1'}", "gin: the key 'a' stands twice in a dictionary"),
     ("compare.variants = [@grpo, @grpo]", "compare.variants has 'grpo' twice"),
     ("compare.variants = [@grpo]\ncompare.arms = {'grpo': []}", "two arms are called 'grpo'"),
+    ("compare.arms = {'a': ['train.prompts = 2', 'train.prompts = 3']}", "arm 'a': train.prompts is bound twice"),
     ("compare.arms = {'a': 'learning_rate = 1e-4', 'b': []}", "arm 'a': 'learning_rate = 0.0001' names no owner"),
     ("compare.arms = {'a': 'train.prompts = 2.5', 'b': []}", "arm 'a': train.prompts = 2.5: must be a whole number"),
     ("compare.arms = {'a': 'include \"nope.gin\"', 'b': []}", "arm 'a': gin: there is no file 'nope.gin' to include"),
