@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +14,8 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from experiments.report.formatting import Unit
     from experiments.results.stored_study import StoredStudy
-    from experiments.statistics import Analysis, Judgement
+    from experiments.statistics import Judgement
     from experiments.terminal import Console
 
 
@@ -190,10 +188,10 @@ def show(judgement: "Judgement", title: str, console: "Console") -> None:
 
 def verdicts(judgement: "Judgement", title: str) -> "Table":
     """The baseline's row, then one for each comparison."""
-    from experiments.report.formatting import level_text, value_text
+    from experiments.report.formatting import level_text, measured_unit, value_text
     from experiments.report.tables import compared_means, comparison_cells, terminal_table, tests_note, with_trouble
 
-    analysis, measure = judgement.analysis, unit_of(judgement.analysis)
+    analysis, measure = judgement.analysis, measured_unit(judgement)
     table = terminal_table(f"{title}: {analysis.metric}")
     table.add_column("arm", overflow="fold", max_width=20, min_width=6)
     for column in ("n", "mean", f"difference, {level_text(judgement)}".replace("\u00a0", " "), "adj. p", "g_z"):
@@ -209,10 +207,3 @@ def verdicts(judgement: "Judgement", title: str) -> "Table":
         table.add_row(against, str(each.effect.n), mean, *compared, with_trouble(verdict, judgement, each.arm))
     table.caption = tests_note(analysis)
     return table
-
-
-def unit_of(analysis: "Analysis") -> "Unit":
-    """The metric's own unit, shown to a tenth of the margin: a table may hold shares or percent."""
-    from experiments.report.formatting import Unit
-
-    return Unit(1.0, max(0, 1 - math.floor(math.log10(analysis.margin))), "", "")

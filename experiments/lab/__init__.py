@@ -2,7 +2,7 @@
 
     study = lab.compare("demo", seeds=5)          # run, or go on; lab.load_study("runs/demo") reads it
     study.scores(), study.curves(), study.questions(), study.responses(), study.configuration()   # pandas
-    verdicts = study.judge()                      # verdicts.table(), .sentences, ["dr_grpo"], .plot()
+    verdicts = study.judge()                      # verdicts.summary, .table(), .sentences, ["dr_grpo"], .plot()
     lab.judge({"grpo": {0: 0.61, ...}, "mine": {0: 0.64, ...}}, baseline="grpo", margin=0.02)
     lab.advantages("dr_grpo", lab.Batch.of(rewards)), lab.loss("dapo", batch, logps)
     lab.lens(["grpo", "rloo"]).table()

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from core.errors import GrpoLabError, near
 from experiments.lab.frames import data_frame
+from experiments.report.sentences import plain_sentence
 from experiments.results.tables.tables import Question, Table, judge_table, read_rows
 from experiments.statistics import Comparison, Curve, Judgement, Trajectory
 from experiments.statistics.records import Family
@@ -46,6 +47,11 @@ class Verdicts:
             if comparison.arm == arm and comparison.baseline == self.judgement.analysis.baseline:
                 return comparison
         raise GrpoLabError(f"no verdict on '{arm}': {near(arm, [each.arm for each in self])}")
+
+    @property
+    def summary(self) -> list[str]:
+        """Every verdict as one plain sentence."""
+        return [plain_sentence(each, self.judgement) for each in self]
 
     @property
     def sentences(self) -> list[str]:
@@ -106,11 +112,11 @@ class Verdicts:
         return plot_differences(self.judgement, ax=ax)
 
     def __str__(self) -> str:
-        return "\n".join([*([self.title] if self.title else []), *self.sentences, *self.warnings])
+        return "\n".join([*([self.title] if self.title else []), *self.summary, *self.warnings])
 
     def _repr_html_(self) -> str:
         """For notebooks: the table, and the sentences below it."""
-        said = "".join(f"<li>{escape(line)}</li>" for line in (*self.sentences, *self.warnings))
+        said = "".join(f"<li>{escape(line)}</li>" for line in (*self.summary, *self.warnings))
         title = f"<b>{escape(self.title)}</b>" if self.title else ""
         return f"{title}{self.table().to_html(index=False, float_format='{:.4g}'.format)}<ul>{said}</ul>"
 

@@ -47,6 +47,16 @@ def unit(metric: str) -> Unit:
     return Unit(1.0, 3, "", "")
 
 
+def measured_unit(judgement: Judgement) -> Unit:
+    """The unit of what was judged: points where it is known to be a share, else its own, to a tenth of the margin.
+
+    A table may hold shares or percent under any name.
+    """
+    if judgement.plan.largest == 1.0:
+        return unit(judgement.plan.metric)
+    return Unit(1.0, max(0, 1 - math.floor(math.log10(judgement.plan.margin))), "", "")
+
+
 def metric_name(metric: str) -> str:
     """`test/accuracy` in words."""
     split, _, name = metric.partition("/") if "/" in metric else ("", "", metric)

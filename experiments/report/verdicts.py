@@ -12,7 +12,6 @@ from experiments.report.formatting import (
     axis_words,
     counted,
     difference_text,
-    interval_text,
     level_text,
     margin_text,
     metric_name,
@@ -23,6 +22,7 @@ from experiments.report.grid import to_html
 from experiments.report.grids import arm_grid, comparison_grid
 from experiments.report.markup import badge, breakable, facts, figure, section
 from experiments.report.sensitivity import departures
+from experiments.report.sentences import plain_sentence
 from experiments.report.tables import budget_text, no_verdict, scored_words
 from experiments.results.stored_study import StoredStudy
 from experiments.statistics import Comparison, Judgement
@@ -60,7 +60,7 @@ def headline_section(context: Context) -> str:
     if judgement is not None and judgement.analysis.comparisons:
         analysis = judgement.analysis
         items = (
-            f"<li><div>{badge(each)}</div><div><p>{_summary(each, judgement)}</p>"
+            f"<li><div>{badge(each)}</div><div><p>{escape(plain_sentence(each, judgement))}</p>"
             f"{_depends(judgement, each)}"
             f'<p class="detail">{escape(each.sentence)}</p></div></li>'
             for each in analysis.comparisons
@@ -92,19 +92,6 @@ def _claim(study: StoredStudy, judgement: Judgement | None) -> str:
     for line in [lines] if isinstance(lines, str) else lines:
         html += f"<p><strong>Predicted</strong> {escape(str(line))}</p>"
     return f'<div class="claim">{html}</div>'
-
-
-def _summary(each: Comparison, judgement: Judgement) -> str:
-    """A comparison in short, in the metric's unit; the analysis's own sentence follows it."""
-    measure, margin, level = unit(judgement.analysis.metric), judgement.analysis.margin, level_text(judgement, each)
-    interval = (
-        f", {level} interval {interval_text(each.effect.interval, measure, margin)}" if each.effect.interval else ""
-    )
-    points = f" {measure.difference}" if measure.difference else ""
-    return (
-        f"<strong>{breakable(each.arm)}</strong> against {breakable(each.baseline)}: "
-        f"<strong>{difference_text(each.effect.mean_difference, measure, margin)}{points}</strong>{interval}"
-    )
 
 
 def _warnings(judgement: Judgement) -> str:

@@ -1,6 +1,7 @@
 """The door from Python: its names, and that what it gives is what the files and the command line give."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,7 +60,12 @@ def test_scores_become_a_verdict() -> None:
     assert row["difference"] == pytest.approx(0.0575)
     assert (row["low"], row["high"]) == (pytest.approx(0.04227, abs=1e-5), pytest.approx(0.07273, abs=1e-5))
     assert verdicts["mine"].verdict == "better"
-    assert verdicts.sentences[0] in str(verdicts)
+    assert verdicts.summary == ["mine is better than grpo: +0.058, between +0.042 and +0.073; 4 seeds"]
+    assert verdicts.summary[0] in str(verdicts)
+    assert verdicts.summary[0] in verdicts._repr_html_()
+    assert verdicts.sentences[0].startswith(
+        "mine vs grpo on score at equal budget: better (model-based); mean difference +0.0575"
+    )
     assert verdicts.scores().loc[2].tolist() == [0.58, 0.65]
     assert "better" in verdicts._repr_html_()
     assert [each.arm for each in verdicts] == ["mine"]
@@ -159,11 +165,12 @@ def test_a_run_on_disk_as_tables() -> None:
             lab.load_run(place)
 
 
-def test_verdicts_of_a_study_are_those_of_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_verdicts_of_a_study_are_those_of_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import json
 
-    assert main(["analyze", str(OLD / "study"), "--json"]) == 0
-    judged = json.dumps(lab.load_study(OLD / "study").judge().to_json())
+    study = shutil.copytree(OLD / "study", tmp_path / "study")  # the command writes its report there
+    assert main(["analyze", str(study), "--json"]) == 0
+    judged = json.dumps(lab.load_study(study).judge().to_json())
     assert capsys.readouterr().out == f"{json.dumps(json.loads(judged), indent=1)}\n"
 
 

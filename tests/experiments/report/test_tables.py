@@ -151,7 +151,7 @@ def test_a_comparison_settled_at_an_early_look_is_shown_as_it_was_then(tmp_path:
     assert rows[0][2:6] == ["3", "74.0 % vs 54.0 %", "+20.0", " +16.0 to +24.0, 98\u00a0%"]
     assert rows[1][2:5] == ["6", "52.5 % vs 52.5 %", "0.0"]
     assert rows[1][5].endswith(", 97\u00a0%")
-    assert ", 98\u00a0% interval +16.0 to +24.0" in text, "the headline"
+    assert "between +16.0 and +24.0 (98\u00a0%)" in text, "the headline"
     write_tables(study, judgement, tmp_path / "tables")
     first, second = csv.DictReader((tmp_path / "tables" / "verdicts.csv").read_text().splitlines())
     assert [float(first[key]) for key in ("mean", "baseline_mean", "interval_level")] == pytest.approx(
