@@ -3,7 +3,7 @@ PYTHON ?= python3
 SEEDS ?= 5
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo check format quick test test-slow fuzz test-vllm test-deepspeed real conformance mutations calibrate kills clean
+.PHONY: help demo check format quick test test-slow fuzz test-vllm test-deepspeed real conformance mutations calibrate kills docs clean
 
 help:
 	@echo "make demo         compare five variants on 5 identical seeds, ending with verdicts and a report (a few minutes)"
@@ -18,6 +18,7 @@ help:
 	@echo "make real         GRPO against RLOO on a real 135M-parameter model, on CPU (long)"
 	@echo "make mutations    break every formula in every small way; writes docs/mutations.md (an hour)"
 	@echo "make calibrate    judge simulated studies and count wrong verdicts; writes docs/calibration.md (40 minutes)"
+	@echo "make docs         the site of docs/ with tutorials and API, in build/site; a dead link is an error"
 	@echo "make conformance  every part and variant beside TRL's, verl's and OpenRLHF's own code; writes docs/fidelity.md"
 
 # torch is named first and alone, so that an index or a wheel folder of CPU builds is taken as it is
@@ -118,6 +119,13 @@ mutations: .venv/installed-mutations
 
 calibrate: .venv/installed
 	$(BIN)/python -m tests.calibrate
+
+.venv/installed-docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $@
+
+docs: .venv/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 kills: .venv/installed
 	GRPOLAB_KILLS=20 $(BIN)/pytest -s tests/experiments/cli/test_kills.py -k random
