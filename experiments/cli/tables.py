@@ -188,10 +188,10 @@ def show(judgement: "Judgement", title: str, console: "Console") -> None:
 
 def verdicts(judgement: "Judgement", title: str) -> "Table":
     """The baseline's row, then one for each comparison."""
-    from experiments.report.formatting import level_text, measured_unit, value_text
+    from experiments.report.formatting import as_given, level_text, value_text
     from experiments.report.tables import compared_means, comparison_cells, terminal_table, tests_note, with_trouble
 
-    analysis, measure = judgement.analysis, measured_unit(judgement)
+    analysis, measure = judgement.analysis, as_given(judgement)
     table = terminal_table(f"{title}: {analysis.metric}")
     table.add_column("arm", overflow="fold", max_width=20, min_width=6)
     for column in ("n", "mean", f"difference, {level_text(judgement)}".replace("\u00a0", " "), "adj. p", "g_z"):

@@ -48,13 +48,13 @@ def unit(metric: str) -> Unit:
 
 
 def measured_unit(judgement: Judgement) -> Unit:
-    """The unit of what was judged: points where it is known to be a share, else its own, to a tenth of the margin.
+    """The unit of what was judged: points where it is known to be a share, else as it was given."""
+    return unit(judgement.plan.metric) if judgement.plan.largest == 1.0 else as_given(judgement)
 
-    A table may hold shares or percent under any name.
-    """
-    if judgement.plan.largest == 1.0:
-        return unit(judgement.plan.metric)
-    return Unit(1.0, max(0, 1 - math.floor(math.log10(judgement.plan.margin))), "", "")
+
+def as_given(judgement: Judgement) -> Unit:
+    """A table's own unit, shown to a tenth of the margin: it may hold shares or percent."""
+    return Unit(1.0, max(0, 1 - math.floor(math.log10(judgement.analysis.margin))), "", "")
 
 
 def metric_name(metric: str) -> str:

@@ -1,6 +1,7 @@
 """Verdicts in plain sentences: the same words in the terminal, on the page and in a notebook."""
 
 from experiments.report.formatting import (
+    Unit,
     counted,
     difference_text,
     interval_text,
@@ -13,13 +14,14 @@ from experiments.statistics.rule import T_SEEDS
 from experiments.statistics.wording import REACHABLE
 
 
-def plain_sentence(comparison: Comparison, judgement: Judgement) -> str:
-    """The verdict of one comparison with its difference, in the metric's unit, and what it rests on or lacks.
+def plain_sentence(comparison: Comparison, judgement: Judgement, measure: Unit | None = None) -> str:
+    """The verdict of one comparison with its difference and what it rests on or lacks, in points where it is a share.
 
     `dr_grpo is better than grpo: +3.1 points, between +2.1 and +4.1; 5 seeds`. The interval is the comparison's own, at
     1 - α (its level is named where a study has several); `Comparison.sentence` is the long form, with test and p.
+    `measure` is another unit, that of a table beside it.
     """
-    margin, measure = judgement.analysis.margin, measured_unit(judgement)
+    margin, measure = judgement.analysis.margin, measure or measured_unit(judgement)
     arm, baseline, effect = comparison.arm, comparison.baseline, comparison.effect
     observed = f"{difference_text(effect.mean_difference, measure, margin)} {measure.difference}".strip()
     least, seeds = margin_text(margin, measure), counted(effect.n, "seed")
