@@ -70,6 +70,7 @@ h3 { font-size: 15.5px; margin: 26px 0 8px; letter-spacing: 0; }
 h4 { font-size: 14px; margin: 18px 0 4px; letter-spacing: 0; }
 p { margin: 0 0 12px; max-width: 47em; text-wrap: pretty; }
 .eyebrow { margin: 0; color: var(--muted); font-size: 13px; letter-spacing: .02em; }
+.answer { font-size: 18px; line-height: 1.45; font-weight: 500; max-width: 42em; overflow-wrap: break-word; }
 .lede, .about { color: var(--muted); }
 .about { font-size: 14px; margin-bottom: 16px; }
 .about strong { color: var(--ink); }
@@ -239,7 +240,7 @@ td small.cause { color: var(--bad); white-space: pre-wrap; max-width: 30em; over
   details::details-content { content-visibility: visible; display: block; }
   h1 { font-size: 19pt; } h2 { font-size: 13pt; margin-top: 24pt; padding-top: 9pt; }
   h2, h3, h4, .about, .legend, thead, figcaption, .prompt { break-after: avoid; }
-  p, .lede { orphans: 3; widows: 3; font-size: inherit; }
+  p, .lede { orphans: 3; widows: 3; font-size: inherit; } .answer { font-size: 11pt; }
   .about { font-size: 8.8pt; } .verdicts .detail { font-size: 8.2pt; } .basis { font-size: 7.4pt; }
   .about { break-inside: avoid; }
   table { font-size: 8pt; } td small, th small, thead th { font-size: 7.2pt; }

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from experiments.report.answer import answer, sentence_with_levels
 from experiments.report.context import Context
 from experiments.report.drawing import box, shortened, svg, text, width_of
 from experiments.report.formatting import (
@@ -22,8 +23,7 @@ from experiments.report.grid import to_html
 from experiments.report.grids import arm_grid, comparison_grid
 from experiments.report.markup import badge, breakable, facts, figure, section
 from experiments.report.sensitivity import departures
-from experiments.report.sentences import plain_sentence
-from experiments.report.tables import budget_text, no_verdict, scored_words
+from experiments.report.tables import arm_rows, budget_text, no_verdict, scored_words
 from experiments.results.stored_study import StoredStudy
 from experiments.statistics import Comparison, Judgement
 
@@ -39,11 +39,12 @@ _SHOWN = (
     "reevaluate",
 )
 FOLDED = 3  # more warnings than that are folded
+SHOWN = 8  # comparisons of the head that are not folded
 _OPPOSITE = {"better": "worse", "worse": "better"}
 
 
 def headline_section(context: Context) -> str:
-    """The question, the claim, every verdict in words, and warnings."""
+    """The question, its answer in one sentence, the claim, every verdict in words, and warnings."""
     study, judgement, question = context.study, context.judgement, context.question
     counts = study.counts()
     finished, planned = (sum(getattr(each, what) for each in counts.values()) for what in ("finished", "planned"))
@@ -54,19 +55,12 @@ def headline_section(context: Context) -> str:
     parts = [
         f'<p class="eyebrow">Study {escape(study.name)}</p>',
         f"<h1>{breakable(question).replace('-', '-&#8288;')}</h1>",
+        f'<p class="answer">{escape(said)}</p>' if (said := answer(study, judgement)) else "",
         f'<p class="lede">{lede}</p>',
         _claim(study, judgement),
     ]
     if judgement is not None and judgement.analysis.comparisons:
-        analysis = judgement.analysis
-        items = (
-            f"<li><div>{badge(each)}</div><div><p>{escape(plain_sentence(each, judgement))}</p>"
-            f"{_depends(judgement, each)}"
-            f'<p class="detail">{escape(each.sentence)}</p></div></li>'
-            for each in analysis.comparisons
-        )
-        parts.append(_warnings(judgement))
-        parts.append(f'<ul class="verdicts">{"".join(items)}</ul>')
+        parts += [_warnings(judgement), _verdicts(study, judgement)]
     else:
         parts.append(
             f'<ul class="verdicts"><li><div><span class="badge none">no verdict</span></div>'
@@ -74,6 +68,21 @@ def headline_section(context: Context) -> str:
         )
     parts.append(_missing(study, judgement))
     return f"<header>{''.join(parts)}</header>"
+
+
+def _verdicts(study: StoredStudy, judgement: Judgement) -> str:
+    """Every comparison with its badge and what it rests on; a long list is folded after its first."""
+    comparisons = judgement.analysis.comparisons
+    rows = arm_rows(study, judgement)
+    items = []
+    for each in comparisons:
+        short = f"<p>{escape(sentence_with_levels(each, rows, judgement))}</p>"
+        said = "" if len(comparisons) == 1 else short  # the answer above has said it
+        long = f'<p class="detail">{escape(each.sentence)}</p>'
+        items.append(f"<li><div>{badge(each)}</div><div>{said}{_depends(judgement, each)}{long}</div></li>")
+    first, rest = (f'<ul class="verdicts">{"".join(part)}</ul>' for part in (items[:SHOWN], items[SHOWN:]))
+    folded = f"<details><summary>{len(items) - SHOWN} more comparisons</summary>{rest}</details>"
+    return first + (folded if len(items) > SHOWN else "")
 
 
 def _claim(study: StoredStudy, judgement: Judgement | None) -> str:
