@@ -64,10 +64,12 @@ def _forking_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def forks(_forking_python: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Modules that this process, and torchrun, would start a Python for are run by forks."""
-    monkeypatch.setattr(sys, "executable", str(_forking_python))
-    monkeypatch.setenv("PYTHON_EXEC", str(_forking_python))
+def forks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Modules that this process, and torchrun, would start a Python for are run by forks, where those can be minded."""
+    if sys.platform == "linux":
+        program = str(request.getfixturevalue("_forking_python"))
+        monkeypatch.setattr(sys, "executable", program)
+        monkeypatch.setenv("PYTHON_EXEC", program)
 
 
 @pytest.fixture(scope="session")
