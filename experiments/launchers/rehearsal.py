@@ -19,6 +19,7 @@ import numpy as np
 import psutil
 import torch
 
+from core.device import takes_cpu
 from core.distributed import init
 from core.errors import GrpoLabError, MachineError, TrainingError, brief, cause_of, describe_error
 from core.generation.base import Generation, Generator, Request
@@ -97,7 +98,7 @@ def rehearse(recipes: Mapping[str, Recipe], *, on_accelerators: bool = False) ->
                 sharing = {label: recipe for label, recipe in here.items() if recipe.policy == settings}
                 left_out |= _rehearse_with_one_model(settings, sharing)
     finally:
-        if torch.accelerator.is_available():  # the runs need it
+        if not takes_cpu():  # the runs need it
             gc.collect()
             torch.accelerator.empty_cache()
     return Rehearsed(len(recipes) - len(left_out), left_out, time.perf_counter() - started)
@@ -132,17 +133,13 @@ def _reason_to_skip(recipe: Recipe, on_accelerators: bool) -> str:
     """Why this machine cannot rehearse a recipe; empty if it can."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return "in one process of several"
-    if on_accelerators and not torch.accelerator.is_available():
+    if on_accelerators and takes_cpu():
         return "for want of the GPU that runs ask for"
     try:
         required = forecast(replace(recipe, prompts=_prompts(recipe), max_tokens=TOKENS, generator=native())).peak
     except GrpoLabError:  # the step itself reports it better
         return ""
-    available = (
-        torch.accelerator.get_memory_info()[0]
-        if torch.accelerator.is_available()
-        else psutil.virtual_memory().available
-    )
+    available = psutil.virtual_memory().available if takes_cpu() else torch.accelerator.get_memory_info()[0]
     if required > available:
         return f"which takes {required / 2**30:.1f} GiB where {available / 2**30:.1f} are free"
     return ""

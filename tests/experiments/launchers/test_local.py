@@ -120,6 +120,15 @@ def test_runs_go_on_beside_one_that_failed_and_stop_at_the_first_that_is_broken(
     assert "seed 3" not in output.getvalue()
 
 
+def test_workers_are_forked_only_on_linux(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    methods = {}
+    for system in ("linux", "darwin"):
+        monkeypatch.setattr(sys, "platform", system)
+        methods[system] = local._context().get_start_method()
+    assert methods == {"linux": "forkserver", "darwin": "spawn"}
+
+
 KILLS_ITSELF = """
 import json
 import os

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from core.device import VARIABLE, forget_decision
 from core.model.policy import load_policy
 from core.parts.registry import config, config_text
 from experiments.cli.main import main
@@ -238,6 +239,32 @@ def test_a_step_for_a_larger_machine_is_left_to_the_runs(home: Path, monkeypatch
     assert outcome == "broken"
     assert "one tiny step fails in advantages: advantage 'of_a_wrong_shape'" in str(message)
     assert not (home / "run").exists()
+
+
+@pytest.fixture
+def mac(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine with an accelerator that runs cannot use, and that gives torch no account of its memory."""
+
+    def refuse(*_: Any) -> Any:
+        raise NotImplementedError("getMemoryInfo is not implemented for this allocator yet.")
+
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: torch.device("mps"))
+    monkeypatch.setattr(torch.accelerator, "get_memory_info", refuse)
+    monkeypatch.setattr(torch.accelerator, "empty_cache", refuse)
+    with forget_decision():
+        yield
+
+
+def test_an_accelerator_that_runs_cannot_use_is_left_alone_and_a_line_says_so(
+    mac: None, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", "-c", "demo", "--seeds", "3", "--dry-run", "--no-probe"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("runs compute on the CPU: mps lacks what they need") == 1
+    assert "one tiny step of each of 5 arms works" in printed
+    assert "for want of the GPU" in str(rehearse(recipes(grpo=""), on_accelerators=True))
 
 
 def test_runs_meant_for_a_gpu_are_not_tried_without_one(home: Path) -> None:
