@@ -111,11 +111,14 @@ def hardware() -> str:
 
 
 def _revision() -> str | None:
-    """Git revision of the code, if it is run from a checkout."""
+    """Git revision of the code, if it is run from a checkout and git is installed."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():  # installed: what git finds above may be a user's own project
+        return None
     try:
         result = subprocess.run(
             ["git", "describe", "--always", "--dirty"],
-            cwd=Path(__file__).parent,
+            cwd=root,
             capture_output=True,
             text=True,
             check=False,

@@ -87,7 +87,7 @@ class Checker:
 
     def kill(self) -> None:
         """End the process with the child it may have, and reap it."""
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, PermissionError):  # it is dead; the second is macOS's answer
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.close()

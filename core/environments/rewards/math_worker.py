@@ -16,6 +16,7 @@ import resource
 import signal
 import sys
 import warnings
+from contextlib import suppress
 from typing import Any, Final
 
 import sympy
@@ -275,7 +276,8 @@ def child(
     try:
         signal.setitimer(signal.ITIMER_PROF, seconds)
         signal.setitimer(signal.ITIMER_REAL, clock)
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        with suppress(ValueError):  # macOS refuses it, and under a lower limit it is not needed
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if question is None or tasks is None:
             status = judge(gold, answer)

@@ -7,6 +7,7 @@ memory, and keeps every process in the group that is killed at the end.
 
 import platform
 import struct
+import sys
 from typing import Final
 
 # system call: its number on x86_64, on aarch64 (None: not there)
@@ -113,7 +114,7 @@ _NUMBER, _MACHINE, _ARGUMENT_0, _ARGUMENT_1 = 0, 4, 16, 24  # offsets into struc
 
 def seccomp_filter(machine: str | None = None) -> bytes | None:
     """The filter as the kernel takes it, for this machine or the named one; None where the numbers are not known."""
-    machine = machine or platform.machine()
+    machine = machine or (platform.machine() if sys.platform == "linux" else "")
     if machine not in MACHINES:
         return None
     numbers = [pair[MACHINES.index(machine)] for pair in REFUSED.values()]

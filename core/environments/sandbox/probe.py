@@ -57,6 +57,7 @@ _REMEDY: Final = (
     "install bubblewrap (apt install bubblewrap) and let this user make user namespaces (on Ubuntu 24.04 and later an "
     "AppArmor profile for bwrap; in a container --security-opt seccomp=unconfined or the like)"
 )
+_NO_FILTER: Final = f"there is a system call filter for Linux on {' or '.join(MACHINES)} only"
 _lock = threading.Lock()
 _cached: list["Sandbox"] = []
 
@@ -86,6 +87,8 @@ def require(level: str, setting: str = "code_tests.level") -> str:
     if level not in LEVELS:
         raise GrpoLabError(f"{setting} = {level!r} must be one of {', '.join(LEVELS)}, weakest first")
     available = sandbox()
+    if seccomp_filter() is None:
+        raise GrpoLabError(f"models' programs cannot be run here: {_NO_FILTER}; run this study on such a machine")
     if available.level is None or LEVELS.index(available.level) < LEVELS.index(level):
         raise GrpoLabError(
             f"this machine gives no sandbox at level '{level}' or above for running models' programs ({available}); "
@@ -97,9 +100,7 @@ def require(level: str, setting: str = "code_tests.level") -> str:
 def _try_out() -> Sandbox:
     refused: dict[str, str] = {}
     if seccomp_filter() is None:
-        return Sandbox(
-            None, {level: f"there is a system call filter for {', '.join(MACHINES)} only" for level in LEVELS}
-        )
+        return Sandbox(None, dict.fromkeys(LEVELS, _NO_FILTER))
     for level in reversed(LEVELS):
         reason = shortcoming(level)
         if reason is None:

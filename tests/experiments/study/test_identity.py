@@ -18,7 +18,7 @@ from experiments.study.configs import (
     build,
 )
 from experiments.study.declare import declare
-from experiments.study.identity import CODE, DATA, FILES, facts
+from experiments.study.identity import CODE, DATA, FILES, _revision, facts
 from experiments.study.settings import Arm
 from experiments.study.study import (
     Study,
@@ -39,6 +39,16 @@ def write_questions(path: Path, change: Mapping[int, int] | None = None) -> list
 def job(folder: Path, bindings: list[str]) -> Job:
     with config([EMBEDDED], bindings):
         return Job(Arm("a", ()), 0, config_text(), str(folder))
+
+
+@pytest.mark.parametrize("missing", ["git", "checkout"])
+def test_without_git_or_a_checkout_a_run_has_no_revision(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed in a folder of a user's project, the bench does not take the project's revision for its own."""
+    if missing == "git":
+        monkeypatch.setenv("PATH", "/nowhere")
+    else:
+        monkeypatch.setattr("experiments.study.identity.__file__", __file__)
+    assert _revision() is None
 
 
 def test_a_run_does_not_go_on_with_other_questions_or_answers(tmp_path: Path) -> None:

@@ -189,6 +189,29 @@ def test_however_a_child_ends_the_worker_says_how_and_goes_on() -> None:
     assert [answer.split("\t")[0] for answer in answers] == list(expected.values())
 
 
+WITHOUT_A_LIMIT = """
+import resource, runpy, sys
+
+set_limit = resource.setrlimit
+
+def refuse(kind, limits):
+    if kind == resource.RLIMIT_AS:
+        raise ValueError("current limit exceeds maximum limit")
+    set_limit(kind, limits)
+
+resource.setrlimit = refuse
+runpy.run_path(sys.argv[1])["main"]()
+"""
+
+
+def test_a_kernel_that_limits_no_memory_changes_no_verdict() -> None:
+    """As on macOS, or under a lower limit of the shell's."""
+    lines = "".join(json.dumps([gold, "0.5", 5.0, 50.0]) + "\n" for gold in ("\\frac{1}{2}", "\\frac{1}{3}"))
+    command = [sys.executable, "-P", "-c", WITHOUT_A_LIMIT, str(math_checker.WORKER)]
+    done = subprocess.run(command, input=lines, capture_output=True, text=True, check=True)
+    assert [answer.split("\t")[0] for answer in done.stdout.splitlines()] == ["ready", "equal", "different"]
+
+
 def test_the_clock_ends_what_the_processor_does_not_get_to() -> None:
     """A tenth of a second by the clock, an hour of processor time."""
     budget = Budget(3600.0, 0.1)

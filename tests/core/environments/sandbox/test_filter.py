@@ -66,6 +66,13 @@ def test_other_ways_into_the_kernel() -> None:
     assert seccomp_filter("riscv64") is None
 
 
+def test_there_is_none_for_another_kernel_on_the_same_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    assert seccomp_filter()
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert seccomp_filter() is None
+
+
 @pytest.mark.parametrize("machine", MACHINES)
 def test_the_numbers_are_libseccomps(machine: str) -> None:
     path = ctypes.util.find_library("seccomp")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from core import GrpoLabError
 from core.environments.sandbox import (
     LEVELS,
     Limits,
@@ -62,6 +63,8 @@ def test_a_machine_without_a_filter_has_no_level(monkeypatch: pytest.MonkeyPatch
     sandbox = probe._try_out()
     assert sandbox.level is None
     assert set(sandbox.refused) == set(LEVELS)
+    with pytest.raises(GrpoLabError, match=r"^models' programs cannot be run here: .* for Linux on x86_64 or aarch64"):
+        probe.require("rlimits")
 
 
 def test_a_sandbox_that_does_not_start_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,6 +117,7 @@ def test_a_scratch_folder_goes_whatever_is_in_it(tmp_path: Path) -> None:
 
 TRAINER = """
 import sys
+from core import GrpoLabError
 from core.environments.sandbox import Limits, Program
 with Program("import time\\ndef f(): time.sleep(900)", sys.argv[1], Limits(wall_seconds=900)) as program:
     print(program._process.pid, flush=True)
@@ -153,6 +157,7 @@ def test_what_a_program_has_forked_dies_with_the_trainer_too() -> None:
     """Where no process space ends it: it has no parent-death signal."""
     source = f"""
 import sys, time
+from core import GrpoLabError
 from core.environments.sandbox import Limits, Program
 with Program({FORKING!r}, "rlimits", Limits(wall_seconds=900)) as program:
     print(program._process.pid, int(program.call("f", (), {{}})[1], 16), flush=True)
