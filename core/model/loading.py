@@ -239,8 +239,7 @@ def reading(where: str, part: str, gguf: str | None = None) -> Iterator[None]:
         raise
     except ImportError as error:
         raise GrpoLabError(
-            f"{where} needs a package that is not installed: {error}. "
-            "pip install -e '.[real]' in the project's folder, or make real"
+            f"{where} needs a package that is not installed: {error}. for GGUF files, pip install 'grpo-lab[real]'"
         ) from error
     except Exception as error:  # whatever transformers, tokenizers, safetensors and peft make of a damaged file
         # of a file that is not there, transformers reports it by an OSError that is not the operating system's

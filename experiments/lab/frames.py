@@ -16,8 +16,8 @@ def data_frame(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) -
     """
     try:
         import pandas
-    except ModuleNotFoundError as error:
-        raise GrpoLabError("tables in Python need pandas, which is not installed: pip install pandas") from error
+    except ImportError as error:
+        raise GrpoLabError("tables in Python need pandas: pip install 'grpo-lab[notebook]'") from error
     listed = list(rows)
     names = dict.fromkeys([*columns, *(name for row in listed for name in row)])
     return pandas.DataFrame([dict(row) for row in listed], columns=list(names))

@@ -224,7 +224,7 @@ def reasoning_gym(
         package = importlib.import_module("reasoning_gym")
     except ImportError as error:
         raise GrpoLabError(
-            "the task reasoning_gym needs its package: make real, or pip install reasoning-gym"
+            "the task reasoning_gym needs the package reasoning-gym: pip install 'grpo-lab[real]'"
         ) from error
     shown = tuple((str(role), str(content)) for role, content in turns)
     identity = repr((dataset, parameters))
