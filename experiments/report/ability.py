@@ -6,7 +6,7 @@ import numpy as np
 
 from experiments.report.arm_style import Style
 from experiments.report.context import Context
-from experiments.report.drawing import Scale, frame, line, mark, svg
+from experiments.report.drawing import LEFT, RIGHT, Scale, frame, line, mark, svg
 from experiments.report.formatting import counted
 from experiments.report.markup import figure, legend, section
 from experiments.results.stored_run import StoredRun
@@ -61,7 +61,7 @@ def _mean(tables: list[Array]) -> Array | None:
 
 def _drawn(base: Array, curves: Mapping[str, Array], styles: Mapping[str, Style]) -> str:
     width, height = 440.0, 286.0
-    x = Scale(1.0, float(len(base)), 50, width - 12)
+    x = Scale(1.0, float(len(base)), LEFT, width - RIGHT)
     y = Scale(0.0, 100.0, height - 44, 12)
     parts = frame(x, y, "k samples a question", "", lambda v: f"{v:g}", lambda v: f"{v:g} %", whole=True)
     parts.append(line([(x(k), y(100 * value)) for k, value in enumerate(base, start=1)], "untrained"))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from experiments.report.arm_style import Style
 from experiments.report.context import Context
-from experiments.report.drawing import frame, line, mark, spanning, svg, text
+from experiments.report.drawing import LEFT, RIGHT, frame, line, mark, spanning, svg, text
 from experiments.report.formatting import Unit, error_text, number_text, tick_text, unit, value_text
 from experiments.report.grid import Cell, Column, Grid, column, number_cell, text_cell, to_html
 from experiments.report.markup import arm_name, breakable, figure, section
@@ -85,7 +85,7 @@ def _scatter(
     shared = [seed for seed in scores[baseline] if seed in scores[arm]]
     both = [scale * scores[name][seed] for name in pair for seed in shared]
     width, height = 340.0, 300.0
-    x, y = spanning(both, 50, width - 10, pad=0.08), spanning(both, height - 44, 12, pad=0.08)
+    x, y = spanning(both, LEFT, width - RIGHT, pad=0.08), spanning(both, height - 44, 12, pad=0.08)
     write = lambda value: f"{tick_text(value)}{measure.value}"  # noqa: E731
     parts = frame(x, y, "score of the baseline", "", write, write)
     parts.append(line([(x(x.low), y(y.low)), (x(x.high), y(y.high))], "diagonal"))

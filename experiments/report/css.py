@@ -61,16 +61,17 @@ CSS = (
 }
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; }
-body { margin: 0; background: var(--paper); color: var(--ink); font: 15.5px/1.55 var(--sans); }
+body { margin: 0; background: var(--paper); color: var(--ink); font: 15.5px/1.55 var(--sans);
+  overflow-wrap: break-word; }
 main { max-width: 1100px; margin: 0 auto; padding: 52px 30px 72px; }
 h1, h2, h3, h4 { line-height: 1.22; letter-spacing: -.012em; text-wrap: balance; font-weight: 650; }
-h1 { font-size: 31px; margin: 6px 0 12px; max-width: 25em; overflow-wrap: break-word; }
+h1 { font-size: 31px; margin: 6px 0 12px; max-width: 25em; }
 h2 { font-size: 20px; margin: 50px 0 6px; padding-top: 18px; border-top: 1px solid var(--rule); }
 h3 { font-size: 15.5px; margin: 26px 0 8px; letter-spacing: 0; }
 h4 { font-size: 14px; margin: 18px 0 4px; letter-spacing: 0; }
 p { margin: 0 0 12px; max-width: 47em; text-wrap: pretty; }
 .eyebrow { margin: 0; color: var(--muted); font-size: 13px; letter-spacing: .02em; }
-.answer { font-size: 18px; line-height: 1.45; font-weight: 500; max-width: 42em; overflow-wrap: break-word; }
+.answer { font-size: 18px; line-height: 1.45; font-weight: 500; max-width: 42em; }
 .lede, .about { color: var(--muted); }
 .about { font-size: 14px; margin-bottom: 16px; }
 .about strong { color: var(--ink); }
@@ -83,11 +84,14 @@ td.n { font-variant-numeric: tabular-nums lining-nums; }
 .verdicts { list-style: none; margin: 22px 0 0; padding: 0; border-top: 1px solid var(--rule); }
 .verdicts li { display: grid; grid-template-columns: 11.6em minmax(0, 1fr); gap: 4px 22px; align-items: start;
   padding: 11px 0; border-bottom: 1px solid var(--rule); }
-.verdicts p { margin: 0; max-width: none; overflow-wrap: break-word; }
+.verdicts p { margin: 0; max-width: none; }
 .verdicts .detail, .claim .detail { color: var(--muted); font-size: 13.5px; line-height: 1.45; margin-top: 2px; }
 .contents { columns: 3 10.5em; list-style: none; margin: 26px 0 0; padding: 0; font-size: 14px; line-height: 1.75; }
 .contents li { break-inside: avoid; }
 .contents a { color: var(--accent); text-decoration: none; } .contents a:hover { text-decoration: underline; }
+.back { position: fixed; right: 12px; bottom: 12px; padding: 5px 12px 6px; border: 1px solid var(--line);
+  border-radius: 999px; background: var(--paper); color: var(--accent); font-size: 12.5px; text-decoration: none;
+  z-index: 1; }
 .badge { display: inline-block; padding: 1px 9px 2px 8px; border-radius: 999px; border: 1px solid; font-size: 12.5px;
   font-weight: 600; line-height: 1.5; white-space: nowrap; color: var(--open); background: var(--open-bg);
   border-color: var(--open-edge); }
@@ -101,7 +105,7 @@ td.n { font-variant-numeric: tabular-nums lining-nums; }
 .basis { display: block; color: var(--muted); font-size: 12px; margin: 1px 0 0 9px; white-space: nowrap; }
 .turned { box-shadow: -3px 0 0 var(--bad); padding-left: 8px; margin-left: -8px; }
 .alert, .claim { margin: 18px 0 0; padding: 11px 16px; border: 1px solid var(--warn-edge); border-radius: 8px;
-  background: var(--warn-bg); overflow-wrap: break-word; }
+  background: var(--warn-bg); }
 .alert.strong { border-left-width: 5px; color: var(--warn); font-weight: 500; }
 section > .alert { margin: 0 0 16px; }
 .claim { border-color: var(--line); background: var(--wash); }
@@ -134,7 +138,7 @@ th[aria-sort="descending"] button::after { content: " ▼"; font-size: 9px; }
 .arm { display: inline-flex; align-items: baseline; gap: 7px; }
 th .arm { display: flex; }
 th.n .arm { justify-content: flex-end; }
-.arm span { overflow-wrap: break-word; min-width: 0; }
+.arm span { min-width: 0; }
 th .arm + small { margin-left: 37px; }
 .swatch { width: 30px; height: 14px; flex: none; position: relative; top: 2px; overflow: visible; }
 .interval { display: block; width: 150px; height: 26px; }
@@ -149,7 +153,7 @@ dl.facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(24
 dl.facts div { padding: 8px 0; border-bottom: 1px solid var(--rule); }
 dl.facts dt { color: var(--muted); font-size: 12.5px; }
 dl.facts dd { margin: 0; overflow-wrap: anywhere; }
-ul.notes { margin: 0 0 12px; padding-left: 1.1em; max-width: 52em; overflow-wrap: break-word; }
+ul.notes { margin: 0 0 12px; padding-left: 1.1em; max-width: 52em; }
 ul.notes li { margin: 0 0 7px; padding-left: .2em; }
 ul.notes li::marker { color: var(--faint); }
 
@@ -165,7 +169,7 @@ ul.notes li::marker { color: var(--faint); }
 .panels { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 22px 32px; }
 .panels.thirds { grid-template-columns: repeat(3, minmax(0, 1fr)); margin-top: 18px; }
 figure { margin: 0 0 8px; min-width: 0; }
-figcaption { font-size: 13.5px; font-weight: 600; line-height: 1.4; margin: 0 0 4px; overflow-wrap: break-word; }
+figcaption { font-size: 13.5px; font-weight: 600; line-height: 1.4; margin: 0 0 4px; }
 
 """
     f"{FIGURE_CSS}"
@@ -225,7 +229,8 @@ td small.cause { color: var(--bad); white-space: pre-wrap; max-width: 30em; over
   figure.wide svg { min-width: 640px; }
   main { padding: 30px 18px 48px; }
   .panels, .panels.thirds { grid-template-columns: minmax(0, 1fr); }
-  .verdicts li { grid-template-columns: 1fr; }
+  .verdicts li { grid-template-columns: minmax(0, 1fr); }
+  .contents a { display: block; padding: 4px 0; }
   h1 { font-size: 26px; }
   table { font-size: 13.5px; }
   .sortable tbody th, .sortable thead th:first-child, .cards tbody th { position: sticky; left: 0;
@@ -236,7 +241,7 @@ td small.cause { color: var(--bad); white-space: pre-wrap; max-width: 30em; over
   @page { size: A4; margin: 15mm 14mm 16mm; }
   body { font-size: 9.6pt; line-height: 1.45; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   main { max-width: none; padding: 0; }
-  .skip, .switch, .contents { display: none; }
+  .skip, .switch, .contents, .back { display: none; }
   details::details-content { content-visibility: visible; display: block; }
   h1 { font-size: 19pt; } h2 { font-size: 13pt; margin-top: 24pt; padding-top: 9pt; }
   h2, h3, h4, .about, .legend, thead, figcaption, .prompt { break-after: avoid; }

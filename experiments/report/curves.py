@@ -10,7 +10,7 @@ from scipy import stats
 
 from experiments.report.arm_style import Style
 from experiments.report.context import Context
-from experiments.report.drawing import Scale, band, frame, line, mark, spanning, svg, text, thinned
+from experiments.report.drawing import LEFT, RIGHT, Scale, band, frame, line, mark, spanning, svg, text, thinned
 from experiments.report.formatting import PLAIN, Unit, axis_words, counted, metric_name, number_text, tick_text, unit
 from experiments.report.markup import figure, legend, section
 from experiments.results.stored_run import AXES
@@ -181,7 +181,7 @@ def curves_figure(
     drawn = [curve for runs in (*curves.values(), *unfinished.values()) for curve in runs]
     # from the runs alone: with few seeds a band can be wider than the picture
     y = spanning([v * measure.scale for _, values in drawn for v in values.tolist()], height - 44, 12)
-    x = Scale(0.0, max((float(xs[-1]) for xs, _ in drawn if len(xs)), default=1.0) or 1.0, 50, width - 12)
+    x = Scale(0.0, max((float(xs[-1]) for xs, _ in drawn if len(xs)), default=1.0) or 1.0, LEFT, width - RIGHT)
     within: Callable[[float], float] = lambda value: y(min(max(value, y.low), y.high))  # noqa: E731
     y_text: Callable[[float], str] = lambda value: f"{tick_text(value)}{measure.value}"  # noqa: E731
     parts = frame(x, y, _budget_words(axis), "", tick_text, y_text, whole=axis != "seconds")
@@ -221,7 +221,7 @@ def proxy_figure(gold: Sequence[Curve], proxy: Sequence[Curve], style: Style, *,
     width, height = 440.0, 286.0
     means = [mean_and_band(curves)[:2] for curves in (gold, proxy)]
     shown = (style, replace(style, dash=(0, (3.0, 2.0))))
-    x = Scale(0.0, max((float(xs[-1]) for xs, _ in means if len(xs)), default=1.0) or 1.0, 50, width - 40)
+    x = Scale(0.0, max((float(xs[-1]) for xs, _ in means if len(xs)), default=1.0) or 1.0, LEFT, width - 40)
     scales = [
         spanning((scale * values).tolist(), height - 44, 26)
         for scale, (_, values) in zip((100.0, 1.0), means, strict=True)

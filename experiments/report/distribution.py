@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.report.arm_style import Style
 from experiments.report.context import Context
-from experiments.report.drawing import band, frame, line, mark, shortened, spanning, svg, text, width_of
+from experiments.report.drawing import LEFT, RIGHT, band, frame, line, mark, shortened, spanning, svg, text, width_of
 from experiments.report.formatting import (
     Unit,
     counted,
@@ -106,7 +106,7 @@ def _profile_figure(study: StoredStudy, judgement: Judgement, styles: Mapping[st
     scores = common_scores(analysis)
     thresholds = sorted({score for row in scores.values() for score in row})
     profiles = performance_profile(scores, thresholds, 1 - analysis.alpha, rng=_generator(study))
-    x = spanning([measure.scale * value for value in thresholds], 50, width - 12, pad=0.05)
+    x = spanning([measure.scale * value for value in thresholds], LEFT, width - RIGHT, pad=0.05)
     y = spanning([0.0, 100.0], height - 44, 12, pad=0.03)
     label = metric_name(analysis.metric)
     parts = frame(x, y, f"{label} of at least", "", lambda v: f"{tick_text(v)}{measure.value}", lambda v: f"{v:g} %")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from experiments.report.arm_style import Style
 
 FONT = 12.0
+LEFT, RIGHT = 56.0, 18.0  # margins of a frame: room for its tick labels
 _CHARACTER = 0.68 * FONT  # of a bold sans-serif, the widest of the common ones on average
 
 # outlines about (0, 0), 4 units to each side

@@ -19,10 +19,11 @@ def section(title: str, *parts: str, about: str = "") -> str:
 
 
 def contents(sections: Sequence[str]) -> str:
-    """Links to sections, by their own titles."""
+    """Links to sections, by their own titles, and a link back to them that stays on the screen."""
     heads = (re.match(r'<section id="([^"]+)"><h2>(.*?)</h2>', each) for each in sections)
     items = (f'<li><a href="#{head[1]}">{head[2]}</a></li>' for head in heads if head)
-    return f'<nav aria-label="Contents"><ul class="contents">{"".join(items)}</ul></nav>'
+    nav = f'<nav id="contents" aria-label="Contents"><ul class="contents">{"".join(items)}</ul></nav>'
+    return f'{nav}<a class="back" href="#contents">↑ Contents</a>'
 
 
 def figure(drawing: str, title: str = "", kind: str = "") -> str:
@@ -58,8 +59,8 @@ def pair_name(each: Comparison, styles: Mapping[str, Style]) -> str:
 
 
 def breakable(words: str) -> str:
-    """Escaped text that may break after the marks inside a long name, but not in the middle of its words."""
-    return re.sub(r"([_=./])(?=\w)", r"\1<wbr>", escape(words))
+    """Escaped text that may break after the marks inside a long name, but not inside its words and numbers."""
+    return re.sub(r"([_=/]|\.(?!\d))(?=\w)", r"\1<wbr>", escape(words))
 
 
 def facts(pairs: Mapping[str, str]) -> str:

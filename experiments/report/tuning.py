@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.report.arm_style import Style
 from experiments.report.context import Context
-from experiments.report.drawing import Scale, line, mark, spanning, svg, text
+from experiments.report.drawing import LEFT, RIGHT, Scale, line, mark, spanning, svg, text
 from experiments.report.formatting import Unit, counted, metric_name, tick_text, unit, value_text
 from experiments.report.grid import Grid, column, number_cell, text_cell, to_html
 from experiments.report.markup import arm_name, figure, legend, section
@@ -67,7 +67,7 @@ def _rates_figure(study: StoredStudy, tuned: Mapping[str, Any], styles: Mapping[
     """Means joined over rates on a logarithmic axis, every seed as a small ring, the best rate's mark enlarged."""
     rates, table, width, height = tuned["rates"], tuned["table"], 960.0, 300.0
     values = [score for arm in study.arms for each in table[arm].values() for score in each["scores"].values()]
-    x = spanning(map(math.log10, rates), 60, width - 16)
+    x = spanning(map(math.log10, rates), LEFT, width - RIGHT)
     y = spanning((measure.scale * value for value in values), height - 44, 12, pad=0.06)
     parts = _axes(rates, x, y, measure)
     lines, marks, descriptions = [], [], []

@@ -55,7 +55,7 @@ def headline_section(context: Context) -> str:
     parts = [
         f'<p class="eyebrow">Study {escape(study.name)}</p>',
         f"<h1>{breakable(question).replace('-', '-&#8288;')}</h1>",
-        f'<p class="answer">{escape(said)}</p>' if (said := answer(study, judgement)) else "",
+        f'<p class="answer">{breakable(said)}</p>' if (said := answer(study, judgement)) else "",
         f'<p class="lede">{lede}</p>',
         _claim(study, judgement),
     ]
@@ -76,7 +76,7 @@ def _verdicts(study: StoredStudy, judgement: Judgement) -> str:
     rows = arm_rows(study, judgement)
     items = []
     for each in comparisons:
-        short = f"<p>{escape(sentence_with_levels(each, rows, judgement))}</p>"
+        short = f"<p>{breakable(sentence_with_levels(each, rows, judgement))}</p>"
         said = "" if len(comparisons) == 1 else short  # the answer above has said it
         long = f'<p class="detail">{escape(each.sentence)}</p>'
         items.append(f"<li><div>{badge(each)}</div><div>{said}{_depends(judgement, each)}{long}</div></li>")
@@ -205,7 +205,7 @@ def _matrix(judgement: Judgement) -> str:
     wide, high, top = 108.0, 46.0, 26.0
     parts, descriptions = [], []
     for place, head in enumerate(heads):
-        parts.append(text(left + (place + 0.5) * wide, 17, shortened(head, 15), "name", "middle"))
+        parts.append(text(left + (place + 0.5) * wide, 17, shortened(head, 13), "name", "middle"))
     for row, arm in enumerate(rows):
         y = top + row * high
         parts.append(text(left - 10, y + high / 2 + 4, shortened(arm, 22), "name", "end"))

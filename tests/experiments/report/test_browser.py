@@ -1,6 +1,7 @@
 """The page as a browser shows it. Skipped where there is no Chromium (`apt-get install chromium`)."""
 
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,20 @@ COLUMN = """[...document.querySelectorAll("table.comparisons tbody tr")].map((ro
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("browser")
     study = write_study(folder / "three", FINALS, family="all", failures="worst", unfinished=[("rloo", 3, "failed")])
+    return write_report(study, judge(study), folder / "report.html")
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All pairs of eight arms, with long names, long answers and runs that did not finish."""
+    names = ("grpo", "rloo", "reinforce_plus_plus_baseline", "an arm in words, with a comma, and more besides")
+    finals = {
+        f"{name}{suffix}": [round(0.5 + 0.013 * k + 0.01 * ((7 * k + 3 * seed) % 5), 3) for seed in range(10)]
+        for k, (suffix, name) in enumerate(product(("", "_and_a_long_ending=0.28"), names))
+    }
+    folder = tmp_path_factory.mktemp("large")
+    unfinished = [("rloo", 3, "failed"), ("rloo", 4, "lost")]
+    study = write_study(folder / "large", finals, family="all", response="x" * 300, unfinished=unfinished)
     return write_report(study, judge(study), folder / "report.html")
 
 
@@ -73,12 +88,50 @@ def test_the_keyboard_reaches_a_header_and_sees_it(browser: Browser, page: Path)
     assert browser.value('document.querySelector("table.comparisons th").ariaSort') == "ascending"
 
 
-def test_a_phone_need_not_scroll_sideways(browser: Browser, page: Path) -> None:
-    browser.open(page, width=390, height=844)
-    assert browser.value("document.documentElement.scrollWidth") == 390
-    outside = """[...document.querySelectorAll("body *")].filter((each) => !each.closest(".scroll, pre, .skip")
-      && each.getBoundingClientRect().right > 391).map((each) => each.outerHTML.slice(0, 80))"""
-    assert browser.value(outside) == []
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("which", ["page", "large"])
+def test_nothing_is_wider_than_the_screen_but_what_scrolls_by_itself(
+    browser: Browser, request: pytest.FixtureRequest, which: str, width: int
+) -> None:
+    browser.open(request.getfixturevalue(which), width=width, height=844)
+    browser.value('document.querySelectorAll("details").forEach((each) => { each.open = true; })')
+    inside = browser.value("document.documentElement.clientWidth")
+    outside = """[...document.querySelectorAll("body *")].filter((each) => !each.closest(".skip, pre > *")
+      && !each.parentElement.closest(".scroll") && (({left, right, width}) => width && (left < -1 || right > %d))
+      (each.getBoundingClientRect())).map((each) => each.outerHTML.slice(0, 80))"""
+    assert browser.value(outside % (inside + 1)) == []
+    assert browser.value("document.documentElement.scrollWidth") == inside
+
+
+@pytest.mark.parametrize("which", ["page", "large"])
+def test_no_text_is_cut_by_the_edge_of_its_figure(browser: Browser, request: pytest.FixtureRequest, which: str) -> None:
+    browser.open(request.getfixturevalue(which))
+    cut = """[...document.querySelectorAll("svg.figure")].flatMap((figure) => [...figure.querySelectorAll("text")]
+      .filter((each) => { const {x, y, width, height} = each.getBBox(), {width: w, height: h} = figure.viewBox.baseVal;
+        return x < -1 || y < -1 || x + width > w + 1 || y + height > h + 1; })
+      .map((each) => `${figure.ariaLabel.slice(0, 40)}: ${each.textContent}`))"""
+    assert browser.value(cut) == []
+
+
+def test_the_contents_lead_to_every_section_and_back_under_a_thumb(browser: Browser, large: Path) -> None:
+    browser.open(large, width=390, height=844)
+    links = '[...document.querySelectorAll(".contents a")]'
+    sections = '[...document.querySelectorAll("section")].map((each) => `#${each.id}`)'
+    assert browser.value(f'{links}.map((each) => each.getAttribute("href"))') == browser.value(sections)
+    assert browser.value(f"Math.min(...{links}.map((each) => each.getBoundingClientRect().height))") >= 28
+    browser.value(f"{links}.at(-1).click()")
+    assert browser.value('document.querySelector("section:last-of-type h2").getBoundingClientRect().top') < 844
+    browser.value('document.querySelector(".back").click()')
+    assert -1 < browser.value('document.querySelector(".contents").getBoundingClientRect().top') < 200
+
+
+def test_a_long_list_of_comparisons_is_folded_after_its_first(browser: Browser, large: Path) -> None:
+    browser.open(large, width=390, height=844)
+    shown = '[...document.querySelectorAll(".verdicts > li")].filter((each) => each.checkVisibility()).length'
+    assert browser.value(shown) == 8
+    assert browser.value('document.querySelector("header > details:last-of-type summary").textContent') == (
+        "20 more comparisons"
+    )
 
 
 def test_paper_shows_what_is_folded_and_no_controls(browser: Browser, page: Path) -> None:
