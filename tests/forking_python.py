@@ -20,6 +20,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
+
 from experiments.launchers.torchrun import kill
 from tests.forked import Forked
 
@@ -59,7 +61,7 @@ os._exit(code)
 def forking_python(folder: Path) -> Iterator[Path]:
     """The program, in `folder`, for as long as this lasts."""
     address = f"{folder}/forks"
-    server = Forked(_serve, address, folder=folder)
+    server = Forked(_serve, address, os.getpid(), folder=folder)
     try:
         while not Path(address).exists():
             assert server.poll() is None, server.end()
@@ -72,8 +74,8 @@ def forking_python(folder: Path) -> Iterator[Path]:
         server.end()
 
 
-def _serve(address: str) -> int | None:
-    """Fork for every program that asks."""
+def _serve(address: str, owner: int) -> int | None:
+    """Fork for every program that asks, for as long as the owner is there."""
     import torch.distributed.run  # noqa: F401
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # who minds a fork is not waited for
@@ -81,13 +83,18 @@ def _serve(address: str) -> int | None:
         listener.bind(address + ".new")
         listener.listen(16)
         os.rename(address + ".new", address)
-        while True:
-            link, _ = listener.accept()
+        listener.settimeout(5)
+        while psutil.pid_exists(owner):
+            try:
+                link, _ = listener.accept()
+            except TimeoutError:
+                continue
             if os.fork() == 0:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                break
+                listener.close()
+                return _mind(link)
             link.close()
-    return _mind(link)
+    return None
 
 
 def _mind(link: socket.socket) -> int | None:
