@@ -4,8 +4,8 @@ import argparse
 from typing import Final
 
 from core.parts.settings import COUNT, SHARE, Range
-from experiments.cli.launchers import add_launcher_options
 from experiments.cli.tables import add_options as add_table_options
+from experiments.launchers.choice import add_launcher_options
 from experiments.options import add_config_options, add_process_options, add_seed_option, add_track_option, number
 
 OUT: Final = "runs"

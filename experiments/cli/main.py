@@ -10,7 +10,7 @@ from core.errors import GrpoLabError, describe_error
 from core.parts.import_path import find_modules_in
 from core.printable import printable
 from experiments.cli.commands import COMMANDS
-from experiments.cli.launchers import import_launcher
+from experiments.launchers.choice import import_launcher
 from experiments.setup import import_parts, quiet_libraries
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from core.errors import GrpoLabError
-from experiments.cli.launchers import read_where
+from experiments.launchers.choice import read_where
 from experiments.launchers.run import run_jobs
 from experiments.launchers.trackers import check_trackers
 from experiments.planning.plan import RunOptions, plan_jobs

@@ -1,21 +1,21 @@
 """Runs and resumes studies and single runs from Python: what `grpolab compare`, `ablate` and `train` do."""
 
-import argparse
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
-import experiments.launchers.shipped  # noqa: F401 - registers them
 from core import SETTINGS
 from core.errors import GrpoLabError, near
 from core.parts.gin_reader import known_parts
 from core.parts.import_path import find_modules_in
 from core.parts.registry import as_part
 from experiments.lab.runs import Run, Study, load_run, load_study
-from experiments.launchers.launcher import LAUNCHERS, Where
+from experiments.launchers.choice import where
 from experiments.launchers.run import run_jobs
+from experiments.launchers.trackers import check_trackers
 from experiments.planning.plan import RunOptions, plan_jobs
 from experiments.planning.single import plan_run, run_job
 from experiments.setup import import_parts, quiet_libraries
@@ -26,7 +26,7 @@ from experiments.terminal import Console
 
 Files: TypeAlias = str | Path | Sequence[str | Path]
 """One gin file or several; a name alone is looked for among the shipped ones."""
-_DECLARED_AS: Final = "compare."
+NO_OPTIONS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 def compare(
@@ -37,6 +37,11 @@ def compare(
     out: Path | str = "runs",
     workers: int | None = None,
     grow: bool = False,
+    launcher: str = "local",
+    launcher_options: Mapping[str, Any] = NO_OPTIONS,
+    accelerate: str | None = None,
+    processes: int | None = None,
+    track: Sequence[str] = (),
     progress: bool = True,
     **declared: Any,
 ) -> Study:
@@ -45,9 +50,10 @@ def compare(
     `files` and `bindings` are gin, as after `-c` and `-b`; `bindings` may import modules: "import my_estimators".
     Other keywords declare the study as `compare.KEYWORD` does: `arms={"grpo": "train.variant = @grpo()", ...}`,
     `variants=["grpo", "rloo"]`, `baseline`, `name`, `margin`, `metric`, ... `seeds`: how many, or which. `grow` extends
-    a study that is there, by seeds or arms. Runs are processes of this machine, `workers` at a time, with a live
-    progress unless `progress` is False. What is compared must be importable: a part that is defined in a notebook or
-    in the script itself is refused.
+    a study that is there, by seeds or arms. Runs are processes of this machine, `workers` at a time, or what another
+    `launcher` makes of them: `launcher="ray", launcher_options={"address": "auto", "cpus": 2}`; `accelerate`,
+    `processes` and `track` are the options of the command line. `progress` shows how far they are. What is compared
+    must be importable: a part that is defined in a notebook or in the script itself is refused.
 
     Raises GrpoLabError for what cannot work, before anything runs, and for an arm that breaks.
     """
@@ -60,7 +66,14 @@ def compare(
         )
     _refuse_unimportable([study.config, *(line for arm in study.settings.arms for line in arm.bindings)])
     console = Console(quiet=not progress)
-    options = RunOptions(Path(out), _here(), workers, read_processes(None, None), (), grow=grow)
+    options = RunOptions(
+        Path(out),
+        where(launcher, launcher_options),
+        workers,
+        read_processes(processes, accelerate),
+        check_trackers(list(track)),
+        grow=grow,
+    )
     plan = plan_jobs(study, options, console)
     assert plan is not None
     run_jobs(plan, console)
@@ -78,6 +91,9 @@ def train(
     seed: int = 0,
     name: str = "train",
     out: Path | str = "runs",
+    accelerate: str | None = None,
+    processes: int | None = None,
+    track: Sequence[str] = (),
     progress: bool = True,
 ) -> Run:
     """Train one run, or go on where it stopped; returns it, finished.
@@ -88,7 +104,15 @@ def train(
     """
     _enter()
     console = Console(quiet=not progress)
-    job, recipe = plan_run(_listed(files), _listed(bindings), Path(out) / name, seed, console)
+    job, recipe = plan_run(
+        _listed(files),
+        _listed(bindings),
+        Path(out) / name,
+        seed,
+        console,
+        processes=read_processes(processes, accelerate),
+        track=check_trackers(list(track)),
+    )
     _refuse_unimportable([job.config])
     run_job(job, recipe, console)
     return load_run(job.folder)
@@ -99,12 +123,6 @@ def _enter() -> None:
     find_modules_in(os.getcwd())
     import_parts()
     quiet_libraries()
-
-
-def _here() -> Where:
-    """The local launcher."""
-    launcher = LAUNCHERS["local"]
-    return Where(launcher, launcher.launch(argparse.Namespace(**launcher.own_options())))
 
 
 def _listed(given: Any) -> list[str]:
@@ -127,7 +145,7 @@ def _declarations(declared: Mapping[str, Any]) -> list[str]:
             lines.append(f"compare.variants = [{', '.join(f'@{each}' for each in value)}]")
         else:
             plain = {str(key): each for key, each in value.items()} if isinstance(value, Mapping) else value
-            lines.append(f"{_DECLARED_AS}{name} = {plain!r}")
+            lines.append(f"compare.{name} = {plain!r}")
     return lines
 
 

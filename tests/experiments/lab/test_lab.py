@@ -217,6 +217,9 @@ def test_an_estimator_of_a_notebook_is_measured_and_weighed() -> None:
         (lambda: lab.compare("demo", nope=3), r"compare\(\) has no keyword 'nope'"),
         (lambda: lab.compare("demmo"), "config file not found: demmo"),
         (lambda: lab.compare("embedded", variants=["grpo"]), "one arm"),
+        (lambda: lab.compare("demo", launcher="slrum"), "--launcher slrum: unknown; did you mean slurm"),
+        (lambda: lab.compare("demo", launcher_options={"adress": "auto"}), "no launcher has an option 'adress'"),
+        (lambda: lab.compare("demo", launcher_options={"address": "auto"}), "--address is for --launcher ray"),
         (lambda: lab.compare("embedded", variants=[3]), "variants must be a registered variant"),
     ],
 )

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.cli.launchers import add_launcher_options, parse_memory, read_where
 from experiments.cli.main import main
 from experiments.launchers import local
+from experiments.launchers.choice import add_launcher_options, parse_memory, read_where, where
 from experiments.launchers.job import Needs
 from experiments.launchers.launcher import LAUNCHERS, Where
 from experiments.memory.forecast import forecast
@@ -24,6 +24,12 @@ def chosen(*arguments: str) -> Where:
     parser = argparse.ArgumentParser()
     add_launcher_options(parser)
     return read_where(parser.parse_args(arguments))
+
+
+def test_a_launcher_is_chosen_from_python_by_the_same_names() -> None:
+    chosen = where("ray", {"address": "auto", "cpus": 2, "memory": "4G"})
+    assert (chosen.launcher.name, chosen.cpus, chosen.memory) == ("ray", 2, 4 * 2**30)
+    assert where().launcher.name == "local"
 
 
 def test_memory_is_a_number_and_a_unit() -> None:

@@ -4,9 +4,10 @@ import argparse
 import importlib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 
 import experiments.launchers.shipped  # noqa: F401 - registers them
 from core.errors import GrpoLabError, describe_error, near
@@ -61,6 +62,25 @@ def read_where(options: argparse.Namespace) -> Where:
     return Where(launcher, launcher.launch(options), options.cpus, options.gpus or 0.0, memory)
 
 
+def where(launcher: str = "local", options: Mapping[str, Any] = MappingProxyType({})) -> Where:
+    """The launcher of that name with its options and the resources of a run, by the names of the command line.
+
+    `where("ray", {"address": "auto", "cpus": 2, "memory": "4G"})`. Raises GrpoLabError as `read_where` does, and for an
+    option that no launcher has.
+    """
+    _import(launcher)
+    parser = argparse.ArgumentParser(add_help=False)
+    add_launcher_options(parser)
+    chosen = parser.parse_args([])
+    for name, value in options.items():
+        if name == "launcher" or name not in vars(chosen):
+            known = [each for each in vars(chosen) if each != "launcher"]
+            raise GrpoLabError(f"no launcher has an option '{name}': {near(name, known)}")
+        setattr(chosen, name, value)
+    chosen.launcher = launcher
+    return read_where(chosen)
+
+
 def _refuse_others(launcher: Launcher, options: argparse.Namespace) -> None:
     """Raise for an option of another launcher."""
     defaults = {"cpus": None, "gpus": None}
@@ -78,7 +98,10 @@ def import_launcher(arguments: Sequence[str] | None) -> None:
     """Import the user's module that `--launcher` names, unless a launcher has that name: it may register one."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--launcher", nargs="?")
-    name = parser.parse_known_args(arguments)[0].launcher or ""
+    _import(parser.parse_known_args(arguments)[0].launcher or "")
+
+
+def _import(name: str) -> None:
     if name in LAUNCHERS or name in sys.modules or not name.isidentifier() or find_spec(name) is None:
         return
     try:
