@@ -24,4 +24,4 @@ def run_analyze(options: argparse.Namespace) -> int:
             anew = f"""-b "compare.margin = {options.margin:g}" --grow"""
             message += f"; its margin may be declared anew, by the study's command with {anew}"
         raise GrpoLabError(message)
-    return conclude(paths[0], Console(stderr=options.json), as_json=options.json)
+    return conclude(paths[0], Console(stderr=options.json), as_json=options.json, verbose=options.verbose)

@@ -53,7 +53,13 @@ def compare_options(parser: argparse.ArgumentParser) -> None:
         help="declare the study anew in its folder, with more seeds, more arms, further questions or another margin, "
         "and use its finished runs",
     )
+    _add_output_options(parser)
+
+
+def _add_output_options(parser: argparse.ArgumentParser) -> None:
+    """`--json` and `--verbose` of what ends with verdicts."""
     parser.add_argument("--json", action="store_true", help="print the analysis as JSON")
+    parser.add_argument("--verbose", action="store_true", help="also print tests, p-values and notes in words")
 
 
 def tune_options(parser: argparse.ArgumentParser) -> None:
@@ -95,7 +101,7 @@ def analyze_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "paths", nargs="+", metavar="PATH", help="a study's folder, e.g. runs/demo, CSV files, or two runs' folders"
     )
-    parser.add_argument("--json", action="store_true", help="print the analysis as JSON")
+    _add_output_options(parser)
     add_table_options(parser)
 
 

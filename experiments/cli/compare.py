@@ -46,4 +46,9 @@ def _compare(study: Study, options: argparse.Namespace) -> int:
         )
     console = Console(stderr=options.json)
     run_options = read_run_options(options, grow=options.grow)
-    return run_study(study, run_options, console, lambda folder: conclude(folder, console, as_json=options.json))
+    return run_study(
+        study,
+        run_options,
+        console,
+        lambda folder: conclude(folder, console, as_json=options.json, verbose=options.verbose),
+    )

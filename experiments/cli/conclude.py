@@ -3,19 +3,24 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Final
 
+from experiments.cli.verdicts import (
+    SEEDS_TO_BEGIN_WITH,
+    interim_notes,
+    is_inconclusive,
+    seeds_for_all,
+    show_verdicts,
+    too_few_for_a_test,
+)
 from experiments.report import verdict_table, write_figures, write_report, write_tables
+from experiments.report.formatting import listed
 from experiments.report.tables import no_verdict
 from experiments.results.stored_study import StoredStudy, load_study
 from experiments.statistics import Judgement
 from experiments.terminal import Console
 
-MAX_SEEDS_NAMED: Final = 50
-"""Larger numbers of seeds stand in the verdicts, but are not recommended."""
 
-
-def conclude(folder: Path, console: Console, *, as_json: bool = False) -> int:
+def conclude(folder: Path, console: Console, *, as_json: bool = False, verbose: bool = False) -> int:
     """Judge a study, print the verdicts, write tables, report and figures into its folder, and print where."""
     study = load_study(folder)
     judgement = study.judge()
@@ -26,7 +31,14 @@ def conclude(folder: Path, console: Console, *, as_json: bool = False) -> int:
     if judgement is None:
         console.print(no_verdict(study), highlight=False, markup=False)
     elif not as_json:
-        _show(judgement, study, console)
+        show_verdicts(
+            verdict_table(judgement, study),
+            judgement,
+            console,
+            next_step=next_step(judgement, study),
+            more=f"grpolab analyze {folder} --verbose",
+            verbose=verbose,
+        )
     write_tables(study, judgement, folder / "tables")
     path = write_report(study, judgement, folder / "report.html")
     write_figures(study, path.read_text("utf-8"), folder / "figures")
@@ -34,35 +46,33 @@ def conclude(folder: Path, console: Console, *, as_json: bool = False) -> int:
     return 1 if study.broken else 0
 
 
-def _show(judgement: Judgement, study: StoredStudy, console: Console) -> None:
-    """The verdict table, warnings, verdicts in words, predictions and notes."""
-    analysis = judgement.analysis
-    console.print(verdict_table(judgement, study))
-    for warning in judgement.warnings:
-        console.print(warning, style="bold yellow", highlight=False, markup=False)
-    for comparison in analysis.comparisons:
-        console.print(comparison.sentence, highlight=False, markup=False)
-    for assessment in judgement.claim.assessments if judgement.claim else ():
-        console.print(f"predicted: {assessment.sentence}", highlight=False, markup=False)
-    for note in analysis.notes:
-        console.print(f"note: {note}", highlight=False, markup=False)
-    if not judgement.plan.sequential and any(c.verdict == "inconclusive" for c in analysis.comparisons):
-        console.print(how_to_grow(judgement), highlight=False)
+def next_step(judgement: Judgement, study: StoredStudy) -> str:
+    """The one thing to do now that these are the verdicts."""
+    command = study.record.get("command") or "the same command again"
+    if interim_notes(judgement) or (judgement.sequential is not None and judgement.sequential.stop is None):
+        return f"finish the runs: {command}"
+    if any(each.lost for each in judgement.outcomes):
+        return f"make up the runs that the machine ended: {command}"
+    if not judgement.plan.sequential and (is_inconclusive(judgement) or too_few_for_a_test(judgement)):
+        return how_to_grow(judgement)
+    if alike := [f"{c.arm} and {c.baseline}" for c in judgement.analysis.comparisons if not c.effect.sd_difference]:
+        return f"find out why all seeds agree on {listed(alike)}: the report says what their runs share"
+    if judgement.warnings:
+        return "see in the report what the warnings are about"
+    if not study.declaration.get("margin_declared", True):
+        return (
+            f"say which difference would matter to you ({judgement.plan.margin:g} is the default): the same command "
+            'with -b "compare.margin = D" --grow judges anew'
+        )
+    return "see in the report what the verdicts rest on"
 
 
 def how_to_grow(judgement: Judgement) -> str:
-    """How an inconclusive study may grow, with the seeds that all inconclusive comparisons need, if few enough."""
-    plan = judgement.plan
-    inconclusive = [c.fixed_n for c in judgement.analysis.comparisons if c.verdict == "inconclusive"]
-    needed = [
-        fixed.seeds_for_margin for fixed in inconclusive if fixed is not None and fixed.seeds_for_margin is not None
-    ]
-    from_zero = plan.seeds == tuple(range(len(plan.seeds)))  # as `--seeds N` has them
-    if from_zero and len(needed) == len(inconclusive) and len(plan.seeds) < max(needed) <= MAX_SEEDS_NAMED:
-        return (
-            f"more seeds: the same command with --seeds {max(needed)} and --grow uses all finished runs; so it does "
-            "with further questions to the final models (compare.reevaluate)"
-        )
+    """How a study may grow, with the seeds that all inconclusive comparisons need, if few enough."""
+    seeds = judgement.plan.seeds
+    needed = SEEDS_TO_BEGIN_WITH if too_few_for_a_test(judgement) else seeds_for_all(judgement)
+    if needed is not None and len(seeds) < needed and seeds == tuple(range(len(seeds))):  # as `--seeds N` has them
+        return f"more seeds: the same command with --seeds {needed} and --grow uses all finished runs"
     return (
         "more seeds, or further questions to the final models (compare.reevaluate): the same command with them "
         "and --grow uses all finished runs"

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from experiments.results.stored_study import StoredStudy
     from experiments.statistics import Judgement
-    from experiments.terminal import Console
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -126,12 +125,37 @@ def run_tables(options: argparse.Namespace) -> int:
 
 
 def _print_judgement(judgement: "Judgement", title: str, options: argparse.Namespace) -> None:
+    from experiments.cli.verdicts import show_verdicts
+    from experiments.report.formatting import as_given
     from experiments.terminal import Console
 
     if options.json:
         print(json.dumps(judgement.to_json(), indent=1))
-    else:
-        show(judgement, title, Console())
+        return
+    show_verdicts(
+        verdicts(judgement, title),
+        judgement,
+        Console(),
+        next_step=_next_step(judgement, margin_given=options.margin is not None),
+        more="the same command with --verbose",
+        measure=as_given(judgement),
+        verbose=options.verbose,
+    )
+
+
+def _next_step(judgement: "Judgement", *, margin_given: bool) -> str:
+    """The one thing to do now that these are the verdicts."""
+    from experiments.cli.verdicts import is_inconclusive, seeds_for_all, too_few_for_a_test
+    from experiments.statistics.rule import T_SEEDS
+
+    if too_few_for_a_test(judgement):
+        return f"more seeds: a test takes {T_SEEDS} in every arm"
+    if is_inconclusive(judgement):
+        needed = seeds_for_all(judgement)
+        return f"more seeds: {needed} in every arm" if needed else "more seeds, or more answers behind every score"
+    if not margin_given:
+        return f"say which difference would matter to you: --margin D ({judgement.plan.margin:g} now)"
+    return "see with --verbose what the verdicts rest on"
 
 
 def _folder_of(paths: "Sequence[Path]") -> Path | None:
@@ -172,18 +196,6 @@ def as_declared(paths: "Sequence[Path]", overrides: "Mapping[str, Any]") -> tupl
     declared = {name: getattr(plan, name) for name in names if name not in overrides}
     values = ", ".join(f"{name} {value}" for name, value in declared.items())
     return {**declared, "seen": plan.seen}, [f"As declared in {folder / 'study.json'}: {values}."] if declared else []
-
-
-def show(judgement: "Judgement", title: str, console: "Console") -> None:
-    """The verdicts as a table and in words, then warnings and notes."""
-    analysis = judgement.analysis
-    console.print(verdicts(judgement, title))
-    for comparison in analysis.comparisons:
-        console.print(comparison.sentence, highlight=False, markup=False)
-    for warning in judgement.warnings:
-        console.print(warning, style="yellow", highlight=False, markup=False)
-    for note in analysis.notes:
-        console.print(f"note: {note}", highlight=False, markup=False)
 
 
 def verdicts(judgement: "Judgement", title: str) -> "Table":

@@ -420,17 +420,20 @@ def test_the_commands_of_the_documentation_do_what_it_shows(
         command for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) for command in block.splitlines()
     ]
     assert len(commands) == 4
-    outputs = []
+    outputs, notes = [], []
     for command in commands:
         program, *arguments = shlex.split(command)
         assert program == "grpolab"
         assert main(arguments) == 0, command
         outputs.append(capsys.readouterr().out)
+        assert main([*arguments, "--verbose"]) == 0, command
+        notes.append(" ".join(capsys.readouterr().out.split()))
     (expected,) = re.findall(r"```text\n(.*?)```", text, re.DOTALL)
     lines = [line.rstrip() for line in outputs[0].splitlines() if line.strip()]
     assert "\n".join(lines).startswith(expected.rstrip())
     assert all("+0.049 [+0.044, +0.054]" in output and "▲ better" in output for output in outputs)
-    assert all("Read from names: arms grpo, rloo; seeds 0, 1, 2." in " ".join(o.split()) for o in outputs[1:])
+    assert all("note: Read from names: arms grpo, rloo; seeds 0, 1, 2." in each for each in notes[1:])
+    assert not any("note: " in output for output in outputs)
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     exec(code, {})
     assert capsys.readouterr().out == "better\n"
@@ -486,7 +489,7 @@ def test_no_p_is_on_the_wrong_side_of_alpha(tmp_path: Path, capsys: pytest.Captu
     file = tmp_path / "close.csv"
     lines = [f"{arm},{s},1,{0.5 + x * (arm == 'b')!r}" for arm in "ab" for s, x in enumerate(d)]
     file.write_text("\n".join(["arm,seed,step,value", *lines]))
-    assert main(["analyze", str(file), "--baseline", "a"]) == 0
+    assert main(["analyze", str(file), "--baseline", "a", "--verbose"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "adjusted p = 0.0500002 (paired t" in text
     assert " 0.0500 " not in text
