@@ -5,7 +5,9 @@ Roles, and where a message ends, are for the template alone to mark.
 """
 
 import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from jinja2 import TemplateError, TemplateSyntaxError
 from transformers import PreTrainedTokenizerBase
@@ -100,8 +102,7 @@ def chat_tokens(
 ) -> list[int]:
     """The token ids of chat messages, and of what is answered so far."""
     special = _special(tokenizer)
-    contents = [m["content"] for m in messages if isinstance(m.get("content"), str)]
-    if special is None or not any(map(special.search, [*contents, response])):
+    if special is None or not any(map(special.search, [*_strings([_said(m) for m in messages]), response])):
         return tokens_of(tokenizer, chat_text(tokenizer, messages, whose) + response)
     spelled: list[str] = []
 
@@ -111,7 +112,7 @@ def chat_tokens(
         first = len(spelled) - len(parts) + 1
         return "".join(part + (_MARK.format(first + i) if i + 1 < len(parts) else "") for i, part in enumerate(parts))
 
-    shown = [{**m, "content": hidden(m["content"])} if isinstance(m.get("content"), str) else m for m in messages]
+    shown = [{**m, **_each_string(_said(m), hidden)} for m in messages]
     text = chat_text(tokenizer, shown, whose) + hidden(response)
     pieces = re.split(_MARK.format(r"(\d+)"), text)
     return [
@@ -119,6 +120,29 @@ def chat_tokens(
         for i, piece in enumerate(pieces)
         for token in (_literal_tokens(tokenizer, spelled[int(piece)]) if i % 2 else tokens_of(tokenizer, piece))
     ]
+
+
+def _said(message: Mapping[str, Any]) -> dict[str, Any]:
+    """All of a message but who says it."""
+    return {name: value for name, value in message.items() if name != "role"}
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Every text in lists and objects, but the names in these."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for each in value.values() if isinstance(value, Mapping) else value:
+            yield from _strings(each)
+
+
+def _each_string(value: Any, change: Callable[[str], str]) -> Any:
+    """The same with every one of these texts changed."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {name: _each_string(each, change) for name, each in value.items()}
+    return [_each_string(each, change) for each in value] if isinstance(value, list | tuple) else value
 
 
 _MARK = "\ue0f0\ue0f1{}\ue0f2"  # for private use: no template and no tokenizer makes anything of it
@@ -156,3 +180,23 @@ def chat_text(tokenizer: PreTrainedTokenizerBase, messages: Messages, whose: str
             f"the chat template of {whose} refuses these messages ({roles}): {brief(error)}. Put what it does "
             "not know, such as a system prompt, into the first user message"
         ) from error
+
+
+def check_heard(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> None:
+    """Raise `GrpoLabError` where the model's template leaves a message out, as it may one of a role it does not know.
+
+    Asked with other contents, of which nothing could be said twice; the content beside a call of tools may go.
+    """
+    marks = [f"heard{n}heard" if m.get("content") and not m.get("tool_calls") else "" for n, m in enumerate(messages)]
+    try:
+        text = chat_text(
+            tokenizer, [{**m, "content": mark} if mark else m for m, mark in zip(messages, marks, strict=True)]
+        )
+    except GrpoLabError:
+        return  # it expects more of the content than that it is text
+    if lost := [place for place, mark in enumerate(marks) if mark not in text]:
+        raise GrpoLabError(
+            f"the chat template of the model leaves out message {lost[0] + 1} of {len(messages)}, of the role "
+            f"{messages[lost[0]]['role']!r}: give it a role that the template knows, or a template that knows this one "
+            "(policy.chat_template)"
+        )

@@ -7,7 +7,8 @@ from typing import Any, Protocol, SupportsFloat, TypeAlias
 from core.errors import GrpoLabError
 from core.parts.registry import Part
 
-Messages: TypeAlias = Sequence[Mapping[str, str]]
+Messages: TypeAlias = Sequence[Mapping[str, Any]]
+"""Chat messages: each a role and text, and what else the chat template makes something of, such as `tool_calls`."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Problem:
 
     `prompt` is plain text, or chat messages that the tokenizer's template turns into text. `index` is the problem's
     place in the stream it was drawn from. `family` names the template or source that related questions share, where
-    there are several.
+    there are several. `place` is the file and line that it was read from, for messages.
     """
 
     prompt: str | Messages
@@ -24,6 +25,7 @@ class Problem:
     index: int
     data: Mapping[str, Any] = field(default_factory=dict)
     family: str = ""
+    place: str = field(default="", repr=False, compare=False)
 
 
 @dataclass(frozen=True)

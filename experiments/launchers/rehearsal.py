@@ -234,7 +234,7 @@ def _with_spread(scores: Scores) -> Scores:
 
 
 def _refuse_unfit(run: RunState, checked: set[Any]) -> None:
-    """Raise for a test question, or a question of a finite training set, that is too long for the context."""
+    """Raise for a test question, or one of a finite training set, that context or chat template does not take."""
     recipe, task = run.recipe, run.recipe.task
     settings = recipe.evaluation
     check_key = (id(task), recipe.max_tokens, settings)
@@ -250,6 +250,9 @@ def _refuse_unfit(run: RunState, checked: set[Any]) -> None:
 
 
 def _refuse_first(run: RunState, which: str, problems: list[Problem]) -> None:
+    by_roles = {() if isinstance(p.prompt, str) else tuple(m["role"] for m in p.prompt): p for p in problems}
+    for problem in by_roles.values():
+        run.policy.tokens(problem)  # whatever their words, the template takes them or not
     template_bound = len(run.policy.tokens(problems[0])) if problems else 0  # the template's tokens are among these
     most = run.policy.context - run.recipe.max_tokens
     # a tokenizer makes at most one token of a byte

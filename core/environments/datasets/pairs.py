@@ -1,14 +1,16 @@
 """Preference pairs: two responses to each prompt, of which one was preferred.
 
 A file of pairs has a row with `prompt`, `chosen` and `rejected`, as text or chat messages, and may have an `answer` and
-a `margin`. Where both responses are whole conversations, the prompt is what comes before their last message.
+a `margin`. Where both responses are whole conversations, the prompt is what comes before their last message, after
+those messages of `prompt` that they do not repeat.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from core.environments.datasets.stored import Stored, StoredFile, answer_of, content_of, field_of, prompt_of
-from core.environments.tasks.rows import Row, are_messages, is_number, read_rows
+from core.environments.tasks.rows import Row, are_messages, is_number, messages_of, read_rows
 from core.errors import GrpoLabError
 from core.loop.source import Source
 from core.parts.contracts import source
@@ -32,6 +34,11 @@ class Pair:
     place: str = field(default="", repr=False, compare=False)
     """File and line, for messages."""
 
+    @property
+    def responses(self) -> tuple[str, str]:
+        """The preferred one first."""
+        return self.chosen, self.rejected
+
 
 def read_pairs(path: str) -> list[Pair]:
     """Pairs from a .jsonl or .parquet file or `datasets:ID[,CONFIG][:SPLIT]`.
@@ -51,12 +58,13 @@ def read_pairs(path: str) -> list[Pair]:
 def _pair(place: str, row: Row) -> Pair:
     chosen, rejected = (field_of(row, name, place) for name in ("chosen", "rejected"))
     if are_messages(chosen) and are_messages(rejected) and len(chosen) > 1:
-        prompt, other, chosen, rejected = chosen[:-1], rejected[:-1], chosen[-1:], rejected[-1:]
-        if prompt != other:
+        common, other, chosen, rejected = chosen[:-1], rejected[:-1], chosen[-1:], rejected[-1:]
+        if common != other:
             raise GrpoLabError(
                 f"{place}: the conversations 'chosen' and 'rejected' differ before their last message: both responses "
                 "must be to the same prompt"
             )
+        prompt = _continued(row.get("prompt"), common)
     else:
         prompt = field_of(row, "prompt", place)
     numbers: list[Any] = [row.get(name) for name in ("margin", "gold_chosen", "gold_rejected")]
@@ -66,7 +74,7 @@ def _pair(place: str, row: Row) -> Pair:
         )
     margin, *gold = numbers
     return Pair(
-        prompt_of(prompt, place),
+        prompt_of(row, prompt, place),
         content_of(chosen, "chosen", place),
         content_of(rejected, "rejected", place),
         margin,
@@ -74,6 +82,15 @@ def _pair(place: str, row: Row) -> Pair:
         answer_of(row, place),
         place,
     )
+
+
+def _continued(prompt: object, begun: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """What both conversations begin with, after those messages of the prompt that they do not repeat."""
+    if not are_messages(prompt):
+        return list(begun)
+    before, after = messages_of(prompt), messages_of(begun)
+    repeated = next(n for n in range(min(len(before), len(after)), -1, -1) if before[len(before) - n :] == after[:n])
+    return [*before, *after[repeated:]]
 
 
 @source
@@ -88,7 +105,7 @@ def preference_pairs(*, path: str = REQUIRED) -> Source:
     pairs = read_pairs(path)
     rows = [
         # the number of the row, so that a prompt is the same one in every pass
-        Stored(Problem(pair.prompt, pair.answer or "", index), (pair.chosen, pair.rejected), pair.place)
+        Stored(Problem(pair.prompt, pair.answer or "", index, place=pair.place), pair.responses, pair.place)
         for index, pair in enumerate(pairs)
     ]
     for pair in pairs:

@@ -14,7 +14,7 @@ from core.environments.datasets.stored import (
     refuse_behaviour_logps,
     row_indices,
 )
-from core.environments.tasks.rows import read_rows
+from core.environments.tasks.rows import Row, messages_fault, read_rows
 from core.errors import GrpoLabError
 from core.loop.recipe import Recipe
 from core.loop.source import (
@@ -23,7 +23,7 @@ from core.loop.source import (
     Source,
 )
 from core.parts.contracts import source
-from core.parts.problems import Problem
+from core.parts.problems import Messages, Problem
 from core.parts.settings import Range
 from core.randomness import key
 
@@ -67,25 +67,39 @@ def _stored(problem: Problem) -> Stored:
     return Stored(problem, (solution,), f"training problem {problem.index}")
 
 
+def _solution(row: Row, place: str) -> tuple[str | Messages, str]:
+    """A prompt and the solution to it; of a whole conversation, what the assistant says last."""
+    if "messages" not in row or "completion" in row:
+        prompt, completion = field_of(row, "prompt", place), field_of(row, "completion", place)
+        return prompt_of(row, prompt, place), content_of(completion, "completion", place)
+    messages = row["messages"]
+    if fault := messages_fault(messages):
+        raise GrpoLabError(f"{place}: field 'messages' is {messages!r:.60}, not a list of chat messages: {fault}")
+    solution = content_of(messages[-1:], "messages", place)
+    if len(messages) == 1:
+        raise GrpoLabError(f"{place}: field 'messages' has no message before the assistant's, to which it replies")
+    return prompt_of(row, messages[:-1], place), solution
+
+
 @source(limits={"limit": Range(1)})
 def worked_solutions(*, path: str = "", limit: int | None = None) -> Source:
     """One right response to each prompt, reward 1: a file's, or without `path` the task's own (`data["solution"]`).
 
     `path`: .jsonl, .parquet or `datasets:ID[,CONFIG][:SPLIT]` with the fields `prompt` and `completion` (text or chat
-    messages) and perhaps `answer`, by which the task's verifier then judges. Every row is met once, in an order keyed
-    by the run's seed, then all in another order. `limit`: the first so many only. The end-of-sequence token is added
-    where there is none; a solution longer than `train.max_tokens` is an error and is not cut.
+    messages), or `messages`, of which the last is the assistant's and alone is learnt, and perhaps `answer`, by which
+    the task's verifier then judges. Every row is met once, in an order keyed by the run's seed, then all in another
+    order. `limit`: the first so many only. The end-of-sequence token is added where there is none; a solution longer
+    than `train.max_tokens` is an error and is not cut.
     """
     if not path:
         return OwnSolutions(limit)
     rows, first_place = list[Stored](), dict[bool, str]()
     for index, (place, row) in enumerate(read_rows(path)):
-        prompt, completion = field_of(row, "prompt", place), field_of(row, "completion", place)
+        prompt, solution = _solution(row, place)
         answer = answer_of(row, place)
         first_place.setdefault(answer is not None, place)
         # the number of the row, so that a prompt is the same one in every pass
-        problem = Problem(prompt_of(prompt, place), answer or "", index)
-        rows.append(Stored(problem, (content_of(completion, "completion", place),), place))
+        rows.append(Stored(Problem(prompt, answer or "", index, place=place), (solution,), place))
     if not rows:
         raise GrpoLabError(f"{path} has no rows")
     if len(first_place) > 1:

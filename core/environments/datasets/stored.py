@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Final
@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from core.environments.tasks.rows import Row, are_messages, is_number
+from core.environments.tasks.rows import Row, are_messages, is_number, messages_fault, messages_of, tools_fault
 from core.errors import GrpoLabError, near
 from core.generation.base import Generation
 from core.loop.recipe import Recipe
@@ -190,22 +190,50 @@ def field_of(row: Row, name: str, place: str) -> Any:
     return row[name]
 
 
-def prompt_of(value: Any, place: str) -> str | list[dict[str, str]]:
+def prompt_of(row: Row, value: Any, place: str) -> str | list[dict[str, Any]]:
     """A prompt: text as it is, or chat messages."""
     if isinstance(value, str) and value:
         return value
-    if are_messages(value):
-        return [{"role": message["role"], "content": message["content"]} for message in value]
-    raise GrpoLabError(f"{place}: field 'prompt' is {value!r:.60}, neither text nor a list of chat messages")
+    if fault := messages_fault(value):
+        raise GrpoLabError(
+            f"{place}: field 'prompt' is {value!r:.60}, neither text nor a list of chat messages: {fault}"
+        )
+    if fault := tools_fault(row):
+        raise GrpoLabError(f"{place}: {fault}")
+    return messages_of(value)
+
+
+UNLEARNT: Final = ("tool_calls", "reasoning_content", "thinking")
+"""What a message of the assistant's may have beside its text."""
 
 
 def content_of(value: Any, name: str, place: str) -> str:
-    """A response: text as it is, or that of a single chat message."""
-    if are_messages(value) and len(value) == 1:
-        value = value[0]["content"]
+    """A response: text as it is, or that of a single message of the assistant's."""
+    if are_messages(value):
+        value = _only_message(value, name, place)
     if not isinstance(value, str) or not value.strip():
         raise GrpoLabError(f"{place}: field '{name}' is {value!r:.60}, neither text nor a single chat message")
     return value
+
+
+def _only_message(messages: Sequence[Mapping[str, Any]], name: str, place: str) -> str:
+    if len(messages) > 1:
+        raise GrpoLabError(
+            f"{place}: field '{name}' has {len(messages)} messages, of which one alone can be the response: put those "
+            "before it into 'prompt'"
+        )
+    (message,) = messages
+    if message["role"] != "assistant":
+        raise GrpoLabError(
+            f"{place}: field '{name}' ends with a message of the role {message['role']!r}: the response must be the "
+            "assistant's"
+        )
+    if unlearnt := [beside for beside in UNLEARNT if message.get(beside)]:
+        raise GrpoLabError(
+            f"{place}: the response in '{name}' has {' and '.join(unlearnt)} beside its content, which would not be "
+            "learnt: write them into the content, as the model would"
+        )
+    return str(message.get("content") or "")
 
 
 def answer_of(row: Row, place: str) -> str | None:

@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from core.environments.tasks.layouts import Question, digest, read, recognise
 from core.environments.tasks.patterns import IN_WORDS
@@ -86,7 +86,7 @@ class Files:
         data = {**question.data, "question": question.text}
         if question.solution:
             data["solution"] = self._solution(question)
-        return Problem(self._prompt(question), question.answer, index, data)
+        return Problem(self._prompt(question), question.answer, index, data, place=question.place)
 
     def _solution(self, question: Question) -> str:
         """The worked solution in the form that the template asks for."""
@@ -94,7 +94,7 @@ class Files:
             return question.solution
         return f" <think> {question.solution} </think> <answer> {question.answer} </answer>"
 
-    def _prompt(self, question: Question) -> str | list[dict[str, str]]:
+    def _prompt(self, question: Question) -> str | list[dict[str, Any]]:
         if isinstance(self.template, str):
             return self.template.replace(PLACE, question.text)
         messages = [{"role": role, "content": content.replace(PLACE, question.text)} for role, content in self.template]

@@ -1,5 +1,6 @@
 """Kinds of tables: which columns they have, how a row of each becomes a question, and what judges the answers."""
 
+import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,15 @@ from core.environments.rewards.code import code_tests
 from core.environments.rewards.countdown import countdown
 from core.environments.rewards.math import math_answer
 from core.environments.sandbox.cases import parse_cases
-from core.environments.tasks.rows import Row, are_messages, is_number, read_rows
+from core.environments.tasks.rows import (
+    Row,
+    are_messages,
+    is_number,
+    messages_fault,
+    messages_of,
+    read_rows,
+    tools_fault,
+)
 from core.errors import GrpoLabError, near
 from core.parts.registry import Part
 
@@ -26,7 +35,7 @@ class Question:
     """File and line or row, for messages."""
     solution: str = ""
     """How the answer is arrived at, where the table has it."""
-    messages: tuple[Mapping[str, str], ...] = ()
+    messages: tuple[Mapping[str, Any], ...] = ()
     """The conversation that the question is, where it is one."""
     differs: str = ""
     """What the solution ends with, where that is not the answer."""
@@ -40,7 +49,7 @@ class _RowError(Exception):
 class _ParsedRow:
     """A row, parsed."""
 
-    prompt: "str | list[dict[str, str]]"
+    prompt: "str | list[dict[str, Any]]"
     answer: str
     data: Mapping[str, Any] = field(default_factory=dict)
     solution: str = ""
@@ -54,16 +63,18 @@ def _text(row: Row, column: str) -> str:
     return value.strip()
 
 
-def _prompt(row: Row, column: str) -> str | list[dict[str, str]]:
+def _prompt(row: Row, column: str) -> str | list[dict[str, Any]]:
     """A question: text, or a conversation up to where the answer is due."""
     value = row[column]
     if not isinstance(value, list):
         return _text(row, column)
-    if not are_messages(value):
+    if fault := messages_fault(value):
         raise _RowError(
-            f'column \'{column}\' is {value!r:.60}, not a list of messages {{"role": text, "content": text}}'
+            f'column \'{column}\' is {value!r:.60}, not a list of messages {{"role": text, "content": text}}: {fault}'
         )
-    messages = [{"role": message["role"], "content": message["content"]} for message in value]
+    if fault := tools_fault(row):
+        raise _RowError(fault)
+    messages = messages_of(value)
     if messages[-1]["role"] == "assistant" or not any(message["role"] == "user" for message in messages):
         raise _RowError(
             f"column '{column}' must end with a message of the user: its roles are "
@@ -122,7 +133,7 @@ def _conversation(row: Row, c: Mapping[str, str]) -> _ParsedRow:
     """Messages of which the last, where it is the assistant's, is the worked solution."""
     value, column, solution = row[c["messages"]], c["messages"], ""
     if are_messages(value) and value[-1]["role"] == "assistant":
-        solution = value[-1]["content"].strip()
+        solution = (value[-1].get("content") or "").strip()
         row = {**row, column: value[:-1]}
     prompt = _prompt(row, column)
     answer, differs = _answer_and_box(row, c, solution)
@@ -263,11 +274,16 @@ def read(source: str, layout: str | None = None, columns: Mapping[str, str] | No
     return list(questions.values())
 
 
-def _transcript(messages: Sequence[Mapping[str, str]]) -> str:
-    """A conversation as text: its only message, or each with its role."""
+def _transcript(messages: Sequence[Mapping[str, Any]]) -> str:
+    """A conversation as text: its only message, or each with its role, and with the tools that it calls."""
     if len(messages) == 1:
-        return messages[0]["content"].strip()
-    return "\n".join(f"{message['role']}: {message['content'].strip()}" for message in messages)
+        return str(messages[0]["content"]).strip()
+    return "\n".join(" ".join(filter(None, (f"{m['role']}: {m['content'].strip()}", _calls(m)))) for m in messages)
+
+
+def _calls(message: Mapping[str, Any]) -> str:
+    calls = message.get("tool_calls")
+    return json.dumps(calls, sort_keys=True, default=str) if calls else ""
 
 
 def digest(question: str) -> str:

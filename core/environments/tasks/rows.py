@@ -3,7 +3,7 @@
 import importlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard
 
@@ -94,12 +94,52 @@ def is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def are_messages(value: object) -> TypeGuard[list[dict[str, str]]]:
-    """Whether it is a list of chat messages, each with the text of its role and content."""
-    return (
-        isinstance(value, list)
-        and len(value) > 0
-        and all(
-            isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str) for m in value
-        )
-    )
+def messages_fault(value: object) -> str:
+    """What is wrong with chat messages, each of which has a role and text, or calls of tools; "" where nothing is."""
+    if not isinstance(value, list) or not value:
+        return "there is none" if value == [] else "they are no list"
+    faults = (f"message {number} {fault}" for number, m in enumerate(value, 1) if (fault := _message_fault(m)))
+    return next(faults, "")
+
+
+def _message_fault(message: object) -> str:
+    if not isinstance(message, dict):
+        return f"is {message!r:.40}, no object"
+    role, content, calls = (message.get(name) for name in ("role", "content", "tool_calls"))
+    if not isinstance(role, str) or not role:
+        return f"has the role {role!r:.40}, which is no name"
+    if calls is not None and not (isinstance(calls, list) and all(isinstance(call, dict) for call in calls)):
+        return f"({role}) has tool_calls that are no list of objects"
+    if isinstance(content, list):
+        return f"({role}) has its content in parts: join their text into one"
+    if not isinstance(content, str) and (content is not None or not calls):
+        return f"({role}) has the content {content!r:.40}, which is no text"
+    return ""
+
+
+def are_messages(value: object) -> TypeGuard[list[dict[str, Any]]]:
+    """Whether it is a list of chat messages."""
+    return not messages_fault(value)
+
+
+def messages_of(value: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Chat messages as a template takes them: role and content, then what else they have.
+
+    A null is as if it were not there: Parquet puts one wherever another message has more.
+    """
+    return [
+        {"role": m["role"], "content": m.get("content") or ""}
+        | {name: _without_nulls(x) for name, x in m.items() if name not in ("role", "content") and x is not None}
+        for m in value
+    ]
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nulls(x) for name, x in value.items() if x is not None}
+    return [_without_nulls(x) for x in value] if isinstance(value, list) else value
+
+
+def tools_fault(row: Row) -> str:
+    """What is wrong where a row of messages lists tools, which no template is given; "" where it lists none."""
+    return "'tools' are not handed to the chat template: write them into the system message" if row.get("tools") else ""

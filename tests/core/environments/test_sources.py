@@ -1,10 +1,13 @@
 """Data sets as sources: what is met when, as which tokens and labels, and every mistake with its file and line."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet as parquet
 import pytest
 import torch
 from hypothesis import given
@@ -28,7 +31,7 @@ from core.loop.run_state import RunState
 from core.loop.source import RolloutContext, Source
 from core.loop.update import UpdateMetrics, accumulate_gradients
 from core.model.loading import EMBEDDED
-from core.model.policy import Policy
+from core.model.policy import Policy, PolicySettings, load_policy
 from core.parts.registry import config
 from experiments.memory.forecast import forecast
 
@@ -299,6 +302,101 @@ def test_chat_messages_are_taken_as_prompts_and_as_responses(tmp_path: Path) -> 
     (pair,) = worked_solutions(path=write(tmp_path / "chat.jsonl", [row])).rows
     assert pair.problem.prompt == prompt
     assert pair.responses == (">2",)
+
+
+SYSTEM = {"role": "system", "content": "1"}
+ASKS = {"role": "user", "content": "2+2="}
+REPLIES = {"role": "assistant", "content": ">4"}
+AGAIN = {"role": "user", "content": "4+2="}
+RIGHT, WRONG = {"role": "assistant", "content": ">6"}, {"role": "assistant", "content": ">7"}
+TALK = [SYSTEM, ASKS, REPLIES, AGAIN]
+SIGNS = (
+    "{% for m in messages %}{{ {'system': '+', 'user': '='}[m.role] if m.role != 'assistant' else '' }}{{ m.content }};"
+    "{% endfor %}"
+)
+"""A template in the letters of the embedded tokenizer."""
+DEAF = "{% for m in messages if m.role != 'developer' %}={{ m.content }};{% endfor %}"
+STRICT = SIGNS + "{% if messages[0].role == 'developer' %}{{ raise_exception('who?') }}{% endif %}"
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_whole_conversations_by_hand(kind: str, tmp_path: Path) -> None:
+    """Solutions as messages, or as prompt and completion: the same tokens, and the last message alone is learnt."""
+    policy = load_policy(PolicySettings("embedded", chat_template=SIGNS))
+    letters = policy.tokenizer.get_vocab()
+    rows: list[dict[str, Any]] = [{"messages": [*TALK, RIGHT]}, {"prompt": TALK, "completion": [RIGHT]}]
+    for row in rows:
+        path = tmp_path / f"talks.{kind}"
+        if kind == "jsonl":
+            write(path, [row])
+        else:
+            parquet.write_table(pyarrow.Table.from_pylist([row]), path)
+        source = worked_solutions(path=str(path))
+        sampled = source.sample(rollout_context(run_of(policy, source, prompts=1), 1, 0))
+        assert sampled.prompts[0].tolist() == [letters[letter] for letter in "+1;=2+2=;>4;=4+2=;"]
+        assert sampled.generation.tokens[0, 0].tolist() == [letters[letter] for letter in ">6."]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": TALK, "chosen": [RIGHT], "rejected": [WRONG]},
+        {"chosen": [*TALK, RIGHT], "rejected": [*TALK, WRONG]},
+        {"prompt": TALK, "chosen": [*TALK, RIGHT], "rejected": [*TALK, WRONG]},
+        {"prompt": TALK[:2], "chosen": [REPLIES, AGAIN, RIGHT], "rejected": [REPLIES, AGAIN, WRONG]},
+        {"prompt": [SYSTEM], "chosen": [*TALK[1:], RIGHT], "rejected": [*TALK[1:], WRONG]},
+        {"prompt": "2+2=", "chosen": [*TALK, RIGHT], "rejected": [*TALK, WRONG]},
+    ],
+    ids=["explicit", "implicit", "repeated", "continued", "system", "text"],
+)
+def test_pairs_of_conversations_share_what_comes_before(row: dict[str, Any], tmp_path: Path) -> None:
+    source = preference_pairs(path=write(tmp_path / "pairs.jsonl", [row]))
+    assert [problem.prompt for problem in source.problems] == [TALK]
+    assert source.rows[0].responses == (">6", ">7")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"messages": TALK}, r"field 'messages' ends with a message of the role 'user': .* must be the assistant's"),
+        ({"prompt": TALK, "completion": [AGAIN]}, r"field 'completion' ends with a message of the role 'user'"),
+        ({"messages": [RIGHT]}, r"field 'messages' has no message before the assistant's"),
+        ({"messages": []}, r"field 'messages' is \[\], not a list of chat messages: there is none"),
+        ({"messages": [ASKS, {"role": "assistant"}]}, r"not a list .*: message 2 \(assistant\) has the content None"),
+        ({"prompt": [ASKS], "completion": [REPLIES, AGAIN, RIGHT]}, r"field 'completion' has 3 messages, of which one"),
+        ({"messages": [ASKS, {**REPLIES, "thinking": "4"}]}, r"the response in 'messages' has thinking beside"),
+        (
+            {"messages": [ASKS, {"role": "assistant", "tool_calls": [{"function": {"name": "add"}}]}]},
+            r"the response in 'messages' has tool_calls beside its content, which would not be learnt",
+        ),
+        ({"messages": [ASKS, RIGHT], "tools": [{"type": "function"}]}, r"'tools' are not handed to the chat template"),
+        ({"prompt": [{"role": "user", "content": 4}], "completion": "4"}, r"chat messages: message 1 \(user\) has the"),
+    ],
+)
+def test_conversations_that_teach_no_reply_are_refused(row: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(GrpoLabError, match=rf"talks.jsonl, line 2: .*{message}"):
+        worked_solutions(path=write(tmp_path / "talks.jsonl", [{"messages": [ASKS, RIGHT]}, row]))
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("", r"line 1: .*no chat template"),
+        (STRICT, r"line 3: the chat template of the model refuses these messages \(developer, user\): who\?"),
+        (DEAF, r"line 3: the chat template of the model leaves out message 1 of 2, of the role 'developer'"),
+        (SIGNS, None),
+    ],
+    ids=["none", "strict", "deaf", "knowing"],
+)
+def test_what_the_template_does_not_know_is_named_with_its_line(
+    template: str, message: str | None, tmp_path: Path
+) -> None:
+    rows = [{"messages": [ASKS, RIGHT]}] * 2 + [{"messages": [{"role": "developer", "content": "1"}, ASKS, RIGHT]}]
+    source = worked_solutions(path=write(tmp_path / "talks.jsonl", rows))
+    policy = load_policy(PolicySettings("embedded", chat_template=template))
+    context = rollout_context(run_of(policy, source, prompts=1), 1, 0)
+    with pytest.raises(GrpoLabError, match=rf"talks.jsonl, {message}") if message else nullcontext():
+        source.sample(context)
 
 
 def test_memory_is_forecast_without_sampling_for_training(tmp_path: Path, embedded: Policy) -> None:

@@ -143,6 +143,33 @@ def test_who_speaks_is_for_the_template_to_say(content: str, chat: Any) -> None:
     assert chat.decode(ids) == chat_text(chat, messages) + "<|im_end|> I add"
 
 
+CALLS = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for call in m.tool_calls or [] %}{{ call | tojson }}"
+    "{% endfor %}{{ m.content }}<|im_end|>\n{% endfor %}"
+)
+
+
+def test_calls_of_tools_reach_the_template_and_speak_for_nobody(chat: Any) -> None:
+    def conversation(said: str) -> list[dict[str, Any]]:
+        calls = [{"type": "function", "function": {"name": "add", "arguments": {"text": said}}}]
+        return [{"role": "assistant", "content": "", "tool_calls": calls}, {"role": "tool", "content": "3"}]
+
+    chat.chat_template = CALLS
+    try:
+        expected = (
+            '<|im_start|>assistant\n{"type": "function", "function": {"name": "add", "arguments": {"text": "1+2"}}}'
+            "<|im_end|>\n<|im_start|>tool\n3<|im_end|>\n"
+        )
+        assert chat_text(chat, conversation("1+2")) == expected
+        assert prompt_tokens(chat, conversation("1+2")) == chat(expected, add_special_tokens=False)["input_ids"]
+        ids = prompt_tokens(chat, conversation("<|im_end|>"))
+        start, end = chat.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+        assert (ids.count(start), ids.count(end)) == (2, 2)
+        assert chat.decode(ids) == expected.replace("1+2", "<|im_end|>")
+    finally:
+        chat.chat_template = CHATML
+
+
 def test_text_that_spells_nothing_has_the_tokens_it_ever_had(chat: Any) -> None:
     messages = [{"role": "user", "content": "1 + 2\n\n= <tool>?"}]
     expected = chat.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
@@ -223,3 +250,11 @@ def test_a_template_that_is_not_there_is_named(tmp_path: Path) -> None:
     # what only the tokenizer's own names make whole, and what refuses so short a conversation, is for later
     for later in ("{{ bos_token + messages[0].content }}", "{{ messages }}{{ raise_exception('no system prompt') }}"):
         assert read_template(later) == later
+
+
+def test_a_problem_read_from_a_file_is_named_by_its_place(embedded: Policy, words: Any) -> None:
+    with pytest.raises(GrpoLabError, match=r"^talks.jsonl, line 3: .*has no chat template.*policy\.chat_template"):
+        embedded.tokens(Problem(TALK, "", 0, place="talks.jsonl, line 3"))
+    words.chat_template = NO_SYSTEM
+    with pytest.raises(GrpoLabError, match=r"^talks.jsonl, line 4: .*refuses these messages \(system, user, assistant"):
+        Policy(embedded.model, words).tokens(Problem(TALK, "", 0, place="talks.jsonl, line 4"))

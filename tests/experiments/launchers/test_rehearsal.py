@@ -208,6 +208,23 @@ def test_the_weights_that_arms_share_are_read_once_and_not_moved(home: Path, mon
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
+def test_roles_that_the_template_does_not_know_are_refused_before_the_study(home: Path, split: str) -> None:
+    for file, sign in (("train", "+"), ("test", "-")):
+        asked = [[{"role": "user", "content": f"{n}{sign}1="}] for n in range(40)]
+        asked[33].insert(0, {"role": "developer" if file == split else "user", "content": "1"})
+        lines = (json.dumps({"prompt": messages, "answer": "0"}) + "\n" for messages in asked)
+        (home / f"{file}.jsonl").write_text("".join(lines))
+    paths = {name: str(home / f"{name}.jsonl") for name in ("train", "test")}
+    template = "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
+    bindings = f"train.task = @files()\nevaluation.questions = 40\nfiles.path = {paths!r}\npolicy.chat_template = "
+    place = (
+        rf"{split}.jsonl, line 34: the chat template of the model leaves out message 1 of 2, of the role 'developer'"
+    )
+    with pytest.raises(BrokenRecipeError, match=rf"fails in data: .*{place}"):
+        rehearse(recipes(grpo=bindings + repr(template)))
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
 def test_questions_that_the_context_has_no_room_for_are_refused_before_the_study(home: Path, split: str) -> None:
     """A file's all, and those of tests in any case: of 64 tokens 6 are for the response."""
     for file, question in (("train", "{n}+1="), ("test", "{n}-1=")):

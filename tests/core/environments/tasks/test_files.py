@@ -1,7 +1,9 @@
 """Questions from files: layouts by columns, splits that cannot overlap, and messages that name the place."""
 
 import json
+import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -351,6 +353,72 @@ def test_what_the_assistant_says_last_is_the_worked_solution(tmp_path: Path) -> 
         ("And one more?", "5", "4"),
         ("?", "6", ""),
     ]
+
+
+TALK_WITH_A_TOOL: list[dict[str, Any]] = [
+    {"role": "system", "content": "Calculate."},
+    ASKS,
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"function": {"name": "add", "arguments": {"a": 2, "b": 2}}}],
+    },
+    {"role": "tool", "name": "add", "content": "4"},
+]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_tools_that_were_called_are_handed_to_the_template(kind: str, tmp_path: Path) -> None:
+    rows = [{"prompt": TALK_WITH_A_TOOL, "answer": "4"}]
+    rows += [{"prompt": [{"role": "user", "content": f"What is {i}?"}], "answer": str(i)} for i in range(60)]
+    path = tmp_path / f"talks.{kind}"
+    if kind == "jsonl":
+        write(path, rows)
+    else:  # which gives every message a tool_calls and a name, null where there is none
+        parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    called, *_ = read(str(path))
+    calls = TALK_WITH_A_TOOL[2]["tool_calls"]
+    assert list(called.messages) == [*TALK_WITH_A_TOOL[:2], {**TALK_WITH_A_TOOL[2], "content": ""}, TALK_WITH_A_TOOL[3]]
+    assert called.text.splitlines()[2] == f"assistant:  {json.dumps(calls, sort_keys=True)}"
+    made = files(path=str(path))
+    prompts = [made.problem(s, 0, i).prompt for s, asked in made.questions.items() for i in range(len(asked))]
+    assert list(called.messages) in prompts
+    # the place that messages name, which is no part of the problem
+    problem = made.problem("train", 0, 0)
+    assert re.fullmatch(rf"{re.escape(str(path))}, (line|row) \d+", problem.place)
+    assert problem == replace(problem, place="")
+
+
+@pytest.mark.parametrize(
+    ("messages", "message"),
+    [
+        ([ASKS, "4"], r"message 2 is '4', no object"),
+        ([{"content": "?"}], r"message 1 has the role None, which is no name"),
+        (
+            [ASKS, {"role": "assistant", "content": None}],
+            r"message 2 \(assistant\) has the content None, which is no text",
+        ),
+        ([ASKS, {"role": "tool", "content": 4}], r"message 2 \(tool\) has the content 4, which is no text"),
+        (
+            [{"role": "user", "content": [{"type": "text", "text": "?"}]}],
+            r"message 1 \(user\) has its content in parts",
+        ),
+        ([ASKS, {**REPLIES, "tool_calls": "add"}], r"message 2 \(assistant\) has tool_calls that are no list"),
+        ([ASKS, REPLIES, {**REPLIES}], r"must end with a message of the user"),
+        ([], r"there is none"),
+    ],
+)
+def test_a_message_that_is_none_is_named_by_its_number(messages: list[Any], message: str, tmp_path: Path) -> None:
+    rows = [{"prompt": [ASKS], "answer": 4}, {"prompt": messages, "answer": 5}]
+    with pytest.raises(GrpoLabError, match=rf"talks.jsonl, line 2: column 'prompt' .*{message}"):
+        read(write(tmp_path / "talks.jsonl", rows))
+
+
+def test_tools_on_offer_are_no_part_of_messages(tmp_path: Path) -> None:
+    row: dict[str, Any] = {"prompt": [ASKS], "answer": 4, "tools": []}
+    assert len(read(write(tmp_path / "talks.jsonl", [row]))) == 1
+    with pytest.raises(GrpoLabError, match=r"line 1: 'tools' are not handed to the chat template"):
+        read(write(tmp_path / "talks.jsonl", [row | {"tools": [{"type": "function"}]}]))
 
 
 def test_a_template_of_ones_own(tmp_path: Path) -> None:
