@@ -248,7 +248,7 @@ def too_long(place: str, text: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("folder", OURS)
+@pytest.mark.parametrize("folder", sorted(OURS))
 def test_files_and_functions_can_be_read_in_one_go(folder: str) -> None:
     assert [each for file in sources(folder) for each in too_long(place_of(file), file.read_text())] == []
 
