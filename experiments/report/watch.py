@@ -25,6 +25,7 @@ from rich.text import Text
 
 from core.errors import GrpoLabError
 from experiments.report.formatting import metric_name, number_text, unit, value_text
+from experiments.report.sentences import plain_sentence
 from experiments.report.tables import no_verdict, verdict_table
 from experiments.results.stored_run import StoredRun
 from experiments.results.stored_study import StoredStudy, load_study
@@ -312,7 +313,7 @@ def _findings(view: View) -> Iterator[Table | Text]:
     analysis = view.judgement.analysis
     interim = [note for note in analysis.notes if note.startswith("Interim")]
     yield _means(analysis) if interim else verdict_table(view.judgement, view.study)
-    for line in interim or [each.sentence for each in analysis.comparisons]:
+    for line in interim or [plain_sentence(each, view.judgement) for each in analysis.comparisons]:
         yield Text(line)
     for warning in () if interim else view.judgement.warnings:
         yield Text(warning, style="yellow")

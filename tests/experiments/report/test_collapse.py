@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_terminal_the_tables_and_the_page_tell_of_a_collapse(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["analyze", str(folder)]) == 0
+    assert main(["analyze", str(folder), "--verbose"]) == 0
     output = " ".join(capsys.readouterr().out.split())
     assert COLLAPSE_NOTE in output
     assert "Seed 0 went from 0.352 to 0.797 at 2 steps and ended at 0.211." in output
@@ -70,7 +70,7 @@ def test_a_table_without_numbers_of_answers_tells_of_it_too(tmp_path: Path, caps
         for step, right in enumerate(run)
     ]
     (tmp_path / "table.csv").write_text("\n".join(["arm,seed,step,value", *rows]))
-    assert main(["analyze", str(tmp_path / "table.csv"), "--baseline", "grpo"]) == 0
+    assert main(["analyze", str(tmp_path / "table.csv"), "--baseline", "grpo", "--verbose"]) == 0
     output = " ".join(capsys.readouterr().out.split())
     assert "mine: 1 of 3 finished runs collapsed (seed 2)" in output
     assert "spread of successive evaluations" in output

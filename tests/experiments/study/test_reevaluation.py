@@ -121,7 +121,7 @@ def test_a_finished_study_grows_by_further_questions(compare: Compare, finished:
     assert read(folder / "study.json") == first
     dry_run = compare(*further(5), "--dry-run", "--no-probe")[1]
     assert "30 further questions in all, to 6 final models x 2 samples and once greedily" in dry_run
-    code, output = compare(*further(5))
+    code, output = compare(*further(5), "--verbose")
     assert code == 0
     assert "[6/6] rloo seed 2: test-reevaluated/accuracy" in output
 
@@ -166,7 +166,7 @@ def test_a_finished_study_grows_by_further_questions(compare: Compare, finished:
     # the same command again asks nothing; more questions leave the first answers as they are
     smaller = read(answers())
     assert "[1/" not in compare(*further(5))[1]
-    code, output = compare(*further(8))
+    code, output = compare(*further(8), "--verbose")
     assert code == 0
     assert "5 further questions to the final models became 8" in output
     larger = read(answers())
