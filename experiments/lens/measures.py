@@ -166,6 +166,7 @@ def noise_error(blocks: Array) -> float:
 
 
 def jackknife_error(without_each: Array) -> float:
-    """Standard error from the values without each of J blocks, [J]."""
+    """Standard error from the values without each of J blocks, [J]; NaN where one of them is not finite."""
     J = len(without_each)
-    return float(np.sqrt((J - 1) / J * ((without_each - without_each.mean()) ** 2).sum()))
+    with np.errstate(invalid="ignore"):
+        return float(np.sqrt((J - 1) / J * ((without_each - without_each.mean()) ** 2).sum()))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.lens.measures import BUDGET, Estimate, Moments, Sums, estimates
+from experiments.lens.measures import BUDGET, Estimate, Moments, Sums, estimates, jackknife_error
 
 
 def sums(gradients: np.ndarray, true: np.ndarray, blocks: int) -> Sums:
@@ -59,3 +59,9 @@ def test_a_biased_estimator_shows_its_bias() -> None:
 def test_an_estimate_that_is_not_finite_is_null_in_json() -> None:
     assert Estimate(float("nan"), float("inf")).to_json() == {"value": None, "error": None}
     assert Estimate(0.5, 0.1).to_json() == {"value": 0.5, "error": 0.1}
+
+
+def test_there_is_no_error_where_a_block_left_out_leaves_nothing() -> None:
+    """Values 1, 2, 3: 2/3 * (1 + 0 + 1) = 4/3; with few batches one may have no signal, or no noise."""
+    assert jackknife_error(np.array([1.0, 2.0, 3.0])) == pytest.approx((4 / 3) ** 0.5)
+    assert np.isnan(jackknife_error(np.array([1.0, 2.0, np.inf])))
