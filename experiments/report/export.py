@@ -23,8 +23,8 @@ def write_tables(study: StoredStudy, judgement: Judgement | None, folder: Path) 
     """
     texts: dict[str, str] = {}
     if judgement is not None:
-        about, notes = _about(study, judgement), judgement.analysis.notes
-        texts |= _forms("verdicts", comparison_grid(study, judgement), study, about, notes)
+        notes = [*_about(study, judgement), *judgement.analysis.notes]
+        texts |= _forms("verdicts", comparison_grid(study, judgement), study, notes)
         texts |= _forms("outcomes", outcome_grid(study, judgement), study, [OUTCOME_WORDS])
     texts["scores.csv"] = scores_csv(study)
     return [write_report_file(Path(folder) / name, text.encode()) for name, text in texts.items()]
@@ -48,15 +48,13 @@ def write_report_file(path: Path, content: bytes) -> Path:
     return path
 
 
-def _forms(
-    name: str, grid: Grid, study: StoredStudy, about: Sequence[str], notes: Sequence[str] = ()
-) -> dict[str, str]:
-    """A table's files by name; needed explanations are printed with the numbers, notes are comments."""
-    listed = "".join(f"- {line}\n" for line in (*about, *notes))
-    comments = "".join(f"% {line}\n" for line in map(latex_text, (study.name, *notes)))
+def _forms(name: str, grid: Grid, study: StoredStudy, notes: Sequence[str]) -> dict[str, str]:
+    """A table's files by name; the notes are printed with the numbers."""
+    listed = "".join(f"- {line}\n" for line in notes)
+    needs = f"% {latex_text(study.name)}; needs \\usepackage{{booktabs,threeparttable}}\n"
     return {
         f"{name}.md": f"# {study.name}\n\n{to_markdown(grid)}\n{listed}",
-        f"{name}.tex": f"{comments}% needs \\usepackage{{booktabs}}\n{to_latex(grid, about)}",
+        f"{name}.tex": f"{needs}{to_latex(grid, notes)}",
         f"{name}.csv": to_csv(grid),
     }
 

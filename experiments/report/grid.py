@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -102,8 +103,8 @@ def to_markdown(grid: Grid) -> str:
     return row([each.title for each in grid.columns]) + rule + "".join(lines)
 
 
-def to_latex(grid: Grid, note: Sequence[str] = ()) -> str:
-    """A tabular for the booktabs package, with a note below it that stays with the table wherever it is put."""
+def to_latex(grid: Grid, notes: Sequence[str] = ()) -> str:
+    """A tabular for the booktabs package; notes are part of it (threeparttable), wherever the table is put."""
 
     def row(cells: Sequence[str]) -> str:
         return f"  {' & '.join(map(latex_text, cells))} \\\\\n"
@@ -112,11 +113,12 @@ def to_latex(grid: Grid, note: Sequence[str] = ()) -> str:
     body = "".join(row([cell.text for cell in cells]) for cells in grid.rows)
     head = row([each.title for each in grid.columns])
     table = f"\\begin{{tabular}}{{{layout}}}\n  \\toprule\n{head}  \\midrule\n{body}  \\bottomrule\n\\end{{tabular}}\n"
-    if not note:
+    if not notes:
         return table
-    lines = "\n".join(latex_text(line if line.endswith(".") else f"{line}.") for line in note)
-    below = f"\\begin{{minipage}}{{\\linewidth}}\\footnotesize\n\\textit{{Note.}} {lines}\n\\end{{minipage}}\n"
-    return f"{table}\\par\\smallskip\n{below}"
+    lines = [latex_text(line if line.endswith(".") else f"{line}.") for line in notes]
+    items = "".join(f"  \\item {line}\n" for line in (f"\\textit{{Note.}} {lines[0]}", *lines[1:]))
+    below = f"\\begin{{tablenotes}}[flushleft]\\footnotesize\n{items}\\end{{tablenotes}}\n"
+    return f"\\begin{{threeparttable}}\n{table}{below}\\end{{threeparttable}}\n"
 
 
 _LATEX = str.maketrans(
@@ -139,19 +141,28 @@ _LATEX = str.maketrans(
         "Δ": r"$\Delta$",
         "∞": r"$\infty$",
         "≈": r"$\approx$",
+        "≤": r"$\le$",
         "≥": r"$\ge$",
+        "×": r"$\times$",
+        "√": r"$\surd$",
+        "→": r"$\to$",
+        "α": r"$\alpha$",
+        "χ": r"$\chi$",
+        "²": r"$^2$",
         "–": "--",
         "—": "---",
         "\u00a0": "~",
         "\u202f": r"\,",
         "\n": " ",
+        "\0": "{}",
     }
 )
 
 
 def latex_text(words: str) -> str:
-    """Words as LaTeX prints them."""
-    return words.translate(_LATEX)
+    """Words as LaTeX prints them, also where a row or a note begins with them."""
+    words = re.sub("-(?=-)", "-\0", words)  # the two hyphens of an option are not a dash
+    return ("\0" + words if words[:1] in ("[", "*") else words).translate(_LATEX)
 
 
 def to_csv(grid: Grid, keys: Sequence[str] = ()) -> str:

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from experiments.cli.main import main
@@ -89,6 +91,9 @@ def test_latex_escapes_what_it_would_obey() -> None:
         r"5 \% of \$x\_1\$ \& \{\#\}\textasciitilde{}\textasciicircum{}\textbackslash{}"
     )
     assert latex_text("±Δ ≈ ∞ < 3 ≥ 2") == r"$\pm$$\Delta$ $\approx$ $\infty$ $<$ 3 $\ge$ 2"
+    assert latex_text("--seeds 12 --grow") == "-{}-seeds 12 -{}-grow", "no dashes"
+    assert latex_text("---") == "-{}-{}-"
+    assert [latex_text(words) for words in ("[a]", "*b", "c[0]*")] == ["{}[a]", "{}*b", "c[0]*"], "no options of \\\\"
 
 
 def test_files_hold_the_rows_of_the_page(tmp_path: Path) -> None:
@@ -123,6 +128,16 @@ def test_files_hold_the_rows_of_the_page(tmp_path: Path) -> None:
     assert page.table("Every run")[-1][:5] == ["dapo", "3", "0.0 %", "failed the loss was nan", "yes"]
 
 
+@given(st.text(st.characters(codec="utf-8")))
+def test_latex_obeys_nothing_in_a_text(words: str) -> None:
+    """What is left of a text once all that LaTeX prints for its marks is taken out holds no mark of its own."""
+    printed = latex_text(words)
+    for mark in ("textbackslash", "textasciitilde", "textasciicircum", "textbar"):
+        printed = printed.replace(f"\\{mark}{{}}", "")
+    printed = re.sub(r"\$(\\[a-z]+ ?|[<>-]|\^2)\$|\\[&%$#_{}]|\{\}|\\,|~", "", printed)
+    assert not set(printed) & set("\\&%$#_{}~^<>|")
+
+
 def test_a_latex_table_takes_its_caveats_along(tmp_path: Path) -> None:
     """Better at equal steps, worse at equal tokens: the note is printed with the table, not left in a comment."""
     study = write_study(tmp_path / "clear", {"grpo": [0.50, 0.52, 0.54], "dapo": [0.54, 0.561, 0.58]})
@@ -132,11 +147,15 @@ def test_a_latex_table_takes_its_caveats_along(tmp_path: Path) -> None:
     for name in ("verdicts", "outcomes"):
         tex = (tmp_path / "tables" / f"{name}.tex").read_text("utf-8")
         printed = "\n".join(line for line in tex.splitlines() if not line.startswith("%"))
-        assert printed.index(r"\end{tabular}") < printed.index(r"\textit{Note.}") < printed.index(r"\end{minipage}")
+        order = (r"\end{tabular}", r"\begin{tablenotes}", r"\item \textit{Note.}", r"\end{threeparttable}")
+        assert sorted(order, key=printed.index) == list(order)
         assert printed.count("{") == printed.count("}")
         if name == "verdicts":
             assert "dapo vs grpo is better (+0.0403) at equal steps, worse" in printed
             assert r"run's score: mean of steps 2, 4, 6" in printed
+            notes = [f"  \\item {latex_text(note)}" for note in judgement.analysis.notes]
+            assert notes
+            assert set(notes) <= {line.removesuffix(".") for line in printed.splitlines()} | set(printed.splitlines())
 
 
 def test_a_comparison_settled_at_an_early_look_is_shown_as_it_was_then(tmp_path: Path) -> None:
