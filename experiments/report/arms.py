@@ -69,7 +69,7 @@ def reproduction_section(context: Context) -> str:
                 f"<details><summary>Configuration of {escape(arm)}</summary>"
                 f"<pre>{escape(config.strip())}</pre></details>"
             )
-    return section("To do it again", *parts) if parts else ""
+    return section("How to run it again", *parts) if parts else ""
 
 
 def _machine(run: StoredRun) -> str:

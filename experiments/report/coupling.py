@@ -21,12 +21,12 @@ def coupling_section(context: Context) -> str:
     analysis = judgement.analysis
     measure = unit(analysis.metric)
     about = (
-        "Arms that share prompts, weights and sampling noise tend to be lucky together; that part of the noise leaves "
-        "their difference. The standard error of the mean difference is given as paired and as the same scores would "
-        "have it from unrelated runs, both by the spread of seeds alone (the verdict’s own is at least what sampled "
-        "answers allow). A ratio of variances below 1 is what pairing saved, one above 1 what it cost. Unpaired seeds "
-        "is how many runs per arm would be as precise without pairing. With few seeds all of it is as rough as the "
-        "interval of the correlation is wide."
+        "Arms that share prompts, weights and sampling noise tend to be lucky together; that part of the noise cancels "
+        "out of their difference. The table has the standard error of the mean difference paired by seed, and as it "
+        "would be if the same scores came from unrelated runs; both use the spread over seeds alone (the verdict’s own "
+        "is at least what sampled answers allow). A ratio of variances below 1 is what pairing saved, one above 1 what "
+        "it cost. Unpaired seeds: how many runs per arm would be as precise without pairing. With few seeds all of "
+        "this is rough, as the width of the correlation’s interval shows."
     )
     grid = _grid(judgement, styles, measure)
     scatters = "".join(

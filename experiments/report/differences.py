@@ -36,8 +36,8 @@ def differences_section(context: Context) -> str:
     about = (
         "Each circle is one seed: the arm’s score minus the other arm’s at the same seed, with the same prompts and "
         f"the same sampling noise. The circles are joined to their mean{interval}. The shaded strip is "
-        f"±Δ = ±{margin_text(analysis.margin, measure)}: an arm counts as equivalent when its mean is shown to lie "
-        "inside."
+        f"±Δ = ±{margin_text(analysis.margin, measure)}: two arms count as equivalent when their mean difference is "
+        "shown to lie inside."
     )
     drawing = differences_figure(judgement, styles, measure=measure)
     return section("Paired differences, seed by seed", figure(drawing, kind="wide scroll"), about=about)

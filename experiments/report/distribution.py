@@ -57,7 +57,8 @@ def distribution_section(context: Context) -> str:
     about += "No verdict rests on them."
     against = iqm_differences(scores, analysis.baseline, 1 - analysis.alpha, rng=_generator(study))
     less_text = "; ".join(_against(arm, each, measure) for arm, each in against.items())
-    less = f'<p class="about">Less {escape(analysis.baseline)}, in {measure.difference or "its unit"}: {less_text}.</p>'
+    in_points = f", {measure.difference}" if measure.difference else ""
+    less = f'<p class="about">Difference from {escape(analysis.baseline)}{in_points}: {less_text}.</p>'
     rough = " (approximate)" if MIN_SEEDS <= n < TRUSTED_SEEDS else ""
     panels = figure(_iqm_figure(estimates, styles, measure, analysis.metric), f"Interquartile means{rough}")
     panels += figure(_profile_figure(study, judgement, styles, measure), f"Share of runs that reach a score{rough}")

@@ -14,7 +14,7 @@ MARKS = {"better": "▲", "worse": "▼", "equivalent": "≈", "inconclusive": "
 AXIS_WORDS = {"steps": "rollout steps", "sampled_tokens": "sampled tokens", "seconds": "seconds of training"}
 POLICY_WORDS = {
     "intersect": "a seed that is missing in one arm is left out of all",
-    "worst": "a run that fails of its own doing keeps a score declared before the study",
+    "worst": "a run whose training failed gets a score declared before the study",
 }
 _NAMES = {
     "accuracy": "accuracy",

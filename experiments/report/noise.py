@@ -47,10 +47,10 @@ def noise_section(context: Context) -> str:
             )
         )
     about = (
-        "The variance of the mean difference by where it comes from, estimated from the answers to single questions; "
-        "and the standard error that twice as many seeds, questions or samples a question would leave. The first "
-        "standard error is the verdict’s own: no term is below 0, so it is never finer than the sampled answers allow. "
-        f"A claim about these very questions has no question term. {_samples(variances.values())}"
+        "How much of the variance of the mean difference comes from seeds, questions and samples, estimated from the "
+        "answers to single questions; and the standard error with twice as many of each. The first standard error is "
+        "the verdict’s own: no share is below 0, so it is never finer than the sampled answers allow. A claim about "
+        f"exactly these questions has no share for questions. {_samples(variances.values())}"
     )
     table = to_html(Grid(columns, tuple(rows)), "Variance components")
     return section("Where the noise comes from", table, about=about) if rows else ""
@@ -61,5 +61,5 @@ def _samples(variances: Iterable[VarianceComponents]) -> str:
     largest = max(components.sampling_share for components in variances)
     limit = f"{100 * WORTH_SAMPLING:.0f} %"
     if largest < WORTH_SAMPLING:
-        return f"Sampling makes less than {limit} of it everywhere: more samples a question are not worth their cost."
-    return f"More samples a question pay where sampling makes more than {limit} of it."
+        return f"Sampling is less than {limit} of it everywhere: more samples per question are not worth their cost."
+    return f"More samples per question pay where sampling is more than {limit} of it."

@@ -13,11 +13,11 @@ from experiments.results.stored_study import StoredStudy
 from experiments.statistics import Judgement
 
 OUTCOME_WORDS: Final = (
-    "A run fails of the method’s own doing or for an unknown cause; it is lost when the machine is to blame. A "
-    "finished run that ends with less than half of what it had gained, or below where it began, has collapsed; one "
-    "that keeps half but less than nine tenths has declined; one that was below half on its way and came back has "
-    "dipped: each beyond the noise of its evaluations, and by more than Δ. The rate is that of failed and collapsed "
-    "runs among those that ended, with its exact 95\u00a0% interval."
+    "A run has failed when its training broke down, or when the cause is unknown; it is lost when the machine is to "
+    "blame. A finished run has collapsed when it ends with less than half of what it had gained, or below where it "
+    "began; declined when it keeps half but less than nine tenths; dipped when it was below half on its way and came "
+    "back: each beyond the noise of its evaluations, and by more than Δ. The failure rate is the share of failed and "
+    "collapsed runs among those that ended, with its exact 95\u00a0% interval."
 )
 
 

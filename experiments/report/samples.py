@@ -28,7 +28,7 @@ def samples_section(context: Context) -> str:
     """Responses of all arms to the same held-out questions, and in the same groups of training."""
     study, styles = context.study, context.styles
     parts = [part for part in (_held_out(study, styles), _trained_on(study, styles)) if part]
-    return section("What they write", *parts) if parts else ""
+    return section("What the models wrote", *parts) if parts else ""
 
 
 def _held_out(study: StoredStudy, styles: Mapping[str, Style]) -> str:
@@ -52,7 +52,7 @@ def _held_out(study: StoredStudy, styles: Mapping[str, Style]) -> str:
         about += ", drawn with the same sampling noise. Arms that wrote the same share a row. "
         about += f"The arms disagree on {len(split)} of {counted(len(indices), 'question')}"
         about += (
-            "; shown are the first on which they do and the first on which they do not, so no fair sample."
+            "; shown are the first on which they do and the first on which they do not, which is no fair sample."
             if split and alike
             else "; shown are the first."
         )

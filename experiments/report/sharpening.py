@@ -22,7 +22,7 @@ def sharpening_section(context: Context) -> str:
         column("difference", metric_name(metric), numeric=True, note="difference, points"),
         column("other", metric_name(other), numeric=True, note="difference, points"),
         Column(("other_low", "other_high"), f"its {level} interval", numeric=True),
-        column("excess", "the one less the other", numeric=True, note="points"),
+        column("excess", "difference of the two", numeric=True, note="points"),
         Column(("excess_low", "excess_high"), f"its {level} interval", numeric=True),
         column("p", "p", numeric=True, note="that both are alike"),
         column("disagree", "do they agree?"),
@@ -38,14 +38,14 @@ def sharpening_section(context: Context) -> str:
             number_cell(each.excess, difference_text(each.excess, measure)),
             Cell(interval_text(each.excess_interval, measure), each.excess_interval or (None, None)),
             number_cell(each.p, p_text(each.p, judgement.plan.alpha), escape(p_text(each.p, judgement.plan.alpha))),
-            text_cell("they disagree" if each.disagree else "no sign that they do not"),
+            text_cell("they disagree" if each.disagree else "no sign of disagreement"),
         )
         for each in judgement.beside
     )
     about = (
-        "Accuracy of sampled answers rises when a policy only becomes surer of what it knew (sharpening); that of "
-        "greedy answers does not. Finished runs only; p is that of a paired t test of the difference of the two, Holm "
-        "over the rows. They disagree where the declared verdict is better or worse, the two differ at α, and the "
-        "other one does not go the same way. This was not declared: it qualifies a verdict and is none."
+        "Accuracy of sampled answers also rises when a policy only becomes surer of what it knew (sharpening); that of "
+        "greedy answers does not. Only finished runs count; p is that of a paired t test of the difference of the two, "
+        "Holm over the rows. The two disagree where the declared verdict is better or worse, they differ at α, and the "
+        "other one does not go the same way. This was not declared: it qualifies a verdict and is not one itself."
     )
     return section("Sampled and greedy", to_html(Grid(columns, rows), "Sampled and greedy"), about=about)

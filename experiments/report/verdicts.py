@@ -270,7 +270,7 @@ def declared_section(context: Context) -> str:
     return section(
         "Declared before the first run",
         facts(pairs),
-        f'<h3>To keep in mind</h3><ul class="notes">{items}</ul>',
+        f'<h3>Notes</h3><ul class="notes">{items}</ul>',
         about=f"{_fixed(study)} Everything beyond it is exploratory and has no verdict.",
     )
 
@@ -278,7 +278,7 @@ def declared_section(context: Context) -> str:
 def _fixed(study: StoredStudy) -> str:
     if not study.record.get("history"):
         return "Fixed before any result was seen."
-    return "Fixed before the runs or answers that it added; what had been seen by then is stated below."
+    return "Fixed before the runs or answers added last; what had been seen by then is stated below."
 
 
 def _base(record: Mapping[str, Any], declaration: Mapping[str, Any]) -> str:

@@ -55,11 +55,11 @@ def test_sections_come_in_order_and_say_what_they_rest_on(pair: RenderedStudy) -
         "Beyond the mean",
         "What identical seeds bought",
         "Runs",
-        "What they write",
+        "What the models wrote",
         "Exploratory",
         "Every number",
         "What the arms are",
-        "To do it again",
+        "How to run it again",
     ]
     assert f'<p class="eyebrow">Study {pair.study.name}</p>' in text
     assert "Does dapo change held-out accuracy compared with grpo?" in text
