@@ -1,7 +1,8 @@
 """Verdicts as an object: judged from a study or from anybody's numbers, read as a table, sentences and plots."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -11,6 +12,8 @@ from numpy.typing import ArrayLike
 from core.errors import GrpoLabError, near
 from experiments.lab.frames import data_frame
 from experiments.report.sentences import plain_sentence
+from experiments.results.tables.formats import SCORED
+from experiments.results.tables.sheets import TableError
 from experiments.results.tables.tables import Question, Table, judge_table, read_rows
 from experiments.statistics import Comparison, Curve, Judgement, Trajectory
 from experiments.statistics.records import Family
@@ -164,16 +167,38 @@ def judge(
         frame = measured
         if "value" not in frame.columns and metric in frame.columns:  # a column for each metric
             frame = frame.rename(columns={metric: "value"})
-        return Verdicts(judge_table(read_rows(frame.to_dict("records"), "the data frame"), question))
+        return _judged(lambda: read_rows(frame.to_dict("records"), "the data frame"), question)
     assert isinstance(measured, Mapping)
     runs = [
-        Trajectory(arm, int(seed), "finished", {metric or "score": _curve(arm, seed, result, axis)})
+        _run(arm, seed, metric or "score", _curve(arm, seed, result, axis))
         for arm, by_seed in measured.items()
         for seed, result in by_seed.items()
     ]
     if not runs:
         raise GrpoLabError("nothing to judge: give results as {arm: {seed: score}}")
-    return Verdicts(judge_table(Table("the results", tuple(runs), ()), question))
+    return _judged(lambda: Table("the results", tuple(runs), ()), question)
+
+
+def _judged(read: Callable[[], Table], question: Question) -> Verdicts:
+    """A table's verdicts; notes and errors name parameters as Python has them."""
+    try:
+        judgement = judge_table(read(), question)
+    except TableError as error:
+        raise GrpoLabError(_in_python(str(error))) from None
+    notes = tuple(map(_in_python, judgement.analysis.notes))
+    return Verdicts(replace(judgement, analysis=replace(judgement.analysis, notes=notes)))
+
+
+def _in_python(text: str) -> str:
+    """`--margin` is the parameter `margin`."""
+    return re.sub(r"(?<![\w-])--([a-z][a-z-]*)", lambda option: option[1].replace("-", "_"), text)
+
+
+def _run(arm: str, seed: int, metric: str, curve: Curve) -> Trajectory:
+    """A run; without a finite score it has failed."""
+    if SCORED in curve.spent and not np.isfinite(curve.values).all():
+        return Trajectory(arm, int(seed), "failed", cause=f"{metric} is {curve.values[0]}")
+    return Trajectory(arm, int(seed), "finished", {metric: curve})
 
 
 def _curve(arm: str, seed: int, result: Measured, axis: str) -> Curve:
@@ -199,9 +224,7 @@ def _curve(arm: str, seed: int, result: Measured, axis: str) -> Curve:
         raise GrpoLabError(
             f"{where}: answers have shape {list(array.shape)}: give [Q], one for each question, or [Q, K]"
         )
-    from experiments.results.tables.formats import SCORED
-
     if array.ndim == 0:
-        return Curve({SCORED: [0.0]}, [float(array)])
+        return Curve({SCORED: [1.0]}, [float(array)])
     samples = array.reshape(1, len(array), -1)
-    return Curve({SCORED: [0.0]}, [float(array.mean())], samples=samples)
+    return Curve({SCORED: [1.0]}, [float(array.mean())], samples=samples)

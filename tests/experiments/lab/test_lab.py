@@ -116,6 +116,17 @@ def test_what_is_no_result_is_refused_with_its_place(result: object, message: st
         lab.judge({"a": {1: 0.5}, "b": {1: result}}, baseline="a")
 
 
+def test_notes_and_errors_speak_python() -> None:
+    notes = lab.judge(SCORES, baseline="grpo").notes
+    assert any("in the metric's unit (margin)." in note for note in notes)
+    assert not any("--" in note for note in notes)
+    failed = {"a": {0: 2.0, 1: 3.0}, "b": {0: float("nan"), 1: 2.5}}
+    with pytest.raises(GrpoLabError, match="say with floor what a failed run scores"):
+        lab.judge(failed, baseline="a", higher_is_better=False)
+    verdicts = lab.judge(failed, baseline="a", higher_is_better=False, floor=9.0)
+    assert verdicts.scores()["b"].tolist() == [9.0, 2.5]
+
+
 def test_nothing_and_a_baseline_that_is_not_there_are_refused() -> None:
     with pytest.raises(GrpoLabError, match="nothing to judge"):
         lab.judge({}, baseline="a")
