@@ -1,9 +1,9 @@
-"""Live progress of a study: runs done, and step, reward, length and time left of the active ones."""
+"""Live progress of a study: runs done, and step, reward, accuracy, length and time left of the active ones."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -13,9 +13,16 @@ from rich.text import Text
 
 from experiments.results.scored import Scores
 
+BARS: Final = "▁▂▃▄▅▆▇█"
+WIDTH: Final = 8
+"""Characters of a curve."""
+
 
 class Progress:
-    """A live table on a terminal; one line per finished run elsewhere."""
+    """A live table on a terminal; elsewhere a line per finished run, and some evaluations on the way.
+
+    Of a run alone there is a line whenever another tenth of its budget is spent, of several a quarter.
+    """
 
     def __init__(self, runs: int, done: int, console: Console, scores: Scores | None = None) -> None:
         """`scores` gives a run's first score and the one it is judged by; without it the last evaluation is shown."""
@@ -26,6 +33,9 @@ class Progress:
         self._started = time.monotonic()
         self._active: dict[tuple[str, int], Mapping[str, Any]] = {}
         self._tested: dict[tuple[str, int], Mapping[str, float]] = {}
+        self._rewards: dict[tuple[str, int], list[float]] = {}
+        self._accuracies: dict[tuple[str, int], list[float]] = {}
+        self._shown_at: dict[tuple[str, int], float] = {}
         self._began_at: dict[tuple[str, int], float] = {}
         self._alarmed: set[tuple[str, int]] = set()
         self._ended = 0.0
@@ -48,6 +58,7 @@ class Progress:
             began_at = record["budget_share"] * (record["step"] - 1) / record["step"]
             self._began_at[arm, seed] = began_at
             self._total -= began_at
+            self._shown_at[arm, seed] = record["budget_share"]
             if self._runs == 1 and self._scores and (began := self._scores.start(arm, seed)):
                 self.print(f"{arm} seed {seed}: {began}")
         self._active[arm, seed] = record
@@ -55,6 +66,21 @@ class Progress:
             self._alarmed.add((arm, seed))
             self.print(f"{arm} seed {seed}, step {record['step']}: {record['alarm']}")
         self._tested[arm, seed] = record.get("evaluation") or self._tested.get((arm, seed), {})
+        if record["reward"] is not None:
+            self._rewards.setdefault((arm, seed), []).append(record["reward"])
+        if record.get("evaluation"):
+            self._accuracies.setdefault((arm, seed), []).append(next(iter(record["evaluation"].values())))
+            self._show_evaluation(arm, seed, record)
+
+    def _show_evaluation(self, arm: str, seed: int, record: Mapping[str, Any]) -> None:
+        """Where there is no table, a line for an evaluation, if enough has been done since the last."""
+        share = record["budget_share"]
+        if self._live or share >= 1 or share - self._shown_at[arm, seed] < (0.1 if self._runs == 1 else 0.25) - 1e-9:
+            return
+        self._shown_at[arm, seed] = share
+        reward = "" if record["reward"] is None else f"reward {record['reward']:.3f}, "
+        tested = ", ".join(f"{suite} accuracy {value:.3f}" for suite, value in record["evaluation"].items())
+        self.print(f"{arm} seed {seed}, step {_steps(record)}: {reward}{tested}  {self._time_left()}")
 
     def end(self, arm: str, seed: int, outcome: str) -> None:
         """A run has ended."""
@@ -88,21 +114,41 @@ class Progress:
 
     def __rich__(self) -> RenderableType:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for column in ("run", "", "step", "reward", "length", "last accuracy", "scored 0 because"):
-            table.add_column(column)
+        for column in ("run", "", "step", "reward", "accuracy", "length"):
+            table.add_column(column, no_wrap=True)
+        table.add_column(_cut("scored 0 because"))  # the one that gives way
         for (arm, seed), record in self._active.items():
+            reward = "-" if record["reward"] is None else f"{record['reward']:.3f}"
             tested = ", ".join(f"{value:.3f}" for value in self._tested[arm, seed].values())
             table.add_row(
                 f"{arm} seed {seed}",
-                ProgressBar(total=1.0, completed=record["budget_share"], width=20),
-                # about, where tokens or seconds end it
-                f"{record['step']}/{round(record['step'] / record['budget_share'])}",
-                "-" if record["reward"] is None else f"{record['reward']:.3f}",
+                ProgressBar(total=1.0, completed=record["budget_share"], width=WIDTH),
+                _steps(record),
+                f"{curve(self._rewards.get((arm, seed), ()))} {reward}".strip(),
+                f"{curve(self._accuracies.get((arm, seed), ()))} {tested}".strip(),
                 "-" if record["length"] is None else f"{record['length']:.1f}",
-                tested,
-                _causes(record),
+                _cut(_causes(record)),
             )
         return Group(table, Text(f"{self._finished} of {self._runs} runs done, {self._time_left()}", style="bold"))
+
+
+def _steps(record: Mapping[str, Any]) -> str:
+    """The step, and about how many there will be, where tokens or seconds end the run."""
+    return f"{record['step']}/{round(record['step'] / record['budget_share'])}"
+
+
+def curve(values: Sequence[float]) -> str:
+    """The course of a run so far in at most `WIDTH` characters, from its least (▁) to its largest value (█)."""
+    size = -(-len(values) // WIDTH) or 1
+    means = [sum(part) / len(part) for at in range(0, len(values), size) if (part := values[at : at + size])]
+    low, high = min(means, default=0.0), max(means, default=0.0)
+    if high - low <= 1e-12:
+        return BARS[0] * len(means)
+    return "".join(BARS[round((mean - low) / (high - low) * (len(BARS) - 1))] for mean in means)
+
+
+def _cut(text: str) -> Text:
+    return Text(text, no_wrap=True, overflow="ellipsis")
 
 
 def _causes(record: Mapping[str, Any]) -> str:

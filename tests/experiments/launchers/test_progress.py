@@ -9,7 +9,7 @@ from rich.console import Console
 from core.loop.recipe import Recipe
 from core.loop.run_state import RunState
 from core.parts.registry import config
-from experiments.launchers.progress import Progress
+from experiments.launchers.progress import Progress, curve
 from experiments.results.scored import Scores
 from experiments.study.configs import (
     CONFIGS,
@@ -54,6 +54,46 @@ def test_the_line_of_a_finished_run_has_the_number_it_is_judged_by(tmp_path: Pat
     by_area = Scores(study.path, "test/accuracy", "auc").end("grpo", 0)
     assert by_area.endswith("0.457 (mean height of its curve)")  # (.390 + .485 + .495) / 3
     assert Scores(tmp_path / "elsewhere", "test/accuracy").end("grpo", 0) == ""
+
+
+def test_reward_and_accuracy_are_shown_as_they_come() -> None:
+    """Rewards 0, 0.25, 1 and accuracies 0.2, 0.4 (the second step has no evaluation), in 80 columns."""
+    console = Console(file=StringIO(), width=80, force_terminal=True, color_system=None)
+    progress = Progress(2, 0, console)
+    for step, reward, evaluation in ((1, 0.0, {"test": 0.2}), (2, 0.25, {}), (3, 1.0, {"test": 0.4})):
+        causes = {"wrong answer": 3, "no answer": 1}
+        progress.step(
+            "grpo", 4, record(step, step / 8) | {"reward": reward, "evaluation": evaluation, "causes": causes}
+        )
+    with console.capture() as capture:
+        console.print(progress)
+    header, line, _ = (line.rstrip() for line in capture.get().splitlines())
+    assert header.split()[:6] == ["run", "step", "reward", "accuracy", "length", "scored"]
+    assert line.startswith("grpo seed 4 ")
+    assert "wrong answer 3" in line
+    assert "3/8" in line
+    assert "▁▃█ 1.000" in line
+    assert "▁█ 0.400" in line
+    assert len(line) <= 80
+
+
+def test_a_curve_is_eight_characters_at_most() -> None:
+    assert curve([]) == ""
+    assert curve([0.3]) == curve([0.5]) == "▁"
+    assert curve([0, 1, 2, 3, 4, 5, 6, 7]) == "▁▂▃▄▅▆▇█"
+    assert curve([0, 0, 7, 7, 0, 0, 7, 7, 3]) == "▁█▁█▄"  # means of two: 0, 7, 0, 7, and 3 alone
+
+
+def test_without_a_terminal_evaluations_are_lines_a_tenth_of_the_budget_apart() -> None:
+    """Of 20 steps every one is evaluated: of a run alone steps 3, 5, ..., of several the quarters from the first on."""
+    for runs, steps in ((1, [3, 5, 7, 9, 11, 13, 15, 17, 19]), (2, [6, 11, 16])):
+        output = StringIO()
+        progress = Progress(runs, 0, Console(file=output, width=200))
+        for step in range(1, 21):
+            progress.step("a", 0, record(step, step / 20))
+        lines = output.getvalue().splitlines()
+        assert [line.split(": ")[0] for line in lines] == [f"a seed 0, step {step}/20" for step in steps]
+        assert all(": reward 0.500, test accuracy 0.750  time left " in line for line in lines)
 
 
 @pytest.mark.parametrize(
