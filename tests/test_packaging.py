@@ -91,7 +91,7 @@ def test_installed_alone_it_runs_the_demo_where_there_is_no_checkout_git_compile
     here.mkdir()
 
     def run(*command: str) -> str:
-        environment = {"PATH": "/nowhere", "HOME": "/nowhere", "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
+        environment = {"PATH": "/nowhere", "HOME": str(tmp_path), "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
         done = subprocess.run(
             [str(python.with_name(command[0])), *command[1:]],
             cwd=here,
