@@ -107,13 +107,16 @@ def _is_users(file: str) -> bool:
     return not any(Path(file).is_relative_to(folder) for folder in [*ours, *libraries, *installed])
 
 
-def near(name: str, known: Iterable[str]) -> str:
-    """A hint for a misspelt name: the near ones, then all that is known unless that is too much to read."""
+def near(name: str, known: Iterable[str], command: str = "") -> str:
+    """A hint for a misspelt name: the near ones, then all that is known unless that is too much to read.
+
+    `command` shows all, and so the hint does not.
+    """
     names = sorted(known)
     close = get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
-    if len(names) > MAX_LISTED:
-        shown = f"grpolab list shows all {len(names)}"
+    if command or len(names) > MAX_LISTED:
+        shown = f"{command or 'grpolab list'} shows all {len(names)}"
         return f"{hint}({shown})" if hint else shown
     return f"{hint}known: {', '.join(names) if names else 'none'}"
 

@@ -14,7 +14,7 @@ TWO: Final = Range(2, COUNT.high)
 
 def list_options(parser: argparse.ArgumentParser) -> None:
     """Options of `list`."""
-    parser.add_argument("kind", nargs="?", help="one kind, e.g. variants")
+    parser.add_argument("kind", nargs="?", help="one kind, e.g. variants, or configs: the shipped gin files")
     add_config_options(parser)
 
 

@@ -17,23 +17,31 @@ from experiments.check.files import is_file, parts_of, registered
 from experiments.study.configs import (
     CONFIGS,
     find_config,
+    shipped_configs,
 )
 
 
 def run_list(options: argparse.Namespace) -> int:
     """`grpolab list`."""
     kinds = {kind + ("es" if kind.endswith("s") else "s"): registry for kind, registry in REGISTRIES.items()}
-    if options.kind and options.kind not in kinds:
-        raise GrpoLabError(f"unknown kind '{options.kind}': {near(options.kind, kinds)}")
+    if options.kind and options.kind not in (*kinds, "configs"):
+        raise GrpoLabError(f"unknown kind '{options.kind}': {near(options.kind, (*kinds, 'configs'))}")
     # a gin file's imports register parts
     with config([find_config(file) for file in options.config], options.bind, include_from=[CONFIGS]):
         for kind, registry in kinds.items():
             if options.kind in (None, kind) and registry:
-                print(kind)
-                width = max(map(len, registry))
-                for name, part in sorted(registry.items()):
-                    print(f"  {name:<{width}}  {(part.function.__doc__ or '').strip().splitlines()[0]}")
+                _print_names(kind, {n: (p.function.__doc__ or "").strip() for n, p in sorted(registry.items())})
+    if options.kind in (None, "configs"):
+        _print_names("configs", shipped_configs())
     return 0
+
+
+def _print_names(kind: str, texts: Mapping[str, str]) -> None:
+    """Every name of a kind, with the first line of its text."""
+    print(kind)
+    width = max(map(len, texts))
+    for name, text in texts.items():
+        print(f"  {name:<{width}}  {text.splitlines()[0]}")
 
 
 def documentation(part: Part) -> str:

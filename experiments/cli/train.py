@@ -7,6 +7,7 @@ from pathlib import Path
 from experiments.launchers.trackers import check_trackers
 from experiments.planning.single import plan_run, run_job
 from experiments.study.processes import read_processes
+from experiments.study.settings import check_folder_name
 from experiments.terminal import Console
 
 
@@ -22,6 +23,7 @@ def run_sft(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace, files: Sequence[str], *, supervised: bool = False) -> int:
     """Train one run, in a worker of this machine."""
+    check_folder_name("--name", options.name)
     track, processes = check_trackers(options.track), read_processes(options.processes, options.accelerate)
     console, folder = Console(), Path(options.out) / options.name
     job, recipe = plan_run(

@@ -21,6 +21,7 @@ from experiments.planning.single import plan_run, run_job
 from experiments.setup import import_parts, quiet_libraries
 from experiments.study.configs import find_config
 from experiments.study.processes import read_processes
+from experiments.study.settings import check_folder_name
 from experiments.study.study import prepare_study
 from experiments.terminal import Console
 
@@ -103,6 +104,7 @@ def train(
     Raises GrpoLabError for what cannot work, before anything runs, and for a run that fails.
     """
     _enter()
+    check_folder_name("train: name =", name)
     console = Console(quiet=not progress)
     job, recipe = plan_run(
         _listed(files),

@@ -21,9 +21,14 @@ def find_config(name: str) -> str:
     shipped = CONFIGS / (name if name.endswith(".gin") else f"{name}.gin")
     if shipped.is_file():
         return str(shipped)
-    known = [str(path.relative_to(CONFIGS).with_suffix("")) for path in CONFIGS.rglob("*.gin")]
-    hint = near(name.removesuffix(".gin"), known)
-    raise GrpoLabError(f"config file not found: {name} (looked in {Path.cwd()} and among the shipped; {hint})")
+    hint = near(name.removesuffix(".gin"), shipped_configs(), "grpolab list configs")
+    raise GrpoLabError(f"config file not found: {name} (looked in {Path.cwd()} and among the shipped): {hint}")
+
+
+def shipped_configs() -> dict[str, str]:
+    """The shipped gin files by name, with their first line."""
+    files = {str(path.relative_to(CONFIGS).with_suffix("")): path for path in sorted(CONFIGS.rglob("*.gin"))}
+    return {name: file.read_text("utf-8").partition("\n")[0].lstrip("# ") for name, file in files.items()}
 
 
 def run_text() -> str:

@@ -120,7 +120,7 @@ def compare(
     labelled = _labelled(variants, arms)
     base = _baseline(baseline, labelled)
     _check_metric(metric)
-    _check_folder_name("compare.name", name)
+    check_folder_name("compare.name", name)
     expected = declared_claim(set(labelled), metric.split("/")[0])
     planned = check_seeds("compare.seeds", seeds)
     check_sequential(planned, race, looks, alpha)
@@ -182,7 +182,7 @@ def _labelled(variants: Sequence[Part], arms: Mapping[str, str | Sequence[str]])
             raise GrpoLabError(f"compare: two arms are called '{label}'; labels must differ")
         labelled[label] = (bindings,) if isinstance(bindings, str) else tuple(bindings)
     for label in labelled:
-        _check_folder_name("compare: arm label", label)
+        check_folder_name("compare: arm label", label)
     if not labelled:
         raise GrpoLabError(
             "compare has no arms: bind compare.variants = [@grpo, @rloo] or compare.arms = {'label': 'binding'}"
@@ -217,7 +217,8 @@ def _check_together(
         )
 
 
-def _check_folder_name(what: str, name: str) -> None:
+def check_folder_name(what: str, name: str) -> None:
+    """Refuse a name that is no folder's, or leads out of the folder that it is in."""
     if name in TAKEN:
         raise GrpoLabError(
             f"{what} {shown(name)}: a study keeps a file or folder of its own under that name; choose another"
@@ -225,7 +226,7 @@ def _check_folder_name(what: str, name: str) -> None:
     if not re.fullmatch(r"[\w+][\w.,+=-]*", name) or len(name.encode()) > MAX_LENGTH_OF_LABEL:
         raise GrpoLabError(
             f"{what} {shown(name)} names a folder: use at most {MAX_LENGTH_OF_LABEL} letters, digits, '_', '-', '.', "
-            "'=', ',' and '+'; ablate.names shortens the names of axes"
+            f"'=', ',' and '+'{'; ablate.names shortens the names of axes' if 'arm' in what else ''}"
         )
 
 

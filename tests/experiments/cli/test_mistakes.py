@@ -7,7 +7,7 @@ import pytest
 
 from core import GrpoLabError
 from experiments.cli.main import main
-from experiments.study.configs import CONFIGS
+from experiments.study.configs import CONFIGS, find_config
 from experiments.study.study import prepare_study
 
 TWO = "include 'embedded.gin'\ncompare.variants = [@grpo, @rloo]\n"
@@ -195,6 +195,10 @@ COMMANDS = [
     (["train", "--seed", str(10**23)], "must be a whole number from 0 up, at most 9,223,372,036,854,775,807"),
     (["train", "--seed", "1.5"], "--seed = '1.5': must be a whole number from 0 up"),
     (["train", "--processes", "0"], "--processes = 0: must be a whole number from 1 to 4,096"),
+    (["train", "--name", "a/../b"], "--name 'a/../b' names a folder: use at most"),
+    (["sft", "--name", ".."], "--name '..' names a folder: use at most"),
+    (["train", "--name", ""], "--name '' names a folder: use at most"),
+    (["train", "-c", "dmeo"], "among the shipped): did you mean demo? (grpolab list configs shows all "),
     (["train", "-c", "/dev"], "config file not found: /dev"),
     (["compare", "-c", "demo", "--seeds", str(10**40)], "must be a number of seeds up to 100,000"),
     (["compare", "-c", "demo", "--workers", "0"], "--workers = 0: must be a whole number from 1 to 10,000"),
@@ -224,6 +228,7 @@ COMMANDS = [
     (["list", "value_loss"], "did you mean value_losses"),
     (["describe", "train", "-b", "train.steps = 'x'"], "train.steps = 'x': must be a whole number from 1 up ("),
     (["list", "-c", "nope.gin"], "config file not found: nope.gin"),
+    (["list", "config"], "did you mean configs"),
 ]
 
 
@@ -242,6 +247,29 @@ def test_a_command_is_refused_in_one_line(
     assert error.startswith("grpolab: ")
     assert len(error.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_misspelt_config_lists_near_names_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(GrpoLabError) as near_ones:
+        find_config("dapo_publish.gin")
+    hint = str(near_ones.value).partition("): ")[2]
+    assert re.fullmatch(
+        r"did you mean dapo_published or (\w+_published) or (\w+_published)\? \(grpolab list configs shows all \d+\)",
+        hint,
+    )
+    with pytest.raises(GrpoLabError, match=r"among the shipped\): grpolab list configs shows all \d+$"):
+        find_config("zzzzzzzz")
+
+
+def test_the_shipped_configs_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "configs"]) == 0
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first == "configs"
+    names = [line.split()[0] for line in lines]
+    assert sorted(names) == sorted(str(path.relative_to(CONFIGS))[: -len(".gin")] for path in CONFIGS.rglob("*.gin"))
+    assert [CONFIGS / f"{name}.gin" for name in names] == [Path(find_config(name)) for name in names]
+    assert any(re.fullmatch(r"  demo +Which of the five critic-free variants learns most .*", line) for line in lines)
 
 
 def test_all_that_is_missing_is_reported_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
