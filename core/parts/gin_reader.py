@@ -107,8 +107,8 @@ def read(
     """The bindings of gin text, one by one, with those of included files; imports are carried out on the way.
 
     `place` names a line. An included file is looked for in `folder`, in the current folder, then in `include_from`; an
-    imported module in `folder` too. Raises `GrpoLabError` with the place for whatever gin refuses, and for what the
-    text, apart from its includes, gives twice: a binding, a key of a dictionary.
+    imported module in `folder` too. Raises `GrpoLabError` with the place for whatever gin refuses, for a key that a
+    dictionary has twice, and for a binding that a file, apart from its includes, has twice.
     """
     line, parser = 1, None
     bound: dict[Key, int] = {}
@@ -124,7 +124,7 @@ def read(
                     _import(context, statement, folder, place(line))
                 elif isinstance(statement, BindingStatement):
                     binding = _binding(statement, place(line))
-                    if bound.setdefault(binding.key, line) != line:
+                    if binding.place and bound.setdefault(binding.key, line) != line:
                         raise GrpoLabError(
                             f"{binding.name} is bound twice, on lines {bound[binding.key]} and {line}, and the first "
                             f"would have no effect: remove one{at(binding.place)}"
