@@ -10,7 +10,7 @@ from posixpath import dirname, join, normpath, relpath
 from typing import Any, Final
 
 ROOT: Final = Path(__file__).parents[2]
-TAKEN_IN: Final = {"CONTRIBUTING.md": "docs/contributing.md", "CHANGELOG.md": "docs/changelog.md"}
+TAKEN_IN: Final = {name: f"docs/{name.lower()}" for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")}
 """Pages beside docs/, and where the site has them."""
 _LINK: Final = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 _FENCED: Final = re.compile(r"(^```.*?^```[^\n]*$)", re.MULTILINE | re.DOTALL)
