@@ -21,7 +21,7 @@ from core.model.loading import DTYPES, Dtype, read_model, read_tokenizer
 from core.model.logps import sum_squared_probs, token_logps
 from core.model.optimizer import Optimizer, OptimizerSettings
 from core.model.packing import Layout, Packed
-from core.model.prompts import check_heard, prompt_tokens, read_template
+from core.model.prompts import Heard, problem_tokens, read_template
 from core.model.sharding import MakeSharding, full_tensor
 from core.model.soundness import check_head, check_repeats, check_trunk, context_of
 from core.model.trainable import TrainedModel
@@ -118,7 +118,7 @@ class Policy(TrainedModel):
         self.end_tokens = _end_tokens(model, tokenizer)
         self.version = 0
         """Optimizer steps that its weights have taken: with it a copy of them knows whether it is stale."""
-        self._heard: set[tuple[tuple[str, bool, bool], ...]] = set()
+        self._heard: Heard = set()
         # what scoring and training cost beside sampling: prompt and response tokens, each prompt once a pass
         self.forward_tokens = 0
         self.backward_tokens = 0
@@ -197,13 +197,7 @@ class Policy(TrainedModel):
 
     def tokens(self, problem: Problem) -> Tensor:
         """A problem's prompt as token ids; chat messages go through the tokenizer's template."""
-        try:
-            ids = prompt_tokens(self.tokenizer, problem.prompt)
-            self._check_heard(problem)
-        except GrpoLabError as error:
-            if not problem.place:
-                raise
-            raise GrpoLabError(f"{problem.place}: {error}") from error
+        ids = problem_tokens(self.tokenizer, problem, self._heard)
         if ids and max(ids) >= self.vocabulary:
             token = self.tokenizer.convert_ids_to_tokens(max(ids))
             raise GrpoLabError(
@@ -211,15 +205,6 @@ class Policy(TrainedModel):
                 f"{self.vocabulary} tokens only: give the tokenizer that belongs to it"
             )
         return torch.tensor(ids, dtype=torch.long, device=self.device)
-
-    def _check_heard(self, problem: Problem) -> None:
-        """Check once for messages of the same roles, where they are somebody's data."""
-        if isinstance(problem.prompt, str) or not problem.place:
-            return
-        kind = tuple((m["role"], bool(m["content"]), bool(m.get("tool_calls"))) for m in problem.prompt)
-        if kind not in self._heard:
-            check_heard(self.tokenizer, problem.prompt)
-            self._heard.add(kind)
 
     def texts(self, responses: Sequence[Tensor]) -> list[str]:
         """Responses as text: all their tokens, special ones too, but ends of sequence and padding."""

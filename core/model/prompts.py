@@ -7,14 +7,14 @@ Roles, and where a message ends, are for the template alone to mark.
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from jinja2 import TemplateError, TemplateSyntaxError
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from core.errors import GrpoLabError, brief, near
-from core.parts.problems import Messages
+from core.parts.problems import Messages, Problem
 
 
 def read_template(given: str, setting: str = "policy.chat_template") -> str:
@@ -182,16 +182,39 @@ def chat_text(tokenizer: PreTrainedTokenizerBase, messages: Messages, whose: str
         ) from error
 
 
-def check_heard(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> None:
-    """Raise `GrpoLabError` where the model's template leaves a message out, as it may one of a role it does not know.
+Heard: TypeAlias = set[tuple[tuple[str, bool, bool], ...]]
+"""Kinds of conversations of which a template is known to leave out nothing: role, has content, calls tools."""
 
-    Asked with other contents, of which nothing could be said twice; the content beside a call of tools may go.
+
+def problem_tokens(tokenizer: PreTrainedTokenizerBase, problem: Problem, heard: Heard) -> list[int]:
+    """The token ids of a problem's prompt; what is wrong with it is said with the place that it was read from.
+
+    Raises `GrpoLabError` too where the template leaves out a message of somebody's data, as it may one of a role that
+    it does not know.
     """
-    marks = [f"heard{n}heard" if m.get("content") and not m.get("tool_calls") else "" for n, m in enumerate(messages)]
     try:
-        text = chat_text(
-            tokenizer, [{**m, "content": mark} if mark else m for m, mark in zip(messages, marks, strict=True)]
-        )
+        ids = prompt_tokens(tokenizer, problem.prompt)
+        if problem.place and not isinstance(problem.prompt, str):
+            _check_heard(tokenizer, problem.prompt, heard)
+    except GrpoLabError as error:
+        if not problem.place:
+            raise
+        raise GrpoLabError(f"{problem.place}: {error}") from error
+    return ids
+
+
+def _check_heard(tokenizer: PreTrainedTokenizerBase, messages: Messages, heard: Heard) -> None:
+    """Ask the template once for each kind of conversation, with contents that can be told apart.
+
+    The content beside a call of tools may go.
+    """
+    kind = tuple((m["role"], bool(m["content"]), bool(m.get("tool_calls"))) for m in messages)
+    if kind in heard:
+        return
+    marks = [f"heard{n}heard" if has_content and not calls else "" for n, (_, has_content, calls) in enumerate(kind)]
+    marked = [{**m, "content": mark} if mark else m for m, mark in zip(messages, marks, strict=True)]
+    try:
+        text = chat_text(tokenizer, marked)
     except GrpoLabError:
         return  # it expects more of the content than that it is text
     if lost := [place for place, mark in enumerate(marks) if mark not in text]:
@@ -200,3 +223,4 @@ def check_heard(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> None:
             f"{messages[lost[0]]['role']!r}: give it a role that the template knows, or a template that knows this one "
             "(policy.chat_template)"
         )
+    heard.add(kind)

@@ -15,6 +15,7 @@ from experiments.check import (
     objectives,
     rewards,
     shapings,
+    tasks,
     value_losses,
     variants,
 )
@@ -34,6 +35,7 @@ CHECKS: Final[Mapping[str, tuple[Check, ...]]] = MappingProxyType(
             shapings,
             variants,
             rewards,
+            tasks,
         )
     }
 )

@@ -27,6 +27,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run_check(options: argparse.Namespace) -> int:
     """Check, print, and return 1 if something fails that must hold."""
+    import experiments.study.study  # noqa: F401 - registers what the file of a study binds beside parts
     from core.parts.bindings import bindings_used, refuse_unused
     from core.parts.registry import bindings_in_force, config
     from experiments.check.files import find_parts, is_file
@@ -74,6 +75,8 @@ def _show_part(findings: "Findings", console: "Console") -> None:
     console.print(title, soft_wrap=True)
     if not outcomes:
         _line("·", "dim", "registered; nothing to check without a model", console)
+    elif all(outcome.state == "does not apply" for _, outcome in outcomes):
+        _line("·", "dim", f"nothing could be checked: {outcomes[0][1].reason}", console)
     contracts = [check.name for check, outcome in outcomes if check.must and outcome.state == "holds"]
     if contracts:
         _line("✓", "green", "; ".join(contracts), console)

@@ -1,7 +1,10 @@
 """Parts that each break one contract, which `test_contracts` must see refused."""
 
 import math
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import torch
@@ -11,8 +14,10 @@ from core import (
     ADVANTAGES,
     AGGREGATORS,
     OBJECTIVES,
+    REWARDS,
     Batch,
     Part,
+    Problem,
     TokenLoss,
     Variant,
 )
@@ -30,6 +35,10 @@ BROKEN: dict[tuple[str, str], list[tuple[Part, str]]] = {}
 """(kind, check) to parts that the check must refuse, and a piece of what it must say."""
 
 
+BINDINGS: dict[Part, tuple[str, ...]] = {}
+"""What is bound while a part is checked, where something must be."""
+
+
 def part_of(kind: str, function: Callable[..., Any], axes: dict[str, str] | None = None, **options: Any) -> Part:
     """A part that is not registered."""
     supplied = frozenset(("max_tokens",) if kind in ("aggregator", "shaping") else ())
@@ -38,11 +47,14 @@ def part_of(kind: str, function: Callable[..., Any], axes: dict[str, str] | None
     return Part(kind, function, made, axes or {}, supplied=supplied, is_resolved=True)
 
 
-def breaks(kind: str, check: str, reason: str = "", **options: Any) -> Callable[[Callable[..., Any]], Part]:
+def breaks(
+    kind: str, check: str, reason: str = "", bindings: tuple[str, ...] = (), **options: Any
+) -> Callable[[Callable[..., Any]], Part]:
     """Note down a part that breaks a contract."""
 
     def add(function: Callable[..., Any]) -> Part:
         part = part_of(kind, function, **options)
+        BINDINGS[part] = bindings
         BROKEN.setdefault((kind, check), []).append((part, reason))
         return part
 
@@ -599,3 +611,91 @@ breaks("reward", "returns a number, a bool or a Score", "no verdict, for every r
 def _one_row_short(problems: Any, responses: Any) -> Any:
     """A list of scores instead of a list of lists."""
     return [1.0 for _ in problems]
+
+
+# tasks
+
+
+NUMBERS = {"train": 5, "test": 4, "tune": 6}
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Sums of one digit, each split with a number of its own."""
+
+    rewards: tuple[Part, ...] = (REWARDS["math_answer"],)
+    suites: tuple[str, ...] = ("test",)
+    patterns: Mapping[str, str] = field(default_factory=dict)
+    answer: Callable[[int], Any] = str
+    prompt: Callable[[str, int], Any] = lambda split, n: f"{n}+{NUMBERS[split]}="
+    extra: int = 0
+
+    def problem(self, split: str, seed: int, index: int) -> Problem:
+        """Sum `index` of a split."""
+        answer = self.answer(index % 50 + NUMBERS[split])
+        return Problem(self.prompt(split, index % 50), answer, index + self.extra)
+
+
+for _sums, _reason in (
+    (Sums(rewards=()), "no reward judges"),
+    (Sums(suites=("train",)), r"suites = \('train',\), which are no names of test splits"),
+    (Sums(patterns={"steps": "("}), "the pattern 'steps' is no regular expression"),
+    (Sums(answer=int), "the answer of problem 0 of train is 5, no text"),
+    (Sums(prompt=lambda split, n: ""), "the prompt of problem 0 of train is empty"),
+    (Sums(prompt=lambda split, n: [{"role": "user"}]), "neither text nor chat messages: message 1 .user. has"),
+    (Sums(extra=1), "problem 0 of train says that its index is 1"),
+    (None, "NoneType has no rewards"),
+):
+    breaks("task", "gives problems", _reason)(lambda made=_sums: made)
+
+
+@breaks("task", "same problem every time", "problem 19 of test under seed 1: .* .asked a second time.")
+def counts() -> Sums:
+    """A number for every call."""
+    calls = count()
+    return Sums(prompt=lambda split, n: f"{n}+{NUMBERS[split]}={next(calls)}")
+
+
+@breaks("task", "same problem every time", "problem 19 of test .* .in a task made anew.")
+def drawn_when_made() -> Sums:
+    """Other numbers in every process."""
+    offset = random.random()
+    return Sums(prompt=lambda split, n: f"{n}+{NUMBERS[split]}+{offset}=")
+
+
+@breaks("task", "splits apart", "problem 0 of train and problem 0 of test ask the same: '0 ")
+def one_for_all() -> Sums:
+    """Asks in the test what was trained on, with another blank."""
+    return Sums(prompt=lambda split, n: f"{n} + {' ' * (split == 'test')}1=")
+
+
+@breaks("task", "gold answers are right", "4 of 20 are taken for wrong, the first in problem 3 of train: 'none'")
+def sometimes_without() -> Sums:
+    """Some answers are none."""
+    return Sums(rewards=(part_of("reward", lambda p, text: float("none" not in text)),), answer=_none_for_8_and_9)
+
+
+def _none_for_8_and_9(right: int) -> str:
+    return "none" if right in (8, 9) else str(right)
+
+
+@breaks(
+    "task",
+    "prompts fit the model",
+    "8 of 400 do not: problem 49 of train has 260 tokens, where train.max_tokens leaves 206",
+    bindings=("policy.model = 'embedded'", "train.max_tokens = 50"),
+)
+def too_long() -> Sums:
+    """One that no context has room for, in every fifty."""
+    return Sums(prompt=lambda split, n: "1+" * (129 * (n == 49)) + f"{n}+{NUMBERS[split]}="[-2 - 3 * (n < 49) :])
+
+
+@breaks(
+    "task",
+    "prompts fit the model",
+    "the tokenizer of the model has no chat template",
+    bindings=("policy.model = 'embedded'",),
+)
+def chats() -> Sums:
+    """Asks in messages."""
+    return Sums(prompt=lambda split, n: [{"role": "user", "content": f"{n}+{NUMBERS[split]}="}])

@@ -15,9 +15,20 @@ from core import (
     TokenLoss,
 )
 from core.parts.problems import Score
+from core.parts.registry import config
 from experiments.check.examples import make_batch
 from experiments.check.suite import CHECKS, examine
-from tests.experiments.check.broken import BROKEN, at_random, in_place, noisy, outcome, part_of, raises, summed
+from tests.experiments.check.broken import (
+    BINDINGS,
+    BROKEN,
+    at_random,
+    in_place,
+    noisy,
+    outcome,
+    part_of,
+    raises,
+    summed,
+)
 
 MUSTS = [check for checks in CHECKS.values() for check in checks if check.must]
 
@@ -26,7 +37,8 @@ MUSTS = [check for checks in CHECKS.values() for check in checks if check.must]
 def test_each_contract_refuses_what_breaks_it(check: Any) -> None:
     cases = BROKEN[check.kind, check.name]
     for part, reason in cases:
-        result = check(part)
+        with config(bindings=BINDINGS[part]):
+            result = check(part)
         assert result.state == "does not hold", part.name
         assert reason
         assert re.search(reason, result.reason), f"{part.name}: {result.reason}"

@@ -112,8 +112,50 @@ def test_bindings_reach_the_part(folder: Path, capsys: pytest.CaptureFixture[str
     assert "· flipping the sign of the rewards" in capsys.readouterr().out
 
 
+TASK = '''
+from core import REWARDS, Problem, task
+
+class Doubles:
+    rewards, suites, patterns = (REWARDS["math_answer"],), ("test",), {}
+
+    def problem(self, split, seed, index):
+        """Twice a number that no other split has."""
+        number = 3 * index + ("train", "tune", "test").index(split)
+        return Problem(f"Twice {number}?", str(2 * number), index)
+
+@task
+def doubles() -> Doubles:
+    """Doubles."""
+    return Doubles()
+'''
+
+
+def test_a_task_of_ones_own_and_one_of_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "my_task.py").write_text(TASK)
+    assert check("my_task.py") == 0
+    out = capsys.readouterr().out
+    assert "✓ gives problems; same problem every time; splits apart; gold answers are" in out
+    assert "✓ a response with the gold answer: math_answer 1; written in \\boxed{...}" in out
+    assert check("files") == 0
+    assert "· nothing could be checked: files.path is not set: bind it, with -b or" in capsys.readouterr().out
+    (folder / "sums.jsonl").write_text(
+        "".join(json.dumps({"question": f"{n}+1?", "answer": n + 1}) + "\n" for n in range(60))
+    )
+    (folder / "mine.gin").write_text("include 'embedded.gin'\ntrain.task = @files()\nfiles.path = 'sums.jsonl'\n")
+    rewards, plain = "train.rewards = [@think_answer, @math_answer]", "files.template = 'plain'"
+    assert check("files", "-c", "mine.gin", "-b", rewards, "-b", plain) == 0
+    assert "think_answer 1, math_answer 0; written in <answer>" in " ".join(capsys.readouterr().out.split())
+    assert check("files", "-c", "mine.gin") == 1
+    assert "the tokenizer of the model has no chat template" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_file_of_a_whole_study_says_how_a_part_is_bound(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check("chain_sums", "-c", "demo") == 0
+    assert "prompts fit the model" in " ".join(capsys.readouterr().out.split())
+
+
 def test_parts_with_nothing_to_check_are_listed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert check("chain_sums") == 0
+    assert check("native") == 0
     assert "registered; nothing to check without a model" in capsys.readouterr().out
 
 

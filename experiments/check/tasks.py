@@ -1,0 +1,391 @@
+"""What holds of tasks: their problems, their splits and their verifier, as far as some problems of each split show."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from inspect import Parameter
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from core import SETTINGS, GrpoLabError, Part
+from core.environments.tasks.rows import messages_fault
+from core.loop.scoring import GraderError, grade
+from core.model.loading import read_config
+from core.model.policy import tokenizer_of
+from core.model.prompts import problem_tokens
+from core.model.soundness import context_of
+from core.parts.gin_text import bound, resolved, use
+from core.parts.options import RewardOptions
+from core.parts.problems import Problem, Score, Task
+from core.parts.registry import REQUIRED, as_part, config_text
+from experiments.check.checks import Broken, Checks, Inapplicable
+
+CHECKS = Checks("task")
+SEED: Final = 0
+DRAWN: Final = 200
+"""Problems of a split without an end that are looked at."""
+MOST: Final = 2000
+"""And of one that has an end."""
+GRADED: Final = 10
+"""Problems of a split without an end whose answers are graded: one is as good as another."""
+MOST_GRADED: Final = 50
+"""And of one that has an end, where every row may have a mistake of its own."""
+FORMS: Final[Mapping[str, str]] = {
+    "alone": "{}",
+    "in \\boxed{...}": "\\boxed{{{}}}",
+    "in <answer>": "<think> It is this. </think> <answer> {} </answer>",
+    "as a program": "```python\n{}\n```",
+}
+"""How a response may give an answer."""
+
+
+# --- problems --------------------------------------------------------------------------------------------------------
+
+
+def _fresh(part: Part) -> Task:
+    """The task, made anew; raises `Inapplicable` where something must be bound or installed first."""
+    for name, setting in part.settings().items():
+        if setting.value is REQUIRED or setting.value is Parameter.empty:
+            raise Inapplicable(f"{part.name}.{name} is not set: bind it, with -b or in a file behind -c")
+    try:
+        made: Task = part()
+    except GrpoLabError as error:
+        if isinstance(error.__cause__, ImportError):
+            raise Inapplicable(str(error)) from error
+        raise
+    return made
+
+
+Key: TypeAlias = tuple[Part, str]
+"""A task, and the config that it was made under."""
+_MADE: Final[dict[Key, Task]] = {}
+"""The last one."""
+
+
+def _task(part: Part) -> Task:
+    """The task under the config in force, made once for all checks: it may read a large file."""
+    key = (part, config_text())
+    if key not in _MADE:
+        made = _fresh(part)
+        _MADE.clear()
+        _MADE[key] = made
+    return _MADE[key]
+
+
+def _splits(task: Task) -> tuple[str, ...]:
+    """Those that every task has; `tune` is not asked of a task that no learning rates are tried on."""
+    return ("train", *task.suites)
+
+
+def _problems(task: Task, split: str, drawn: int = DRAWN, most: int = MOST) -> list[Problem]:
+    """The problems of a split to look at: the first so many, or at most so many where it has an end."""
+    count = min(most, task.size(split)) if hasattr(task, "size") else drawn
+    return [task.problem(split, SEED, index) for index in range(count)]
+
+
+def _where(split: str, problem: Problem) -> str:
+    return f"problem {problem.index} of {split}" + (f" ({problem.place})" if problem.place else "")
+
+
+def _text(prompt: object) -> str:
+    """A prompt as one text, whatever the blanks in it."""
+    return " ".join((prompt if isinstance(prompt, str) else json.dumps(prompt, default=str)).split())
+
+
+def _content(problem: Problem) -> tuple[object, ...]:
+    """What a problem is, as plain data: objects in it, such as a verifier, are made anew with the task."""
+    data = json.dumps(dict(problem.data), default=lambda value: type(value).__name__, skipkeys=True)
+    return _text(problem.prompt), problem.answer, problem.index, problem.family, data
+
+
+@CHECKS.must(
+    "gives problems",
+    remedy="return Problem(prompt, answer, index, data), with text or messages as its prompt, for `train` and every "
+    "suite, and give the task `rewards`, `suites` and `patterns` (core.parts.problems.Task)",
+)
+def gives_problems(part: Part) -> None:
+    """What the loop asks of a task."""
+    task = _task(part)
+    missing = [name for name in ("rewards", "suites", "patterns", "problem") if not hasattr(task, name)]
+    if missing:
+        raise Broken(f"{type(task).__name__} has no {missing[0]}")
+    suites: object = task.suites
+    if not suites or not isinstance(suites, tuple | list) or {"train", "tune"} & set(suites):
+        raise Broken(f"suites = {suites!r}, which are no names of test splits")
+    if not task.rewards:
+        raise Broken("no reward judges its responses")
+    for reward in task.rewards:
+        as_part(reward, "reward", f"{part.name}.rewards")
+    for name, pattern in task.patterns.items():
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise Broken(f"the pattern '{name}' is no regular expression: {error}") from error
+    for split in _splits(task):
+        for index in range(3):
+            _check_problem(task.problem(split, SEED, index), split, index)
+
+
+def _check_problem(problem: object, split: str, index: int) -> None:
+    where = f"problem {index} of {split}"
+    if not isinstance(problem, Problem):
+        raise Broken(f"{where} is {problem!r:.60}, no Problem")
+    if not isinstance(problem.prompt, str) and (fault := messages_fault(list(problem.prompt))):
+        raise Broken(f"the prompt of {where} is neither text nor chat messages: {fault}")
+    if not problem.prompt:
+        raise Broken(f"the prompt of {where} is empty")
+    if not isinstance(problem.answer, str):
+        raise Broken(f"the answer of {where} is {problem.answer!r:.60}, no text")
+    if problem.index != index:
+        raise Broken(f"{where} says that its index is {problem.index}")
+
+
+@CHECKS.must(
+    "same problem every time",
+    remedy="make a problem a function of split, seed and index alone, e.g. by random.Random(f'{split}/{seed}/{index}')",
+)
+def same_problem(part: Part) -> None:
+    """All arms of a seed meet the same problems, in whatever order, and so does a run that is resumed."""
+    task = _task(part)
+    asked = [(split, seed, i) for split in _splits(task) for seed in (SEED, 1) for i in range(20)]
+    first = {key: _content(task.problem(*key)) for key in asked}
+    for made, given in ((task, "asked a second time"), (_fresh(part), "in a task made anew")):
+        for key in reversed(asked):
+            if (again := _content(made.problem(*key))) != first[key]:
+                was, now = next((a, b) for a, b in zip(first[key], again, strict=True) if a != b)
+                split, seed, index = key
+                raise Broken(f"problem {index} of {split} under seed {seed}: {now!r:.60}, not {was!r:.60} ({given})")
+
+
+@CHECKS.must(
+    "splits apart",
+    remedy="give every split questions of its own, e.g. by a hash of the question, or take them out of one file",
+)
+def splits_apart(part: Part) -> None:
+    """What is asked in a test must not have been trained on."""
+    task = _task(part)
+    seen: dict[str, tuple[str, Problem]] = {}
+    for split in _every_split(task):
+        for problem in _problems(task, split):
+            other, first = seen.setdefault(_text(problem.prompt), (split, problem))
+            if other != split:
+                raise Broken(
+                    f"{_where(other, first)} and {_where(split, problem)} ask the same: {problem.prompt!r:.80}"
+                )
+
+
+def _every_split(task: Task) -> tuple[str, ...]:
+    try:
+        task.problem("tune", SEED, 0)
+    except Exception:  # whatever a user's task makes of a split that it does not have
+        return _splits(task)
+    return (*_splits(task), "tune")
+
+
+@CHECKS.reports("questions to tune learning rates on")
+def tunes(part: Part) -> None:
+    """`grpolab tune` asks for the split `tune`."""
+    task = _task(part)
+    task.problem("tune", SEED, 0)
+
+
+@CHECKS.reports("sizes")
+def sizes(part: Part) -> str:
+    """How many questions each split has, or how many differ where it has no end."""
+    task = _task(part)
+    if hasattr(task, "size"):
+        return ", ".join(f"{split} {task.size(split)}" for split in _every_split(task))
+    drawn = {split: [_text(problem.prompt) for problem in _problems(task, split)] for split in _splits(task)}
+    listed = ", ".join(f"{len(set(texts))} of {len(texts)} in {split}" for split, texts in drawn.items())
+    return f"no end; questions that differ: {listed}"
+
+
+# --- the verifier ----------------------------------------------------------------------------------------------------
+
+
+def _rewards(task: Task) -> tuple[Part, ...]:
+    """Those of the config in force, else the task's own."""
+    selector = SETTINGS["train"].selector
+    given = bound(selector).get("rewards")
+    if given is None:
+        return task.rewards
+    use((selector, "rewards"))
+    return tuple(as_part(reward, "reward", "train.rewards") for reward in resolved(given))
+
+
+def _verdict(task: Task) -> Part:
+    """The reward that gives the verdict; raises `Inapplicable` where that takes a model."""
+    first = _rewards(task)[0]
+    if RewardOptions.of(first).together:
+        raise Inapplicable(f"the reward '{first.name}' judges by a model or many responses together")
+    return first
+
+
+def _gold(problem: Problem) -> Iterator[tuple[str, str]]:
+    """Responses that give the right answer, by how they do."""
+    if problem.answer:
+        yield from ((form, text.format(problem.answer)) for form, text in FORMS.items())
+    solution = problem.data.get("solution")
+    if isinstance(solution, str) and solution:
+        yield "as its worked solution", solution
+
+
+def _scored(reward: Part, problem: Problem, response: str) -> Score:
+    try:
+        return grade(reward, problem, response)
+    except GraderError as error:
+        return Score(0.0, correct=False, cause=str(error).strip().splitlines()[-1])
+
+
+class _Try(NamedTuple):
+    """A response with the gold answer, and what the verdict's reward makes of it."""
+
+    split: str
+    problem: Problem
+    form: str
+    response: str
+    score: Score
+
+
+_GRADED: Final[dict[Key, list[_Try]]] = {}
+"""Of the last task that was graded."""
+
+
+def _graded(part: Part) -> list[_Try]:
+    """For some problems of each split a response that is right, or else the first that was tried.
+
+    Raises `Inapplicable` where none is right at all, which may be for want of the form that the reward asks for.
+    """
+    task, key = _task(part), (part, config_text())
+    if key not in _GRADED:
+        _GRADED.clear()
+        _GRADED[key] = list(_graded_anew(task))
+    graded = _GRADED[key]
+    if not graded:
+        raise Inapplicable("cannot be built: problems have neither an answer nor a data['solution']")
+    if not any(each.score.correct for each in graded):
+        raise Inapplicable(
+            f"cannot be built: '{_verdict(task).name}' takes the answer {graded[0].problem.answer!r:.40} for right "
+            f"neither {', '.join(FORMS)} nor as a data['solution']{_cause(graded[0].score)}"
+        )
+    return graded
+
+
+def _graded_anew(task: Task) -> Iterator[_Try]:
+    reward, likely = _verdict(task), ""
+    for split in _splits(task):
+        for problem in _problems(task, split, GRADED, MOST_GRADED):
+            tries = list[_Try]()
+            for form, response in sorted(_gold(problem), key=lambda named: named[0] != likely):
+                tries.append(_Try(split, problem, form, response, _scored(reward, problem, response)))
+                if tries[-1].score.correct:
+                    likely = form
+                    break
+            yield from tries[-1:] if tries and tries[-1].score.correct else tries[:1]
+
+
+def _cause(score: Score) -> str:
+    return f" ({score.cause})" if score.cause else ""
+
+
+@CHECKS.must(
+    "gold answers are right",
+    remedy="mend the answer, or the reward: what it cannot take for right teaches nothing, or the wrong thing",
+)
+def gold_is_right(part: Part) -> None:
+    """A response that gives the answer of the problem itself is right."""
+    graded = _graded(part)
+    wrong = [each for each in graded if not each.score.correct]
+    if wrong:
+        where = _where(wrong[0].split, wrong[0].problem)
+        raise Broken(
+            f"{len(wrong)} of {len(graded)} are taken for wrong, the first in {where}: "
+            f"{wrong[0].problem.answer!r:.60}{_cause(wrong[0].score)}"
+        )
+
+
+@CHECKS.reports("a response with the gold answer")
+def gold_scores(part: Part) -> str:
+    """What each reward gives it, and how it was written."""
+    task = _task(part)
+    try:
+        right = next(each for each in _graded(part) if each.score.correct)
+    except Inapplicable as reason:
+        raise Broken(str(reason)) from reason  # to be read, and no failure
+    plain = [reward for reward in _rewards(task) if not RewardOptions.of(reward).together]
+    scores = ", ".join(f"{reward.name} {_scored(reward, right.problem, right.response).value:g}" for reward in plain)
+    return f"{scores}; written {right.form}"
+
+
+@CHECKS.reports("worked solutions")
+def solutions(part: Part) -> str:
+    """Those that are there to be imitated are right themselves."""
+    task = _task(part)
+    reward = _verdict(task)
+    there = [
+        (split, p)
+        for split in _splits(task)
+        for p in _problems(task, split, GRADED, MOST_GRADED)
+        if p.data.get("solution")
+    ]
+    if not there:
+        raise Inapplicable("there are none")
+    wrong = [(s, p) for s, p in there if not _scored(reward, p, str(p.data["solution"])).correct]
+    if wrong:
+        raise Broken(f"{len(wrong)} of {len(there)} are taken for wrong, the first in {_where(*wrong[0])}")
+    return f"all {len(there)} that were tried are right"
+
+
+# --- lengths ---------------------------------------------------------------------------------------------------------
+
+
+def _lengths(task: Task) -> tuple[list[tuple[int, str, Problem]], int]:
+    """Prompts by their tokens, and how many the context has room for; raises `Inapplicable` without a model."""
+    if "model" not in bound(SETTINGS["policy"].selector):
+        raise Inapplicable("policy.model is not bound, with -b or in a file behind -c")
+    settings, train = SETTINGS["policy"](), SETTINGS["train"]
+    try:
+        tokenizer, context = tokenizer_of(settings), context_of(read_config(settings.model))
+    except GrpoLabError as error:
+        raise Inapplicable(str(error)) from error
+    chosen = bound(train.selector)
+    if "max_tokens" in chosen:
+        use((train.selector, "max_tokens"))
+    most = context - int(resolved(chosen.get("max_tokens", train.defaults["max_tokens"])))
+    rows, heard = [(split, problem) for split in _splits(task) for problem in _problems(task, split)], set[Any]()
+    return [(len(problem_tokens(tokenizer, problem, heard)), split, problem) for split, problem in rows], most
+
+
+@CHECKS.must(
+    "prompts fit the model",
+    remedy="give the model a chat template that takes them (policy.chat_template), or fewer tokens: shorter prompts, a "
+    "lower train.max_tokens, or a model with a longer context",
+)
+def prompts_fit(part: Part) -> None:
+    """Its template takes them, and its context has room for each and the longest response to it."""
+    rows, most = _lengths(_task(part))
+    over = [row for row in rows if not 1 <= row[0] <= most]
+    if over:
+        length, split, problem = max(over, key=lambda row: row[0])
+        raise Broken(
+            f"{len(over)} of {len(rows)} do not: {_where(split, problem)} has {length} tokens, where train.max_tokens "
+            f"leaves {most}"
+        )
+
+
+@CHECKS.reports("prompts")
+def prompt_lengths(part: Part) -> str:
+    """Their shortest and longest, in tokens where the model is known."""
+    task = _task(part)
+    try:
+        rows, most = _lengths(task)
+    except GrpoLabError as error:
+        raise Inapplicable(str(error)) from error
+    except Inapplicable:
+        lengths = [len(_text(problem.prompt)) for split in _splits(task) for problem in _problems(task, split)]
+        return f"{_range(lengths)} characters"
+    return f"{_range([length for length, *_ in rows])} tokens, of {most} that fit"
+
+
+def _range(lengths: Sequence[int]) -> str:
+    least, most = min(lengths), max(lengths)
+    return str(most) if least == most else f"{least} to {most}"
