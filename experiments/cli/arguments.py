@@ -180,6 +180,11 @@ def make_base_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def completion_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `completion`."""
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"))
+
+
 def _add_number(
     parser: argparse.ArgumentParser, option: str, limit: Range, default: int, metavar: str, text: str
 ) -> None:

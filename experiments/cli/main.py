@@ -2,7 +2,9 @@
 
 import argparse
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from importlib.metadata import version
 
@@ -22,8 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import_launcher(arguments)
         options = make_parser().parse_args(arguments)
         resumable = options.command.resumable
-        import_parts()
-        quiet_libraries()
+        if options.command.needs_parts:
+            import_parts()
+            quiet_libraries()
         return _run(options)
     except GrpoLabError as error:
         print(printable(f"grpolab: {error}"), file=sys.stderr)
@@ -55,15 +58,32 @@ def _run(options: argparse.Namespace) -> int:
 def make_parser() -> argparse.ArgumentParser:
     """All commands with their options."""
     parser = argparse.ArgumentParser(
-        prog="grpolab", description="The research bench for critic-free RL of language models."
+        prog="grpolab",
+        description="The research bench for critic-free RL of language models.",
+        epilog=_grouped_commands(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"grpolab {version('grpo-lab')}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", help="one of those below; each has --help")
     for command in COMMANDS:
-        added = commands.add_parser(command.name, help=command.help, description=command.help)
+        added = commands.add_parser(command.name, description=command.help)  # listed in the epilog, by group
         added.set_defaults(command=command)
         command.add_options(added)
     return parser
+
+
+def _grouped_commands() -> str:
+    """Every command with its help, under the heading of its group, as wide as the terminal."""
+    width = max(len(command.name) for command in COMMANDS) + 4
+    lines = []
+    for group in dict.fromkeys(command.group for command in COMMANDS):
+        lines += ["", f"{group}:"]
+        for each in COMMANDS:
+            if each.group == group:
+                first = f"  {each.name}".ljust(width)
+                columns = max(shutil.get_terminal_size().columns - 2, width + 20)  # as argparse has them
+                lines += textwrap.wrap(each.help, columns, initial_indent=first, subsequent_indent=" " * width)
+    return "\n".join(lines[1:])
 
 
 if __name__ == "__main__":
