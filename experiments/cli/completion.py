@@ -35,9 +35,7 @@ class Completed:
 
 def run_completion(options: argparse.Namespace) -> int:
     """`grpolab completion`."""
-    from experiments.cli.main import make_parser
-
-    print(SCRIPTS[options.shell](read_parser(make_parser())))
+    print(SCRIPTS[options.shell](read_parser(options.parser)))
     return 0
 
 

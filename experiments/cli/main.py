@@ -67,7 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND", help="one of those below; each has --help")
     for command in COMMANDS:
         added = commands.add_parser(command.name, description=command.help)  # listed in the epilog, by group
-        added.set_defaults(command=command)
+        added.set_defaults(command=command, parser=parser)
         command.add_options(added)
     return parser
 
