@@ -147,6 +147,14 @@ def run_reward_model(options: argparse.Namespace) -> int:
     return 0
 
 
+def _rows(model: TrainedRewardModel, pair: Pair) -> PairRows:
+    """A pair as tokens, the chosen response first; what is wrong with it is said with file and line."""
+    try:
+        return model.row(pair.prompt, pair.chosen), model.row(pair.prompt, pair.rejected)
+    except GrpoLabError as error:
+        raise GrpoLabError(f"{pair.place}: {error}" if pair.place else str(error)) from error
+
+
 def train_reward_model(
     settings: RewardModelSettings,
     policy: PolicySettings,
@@ -177,7 +185,7 @@ def _train(
 ) -> None:
     torch.set_num_threads(settings.threads)
     model = on_trunk(policy, seed)
-    rows = [(model.row(pair.prompt, pair.chosen), model.row(pair.prompt, pair.rejected)) for pair in pairs]
+    rows = [_rows(model, pair) for pair in pairs]
     train, test = split(pairs, settings.held_out, seed)
     optimizer = Optimizer(model.model.parameters(), settings.optimizer)
     checkpoint = load_training(store, model, optimizer)

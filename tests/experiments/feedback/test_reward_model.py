@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from core import GrpoLabError
-from core.environments.datasets.pairs import Pair
+from core.environments.datasets.pairs import Pair, read_pairs
 from core.environments.rewards.reward_model import load_reward_model
 from core.loop.train import Interrupted
 from core.model.policy import PolicySettings
@@ -125,6 +125,18 @@ def test_a_margin_asks_for_more(tiny_settings: PolicySettings, tmp_path: Path) -
         store = RunStore(tmp_path / str(margin))
         train(settings(steps=1), tiny_settings, pairs, 0, store, watch=lambda r: first.append(r["loss"]))
     assert first[0] == first[1] < first[2] < first[0] + 5
+
+
+def test_a_pair_that_the_model_cannot_read_is_named_with_its_line(
+    tiny_settings: PolicySettings, tmp_path: Path
+) -> None:
+    chat = [{"role": "user", "content": "1+1="}]
+    for wrong, message in ((chat, "has no chat template"), ("1+" * 40, "prompt and response have")):
+        lines = [json.dumps({"chosen": ">2", "rejected": ">3", "prompt": prompt}) for prompt in ("1+1=", wrong)]
+        (tmp_path / "pairs.jsonl").write_text("\n".join(lines))
+        pairs = read_pairs(str(tmp_path / "pairs.jsonl"))
+        with pytest.raises(GrpoLabError, match=rf"pairs.jsonl, line 2: .*{message}"):
+            train(settings(steps=1), tiny_settings, pairs, 0, RunStore(tmp_path / "run"), watch=lambda record: None)
 
 
 def test_the_head_is_a_function_of_the_seed_on_the_policys_trunk(tiny_folder: Path, embedded: Any) -> None:
