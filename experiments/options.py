@@ -9,6 +9,10 @@ from core.errors import GrpoLabError
 from core.parts.settings import NOT_NEGATIVE, Range, SettingError, fault, form_of
 
 PROCESSES: Final = Range(1, 4096)
+FIGURE_FORMATS: Final = ("svg", "pdf", "png")
+FIGURE_WIDTHS: Final = Range(1.5, 20.0)
+COLUMN: Final = 3.3
+"""Inches: the width of a column in most two-column papers."""
 
 
 def number(option: str, kind: type, limit: Range) -> Callable[[str], Any]:
@@ -25,6 +29,16 @@ def number(option: str, kind: type, limit: Range) -> Callable[[str], Any]:
         return value
 
     return read
+
+
+def figure_format(text: str) -> str:
+    """A format in which figures are written; any other word is an error that says what may stand there."""
+    if text not in FIGURE_FORMATS:
+        raise GrpoLabError(
+            f"--figures {text}: the formats are {', '.join(FIGURE_FORMATS[:-1])} and {FIGURE_FORMATS[-1]}, each a word "
+            "of its own; the study's folder comes before --figures"
+        )
+    return text
 
 
 def add_seed_option(parser: argparse.ArgumentParser) -> None:

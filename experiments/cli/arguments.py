@@ -6,7 +6,17 @@ from typing import Final
 from core.parts.settings import COUNT, SHARE, Range
 from experiments.cli.tables import add_options as add_table_options
 from experiments.launchers.choice import add_launcher_options
-from experiments.options import add_config_options, add_process_options, add_seed_option, add_track_option, number
+from experiments.options import (
+    COLUMN,
+    FIGURE_FORMATS,
+    FIGURE_WIDTHS,
+    add_config_options,
+    add_process_options,
+    add_seed_option,
+    add_track_option,
+    figure_format,
+    number,
+)
 
 OUT: Final = "runs"
 TWO: Final = Range(2, COUNT.high)
@@ -107,12 +117,26 @@ def analyze_options(parser: argparse.ArgumentParser) -> None:
 
 def report_options(parser: argparse.ArgumentParser) -> None:
     """Options of `report`."""
-    parser.add_argument("folder", help="the study's folder, e.g. runs/demo")
+    _add_study_folder(parser)
+    parser.add_argument(
+        "--figures",
+        nargs="*",
+        type=figure_format,
+        metavar="FORMAT",
+        help=f"also draw the figures for a paper, as {', '.join(FIGURE_FORMATS)} (default: all), into figures/paper",
+    )
+    parser.add_argument(
+        "--width",
+        type=number("--width", float, FIGURE_WIDTHS),
+        default=COLUMN,
+        metavar="INCHES",
+        help=f"of these figures (default: {COLUMN}, a column)",
+    )
 
 
 def watch_options(parser: argparse.ArgumentParser) -> None:
     """Options of `watch`."""
-    report_options(parser)
+    _add_study_folder(parser)
     parser.add_argument(
         "--port",
         type=number("--port", int, Range(0, 65_535)),
@@ -183,6 +207,10 @@ def make_base_options(parser: argparse.ArgumentParser) -> None:
 def completion_options(parser: argparse.ArgumentParser) -> None:
     """Options of `completion`."""
     parser.add_argument("shell", choices=("bash", "zsh", "fish"))
+
+
+def _add_study_folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", help="the study's folder, e.g. runs/demo")
 
 
 def _add_number(

@@ -91,7 +91,7 @@ def analyze(options: argparse.Namespace) -> int:
 
 @command("report", COMPARE, arguments.report_options)
 def report(options: argparse.Namespace) -> int:
-    """Write a study's report, one HTML file, and its tables."""
+    """Write a study's report, one HTML file, its tables and its figures."""
     from experiments.cli.conclude import run_report
 
     return run_report(options)

@@ -12,6 +12,7 @@ from experiments.cli.verdicts import (
     show_verdicts,
     too_few_for_a_test,
 )
+from experiments.options import FIGURE_FORMATS
 from experiments.report import verdict_table, write_figures, write_report, write_tables
 from experiments.report.formatting import listed
 from experiments.report.tables import no_verdict
@@ -86,6 +87,12 @@ def run_report(options: argparse.Namespace) -> int:
     judgement = study.judge()
     tables = write_tables(study, judgement, folder / "tables")
     page = write_report(study, judgement, folder / "report.html")
-    for path in (*tables, *write_figures(study, page.read_text("utf-8"), folder / "figures"), page):
+    figures = write_figures(study, page.read_text("utf-8"), folder / "figures")
+    if options.figures is not None:
+        from experiments.plots.files import write_plots  # with matplotlib, which nothing else of the command needs
+
+        formats = options.figures or FIGURE_FORMATS
+        figures += write_plots(study, judgement, folder / "figures" / "paper", formats, options.width)
+    for path in (*tables, *figures, page):
         print(path)
     return 0

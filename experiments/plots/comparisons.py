@@ -1,12 +1,14 @@
-"""Differences between arms, and the scores that they come from."""
+"""Differences between arms, the scores that they come from, and their ranks and correlations."""
 
 from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 
-from experiments.plots.style import axes_of
-from experiments.report.arm_style import MUTED, RULE, Style, arm_styles
-from experiments.report.formatting import Unit, metric_name, unit
+from experiments.plots.style import axes_of, in_lines, metric_label
+from experiments.report.arm_style import INK, MUTED, RULE, Style, arm_styles
+from experiments.report.formatting import metric_name, number_text, unit
+from experiments.report.ranks import ranks_and_bars
+from experiments.report.tables import analyzed_scores
 from experiments.statistics import Judgement
 
 
@@ -24,21 +26,24 @@ def plot_differences(judgement: Judgement, ax: Axes | None = None) -> Axes:
     ax.axvline(0, color=MUTED, linewidth=0.8, zorder=1)
     for place, each in enumerate(analysis.comparisons):
         style = styles[each.arm]
-        pairs = zip(scores[each.arm], scores[each.baseline], strict=False)  # in a race arms leave early
-        dots = [(a - b) * measure.scale for a, b in pairs]
+        shared = zip(scores[each.arm], scores[each.baseline], strict=False)  # in a race arms leave early
+        dots = [(a - b) * measure.scale for a, b in shared]
         ax.plot(dots, [place] * len(dots), "o", color=style.colour, alpha=0.35, markersize=3, linewidth=0, zorder=2)
         if each.effect.interval is not None:
             low, high = (end * measure.scale for end in each.effect.interval)
             ax.plot([low, high], [place, place], color=style.colour, linewidth=1.8, zorder=3)
         ax.plot(each.effect.mean_difference * measure.scale, place, style.marker, color=style.colour, zorder=4)
-    labels = [
-        each.arm if each.baseline == analysis.baseline else f"{each.arm} - {each.baseline}"
-        for each in analysis.comparisons
-    ]
-    ax.set_yticks(range(len(labels)), [f"{n}\n{c.verdict}" for n, c in zip(labels, analysis.comparisons, strict=True)])
+    alone = {each.baseline for each in analysis.comparisons} == {analysis.baseline}
+    pairs = [(each.arm,) if alone else (each.arm, f"- {each.baseline}") for each in analysis.comparisons]
+    names = ["\n".join(map(in_lines, pair)) for pair in pairs]
+    labels = [f"{name}\n{each.verdict}" for name, each in zip(names, analysis.comparisons, strict=True)]
+    ax.set_yticks(range(len(labels)), labels)
     ax.set_ylim(len(labels) - 0.5, -0.5)
     ax.grid(visible=False)
-    ax.set_xlabel(f"difference from {analysis.baseline}, {_words(judgement, measure)}")
+    against = f"difference from {analysis.baseline}" if alone else "difference"
+    ax.set_xlabel(
+        f"{against}, {metric_name(judgement.plan.metric)}{f' ({measure.difference})' if measure.difference else ''}"
+    )
     return ax
 
 
@@ -56,16 +61,59 @@ def plot_scores(judgement: Judgement, ax: Axes | None = None) -> Axes:
         ax.plot([at] * len(values), values, style.marker, color=style.colour, alpha=0.55, markersize=4, zorder=2)
         mean = each.mean * measure.scale
         ax.plot([at - 0.25, at + 0.25], [mean, mean], color=style.colour, linewidth=2.2, zorder=3)
-    names = [each.arm for each in analysis.arms]
+    names = [in_lines(each.arm) for each in analysis.arms]
     ax.set_xticks(range(len(names)), names, rotation=30, ha="right", rotation_mode="anchor")
     ax.set_xlim(-0.6, len(names) - 0.4)
-    ax.set_ylabel(_words(judgement, measure))
+    ax.set_ylabel(metric_label(judgement.plan.metric))
+    return ax
+
+
+def plot_ranks(judgement: Judgement, ax: Axes | None = None) -> Axes:
+    """Mean rank of every arm over seeds, 1 the best; a black bar joins arms that no adjusted p tells apart.
+
+    Where only comparisons with the baseline were declared, a bar says nothing about two other arms.
+    """
+    ranks, bars = ranks_and_bars(judgement)
+    styles, order = _styles(judgement), sorted(ranks, key=lambda arm: ranks[arm])
+    ax = axes_of(ax, 5.0, 0.7 + 0.26 * len(order))
+    places = {arm: place for place, arm in enumerate(order)}
+    for arm, place in places.items():
+        ax.plot(ranks[arm], place, styles[arm].marker, color=styles[arm].colour, zorder=3)
+    for number, bar in enumerate(bars):
+        rows = [places[arm] for arm in bar]
+        at = len(order) + 0.15 + 0.12 * number
+        ax.plot([at, at], [min(rows) - 0.2, max(rows) + 0.2], color=INK, linewidth=2.2, solid_capstyle="butt")
+    ax.set_yticks(range(len(order)), [in_lines(arm) for arm in order])
+    ax.set_xticks(range(1, len(order) + 1))
+    ax.set_xlim(0.8, len(order) + 0.3 + 0.12 * len(bars))
+    ax.set_ylim(len(order) - 0.5, -0.5)
+    seeds = min(each.n for each in judgement.analysis.arms)
+    ax.set_xlabel(f"mean rank over {seeds} seeds, 1 the best; bars join what is not told apart")
+    return ax
+
+
+def plot_coupling(judgement: Judgement, ax: Axes | None = None) -> Axes:
+    """Every arm's score over the baseline's at the same seed, with their correlation; the diagonal is equality."""
+    analysis, measure = judgement.analysis, unit(judgement.plan.metric)
+    styles, scores = _styles(judgement), analyzed_scores(analysis)
+    ax = axes_of(ax, 3.6, 3.4)
+    for (arm, baseline), each in judgement.couplings.items():
+        if baseline != analysis.baseline:
+            continue
+        shared = [seed for seed in scores[baseline] if seed in scores[arm]]
+        x, y = ([scores[name][seed] * measure.scale for seed in shared] for name in (baseline, arm))
+        label = f"{arm}, r = {number_text(each.correlation, 2)}"
+        style = styles[arm]
+        ax.plot(x, y, style.marker, color=style.colour, markersize=4.5, linewidth=0, label=label, zorder=3)
+    ends = (min(*ax.get_xlim(), *ax.get_ylim()), max(*ax.get_xlim(), *ax.get_ylim()))
+    ax.plot(ends, ends, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
+    ax.set_xlim(ends)
+    ax.set_ylim(ends)
+    ax.set_xlabel(f"{analysis.baseline}: {metric_label(judgement.plan.metric)}")
+    ax.set_ylabel("the other arm at the same seed")
+    ax.legend(frameon=False)
     return ax
 
 
 def _styles(judgement: Judgement) -> Mapping[str, Style]:
     return arm_styles([each.arm for each in judgement.analysis.arms], judgement.analysis.baseline)
-
-
-def _words(judgement: Judgement, measure: Unit) -> str:
-    return f"{metric_name(judgement.plan.metric)}{' (%)' if measure.scale != 1 else ''}"

@@ -1,16 +1,19 @@
-"""Learning curves."""
+"""Learning curves, and pass@k."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from numpy.typing import ArrayLike
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from numpy.typing import ArrayLike, NDArray
 
 from core.errors import GrpoLabError
-from experiments.plots.style import axes_of
-from experiments.report.arm_style import arm_styles
+from experiments.plots.style import axes_of, metric_label
+from experiments.report.ability import MIN_SAMPLES, pass_at_k_curves
+from experiments.report.arm_style import INK, arm_styles
 from experiments.report.curves import mean_and_band
-from experiments.report.formatting import PLAIN, axis_words, metric_name, unit
+from experiments.report.formatting import PLAIN, axis_words, tick_text, unit
 from experiments.results.stored_study import StoredStudy
 
 
@@ -34,7 +37,7 @@ def plot_curves(
             arm: [source.curve(arm, run.seed, key, axis) for run in source.runs if run.arm == arm and run.finished]
             for arm in source.arms
         }
-        measure, label = unit(key), metric_name(key)
+        measure, label = unit(key), metric_label(key)
     else:
         curves = {
             arm: [(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)) for x, y in runs.values()]
@@ -65,7 +68,43 @@ def plot_curves(
             markersize=4.5,
             label=arm,
         )
+    _limit(ax, [y * measure.scale for arm in arms or curves for _, y in curves[arm]])
+    if axis == "steps":
+        ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    else:
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value)))
     ax.set_xlabel("tokens sampled in training" if axis == "sampled_tokens" else axis_words(axis))
-    ax.set_ylabel(f"{label}{' (%)' if measure.scale != 1 else ''}")
+    ax.set_ylabel(label)
+    ax.legend(frameon=False)
+    return ax
+
+
+def _limit(ax: Axes, values: Sequence[NDArray[np.float64]]) -> None:
+    """Show all runs: with few seeds a band can be wider than the picture."""
+    finite = np.concatenate([np.empty(0), *(each[np.isfinite(each)] for each in values)])
+    if finite.size:
+        air = 0.05 * (finite.max() - finite.min()) or 0.5 * (abs(finite.max()) or 1.0)
+        ax.set_ylim(finite.min() - air, finite.max() + air)
+
+
+def plot_pass_at_k(study: StoredStudy, ax: Axes | None = None) -> Axes:
+    """pass@k of every arm after training, and dotted of the model before it, over k samples a question.
+
+    GrpoLabError where the evaluations have fewer than 4 samples a question.
+    """
+    found = pass_at_k_curves(study)
+    if found is None:
+        raise GrpoLabError(f"pass@k takes {MIN_SAMPLES} samples a question or more, before and after training")
+    base, curves = found
+    ax = axes_of(ax, 5.0, 3.2)
+    k = np.arange(1, len(base) + 1)
+    ax.plot(k, 100 * base, color=INK, linewidth=1.2, linestyle=":", label="before training")
+    for arm, style in arm_styles(list(study.arms), study.baseline).items():
+        if arm in curves:
+            shape: dict[str, Any] = {"color": style.colour, "linestyle": style.dash, "marker": style.marker}
+            ax.plot(k, 100 * curves[arm], linewidth=1.8, markersize=4.5, markevery=[len(k) - 1], label=arm, **shape)
+    ax.set_xticks(k if len(k) <= 8 else k[:: -(-len(k) // 8)])
+    ax.set_xlabel("k samples a question")
+    ax.set_ylabel("pass@k (%)")
     ax.legend(frameon=False)
     return ax

@@ -1,5 +1,6 @@
 """How figures by matplotlib look, and the axes that they are drawn on."""
 
+import re
 from typing import Any, Final
 
 from matplotlib import rc_context
@@ -8,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from experiments.report.arm_style import INK, MUTED, RULE
+from experiments.report.formatting import metric_name, unit
 
 STYLE: Final[Any] = {
     "svg.fonttype": "none",  # text stays text: it takes the page's font, and can be searched and copied
@@ -46,3 +48,19 @@ def axes_of(ax: Axes | None, width: float, height: float) -> Axes:
         FigureCanvasAgg(figure)
         made: Axes = figure.subplots()
         return made
+
+
+def metric_label(metric: str) -> str:
+    """A metric and its unit, for an axis: `held-out accuracy (%)`."""
+    return f"{metric_name(metric)}{' (%)' if unit(metric).scale != 1 else ''}"
+
+
+def in_lines(name: str, most: int = 20, lines: int = 2) -> str:
+    """A name in lines of about `most` characters, broken at its spaces and marks; the middle of more is cut."""
+    rows = [""]
+    for part in re.findall(r"[^\s_=/,-]*[\s_=/,-]*", name):
+        if rows[-1] and len(rows[-1]) + len(part.rstrip()) > most:
+            rows.append("")
+        rows[-1] += part
+    rows = [row.rstrip() for row in rows]
+    return "\n".join(rows if len(rows) <= lines else [*rows[: lines - 1], f"…{rows[-1]}"])

@@ -10,6 +10,7 @@ from experiments.report.drawing import LEFT, RIGHT, Scale, frame, line, mark, sv
 from experiments.report.formatting import counted
 from experiments.report.markup import figure, legend, section
 from experiments.results.stored_run import StoredRun
+from experiments.results.stored_study import StoredStudy
 from experiments.statistics.ability import pass_at_k
 from experiments.statistics.samples import Array
 
@@ -20,16 +21,10 @@ MIN_SAMPLES = 4
 def ability_section(context: Context) -> str:
     """pass@k of the untrained model and of every arm's last evaluation, on the same questions."""
     study, styles = context.study, context.styles
-    suite = study.plan.course_metric.rpartition("/")[0]
-    finished = [run for run in study.runs if run.finished]
-    base = _mean([table for run in finished if (table := _answers(run, suite, first=True)) is not None])
-    trained = {
-        arm: _mean([t for run in finished if run.arm == arm and (t := _answers(run, suite, first=False)) is not None])
-        for arm in study.arms
-    }
-    curves = {arm: curve for arm, curve in trained.items() if curve is not None}
-    if base is None or not curves or len(base) < MIN_SAMPLES or any(len(c) != len(base) for c in curves.values()):
+    found = pass_at_k_curves(study)
+    if found is None:
         return ""
+    base, curves = found
     about = (
         f"pass@k is the chance that one of k sampled responses is right, from {counted(len(base), 'sample')} a "
         "question, averaged over questions and runs. The dotted line is the model before training. An arm that leads "
@@ -39,6 +34,24 @@ def ability_section(context: Context) -> str:
     shown = legend(study, {arm: styles[arm] for arm in study.arms})
     drawing = figure(_drawn(base, curves, styles), "pass@k")
     return section("New ability, or surer guessing?", shown, f'<div class="panels">{drawing}</div>', about=about)
+
+
+def pass_at_k_curves(study: StoredStudy) -> tuple[Array, dict[str, Array]] | None:
+    """Mean pass@k [K] over runs, k = 1 to K: of the model before training, and of every arm's last evaluation.
+
+    None where they do not have the same number of samples, or fewer than 4.
+    """
+    suite = study.plan.course_metric.rpartition("/")[0]
+    finished = [run for run in study.runs if run.finished]
+    base = _mean([table for run in finished if (table := _answers(run, suite, first=True)) is not None])
+    trained = {
+        arm: _mean([t for run in finished if run.arm == arm and (t := _answers(run, suite, first=False)) is not None])
+        for arm in study.arms
+    }
+    curves = {arm: curve for arm, curve in trained.items() if curve is not None}
+    if base is None or not curves or len(base) < MIN_SAMPLES or any(len(c) != len(base) for c in curves.values()):
+        return None
+    return base, curves
 
 
 def _answers(run: StoredRun, suite: str, *, first: bool) -> Array | None:

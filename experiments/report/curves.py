@@ -31,11 +31,10 @@ _LENGTHS = (("length", "all"), ("length_correct", "correct"), ("length_incorrect
 def curves_section(context: Context) -> str:
     """Accuracy, lengths, entropy and groups without spread, over steps, tokens and seconds: one block an axis."""
     study, styles = context.study, context.styles
-    panels = [panel for panel in _panels(study) if panel[0] in study.keys]
-    axes = [axis for axis in AXES if all(axis in run.axes for run in study.runs)]
+    panels = curve_panels(study)
+    axes = recorded_axes(study)
     if not panels or not axes:
         return ""
-    axes.sort(key=lambda axis: axis != study.plan.axis)
     blocks, cut = [], False
     for axis in axes:
         figures = []
@@ -59,13 +58,19 @@ def curves_section(context: Context) -> str:
     return section("Learning curves", legend(study, styles), _switch(axes), *blocks, about=_about(study, cut))
 
 
-def _panels(study: StoredStudy) -> list[Panel]:
-    """The curves to draw: key, title and unit."""
+def recorded_axes(study: StoredStudy) -> list[str]:
+    """The axes that every run has recorded, the declared one first."""
+    axes = [axis for axis in AXES if all(axis in run.axes for run in study.runs)]
+    return sorted(axes, key=lambda axis: axis != study.plan.axis)
+
+
+def curve_panels(study: StoredStudy) -> list[Panel]:
+    """The curves to draw: key, title and unit of what some run has recorded."""
     metric, judged = study.plan.course_metric, study.plan.metric.rpartition("/")[0]
     suite = metric.rpartition("/")[0]
     standard = (metric, f"{suite}/accuracy", f"{judged}/accuracy")
     others = [key for key in study.keys if key.endswith("/accuracy") and key not in standard]
-    return [
+    panels = (
         (metric, metric_name(metric).capitalize(), unit(metric)),
         *((f"{suite}/{key}", f"Response length, {words}", PLAIN) for key, words in _LENGTHS),
         *(
@@ -79,7 +84,8 @@ def _panels(study: StoredStudy) -> list[Panel]:
         ("entropy", "Entropy of the policy in training", PLAIN),
         *((key, title, PLAIN) for key, title in _CRITIC.items() if key in study.keys),
         *((key, f"{metric_name(key).capitalize()}, not judged", unit(key)) for key in others),
-    ]
+    )
+    return [panel for panel in panels if panel[0] in study.keys]
 
 
 def _parts(study: StoredStudy) -> list[str]:

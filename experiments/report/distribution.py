@@ -37,13 +37,12 @@ from experiments.statistics.bootstrap import (
 def distribution_section(context: Context) -> str:
     """Beyond the mean: interquartile means, and the share of runs that reach each score."""
     study, judgement, styles = context.study, context.judgement, context.styles
-    # an interval for a fixed number of seeds does not hold where the data decided when to stop
-    if judgement is None or judgement.plan.sequential or len(judgement.analysis.seeds) < 2:
+    if judgement is None or not is_resampled(judgement):
         return ""
     analysis = judgement.analysis
     scores = common_scores(analysis)
     measure, level, n = unit(analysis.metric), level_text(judgement), len(scores[analysis.baseline])
-    estimates = iqm_intervals(scores, 1 - analysis.alpha, rng=_generator(study))
+    estimates = iqm_intervals(scores, 1 - analysis.alpha, rng=resampling(study))
     about = (
         "The interquartile mean leaves out the best and the worst quarter of the runs; the profile shows for every "
         "score the share of runs that reach it. "
@@ -55,7 +54,7 @@ def distribution_section(context: Context) -> str:
         if n < TRUSTED_SEEDS:
             about += f"<strong>Approximate</strong>: with {counted(n, 'seed')} they are too narrow. "
     about += "No verdict rests on them."
-    against = iqm_differences(scores, analysis.baseline, 1 - analysis.alpha, rng=_generator(study))
+    against = iqm_differences(scores, analysis.baseline, 1 - analysis.alpha, rng=resampling(study))
     less_text = "; ".join(_against(arm, each, measure) for arm, each in against.items())
     in_points = f", {measure.difference}" if measure.difference else ""
     less = f'<p class="about">Difference from {escape(analysis.baseline)}{in_points}: {less_text}.</p>'
@@ -66,14 +65,19 @@ def distribution_section(context: Context) -> str:
     return section("Beyond the mean", shown, f'<div class="panels">{panels}</div>', less, about=about)
 
 
+def is_resampled(judgement: Judgement) -> bool:
+    """Whether a bootstrap over seeds has a meaning: not for one seed, nor where the data decided when to stop."""
+    return not judgement.plan.sequential and len(judgement.analysis.seeds) > 1
+
+
 def _against(arm: str, each: IqmEstimate, measure: Unit) -> str:
     """An arm's interquartile mean less the baseline's, with its interval."""
     within = f" ({interval_text(each.interval, measure)})" if each.interval else ""
     return f"{escape(arm)} {difference_text(each.value, measure)}{within}"
 
 
-def _generator(study: StoredStudy) -> np.random.Generator:
-    """A generator seeded by the study, so that the resamples are always the same."""
+def resampling(study: StoredStudy) -> np.random.Generator:
+    """The generator of resamples, seeded by the study: they are always the same."""
     return np.random.default_rng(zlib.crc32(str(study.record.get("hash") or study.name).encode()))
 
 
@@ -106,7 +110,7 @@ def _profile_figure(study: StoredStudy, judgement: Judgement, styles: Mapping[st
     # a share changes only at a score, so between two of them nothing is left out
     scores = common_scores(analysis)
     thresholds = sorted({score for row in scores.values() for score in row})
-    profiles = performance_profile(scores, thresholds, 1 - analysis.alpha, rng=_generator(study))
+    profiles = performance_profile(scores, thresholds, 1 - analysis.alpha, rng=resampling(study))
     x = spanning([measure.scale * value for value in thresholds], LEFT, width - RIGHT, pad=0.05)
     y = spanning([0.0, 100.0], height - 44, 12, pad=0.03)
     label = metric_name(analysis.metric)

@@ -10,6 +10,7 @@ from experiments.report.drawing import Scale, line, mark, shortened, svg, text, 
 from experiments.report.formatting import alpha_of, number_text, tick_text
 from experiments.report.markup import figure, section
 from experiments.report.tables import common_scores
+from experiments.statistics import Judgement
 from experiments.statistics.ranks import cliques, mean_ranks
 
 
@@ -19,6 +20,27 @@ def ranks_section(context: Context) -> str:
     if judgement is None or len(judgement.analysis.arms) < 3 or len(judgement.analysis.seeds) < 2:
         return ""
     analysis = judgement.analysis
+    ranks, bars = ranks_and_bars(judgement)
+    seeds = min(each.n for each in analysis.arms)
+    about = f"Within each of {seeds} seeds the arms are ranked, the best first; shown are mean ranks. "
+    if analysis.family == "all":
+        about += (
+            "A bar joins neighbours that no adjusted p of the declared family tells apart; that does not show them to "
+            "be equal. The usual test of mean ranks (Nemenyi) is not used: its answer for two arms depends on which "
+            "others are drawn."
+        )
+    else:
+        about += (
+            f"Only comparisons with {analysis.baseline} were declared, so there are no cliques: a bar joins "
+            f"{analysis.baseline} with one arm that its adjusted p does not tell apart from it, and says nothing about "
+            "two other arms. Declare all pairs for the whole diagram."
+        )
+    return section("Ranks", figure(_ranks_figure(ranks, bars, styles), kind="wide scroll"), about=about)
+
+
+def ranks_and_bars(judgement: Judgement) -> tuple[dict[str, float], list[tuple[str, ...]]]:
+    """Mean rank of every arm, 1 the best, and the arms that a bar joins: no adjusted p tells them apart."""
+    analysis = judgement.analysis
     scores = np.array(list(common_scores(analysis).values())).T
     values = mean_ranks(scores, analysis.higher_is_better).tolist()
     ranks = {each.arm: rank for each, rank in zip(analysis.arms, values, strict=True)}
@@ -27,22 +49,9 @@ def ranks_section(context: Context) -> str:
         for each in analysis.comparisons
         if each.adjusted_p is not None and each.adjusted_p <= alpha_of(judgement, each)
     }
-    about = f"Within each of {len(scores)} seeds the arms are ranked, the best first; shown are mean ranks. "
     if analysis.family == "all":
-        bars = [tuple(bar) for bar in cliques(ranks, apart)]
-        about += (
-            "A bar joins neighbours that no adjusted p of the declared family tells apart; that does not show them to "
-            "be equal. The usual test of mean ranks (Nemenyi) is not used: its answer for two arms depends on which "
-            "others are drawn."
-        )
-    else:
-        bars = [(each.arm, each.baseline) for each in analysis.comparisons if (each.arm, each.baseline) not in apart]
-        about += (
-            f"Only comparisons with {analysis.baseline} were declared, so there are no cliques: a bar joins "
-            f"{analysis.baseline} with one arm that its adjusted p does not tell apart from it, and says nothing about "
-            "two other arms. Declare all pairs for the whole diagram."
-        )
-    return section("Ranks", figure(_ranks_figure(ranks, bars, styles), kind="wide scroll"), about=about)
+        return ranks, [tuple(bar) for bar in cliques(ranks, apart)]
+    return ranks, [pair for each in analysis.comparisons if (pair := (each.arm, each.baseline)) not in apart]
 
 
 def _ranks_figure(ranks: Mapping[str, float], bars: list[tuple[str, ...]], styles: Mapping[str, Style]) -> str:

@@ -7,9 +7,21 @@ import pytest
 from matplotlib.figure import Figure
 
 from core import GrpoLabError
-from experiments.plots import plot_curves, plot_differences, plot_scores
+from experiments.plots import (
+    plot_coupling,
+    plot_curves,
+    plot_differences,
+    plot_interquartile_means,
+    plot_pass_at_k,
+    plot_profile,
+    plot_ranks,
+    plot_scores,
+)
+from experiments.plots.style import in_lines
 from experiments.results.stored_study import load_study
 from experiments.statistics import Curve, Judgement, Plan, Trajectory, judge
+from tests.experiments.report.studies import write_study
+from tests.experiments.report.test_ability import answer
 
 OLD = Path(__file__).parents[2] / "data" / "old_tree" / "runs" / "study"
 
@@ -63,6 +75,54 @@ def test_curves_of_a_study_and_of_anybody(judgement: Judgement) -> None:
     assert own.get_ylabel() == "reward"
     with pytest.raises(GrpoLabError, match="no arm 'x': the arms are grpo, median, rloo"):
         plot_curves(study, arms=["x"])
+
+
+def test_ranks_are_means_over_seeds_and_bars_join_what_is_not_told_apart(judgement: Judgement) -> None:
+    """mine is first at every seed; base and other tie once, and lead each other once."""
+    ax = plot_ranks(judgement)
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    ranks = [float(np.asarray(line.get_xdata(), dtype=float)[0]) for line in ax.lines[:3]]
+    assert dict(zip(names, ranks, strict=True)) == pytest.approx({"mine": 1, "base": 2.5, "other": 2.5})
+    (bar,) = ax.lines[3:]
+    assert np.asarray(bar.get_ydata(), dtype=float).tolist() == [0.8, 2.2], "other and base, not mine"
+
+
+def test_scores_of_one_seed_are_drawn_over_each_other(judgement: Judgement) -> None:
+    ax = plot_coupling(judgement)
+    x, y = (np.asarray(data, dtype=float).tolist() for data in ax.lines[0].get_data())
+    assert x == pytest.approx([60, 62, 58])
+    assert y == pytest.approx([66, 67, 65])
+    assert str(ax.lines[0].get_label()) == "mine, r = 1.00"
+    assert ax.get_xlim() == ax.get_ylim()
+
+
+def test_interquartile_means_and_profiles_are_those_of_the_scores(judgement: Judgement) -> None:
+    """Of three scores a quarter is less than one: the middle weighs 1, the others a quarter each."""
+    means = [np.asarray(line.get_xdata(), dtype=float).tolist() for line in plot_interquartile_means(judgement).lines]
+    assert means == [[pytest.approx(60)], [pytest.approx(66)], [pytest.approx(60)]], "no interval below five seeds"
+    base = plot_profile(judgement).lines[0]
+    x, share = (np.asarray(data, dtype=float) for data in base.get_data())
+    assert [share[x >= at - 1e-9][0] for at in (58, 60, 62)] == pytest.approx([100, 200 / 3, 100 / 3])
+    assert share[-1] == 0
+
+
+def test_pass_at_k_before_training_and_after(tmp_path: Path) -> None:
+    """1 of 4 right: k / 4; 2 of 4 right: 1/2, then 1 - 1/6, then sure."""
+    write_study(tmp_path / "study")
+    for folder in (tmp_path / "study").glob("*/seed=*"):
+        answer(folder, 0, 1)
+        answer(folder, 6, 2 if folder.parent.name == "dapo" else 1)
+    base, grpo, dapo = plot_pass_at_k(load_study(tmp_path / "study")).lines
+    for line, percent in ((base, [25, 50, 75, 100]), (grpo, [25, 50, 75, 100]), (dapo, [50, 100 * 5 / 6, 100, 100])):
+        assert np.asarray(line.get_ydata(), dtype=float).tolist() == pytest.approx(percent)
+    with pytest.raises(GrpoLabError, match="takes 4 samples a question"):
+        plot_pass_at_k(load_study(OLD))
+
+
+def test_a_name_is_broken_at_its_marks_and_keeps_both_ends() -> None:
+    assert in_lines("grpo") == "grpo"
+    assert in_lines("dapo_with_eps_high=0.28", 13) == "dapo_with_\neps_high=0.28"
+    assert in_lines("one two three four five", 8) == "one two\n…five"
 
 
 @pytest.mark.parametrize("kind", ["svg", "pdf", "png"])
