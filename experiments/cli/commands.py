@@ -107,7 +107,7 @@ def watch(options: argparse.Namespace) -> int:
 
 @command("list", UNDERSTAND, arguments.list_options)
 def list_parts(options: argparse.Namespace) -> int:
-    """List every registered part by kind."""
+    """List every registered part by kind, and the shipped configs."""
     from experiments.cli.describe import run_list
 
     return run_list(options)

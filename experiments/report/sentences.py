@@ -34,7 +34,10 @@ def plain_sentence(comparison: Comparison, judgement: Judgement, measure: Unit |
     if comparison.verdict == "equivalent":
         return f"{arm} and {baseline}: no difference that matters: {observed}, the true one within ±{least}; {seeds}"
     if comparison.verdict == "inconclusive":
-        return f"{arm} and {baseline}: not enough evidence: {observed}; {_what_would_do(comparison)}"
+        comparisons = len(judgement.analysis.comparisons)
+        excluded = effect.interval is not None and effect.interval[0] * effect.interval[1] > 0
+        among = f" among {comparisons} comparisons" if excluded and comparisons > 1 else ""  # one alone would do
+        return f"{arm} and {baseline}: not enough evidence{among}: {observed}; {_what_would_do(comparison)}"
     if comparison.verdict == "untestable":
         return f"{arm} and {baseline}: cannot be tested: {observed}; {_why_untestable(comparison)}"
     small = f", but by less than {least}" if comparison.smaller_than_margin else ""

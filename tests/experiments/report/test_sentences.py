@@ -80,6 +80,17 @@ def test_each_pair_is_named_and_a_look_has_its_own_interval(tmp_path: Path) -> N
     assert settled == "dapo is better than grpo: +20.0 points, between +16.0 and +24.0 (98\u00a0%); 3 seeds"
 
 
+def test_an_interval_without_zero_is_not_enough_among_several(tmp_path: Path) -> None:
+    """d = .05, .06, .03: mean .0467, sd .0153, t = 5.29, p = .034 alone and .068 of two; half-width .0379."""
+    finals = {"grpo": GRPO, "dapo": [0.55, 0.58, 0.57], "rloo": [0.49, 0.53, 0.53]}
+    alone = {arm: finals[arm] for arm in ("grpo", "dapo")}
+    observed = "+4.7 points, between +0.9 and +8.5"
+    assert sentences(judge(write_study(tmp_path / "pair", alone))) == [f"dapo is better than grpo: {observed}; 3 seeds"]
+    dapo, rloo = sentences(judge(write_study(tmp_path / "three", finals)))
+    assert dapo.startswith(f"dapo and grpo: not enough evidence among 2 comparisons: {observed}; about ")
+    assert rloo.startswith("rloo and grpo: not enough evidence: −0.3 points, between ")
+
+
 def judged_table(scores: dict[str, list[float]], **asked: Any) -> Judgement:
     runs = [
         Trajectory(arm, seed, "finished", {asked.get("metric", "score"): Curve({SCORED: [0.0]}, [value])})
