@@ -136,7 +136,7 @@ def test_a_pair_that_the_model_cannot_read_is_named_with_its_line(
         (tmp_path / "pairs.jsonl").write_text("\n".join(lines))
         pairs = read_pairs(str(tmp_path / "pairs.jsonl"))
         with pytest.raises(GrpoLabError, match=rf"pairs.jsonl, line 2: .*{message}"):
-            train(settings(steps=1), tiny_settings, pairs, 0, RunStore(tmp_path / "run"), watch=lambda record: None)
+            train(settings(steps=1), tiny_settings, pairs, 0, RunStore(tmp_path / message), watch=lambda record: None)
 
 
 def test_the_head_is_a_function_of_the_seed_on_the_policys_trunk(tiny_folder: Path, embedded: Any) -> None:
