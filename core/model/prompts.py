@@ -208,7 +208,7 @@ def _check_heard(tokenizer: PreTrainedTokenizerBase, messages: Messages, heard: 
 
     The content beside a call of tools may go.
     """
-    kind = tuple((m["role"], bool(m["content"]), bool(m.get("tool_calls"))) for m in messages)
+    kind = tuple((m["role"], bool(m.get("content")), bool(m.get("tool_calls"))) for m in messages)
     if kind in heard:
         return
     marks = [f"heard{n}heard" if has_content and not calls else "" for n, (_, has_content, calls) in enumerate(kind)]

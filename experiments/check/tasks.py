@@ -25,6 +25,8 @@ DRAWN: Final = 200
 """Problems of a split without an end that are looked at."""
 MOST: Final = 2000
 """And of one that has an end."""
+MOST_COMPARED: Final = 20_000
+"""Of these between splits."""
 GRADED: Final = 10
 """Problems of a split without an end whose answers are graded: one is as good as another."""
 MOST_GRADED: Final = 50
@@ -165,7 +167,7 @@ def splits_apart(part: Part) -> None:
     task = _task(part)
     seen: dict[str, tuple[str, Problem]] = {}
     for split in _every_split(task):
-        for problem in _problems(task, split):
+        for problem in _problems(task, split, most=MOST_COMPARED):
             other, first = seen.setdefault(_text(problem.prompt), (split, problem))
             if other != split:
                 raise Broken(
