@@ -1,23 +1,34 @@
 """Differences between arms, the scores that they come from, and their ranks and correlations."""
 
 from collections.abc import Mapping
+from typing import Protocol
 
 from matplotlib.axes import Axes
 
-from experiments.plots.style import axes_of, in_lines, metric_label
+from core.errors import GrpoLabError
+from experiments.plots.style import add_legend, arm_label, axes_of, in_lines, metric_label
 from experiments.report.arm_style import INK, MUTED, RULE, Style, arm_styles
-from experiments.report.formatting import metric_name, number_text, unit
+from experiments.report.formatting import measured_unit, metric_name, number_text
 from experiments.report.ranks import ranks_and_bars
 from experiments.report.tables import analyzed_scores
 from experiments.statistics import Judgement
 
 
-def plot_differences(judgement: Judgement, ax: Axes | None = None) -> Axes:
+class Judged(Protocol):
+    """What holds a judgement, such as `lab.Verdicts`."""
+
+    @property
+    def judgement(self) -> Judgement:
+        """What was judged."""
+
+
+def plot_differences(judgement: Judgement | Judged, ax: Axes | None = None) -> Axes:
     """Mean difference of every comparison with its interval, seeds as dots, and the margin as a band.
 
     Differences are arm - baseline in the metric's unit (points for shares); intervals are at 1 - alpha.
     """
-    analysis, measure = judgement.analysis, unit(judgement.plan.metric)
+    judgement = judgement_of(judgement)
+    analysis, measure = judgement.analysis, measured_unit(judgement)
     styles = _styles(judgement)
     scores = {each.arm: each.scores for each in analysis.arms}
     ax = axes_of(ax, 5.0, 0.9 + 0.42 * len(analysis.comparisons))
@@ -37,19 +48,19 @@ def plot_differences(judgement: Judgement, ax: Axes | None = None) -> Axes:
     pairs = [(each.arm,) if alone else (each.arm, f"- {each.baseline}") for each in analysis.comparisons]
     names = ["\n".join(map(in_lines, pair)) for pair in pairs]
     labels = [f"{name}\n{each.verdict}" for name, each in zip(names, analysis.comparisons, strict=True)]
-    ax.set_yticks(range(len(labels)), labels)
+    ax.set_yticks(range(len(labels)), labels, parse_math=False)
     ax.set_ylim(len(labels) - 0.5, -0.5)
     ax.grid(visible=False)
     against = f"difference from {analysis.baseline}" if alone else "difference"
-    ax.set_xlabel(
-        f"{against}, {metric_name(judgement.plan.metric)}{f' ({measure.difference})' if measure.difference else ''}"
-    )
+    in_unit = f" ({measure.difference})" if measure.difference else ""
+    ax.set_xlabel(f"{against}, {metric_name(judgement.plan.metric)}{in_unit}", parse_math=False)
     return ax
 
 
-def plot_scores(judgement: Judgement, ax: Axes | None = None) -> Axes:
+def plot_scores(judgement: Judgement | Judged, ax: Axes | None = None) -> Axes:
     """Every arm's score at every seed, seeds joined by lines, means as bars: levels beside the differences."""
-    analysis, measure = judgement.analysis, unit(judgement.plan.metric)
+    judgement = judgement_of(judgement)
+    analysis, measure = judgement.analysis, measured_unit(judgement)
     styles = _styles(judgement)
     ax = axes_of(ax, 1.2 + 0.7 * len(analysis.arms), 3.0)
     for place, _ in enumerate(analysis.seeds):
@@ -62,17 +73,18 @@ def plot_scores(judgement: Judgement, ax: Axes | None = None) -> Axes:
         mean = each.mean * measure.scale
         ax.plot([at - 0.25, at + 0.25], [mean, mean], color=style.colour, linewidth=2.2, zorder=3)
     names = [in_lines(each.arm) for each in analysis.arms]
-    ax.set_xticks(range(len(names)), names, rotation=30, ha="right", rotation_mode="anchor")
+    ax.set_xticks(range(len(names)), names, rotation=30, ha="right", rotation_mode="anchor", parse_math=False)
     ax.set_xlim(-0.6, len(names) - 0.4)
-    ax.set_ylabel(metric_label(judgement.plan.metric))
+    ax.set_ylabel(metric_label(judgement.plan.metric, measure), parse_math=False)
     return ax
 
 
-def plot_ranks(judgement: Judgement, ax: Axes | None = None) -> Axes:
+def plot_ranks(judgement: Judgement | Judged, ax: Axes | None = None) -> Axes:
     """Mean rank of every arm over seeds, 1 the best; a black bar joins arms that no adjusted p tells apart.
 
     Where only comparisons with the baseline were declared, a bar says nothing about two other arms.
     """
+    judgement = judgement_of(judgement)
     ranks, bars = ranks_and_bars(judgement)
     styles, order = _styles(judgement), sorted(ranks, key=lambda arm: ranks[arm])
     ax = axes_of(ax, 5.0, 0.7 + 0.26 * len(order))
@@ -83,7 +95,7 @@ def plot_ranks(judgement: Judgement, ax: Axes | None = None) -> Axes:
         rows = [places[arm] for arm in bar]
         at = len(order) + 0.15 + 0.12 * number
         ax.plot([at, at], [min(rows) - 0.2, max(rows) + 0.2], color=INK, linewidth=2.2, solid_capstyle="butt")
-    ax.set_yticks(range(len(order)), [in_lines(arm) for arm in order])
+    ax.set_yticks(range(len(order)), [in_lines(arm) for arm in order], parse_math=False)
     ax.set_xticks(range(1, len(order) + 1))
     ax.set_xlim(0.8, len(order) + 0.3 + 0.12 * len(bars))
     ax.set_ylim(len(order) - 0.5, -0.5)
@@ -92,9 +104,10 @@ def plot_ranks(judgement: Judgement, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def plot_coupling(judgement: Judgement, ax: Axes | None = None) -> Axes:
+def plot_coupling(judgement: Judgement | Judged, ax: Axes | None = None) -> Axes:
     """Every arm's score over the baseline's at the same seed, with their correlation; the diagonal is equality."""
-    analysis, measure = judgement.analysis, unit(judgement.plan.metric)
+    judgement = judgement_of(judgement)
+    analysis, measure = judgement.analysis, measured_unit(judgement)
     styles, scores = _styles(judgement), analyzed_scores(analysis)
     ax = axes_of(ax, 3.6, 3.4)
     for (arm, baseline), each in judgement.couplings.items():
@@ -102,17 +115,25 @@ def plot_coupling(judgement: Judgement, ax: Axes | None = None) -> Axes:
             continue
         shared = [seed for seed in scores[baseline] if seed in scores[arm]]
         x, y = ([scores[name][seed] * measure.scale for seed in shared] for name in (baseline, arm))
-        label = f"{arm}, r = {number_text(each.correlation, 2)}"
+        label = f"{arm_label(arm)}, r = {number_text(each.correlation, 2)}"
         style = styles[arm]
         ax.plot(x, y, style.marker, color=style.colour, markersize=4.5, linewidth=0, label=label, zorder=3)
     ends = (min(*ax.get_xlim(), *ax.get_ylim()), max(*ax.get_xlim(), *ax.get_ylim()))
     ax.plot(ends, ends, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
     ax.set_xlim(ends)
     ax.set_ylim(ends)
-    ax.set_xlabel(f"{analysis.baseline}: {metric_label(judgement.plan.metric)}")
+    ax.set_xlabel(f"{analysis.baseline}: {metric_label(judgement.plan.metric, measure)}", parse_math=False)
     ax.set_ylabel("the other arm at the same seed")
-    ax.legend(frameon=False)
+    add_legend(ax)
     return ax
+
+
+def judgement_of(given: Judgement | Judged) -> Judgement:
+    """What is to be drawn; GrpoLabError where nothing was judged."""
+    judgement = getattr(given, "judgement", given)
+    if not isinstance(judgement, Judgement):
+        raise GrpoLabError(f"what is drawn are verdicts, as lab.judge(...) gives them, not {type(given).__name__}")
+    return judgement
 
 
 def _styles(judgement: Judgement) -> Mapping[str, Style]:

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from experiments.plots.style import axes_of, in_lines, metric_label
+from experiments.plots.style import add_legend, arm_label, axes_of, in_lines, metric_label
 from experiments.report.arm_style import arm_styles
-from experiments.report.formatting import unit
+from experiments.report.formatting import measured_unit
 from experiments.report.tables import common_scores
 from experiments.statistics import Judgement
 from experiments.statistics.bootstrap import MIN_SEEDS, iqm_intervals, performance_profile
@@ -20,7 +20,7 @@ def plot_interquartile_means(
 
     Seeds are resampled by `rng`; below 20 seeds the intervals are too narrow. Agarwal et al. 2021, arXiv:2108.13264.
     """
-    analysis, measure = judgement.analysis, unit(judgement.plan.metric)
+    analysis, measure = judgement.analysis, measured_unit(judgement)
     styles = arm_styles([each.arm for each in analysis.arms], analysis.baseline)
     estimates = iqm_intervals(common_scores(analysis), 1 - analysis.alpha, rng=rng or np.random.default_rng(0))
     ax = axes_of(ax, 5.0, 0.7 + 0.26 * len(estimates))
@@ -30,10 +30,10 @@ def plot_interquartile_means(
             ends = [end * measure.scale for end in each.interval]
             ax.plot(ends, [place, place], color=style.colour, linewidth=1.8, zorder=2)
         ax.plot(each.value * measure.scale, place, style.marker, color=style.colour, zorder=3)
-    ax.set_yticks(range(len(estimates)), [in_lines(arm) for arm in estimates])
+    ax.set_yticks(range(len(estimates)), [in_lines(arm) for arm in estimates], parse_math=False)
     ax.set_ylim(len(estimates) - 0.5, -0.5)
     ax.grid(visible=False)
-    ax.set_xlabel(f"interquartile mean, {metric_label(judgement.plan.metric)}")
+    ax.set_xlabel(f"interquartile mean, {metric_label(judgement.plan.metric, measure)}")
     return ax
 
 
@@ -42,7 +42,7 @@ def plot_profile(judgement: Judgement, ax: Axes | None = None, *, rng: np.random
 
     The band is pointwise at 1 - alpha, from five seeds up; seeds are resampled by `rng`. Dolan & Moré 2002.
     """
-    analysis, measure = judgement.analysis, unit(judgement.plan.metric)
+    analysis, measure = judgement.analysis, measured_unit(judgement)
     styles = arm_styles([each.arm for each in analysis.arms], analysis.baseline)
     scores = common_scores(analysis)
     at = sorted({score for row in scores.values() for score in row})
@@ -57,9 +57,9 @@ def plot_profile(judgement: Judgement, ax: Axes | None = None, *, rng: np.random
         if each.n >= MIN_SEEDS:
             ax.fill_between(x, low, high, step="pre", color=style.colour, alpha=0.12, linewidth=0)
         shape: dict[str, Any] = {"color": style.colour, "linestyle": style.dash, "linewidth": 1.8}
-        ax.plot([*x, x[-1]], [*share, 0.0], drawstyle="steps-pre", label=arm, **shape)
+        ax.plot([*x, x[-1]], [*share, 0.0], drawstyle="steps-pre", label=arm_label(arm), **shape)
     ax.set_ylim(-3, 103)
-    ax.set_xlabel(f"{metric_label(judgement.plan.metric)} of at least")
+    ax.set_xlabel(f"{metric_label(judgement.plan.metric, measure)} of at least")
     ax.set_ylabel("share of runs (%)")
-    ax.legend(frameon=False)
+    add_legend(ax)
     return ax

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from experiments.report.arm_style import INK, MUTED, RULE
-from experiments.report.formatting import metric_name, unit
+from experiments.report.formatting import Unit, metric_name
 
 STYLE: Final[Any] = {
     "svg.fonttype": "none",  # text stays text: it takes the page's font, and can be searched and copied
@@ -50,9 +50,20 @@ def axes_of(ax: Axes | None, width: float, height: float) -> Axes:
         return made
 
 
-def metric_label(metric: str) -> str:
+def add_legend(ax: Axes) -> None:
+    """A legend in which no name is read as mathematics."""
+    for text in ax.legend(frameon=False).get_texts():
+        text.set_parse_math(False)
+
+
+def arm_label(arm: str) -> str:
+    """An arm's name for a legend: matplotlib leaves out what begins with `_`."""
+    return f" {arm}" if arm.startswith("_") else arm
+
+
+def metric_label(metric: str, measure: Unit) -> str:
     """A metric and its unit, for an axis: `held-out accuracy (%)`."""
-    return f"{metric_name(metric)}{' (%)' if unit(metric).scale != 1 else ''}"
+    return f"{metric_name(metric)}{' (%)' if measure.scale != 1 else ''}"
 
 
 def in_lines(name: str, most: int = 20, lines: int = 2) -> str:

@@ -1,12 +1,15 @@
 """Figures for papers: what is drawn is what was measured, on whose axes one likes."""
 
+from html import unescape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
 from core import GrpoLabError
+from experiments import lab
 from experiments.plots import (
     plot_coupling,
     plot_curves,
@@ -34,7 +37,7 @@ def judgement() -> Judgement:
         for arm, values in scores.items()
         for seed, value in enumerate(values)
     ]
-    judged = judge(Plan(metric="test/accuracy", baseline="base", seeds=(0, 1, 2), margin=0.02), runs)
+    judged = judge(Plan(metric="test/accuracy", baseline="base", seeds=(0, 1, 2), margin=0.02, largest=1.0), runs)
     assert judged is not None
     return judged
 
@@ -123,6 +126,50 @@ def test_a_name_is_broken_at_its_marks_and_keeps_both_ends() -> None:
     assert in_lines("grpo") == "grpo"
     assert in_lines("dapo_with_eps_high=0.28", 13) == "dapo_with_\neps_high=0.28"
     assert in_lines("one two three four five", 8) == "one two\n…five"
+
+
+def test_percent_that_was_given_stays_percent() -> None:
+    scores = {"base": {0: 60, 1: 62, 2: 58}, "mine": {0: 66, 1: 67, 2: 65}}
+    verdicts = lab.judge(scores, baseline="base", metric="accuracy", margin=1)
+    ax = lab.plot_differences(verdicts)  # verdicts are taken as their judgement is
+    assert np.asarray(ax.lines[1].get_xdata()).tolist() == [6, 5, 7]
+    assert "points" not in ax.get_xlabel()
+    assert np.asarray(lab.plot_scores(verdicts).lines[0].get_ydata()).tolist() == [60, 66]
+    assert np.asarray(plot_coupling(verdicts).lines[0].get_xdata()).tolist() == [60, 62, 58]
+    assert np.asarray(plot_interquartile_means(verdicts.judgement).lines[0].get_xdata()).tolist() == [60]
+    assert max(np.asarray(plot_profile(verdicts.judgement).lines[1].get_xdata(), dtype=float)) == 67
+
+
+@pytest.mark.parametrize("arm", ["$\\frac$", "_mine", "a_b%^{c}<b>"])
+def test_an_arm_of_any_name_is_drawn_as_it_is_called(arm: str, tmp_path: Path) -> None:
+    verdicts = lab.judge({"base": {0: 1, 1: 2, 2: 2}, arm: {0: 3, 1: 5, 2: 4}}, baseline="base")
+    curves = lab.plot_curves({"base": {0: ([0, 1], [1, 2])}, arm: {0: ([0, 1], [1, 3])}}, metric=arm)
+    legend = curves.get_legend()
+    assert legend is not None
+    assert [text.get_text().strip() for text in legend.get_texts()] == ["base", arm]
+    judged = [draw(verdicts.judgement) for draw in (plot_differences, plot_scores, plot_ranks, plot_coupling)]
+    spread = [draw(verdicts.judgement) for draw in (plot_interquartile_means, plot_profile)]
+    for place, ax in enumerate([*judged, *spread, curves]):
+        figure = ax.get_figure()
+        assert isinstance(figure, Figure)
+        figure.savefig(tmp_path / f"{place}.svg")
+        assert arm in unescape((tmp_path / f"{place}.svg").read_text())
+
+
+def test_curves_of_a_study_as_lab_has_it() -> None:
+    ax = lab.plot_curves(lab.load_study(OLD), arms=["grpo"])
+    assert np.array_equal(ax.lines[0].get_ydata(), plot_curves(load_study(OLD), arms=["grpo"]).lines[0].get_ydata())
+
+
+@pytest.mark.parametrize("source", [{}, [1], {"a": [1]}, {"a": {0: 0.5}}, {"a": {0: ([0, 1], [1])}}, {"a": {0: "x"}}])
+def test_what_are_no_curves_is_one_message(source: Any) -> None:
+    with pytest.raises(GrpoLabError, match="curve"):
+        plot_curves(source)
+
+
+def test_what_are_no_verdicts_is_one_message() -> None:
+    with pytest.raises(GrpoLabError, match=r"verdicts, as lab\.judge"):
+        plot_differences({"a": 1})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["svg", "pdf", "png"])
