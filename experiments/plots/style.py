@@ -66,12 +66,13 @@ def metric_label(metric: str, measure: Unit) -> str:
     return f"{metric_name(metric)}{' (%)' if measure.scale != 1 else ''}"
 
 
-def in_lines(name: str, most: int = 20, lines: int = 2) -> str:
-    """A name in lines of about `most` characters, broken at its spaces and marks; the middle of more is cut."""
-    rows = [""]
-    for part in re.findall(r"[^\s_=/,-]*[\s_=/,-]*", name):
-        if rows[-1] and len(rows[-1]) + len(part.rstrip()) > most:
-            rows.append("")
-        rows[-1] += part
-    rows = [row.rstrip() for row in rows]
-    return "\n".join(rows if len(rows) <= lines else [*rows[: lines - 1], f"…{rows[-1]}"])
+def in_lines(name: str, most: int = 20) -> str:
+    """A name in one or two lines of about `most` characters, broken at its spaces and marks, the middle of more cut."""
+    first, *rest = re.findall(r"[^\s_=/,-]+[\s_=/,-]*|[\s_=/,-]+", name) or [""]
+    while rest and len(first) + len(rest[0].rstrip()) <= most:
+        first += rest.pop(0)
+    whole = len(rest)
+    while len(rest) > 1 and len("".join(rest).rstrip()) > most:
+        rest.pop(0)
+    second = ("…" if len(rest) < whole else "") + "".join(rest)
+    return "\n".join(line.rstrip() for line in (first, second) if line)

@@ -125,7 +125,9 @@ def test_pass_at_k_before_training_and_after(tmp_path: Path) -> None:
 def test_a_name_is_broken_at_its_marks_and_keeps_both_ends() -> None:
     assert in_lines("grpo") == "grpo"
     assert in_lines("dapo_with_eps_high=0.28", 13) == "dapo_with_\neps_high=0.28"
-    assert in_lines("one two three four five", 8) == "one two\n…five"
+    assert in_lines("one two three four five", 9) == "one two\n…four five"
+    assert in_lines("clip_" + "unbreakable" * 3, 8) == "clip_\n" + "unbreakable" * 3
+    assert in_lines("") == ""
 
 
 def test_percent_that_was_given_stays_percent() -> None:
