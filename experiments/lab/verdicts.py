@@ -49,7 +49,8 @@ class Verdicts:
         for comparison in self:
             if comparison.arm == arm and comparison.baseline == self.judgement.analysis.baseline:
                 return comparison
-        raise GrpoLabError(f"no verdict on '{arm}': {near(arm, [each.arm for each in self])}")
+        known = [each.arm for each in self if each.baseline == self.judgement.analysis.baseline]
+        raise GrpoLabError(f"no verdict on '{arm}': {near(arm, known)}")
 
     @property
     def summary(self) -> list[str]:
@@ -144,8 +145,9 @@ def judge(
 
     A result is a score; the answers [Q] or [Q, K] by question and sample, which say how fine a score can be; or a
     curve, a tuple of steps (or whatever `axis` counts) and values, reduced by `scalar` at equal `budget`. A data frame
-    has the columns of docs/tables.md: `arm`, `seed`, perhaps `step`, and `value` or one that is named like `metric`. A
-    score that is not finite is a failed run. The other parameters are those of `grpolab analyze`.
+    has the columns, or levels of its index, of docs/tables.md: `arm`, `seed`, perhaps `step`, and one that is named
+    like `metric`, or `value`. A score that is not finite is a failed run. The other parameters are those of `grpolab
+    analyze`.
 
     Raises GrpoLabError for a baseline or metric that is not there, and for results that cannot be compared.
     """
@@ -163,15 +165,13 @@ def judge(
         floor=floor,
         answers=answers,
     )
-    if hasattr(measured, "to_dict") and not isinstance(measured, Mapping):
-        frame = measured
-        if "value" not in frame.columns and metric in frame.columns:  # a column for each metric
-            frame = frame.rename(columns={metric: "value"})
-        return _judged(lambda: read_rows(frame.to_dict("records"), "the data frame"), question)
-    assert isinstance(measured, Mapping)
+    if hasattr(measured, "columns") and hasattr(measured, "index"):
+        return _judged(lambda: read_rows(_records(measured, metric), "the data frame"), question)
+    given = measured.items() if isinstance(measured, Mapping) else ()
+    paired = {arm: by_seed if hasattr(by_seed, "items") else _unpaired(arm, by_seed) for arm, by_seed in given}
     runs = [
-        _run(arm, seed, metric or "score", _curve(arm, seed, result, axis))
-        for arm, by_seed in measured.items()
+        _run(arm, _seed(arm, seed), metric or "score", _curve(arm, seed, result, axis))
+        for arm, by_seed in paired.items()
         for seed, result in by_seed.items()
     ]
     if not runs:
@@ -194,11 +194,44 @@ def _in_python(text: str) -> str:
     return re.sub(r"(?<![\w-])--([a-z][a-z-]*)", lambda option: option[1].replace("-", "_"), text)
 
 
+def _records(frame: "DataFrame", metric: str | None) -> list[dict[str, Any]]:
+    """A data frame's rows; what is missing is an empty cell, but for a number that was measured and is not finite."""
+    levels = [name for name in frame.index.names if name is not None and name not in frame.columns]
+    if levels:
+        frame = frame.reset_index(level=levels)
+    if metric in frame.columns and metric != "value" and not {"metric", "score"} & set(frame.columns):
+        frame = frame.drop(columns="value", errors="ignore").rename(columns={metric: "value"})  # one for each metric
+    if "value" in frame.columns and not {"step", "score"} & set(frame.columns):
+        frame = frame.rename(columns={"value": "score"})
+    records = []
+    for row, missing in zip(frame.to_dict("records"), frame.isna().to_dict("records"), strict=True):
+        cells = {str(name): None if missing[name] else cell for name, cell in row.items()}
+        if cells.get("step") is not None or cells.get("status") is None:
+            cells |= {name: "nan" for name in ("value", "score") if cells.get(name, "") is None}
+        records.append(cells)
+    return records
+
+
+def _unpaired(arm: str, given: object) -> Mapping[int, Measured]:
+    raise GrpoLabError(f"arm '{arm}': give results by seed, {{0: 0.61, 1: 0.58}}; got {type(given).__name__}")
+
+
+def _seed(arm: str, seed: Any) -> int:
+    """A seed; JSON writes 3 as "3", data frames as 3.0."""
+    try:
+        number = int(seed)
+    except (TypeError, ValueError, OverflowError):
+        number = None
+    if number is None or not (isinstance(seed, str) or number == seed):
+        raise GrpoLabError(f"arm '{arm}': seed {seed!r} is no whole number; give each run the one that its arms share")
+    return number
+
+
 def _run(arm: str, seed: int, metric: str, curve: Curve) -> Trajectory:
     """A run; without a finite score it has failed."""
     if SCORED in curve.spent and not np.isfinite(curve.values).all():
-        return Trajectory(arm, int(seed), "failed", cause=f"{metric} is {curve.values[0]}")
-    return Trajectory(arm, int(seed), "finished", {metric: curve})
+        return Trajectory(arm, seed, "failed", cause=f"{metric} is {curve.values[0]}")
+    return Trajectory(arm, seed, "finished", {metric: curve})
 
 
 def _curve(arm: str, seed: int, result: Measured, axis: str) -> Curve:

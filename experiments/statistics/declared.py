@@ -72,7 +72,7 @@ def _unranked(analysis: Analysis, removed: int, planned: int) -> Analysis:
             c.effect,
             c.fixed_n,
             sentence=f"{c.arm} vs {c.baseline} on {analysis.metric}: {why}; mean difference "
-            f"{c.effect.mean_difference:+.3g} over {c.effect.n} seeds, descriptive only.",
+            f"{c.effect.mean_difference:+.3g} over {c.effect.n} seed{'s' * (c.effect.n > 1)}, descriptive only.",
         )
         for c in analysis.comparisons
     )

@@ -154,8 +154,9 @@ def failure_notes(plan: Plan, arms: Sequence[Outcomes]) -> list[str]:
         n = min(clean.values())
         who = "in any arm" if len(clean) == len(arms) else f"in {', '.join(clean)}"
         what = "run failed" if any(each.untold for each in arms if each.arm in clean) else "failure"
+        clear = f"{n} seeds without one are" if n > 1 else "1 seed without one is"
         notes.append(
-            f"No {what} {who}: {n} seed{'s' * (n > 1)} without one are compatible with a failure rate of up to "
+            f"No {what} {who}: {clear} compatible with a failure rate of up to "
             f"{100 * collapse_rate_upper(n):.0f} % (95 %): no test at this n sees a rare collapse."
         )
     fallen = [

@@ -54,7 +54,7 @@ def seeds_needed(d_z: float, alpha: float, power: float = 0.8) -> int:
     shift = 0.0
     for _ in range(5):
         shift = max(0.0, z + float(special.ndtri(power - special.ndtr(-shift - z))))
-    n = max(2, math.ceil((shift / d_z) ** 2))
+    n = max(2, math.ceil(min(shift / abs(d_z), 1e150) ** 2))  # its square is still a number
     while n < _MANY and _power(d_z, n, alpha) < power:
         n += 1
     return n

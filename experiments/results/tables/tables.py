@@ -226,10 +226,11 @@ def _measured(table: Table, requested: str | None) -> tuple[str, tuple[Trajector
     if table.metrics == (UNNAMED,) and requested is not None:
         runs = (replace(run, curves={requested: run.curves[UNNAMED]}) if run.curves else run for run in table.runs)
         return requested, tuple(runs)
+    if not table.metrics:
+        raise TableError(f"{table.source}: no run was measured, or all have failed; nothing is left to compare")
     if requested is None:
         if len(table.metrics) != 1:
-            have = ", ".join(table.metrics) or "none"
-            raise TableError(f"{table.source}: choose a metric with --metric; there are {have}")
+            raise TableError(f"{table.source}: choose a metric with --metric; there are {', '.join(table.metrics)}")
         return table.metrics[0], table.runs
     if requested not in table.metrics:
         raise TableError(f"{table.source}: no metric {requested!r}; {near(requested, table.metrics)}")

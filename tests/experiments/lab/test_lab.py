@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -127,6 +128,72 @@ def test_notes_and_errors_speak_python() -> None:
     assert verdicts.scores()["b"].tolist() == [9.0, 2.5]
 
 
+@pytest.mark.parametrize("seed", ["x", 0.5, float("nan"), float("inf"), None])
+def test_a_seed_is_a_whole_number(seed: Any) -> None:
+    with pytest.raises(GrpoLabError, match=r"arm 'b': seed .* is no whole number"):
+        lab.judge({"a": {0: 0.5, 1: 0.6}, "b": {seed: 0.5, 1: 0.6}}, baseline="a")
+
+
+def test_one_seed_is_no_plural() -> None:
+    verdicts = lab.judge({"a": {0: 0.5}, "b": {0: 0.6}}, baseline="a")
+    assert any(": 1 seed without one is compatible" in note for note in verdicts.notes)
+
+
+def test_seeds_are_taken_as_json_and_numpy_have_them() -> None:
+    rows = ({kind(seed): score for seed, score in SCORES["mine"].items()} for kind in (str, float, np.int64))
+    usual = lab.judge(SCORES, baseline="grpo", margin=0.01).table()
+    for row in rows:
+        assert lab.judge({**SCORES, "mine": row}, baseline="grpo", margin=0.01).table().equals(usual)
+
+
+@pytest.mark.parametrize("measured", [None, [0.5], np.zeros((2, 3)), {"a": [0.5, 0.6], "b": {0: 0.5}}])
+def test_results_come_by_arm_and_seed(measured: Any) -> None:
+    with pytest.raises(GrpoLabError, match=r"give results (as \{arm|by seed)"):
+        lab.judge(measured, baseline="a")
+
+
+def test_arms_that_all_failed_are_one_message() -> None:
+    with pytest.raises(GrpoLabError, match="all have failed; nothing is left to compare"):
+        lab.judge({arm: dict.fromkeys(range(3), float("nan")) for arm in "ab"}, baseline="a")
+
+
+def test_a_verdict_that_is_not_there_names_those_with_the_baseline() -> None:
+    verdicts = lab.judge({**SCORES, "other": SCORES["grpo"]}, baseline="grpo", family="all")
+    with pytest.raises(GrpoLabError, match=r"no verdict on 'x': known: mine, other$"):
+        _ = verdicts["x"]
+
+
+def test_a_data_frame_as_it_comes(tmp_path: Path) -> None:
+    """The column of the metric is read; what is missing is no text; scores need no step; an index has columns too."""
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(
+        [
+            {"arm": arm, "seed": seed, "accuracy": x, "value": 0.0}
+            for arm, row in SCORES.items()
+            for seed, x in row.items()
+        ]
+    )
+    usual = lab.judge(SCORES, baseline="grpo", metric="accuracy", margin=0.01).table()
+    for each in (
+        frame,
+        frame.drop(columns="value").assign(step=10, status=None),
+        frame.drop(columns="value").rename(columns={"accuracy": "value"}),
+        frame.set_index(["arm", "seed"]),
+        frame.set_index("seed"),
+    ):
+        judged = lab.judge(each, baseline="grpo", metric="accuracy", margin=0.01)
+        assert judged.table().equals(usual)
+    file = tmp_path / "table.csv"
+    file.write_text(
+        "arm,seed,step,value,status\na,0,1,.5,\na,1,1,.6,\nb,0,1,.6,\nb,1,1,,lost\na,2,1,.5,\nb,2,,,failed\n"
+    )
+    scores = lab.judge(pandas.read_csv(file), baseline="a", margin=0.1).scores()
+    assert scores.to_dict() == {"a": {0: 0.5, 2: 0.5}, "b": {0: 0.6, 2: 0.0}}
+    frame.loc[0, "arm"] = None
+    with pytest.raises(GrpoLabError, match="line 1: arm is empty"):
+        lab.judge(frame, baseline="grpo")
+
+
 def test_nothing_and_a_baseline_that_is_not_there_are_refused() -> None:
     with pytest.raises(GrpoLabError, match="nothing to judge"):
         lab.judge({}, baseline="a")
@@ -242,6 +309,7 @@ def test_mistakes_are_one_message(call: object, message: str) -> None:
 SCRIPT = """
 import sys
 from pathlib import Path
+from typing import Any
 from experiments import lab
 
 settings = ["policy.model = %r", "train.steps = 3", "train.prompts = 2", "train.group_size = 2", "train.max_tokens = 4",

@@ -94,3 +94,7 @@ def test_impossible_questions_are_refused() -> None:
         seeds_needed(0.0, 0.05)
     with pytest.raises(ValueError, match=r"power = 0\.01"):
         minimum_detectable_effect(5, 0.05, 0.01)
+
+
+def test_seeds_for_a_vanishing_effect_are_a_number() -> None:
+    assert seeds_needed(1e-300, 0.05) > 10**200
