@@ -64,6 +64,8 @@ def _beside(each: Comparison, rows: Sequence[Row], judgement: Judgement) -> str:
     difference = difference_text(found.other, measure)
     if arm is None or base is None or abs(arm - base - found.other) > 1e-9:
         return f"{how} {difference}"
+    if value_text(arm, measure) == value_text(base, measure):
+        return f"{how} {value_text(arm, measure)} in both"
     return f"{how} from {value_text(base, measure, suffix=False)} to {value_text(arm, measure)}, {difference}"
 
 
