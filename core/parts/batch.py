@@ -139,7 +139,10 @@ class Batch:
         `rewards` is [P, G]; `mask` [P, G, T] defaults to prefixes of `lengths` [P, G], and those to one token a
         response; any other field may be given by name. Raises `GrpoLabError` on shapes that disagree.
         """
-        r = torch.as_tensor(rewards)
+        try:
+            r = torch.as_tensor(rewards)
+        except (TypeError, ValueError) as error:  # rows of several lengths, or what is no number
+            raise GrpoLabError(f"rewards must be finite and [P, G]: {error}") from error
         r = r if r.is_floating_point() else r.float()
         if r.ndim != 2 or not torch.isfinite(r).all():
             raise GrpoLabError(f"rewards must be finite and [P, G]; got shape {list(r.shape)}: {r.tolist()}")

@@ -1,10 +1,11 @@
 """The lens from Python: bias, variance and cost of gradients on a policy small enough to enumerate."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from core import Part, Variant
+from core.errors import GrpoLabError
 from experiments.lab.frames import data_frame
 from experiments.lab.maths import variant_of
 from experiments.lens.card import exact_to_json
@@ -74,7 +75,9 @@ def lens(
 
     Raises GrpoLabError for an unknown name, and for what cannot be measured at `group_size`.
     """
-    listed = [methods] if isinstance(methods, str | Variant | Part) else list(methods)
+    listed = list(methods) if isinstance(methods, Iterable) and not isinstance(methods, str) else [methods]
+    if not listed:
+        raise GrpoLabError("nothing to measure: name a variant or an advantage")
     return Lens(
         measure_all(
             [variant_of(each).resolved() for each in listed],

@@ -40,6 +40,8 @@ def advantages(method: "str | Variant | Part", batch: Batch) -> Tensor:
     Raises GrpoLabError for an unknown name, for a field that is missing and for what is not [P, G] or [P, G, T].
     """
     made = variant_of(method)
+    if not isinstance(batch, Batch):
+        raise GrpoLabError(f"a batch is what Batch.of(rewards) makes, not {type(batch).__name__}")
     state = AdvantageOptions.of(made.advantage).state
     result, _ = compute_advantages(made, kl_in_reward(made, batch), state() if state else None)
     return result
@@ -56,8 +58,15 @@ def loss(method: "str | Variant", batch: Batch, logps: Tensor, advantages_: Tens
     Raises GrpoLabError for an unknown name, for a field that is missing and for shapes that disagree.
     """
     made = variant_of(method)
-    if tuple(logps.shape) != tuple(batch.response_mask.shape):
-        raise GrpoLabError(f"logps have shape {list(logps.shape)}, but the batch has {list(batch.response_mask.shape)}")
+    if not isinstance(batch, Batch):
+        raise GrpoLabError(f"a batch is what Batch.of(rewards) makes, not {type(batch).__name__}")
+    for what, tensor in (("logps", logps), ("advantages", advantages_)):
+        if not isinstance(tensor, Tensor) and (tensor is not None or what == "logps"):
+            raise GrpoLabError(f"{what} must be a tensor, not {type(tensor).__name__}: torch.as_tensor(...) makes one")
+        if tensor is not None and tensor.shape != batch.response_mask.shape:
+            raise GrpoLabError(
+                f"{what} have shape {list(tensor.shape)}, but the batch has {list(batch.response_mask.shape)}"
+            )
     for name in sorted(made.needs - {"logps", "old_logps", "advantages", "mask", "prepared"}):
         if batch.get(name) is None:
             raise GrpoLabError(

@@ -1,5 +1,6 @@
 """Runs and resumes studies and single runs from Python: what `grpolab compare`, `ablate` and `train` do."""
 
+import operator
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
-from core import SETTINGS
+from core import SETTINGS, Part
 from core.errors import GrpoLabError, near
 from core.parts.gin_reader import known_parts
 from core.parts.import_path import find_modules_in
@@ -104,7 +105,8 @@ def train(
     Raises GrpoLabError for what cannot work, before anything runs, and for a run that fails.
     """
     _enter()
-    check_folder_name("train: name =", name)
+    seed = _whole("seed", seed)
+    check_folder_name("train: name =", str(name))
     console = Console(quiet=not progress)
     job, recipe = plan_run(
         _listed(files),
@@ -131,8 +133,23 @@ def _listed(given: Any) -> list[str]:
     return [str(given)] if isinstance(given, str | Path) else [str(each) for each in given]
 
 
-def _seeds(seeds: int | Sequence[int] | None) -> Sequence[int] | None:
-    return list(range(seeds)) if isinstance(seeds, int) else seeds
+def _seeds(seeds: Any) -> Sequence[int] | None:
+    if seeds is None:
+        return None
+    if isinstance(seeds, str) or not isinstance(seeds, Iterable):
+        return list(range(_whole("seeds", seeds)))
+    return [_whole("seeds", seed) for seed in seeds]
+
+
+def _whole(name: str, number: Any) -> int:
+    """A seed, or how many, as Python or numpy has it."""
+    try:
+        whole = operator.index(number)
+    except TypeError:
+        whole = -1
+    if whole < 0:
+        raise GrpoLabError(f"{name} = {number!r}: must be a whole number from 0 up")
+    return whole
 
 
 def _declarations(declared: Mapping[str, Any]) -> list[str]:
@@ -142,7 +159,9 @@ def _declarations(declared: Mapping[str, Any]) -> list[str]:
     for name, value in declared.items():
         if name not in known:
             raise GrpoLabError(f"compare() has no keyword '{name}': {near(name, known)}")
+        value = value.tolist() if hasattr(value, "tolist") else value  # numpy's
         if name == "variants":
+            value = [value] if isinstance(value, str | Part) else value
             value = [each if isinstance(each, str) else as_part(each, "variant", "variants").name for each in value]
             lines.append(f"compare.variants = [{', '.join(f'@{each}' for each in value)}]")
         else:

@@ -17,6 +17,7 @@ from experiments.cli.main import main
 from experiments.results.stored_study import load_study
 
 OLD = Path(__file__).parents[2] / "data" / "old_tree" / "runs"
+LOOSE: Any = lab  # its mistakes are no types
 SCORES = {
     "grpo": {0: 0.60, 1: 0.62, 2: 0.58, 3: 0.61},
     "mine": {0: 0.66, 1: 0.67, 2: 0.65, 3: 0.66},
@@ -292,6 +293,27 @@ def test_an_estimator_of_a_notebook_is_measured_and_weighed() -> None:
         (lambda: lab.advantages("nope", Batch.of([[1.0, 0.0]])), "unknown variant or advantage 'nope'"),
         (lambda: lab.loss("remax", Batch.of([[1.0, 0.0]]), torch.zeros(1, 2, 1)), "greedy_rewards"),
         (lambda: lab.loss("grpo", Batch.of([[1.0, 0.0]]), torch.zeros(2, 1)), r"logps have shape \[2, 1\]"),
+        (lambda: LOOSE.loss("grpo", Batch.of([[1.0, 0.0]]), [[[0.0]]]), "logps must be a tensor, not list"),
+        (
+            lambda: LOOSE.loss("grpo", Batch.of([[1.0, 0.0]]), torch.zeros(1, 2, 1), torch.ones(1, 2)),
+            r"advantages have .*2\]",
+        ),
+        (lambda: LOOSE.loss("grpo", [[1.0]], torch.zeros(1, 2, 1)), r"what Batch\.of\(rewards\) makes, not list"),
+        (lambda: LOOSE.advantages("grpo", [[1.0, 0.0]]), r"what Batch\.of\(rewards\) makes, not list"),
+        (lambda: Batch.of([[1.0, 0.0], [1.0]]), "rewards must be finite and "),
+        (lambda: LOOSE.lens([]), "nothing to measure"),
+        (lambda: LOOSE.lens(3), "the method must be a registered advantage, not 3"),
+        (lambda: LOOSE.train(seed="0"), "seed = '0': must be a whole number from 0 up"),
+        (lambda: LOOSE.train(seed=0.0), r"seed = 0\.0: must be"),
+        (lambda: LOOSE.train(seed=-1), "seed = -1: must be"),
+        (lambda: LOOSE.compare("demo", seeds=2.0), r"seeds = 2\.0: must be a whole number from 0 up"),
+        (lambda: LOOSE.compare("demo", seeds=[0, "1"]), "seeds = '1': must be"),
+        (
+            lambda: LOOSE.compare("demo", seeds=np.array([0, 0])),
+            r"seeds = \[0, 0\]: must be at least one seed, all different",
+        ),
+        (lambda: LOOSE.compare("demo", seeds=np.int64(2), margin=np.float64(7)), r"compare\.margin = 7\.0: must be"),
+        (lambda: LOOSE.compare("embedded", variants="grpo"), "one arm"),
         (lambda: lab.compare("demo", nope=3), r"compare\(\) has no keyword 'nope'"),
         (lambda: lab.compare("demmo"), "config file not found: demmo"),
         (lambda: lab.compare("embedded", variants=["grpo"]), "one arm"),
