@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from jinja2 import TemplateError, TemplateSyntaxError
+from jinja2 import TemplateSyntaxError
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -29,8 +29,8 @@ def read_template(given: str, setting: str = "policy.chat_template") -> str:
         render_jinja_template([[{"role": "user", "content": ""}]], chat_template=text, add_generation_prompt=True)
     except TemplateSyntaxError as error:
         raise GrpoLabError(f"{where}, line {error.lineno}: no jinja: {error.message}") from error
-    except TemplateError:
-        pass  # it misses what comes with the tokenizer, or refuses so short a conversation
+    except Exception:  # a program of its own: it misses what comes with the tokenizer, or refuses so little
+        pass
     if "messages" not in text:
         raise GrpoLabError(f"{where}: a chat template says what becomes of `messages`, of which this one has none")
     return text
@@ -46,8 +46,8 @@ def _read_text(path: Path, where: str) -> str:
         raise GrpoLabError(
             f"{where}: there is no such file: {near(path.name, there)}; a template itself has {{{{ or {{% in it"
         ) from error
-    except OSError as error:
-        raise GrpoLabError(f"{where} cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # a name with a null is no path
+        raise GrpoLabError(f"{where} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def prompt_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str | Messages, whose: str = "the model") -> list[int]:

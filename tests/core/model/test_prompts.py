@@ -247,8 +247,16 @@ def test_a_template_that_is_not_there_is_named(tmp_path: Path) -> None:
         read_template(str(tmp_path / "chatlm.jinja"))
     with pytest.raises(GrpoLabError, match=r"policy\.chat_template, line 1: no jinja"):
         read_template("{{ messages")
+    with pytest.raises(GrpoLabError, match="cannot be read: embedded null byte"):
+        read_template("own\0.jinja")
     # what only the tokenizer's own names make whole, and what refuses so short a conversation, is for later
-    for later in ("{{ bos_token + messages[0].content }}", "{{ messages }}{{ raise_exception('no system prompt') }}"):
+    for later in (
+        "{{ bos_token + messages[0].content }}",
+        "{{ messages }}{{ raise_exception('no system prompt') }}",
+        "{{ messages[0].content + 1 }}",
+        "{{ messages }}{{ 1 // (messages | length - 1) }}",
+        "{{ messages }}{{ '{name}'.format() }}",
+    ):
         assert read_template(later) == later
 
 
