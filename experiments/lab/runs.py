@@ -147,6 +147,8 @@ class Study:
 
     def __getitem__(self, key: tuple[str, int]) -> Run:
         """The run of an arm at a seed; GrpoLabError where there is none."""
+        if not isinstance(key, tuple) or len(key) != 2:
+            raise GrpoLabError(f"a run is study[ARM, SEED], and no study[{key!r}]")
         arm, seed = key
         run = self.stored.run(arm, seed)
         if run is None:

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
@@ -77,8 +78,9 @@ UNKNOWN_EXIT: Final = 255
 def _start_environment() -> Iterator[None]:
     """Signals and environment for a starting process, and for the fork server, which starts with the first."""
     environment = dict(os.environ)
-    # it inherits that Ctrl-C is ignored, also while it imports: only the parent answers it
-    answer = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # it inherits that Ctrl-C is ignored, also while it imports: only the parent answers it, in its main thread
+    is_main = threading.current_thread() is threading.main_thread()
+    answer = signal.signal(signal.SIGINT, signal.SIG_IGN) if is_main else None
     # it finds what we find
     os.environ.update(SAFE_PATH, PYTHONPATH=os.pathsep.join(entry or os.getcwd() for entry in sys.path))
     main = sys.modules["__main__"]
@@ -90,7 +92,8 @@ def _start_environment() -> Iterator[None]:
         sys.modules["__main__"] = main
         os.environ.clear()
         os.environ.update(environment)
-        signal.signal(signal.SIGINT, answer)
+        if is_main:
+            signal.signal(signal.SIGINT, answer)
 
 
 class _Worker:

@@ -226,6 +226,8 @@ def test_a_study_on_disk_as_tables() -> None:
     assert len(list(study)) == len(study) == 9
     with pytest.raises(GrpoLabError, match="no run of 'grpo' at seed 7"):
         _ = study["grpo", 7]
+    with pytest.raises(GrpoLabError, match=r"a run is study\[ARM, SEED\], and no study\['grpo'\]"):
+        _ = study["grpo"]  # type: ignore[index]
     assert "9 of 9 runs finished" in repr(study)
 
 
@@ -356,6 +358,26 @@ def test_a_script_without_a_guard_runs_a_study_and_a_run(tmp_path: Path, tiny_fo
     grpolab = [sys.executable, "-m", "experiments.cli.main", *command]
     again = subprocess.run(grpolab, capture_output=True, text=True, check=False, env=environment)
     assert again.returncode == 0, again.stderr
+
+
+THREAD = """
+import threading
+
+def work():
+    exec(%r)
+
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+
+
+@pytest.mark.slow
+def test_a_study_runs_in_any_thread(tmp_path: Path, tiny_folder: Path) -> None:
+    script = tmp_path / "mine.py"
+    script.write_text(THREAD % (SCRIPT % str(tiny_folder)))
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout == "finished 4\nfinished True\n", done.stderr
 
 
 OWN = '''
