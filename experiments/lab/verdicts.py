@@ -176,6 +176,7 @@ def judge(
     ]
     if not runs:
         raise GrpoLabError("nothing to judge: give results as {arm: {seed: score}}")
+    _check_questions(runs)
     return _judged(lambda: Table("the results", tuple(runs), ()), question)
 
 
@@ -232,6 +233,23 @@ def _run(arm: str, seed: int, metric: str, curve: Curve) -> Trajectory:
     if SCORED in curve.spent and not np.isfinite(curve.values).all():
         return Trajectory(arm, seed, "failed", cause=f"{metric} is {curve.values[0]}")
     return Trajectory(arm, seed, "finished", {metric: curve})
+
+
+def _check_questions(runs: Sequence[Trajectory]) -> None:
+    """Answers are paired by question, so that every run has the same."""
+    of = {
+        (run.arm, run.seed): curve.samples.shape[1]
+        for run in runs
+        for curve in run.curves.values()
+        if curve.samples is not None
+    }
+    for (arm, seed), number in of.items():
+        (first, at), expected = next(iter(of.items()))
+        if number != expected:
+            raise GrpoLabError(
+                f"arm '{arm}', seed {seed}: answers {number} questions, but arm '{first}', seed {at} has {expected}; "
+                "give all runs the same questions in the same order, or each run's mean instead of its answers"
+            )
 
 
 def _curve(arm: str, seed: int, result: Measured, axis: str) -> Curve:

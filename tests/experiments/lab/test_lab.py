@@ -135,6 +135,14 @@ def test_a_seed_is_a_whole_number(seed: Any) -> None:
         lab.judge({"a": {0: 0.5, 1: 0.6}, "b": {seed: 0.5, 1: 0.6}}, baseline="a")
 
 
+def test_answers_of_all_runs_are_to_the_same_questions() -> None:
+    runs = {arm: {seed: np.arange(4) % 2 for seed in range(3)} for arm in "ab"}
+    with pytest.raises(GrpoLabError, match="arm 'b', seed 1: answers 3 questions, but arm 'a', seed 0 has 4; give all"):
+        lab.judge({**runs, "b": {**runs["b"], 1: np.ones(3)}}, baseline="a")
+    failed = {**runs, "b": {**runs["b"], 1: np.full(3, np.nan)}}  # what failed has answered nothing
+    assert lab.judge(failed, baseline="a").scores()["b"].tolist() == [0.5, 0, 0.5]
+
+
 def test_one_seed_is_no_plural() -> None:
     verdicts = lab.judge({"a": {0: 0.5}, "b": {0: 0.6}}, baseline="a")
     assert any(": 1 seed without one is compatible" in note for note in verdicts.notes)
