@@ -22,7 +22,17 @@ if TYPE_CHECKING:
     from experiments.lab.running import compare, train
     from experiments.lab.runs import Run, Study, load_run, load_study
     from experiments.lab.verdicts import Verdicts, judge
-    from experiments.plots import STYLE, plot_curves, plot_differences, plot_scores
+    from experiments.plots import (
+        STYLE,
+        plot_coupling,
+        plot_curves,
+        plot_differences,
+        plot_interquartile_means,
+        plot_pass_at_k,
+        plot_profile,
+        plot_ranks,
+        plot_scores,
+    )
 
 __all__ = [
     "STYLE",
@@ -40,8 +50,13 @@ __all__ = [
     "load_run",
     "load_study",
     "loss",
+    "plot_coupling",
     "plot_curves",
     "plot_differences",
+    "plot_interquartile_means",
+    "plot_pass_at_k",
+    "plot_profile",
+    "plot_ranks",
     "plot_scores",
     "train",
     "variant",
@@ -54,7 +69,17 @@ _HOMES: Final = {
     "experiments.lab.running": ("compare", "train"),
     "experiments.lab.runs": ("Run", "Study", "load_run", "load_study"),
     "experiments.lab.verdicts": ("Verdicts", "judge"),
-    "experiments.plots": ("STYLE", "plot_curves", "plot_differences", "plot_scores"),
+    "experiments.plots": (
+        "STYLE",
+        "plot_coupling",
+        "plot_curves",
+        "plot_differences",
+        "plot_interquartile_means",
+        "plot_pass_at_k",
+        "plot_profile",
+        "plot_ranks",
+        "plot_scores",
+    ),
 }
 
 

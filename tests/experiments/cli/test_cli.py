@@ -348,8 +348,9 @@ def test_a_config_of_ones_own_wins_over_a_shipped_one(tmp_path: Path, monkeypatc
 @pytest.mark.slow
 def test_a_race_ends_when_all_is_decided_and_says_so_without_a_fixed_n_p(tmp_path: Path) -> None:
     """An arm whose responses are cut after two tokens is wrong on every seed: six rows decide, four are never run."""
+    (tmp_path / "small.gin").write_text(SMALL)
     (tmp_path / "race.gin").write_text(
-        SMALL + "train.steps = 3\nevaluation.every = 1\ntrain.prompts = 2\ntrain.group_size = 2\n"
+        "include 'small.gin'\ntrain.steps = 3\nevaluation.every = 1\ntrain.prompts = 2\ntrain.group_size = 2\n"
         "compare.arms = {'grpo': [], 'short': 'train.max_tokens = 2'}\ncompare.seeds = 10\n"
     )
     raced = grpolab(tmp_path, "compare", "-c", "race.gin", "--race", "--json")
@@ -370,8 +371,9 @@ def test_a_race_ends_when_all_is_decided_and_says_so_without_a_fixed_n_p(tmp_pat
 @pytest.mark.slow
 def test_arms_that_spend_a_token_budget_in_different_numbers_of_steps_are_a_pair(tmp_path: Path) -> None:
     """Their prompts are compared as far as both have come; everything is judged within the budget."""
+    (tmp_path / "small.gin").write_text(SMALL)
     (tmp_path / "tokens.gin").write_text(
-        SMALL + "train.steps = 40\nevaluation.every = 1\ntrain.token_budget = 800\n"
+        "include 'small.gin'\ntrain.steps = 40\nevaluation.every = 1\ntrain.token_budget = 800\n"
         "compare.arms = {'grpo': [], 'greedy': 'train.variant = @remax()'}\ncompare.seeds = 3\n"
     )
     result = grpolab(tmp_path, "compare", "-c", "tokens.gin", "--json")
