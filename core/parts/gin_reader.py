@@ -207,6 +207,8 @@ def _readable(error: Exception) -> str:
     message = re.sub(r"malformed node or string.*?<.*?> ", "", message)  # of Python's own reader, with an address
     if message.startswith("malformed node or string"):
         return "a value is no number, text in quotes, list, dictionary, @reference or %macro"
+    if message.startswith("Failed to parse token"):
+        message += ": text goes in quotes, 'like this'"
     unknown = re.search(r"No configurable matching (?:reference )?'@?([^'()]+)", message)
     if unknown:
         message += f" -- {near(unknown[1].split('.')[-1], (part.name for part in known_parts()))}"

@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     resumable = False
     try:
         import_launcher(arguments)
-        options = make_parser().parse_args(arguments)
+        options = _parse(arguments)
         resumable = options.command.resumable
         if options.command.needs_parts:
             import_parts()
@@ -43,6 +43,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = "; the same command goes on from here" if resumable else ""
         print(f"stopped{hint}", file=sys.stderr)
         return 130
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = make_parser()
+    options, unknown = parser.parse_known_args(arguments)
+    if configs := [each for each in unknown if each.endswith(".gin")]:
+        raise GrpoLabError(f"{configs[0]}: a config goes after -c: grpolab {options.command.name} -c {configs[0]}")
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return options
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -48,9 +48,9 @@ def sentence_with_levels(each: Comparison, rows: Sequence[Row], judgement: Judge
 
 
 def _levels(each: Comparison, judgement: Judgement) -> str:
-    """Both means, the baseline's first: `from 52.0 to 56.0 %`."""
+    """Both means: `56.0 % against 52.0 %`."""
     measure, (arm, base) = measured_unit(judgement), compared_means(judgement, each)
-    return f"from {value_text(base, measure, suffix=False)} to {value_text(arm, measure)}"
+    return f"{value_text(arm, measure)} against {value_text(base, measure)}"
 
 
 def _beside(each: Comparison, rows: Sequence[Row], judgement: Judgement) -> str:
@@ -66,7 +66,7 @@ def _beside(each: Comparison, rows: Sequence[Row], judgement: Judgement) -> str:
         return f"{how} {difference}"
     if value_text(arm, measure) == value_text(base, measure):
         return f"{how} {value_text(arm, measure)} in both"
-    return f"{how} from {value_text(base, measure, suffix=False)} to {value_text(arm, measure)}, {difference}"
+    return f"{how} {value_text(arm, measure)} against {value_text(base, measure)}, {difference}"
 
 
 def _grouped(rows: Sequence[Row], judgement: Judgement) -> str:

@@ -37,22 +37,22 @@ def plain_sentence(comparison: Comparison, judgement: Judgement, measure: Unit |
         comparisons = len(judgement.analysis.comparisons)
         excluded = effect.interval is not None and effect.interval[0] * effect.interval[1] > 0
         among = f" among {comparisons} comparisons" if excluded and comparisons > 1 else ""  # one alone would do
-        return f"{arm} and {baseline}: not enough evidence{among}: {observed}; {_what_would_do(comparison)}"
+        return f"{arm} and {baseline}: not enough evidence{among}: {observed}; {_what_would_do(comparison, least)}"
     if comparison.verdict == "untestable":
         return f"{arm} and {baseline}: cannot be tested: {observed}; {_why_untestable(comparison)}"
     small = f", but by less than {least}" if comparison.smaller_than_margin else ""
     return f"{arm} is {comparison.verdict} than {baseline}{small}: {observed}; {seeds}"
 
 
-def _what_would_do(comparison: Comparison) -> str:
-    """How many seeds would be enough to see the margin, where that is known and more than there are."""
+def _what_would_do(comparison: Comparison, least: str) -> str:
+    """How many seeds would be enough to detect the margin, where that is known and more than there are."""
     n, fixed = comparison.effect.n, comparison.fixed_n
     needed = fixed.seeds_for_margin if fixed is not None else None
     if needed is None or needed <= n:  # a race; questions that are a sample too; or it was bad luck
         return f"{counted(n, 'seed')} did not settle it"
     if needed > REACHABLE:
-        return f"not even {REACHABLE} seeds would be enough"
-    return f"about {needed} seeds would be enough"
+        return f"not even {REACHABLE} seeds would be enough to detect {least}"
+    return f"about {needed} seeds would be enough to detect {least}"
 
 
 def _why_untestable(comparison: Comparison) -> str:

@@ -266,8 +266,8 @@ class StoredStudy:
         runs = [run for run in self.runs if run.finished and run.trained_on_nothing]
         seeds = {arm: [str(run.seed) for run in runs if run.arm == arm] for arm in self.arms}
         return [
-            f"{arm} was trained on nothing at seed {', '.join(at)}: no group was left to train on at any step (its "
-            "filter, say, passed none), so what is compared is the model that it began with."
+            f"{arm} was trained on nothing at seed {', '.join(at)}: at every step the rewards within each group were "
+            "equal, or the filter passed no group, so what is compared is the model that it began with."
             for arm, at in seeds.items()
             if at
         ]

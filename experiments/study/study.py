@@ -230,12 +230,20 @@ def _check(settings: StudySettings, recipes: Mapping[str, Recipe]) -> None:
         if times < MIN_EVALUATIONS:
             raise GrpoLabError(
                 f"compare.metric = '{settings.metric}': '{suite}' would be evaluated {times} times after step 0, and "
-                f"the final score is a mean over at least {MIN_EVALUATIONS}; lower evaluation.every (now "
-                f"{recipe.evaluation.every}) or raise train.steps (now {recipe.steps}). Further suites are evaluated "
-                "at the ends only: to judge one, bind evaluation.split to it"
+                f"the final score is a mean over at least {MIN_EVALUATIONS}: {_evaluate_more(recipe)}. Further suites "
+                "are evaluated at the ends only: to judge one, bind evaluation.split to it"
             )
         if settings.reevaluate:
             _check_further(settings.reevaluate, recipe, suite)
+
+
+def _evaluate_more(recipe: Recipe) -> str:
+    """Which number of steps, or which distance of evaluations, gives enough of them."""
+    every, steps = recipe.evaluation.every, recipe.steps
+    enough = f"train.steps = {MIN_EVALUATIONS * every} (now {steps})"
+    if steps < MIN_EVALUATIONS:
+        return f"bind {enough}" if every == 1 else f"bind train.steps = {MIN_EVALUATIONS} and evaluation.every = 1"
+    return f"bind evaluation.every = {steps // MIN_EVALUATIONS} (now {every}) or {enough}"
 
 
 def _check_further(further: int, recipe: Recipe, suite: str) -> None:

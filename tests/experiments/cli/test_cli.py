@@ -193,6 +193,7 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path: Path) -> No
         (["describe", "clip", "--diff", "grpo"], "--diff compares two variants"),
         (["list", "variant"], "did you mean variants"),
         (["analyze", "/nowhere"], "/nowhere"),
+        (["compare", "mine.gin"], r"mine.gin: a config goes after -c: grpolab compare -c mine.gin"),
         (["train", "-b", "rloo.aggregator = @token_mean"], "'rloo' is not used here, but grpo"),
         (["train", "-b", "policy.model = './nope'"], "there is no such folder"),
         (["train", "-b", "train.variant = @grpo_process()"], "'step_ends', which no provider fills; register one"),

@@ -65,6 +65,7 @@ LINES = [
     ("train.steps = " + "[" * 60, "gin: brackets are nested too deeply"),
     ("train.steps = [" + "[" * 3000, "gin: brackets are nested too deeply"),
     ("train.steps = float('nan')", "gin: Failed to parse token 'float'"),
+    ("policy.model = models/mine", "gin: Failed to parse token 'models': text goes in quotes, 'like this'"),
     ("rloo.kl_coef = 0.1\ntrain.variant = @rloo()\nclip.eps_low = {'a': 1, 'a': 2}", "the key 'a' stands twice"),
     ("train.steps = 3\ntrain.steps = 4", "train.steps is bound twice, on lines 3 and 4, and the first"),
     ("dapo.eps_high = 0.3", "the binding 'dapo.eps_high' had no effect: 'dapo' is not used here, but grpo, rloo"),

@@ -37,13 +37,14 @@ def sentences(judgement: Judgement) -> list[str]:
         (  # the margin is 1.0, and -0.97 is not written as -1.0
             [0.04, 0.06, 0.02],
             {},
-            "dapo and grpo: not enough evidence: +4.0 points, between −0.97 and +8.97; about 34 seeds would be enough",
+            "dapo and grpo: not enough evidence: +4.0 points, between −0.97 and +8.97; "
+            "about 34 seeds would be enough to detect 1.0 points",
         ),
         (
             [0.04, 0.06, 0.02],
             {"margin": 0.001},
             "dapo and grpo: not enough evidence: +4.0 points, between −1.0 and +9.0; "
-            "not even 1000 seeds would be enough",
+            "not even 1000 seeds would be enough to detect 0.1 points",
         ),
         ([0.04, 0.06], {}, "dapo and grpo: cannot be tested: +5.0 points; 2 seeds, and a test takes 3"),
         ([0.04], {}, "dapo and grpo: cannot be tested: +4.0 points; 1 seed, and a test takes 3"),

@@ -143,8 +143,17 @@ def test_seeds_are_declared_and_not_changed_afterwards(tmp_path: Path) -> None:
         ([], "has no arms"),
         (["compare.arms = {'a': [], 'b': 'train.steps = 7'}"], "budget must be the same"),
         (["compare.variants = [@grpo]", "compare.metric = 'tset/accuracy'"], "no test suite 'tset'.*mean test"),
+        (
+            ["compare.variants = [@grpo]", "train.steps = 6", "evaluation.every = 5"],
+            r"bind evaluation\.every = 2 \(now 5\) or train\.steps = 15 \(now 6\)",
+        ),
+        (["compare.variants = [@grpo]", "train.steps = 2"], r"bind train\.steps = 3 and evaluation\.every = 1"),
+        (
+            ["compare.variants = [@grpo]", "train.steps = 2", "evaluation.every = 1"],
+            r"bind train\.steps = 3 \(now 2\)\.",
+        ),
         (["compare.variants = [@grpo]", "compare.metric = 'test_long/accuracy'"], "'test_long' would be evaluated 1 "),
-        (["compare.variants = [@grpo]", "evaluation.every = 20"], "evaluated 2 times.*lower evaluation"),
+        (["compare.variants = [@grpo]", "evaluation.every = 20"], "evaluated 2 times.*bind evaluation"),
         (["compare.variants = [@grpo]", "evaluation.split = 'tets'"], "no split 'tets'"),
         (["compare.variants = [@grpo]", "compare.alpha = 0.6"], "must be a number above 0 and below 0.5"),
         (["compare.variants = [@grpo]", "policy.model = '/nowhere'"], "there is no such folder"),
