@@ -27,7 +27,7 @@ Measured: TypeAlias = float | Sequence[float] | tuple[Sequence[float], Sequence[
 """One run's result: a score; its answers [Q] or [Q, K] by question and sample; or a curve, (steps, values)."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Verdicts:
     """What was judged: one comparison for each arm against the baseline, or for all pairs.
 
@@ -117,6 +117,8 @@ class Verdicts:
 
     def __str__(self) -> str:
         return "\n".join([*([self.title] if self.title else []), *self.summary, *self.warnings])
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         """For notebooks: the table, and the sentences below it."""

@@ -75,6 +75,7 @@ def test_scores_become_a_verdict() -> None:
     )
     assert verdicts.scores().loc[2].tolist() == [0.58, 0.65]
     assert "better" in verdicts._repr_html_()
+    assert repr(verdicts) == str(verdicts)
     assert [each.arm for each in verdicts] == ["mine"]
     assert len(verdicts) == 1
     with pytest.raises(GrpoLabError, match="no verdict on 'mime': did you mean"):
