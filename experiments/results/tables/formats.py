@@ -272,7 +272,7 @@ def _without(sheet: Sheet, name: str) -> str:
     """The message for a table that lacks a column."""
     free: Sequence[str] = [column for column in sheet.header if column.lower() not in NEEDED]
     remedies = {
-        "step": "a table with one score a run takes the same step in every row",
+        "step": "where there is one score a run, name its column 'score'",
         "value": "rename the column that holds the numbers, and name the metric in a column 'metric'",
     }
     remedy = remedies.get(name, "rename the column that holds it")
