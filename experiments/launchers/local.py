@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
@@ -109,19 +110,28 @@ class _Worker:
         self.job: Job | None = None
 
     def exit_code(self) -> int:
-        """The process's exit code; that of a killed one where its fork server is gone and the code is unknown."""
+        """How the process ended; as if killed, where the server that it was forked from is gone and cannot tell."""
         self.process.join()
         code: int = self.process.exitcode
-        with suppress(psutil.NoSuchProcess):
-            if self.server is None or psutil.Process(self.server).status() != psutil.STATUS_ZOMBIE:
-                return code
-        return -signal.SIGKILL if code == UNKNOWN_EXIT else code
+        return -signal.SIGKILL if code == UNKNOWN_EXIT and self.server is not None and _ends(self.server) else code
 
     def give(self, job: Job | None) -> None:
         """Hand over the next run, or None to end; a worker that has died is noticed where its pipe is read."""
         self.job = job
         with suppress(OSError):
             self.pipe.send(job)
+
+
+def _ends(server: int) -> bool:
+    """Whether the fork server has ended, or does: its pipes close a moment before the system calls it dead."""
+    for _ in range(200):  # 2 seconds, for a worker that did end with this code
+        try:
+            if psutil.Process(server).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.01)
+    return False
 
 
 def _context() -> Any:

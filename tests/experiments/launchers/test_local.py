@@ -4,6 +4,7 @@ import io
 import json
 import multiprocessing
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -148,6 +149,26 @@ def kills_itself_once(batch):
         os.kill(os.getppid(), signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)
 """
+
+
+def test_a_server_that_ends_a_moment_after_its_pipes_is_not_taken_to_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine it is killed, its pipes are closed, and the system still calls it running."""
+    server = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    looks = []
+
+    def later(_: float) -> None:
+        looks.append(server.pid)
+        if len(looks) == 3:
+            server.kill()
+            os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOWAIT)
+
+    monkeypatch.setattr("experiments.launchers.local.time.sleep", later)
+    with server:
+        assert local._ends(server.pid)
+    assert len(looks) == 3
+    monkeypatch.setattr("experiments.launchers.local.time.sleep", looks.append)
+    assert not local._ends(os.getpid())
+    assert local._ends(server.pid)  # reaped: no such process
 
 
 @pytest.mark.parametrize(
