@@ -31,12 +31,20 @@ NEUTRAL: Final = ("# a comment\n", "\n", "   \n")
 
 @cache
 def flat(name: str) -> str:
-    """A shipped study as one text."""
+    """A shipped study as one text, without what it overrides of the files that it includes."""
     text = (CONFIGS / f"{name}.gin").read_text()
     while found := re.search(r"^include '(.*)'\n", text, re.MULTILINE):
         included = next(p for p in (CONFIGS / Path(name).parent / found[1], CONFIGS / found[1]) if p.is_file())
         text = text[: found.start()] + included.read_text() + text[found.end() :]
-    return text
+    # a statement begins in the first column, and goes on in lines that do not begin with a name
+    statements = re.split(r"^(?=[A-Za-z#])", text, flags=re.MULTILINE)
+    key_of = [re.match(r"[\w./]+(?=\s*=)", each) for each in statements]
+    last = {key[0]: place for place, key in enumerate(key_of) if key}
+    return "".join(
+        each
+        for place, (each, key) in enumerate(zip(statements, key_of, strict=True))
+        if key is None or last[key[0]] == place
+    )
 
 
 @cache
