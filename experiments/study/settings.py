@@ -161,13 +161,15 @@ def _baseline(named: str | None, labelled: Collection[str]) -> str:
     """The arm that the others are compared with; the first, unless one is named."""
     base = next(iter(labelled)) if named is None else named
     if base not in labelled:
-        raise GrpoLabError(f"compare.baseline = '{base}' is not an arm: {near(base, labelled)}")
+        raise GrpoLabError(f"compare.baseline = {shown(base)} is not an arm: {near(base, labelled)}")
     return base
 
 
 def _check_metric(metric: str) -> None:
     if "/" not in metric or metric.split("/")[1] not in METRICS:
-        raise GrpoLabError(f"compare.metric = '{metric}': must be SUITE/NAME with NAME one of {', '.join(METRICS)}")
+        raise GrpoLabError(
+            f"compare.metric = {shown(metric)}: must be SUITE/NAME with NAME one of {', '.join(METRICS)}"
+        )
 
 
 def _labelled(variants: Sequence[Part], arms: Mapping[str, str | Sequence[str]]) -> dict[str, tuple[str, ...]]:

@@ -152,6 +152,7 @@ def test_seeds_are_declared_and_not_changed_afterwards(tmp_path: Path) -> None:
             ["compare.variants = [@grpo]", "train.steps = 2", "evaluation.every = 1"],
             r"bind train\.steps = 3 \(now 2\)\.",
         ),
+        (["compare.variants = [@grpo]", f"compare.metric = '{'a' * 5000}'"], r"metric = 'aaaaa+ \.\.\. a+': must be"),
         (["compare.variants = [@grpo]", "compare.metric = 'test_long/accuracy'"], "'test_long' would be evaluated 1 "),
         (["compare.variants = [@grpo]", "evaluation.every = 20"], "evaluated 2 times.*bind evaluation"),
         (["compare.variants = [@grpo]", "evaluation.split = 'tets'"], "no split 'tets'"),
