@@ -373,7 +373,7 @@ def test_an_arm_that_was_trained_on_nothing_is_named_beside_the_verdict(tmp_path
     study = load_study(path)
     judgement = study.judge()
     assert judgement is not None
-    assert judgement.warnings[0].startswith("dapo was trained on nothing at seed 0: no group was left to train on")
+    assert judgement.warnings[0].startswith("dapo was trained on nothing at seed 0: at every step the rewards within")
     assert "finished, trained on nothing" in render(study, judgement)
 
 
