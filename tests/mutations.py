@@ -15,6 +15,7 @@ import importlib.machinery
 import json
 import os
 import re
+import resource
 import sys
 import time
 import tomllib
@@ -29,6 +30,9 @@ ROOT: Final = Path(__file__).parent.parent
 REASONS: Final = Path(__file__).with_suffix(".toml")
 PAGE: Final = ROOT / "docs" / "mutations.md"
 SECONDS: Final = 120
+"""Of processor time for a mutant's tests: on a busy machine none is taken to hang."""
+IDLE_SECONDS: Final = 3600
+"""By the clock, for one that waits for ever."""
 DROPPABLE: Final = ("clamp", "masked_fill", "detach", "double", "abs", "to", "square", "sqrt", "flip", "expand_as")
 IGNORED: Final = ("RemoveDecorator", "ExceptionReplacer")
 """Without its decorator a function is no part, and everything fails."""
@@ -169,6 +173,7 @@ def outcome_of(mutant: Mutant, text: str) -> int:
     if child:
         return child
     os.setpgid(0, 0)
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     with open(os.devnull, "w") as nothing:
         os.dup2(nothing.fileno(), 1)
         os.dup2(nothing.fileno(), 2)
@@ -215,7 +220,7 @@ def run(
                 done, status = os.waitpid(child, os.WNOHANG)
                 if done:
                     outcomes[mutant] = "survived" if os.waitstatus_to_exitcode(status) == 0 else "killed"
-                elif time.monotonic() - started > SECONDS:
+                elif time.monotonic() - started > IDLE_SECONDS:
                     os.killpg(child, 9)
                     os.waitpid(child, 0)
                     outcomes[mutant] = "killed"  # it never ends: noticed
