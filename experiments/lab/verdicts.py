@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from core.errors import GrpoLabError, near
 from experiments.lab.frames import data_frame
 from experiments.report.sentences import plain_sentence
+from experiments.report.tables import compared_means
 from experiments.results.tables.formats import SCORED
 from experiments.results.tables.sheets import TableError
 from experiments.results.tables.tables import Question, Table, judge_table, read_rows
@@ -76,15 +77,16 @@ class Verdicts:
         """One row for each comparison: means, difference with its interval, adjusted p, effect size and verdict.
 
         Differences are arm - baseline, in the metric's unit; `low` and `high` are the ends of the 1 - alpha interval.
+        Means are over the seeds that were compared: in a race arms leave early.
         """
-        means = {each.arm: each.mean for each in self.judgement.analysis.arms}
+        means = [compared_means(self.judgement, each) for each in self]
         return data_frame(
             {
                 "arm": each.arm,
                 "baseline": each.baseline,
                 "seeds": each.effect.n,
-                "mean": means[each.arm],
-                "baseline_mean": means[each.baseline],
+                "mean": mean,
+                "baseline_mean": baseline_mean,
                 "difference": each.effect.mean_difference,
                 "low": each.effect.interval[0] if each.effect.interval else None,
                 "high": each.effect.interval[1] if each.effect.interval else None,
@@ -93,7 +95,7 @@ class Verdicts:
                 "verdict": each.verdict,
                 "label": each.label,
             }
-            for each in self
+            for each, (mean, baseline_mean) in zip(self, means, strict=True)
         )
 
     def scores(self) -> "DataFrame":

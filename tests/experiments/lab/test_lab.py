@@ -15,6 +15,7 @@ from core import Batch, GrpoLabError, advantage
 from experiments import lab
 from experiments.cli.main import main
 from experiments.results.stored_study import load_study
+from experiments.statistics import Curve, Plan, Trajectory, judge
 
 OLD = Path(__file__).parents[2] / "data" / "old_tree" / "runs"
 LOOSE: Any = lab  # its mistakes are no types
@@ -80,6 +81,24 @@ def test_scores_become_a_verdict() -> None:
     assert len(verdicts) == 1
     with pytest.raises(GrpoLabError, match="no verdict on 'mime': did you mean"):
         _ = verdicts["mime"]
+
+
+def test_means_are_over_the_seeds_that_were_compared() -> None:
+    """In a race the baseline runs on when an arm has left: its later seeds are in no difference."""
+    base = [0.1 * k for k in range(20)]
+    alike = [value + 0.05 * (-1) ** k for k, value in enumerate(base)]  # nothing decides it: the race goes on
+    scores = {"base": base, "short": [value - 0.5 - 0.01 * k for k, value in enumerate(base[:12])], "alike": alike}
+    runs = [
+        Trajectory(arm, seed, "finished", {"reward": Curve({"steps": [1.0]}, [value])})
+        for arm, values in scores.items()
+        for seed, value in enumerate(values)
+    ]
+    judgement = judge(Plan(metric="reward", baseline="base", seeds=tuple(range(20)), budget=1.0, race=True), runs)
+    assert judgement is not None
+    short, alike_row = (row for _, row in lab.Verdicts(judgement).table().iterrows())
+    assert short["seeds"] < alike_row["seeds"]
+    for row in (short, alike_row):
+        assert row["mean"] - row["baseline_mean"] == pytest.approx(row["difference"])
 
 
 def test_a_data_frame_and_curves_are_judged_like_a_table(tmp_path: Path) -> None:
