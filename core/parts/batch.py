@@ -7,6 +7,7 @@ corrections and aggregators think in rows, `[B, T]`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from numbers import Integral
 from typing import Any, Final
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from core.errors import GrpoLabError, near
 from core.parts.options import own_fields
 from core.parts.problems import Problem
+from core.parts.settings import shown
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -137,25 +139,21 @@ class Batch:
         """Build a valid batch from little, for tests and notebooks.
 
         `rewards` is [P, G]; `mask` [P, G, T] defaults to prefixes of `lengths` [P, G], and those to one token a
-        response; any other field may be given by name. Raises `GrpoLabError` on shapes that disagree.
+        response; `max_tokens` to T; any other field may be given by name. Raises `GrpoLabError` on shapes that disagree
+        and on responses longer than `max_tokens`.
         """
-        try:
-            r = torch.as_tensor(rewards)
-        except (TypeError, ValueError) as error:  # rows of several lengths, or what is no number
-            raise GrpoLabError(f"rewards must be finite and [P, G]: {error}") from error
-        r = r if r.is_floating_point() else r.float()
-        if r.ndim != 2 or not torch.isfinite(r).all():
-            raise GrpoLabError(f"rewards must be finite and [P, G]; got shape {list(r.shape)}: {r.tolist()}")
-        if mask is None:
-            n = torch.ones(r.shape, dtype=torch.long) if lengths is None else torch.as_tensor(lengths)
-            mask = torch.arange(int(n.max())) < n[..., None]
-        elif lengths is not None:
+        r = _rewards(rewards)
+        if mask is not None and lengths is not None:
             raise GrpoLabError("give Batch.of a mask or lengths, not both")
+        if mask is None:
+            n = _lengths(torch.ones(r.shape, dtype=torch.long) if lengths is None else lengths, r.shape)
+            mask = torch.arange(int(n.max())) < n[..., None]
         if greedy_rewards is not None:
             filled["greedy_rewards"] = torch.as_tensor(greedy_rewards, dtype=r.dtype)
         filled.setdefault("response_mask", mask.bool())
         filled.setdefault("prompt_ids", torch.arange(r.shape[0]))
         limit = max_tokens if max_tokens is not None else mask.shape[-1]
+        _check_limit(limit, filled["response_mask"])
         filled, own = _apart(filled)
         return cls(rewards=r, mask=mask.bool(), values=values, max_tokens=limit, own=own, **filled)
 
@@ -237,6 +235,53 @@ class Batch:
 
 BATCH_FIELDS: Final = frozenset(field.name for field in fields(Batch)) - {"own"}
 """What every batch has; other names are of providers' own fields."""
+
+
+def _rewards(given: Any) -> Tensor:
+    """Rewards as a floating-point [P, G], all groups of one size."""
+    if isinstance(given, list | tuple):
+        sizes = [len(group) if isinstance(group, list | tuple) else None for group in given]
+        other = next((p for p, size in enumerate(sizes) if size != sizes[0]), None)
+        if other is not None and None not in sizes:
+            raise GrpoLabError(
+                f"rewards must be finite and [P, G]: group {other} has {sizes[other]}, but group 0 has {sizes[0]}; "
+                "give every prompt the same number of responses"
+            )
+    try:
+        r = torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError) as error:  # what is no number
+        raise GrpoLabError(f"rewards must be finite and [P, G]: {error}") from error
+    r = r if r.is_floating_point() else r.float()
+    if r.ndim != 2 or not r.numel() or not torch.isfinite(r).all():
+        raise GrpoLabError(
+            f"rewards must be finite and [P, G], a row for each prompt; got shape {list(r.shape)}: {shown(r.tolist())}"
+        )
+    return r
+
+
+def _lengths(given: Any, shape: torch.Size) -> Tensor:
+    """Lengths of responses in tokens, [P, G] whole numbers from 0 up."""
+    try:
+        n = torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise GrpoLabError(f"lengths must be [P, G] as rewards are: {error}") from error
+    if n.shape != shape:
+        raise GrpoLabError(f"lengths have shape {list(n.shape)}, but rewards {list(shape)}: give one for each response")
+    if n.is_floating_point() or n.dtype == torch.bool or int(n.min()) < 0:
+        raise GrpoLabError(f"lengths must be whole numbers of tokens from 0 up; got {shown(n.tolist())}")
+    return n
+
+
+def _check_limit(limit: Any, response_mask: Tensor) -> None:
+    """Refuse a limit that is no number of tokens, or less than a response has."""
+    if isinstance(limit, bool) or not isinstance(limit, Integral) or (limit < 1 and response_mask.shape[-1]):
+        raise GrpoLabError(f"max_tokens = {shown(limit)}: must be a whole number of tokens from 1 up")
+    longest = int(response_mask.sum(-1).max()) if response_mask.numel() else 0
+    if longest > limit:
+        raise GrpoLabError(
+            f"a response has {longest} tokens, but max_tokens = {limit} is the most that one may have: raise "
+            "max_tokens, or cut the response"
+        )
 
 
 def _apart(filled: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

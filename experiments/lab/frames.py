@@ -1,12 +1,24 @@
 """Rows as pandas tables; pandas is imported when a table is asked for."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from core.errors import GrpoLabError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+
+class NoPandasError(GrpoLabError):
+    """A table was asked for where pandas is not installed."""
+
+
+def html_or_text(html: Callable[[], str]) -> str | None:
+    """What a notebook shows; None, for which it takes the text, where that needs pandas, which is not installed."""
+    try:
+        return html()
+    except NoPandasError:
+        return None
 
 
 def data_frame(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) -> "DataFrame":
@@ -17,7 +29,7 @@ def data_frame(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) -
     try:
         import pandas
     except ImportError as error:
-        raise GrpoLabError("tables in Python need pandas: pip install 'grpo-lab[notebook]'") from error
+        raise NoPandasError("tables in Python need pandas: pip install 'grpo-lab[notebook]'") from error
     listed = list(rows)
     names = dict.fromkeys([*columns, *(name for row in listed for name in row)])
     return pandas.DataFrame([dict(row) for row in listed], columns=list(names))

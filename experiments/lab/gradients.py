@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from core import Part, Variant
 from core.errors import GrpoLabError
-from experiments.lab.frames import data_frame
+from experiments.lab.frames import data_frame, html_or_text
 from experiments.lab.maths import variant_of
 from experiments.lens.card import exact_to_json
 from experiments.lens.exact import Exact, measure_all
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 NUMBERS = ("scale", "factor", "bias_squared", "direction_bias_squared", "cosine", "variance", "mse", "snr", "tokens")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Lens:
     """What was measured of each variant; `measured` is the record behind it."""
 
@@ -51,8 +51,14 @@ class Lens:
         """Everything measured, with errors, ready for `json.dumps`."""
         return exact_to_json(self.measured)
 
-    def _repr_html_(self) -> str:
+    def __repr__(self) -> str:
+        return f"<lens on {', '.join(self.measured.measured)}: .table(), .plot()>"
+
+    def _repr_html_(self) -> str | None:
         """For notebooks: the table at the main group size."""
+        return html_or_text(self._html)
+
+    def _html(self) -> str:
         table = self.table()
         main = table[table["group_size"] == self.measured.group_size]
         html: str = main.to_html(index=False, float_format="{:.4g}".format)

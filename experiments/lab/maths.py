@@ -37,11 +37,11 @@ def advantages(method: "str | Variant | Part", batch: Batch) -> Tensor:
     penalty in the reward is taken off first. An estimator with memory begins afresh. The shaping and filtering of
     rewards are no part of it.
 
-    Raises GrpoLabError for an unknown name, for a field that is missing and for what is not [P, G] or [P, G, T].
+    Raises GrpoLabError for an unknown name, for a field that is missing, for groups that are smaller than the estimator
+    is defined for, and for what is not [P, G] or [P, G, T].
     """
     made = variant_of(method)
-    if not isinstance(batch, Batch):
-        raise GrpoLabError(f"a batch is what Batch.of(rewards) makes, not {type(batch).__name__}")
+    _check_batch(made, batch)
     state = AdvantageOptions.of(made.advantage).state
     result, _ = compute_advantages(made, kl_in_reward(made, batch), state() if state else None)
     return result
@@ -58,8 +58,7 @@ def loss(method: "str | Variant", batch: Batch, logps: Tensor, advantages_: Tens
     Raises GrpoLabError for an unknown name, for a field that is missing and for shapes that disagree.
     """
     made = variant_of(method)
-    if not isinstance(batch, Batch):
-        raise GrpoLabError(f"a batch is what Batch.of(rewards) makes, not {type(batch).__name__}")
+    _check_batch(made, batch, estimated=advantages_ is None)
     for what, tensor in (("logps", logps), ("advantages", advantages_)):
         if not isinstance(tensor, Tensor) and (tensor is not None or what == "logps"):
             raise GrpoLabError(f"{what} must be a tensor, not {type(tensor).__name__}: torch.as_tensor(...) makes one")
@@ -74,6 +73,18 @@ def loss(method: "str | Variant", batch: Batch, logps: Tensor, advantages_: Tens
             )
     given = advantages(made, batch) if advantages_ is None else advantages_
     return step_loss(made, batch, logps, given.to(torch.result_type(logps, given)))
+
+
+def _check_batch(made: Variant, batch: Batch, *, estimated: bool = True) -> None:
+    """Refuse what is no batch, and groups that are too small for advantages that are to be estimated."""
+    if not isinstance(batch, Batch):
+        raise GrpoLabError(f"a batch is what Batch.of(rewards) makes, not {type(batch).__name__}")
+    least = AdvantageOptions.of(made.advantage).min_group
+    if estimated and batch.group_size < least:
+        raise GrpoLabError(
+            f"the batch has {batch.group_size} response to a prompt, but advantage '{made.advantage.name}' is defined "
+            f"from {least} up: give rewards as [P, G], one row for each prompt with all of its responses"
+        )
 
 
 def variant_of(method: "str | Variant | Part") -> Variant:

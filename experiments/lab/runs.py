@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import GrpoLabError, near
 from core.store.files import parse_json
 from core.store.integrity import REMEDY
-from experiments.lab.frames import data_frame
+from experiments.lab.frames import data_frame, html_or_text
 from experiments.lab.verdicts import Verdicts
 from experiments.report import write_figures, write_report, write_tables
 from experiments.report.tables import no_verdict
@@ -243,12 +243,11 @@ class Study:
         rows = ({"arm": run.arm, "seed": run.seed, **row} for run in self for row in rows_of(run))
         return data_frame(rows, ["arm", "seed", *columns])
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self) -> str | None:
         """For notebooks: the verdicts, or how far the runs have come."""
-        judgement = self.stored.judge()
-        if judgement is not None:
-            return Verdicts(judgement, f"{self.name}: {judgement.plan.measured}")._repr_html_()
-        return f"<b>{escape(self.name)}</b>{self.scores().to_html(index=False)}"
+        if self.stored.judge() is not None:
+            return self.judge()._repr_html_()
+        return html_or_text(lambda: f"<b>{escape(self.name)}</b>{self.scores().to_html(index=False)}")
 
     def __repr__(self) -> str:
         finished = sum(run.finished for run in self.stored.runs)

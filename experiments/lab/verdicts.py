@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from core.errors import GrpoLabError, near
-from experiments.lab.frames import data_frame
+from experiments.lab.frames import data_frame, html_or_text
 from experiments.report.sentences import plain_sentence
 from experiments.report.tables import compared_means
 from experiments.results.tables.formats import SCORED
@@ -122,8 +122,11 @@ class Verdicts:
 
     __repr__ = __str__
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self) -> str | None:
         """For notebooks: the table, and the sentences below it."""
+        return html_or_text(self._html)
+
+    def _html(self) -> str:
         said = "".join(f"<li>{escape(line)}</li>" for line in (*self.summary, *self.warnings))
         title = f"<b>{escape(self.title)}</b>" if self.title else ""
         return f"{title}{self.table().to_html(index=False, float_format='{:.4g}'.format)}<ul>{said}</ul>"

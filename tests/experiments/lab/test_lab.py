@@ -70,12 +70,12 @@ def test_scores_become_a_verdict() -> None:
     assert verdicts["mine"].verdict == "better"
     assert verdicts.summary == ["mine is better than grpo: +0.058, between +0.042 and +0.073; 4 seeds"]
     assert verdicts.summary[0] in str(verdicts)
-    assert verdicts.summary[0] in verdicts._repr_html_()
+    assert verdicts.summary[0] in (verdicts._repr_html_() or "")
     assert verdicts.sentences[0].startswith(
         "mine vs grpo on score at equal budget: better (model-based); mean difference +0.0575"
     )
     assert verdicts.scores().loc[2].tolist() == [0.58, 0.65]
-    assert "better" in verdicts._repr_html_()
+    assert "better" in (verdicts._repr_html_() or "")
     assert repr(verdicts) == str(verdicts)
     assert [each.arm for each in verdicts] == ["mine"]
     assert len(verdicts) == 1
@@ -316,7 +316,7 @@ def test_an_estimator_of_a_notebook_is_measured_and_weighed() -> None:
     assert table["variant"].tolist() == ["lab_test_mean", "rloo"]
     assert np.isfinite(table["variance"]).all()
     assert len(lens.plot().axes) >= 4
-    assert "rloo" in lens._repr_html_()
+    assert "rloo" in (lens._repr_html_() or "")
     assert set(lens.to_json()["variants"]) == {"lab_test_mean", "rloo"}
 
 
@@ -336,6 +336,12 @@ def test_an_estimator_of_a_notebook_is_measured_and_weighed() -> None:
         (lambda: LOOSE.loss("grpo", [[1.0]], torch.zeros(1, 2, 1)), r"what Batch\.of\(rewards\) makes, not list"),
         (lambda: LOOSE.advantages("grpo", [[1.0, 0.0]]), r"what Batch\.of\(rewards\) makes, not list"),
         (lambda: Batch.of([[1.0, 0.0], [1.0]]), "rewards must be finite and "),
+        (lambda: Batch.of([[1.0, 0.0], [1.0]]), "group 1 has 1, but group 0 has 2; give every prompt the same number"),
+        (
+            lambda: lab.advantages("grpo", Batch.of([[1.0], [0.0]])),
+            "1 response to a prompt, but .*group_mean_std.* 2 up",
+        ),
+        (lambda: lab.loss("rloo", Batch.of([[1.0]]), torch.zeros(1, 1, 1)), "1 response to a prompt, .*leave_one_out"),
         (lambda: LOOSE.lens([]), "nothing to measure"),
         (lambda: LOOSE.lens(3), "the method must be a registered advantage, not 3"),
         (lambda: LOOSE.train(seed="0"), "seed = '0': must be a whole number from 0 up"),
@@ -361,6 +367,32 @@ def test_an_estimator_of_a_notebook_is_measured_and_weighed() -> None:
 def test_mistakes_are_one_message(call: object, message: str) -> None:
     with pytest.raises(GrpoLabError, match=message):
         call()  # type: ignore[operator]
+
+
+def test_groups_of_one_are_for_estimators_that_say_so() -> None:
+    alone = Batch.of([[1.0], [0.5]], greedy_rewards=[0.5, 0.5])
+    assert lab.advantages("remax", alone).flatten().tolist() == [0.5, 0.0]
+    assert lab.advantages("reinforce_pp", alone).shape == (2, 1, 1)
+    given = torch.ones(2, 1, 1)  # advantages of one's own are not estimated
+    assert lab.loss("grpo", alone, torch.zeros(2, 1, 1), given).item() == pytest.approx(-1)
+
+
+def test_notebooks_show_text_where_pandas_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = shutil.copytree(OLD / "study", tmp_path / "study")
+    for arm in ("median", "rloo"):
+        shutil.rmtree(begun / arm)
+    shown: list[Any] = [
+        lab.judge(SCORES, baseline="grpo", margin=0.01),
+        lab.load_study(OLD / "study"),
+        lab.load_study(begun),
+        lab.lens("rloo", group_size=2, group_sizes=(2,), batches=20),
+    ]
+    assert all("<table" in each._repr_html_() for each in shown)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    assert [each._repr_html_() for each in shown] == [None] * 4  # what a notebook answers with the text
+    assert repr(shown[-1]) == "<lens on rloo: .table(), .plot()>"
+    with pytest.raises(GrpoLabError, match="tables in Python need pandas: pip install"):
+        shown[0].table()
 
 
 SCRIPT = """
