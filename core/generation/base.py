@@ -40,13 +40,13 @@ class Generation:
         )
 
     @staticmethod
-    def concat(parts: "Sequence[Generation]") -> "Generation":
-        """Responses to the prompts of several, in order, padded to the widest T."""
+    def concat(parts: "Sequence[Generation]", dim: int = 0) -> "Generation":
+        """Responses to the prompts of several, in order, padded to the widest T; with `dim` 1, to the same prompts."""
         T = max(part.tokens.shape[-1] for part in parts)
 
         def joined(name: str) -> Tensor:
             tensors = [getattr(part, name) for part in parts]
-            return torch.cat([F.pad(x, (0, T - x.shape[-1])) if x.ndim == 3 else x for x in tensors])
+            return torch.cat([F.pad(x, (0, T - x.shape[-1])) if x.ndim == 3 else x for x in tensors], dim)
 
         return Generation(**{field.name: joined(field.name) for field in fields(Generation)})
 

@@ -24,6 +24,8 @@ from core.store.integrity import REEVALUATED
 
 REEVALUATION: Final = stream("reevaluation")
 """Noise of answers to questions that no evaluation asked."""
+FINAL_SAMPLES: Final = stream("final_samples")
+"""Noise of the samples that evaluations of the final score have beyond those of all evaluations."""
 _MEAN_OVER: Final = {
     "greedy_accuracy": "questions",
     "pass_at_k": "questions",
@@ -42,11 +44,19 @@ def suites_at(recipe: Recipe, step: int, *, last: bool = False) -> tuple[str, ..
     return suites[:1] if step % recipe.evaluation.every == 0 else ()
 
 
+def responses_at(recipe: Recipe, step: int, *, last: bool = False) -> int:
+    """How many responses the evaluations at a step take, greedy ones included."""
+    settings, suites = recipe.evaluation, suites_at(recipe, step, last=last)
+    samples = [settings.samples if place else settings.samples_at(step, recipe.steps) for place in range(len(suites))]
+    return settings.questions * sum(1 + each for each in samples)
+
+
 def evaluate(run: RunState, step: int, *, last: bool = False) -> list[dict[str, Any]]:
     """One record per test suite that is due: a summary, and every question with its responses.
 
     Questions are those of the evaluation's own seed, the same for all seeds and arms; sampling noise is keyed by the
-    run's seed, the step and the question. Tokens sampled here are not counted as training tokens.
+    run's seed, the step and the question. Tokens sampled here are not counted as training tokens. Further samples of an
+    evaluation that the final score rests on come after the others, with noise of their own.
     """
     settings, task = run.recipe.evaluation, run.recipe.task
     counted = run.sampled_tokens
@@ -54,6 +64,8 @@ def evaluate(run: RunState, step: int, *, last: bool = False) -> list[dict[str, 
     for place, split in enumerate(suites_at(run.recipe, step, last=last)):
         problems = [task.problem(split, settings.seed, i) for i in range(settings.questions)]
         drawn, greedy = _answers(run, problems, key(run.seed, "eval", step, place))
+        if place == 0:
+            drawn = _with_samples(run, drawn, step, settings.samples_at(step, run.recipe.steps))
         records.append(
             {"step": step, "split": split, "total_sampled_tokens": counted} | _record(run, problems, drawn, greedy)
         )
@@ -113,6 +125,23 @@ def _answers(
         run, problems, [Draw(settings.samples, noise_key, settings.temperature), Draw()], first_slot
     )
     return drawn, greedy
+
+
+def _with_samples(run: RunState, drawn: Sampled, step: int, samples: int) -> Sampled:
+    """The answers to an evaluation's questions with further ones, up to so many a question.
+
+    They are drawn in blocks as large as the evaluation, which is known to fit.
+    """
+    settings, parts = run.recipe.evaluation, [drawn]
+    for block, first in enumerate(range(settings.samples, samples, settings.samples)):
+        noise_key = key(run.seed, FINAL_SAMPLES, step, block)
+        draw = Draw(min(settings.samples, samples - first), noise_key, settings.temperature)
+        parts += sample_all(run, drawn.problems, [draw])
+    if len(parts) == 1:
+        return drawn
+    texts = tuple(sum(rows, ()) for rows in zip(*(part.texts for part in parts), strict=True))
+    generation = Generation.concat([part.generation.to("cpu") for part in parts], dim=1)
+    return Sampled(drawn.problems, drawn.prompts, generation, texts)
 
 
 def _together(parts: Sequence[Sampled]) -> Sampled:
@@ -189,7 +218,7 @@ def _record(run: RunState, problems: Sequence[Problem], drawn: Sampled, greedy: 
         "accuracy": mean(correct.float()),
         "lenient_accuracy": mean(scores.lenient.float()),
         "greedy_accuracy": mean(greedy_scores.correct.float()),
-        "pass_at_k": mean(correct.any(1).float()),
+        "pass_at_k": mean(_pass_at(run.recipe.evaluation.samples, correct)),
         "length": mean(lengths),
         "length_correct": mean(lengths[correct]),
         "length_incorrect": mean(lengths[~correct]),
@@ -200,6 +229,15 @@ def _record(run: RunState, problems: Sequence[Problem], drawn: Sampled, greedy: 
         "ungraded": len({*scores.failed, *greedy_scores.failed}),
     }
     return {"summary": summary, "questions": questions}
+
+
+def _pass_at(k: int, correct: torch.Tensor) -> torch.Tensor:
+    """pass@k of each question [P] from its K >= k answers [P, K], right or wrong: 1 - C(K - c, k) / C(K, k).
+
+    Unbiased; with K = k it is whether any is right. Chen et al. 2021, arXiv:2107.03374, equation 1.
+    """
+    i, wrong = torch.arange(k), (~correct).sum(1, keepdim=True)
+    return 1 - ((wrong - i).clamp(min=0) / (correct.shape[1] - i)).prod(1)
 
 
 def _score(run: RunState, sampled: Sampled) -> Scores:

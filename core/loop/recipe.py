@@ -28,6 +28,22 @@ class EvaluationSettings:
     temperature: float
     seed: int
     split: str | None
+    final_samples: int | None = None
+
+    def final_steps(self, steps: int) -> tuple[int, ...]:
+        """The steps of the evaluations, of a run of so many, whose mean is its final score.
+
+        The last k of n, k = max(3, ceil(n / 10)), where n counts the one before training, which is itself never scored.
+        """
+        evaluated = [step for step in range(1, steps + 1) if step % self.every == 0 or step == steps]
+        return tuple(evaluated[-max(3, -(-(len(evaluated) + 1) // 10)) :])
+
+    def samples_at(self, step: int, steps: int) -> int:
+        """Samples a question at a step of a run of so many, of the first suite."""
+        scored = self.final_steps(steps)
+        if self.final_samples is None or step not in scored:
+            return self.samples
+        return -(-self.final_samples // len(scored))
 
 
 @setting(
@@ -35,6 +51,7 @@ class EvaluationSettings:
         "every": COUNT,
         "questions": COUNT,
         "samples": Range(2, MANY),
+        "final_samples": COUNT,
         "temperature": POSITIVE,
         "seed": NOT_NEGATIVE,
     }
@@ -47,13 +64,16 @@ def evaluation(
     temperature: float = 1.0,
     seed: int = 0,
     split: str | None = None,
+    final_samples: int | None = None,
 ) -> EvaluationSettings:
     """Evaluate at step 0, every `every` steps and at the end: each question once greedily and `samples` times sampled.
 
     `split` defaults to the task's test suites: the first every time, further ones at step 0 and at the end. Two samples
-    or more are needed to separate sampling noise from the rest.
+    or more are needed to separate sampling noise from the rest. `final_samples`: how many samples a question the final
+    score rests on in all, spread over the last evaluations, of which it is the mean; what a run learns, and its first
+    `samples` answers to a question, do not depend on it.
     """
-    return EvaluationSettings(every, questions, samples, temperature, seed, split)
+    return EvaluationSettings(every, questions, samples, temperature, seed, split, final_samples)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +204,9 @@ def train(
     chosen, weights = _rewards(task, rewards, reward_weights)
     if correction is not None and variant.correction is None:
         variant = replace(variant, correction=as_part(correction, "correction", "train.correction"))
+    evaluated = evaluation()
     _check_budgets(source, token_budget, seconds_budget)
+    _check_final_samples(evaluated, steps, token_budget, seconds_budget)
     _check_sizes(variant, source, prompts=prompts, group_size=group_size, minibatches=minibatches)
     return Recipe(
         variant=variant.resolved(),
@@ -195,7 +217,7 @@ def train(
         rewards=tuple(part.resolved() for part in chosen),
         reward_weights=weights,
         optimizer=adamw(),
-        evaluation=evaluation(),
+        evaluation=evaluated,
         steps=steps,
         token_budget=token_budget,
         seconds_budget=seconds_budget,
@@ -237,6 +259,30 @@ def _check_budgets(source: Source | None, token_budget: int | None, seconds_budg
         raise GrpoLabError(
             f"train.token_budget = {token_budget}, but with train.source nothing is sampled to be trained on, and it "
             "would end no run: bind train.seconds_budget or train.steps alone"
+        )
+
+
+def _check_final_samples(
+    settings: EvaluationSettings, steps: int, token_budget: int | None, seconds_budget: float | None
+) -> None:
+    """Raise where it is not known beforehand which evaluations are the last, and for fewer samples than without."""
+    final = settings.final_samples
+    if final is None:
+        return
+    budgets = {"train.token_budget": token_budget, "train.seconds_budget": seconds_budget}
+    for name, budget in budgets.items():
+        if budget is not None:
+            raise GrpoLabError(
+                f"evaluation.final_samples = {final} and {name} = {budget}: which evaluations are the last is known "
+                "once the budget is spent. Bind evaluation.samples instead, or compare.reevaluate: it asks the final "
+                "models further questions"
+            )
+    scored = len(settings.final_steps(steps))
+    if final < scored * settings.samples:
+        raise GrpoLabError(
+            f"evaluation.final_samples = {final}: the final score is a mean of {scored} evaluations with "
+            f"evaluation.samples = {settings.samples} each, so it rests on {scored * settings.samples} samples a "
+            "question already: give as many or more"
         )
 
 

@@ -245,7 +245,7 @@ def _run(arm: str, seed: int, metric: str, curve: Curve) -> Trajectory:
 def _check_questions(runs: Sequence[Trajectory]) -> None:
     """Answers are paired by question, so that every run has the same."""
     of = {
-        (run.arm, run.seed): curve.samples.shape[1]
+        (run.arm, run.seed): len(curve.samples[0])
         for run in runs
         for curve in run.curves.values()
         if curve.samples is not None

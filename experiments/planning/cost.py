@@ -21,7 +21,7 @@ import torch
 
 from core import GrpoLabError
 from core.device import takes_cpu
-from core.loop.evaluation import suites_at
+from core.loop.evaluation import responses_at
 from core.loop.recipe import Recipe
 from core.store.files import (
     parse_json,
@@ -48,8 +48,8 @@ class Pace:
     """Seconds a step for everything but the update and the tests."""
     update: float
     """Seconds a step."""
-    suite: float
-    """Seconds for one test suite."""
+    response: float
+    """Seconds for one response to a test question."""
     start: float
     """Seconds until the model is loaded."""
     tokens: float
@@ -65,8 +65,8 @@ class Pace:
         The number of rounds that a filter needs, and lengths that change with max_tokens, are taken as measured.
         """
         steps = self.steps(recipe)
-        tests = sum(len(suites_at(recipe, step, last=step == steps)) for step in range(steps + 1))
-        return self.start + steps * self.of_step(recipe) + tests * self.suite
+        tested = sum(responses_at(recipe, step, last=step == steps) for step in range(steps + 1))
+        return self.start + steps * self.of_step(recipe) + tested * self.response
 
     def sampled(self, recipe: Recipe) -> float:
         """Tokens sampled for training in a run of `recipe`."""
@@ -125,7 +125,7 @@ def _mean(paces: Sequence[Pace], out: Path) -> Pace:
         f"finished runs in {out}",
         sample=mean("sample"),
         update=mean("update"),
-        suite=mean("suite"),
+        response=mean("response"),
         start=mean("start"),
         tokens=mean("tokens"),
         learned=any(pace.learned for pace in paces),
@@ -137,13 +137,13 @@ def read_pace(folder: Path, recipe: Recipe) -> Pace:
     try:
         rows = [parse_json(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         seconds = [row["seconds"] for row in rows]
-        tests = sum(len(suites_at(recipe, row["step"], last=row is rows[-1])) for row in rows)
+        tested = sum(responses_at(recipe, row["step"], last=row is rows[-1]) for row in rows)
         return Pace(
             recipe,
             str(folder),
             sample=statistics.fmean(s["sample"] + s.get("fill", 0.0) for s in seconds),
             update=statistics.fmean(s.get("update", 0.0) for s in seconds),
-            suite=sum(s["evaluate"] for s in seconds) / max(1, tests),
+            response=sum(s["evaluate"] for s in seconds) / max(1, tested),
             start=0.0,
             tokens=statistics.fmean(row["sampled_tokens"] for row in rows),
             learned=any(row["trained_tokens"] for row in rows),

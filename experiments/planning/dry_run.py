@@ -87,7 +87,8 @@ def cost_lines(study: Study, out: Path, workers: int, measure: bool) -> Iterator
     if study.settings.reevaluate:
         left = [number for number in left_to_answer(study, out / study.settings.name) if number]
         settings = recipes[base].evaluation
-        duration = f", about {clock(sum(left) / settings.questions * paces[base].suite)}" if base in paces else ""
+        responses = sum(left) * (1 + settings.samples)
+        duration = f", about {clock(responses * paces[base].response)}" if base in paces else ""
         yield (
             f"asked   {sum(left):,} further questions in all, to {len(left)} final models x {settings.samples} samples "
             f"and once greedily, after all runs{duration} (compare.reevaluate)"

@@ -39,7 +39,8 @@ def ability_section(context: Context) -> str:
 def pass_at_k_curves(study: StoredStudy) -> tuple[Array, dict[str, Array]] | None:
     """Mean pass@k [K] over runs, k = 1 to K: of the model before training, and of every arm's last evaluation.
 
-    None where they do not have the same number of samples, or fewer than 4.
+    The last evaluation may have more samples than the first: K is then the first's. None where it has fewer, and where
+    K is less than 4.
     """
     suite = study.plan.course_metric.rpartition("/")[0]
     finished = [run for run in study.runs if run.finished]
@@ -49,9 +50,9 @@ def pass_at_k_curves(study: StoredStudy) -> tuple[Array, dict[str, Array]] | Non
         for arm in study.arms
     }
     curves = {arm: curve for arm, curve in trained.items() if curve is not None}
-    if base is None or not curves or len(base) < MIN_SAMPLES or any(len(c) != len(base) for c in curves.values()):
+    if base is None or not curves or len(base) < MIN_SAMPLES or any(len(c) < len(base) for c in curves.values()):
         return None
-    return base, curves
+    return base, {arm: curve[: len(base)] for arm, curve in curves.items()}
 
 
 def _answers(run: StoredRun, suite: str, *, first: bool) -> Array | None:

@@ -25,6 +25,7 @@ from core.store.integrity import (
     find_damage,
     is_left_over,
 )
+from experiments.statistics.ability import pass_by_question
 from experiments.statistics.runs import Status
 
 STATUSES: Final = ("finished", "running", "interrupted", "failed", "broken")
@@ -125,18 +126,18 @@ class StoredRun:
         """Tokens sampled in training so far, discarded groups and greedy baselines included."""
         return int(self.metrics[-1]["total_sampled_tokens"]) if self.metrics else None
 
-    def samples(self, split: str, name: str, values: Sequence[float]) -> NDArray[np.float64] | None:
-        """[N, Q, K] by evaluation, question and sample: what the values [N] of a summary's number are means of.
+    def samples(self, split: str, name: str, values: Sequence[float]) -> list[NDArray[np.float64]] | None:
+        """By evaluation, [Q, K] by question and sample: what the values [N] of a summary's number are means of.
 
         K is 1 for numbers of a whole question. None where the evaluations do not record them, or record something else
         than the values.
         """
         tables = [row.get("numbers", {}).get(name) for row in self.evals if row["split"] == split]
-        shapes = {None if table is None else table.shape for table in tables}
-        if len(shapes) != 1 or None in shapes or len(tables) != len(values):
+        samples = [table for table in tables if table is not None]
+        if len({len(table) for table in samples}) != 1 or not len(samples) == len(tables) == len(values):
             return None
-        samples = np.array(tables, dtype=np.float64)
-        return samples if np.allclose(samples.mean(axis=(1, 2)), values, rtol=1e-5, atol=1e-6) else None
+        means = [table.mean() for table in samples]
+        return samples if np.allclose(means, values, rtol=1e-5, atol=1e-6) else None
 
     def answer_counts(self, split: str, name: str, values: Sequence[float]) -> list[int] | None:
         """How many answers, each right or wrong, the values [N] of a summary's number are means of, by evaluation.
@@ -252,6 +253,7 @@ def _read_evaluations(folder: Path, recorded: Mapping[str, str], remedy: str) ->
     files = [(step, file) for step, file in files if not is_left_over(str(file.relative_to(folder)), recorded)]
     evaluations: list[dict[str, Any]] = []
     last: dict[str, dict[str, Any]] = {}
+    asked: dict[str, int] = {}  # samples a question of each split's first evaluation: later ones may have more
     for _, file in files:
         evaluation = read_object(file, remedy)
         for key, kind in (("step", int), ("split", str), ("total_sampled_tokens", int), ("summary", dict)):
@@ -263,18 +265,24 @@ def _read_evaluations(folder: Path, recorded: Mapping[str, str], remedy: str) ->
             [bool(sample.get("correct")) for sample in question.get("samples", ())]
             for question in evaluation.get("questions") or ()
         ]
-        evaluation["numbers"] = _numbers(evaluation.get("questions") or ())
+        k = asked.setdefault(evaluation["split"], max(map(len, evaluation["correct"]), default=0))
+        evaluation["numbers"] = _numbers(evaluation.get("questions") or (), k)
         evaluations.append(evaluation)
     return evaluations
 
 
-def _numbers(questions: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[np.float64]]:
-    """Numbers of the summary that are means over answers, [Q, K] each; none where questions differ in samples."""
+def _numbers(questions: Sequence[Mapping[str, Any]], k: int) -> dict[str, NDArray[np.float64]]:
+    """Numbers of the summary that are means over answers, [Q, K] each; none where questions differ in samples.
+
+    `k` is that of pass@k.
+    """
     samples = [question.get("samples") or () for question in questions]
     if len({len(each) for each in samples}) != 1 or not samples[0]:
         return {}
     correct = np.array([[bool(s.get("correct")) for s in each] for each in samples], dtype=np.float64)
-    tables = {"accuracy": correct, "pass_at_k": correct.max(axis=1, keepdims=True)}
+    tables = {"accuracy": correct}
+    if k <= correct.shape[1]:
+        tables["pass_at_k"] = pass_by_question(correct)[:, k - 1 : k]
     if all("greedy" in question for question in questions):
         tables["greedy_accuracy"] = np.array([[bool(q["greedy"].get("correct"))] for q in questions], dtype=np.float64)
     if all("length" in s for each in samples for s in each):

@@ -14,6 +14,11 @@ def pass_at_k(correct: ArrayLike) -> Array:
     Unbiased for every k. ValueError: not [Q >= 1, K >= 1], or values that are neither 0 nor 1.
     Chen et al. 2021, arXiv:2107.03374, equation 1.
     """
+    return np.asarray(pass_by_question(correct).mean(axis=0), dtype=np.float64)
+
+
+def pass_by_question(correct: ArrayLike) -> Array:
+    """pass@k of each question for k = 1 to K, [Q, K]: what `pass_at_k` is the mean of, with the same errors."""
     table = np.asarray(correct, dtype=np.float64)
     if table.ndim != 2 or not table.size or not np.isin(table, (0.0, 1.0)).all():
         raise ValueError(f"pass_at_k: expected right or wrong answers [questions, samples], got shape {table.shape}")
@@ -22,4 +27,4 @@ def pass_at_k(correct: ArrayLike) -> Array:
     # C(K - c, k) / C(K, k) = prod_{i < k} (K - c - i) / (K - i), which is 0 from k > K - c on
     i = np.arange(K)
     miss = np.cumprod(np.maximum(wrong[:, None] - i, 0.0) / (K - i), axis=1)
-    return np.asarray(1 - miss.mean(axis=0), dtype=np.float64)
+    return np.asarray(1 - miss, dtype=np.float64)

@@ -94,9 +94,9 @@ class Curve:
     values: Sequence[float]
     answers: Sequence[float] | None = None
     """[N]: how many answers, each right or wrong, every value is the mean of; None where that is not known."""
-    samples: Array | None = field(default=None, repr=False, compare=False)
+    samples: Array | Sequence[Array] | None = field(default=None, repr=False, compare=False)
     """[N, Q, K]: the scores by question and sample that every value is the mean of, the same questions at every
-    evaluation and in every run; None where they are not known."""
+    evaluation and in every run; evaluations may differ in K. None where they are not known."""
 
     @property
     def measured(self) -> "Curve":
@@ -104,7 +104,7 @@ class Curve:
         finite = [place for place, value in enumerate(self.values) if math.isfinite(value)]
         spent = {axis: [each[place] for place in finite] for axis, each in self.spent.items()}
         answers = None if self.answers is None else [self.answers[place] for place in finite]
-        samples = None if self.samples is None else self.samples[finite]
+        samples = None if self.samples is None else [self.samples[place] for place in finite]
         return Curve(spent, [self.values[place] for place in finite], answers, samples)
 
 
@@ -165,12 +165,14 @@ def _check_samples(run: Trajectory, metric: str, curve: Curve) -> None:
         return
     where = f"judge: arm {run.arm!r}, seed {run.seed}"
     values = np.asarray(curve.values, dtype=np.float64)
-    if curve.samples.ndim != 3 or len(curve.samples) != values.size:
+    shapes = [each.shape for each in curve.samples]
+    if len(shapes) != values.size or any(len(shape) != 2 or shape[0] != shapes[0][0] for shape in shapes):
+        listed = " and ".join(str(shape) for shape in dict.fromkeys(shapes))
         raise ValueError(
-            f"{where}: samples of shape {curve.samples.shape} to {values.size} evaluations of {metric!r}; give "
-            "[evaluations, questions, samples]"
+            f"{where}: samples of shape {listed} at {len(shapes)} evaluations, for {values.size} of {metric!r}; give "
+            "[questions, samples] for each, of the same questions"
         )
-    means = curve.samples.mean(axis=(1, 2))
+    means = np.array([each.mean() for each in curve.samples])
     off = np.flatnonzero(~np.isclose(means, values, rtol=1e-5, atol=1e-6, equal_nan=True))
     if off.size:
         at = int(off[0])
@@ -224,15 +226,22 @@ def answers_of(plan: Plan, runs: Iterable[Trajectory], axis: str, budget: float 
 def _answers(curve: Curve, scalar: str, axis: str, budget: float) -> Array | None:
     """The samples of a curve [N, Q, K] reduced as its values are, [Q, K]; else how many answers its score rests on.
 
-    A score Σ w_i v_i of means v_i of n_i independent answers has the variance of a mean of 1 / Σ (w_i² / n_i) of them.
+    Where evaluations differ in K, each has its samples averaged into as many as divide all their numbers, in order: a
+    mean of all has the same variance, and so has what is estimated of it. A score Σ w_i v_i of means v_i of n_i
+    independent answers has the variance of a mean of 1 / Σ (w_i² / n_i) of them.
     """
     if curve.samples is None and curve.answers is None:
         return None
     units = np.eye(len(curve.values)).tolist()
     weights = np.array([SCALARS[scalar](curve.spent[axis], unit, budget) for unit in units])
-    if curve.samples is not None:
-        return np.asarray(np.tensordot(weights, curve.samples, axes=1))
     used = weights != 0
+    if curve.samples is not None:
+        if len({each.shape for each in curve.samples}) > 1:
+            tables = [each for each, counts in zip(curve.samples, used, strict=True) if counts]
+            K = math.gcd(*(each.shape[1] for each in tables))
+            grouped = [each.reshape(len(each), K, -1).mean(axis=2) for each in tables]
+            return np.asarray(np.tensordot(weights[used], np.array(grouped), axes=1))
+        return np.asarray(np.tensordot(weights, np.array(curve.samples), axes=1))
     return np.asarray(1 / np.sum(weights[used] ** 2 / np.asarray(curve.answers)[used]))
 
 

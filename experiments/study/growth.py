@@ -24,6 +24,8 @@ GROWS: Final = frozenset(
 )
 """What a new declaration may change; `config`, `data` and `ablation` as far as no arm that exists is changed by it."""
 _CHECKED: Final = frozenset({"config", "data", "ablation"})
+_ASKED: Final = ("evaluation.questions ", "evaluation.samples ", "evaluation.final_samples ")
+"""Bindings of how many answers the evaluations of a run have."""
 
 
 def check_growth(study: Study, before: Mapping[str, Any]) -> None:
@@ -70,7 +72,7 @@ def _check_arm(study: Study, label: str, before: Mapping[str, Any]) -> None:
     was, is_now = (in_use(config, parts) for config in (text, now))
     if was != is_now:
         why = ""
-        if all(line.startswith(("evaluation.questions ", "evaluation.samples ")) for line in set(was) ^ set(is_now)):
+        if all(line.startswith(_ASKED) for line in set(was) ^ set(is_now)):
             why = (
                 ". A run's score is the mean of its last evaluations, and only its final model is kept. To ask "
                 "it further questions and let the verdict rest on them: compare.reevaluate = 512 with --grow"

@@ -235,6 +235,8 @@ def _check(settings: StudySettings, recipes: Mapping[str, Recipe]) -> None:
             )
         if settings.reevaluate:
             _check_further(settings.reevaluate, recipe, suite)
+        if recipe.evaluation.final_samples is not None:
+            _check_final_samples(settings, recipe, label)
 
 
 def _evaluate_more(recipe: Recipe) -> str:
@@ -257,6 +259,21 @@ def _check_further(further: int, recipe: Recipe, suite: str) -> None:
         raise GrpoLabError(
             f"compare.reevaluate = {further}: '{suite}' has {size} questions, and evaluations ask {evaluated} of them "
             f"(evaluation.questions): give at most {max(0, size - evaluated)}"
+        )
+
+
+def _check_final_samples(settings: StudySettings, recipe: Recipe, label: str) -> None:
+    """Refuse samples on which no score would rest."""
+    final = f"evaluation.final_samples = {recipe.evaluation.final_samples} of arm '{label}'"
+    if settings.scalar != "final":
+        raise GrpoLabError(
+            f"{final}: with compare.scalar = '{settings.scalar}' a score rests on all evaluations: bind "
+            "evaluation.samples, or compare.scalar = 'final'"
+        )
+    if settings.metric.endswith("/greedy_accuracy"):
+        raise GrpoLabError(
+            f"{final}: compare.metric = '{settings.metric}' rests on greedy answers, one a question: bind "
+            "evaluation.questions, or a metric of sampled answers"
         )
 
 

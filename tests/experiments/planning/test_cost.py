@@ -35,9 +35,9 @@ def recipe(*bindings: str) -> Recipe:
 
 
 def test_a_pace_by_hand() -> None:
-    """40 steps of 2 + 1 seconds; 9 tests of the first suite (0, 5, ..., 40) and 2 of the other, 3 seconds each."""
+    """40 steps of 2 + 1 seconds; 9 tests of the first suite (0, 5, ..., 40) and 2 of the other, 384 responses each."""
     measured = recipe()
-    pace = Pace(measured, "hand", sample=2.0, update=1.0, suite=3.0, start=5.0, tokens=100.0, learned=True)
+    pace = Pace(measured, "hand", sample=2.0, update=1.0, response=3 / 384, start=5.0, tokens=100.0, learned=True)
     assert pace.seconds(measured) == 5 + 40 * 3 + 11 * 3
     assert pace.sampled(measured) == 4000
     half = recipe("train.group_size = 4", "train.epochs = 3")
@@ -47,6 +47,8 @@ def test_a_pace_by_hand() -> None:
     budgeted = recipe("train.token_budget = 1000")
     assert pace.seconds(budgeted) == 5 + 10 * 3 + 5 * 3
     assert pace.sampled(budgeted) == 1000
+    # the last three tests of the first suite take 16 samples a question instead of 2, so 14 x 128 responses more
+    assert pace.seconds(recipe("evaluation.final_samples = 48")) == 5 + 40 * 3 + 11 * 3 + 3 * 14
 
 
 def test_a_pace_is_read_from_metrics(tmp_path: Path) -> None:
@@ -63,7 +65,7 @@ def test_a_pace_is_read_from_metrics(tmp_path: Path) -> None:
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     pace = read_pace(tmp_path, made)
-    assert (pace.sample, pace.update, pace.suite, pace.tokens) == (1.75, 1.0, 4.0, 200)
+    assert (pace.sample, pace.update, pace.response, pace.tokens) == (1.75, 1.0, 8 / 768, 200)
     assert pace.learned
     (tmp_path / "metrics.jsonl").write_text(json.dumps(rows[1]) + "\n")
     assert not read_pace(tmp_path, made).learned

@@ -29,6 +29,15 @@ def test_pass_at_k_of_the_model_before_training_and_of_every_arm(tmp_path: Path,
     assert (label in page) == (samples == 4)  # three samples say too little
 
 
+def test_more_samples_at_the_end_are_read_as_far_as_there_were_at_first(tmp_path: Path) -> None:
+    write_study(tmp_path / "study")
+    for folder in (tmp_path / "study").glob("*/seed=*"):
+        answer(folder, 0, 1, 4)
+        answer(folder, 6, 2, 8)
+    page = render(load_study(tmp_path / "study"), None)
+    assert "before training 25 % at k = 1 and 100 % at k = 4; grpo 25 % and 79 %;" in page  # 1 - C(6, 4) / C(8, 4)
+
+
 def test_ways_of_answering_are_drawn(tmp_path: Path) -> None:
     write_study(tmp_path / "study")
     for file in (tmp_path / "study").glob("*/seed=*/eval/**/step=*.json"):

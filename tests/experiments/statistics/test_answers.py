@@ -13,6 +13,7 @@ from scipy import stats
 from experiments.statistics import Curve, Judgement, Plan, Trajectory, analyze, judge, paired_t, race, tost
 from experiments.statistics.answers import counted_error, least_error, noise
 from experiments.statistics.rule import ANSWERS_TEST
+from experiments.statistics.runs import answers_of
 from experiments.statistics.samples import Array
 from tests.experiments.statistics.studies import fixed
 
@@ -222,6 +223,50 @@ def test_answers_are_averaged_as_the_scores_are() -> None:
     assert area.effect.answers_error == pytest.approx(math.sqrt(noise(whole[3:] - whole[:3]) / (3 * 16)))
 
 
+def test_evaluations_may_differ_in_samples() -> None:
+    """Three scored evaluations of 4, 8 and 8 samples are means of 4: single ones, and pairs in order."""
+    rng = np.random.default_rng(0)
+    runs = []
+    for arm in ("base", "arm"):
+        for seed in range(3):
+            tables = [(rng.random((16, K)) < 0.6).astype(float) for K in (2, 2, 4, 8, 8)]
+            values = [float(table.mean()) for table in tables]
+            curve = Curve({"steps": list(range(5))}, values, samples=tables)
+            runs.append(Trajectory(arm, seed, "finished", {"accuracy": curve}))
+
+    def by_four(each: Trajectory) -> Array:
+        single, *pairs = each.curves["accuracy"].samples[2:]  # type: ignore[index]
+        return np.asarray(np.mean([single, *((table[:, ::2] + table[:, 1::2]) / 2 for table in pairs)], axis=0))
+
+    cells = np.array([by_four(each) for each in runs])
+    judgement = judged(runs)
+    (comparison,) = judgement.analysis.comparisons
+    error = math.sqrt(noise(cells[3:] - cells[:3]) / (3 * 16))
+    assert comparison.effect.answers_error == pytest.approx(error)
+    assert comparison.effect.mean_difference == pytest.approx(cells[3:].mean() - cells[:3].mean())
+    v = (cells[3:] - cells[:3]).var(axis=2, ddof=1).mean()
+    assert judgement.variances["arm", "base"].sampling == pytest.approx(v / (3 * 16 * 4))
+    assert judged(runs, scalar="auc").variances["arm", "base"].sampling > 0  # evaluations of 2 samples are among them
+
+
+def test_what_is_estimated_of_averaged_samples_has_no_bias() -> None:
+    """Means of 2, 6 and 6 answers, right with p = 0.3: Var of their mean is 0.21 (1/2 + 1/6 + 1/6) / 9."""
+    rng = np.random.default_rng(1)
+    tables = [(rng.random((40_000, K)) < 0.3).astype(float) for K in (2, 6, 6)]
+    curve = Curve({"steps": [1, 2, 3]}, [float(table.mean()) for table in tables], samples=tables)
+    plan = Plan("accuracy", "base", (0,), budget=3.0)
+    found = answers_of(plan, [Trajectory("base", 0, "finished", {"accuracy": curve})], "steps", 3.0)["base"][0]
+    assert found.shape == (40_000, 2)
+    assert found.var(axis=1, ddof=1).mean() / 2 == pytest.approx(0.21 * (1 / 2 + 1 / 6 + 1 / 6) / 9, rel=0.03)
+
+
+def test_samples_that_are_no_evaluations_are_refused() -> None:
+    tables = [np.ones((2, 2)), np.ones((3, 2))]
+    curve = Curve({"steps": [0, 1]}, [1.0, 1.0], samples=tables)
+    with pytest.raises(ValueError, match=r"samples of shape \(2, 2\) and \(3, 2\) at 2 evaluations, for 2 of"):
+        judged([Trajectory("base", 0, "finished", {"accuracy": curve})])
+
+
 def test_one_standard_error_whatever_the_claim() -> None:
     for questions in ("fixed", "population"):
         judgement = judged(drawn(4), questions=questions)
@@ -250,7 +295,7 @@ def test_a_failed_run_has_no_answers_and_the_others_give_the_error() -> None:
     runs[7] = dataclasses.replace(runs[7], status="failed")
     judgement = judged(runs)
     assert judgement.analysis.comparisons[0].effect.n == 5
-    last = np.array([each.curves["accuracy"].samples[2:].mean(axis=0) for each in runs])  # type: ignore[index]
+    last = np.array([np.mean(each.curves["accuracy"].samples[2:], axis=0) for each in runs])  # type: ignore[index]
     kept = [0, 1, 3, 4]
     expected = math.sqrt(noise((last[5:] - last[:5])[kept]) / (5 * 16))
     assert judgement.analysis.comparisons[0].effect.answers_error == pytest.approx(expected)

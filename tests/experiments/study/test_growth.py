@@ -149,6 +149,7 @@ def study(*bindings: str, seeds: tuple[int, ...] = (0, 1, 2)) -> Study:
         ((PAIR, "train.prompts = 3"), (0, 1, 2, 3), "'grpo' would run differently.*train.prompts = 3"),
         ((PAIR, "dapo.eps_high = 0.3"), (0, 1, 2, 3), "'dapo' would run differently .*dapo.eps_high = 0.3"),
         ((PAIR, "evaluation.questions = 200"), (0, 1, 2, 3), "evaluation.questions = 200.*compare.reevaluate = 5"),
+        ((PAIR, "evaluation.final_samples = 48"), (0, 1, 2, 3), "final_samples = 48.*compare.reevaluate = 5"),
         ((PAIR, "compare.metric = 'test/greedy_accuracy'"), (0, 1, 2), "metric was 'test/accuracy'"),
         ((PAIR, "compare.family = 'all'"), (0, 1, 2), "family was 'baseline'"),
         ((PAIR, "compare.failures = 'intersect'"), (0, 1, 2), "failures was 'worst'"),

@@ -127,6 +127,14 @@ def test_seeds_are_declared_and_not_changed_afterwards(tmp_path: Path) -> None:
         (["compare.variants = [@grpo]", "compare.baseline = 'rlo'"], "compare.baseline = 'rlo' is not an arm"),
         (["compare.variants = [@grpo]", "compare.metric = 'accuracy'"], "compare.metric = 'accuracy'"),
         (["compare.variants = [@grpo]", "train.rewards = [@math_answer]", "math_answer.form = 'boxd'"], "be 'boxed', "),
+        (
+            ["compare.variants = [@grpo]", "evaluation.final_samples = 48", "compare.scalar = 'auc'"],
+            r"arm 'grpo': with compare\.scalar = 'auc' a score rests on all evaluations",
+        ),
+        (
+            ["compare.variants = [@grpo]", "evaluation.final_samples = 48", "compare.metric = 'test/greedy_accuracy'"],
+            "rests on greedy answers, one a question",
+        ),
         (["compare.variants = [@grpo]", "train.group_size = 1"], "group_size_mean_std|defined from 2 samples"),
         (["compare.variants = [@grpo]", "train.variant = @grpo"], r"must be a variant, with brackets: @grpo\(\)"),
         (["compare.variants = [@grpo]", "grpo.advantage = @clip"], "must be a registered advantage, one of @"),
