@@ -1,13 +1,21 @@
 """Options that several commands share."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from core.errors import GrpoLabError
-from core.parts.settings import NOT_NEGATIVE, Range, SettingError, fault, form_of
+from core.parts.settings import NOT_NEGATIVE, POSITIVE, Range, SettingError, fault, form_of
 
+TABLE_LIMITS: Final[Mapping[str, Range]] = {
+    "budget": POSITIVE,
+    "margin": Range(1e-30, 1e30),
+    "alpha": Range(0, 0.5, "both"),
+    "floor": Range(),
+    "answers": POSITIVE,
+}
+"""Of the numbers in a question about a table, by parameter."""
 PROCESSES: Final = Range(1, 4096)
 FIGURE_FORMATS: Final = ("svg", "pdf", "png")
 FIGURE_WIDTHS: Final = Range(1.5, 20.0)

@@ -118,6 +118,7 @@ class Batch:
                 expected[name] = shapes[known[name]]
         for name, shape in expected.items():
             tensor = self.get(name)
+            _check_tensor(name, tensor)
             if tensor is not None and tuple(tensor.shape) != shape:
                 raise GrpoLabError(
                     f"Batch.{name} has shape {list(tensor.shape)}, but with P={P} prompts, G={G} samples "
@@ -143,13 +144,15 @@ class Batch:
         and on responses longer than `max_tokens`.
         """
         r = _rewards(rewards)
+        for name in ("mask", "response_mask"):
+            _check_tensor(name, mask if name == "mask" else filled.get(name))
         if mask is not None and lengths is not None:
             raise GrpoLabError("give Batch.of a mask or lengths, not both")
         if mask is None:
             n = _lengths(torch.ones(r.shape, dtype=torch.long) if lengths is None else lengths, r.shape)
             mask = torch.arange(int(n.max())) < n[..., None]
         if greedy_rewards is not None:
-            filled["greedy_rewards"] = torch.as_tensor(greedy_rewards, dtype=r.dtype)
+            filled["greedy_rewards"] = _greedy(greedy_rewards, r.dtype)
         filled.setdefault("response_mask", mask.bool())
         filled.setdefault("prompt_ids", torch.arange(r.shape[0]))
         limit = max_tokens if max_tokens is not None else mask.shape[-1]
@@ -235,6 +238,18 @@ class Batch:
 
 BATCH_FIELDS: Final = frozenset(field.name for field in fields(Batch)) - {"own"}
 """What every batch has; other names are of providers' own fields."""
+
+
+def _check_tensor(name: str, value: Any) -> None:
+    if value is not None and not isinstance(value, Tensor):
+        raise GrpoLabError(f"Batch.{name} must be a tensor, not {type(value).__name__}: torch.as_tensor(...) makes one")
+
+
+def _greedy(given: Any, dtype: torch.dtype) -> Tensor:
+    try:
+        return torch.as_tensor(given, dtype=dtype)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise GrpoLabError(f"greedy_rewards must be numbers, [P], one for each prompt: {error}") from error
 
 
 def _rewards(given: Any) -> Tensor:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from numbers import Integral, Real
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Final, Literal, TypeAlias, get_args, get_origin
 
 from core.errors import GrpoLabError
@@ -130,7 +131,7 @@ def form_of(annotation: Any, limit: Limit | None = None, default: Any = None) ->
     kind = origin if isinstance(origin, type) else annotation if isinstance(annotation, type) else object
     if annotation in (int, float):
         return _whole(between) if annotation is int else _number(between)
-    if annotation in (bool, str, None, type(None)):
+    if annotation in (bool, str, None, type(None), Path):
         return _PLAIN[annotation]
     if origin is Literal:
         return _either([_just(literal) for literal in inner])
@@ -189,6 +190,7 @@ def _unsaid(limit: Range, largest: float) -> float:
 _PLAIN: Final = {
     bool: Form("True or False", "True or False", lambda value: isinstance(value, bool)),
     str: Form("text in quotes", "texts in quotes", lambda value: isinstance(value, str)),
+    Path: Form("a path", "paths", lambda value: isinstance(value, PurePath)),
     None: Form("None", "None", lambda value: value is None),
     type(None): Form("None", "None", lambda value: value is None),
 }

@@ -6,8 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.parts.settings import POSITIVE, Range
-from experiments.options import number
+from experiments.options import TABLE_LIMITS, number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,19 +30,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--axis", metavar="NAME", help="what the budget is counted in (default: steps)")
     group.add_argument(
         "--budget",
-        type=number("--budget", float, POSITIVE),
+        type=number("--budget", float, TABLE_LIMITS["budget"]),
         metavar="B",
         help="compare runs at B (default: the least that a finished run has spent)",
     )
     group.add_argument(
         "--margin",
-        type=number("--margin", float, Range(1e-30, 1e30)),
+        type=number("--margin", float, TABLE_LIMITS["margin"]),
         metavar="D",
         help="smallest difference of interest, in the metric's unit (default: 0.01)",
     )
     group.add_argument(
         "--alpha",
-        type=number("--alpha", float, Range(0, 0.5, "both")),
+        type=number("--alpha", float, TABLE_LIMITS["alpha"]),
         metavar="A",
         help="level of the verdicts (default: 0.05)",
     )
@@ -59,10 +58,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="failed runs keep a bad score, or leave with their seeds (default: worst)",
     )
     group.add_argument(
-        "--floor", type=number("--floor", float, Range()), metavar="F", help="the score of a failed run (default: 0)"
+        "--floor",
+        type=number("--floor", float, TABLE_LIMITS["floor"]),
+        metavar="F",
+        help="the score of a failed run (default: 0)",
     )
     answers_help = "of how many answers a value is the mean (default: a column answers, or unknown)"
-    group.add_argument("--answers", type=number("--answers", int, POSITIVE), metavar="N", help=answers_help)
+    group.add_argument(
+        "--answers", type=number("--answers", int, TABLE_LIMITS["answers"]), metavar="N", help=answers_help
+    )
     group.add_argument(
         "--runs", metavar="REGEX", help="reads groups arm, seed and perhaps metric from a file's or run's name"
     )

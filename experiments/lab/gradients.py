@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from core import Part, Variant
 from core.errors import GrpoLabError
+from core.parts.arguments import checked, in_python
+from core.parts.settings import COUNT, NOT_NEGATIVE
 from experiments.lab.frames import data_frame, html_or_text
 from experiments.lab.maths import variant_of
 from experiments.lens.card import exact_to_json
@@ -65,6 +67,7 @@ class Lens:
         return html
 
 
+@checked(group_size=COUNT, group_sizes=COUNT, rollouts=COUNT, batches=COUNT, seed=NOT_NEGATIVE)
 def lens(
     methods: "str | Variant | Part | Sequence[str | Variant | Part]",
     *,
@@ -84,13 +87,11 @@ def lens(
     listed = list(methods) if isinstance(methods, Iterable) and not isinstance(methods, str) else [methods]
     if not listed:
         raise GrpoLabError("nothing to measure: name a variant or an advantage")
-    return Lens(
-        measure_all(
-            [variant_of(each).resolved() for each in listed],
-            group_size=group_size,
-            group_sizes=group_sizes,
-            rollouts=rollouts,
-            batches=batches,
-            seed=seed,
+    variants = [variant_of(each).resolved() for each in listed]
+    try:
+        measured = measure_all(
+            variants, group_size=group_size, group_sizes=group_sizes, rollouts=rollouts, batches=batches, seed=seed
         )
-    )
+    except GrpoLabError as error:
+        raise GrpoLabError(in_python(str(error))) from None
+    return Lens(measured)

@@ -8,12 +8,14 @@ from torch import Tensor
 from core import VARIANTS, Batch, Part, Variant
 from core.errors import GrpoLabError, near
 from core.loop.loss import compute_advantages, kl_in_reward, step_loss
+from core.parts.arguments import checked
 from core.parts.options import AdvantageOptions
 from core.parts.registry import as_part
 from experiments.lens.named import advantage_alone, named_variant
 from experiments.setup import import_parts
 
 
+@checked()
 def variant(name: str, **settings: Any) -> Variant:
     """The registered variant of that name, with these hyper-parameters: `variant("dapo", eps_high=0.3)`.
 
@@ -30,6 +32,7 @@ def variant(name: str, **settings: Any) -> Variant:
     return made
 
 
+@checked()
 def advantages(method: "str | Variant | Part", batch: Batch) -> Tensor:
     """Advantages [P, G, T] of a variant, or of an advantage estimator, on a batch; detached.
 
@@ -47,6 +50,7 @@ def advantages(method: "str | Variant | Part", batch: Batch) -> Tensor:
     return result
 
 
+@checked()
 def loss(method: "str | Variant", batch: Batch, logps: Tensor, advantages_: Tensor | None = None) -> Tensor:
     """The loss of one optimizer step on the whole batch: a scalar, differentiable in `logps` [P, G, T].
 
@@ -59,7 +63,7 @@ def loss(method: "str | Variant", batch: Batch, logps: Tensor, advantages_: Tens
     """
     made = variant_of(method)
     _check_batch(made, batch, estimated=advantages_ is None)
-    for what, tensor in (("logps", logps), ("advantages", advantages_)):
+    for what, tensor in (("logps", logps), ("advantages_", advantages_)):
         if not isinstance(tensor, Tensor) and (tensor is not None or what == "logps"):
             raise GrpoLabError(f"{what} must be a tensor, not {type(tensor).__name__}: torch.as_tensor(...) makes one")
         if tensor is not None and tensor.shape != batch.response_mask.shape:

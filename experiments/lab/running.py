@@ -1,6 +1,5 @@
 """Runs and resumes studies and single runs from Python: what `grpolab compare`, `ablate` and `train` do."""
 
-import operator
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,13 +9,16 @@ from typing import Any, Final, TypeAlias
 
 from core import SETTINGS, Part
 from core.errors import GrpoLabError, near
+from core.parts.arguments import checked
 from core.parts.gin_reader import known_parts
 from core.parts.import_path import find_modules_in
 from core.parts.registry import as_part
+from core.parts.settings import COUNT, NOT_NEGATIVE
 from experiments.lab.runs import Run, Study, load_run, load_study
 from experiments.launchers.choice import where
 from experiments.launchers.run import run_jobs
 from experiments.launchers.trackers import check_trackers
+from experiments.options import PROCESSES
 from experiments.planning.plan import RunOptions, plan_jobs
 from experiments.planning.single import plan_run, run_job
 from experiments.setup import import_parts, quiet_libraries
@@ -31,6 +33,7 @@ Files: TypeAlias = str | Path | Sequence[str | Path]
 NO_OPTIONS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
+@checked(seeds=NOT_NEGATIVE, workers=COUNT, processes=PROCESSES)
 def compare(
     files: Files,
     bindings: str | Sequence[str] = (),
@@ -86,6 +89,7 @@ def compare(
     return result
 
 
+@checked(seed=NOT_NEGATIVE, processes=PROCESSES)
 def train(
     files: Files = "embedded",
     bindings: str | Sequence[str] = (),
@@ -105,14 +109,13 @@ def train(
     Raises GrpoLabError for what cannot work, before anything runs, and for a run that fails.
     """
     _enter()
-    seed = _whole("seed", seed)
     check_folder_name("train: name =", str(name))
     console = Console(quiet=not progress)
     job, recipe = plan_run(
         _listed(files),
         _listed(bindings),
         Path(out) / name,
-        seed,
+        int(seed),
         console,
         processes=read_processes(processes, accelerate),
         track=check_trackers(list(track)),
@@ -136,20 +139,7 @@ def _listed(given: Any) -> list[str]:
 def _seeds(seeds: Any) -> Sequence[int] | None:
     if seeds is None:
         return None
-    if isinstance(seeds, str) or not isinstance(seeds, Iterable):
-        return list(range(_whole("seeds", seeds)))
-    return [_whole("seeds", seed) for seed in seeds]
-
-
-def _whole(name: str, number: Any) -> int:
-    """A seed, or how many, as Python or numpy has it."""
-    try:
-        whole = operator.index(number)
-    except TypeError:
-        whole = -1
-    if whole < 0:
-        raise GrpoLabError(f"{name} = {number!r}: must be a whole number from 0 up")
-    return whole
+    return [int(seed) for seed in seeds] if isinstance(seeds, Iterable) else list(range(int(seeds)))
 
 
 def _declarations(declared: Mapping[str, Any]) -> list[str]:

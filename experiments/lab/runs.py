@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import GrpoLabError, near
+from core.parts.arguments import checked
 from core.store.files import parse_json
 from core.store.integrity import REMEDY
 from experiments.lab.frames import data_frame, html_or_text
@@ -153,7 +154,7 @@ class Study:
         run = self.stored.run(arm, seed)
         if run is None:
             known = f"seeds {', '.join(map(str, self.seeds))}" if arm in self.stored.arms else near(arm, self.arms)
-            raise GrpoLabError(f"no run of '{arm}' at seed {seed} in {self.path}: {known}")
+            raise GrpoLabError(f"no run of '{arm}' at seed {seed!r} in {self.path}: {known}")
         return Run(run)
 
     @property
@@ -183,6 +184,7 @@ class Study:
             raise GrpoLabError(no_verdict(self.stored))
         return Verdicts(judgement, f"{self.name}: {judgement.plan.measured}")
 
+    @checked()
     def report(self, path: Path | str | None = None) -> Path:
         """Write the HTML report, to `report.html` in the study's folder unless a path is given; returns the path."""
         return write_report(self.stored, self.stored.judge(), Path(path) if path else self.path / "report.html")
@@ -205,6 +207,7 @@ class Study:
                 rows.append({"arm": arm, "seed": seed, "status": status, "score": scores[arm].get(seed)})
         return data_frame(rows, ["arm", "seed", "status", "score"])
 
+    @checked()
     def curves(self, metric: str | None = None, axis: str = "steps") -> "DataFrame":
         """A row for each run and point: arm, seed, the axis (`steps`, `sampled_tokens`, `seconds`) and the metric.
 
@@ -255,11 +258,13 @@ class Study:
         return f"<study {self.name}: {finished} of {planned} runs finished, in {self.path}>"
 
 
+@checked()
 def load_study(path: Path | str) -> Study:
     """Read the study in a folder; GrpoLabError where there is none, or where its files are not as they were written."""
     return Study(read_study(path))
 
 
+@checked()
 def load_run(path: Path | str) -> Run:
     """Read the run in a folder such as `runs/demo/grpo/seed=0`; GrpoLabError where there is none."""
     folder = Path(path)

@@ -1,16 +1,17 @@
 """Verdicts as an object: judged from a study or from anybody's numbers, read as a table, sentences and plots."""
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from core.errors import GrpoLabError, near
+from core.parts.arguments import checked, in_python
 from experiments.lab.frames import data_frame, html_or_text
+from experiments.options import TABLE_LIMITS
 from experiments.report.sentences import plain_sentence
 from experiments.report.tables import compared_means
 from experiments.results.tables.formats import SCORED
@@ -132,12 +133,13 @@ class Verdicts:
         return f"{title}{self.table().to_html(index=False, float_format='{:.4g}'.format)}<ul>{said}</ul>"
 
 
+@checked(meant=dict.fromkeys(("confidence", "level", "ci"), "alpha, 1 - the level: 0.05 for 95 %"), **TABLE_LIMITS)
 def judge(
     measured: "Mapping[str, Mapping[int, Measured]] | DataFrame",
     *,
     baseline: str,
     metric: str | None = None,
-    scalar: str = "final",
+    scalar: Literal["final", "auc"] = "final",
     axis: str = "steps",
     budget: float | None = None,
     margin: float | None = None,
@@ -192,14 +194,9 @@ def _judged(read: Callable[[], Table], question: Question) -> Verdicts:
     try:
         judgement = judge_table(read(), question)
     except TableError as error:
-        raise GrpoLabError(_in_python(str(error))) from None
-    notes = tuple(map(_in_python, judgement.analysis.notes))
+        raise GrpoLabError(in_python(str(error))) from None
+    notes = tuple(map(in_python, judgement.analysis.notes))
     return Verdicts(replace(judgement, analysis=replace(judgement.analysis, notes=notes)))
-
-
-def _in_python(text: str) -> str:
-    """`--margin` is the parameter `margin`."""
-    return re.sub(r"(?<![\w-])--([a-z][a-z-]*)", lambda option: option[1].replace("-", "_"), text)
 
 
 def _records(frame: "DataFrame", metric: str | None) -> list[dict[str, Any]]:

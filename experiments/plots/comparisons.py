@@ -6,6 +6,7 @@ from typing import Protocol
 from matplotlib.axes import Axes
 
 from core.errors import GrpoLabError
+from core.parts.arguments import checked
 from experiments.plots.style import add_legend, arm_label, axes_of, in_lines, metric_label
 from experiments.report.arm_style import INK, MUTED, RULE, Style, arm_styles
 from experiments.report.formatting import measured_unit, metric_name, number_text
@@ -22,6 +23,7 @@ class Judged(Protocol):
         """What was judged."""
 
 
+@checked()
 def plot_differences(judgement: Judgement | Judged, ax: Axes | None = None) -> Axes:
     """Mean difference of every comparison with its interval, seeds as dots, and the margin as a band.
 
@@ -57,6 +59,7 @@ def plot_differences(judgement: Judgement | Judged, ax: Axes | None = None) -> A
     return ax
 
 
+@checked()
 def plot_scores(judgement: Judgement | Judged, ax: Axes | None = None) -> Axes:
     """Every arm's score at every seed, seeds joined by lines, means as bars: levels beside the differences."""
     judgement = judgement_of(judgement)
@@ -79,6 +82,7 @@ def plot_scores(judgement: Judgement | Judged, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@checked()
 def plot_ranks(judgement: Judgement | Judged, ax: Axes | None = None) -> Axes:
     """Mean rank of every arm over seeds, 1 the best; a black bar joins arms that no adjusted p tells apart.
 
@@ -104,6 +108,7 @@ def plot_ranks(judgement: Judgement | Judged, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@checked()
 def plot_coupling(judgement: Judgement | Judged, ax: Axes | None = None) -> Axes:
     """Every arm's score over the baseline's at the same seed, with their correlation; the diagonal is equality."""
     judgement = judgement_of(judgement)

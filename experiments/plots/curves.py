@@ -9,6 +9,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from core.errors import GrpoLabError
+from core.parts.arguments import checked
 from experiments.plots.style import add_legend, arm_label, axes_of, metric_label
 from experiments.report.ability import MIN_SAMPLES, pass_at_k_curves
 from experiments.report.arm_style import INK, arm_styles
@@ -28,6 +29,7 @@ class Stored(Protocol):
         """The study."""
 
 
+@checked()
 def plot_curves(
     source: "StoredStudy | Stored | Mapping[str, Mapping[int, tuple[ArrayLike, ArrayLike]]]",
     metric: str | None = None,
@@ -116,12 +118,15 @@ def _limit(ax: Axes, values: Sequence[NDArray[np.float64]]) -> None:
         ax.set_ylim(finite.min() - air, finite.max() + air)
 
 
+@checked()
 def plot_pass_at_k(study: StoredStudy | Stored, ax: Axes | None = None) -> Axes:
     """pass@k of every arm after training, and dotted of the model before it, over k samples a question.
 
     GrpoLabError where the evaluations have fewer than 4 samples a question.
     """
-    stored = study if isinstance(study, StoredStudy) else study.stored
+    stored = study if isinstance(study, StoredStudy) else getattr(study, "stored", None)
+    if not isinstance(stored, StoredStudy):
+        raise GrpoLabError(f"pass@k is drawn of a study, as lab.load_study(...) gives it, not {type(study).__name__}")
     found = pass_at_k_curves(stored)
     if found is None:
         raise GrpoLabError(f"pass@k takes {MIN_SAMPLES} samples a question or more, before and after training")

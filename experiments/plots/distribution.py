@@ -5,6 +5,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from core.errors import GrpoLabError
+from core.parts.arguments import checked
+from experiments.plots.comparisons import Judged, judgement_of
 from experiments.plots.style import add_legend, arm_label, axes_of, in_lines, metric_label
 from experiments.report.arm_style import arm_styles
 from experiments.report.formatting import measured_unit
@@ -13,16 +16,18 @@ from experiments.statistics import Judgement
 from experiments.statistics.bootstrap import MIN_SEEDS, iqm_intervals, performance_profile
 
 
+@checked()
 def plot_interquartile_means(
-    judgement: Judgement, ax: Axes | None = None, *, rng: np.random.Generator | None = None
+    judgement: Judgement | Judged, ax: Axes | None = None, *, rng: np.random.Generator | None = None
 ) -> Axes:
     """Interquartile mean of every arm with its percentile bootstrap interval at 1 - alpha, from five seeds up.
 
     Seeds are resampled by `rng`; below 20 seeds the intervals are too narrow. Agarwal et al. 2021, arXiv:2108.13264.
     """
+    judgement = judgement_of(judgement)
     analysis, measure = judgement.analysis, measured_unit(judgement)
     styles = arm_styles([each.arm for each in analysis.arms], analysis.baseline)
-    estimates = iqm_intervals(common_scores(analysis), 1 - analysis.alpha, rng=rng or np.random.default_rng(0))
+    estimates = iqm_intervals(common_scores(analysis), 1 - analysis.alpha, rng=_generator(rng))
     ax = axes_of(ax, 5.0, 0.7 + 0.26 * len(estimates))
     for place, (arm, each) in enumerate(estimates.items()):
         style = styles[arm]
@@ -37,16 +42,20 @@ def plot_interquartile_means(
     return ax
 
 
-def plot_profile(judgement: Judgement, ax: Axes | None = None, *, rng: np.random.Generator | None = None) -> Axes:
+@checked()
+def plot_profile(
+    judgement: Judgement | Judged, ax: Axes | None = None, *, rng: np.random.Generator | None = None
+) -> Axes:
     """Performance profile: for every score the share of an arm's runs that reach it, with its bootstrap band.
 
     The band is pointwise at 1 - alpha, from five seeds up; seeds are resampled by `rng`. Dolan & Moré 2002.
     """
+    judgement = judgement_of(judgement)
     analysis, measure = judgement.analysis, measured_unit(judgement)
     styles = arm_styles([each.arm for each in analysis.arms], analysis.baseline)
     scores = common_scores(analysis)
     at = sorted({score for row in scores.values() for score in row})
-    profiles = performance_profile(scores, at, 1 - analysis.alpha, rng=rng or np.random.default_rng(0))
+    profiles = performance_profile(scores, at, 1 - analysis.alpha, rng=_generator(rng))
     ax = axes_of(ax, 5.0, 3.2)
     air = 0.05 * (at[-1] - at[0]) or 0.01
     x = measure.scale * np.array([at[0] - air, *at])
@@ -63,3 +72,10 @@ def plot_profile(judgement: Judgement, ax: Axes | None = None, *, rng: np.random
     ax.set_ylabel("share of runs (%)")
     add_legend(ax)
     return ax
+
+
+def _generator(rng: np.random.Generator | None) -> np.random.Generator:
+    """What resamples the seeds: always the same unless one is given."""
+    if rng is not None and not isinstance(rng, np.random.Generator):
+        raise GrpoLabError(f"rng must be a numpy generator, np.random.default_rng(0), not {type(rng).__name__}")
+    return rng or np.random.default_rng(0)

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from core.errors import GrpoLabError
 from experiments.report.arm_style import INK, MUTED, RULE
 from experiments.report.formatting import Unit, metric_name
 
@@ -42,6 +43,8 @@ STYLE: Final[Any] = {
 def axes_of(ax: Axes | None, width: float, height: float) -> Axes:
     """The axes that were given; else those of a new figure of that size in inches, which no window shows by itself."""
     if ax is not None:
+        if not isinstance(ax, Axes):
+            raise GrpoLabError(f"ax must be matplotlib's axes, as plt.subplots() gives them, not {type(ax).__name__}")
         return ax
     with rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
