@@ -115,7 +115,7 @@ def run_tables(options: argparse.Namespace) -> int:
             f"Judged as the study {study.path}, whose tables are as it wrote them, with the answers behind the scores."
         )
         judgement = replace(judgement, analysis=replace(judgement.analysis, notes=(*judgement.analysis.notes, note)))
-        _print_judgement(judgement, str(study.path), options)
+        _print_judgement(judgement, str(study.path), options, {})
         return 0
     table, question_options = read_tables(paths, options.runs), given_options(options)
     question_options.pop("runs", None)
@@ -124,11 +124,13 @@ def run_tables(options: argparse.Namespace) -> int:
     if "baseline" not in question_options:
         raise TableError(f"{table.source}: --baseline is needed; the arms are {', '.join(table.arms)}")
     judgement = judge_table(replace(table, notes=(*table.notes, *notes)), Question(**question_options))
-    _print_judgement(judgement, table.source, options)
+    _print_judgement(judgement, table.source, options, table.lacking)
     return 0
 
 
-def _print_judgement(judgement: "Judgement", title: str, options: argparse.Namespace) -> None:
+def _print_judgement(
+    judgement: "Judgement", title: str, options: argparse.Namespace, lacking: "Mapping[str, Sequence[int]]"
+) -> None:
     from experiments.cli.verdicts import show_verdicts
     from experiments.report.formatting import as_given
     from experiments.terminal import Console
@@ -140,18 +142,22 @@ def _print_judgement(judgement: "Judgement", title: str, options: argparse.Names
         verdicts(judgement, title),
         judgement,
         Console(),
-        next_step=_next_step(judgement, margin_given=options.margin is not None),
+        next_step=_next_step(judgement, lacking, margin_given=options.margin is not None),
         more="the same command with --verbose",
         measure=as_given(judgement),
         verbose=options.verbose,
     )
 
 
-def _next_step(judgement: "Judgement", *, margin_given: bool) -> str:
+def _next_step(judgement: "Judgement", lacking: "Mapping[str, Sequence[int]]", *, margin_given: bool) -> str:
     """The one thing to do now that these are the verdicts."""
     from experiments.cli.verdicts import is_inconclusive, seeds_for_all, too_few_for_a_test
+    from experiments.report.formatting import listed, seeds_text
     from experiments.statistics.rule import T_SEEDS
 
+    if lacking:
+        runs = listed([f"{arm} at {seeds_text(seeds)}" for arm, seeds in lacking.items()])
+        return f"run {runs} too: a seed that one arm lacks counts in none"
     if too_few_for_a_test(judgement):
         return f"more seeds: a test takes {T_SEEDS} in every arm"
     if is_inconclusive(judgement):

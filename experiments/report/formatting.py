@@ -201,3 +201,8 @@ def counted(number: int, word: str) -> str:
 def listed(names: Sequence[str]) -> str:
     """Names with an "and" before the last."""
     return " and ".join((", ".join(names[:-1]), names[-1])) if len(names) > 1 else "".join(names)
+
+
+def seeds_text(seeds: Sequence[int]) -> str:
+    """Seeds by number: `seed 3`, `seeds 1 and 4`."""
+    return f"seed{'s' * (len(seeds) > 1)} {listed([str(seed) for seed in seeds])}"

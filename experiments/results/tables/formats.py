@@ -8,17 +8,17 @@ W&B           Step or a step metric of one's own, and "<run> - <metric>" for eac
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple, cast
 
 from core.errors import near
+from experiments.results.tables.columns import NEEDED, is_curve, without_columns
 from experiments.results.tables.sheets import Sheet, TableError
 from experiments.statistics.runs import Status
 
 UNNAMED: Final = "value"
 """The metric of a file that does not name one."""
-NEEDED: Final = ("arm", "seed", "step", "value")
 AXES: Final = ("sampled_tokens", "seconds")
 """Columns that count a budget beside the steps."""
 STATUSES: Final = ("finished", "failed", "lost")
@@ -128,7 +128,7 @@ def content_of(sheet: Sheet, names: Names) -> Content:
     if any(" - " in column for column in columns[1:]) and not {"arm", "seed"} & set(columns):
         note = f"{sheet.source}: the horizontal axis is {sheet.header[0]!r}, taken for the steps."
         return Content(list(_wandb(sheet, names)), [note] * (columns[0] != "step"), named=True)
-    if {"arm", "seed", "score"} <= set(columns) and not {"step", "value"} & set(columns):
+    if {"arm", "seed", "score"} <= set(columns) and not {"step", "value"} & set(columns) and not is_curve(sheet):
         return _scores(sheet)
     return _tidy(sheet)
 
@@ -166,9 +166,8 @@ def _scores(sheet: Sheet) -> Content:
 
 def _tidy(sheet: Sheet) -> Content:
     places = {name: sheet.column(name) for name in (*NEEDED, "metric", "answers", "status", *AXES)}
-    for name in NEEDED:
-        if places[name] is None:
-            raise TableError(_without(sheet, name))
+    if any(places[name] is None for name in NEEDED):
+        raise TableError(without_columns(sheet))
     unused = [column for column in sheet.header if column.lower() not in places]
     notes = [f"{sheet.source}: not used: {', '.join(map(repr, unused))}."] if unused else []
     if places["metric"] is None:
@@ -266,18 +265,3 @@ def _status(sheet: Sheet, line: int, cell: str) -> Status | None:
     if cell.lower() not in STATUSES:
         sheet.refuse(line, f"status is {cell!r}; {near(cell.lower(), STATUSES)}")
     return cast("Status", cell.lower())
-
-
-def _without(sheet: Sheet, name: str) -> str:
-    """The message for a table that lacks a column."""
-    free: Sequence[str] = [column for column in sheet.header if column.lower() not in NEEDED]
-    remedies = {
-        "step": "where there is one score a run, name its column 'score'",
-        "value": "rename the column that holds the numbers, and name the metric in a column 'metric'",
-    }
-    remedy = remedies.get(name, "rename the column that holds it")
-    return (
-        f"{sheet.source}, header: no column {name!r} ({near(name, free)}); {remedy}. A table has the columns "
-        f"{', '.join(NEEDED)}; a table of scores {', '.join(('arm', 'seed', 'score'))}; TensorBoard's exports Wall "
-        "time, Step, Value; W&B's Step and 'run - metric'"
-    )

@@ -66,6 +66,13 @@ class Table:
         return tuple(sorted({run.seed for run in self.runs}))
 
     @property
+    def lacking(self) -> dict[str, list[int]]:
+        """By arm the seeds that another arm has and it has not, or has lost; arms that lack none are left out."""
+        have = {(run.arm, run.seed) for run in self.runs if run.status != "lost"}
+        absent = {arm: [seed for seed in self.seeds if (arm, seed) not in have] for arm in self.arms}
+        return {arm: seeds for arm, seeds in absent.items() if seeds}
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """Everything that some run has measured."""
         return tuple(dict.fromkeys(metric for run in self.runs for metric in run.curves))
@@ -149,7 +156,7 @@ def judge_table(table: Table, question: Question) -> Judgement:
         seen=question.seen,
     )
     _check_budget(table, plan, runs)
-    notes = [*_assumed(plan, question, runs), *failed, *floored, *missing, *counted]
+    notes = [*_assumed(plan, question, runs), *failed, *floored, *counted]
     try:
         judgement = judge(plan, runs)
     except ValueError as error:
@@ -162,7 +169,7 @@ def judge_table(table: Table, question: Question) -> Judgement:
             f"finished runs: {listed})"
         )
     analysis = replace(judgement.analysis, notes=(*judgement.analysis.notes, *notes, *table.notes))
-    return replace(judgement, analysis=analysis)
+    return replace(judgement, analysis=analysis, warnings=(*missing, *judgement.warnings))
 
 
 def _table(contents: Sequence[Content], source: str) -> Table:
@@ -258,18 +265,20 @@ def _settle(table: Table, metric: str, runs: Iterable[Trajectory]) -> tuple[tupl
 
 
 def _complete(table: Table, runs: tuple[Trajectory, ...]) -> tuple[tuple[Trajectory, ...], list[str]]:
-    """A run that the table does not have cannot be judged, and its seed can be judged in no arm."""
+    """A run that the table does not have cannot be judged, and its seed can be judged in no arm: warnings say so."""
     have = {(run.arm, run.seed) for run in runs}
-    added, notes = [], []
+    added, warnings = [], []
     for arm in table.arms:
         absent = [seed for seed in table.seeds if (arm, seed) not in have]
         added += [Trajectory(arm, seed, "lost", cause="not in the table") for seed in absent]
         if absent:
-            notes.append(
-                f"{arm} has no run for seed{'s' * (len(absent) > 1)} {', '.join(map(str, absent))}, which therefore "
-                "leaves every arm. If the method failed there, say so: a row with the status failed."
+            many = len(absent) > 1
+            warnings.append(
+                f"{arm} has no run for seed{'s' * many} {', '.join(map(str, absent))}, which therefore "
+                f"leave{'s' * (not many)} every arm: arms are compared at the same seeds. If training failed there, "
+                "say so: the score nan, or a row with the status failed."
             )
-    return (*runs, *added), notes
+    return (*runs, *added), warnings
 
 
 def _on_axis(table: Table, metric: str, axis: str, runs: Iterable[Trajectory]) -> tuple[Trajectory, ...]:

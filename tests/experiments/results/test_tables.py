@@ -241,9 +241,11 @@ def test_a_seed_on_one_side_only_leaves_with_a_note() -> None:
     assert judgement.analysis.seeds == (0, 2)
     notes = judgement.analysis.notes
     assert "1 of 3 seeds removed from every arm (seed 1): rloo lacks seed 1." in notes
-    assert any(note.startswith("rloo has no run for seed 1, which therefore leaves every arm.") for note in notes)
+    (warning,) = judgement.warnings
+    assert warning.startswith("rloo has no run for seed 1, which therefore leaves every arm: arms are compared at the")
     assert not [note for note in notes if "Interim" in note]
     assert judgement.outcomes[1].lost == 1
+    assert read_rows(rows).lacking == {"rloo": [1]}
 
 
 def test_other_axes_and_metrics_are_judged_too() -> None:
@@ -281,8 +283,8 @@ def test_one_score_a_run_is_what_the_statistics_take_directly(values: list[float
         ("", "results.csv: empty"),
         (" \n", "results.csv: empty"),
         ("arm,seed,step,value\n", "results.csv, line 1: a header and nothing below"),
-        (TIDY.replace("value", "values"), "results.csv, header: no column 'value' .did you mean values"),
-        (TIDY.replace("seed", "sead"), "header: no column 'seed' .did you mean sead"),
+        (TIDY.replace("value", "values"), "results.csv, header: no column 'value': did you mean 'values'. then rename"),
+        (TIDY.replace("seed", "sead"), "header: no column 'seed': did you mean 'sead'"),
         (TIDY.replace(",", "|"), "header: no column 'arm'"),
         (TIDY.replace("0.45", "high"), "line 7: value is 'high', not a number"),
         (TIDY.replace("0.45", ""), "line 7: value is empty; write nan where the run diverged"),

@@ -207,7 +207,7 @@ def deleted(rng: np.random.Generator) -> tuple[bool, ...]:
     n, a, s = int(rng.integers(6, 10)), int(rng.integers(3)), int(rng.integers(6))
     rows = [row for row in rows_of(curves("normal", 3, n, rng)) if (row["arm"], row["seed"]) != (f"a{a}", s)]
     judgement = of_rows(rows)
-    notes = " ".join(judgement.analysis.notes)
+    notes = " ".join((*judgement.analysis.notes, *judgement.warnings))
     lost = {each.arm: each.lost for each in judgement.outcomes}
     noted = f"a{a} lacks seed {s}." in notes and f"a{a} has no run for seed {s}" in notes
     counted = lost == {f"a{k}": int(k == a) for k in range(3)}
