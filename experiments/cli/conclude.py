@@ -15,7 +15,9 @@ from experiments.cli.verdicts import (
 from experiments.options import FIGURE_FORMATS
 from experiments.report import verdict_table, write_figures, write_report, write_tables
 from experiments.report.formatting import listed
+from experiments.report.sentences import halving_sentence
 from experiments.report.tables import no_verdict
+from experiments.results.halving import further_questions, halving
 from experiments.results.stored_study import StoredStudy, load_study
 from experiments.statistics import Judgement
 from experiments.terminal import Console
@@ -38,6 +40,7 @@ def conclude(folder: Path, console: Console, *, as_json: bool = False, verbose: 
             console,
             next_step=next_step(judgement, study),
             more=f"grpolab analyze {folder} --verbose",
+            halving=halving_sentence(halving(study, judgement)),
             verbose=verbose,
         )
     write_tables(study, judgement, folder / "tables")
@@ -55,7 +58,7 @@ def next_step(judgement: Judgement, study: StoredStudy) -> str:
     if any(each.lost for each in judgement.outcomes):
         return f"make up the runs that the machine ended: {command}"
     if not judgement.plan.sequential and (is_inconclusive(judgement) or too_few_for_a_test(judgement)):
-        return how_to_grow(judgement)
+        return how_to_grow(judgement, study)
     if alike := [f"{c.arm} and {c.baseline}" for c in judgement.analysis.comparisons if not c.effect.sd_difference]:
         return f"find out why all seeds agree on {listed(alike)}: the report says what their runs share"
     if judgement.warnings:
@@ -68,9 +71,15 @@ def next_step(judgement: Judgement, study: StoredStudy) -> str:
     return "see in the report what the verdicts rest on"
 
 
-def how_to_grow(judgement: Judgement) -> str:
-    """How a study may grow, with the seeds that all inconclusive comparisons need, if few enough."""
-    seeds = judgement.plan.seeds
+def how_to_grow(judgement: Judgement, study: StoredStudy) -> str:
+    """How a study may grow: further questions where samples pay, else the seeds that all inconclusive comparisons need,
+    if few enough.
+    """
+    seeds, found = judgement.plan.seeds, halving(study, judgement)
+    if found and found.cheapest and found.cheapest.samples > found.now.samples and not too_few_for_a_test(judgement):
+        questions = further_questions(study, judgement)
+        if questions is not None:
+            return f"ask the final models further questions, training nothing: {_growing(study, questions)}"
     needed = SEEDS_TO_BEGIN_WITH if too_few_for_a_test(judgement) else seeds_for_all(judgement)
     if needed is not None and len(seeds) < needed and seeds == tuple(range(len(seeds))):  # as `--seeds N` has them
         return f"more seeds: the same command with --seeds {needed} and --grow uses all finished runs"
@@ -78,6 +87,15 @@ def how_to_grow(judgement: Judgement) -> str:
         "more seeds, or further questions to the final models (compare.reevaluate): the same command with them "
         "and --grow uses all finished runs"
     )
+
+
+def _growing(study: StoredStudy, questions: int) -> str:
+    """The command that declares a study anew with so many further questions."""
+    command, binding = str(study.record.get("command") or ""), f'-b "compare.reevaluate = {questions}"'
+    if not command.startswith(("grpolab compare ", "grpolab ablate ")):
+        return f"the same command with {binding} and --grow"
+    grow = "" if "--grow" in command.split() else " --grow"
+    return f"{command} {binding}{grow}"
 
 
 def run_report(options: argparse.Namespace) -> int:

@@ -22,10 +22,14 @@ def show_verdicts(
     *,
     next_step: str,
     more: str,
+    halving: str = "",
     measure: Unit | None = None,
     verbose: bool = False,
 ) -> None:
-    """Print one screen; `more` is the command for the rest, which `verbose` prints: tests and p in words, notes."""
+    """Print one screen; `more` is the command for the rest, which `verbose` prints: tests and p in words, notes.
+
+    `halving`, a sentence, is shown where something is inconclusive, and with `verbose`.
+    """
     interim = interim_notes(judgement)
     notes = [note for note in judgement.analysis.notes if note not in interim]
     console.print(table)
@@ -40,6 +44,8 @@ def show_verdicts(
         lines += [each.sentence for each in judgement.analysis.comparisons]
         lines += [f"predicted: {each.sentence}" for each in (judgement.claim.assessments if judgement.claim else ())]
         lines += [f"note: {note}" for note in notes]
+    if halving and (verbose or is_inconclusive(judgement)):
+        lines.append(halving)
     lines.append(f"next: {next_step}")
     if not verbose:
         lines.append(f"tests, p-values and {counted(len(notes), 'note')}: {more}")

@@ -27,8 +27,10 @@ from core.store.files import (
     parse_json,
     read_json,
 )
+from experiments.results.halving import halving
 from experiments.results.stored_run import SEED_FOLDER
 from experiments.statistics import minimum_detectable_effect, seeds_needed
+from experiments.statistics.allocation import Halving
 from experiments.statistics.rule import T_SEEDS
 from experiments.study.identity import hardware, operative
 from experiments.study.study import Study
@@ -36,6 +38,8 @@ from experiments.study.study import Study
 PROBE_STEPS: Final = 2
 EFFECTS: Final = (0.5, 1.0, 1.5)
 """Effects, in standard deviations of the paired difference, for which seeds are counted."""
+SAMPLES: Final = ("evaluation.samples ", "evaluation.final_samples ")
+"""Bindings of how many samples a question has."""
 
 
 @dataclass(frozen=True)
@@ -215,12 +219,21 @@ class Spread:
     pairs: int
     seeds: int
     source: str
+    known: Halving | None = None
+    """Its noise and seconds, where they are known."""
+
+    def at(self, samples: int | None) -> "Spread":
+        """With other samples a question than it had, if there are any: `known` says by how much they change it."""
+        if self.known is None or samples is None or samples == self.known.now.samples:
+            return self
+        return replace(self, sd=self.known.noise.sd(samples))
 
 
 def earlier_spread(study: Study, out: Path) -> Spread | None:
     """The spread in a finished study of the same model, task, tests, metric and budget; this study's own folder first.
 
-    Pooled as the root of the mean variance over the arms that have T_SEEDS shared seeds with the baseline.
+    Pooled as the root of the mean variance over the arms that have T_SEEDS shared seeds with the baseline, and no finer
+    than the answers allow. It may have had another number of samples a question, where its noise by these is known.
     """
     from experiments.results.stored_study import load_study
 
@@ -239,10 +252,28 @@ def earlier_spread(study: Study, out: Path) -> Spread | None:
                 if arm != earlier.baseline
             ]
             columns = [column for column in columns if len(column) >= T_SEEDS]
-            if columns:
-                sd = math.sqrt(statistics.fmean(statistics.variance(column) for column in columns))
-                return Spread(sd, len(columns), min(map(len, columns)), str(file.parent))
+            if not columns:
+                continue
+            judgement = earlier.judge()
+            known = halving(earlier, judgement) if judgement else None
+            sd = math.sqrt(statistics.fmean(statistics.variance(column) for column in columns))
+            sd = known.noise.sd(known.now.samples) if known else sd
+            if known is not None or _asked(record) == _asked(study.declaration):
+                return Spread(sd, len(columns), min(map(len, columns)), str(file.parent), known)
     return None
+
+
+def final_samples(recipe: Recipe) -> int | None:
+    """Samples a question that the final score of a run rests on; None where a budget ends it at a step of its own."""
+    settings = recipe.evaluation
+    if recipe.token_budget is not None or recipe.seconds_budget is not None:
+        return None
+    return sum(settings.samples_at(step, recipe.steps) for step in settings.final_steps(recipe.steps))
+
+
+def _asked(declaration: Mapping[str, Any]) -> list[str]:
+    """The bindings of how many samples a question has."""
+    return sorted(line for line in declaration["config"] if line.startswith(SAMPLES))
 
 
 def _setting(declaration: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -251,4 +282,5 @@ def _setting(declaration: Mapping[str, Any]) -> tuple[Any, ...]:
     task = next((re.sub(r".*@([\w.]+).*", r"\1.", line) for line in config if line.startswith("train.task ")), "?")
     fixed = ("policy.", "train.task ", "evaluation.", task)
     measure = (declaration["metric"], declaration.get("reevaluate"))
-    return measure, declaration["budget"], sorted(line for line in config if line.startswith(fixed))
+    lines = sorted(line for line in config if line.startswith(fixed) and not line.startswith(SAMPLES))
+    return measure, declaration["budget"], lines

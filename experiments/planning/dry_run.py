@@ -1,12 +1,14 @@
 """What `--dry-run` prints: the arms and how they differ, what the study will cost, and the power that it buys."""
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rich.console import Console
 
 from core import GrpoLabError
+from core.loop.recipe import Recipe
 from core.parts.variant import differences
 from experiments.launchers.reevaluation import left_to_answer
 from experiments.memory.forecast import forecast
@@ -14,13 +16,16 @@ from experiments.planning.cost import (
     PROBE_STEPS,
     Pace,
     Power,
+    Spread,
     earlier_paces,
     earlier_spread,
+    final_samples,
     power_of,
     probe,
     token_bound,
 )
 from experiments.statistics import minimum_detectable_effect
+from experiments.statistics.allocation import Halving, optimal_samples
 from experiments.statistics.wording import REACHABLE
 from experiments.study.study import Study
 
@@ -149,19 +154,62 @@ def _early_power_lines(study: Study, power: Power, comparisons: str) -> Iterator
 
 def _spread_lines(study: Study, out: Path, power: Power) -> Iterator[str]:
     """The same in the metric's unit, where an earlier study shows what a standard deviation is."""
-    spread, metric, margin = earlier_spread(study, out), study.settings.metric, study.settings.margin
-    if spread is None:
+    earlier, metric, margin = earlier_spread(study, out), study.settings.metric, study.settings.margin
+    recipe = study.recipes[study.settings.baseline]
+    if earlier is None:
         yield f"        what one sd is in {metric} is not known: no finished study of this kind in {out}"
-    elif spread.sd > 0:
+        yield from _answers_lines(study, recipe)
+        return
+    samples = final_samples(recipe)
+    spread = earlier.at(samples)
+    if spread.sd > 0:
         yield (
-            f"        in {spread.source} ({spread.pairs} pairs of arms, {spread.seeds} seeds) one sd was "
-            f"{spread.sd:.3g} of {metric}"
+            f"        in {earlier.source} ({earlier.pairs} pairs of arms, {earlier.seeds} seeds) one sd was "
+            f"{earlier.sd:.3g} of {metric}"
         )
+        if spread is not earlier:
+            yield f"        with {samples} samples a question, as declared now, it would have been {spread.sd:.3g}"
         if power.detectable is not None:
             yield f"        at that, {power.seeds} seeds detect {power.detectable * spread.sd:.3g}"
         needed = power.seeds_for(margin / spread.sd)
         seeds = f"{needed} seeds" if needed <= REACHABLE else f"more than {REACHABLE} seeds, which is not reachable"
         yield f"        and the margin of {margin:g} needs {seeds}"
+    if earlier.known is not None and samples is not None:
+        yield from _samples_lines(earlier, earlier.known, samples, recipe.evaluation.samples)
+
+
+def _samples_lines(earlier: Spread, known: Halving, samples: int, least: int) -> Iterator[str]:
+    """What sampled answers were of the spread, and how many give the smallest interval for the time.
+
+    `least`: samples a question of every evaluation.
+    """
+    noise, cost, each = known.noise, known.cost, known.multiple
+    share = noise.within / known.now.samples / noise.sd(known.now.samples) ** 2
+    best = each * max(least, round(optimal_samples(noise, cost) / each))
+    yield (
+        f"samples {100 * share:.0f} % of the variance of a difference there was sampled answers, {known.now.samples} "
+        f"a question; now {samples} are declared"
+    )
+    more = cost.total(1, best) / cost.total(1, samples) - 1
+    if best == samples:
+        yield "        which is the smallest interval for the time"
+        return
+    yield (
+        f"        the smallest interval for the time takes evaluation.final_samples = {best}: one sd of "
+        f"{earlier.at(best).sd:.3g} instead of {earlier.at(samples).sd:.3g} for {100 * more:+.0f} % time"
+    )
+
+
+def _answers_lines(study: Study, recipe: Recipe) -> Iterator[str]:
+    """What sampled answers alone may do to a difference, where nothing has been measured."""
+    samples, questions = final_samples(recipe), recipe.evaluation.questions
+    if samples is None or not study.settings.metric.endswith("/accuracy") or study.settings.scalar != "final":
+        return
+    # each of two arms has a share of Q K answers, of variance 1/4 at most
+    yield (
+        f"samples {questions} questions x {samples} samples behind a score: sampled answers alone make one sd of "
+        f"{math.sqrt(0.5 / (questions * samples)):.2g} at most (evaluation.final_samples)"
+    )
 
 
 def clock(seconds: float) -> str:

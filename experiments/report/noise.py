@@ -6,6 +6,8 @@ from experiments.report.context import Context
 from experiments.report.formatting import number_text, unit
 from experiments.report.grid import Grid, column, number_cell, text_cell, to_html
 from experiments.report.markup import pair_name, section
+from experiments.report.sentences import halving_sentence
+from experiments.results.halving import halving
 from experiments.statistics.two_level import WORTH_SAMPLING, VarianceComponents
 
 
@@ -52,6 +54,8 @@ def noise_section(context: Context) -> str:
         "the verdict’s own: no share is below 0, so it is never finer than the sampled answers allow. A claim about "
         f"exactly these questions has no share for questions. {_samples(variances.values())}"
     )
+    if sentence := halving_sentence(halving(context.study, judgement)):
+        about += f" {sentence[0].upper()}{sentence[1:]} (as these runs took it)."
     table = to_html(Grid(columns, tuple(rows)), "Variance components")
     return section("Where the noise comes from", table, about=about) if rows else ""
 

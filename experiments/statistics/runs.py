@@ -232,8 +232,7 @@ def _answers(curve: Curve, scalar: str, axis: str, budget: float) -> Array | Non
     """
     if curve.samples is None and curve.answers is None:
         return None
-    units = np.eye(len(curve.values)).tolist()
-    weights = np.array([SCALARS[scalar](curve.spent[axis], unit, budget) for unit in units])
+    weights = _weights(curve, scalar, axis, budget)
     used = weights != 0
     if curve.samples is not None:
         if len({each.shape for each in curve.samples}) > 1:
@@ -243,6 +242,25 @@ def _answers(curve: Curve, scalar: str, axis: str, budget: float) -> Array | Non
             return np.asarray(np.tensordot(weights[used], np.array(grouped), axes=1))
         return np.asarray(np.tensordot(weights, np.array(curve.samples), axes=1))
     return np.asarray(1 / np.sum(weights[used] ** 2 / np.asarray(curve.answers)[used]))
+
+
+def samples_behind(plan: Plan, run: Trajectory) -> tuple[float, int] | None:
+    """How many samples a question a finished run's score rests on, and over how many evaluations; None: unknown.
+
+    A score Σ w_i v_i of means v_i of K_i samples has the variance of a mean of 1 / Σ (w_i² / K_i) of them.
+    """
+    curve = run.curves[plan.metric]
+    if curve.samples is None or plan.budget is None:
+        return None
+    weights = _weights(curve, plan.scalar, plan.axis, plan.budget)
+    share = sum(weight**2 / table.shape[1] for weight, table in zip(weights, curve.samples, strict=True))
+    return round(float(1 / share), 9), int(np.count_nonzero(weights))
+
+
+def _weights(curve: Curve, scalar: str, axis: str, budget: float) -> Array:
+    """By which every evaluation enters the score, [N]."""
+    units = np.eye(len(curve.values)).tolist()
+    return np.array([SCALARS[scalar](curve.spent[axis], unit, budget) for unit in units])
 
 
 def arms_of(runs: Iterable[Trajectory]) -> list[str]:

@@ -1,9 +1,12 @@
 """What a study will cost and can detect: figures by hand, and what is read from runs."""
 
+import itertools
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from core import GrpoLabError
@@ -12,11 +15,13 @@ from experiments.planning.cost import (
     Pace,
     earlier_paces,
     earlier_spread,
+    final_samples,
     power_of,
     read_pace,
     token_bound,
 )
-from experiments.planning.dry_run import clock, size
+from experiments.planning.dry_run import clock, power_lines, size
+from experiments.statistics.allocation import Allocation, optimal_samples
 from experiments.study.configs import CONFIGS
 from experiments.study.declare import declare
 from experiments.study.identity import facts
@@ -149,6 +154,63 @@ def test_the_spread_of_an_earlier_study_by_hand(tmp_path: Path) -> None:
     assert (spread.pairs, spread.seeds) == (1, 3)
     assert earlier_spread(study("compare.variants = [@grpo, @rloo]", "chain_sums.max_terms = 4"), tmp_path) is None
     assert earlier_spread(study("compare.variants = [@grpo, @dapo]"), tmp_path) is not None
+    # with other samples a question it is another spread, and by how much is not known of these runs
+    assert earlier_spread(study("compare.variants = [@grpo, @dapo]", "evaluation.samples = 4"), tmp_path) is None
+
+
+def answered(folder: Path, seed: int) -> None:
+    """Give every evaluation of a run 64 questions with two answers, right or wrong by chance, and each step 12 s."""
+    rng = np.random.default_rng(seed)
+    for file in sorted((folder / "eval" / "test").iterdir()):
+        record = json.loads(file.read_text())
+        right = rng.random((64, 2)) < 0.5
+        record["summary"]["accuracy"] = right.mean()
+        record["questions"] = [{"samples": [{"correct": bool(each)} for each in row]} for row in right]
+        file.write_text(json.dumps(record))
+    row = json.loads((folder / "metrics.jsonl").read_text())
+    (folder / "metrics.jsonl").write_text(json.dumps({**row, "seconds": {"sample": 400.0, "evaluate": 57.6}}) + "\n")
+
+
+def test_a_dry_run_tells_what_more_samples_would_do(tmp_path: Path) -> None:
+    """Three evaluations of 64 x (2 + 1) responses in 57.6 s: 0.1 s each, 6.4 s for a sample of every question."""
+    made = study("compare.variants = [@grpo, @rloo]", seeds=4)
+    declare(made, tmp_path / "study", "test")
+    for place, (arm, seed) in enumerate(itertools.product(("grpo", "rloo"), range(4))):
+        write_run(tmp_path / "study", made, arm, seed, [0.5] * 4)
+        answered(tmp_path / "study" / arm / f"seed={seed}", place)
+    spread = earlier_spread(made, tmp_path)
+    assert spread is not None
+    assert spread.known is not None
+    assert spread.known.now == Allocation(4, 6)
+    assert spread.known.cost.sample == pytest.approx(2 * 6.4)
+    assert spread.known.cost.total(1, 6) == pytest.approx(2 * 457.6)
+    within, between = spread.known.noise.within, spread.known.noise.between
+    assert spread.sd == pytest.approx(math.sqrt(between + within / 6))
+    assert spread.at(48).sd == pytest.approx(math.sqrt(between + within / 48))
+    assert spread.at(6) is spread
+    assert spread.at(None) is spread
+
+    text = "\n".join(power_lines(made, tmp_path))
+    best = 3 * round(optimal_samples(spread.known.noise, spread.known.cost) / 3)
+    assert "of the variance of a difference there was sampled answers, 6 a question; now 6 are declared" in text
+    assert f"the smallest interval for the time takes evaluation.final_samples = {best}: one sd of " in text
+    grown = study("compare.variants = [@grpo, @rloo]", f"evaluation.final_samples = {best}")
+    text = "\n".join(power_lines(grown, tmp_path))
+    assert f"with {best} samples a question, as declared now, it would have been {spread.at(best).sd:.3g}" in text
+    assert "which is the smallest interval for the time" in text
+    budget = study("compare.variants = [@grpo, @rloo]", "train.token_budget = 1000")
+    assert "samples" not in "\n".join(power_lines(budget, tmp_path))
+
+
+def test_without_an_earlier_study_the_answers_bound_what_they_do(tmp_path: Path) -> None:
+    """√(2 · 1/4 / (128 · 6)) = 0.0255 and √(2 · 1/4 / (128 · 48)) = 0.00902."""
+    arms = "compare.variants = [@grpo, @rloo]"
+    assert (final_samples(recipe()), final_samples(recipe("train.token_budget = 1000"))) == (6, None)
+    text = "\n".join(power_lines(study(arms), tmp_path))
+    assert (
+        "samples 128 questions x 6 samples behind a score: sampled answers alone make one sd of 0.026 at most" in text
+    )
+    assert "one sd of 0.009 at most" in "\n".join(power_lines(study(arms, "evaluation.final_samples = 48"), tmp_path))
 
 
 def test_figures_in_words() -> None:
