@@ -193,7 +193,7 @@ class StoredStudy:
                 if any(spent.values()):
                     values = self.curve(run.arm, run.seed, key)[1].tolist()
                     answers = (run.answer_counts(split, name, values), run.samples(split, name, values))
-                    curves[key] = Curve(spent, values, *answers)
+                    curves[key] = Curve(spent, values, *answers, 1.0 if is_share(key) else math.inf)
             cause = str(run.manifest.get("error") or "")
             status = run.outcome if self.is_answered(run) or not run.finished else "pending"
             planned.append(Trajectory(run.arm, run.seed, status, curves, cause, run.families(suite)))

@@ -35,7 +35,7 @@ from experiments.statistics.runs import (
     least_spent,
     scores,
 )
-from experiments.statistics.samples import Array, Interval, differences
+from experiments.statistics.samples import Array, Interval, differences, within
 from experiments.statistics.scalars import last_evaluations
 from experiments.statistics.sequential import Sequential, analyze_sequentially
 from experiments.statistics.sharpening import Beside, beside, sharpening_warnings
@@ -92,7 +92,8 @@ class Judgement:
         interval = bootstrap_t_interval(d, 1 - self.plan.alpha, rng=np.random.default_rng(0))
         if interval is None or not np.isfinite(interval).all():
             return None
-        return widened(interval, d, 1 - self.plan.alpha, comparison.effect.answers_error or 0.0)
+        whole = widened(interval, d, 1 - self.plan.alpha, comparison.effect.answers_error or 0.0)
+        return within(whole, self.plan.largest)
 
     def to_json(self) -> dict[str, Any]:
         """The analysis as JSON, with all other analyses beside it."""

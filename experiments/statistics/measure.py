@@ -15,7 +15,7 @@ from experiments.statistics.paired import TINY, paired_t, standard_error, tost, 
 from experiments.statistics.power import minimum_detectable_effect
 from experiments.statistics.records import Effect, FixedN
 from experiments.statistics.rule import FLIP_SEEDS, POWER, T_SEEDS, Rule
-from experiments.statistics.samples import Array, Interval, differences, is_constant, mean_difference
+from experiments.statistics.samples import Array, Interval, differences, is_constant, mean_difference, within
 from experiments.statistics.sign_flips import sign_flip_interval, sign_flip_p
 from experiments.statistics.two_level import crossed_t
 
@@ -69,8 +69,8 @@ def measure_fixed(
         higher_is_better=rule.higher_is_better,
         answers_error=answers_error,
         basis=basis,
-        interval=paired_t(d, 1 - rule.alpha, least)[1] if testable else None,
-        simultaneous_interval=paired_t(d, 1 - rule.family_alpha, least)[1] if testable else None,
+        interval=within(paired_t(d, 1 - rule.alpha, least)[1], rule.largest) if testable else None,
+        simultaneous_interval=within(paired_t(d, 1 - rule.family_alpha, least)[1], rule.largest) if testable else None,
     )
     power: dict[str, Any] = {}
     if spread := effect.spread:
@@ -90,7 +90,7 @@ def measure_fixed(
         p_wilcoxon=wilcoxon_exact(d),
         p_answers=p_of_answers(effect.mean_difference, answers_error, n),
         p_equivalence=tost(d, rule.margin, least),
-        flip_interval=_flip_interval(d, rule.alpha, seed, least),
+        flip_interval=within(_flip_interval(d, rule.alpha, seed, least), rule.largest),
         **power,
     )
 
@@ -108,8 +108,8 @@ def measure_crossed(effect: Effect, cells: Array, rule: Rule, families: Sequence
         effect,
         mean_difference=crossed.mean if families else effect.mean_difference,
         standard_error=crossed.standard_error,
-        interval=crossed.interval,
-        simultaneous_interval=crossed_t(cells, 1 - rule.family_alpha, families).interval,
+        interval=within(crossed.interval, rule.largest),
+        simultaneous_interval=within(crossed_t(cells, 1 - rule.family_alpha, families).interval, rule.largest),
     )
     return over_questions, FixedN(p_t=crossed.p, p_equivalence=max(p_equivalence, TINY))
 

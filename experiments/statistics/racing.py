@@ -27,7 +27,15 @@ from experiments.statistics.numbers import rounded
 from experiments.statistics.paired import widened
 from experiments.statistics.records import Family, Verdict
 from experiments.statistics.rule import T_SEEDS
-from experiments.statistics.samples import Array, Interval, check_level, differences, is_constant, mean_difference
+from experiments.statistics.samples import (
+    Array,
+    Interval,
+    check_level,
+    differences,
+    is_constant,
+    mean_difference,
+    within,
+)
 from experiments.statistics.wording import ARMS_DIFFER, SEED_APPLIED
 
 MIN_SEEDS = 10  # with fewer, stopping early saves less than the loss of power costs
@@ -99,6 +107,7 @@ def race(
     family: Family = "baseline",
     higher_is_better: bool = True,
     answers: Answers | None = None,
+    largest: float = math.inf,
 ) -> RaceState:
     """Where a race stands, given the scores so far, {arm: {seed: score}}; pure, so call it after every run.
 
@@ -110,7 +119,8 @@ def race(
 
     Equivalence is the anytime interval at 1 - α/m inside ±margin. The baseline never leaves in its own family. The
     chance of any false claim is at most α for differences (and α for equivalence), whenever one stops. `answers` as in
-    `analyze`: what they do not allow is not claimed yet.
+    `analyze`: what they do not allow is not claimed yet. `largest` is the largest difference that the metric can have;
+    no interval goes beyond it.
 
     Raises ValueError: fewer than 10 seeds declared, repeated or undeclared seeds, fewer than 2 arms, unknown
     baseline or family, a non-finite score (failed runs get their declared floor first), alpha or margin out of range.
@@ -123,7 +133,7 @@ def race(
     pairs = [(arm, baseline) for arm in others]
     if family == "all":
         pairs += [(arm, reference) for reference, arm in combinations(others, 2)]
-    rule = _Rule(metric, alpha, len(pairs), alpha / len(pairs), margin, family, higher_is_better)
+    rule = _Rule(metric, alpha, len(pairs), alpha / len(pairs), margin, family, higher_is_better, largest)
     tracks = [_track(pair, scores, seeds, margin, answers) for pair in pairs]
 
     live, row, dropped, open_ = list(scores), 0, dict[str, int](), tracks
@@ -153,6 +163,7 @@ class _Rule:
     margin: float
     family: Family
     higher_is_better: bool
+    largest: float
 
 
 @dataclass(eq=False)
@@ -253,7 +264,8 @@ def _leaving(tracks: Sequence[_Track], running: Sequence[_Track], rule: _Rule) -
 def _describe(track: _Track, adjusted: float, rule: _Rule) -> RaceDecision:
     testable, claimed = track.testable, adjusted <= rule.alpha
     interval, simultaneous = (
-        _interval(track, level) if testable else (-math.inf, math.inf) for level in (rule.alpha, rule.pair_alpha)
+        within(_interval(track, level), rule.largest) if testable else (-math.inf, math.inf)
+        for level in (rule.alpha, rule.pair_alpha)
     )
     log_e = track.log_e[: track.n] if testable else np.zeros(1)
     verdict: Verdict = "equivalent" if track.equivalent else "inconclusive" if testable else "untestable"

@@ -97,6 +97,8 @@ class Curve:
     samples: Array | Sequence[Array] | None = field(default=None, repr=False, compare=False)
     """[N, Q, K]: the scores by question and sample that every value is the mean of, the same questions at every
     evaluation and in every run; evaluations may differ in K. None where they are not known."""
+    largest: float = field(default=math.inf, compare=False)
+    """The largest difference that the metric can have: 1 of a share."""
 
     @property
     def measured(self) -> "Curve":
@@ -105,7 +107,7 @@ class Curve:
         spent = {axis: [each[place] for place in finite] for axis, each in self.spent.items()}
         answers = None if self.answers is None else [self.answers[place] for place in finite]
         samples = None if self.samples is None else [self.samples[place] for place in finite]
-        return Curve(spent, [self.values[place] for place in finite], answers, samples)
+        return Curve(spent, [self.values[place] for place in finite], answers, samples, self.largest)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """What every statistic here starts from: a checked sample, and differences free of rounding noise."""
 
+import math
 from typing import TypeAlias
 
 import numpy as np
@@ -50,3 +51,14 @@ def check_level(name: str, value: float, low: float = 0.0, high: float = 1.0) ->
     """ValueError unless low < value < high."""
     if not low < value < high:
         raise ValueError(f"{name} = {value}: must lie strictly between {low:g} and {high:g}")
+
+
+def within(interval: Interval | None, largest: float) -> Interval | None:
+    """The part of an interval of a difference that is possible, [-largest, largest]; it covers as often as the whole.
+
+    An interval with an infinite end is returned as it is: it says that nothing is known yet.
+    """
+    if interval is None or not all(map(math.isfinite, interval)):
+        return interval
+    low, high = (min(max(end, -largest), largest) for end in interval)
+    return low, high

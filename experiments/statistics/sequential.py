@@ -58,6 +58,7 @@ def _analyze_race(
         family=plan.family,
         higher_is_better=plan.higher_is_better,
         answers=answers,
+        largest=plan.largest,
     )
     sequential = Sequential(state.live_arms, state.row, state.row + 1, state.dropped, state.stop, state.comparisons)
     if not state.row:

@@ -17,7 +17,7 @@ from experiments.statistics.paired import paired_t
 from experiments.statistics.records import Analysis
 from experiments.statistics.rule import T_SEEDS
 from experiments.statistics.runs import SCALARS, Plan, Trajectory, answers_of
-from experiments.statistics.samples import Array, Interval, differences, mean_difference
+from experiments.statistics.samples import Array, Interval, differences, mean_difference, within
 
 BESIDE: Final = {"accuracy": "greedy_accuracy", "greedy_accuracy": "accuracy"}
 _HOW: Final = {"accuracy": "sampled", "greedy_accuracy": "greedy"}
@@ -68,7 +68,7 @@ def beside(plan: Plan, runs: Sequence[Trajectory], budget: float, analysis: Anal
             differences(*(np.array([table[arm, seed] for seed in seeds]) for arm in pair)) for table in tables
         )
         cells = [_cells(table, pair, seeds) for table in answers]
-        rows.append(_compare(c.arm, c.baseline, counterpart, ours, others, plan.alpha, _least_errors(*cells)))
+        rows.append(_compare(c.arm, c.baseline, counterpart, ours, others, plan, _least_errors(*cells)))
     adjusted = holm([each.p for each in rows]).tolist() if rows else []
     verdicts = {(c.arm, c.baseline): c.verdict for c in analysis.comparisons}
     return tuple(
@@ -95,12 +95,12 @@ def sharpening_warnings(plan: Plan, rows: Sequence[Beside]) -> list[str]:
 
 
 def _compare(
-    arm: str, baseline: str, metric: str, ours: Array, others: Array, alpha: float, least: tuple[float, float]
+    arm: str, baseline: str, metric: str, ours: Array, others: Array, plan: Plan, least: tuple[float, float]
 ) -> Beside:
     """`least`: the least standard errors of the excess and of the counterpart, by the answers."""
     excess = differences(ours, others)
-    p, excess_interval = paired_t(excess, 1 - alpha, least[0])
-    _, interval = paired_t(others, 1 - alpha, least[1])
+    p, excess_interval = paired_t(excess, 1 - plan.alpha, least[0])
+    _, interval = paired_t(others, 1 - plan.alpha, least[1])
     return Beside(
         arm=arm,
         baseline=baseline,
@@ -108,9 +108,9 @@ def _compare(
         n=ours.size,
         difference=mean_difference(ours),
         other=mean_difference(others),
-        interval=interval,
+        interval=within(interval, plan.largest),
         excess=mean_difference(excess),
-        excess_interval=excess_interval,
+        excess_interval=within(excess_interval, 2 * plan.largest),
         p=p,
         disagree=False,
     )

@@ -1,5 +1,6 @@
 """What was not declared: other scalars of the metric, and other metrics. No verdict follows from it."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from experiments.statistics.multiplicity import benjamini_hochberg
 from experiments.statistics.paired import paired_t, wilcoxon_exact
 from experiments.statistics.rule import T_SEEDS
 from experiments.statistics.runs import SCALARS, Plan, Trajectory, answers_of
-from experiments.statistics.samples import Interval, differences, is_constant, mean_difference
+from experiments.statistics.samples import Interval, differences, is_constant, mean_difference, within
 from experiments.statistics.scalars import drawdown, final, time_to
 
 Table: TypeAlias = dict[str, dict[int, float]]
@@ -66,10 +67,20 @@ def explore(plan: Plan, runs: Sequence[Trajectory], budget: float) -> tuple[Expl
     ]
     if not rows:
         return ()
+    of_metric = {quantity: quantity.rpartition(", ")[0] for quantity in quantities}
+    largest = {
+        quantity: max((run.curves[name].largest for run in done if name in run.curves), default=math.inf)
+        for quantity, name in of_metric.items()
+    }
     q = benjamini_hochberg([row.p for row in rows]).tolist()
     shares = {arm: sum(row.values()) / len(row) for arm, row in reached.items()}
     return tuple(
-        replace(row, q=each, reached=(shares[row.arm], shares[row.baseline]) if row.quantity == time_name else None)
+        replace(
+            row,
+            q=each,
+            interval=within(row.interval, largest[row.quantity]),
+            reached=(shares[row.arm], shares[row.baseline]) if row.quantity == time_name else None,
+        )
         for row, each in zip(rows, q, strict=True)
     )
 

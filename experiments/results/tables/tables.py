@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from core.errors import near
-from experiments.results.stored_run import is_share
+from experiments.results.tables.bounds import bounded
 from experiments.results.tables.formats import SCORED, UNNAMED, Content, Measurement, Names, content_of, holds_results
 from experiments.results.tables.sheets import Sheet, TableError, csv_files, read_sheet, sheet_of
 from experiments.statistics import Curve, Judgement, Plan, Trajectory, judge
@@ -139,6 +139,7 @@ def judge_table(table: Table, question: Question) -> Judgement:
     runs = _on_axis(table, metric, question.axis, runs)
     runs, counted = _count(table, metric, question.answers, runs)
     floor, floored = _floor(table, question, runs, metric)
+    runs = bounded(runs)
     plan = Plan(
         metric=metric,
         baseline=question.baseline,
@@ -152,7 +153,7 @@ def judge_table(table: Table, question: Question) -> Judgement:
         higher_is_better=question.higher_is_better,
         failures=question.failures,
         floor=floor,
-        largest=_largest(metric, runs),
+        largest=max((run.curves[metric].largest for run in runs if metric in run.curves), default=math.inf),
         seen=question.seen,
     )
     _check_budget(table, plan, runs)
@@ -376,13 +377,6 @@ def _assumed(plan: Plan, question: Question, runs: Iterable[Trajectory]) -> list
                 f"after {shortest:g} counts in no run. If that run broke off, give it the status failed or lost."
             )
     return notes
-
-
-def _largest(metric: str, runs: Sequence[Trajectory]) -> float:
-    """1 where the metric is a share by its name and by its values, else unknown."""
-    values = [value for run in runs for value in (run.curves[metric].values if metric in run.curves else ())]
-    shares = is_share(metric) and all(0 <= value <= 1 for value in values if math.isfinite(value))
-    return 1.0 if shares else math.inf
 
 
 def _is_scored(runs: Iterable[Trajectory]) -> bool:
