@@ -216,12 +216,12 @@ def verdicts(judgement: "Judgement", title: str) -> "Table":
     analysis, measure = judgement.analysis, as_given(judgement)
     table = terminal_table(f"{title}: {analysis.metric}")
     table.add_column("arm", overflow="fold", max_width=20, min_width=6)
-    for column in ("n", "mean", f"difference, {level_text(judgement)}".replace("\u00a0", " "), "adj. p", "g_z"):
+    for column in ("n", "mean", f"difference, {level_text(judgement)}".replace("\u00a0", " "), "adj. p"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("verdict", min_width=14, overflow="fold")
     base = next(each for each in analysis.arms if each.arm == analysis.baseline)
     verdict_cell = with_trouble("baseline", judgement, base.arm)
-    table.add_row(base.arm, str(base.n), value_text(base.mean, measure), "", "", "", verdict_cell)
+    table.add_row(base.arm, str(base.n), value_text(base.mean, measure), "", "", verdict_cell)
     for each in analysis.comparisons:
         against = each.arm if each.baseline == analysis.baseline else f"{each.arm} vs {each.baseline}"
         mean = value_text(compared_means(judgement, each)[0], measure)

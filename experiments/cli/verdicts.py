@@ -4,7 +4,7 @@ from typing import Final
 
 from rich.table import Table
 
-from experiments.report.formatting import Unit, counted, measured_unit
+from experiments.report.formatting import Unit, counted, measured_unit, number_text
 from experiments.report.sentences import plain_sentence
 from experiments.statistics import Judgement
 from experiments.statistics.rule import T_SEEDS
@@ -42,6 +42,7 @@ def show_verdicts(
         lines.append(f"what was predicted: {judgement.claim.outcome}")
     if verbose:
         lines += [each.sentence for each in judgement.analysis.comparisons]
+        lines += effect_sizes(judgement)
         lines += [f"predicted: {each.sentence}" for each in (judgement.claim.assessments if judgement.claim else ())]
         lines += [f"note: {note}" for note in notes]
     if halving and (verbose or is_inconclusive(judgement)):
@@ -52,6 +53,17 @@ def show_verdicts(
     console.print()
     for line in lines:
         console.print(line, highlight=False, markup=False)
+
+
+def effect_sizes(judgement: Judgement) -> list[str]:
+    """The effect sizes of all comparisons in one line, with what they are."""
+    sizes = [
+        f"{each.arm} vs {each.baseline} {number_text(each.effect.g_z, 2, signed=True)}"
+        for each in judgement.analysis.comparisons
+        if each.effect.g_z is not None
+    ]
+    what = "effect sizes g_z (mean difference over the sd of the seeds' differences, corrected for few seeds)"
+    return [f"{what}: {', '.join(sizes)}"] if sizes else []
 
 
 def interim_notes(judgement: Judgement) -> list[str]:

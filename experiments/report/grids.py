@@ -48,7 +48,7 @@ def comparison_grid(study: StoredStudy, judgement: Judgement) -> Grid:
             ("interval_low", "interval_high", "interval_level"), f"{level_text(judgement)} interval", note="strip: ±Δ"
         ),
         Column(("adjusted_p", "test", "p_equivalence"), "adjusted p", numeric=True),
-        column("g_z", "g_z", numeric=True),
+        column("g_z", "g_z", numeric=True, note="difference / sd of seeds"),
         column("win_rate", "win rate", numeric=True),
         Column(("verdict", "rests_on", "collapsed", "baseline_collapsed"), "verdict"),
     )

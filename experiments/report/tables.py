@@ -19,7 +19,6 @@ from experiments.report.formatting import (
     interval_ends,
     level_text,
     metric_name,
-    number_text,
     p_text,
     test_name,
     thousands,
@@ -178,14 +177,13 @@ def terminal_table(title: str) -> Table:
     )
 
 
-def comparison_cells(each: Comparison, measure: Unit, judgement: Judgement) -> tuple[str, str, str, Text]:
-    """Difference with its interval, adjusted p, effect size and verdict."""
+def comparison_cells(each: Comparison, measure: Unit, judgement: Judgement) -> tuple[str, str, Text]:
+    """Difference with its interval, adjusted p and verdict."""
     margin = judgement.analysis.margin
     ends = ", ".join(interval_ends(each.effect.interval, measure, margin)) if each.effect.interval else ""
     return (
         difference_text(each.effect.mean_difference, measure, margin) + (f" [{ends}]" if ends else ""),
         p_text(each.adjusted_p, alpha_of(judgement, each)) if test_name(each) else "–",
-        number_text(each.effect.g_z, 2, signed=True),
         Text(f"{MARKS[each.verdict]} {verdict_text(each)}", style=STYLES.get(each.verdict, "")),
     )
 
@@ -239,7 +237,6 @@ def verdict_table(judgement: Judgement | None, study: StoredStudy) -> Table:
         level = level_text(judgement).replace("\u00a0", " ")
         table.add_column(f"{measure.difference or 'difference'}, {level}", justify="right", no_wrap=True)
         table.add_column("adj. p", justify="right", no_wrap=True)
-        table.add_column("g_z", justify="right", no_wrap=True)
     table.add_column("tokens", justify="right", no_wrap=True)
     if analysis is not None:
         table.add_column("verdict", min_width=14, overflow="fold")
@@ -259,7 +256,7 @@ def verdict_table(judgement: Judgement | None, study: StoredStudy) -> Table:
             cells += [*compared, tokens, with_trouble(verdict, judgement, row.arm)]
         elif judgement is not None:
             status = "baseline" if row.arm == judgement.analysis.baseline else "no finished run"
-            cells += ["", "", "", tokens, with_trouble(status, judgement, row.arm)]
+            cells += ["", "", tokens, with_trouble(status, judgement, row.arm)]
         else:
             cells.append(tokens)
         table.add_row(*cells)

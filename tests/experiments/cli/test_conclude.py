@@ -104,7 +104,11 @@ def test_the_rest_is_printed_on_demand(tmp_path: Path) -> None:
     judgement = judge(study)
     short, long = (" ".join(" ".join(ends_with(study.path, verbose=each)).split()) for each in (False, True))
     rest = [*(c.sentence for c in judgement.analysis.comparisons), *(f"note: {n}" for n in judgement.analysis.notes)]
+    rest.append(
+        "effect sizes g_z (mean difference over the sd of the seeds' differences, corrected for few seeds): dapo vs"
+    )
     assert len(rest) > 2
+    assert "g_z" not in short
     assert all(each in long and each not in short for each in rest)
 
 
