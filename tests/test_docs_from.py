@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from core import Variant
+from core.errors import GrpoLabError
+from core.parts.other_libraries import LIBRARIES
 from core.parts.registry import REGISTRIES, Part
+from experiments import lab
 from experiments.cli.main import main
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -78,6 +81,70 @@ def test_what_is_not_so_is_found() -> None:
         "the default of clip.eps_low is 0.2, not 0.3",
         "the default of grpo.kl is k3(), not k2",
     ]
+
+
+def options_of(page: str) -> dict[str, str]:
+    """Their options in the tables that are headed by the library's name, with all that these say is ours."""
+    said: dict[str, str] = {}
+    text = (DOCS / f"{page}.md").read_text("utf-8")
+    for table in re.findall(r"^\| (?:TRL|verl) \| here \|.*\n\|[-|]+\n((?:\|.*\n)+)", text, re.M):
+        for line in table.splitlines():
+            theirs, ours, *_ = line.removeprefix("| ").split(" | ")
+            for name in re.findall(r"`([a-z][\w.]*)(?:=[^`]*)?`", theirs):
+                said[name] = f"{said.get(name, '')} {ours}"
+    return said
+
+
+@pytest.mark.parametrize(("page", "library"), [("from_trl", "TRL"), ("from_verl", "verl")])
+def test_errors_and_pages_say_the_same_of_each_option(page: str, library: str) -> None:
+    known, said = LIBRARIES[library], dict[str, str]()
+    for name, ours in options_of(page).items():
+        ends = [end for end in known if name == end or name.endswith(f".{end}") or end.endswith(f".{name}")]
+        assert ends, f"{page}: no error knows {name}"
+        end = max(ends, key=len)
+        said[end] = f"{said.get(end, '')} {ours}"
+    for end, ours in said.items():
+        assert all(f"`{each}" in ours for each in known[end]), f"{page}: {end} is {ours} there, but {known[end]}"
+        assert bool(known[end]) != ("not here" in ours), f"{page}: {end}"
+    # the page writes them in short: `_mode`
+    assert known.keys() - said.keys() <= {"vllm_importance_sampling_mode", "vllm_importance_sampling_clip_max"}
+
+
+@pytest.mark.parametrize(
+    ("binding", "said"),
+    [
+        ("train.num_generations = 8", "'num_generations' is an option of TRL: here it is train.group_size"),
+        ("grpo.beta = 0.1", "'beta' is an option of TRL: here it is grpo.kl_coef"),
+        ("train.beta = 0.1", "'beta' is an option of TRL: here it is grpo_trl.kl_coef"),
+        ("epsilon_high = 0.28", "'epsilon_high' is an option of TRL: here it is clip.eps_high"),
+        ("GRPOConfig.max_completion_length = 64", "'max_completion_length' is an option of TRL: here it is train.max_"),
+        ("train.top_p = 0.9", "'top_p' is an option of TRL, and there is none like it here"),
+        ("rollout.n = 8", "'rollout.n' is an option of verl: here it is train.group_size"),
+        ("actor_rollout_ref.rollout.n = 8", "'rollout.n' is an option of verl: here it is train.group_size"),
+        ("actor_rollout_ref.actor.optim.lr = 1e-6", "'lr' is an option of verl: here it is adamw.learning_rate"),
+        ("critic.optim.lr = 1e-6", "'critic.optim.lr' is an option of verl: here it is critic.learning_rate"),
+        ("kl_loss_coef = 0.001", "'kl_loss_coef' is an option of verl: here it is grpo_verl.kl_coef"),
+        ("actor.clip_ratio_high = 0.28", "'clip_ratio_high' is an option of verl: here it is dual_clip.eps_high"),
+    ],
+)
+def test_a_binding_with_another_librarys_name_says_what_it_is_here(
+    binding: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.gin"
+    file.write_text(f"include 'embedded.gin'\n{binding}\n")
+    for options, place in ((["-c", str(file)], f"{file}, line 2"), (["-c", "embedded", "-b", binding], "command line")):
+        assert main(["compare", *options, "--dry-run"]) != 0
+        error = " ".join(capsys.readouterr().err.split())
+        assert said in error
+        assert f"({place})" in error
+
+
+def test_keywords_with_another_librarys_name_too() -> None:
+    loose: Any = lab
+    with pytest.raises(GrpoLabError, match=r"no setting 'beta': 'beta' is an option of TRL: here it is grpo\.kl_coef"):
+        loose.variant("grpo", beta=0.1)
+    with pytest.raises(GrpoLabError, match=r"no keyword 'num_generations': .* here it is train\.group_size"):
+        loose.compare("demo", num_generations=4)
 
 
 @pytest.mark.parametrize(("page", "variant"), [("from_trl", "grpo_trl"), ("from_verl", "grpo_verl")])

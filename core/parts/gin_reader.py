@@ -20,6 +20,7 @@ from gin.config_parser import BindingStatement, ConfigParser, ImportStatement, I
 
 from core.errors import GrpoLabError, near
 from core.parts.import_path import find_modules_in
+from core.parts.other_libraries import elsewhere
 from core.parts.settings import shown
 
 MACRO: Final = "gin.macro"
@@ -180,7 +181,13 @@ def _binding(statement: Any, place: str) -> Binding:
     if not statement.arg_name:
         name = "/".join(filter(None, (statement.scope, statement.selector)))
         return Binding((MACRO, name), statement.value, place)
-    key = gin.config.ParsedBindingKey.parse((statement.scope, statement.selector, statement.arg_name))
+    try:
+        key = gin.config.ParsedBindingKey.parse((statement.scope, statement.selector, statement.arg_name))
+    except ValueError as error:
+        name, part = f"{statement.selector}.{statement.arg_name}", _part_named(statement.selector)
+        if said := elsewhere(name, part.defaults if part else ()):
+            raise GrpoLabError(f"no binding '{name}': {said}{at(place)}") from error
+        raise
     binding = Binding((key.complete_selector, key.arg_name), statement.value, place)
     if key.scope:
         raise GrpoLabError(
@@ -213,8 +220,13 @@ def _readable(error: Exception) -> str:
     if unknown:
         message += f" -- {near(unknown[1].split('.')[-1], (part.name for part in known_parts()))}"
     parameter = re.search(r"Configurable '([^']+)' doesn't have a parameter named '([^']+)'", message)
-    part = next((p for p in known_parts() if parameter and p.name == parameter[1].split(".")[-1]), None)
+    part = _part_named(parameter[1]) if parameter else None
     return f"{message} -- {near(parameter[2], part.defaults)}" if parameter and part else message
+
+
+def _part_named(selector: str) -> Any:
+    """The part that gin text names, or None."""
+    return next((part for part in known_parts() if part.name == selector.split(".")[-1]), None)
 
 
 def known_parts() -> Iterator[Any]:

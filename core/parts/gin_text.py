@@ -25,6 +25,7 @@ from core.parts.gin_reader import (
     referenced,
     references,
 )
+from core.parts.other_libraries import elsewhere
 from core.parts.settings import SettingError, any_of, shown
 
 REQUIRED: Final = gin.REQUIRED
@@ -135,9 +136,12 @@ def _refuse_idle_macros(bindings: Iterable[Binding]) -> None:
         owners = sorted(f"{part.name}.{binding.name}" for part in known_parts() if binding.name in part.defaults)
         known = [f"{part.name}.{parameter}" for part in known_parts() for parameter in part.defaults]
         close = owners or get_close_matches(binding.name, known)
+        remedy = f"did you mean {any_of(close)}?" if close else "remove the line"
+        if not owners:
+            remedy = elsewhere(binding.name) or remedy
         raise GrpoLabError(
             f"'{binding.name} = {shown(binding.value)}' names no owner, and as a macro nothing refers to it by "
-            f"%{binding.name}{at(binding.place)}: {f'did you mean {any_of(close)}?' if close else 'remove the line'}"
+            f"%{binding.name}{at(binding.place)}: {remedy}"
         )
 
 

@@ -10,6 +10,7 @@ from core.errors import GrpoLabError, near
 from core.loop.loss import compute_advantages, kl_in_reward, step_loss
 from core.parts.arguments import checked
 from core.parts.options import AdvantageOptions
+from core.parts.other_libraries import elsewhere
 from core.parts.registry import as_part
 from experiments.lens.named import advantage_alone, named_variant
 from experiments.setup import import_parts
@@ -27,7 +28,8 @@ def variant(name: str, **settings: Any) -> Variant:
     part = VARIANTS[name]
     for setting in settings:
         if setting not in part.defaults:
-            raise GrpoLabError(f"variant '{name}' has no setting '{setting}': {near(setting, part.defaults)}")
+            hint = elsewhere(f"{name}.{setting}", part.defaults) or near(setting, part.defaults)
+            raise GrpoLabError(f"variant '{name}' has no setting '{setting}': {hint}")
     made: Variant = part(**settings)
     return made
 

@@ -12,6 +12,7 @@ from core.errors import GrpoLabError, near
 from core.parts.arguments import checked
 from core.parts.gin_reader import known_parts
 from core.parts.import_path import find_modules_in
+from core.parts.other_libraries import elsewhere
 from core.parts.registry import as_part
 from core.parts.settings import COUNT, NOT_NEGATIVE
 from experiments.lab.runs import Run, Study, load_run, load_study
@@ -148,7 +149,7 @@ def _declarations(declared: Mapping[str, Any]) -> list[str]:
     lines = []
     for name, value in declared.items():
         if name not in known:
-            raise GrpoLabError(f"compare() has no keyword '{name}': {near(name, known)}")
+            raise GrpoLabError(f"compare() has no keyword '{name}': {elsewhere(name) or near(name, known)}")
         value = value.tolist() if hasattr(value, "tolist") else value  # numpy's
         if name == "variants":
             value = [value] if isinstance(value, str | Part) else value

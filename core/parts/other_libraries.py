@@ -1,0 +1,39 @@
+"""Options of other libraries: what to say of a binding that has one of their names."""
+
+from collections.abc import Collection, Mapping
+from typing import Final, TypeAlias
+
+Options: TypeAlias = Mapping[str, tuple[str, ...]]
+"""Options by name, or by the end of a dotted one, with the bindings that they are here; none where there is none."""
+LIBRARIES: Final[dict[str, Options]] = {}
+"""What is known of each library, declared where its methods are."""
+
+
+def option(name: str) -> tuple[str, str, tuple[str, ...]] | None:
+    """The library, its option and what that is here, for the longest end of a dotted name that is one; else None."""
+    parts = name.split(".")
+    for start in range(len(parts)):
+        end = ".".join(parts[start:])
+        for library, options in LIBRARIES.items():
+            if end in options:
+                return library, end, options[end]
+    return None
+
+
+def elsewhere(name: str, settings: Collection[str] = ()) -> str:
+    """What to say of an unknown binding whose name is an option of another library; empty for any other.
+
+    `settings` are those of the part that was to be bound: where it has the right one itself, that is named.
+    """
+    found = option(name)
+    if found is None:
+        return ""
+    library, theirs, ours = found
+    if not ours:
+        return f"'{theirs}' is an option of {library}, and there is none like it here"
+    owner = name.rpartition(".")[0]
+    here = [
+        f"{owner}.{setting}" if owner and (setting := each.split(" ")[0].rpartition(".")[2]) in settings else each
+        for each in ours
+    ]
+    return f"'{theirs}' is an option of {library}: here it is {' and '.join(here)}"
