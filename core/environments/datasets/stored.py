@@ -230,8 +230,8 @@ def _only_message(messages: Sequence[Mapping[str, Any]], name: str, place: str) 
         )
     if unlearnt := [beside for beside in UNLEARNT if message.get(beside)]:
         raise GrpoLabError(
-            f"{place}: the response in '{name}' has {' and '.join(unlearnt)} beside its content, which would not be "
-            "learnt: write them into the content, as the model would"
+            f"{place}: the response in column '{name}' has {' and '.join(unlearnt)} beside its content, which would "
+            "not be learnt: write them into the content, as the model would, or leave the row out"
         )
     return str(message.get("content") or "")
 

@@ -142,4 +142,9 @@ def _without_nulls(value: Any) -> Any:
 
 def tools_fault(row: Row) -> str:
     """What is wrong where a row of messages lists tools, which no template is given; "" where it lists none."""
-    return "'tools' are not handed to the chat template: write them into the system message" if row.get("tools") else ""
+    if not row.get("tools"):
+        return ""
+    return (
+        f"column 'tools' is {row['tools']!r:.60}, and tools on offer are not handed to the chat template: write them "
+        "into the system message and take the column out"
+    )

@@ -364,12 +364,15 @@ def test_pairs_of_conversations_share_what_comes_before(row: dict[str, Any], tmp
         ({"messages": []}, r"field 'messages' is \[\], not a list of chat messages: there is none"),
         ({"messages": [ASKS, {"role": "assistant"}]}, r"not a list .*: message 2 \(assistant\) has the content None"),
         ({"prompt": [ASKS], "completion": [REPLIES, AGAIN, RIGHT]}, r"field 'completion' has 3 messages, of which one"),
-        ({"messages": [ASKS, {**REPLIES, "thinking": "4"}]}, r"the response in 'messages' has thinking beside"),
+        ({"messages": [ASKS, {**REPLIES, "thinking": "4"}]}, r"the response in column 'messages' has thinking beside"),
         (
             {"messages": [ASKS, {"role": "assistant", "tool_calls": [{"function": {"name": "add"}}]}]},
-            r"the response in 'messages' has tool_calls beside its content, which would not be learnt",
+            r"the response in column 'messages' has tool_calls .* not be learnt: .* or leave the row out",
         ),
-        ({"messages": [ASKS, RIGHT], "tools": [{"type": "function"}]}, r"'tools' are not handed to the chat template"),
+        (
+            {"messages": [ASKS, RIGHT], "tools": [{"type": "function"}]},
+            r"column 'tools' is \[{'type'.*: write",
+        ),
         ({"prompt": [{"role": "user", "content": 4}], "completion": "4"}, r"chat messages: message 1 \(user\) has the"),
     ],
 )

@@ -417,7 +417,7 @@ def test_a_message_that_is_none_is_named_by_its_number(messages: list[Any], mess
 def test_tools_on_offer_are_no_part_of_messages(tmp_path: Path) -> None:
     row: dict[str, Any] = {"prompt": [ASKS], "answer": 4, "tools": []}
     assert len(read(write(tmp_path / "talks.jsonl", [row]))) == 1
-    with pytest.raises(GrpoLabError, match=r"line 1: 'tools' are not handed to the chat template"):
+    with pytest.raises(GrpoLabError, match=r"line 1: column 'tools' is \[{'type'.* the system message and take"):
         read(write(tmp_path / "talks.jsonl", [row | {"tools": [{"type": "function"}]}]))
 
 
