@@ -153,8 +153,8 @@ class Study:
         arm, seed = key
         run = self.stored.run(arm, seed)
         if run is None:
-            known = f"seeds {', '.join(map(str, self.seeds))}" if arm in self.stored.arms else near(arm, self.arms)
-            raise GrpoLabError(f"no run of '{arm}' at seed {seed!r} in {self.path}: {known}")
+            known = f"seeds {', '.join(map(str, self.seeds))}" if arm in self.stored.arms else near(str(arm), self.arms)
+            raise GrpoLabError(f"no run of {arm!r} at seed {seed!r} in {self.path}: {known}")
         return Run(run)
 
     @property

@@ -46,6 +46,7 @@ class Verdicts:
     def __len__(self) -> int:
         return len(self.judgement.analysis.comparisons)
 
+    @checked()
     def __getitem__(self, arm: str) -> Comparison:
         """The comparison of an arm with the baseline; GrpoLabError for an arm that was not compared."""
         for comparison in self:
@@ -177,6 +178,9 @@ def judge(
     if hasattr(measured, "columns") and hasattr(measured, "index"):
         return _judged(lambda: read_rows(_records(measured, metric), "the data frame"), question)
     given = measured.items() if isinstance(measured, Mapping) else ()
+    for arm, _ in given:
+        if not isinstance(arm, str):
+            raise GrpoLabError(f"arm {arm!r}: the name of an arm is text; call it {str(arm)!r}, for the baseline too")
     paired = {arm: by_seed if hasattr(by_seed, "items") else _unpaired(arm, by_seed) for arm, by_seed in given}
     runs = [
         _run(arm, _seed(arm, seed), metric or "score", _curve(arm, seed, result, axis))

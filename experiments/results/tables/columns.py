@@ -49,10 +49,12 @@ def without_columns(sheet: Sheet) -> str:
         else:
             taken.add(guess.lower())
             said.append(f"no column {name!r}: did you mean {guess!r}? then rename it to {name!r}")
-    return (
-        f"{sheet.source}, header: {'; '.join(said)}. A table has the columns {', '.join(NEEDED)}; a table of scores "
-        f"{', '.join(SCORES)}; TensorBoard's exports Wall time, Step, Value; W&B's Step and 'run - metric'"
+    layouts = (
+        f". A table has the columns {', '.join(NEEDED)}; a table of scores {', '.join(SCORES)}; TensorBoard's exports "
+        "Wall time, Step, Value; W&B's Step and 'run - metric'"
     )
+    all_seem_there = all("did you mean" in each for each in said)
+    return f"{sheet.source}, header: {'; '.join(said)}{'' if all_seem_there else layouts}"
 
 
 _REMEDIES: Final[Mapping[str, str]] = {

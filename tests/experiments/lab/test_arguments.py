@@ -92,6 +92,7 @@ def test_a_parameter_that_is_not_there_and_one_that_is_missing_are_named(name: s
         (lambda f: f.judge(SCORES, baseline=0), "baseline = 0: must be text in quotes"),
         (lambda f: f.judge(SCORES, baseline="a", family="any"), "family = 'any': must be 'baseline' or 'all'"),
         (lambda f: f.judge(SCORES, baseline="a", scalar="last"), "scalar = 'last': must be 'final' or 'auc'"),
+        (lambda f: f.judge({1: {0: 0.5}, 2: {0: 0.6}}, baseline="1"), "arm 1: the name of an arm is text; call it '1'"),
         (lambda f: f.judge(SCORES, "a"), "takes measured without a name, and 2 values were given: name the others"),
         (lambda f: f.judge(SCORES, measured=SCORES, baseline="a"), "measured is given twice"),
         (lambda f: f.compare("demo", seeds="5"), "compare: seeds = '5': must be a whole number from 0 up, a list of"),
@@ -103,6 +104,8 @@ def test_a_parameter_that_is_not_there_and_one_that_is_missing_are_named(name: s
         (lambda f: f.lens("grpo", batches="9"), "lens: batches = '9': must be a whole number from 1"),
         (lambda f: f.lens("grpo", batches=2), "^batches 2: at least 20 are needed"),
         (lambda f: STUDY.curves(axis=3), r"Study\.curves: axis = 3: must be text"),  # type: ignore[arg-type]
+        (lambda f: VERDICTS[3], r"Verdicts\.__getitem__: arm = 3: must be text"),  # type: ignore[index]
+        (lambda f: STUDY[3, 0], "no run of 3 at seed 0 in .*: known: grpo, median, rloo"),  # type: ignore[index]
         (lambda f: STUDY["grpo", "0"], "no run of 'grpo' at seed '0'"),  # type: ignore[index]
         (lambda f: f.Batch.of([[1.0, 0.0]], values=[[[0.0], [0.0]]]), r"Batch\.values must be a tensor, not list"),
         (lambda f: f.Batch.of([[1.0, 0.0]], mask=[[[1], [1]]]), r"Batch\.mask must be a tensor, not list"),
