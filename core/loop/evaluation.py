@@ -92,10 +92,13 @@ def reevaluate(
     questions: int,
     before: Mapping[str, Any] | None = None,
     answered: Callable[[int], None] | None = None,
+    *,
+    earlier: bool = False,
 ) -> dict[str, Any]:
     """The record of `questions` further questions of `split`, which no evaluation of the run has asked.
 
-    They follow those of the evaluations in the same stream; sampling noise is keyed by the run's seed and the question.
+    They follow those of the evaluations in the same stream; sampling noise is keyed by the run's seed and the question,
+    and by the step of a model that is not the run's last.
     `before` is the record of fewer of them, whose answers stay as they are. `answered` gets every block, as large
     as an evaluation, which is known to fit. Tokens sampled here are not counted as training tokens.
     """
@@ -105,7 +108,8 @@ def reevaluate(
     for first in range(begun, questions, settings.questions):
         block = range(first, min(first + settings.questions, questions))
         problems = further_problems(run.recipe, split, block)
-        parts.append(_answers(run, problems, key(run.seed, REEVALUATION), first))
+        path = (step,) if earlier else ()
+        parts.append(_answers(run, problems, key(run.seed, REEVALUATION, *path), first))
         if answered:
             answered(len(block))
     run.sampled_tokens = counted

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from core.errors import GrpoLabError
 from core.generation.base import Generator
@@ -17,6 +17,9 @@ from core.parts.registry import PROVIDERS, REQUIRED, Part, as_part
 from core.parts.settings import COUNT, MANY, NOT_NEGATIVE, POSITIVE, THREADS, Range
 from core.parts.variant import Variant
 
+LAST_MODELS: Final = 3
+"""Models of a run that may be asked further questions: those of its last evaluations."""
+
 
 @dataclass(frozen=True)
 class EvaluationSettings:
@@ -29,6 +32,7 @@ class EvaluationSettings:
     seed: int
     split: str | None
     final_samples: int | None = None
+    keep_models: bool | None = None
 
     def final_steps(self, steps: int) -> tuple[int, ...]:
         """The steps of the evaluations, of a run of so many, whose mean is its final score.
@@ -65,15 +69,17 @@ def evaluation(
     seed: int = 0,
     split: str | None = None,
     final_samples: int | None = None,
+    keep_models: bool | None = None,
 ) -> EvaluationSettings:
     """Evaluate at step 0, every `every` steps and at the end: each question once greedily and `samples` times sampled.
 
     `split` defaults to the task's test suites: the first every time, further ones at step 0 and at the end. Two samples
     or more are needed to separate sampling noise from the rest. `final_samples`: how many samples a question the final
     score rests on in all, spread over the last evaluations, of which it is the mean; what a run learns, and its first
-    `samples` answers to a question, do not depend on it.
+    `samples` answers to a question, do not depend on it. `keep_models`: whether the models of the last two evaluations
+    before the end are kept beside the final one, to be asked further questions; by default where they are small.
     """
-    return EvaluationSettings(every, questions, samples, temperature, seed, split, final_samples)
+    return EvaluationSettings(every, questions, samples, temperature, seed, split, final_samples, keep_models)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +147,15 @@ class Recipe:
             f"variant '{self.variant.name}': the generator's probabilities are not exactly the trainer's, and nothing "
             "corrects for it: bind train.correction, e.g. @token_truncated"
         )
+
+    @property
+    def kept_steps(self) -> tuple[int, ...]:
+        """The last steps before the end whose models may be kept; none where a budget ends the run at a step of its
+        own.
+        """
+        if self.token_budget is not None or self.seconds_budget is not None or self.evaluation.keep_models is False:
+            return ()
+        return self.evaluation.final_steps(self.steps)[-LAST_MODELS:-1]
 
     @property
     def updates(self) -> int:

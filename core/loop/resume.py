@@ -1,11 +1,15 @@
 """A training is saved and taken up: trained weights and their optimizer, whole or a part a rank, with all the rest."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from core.errors import GrpoLabError
+from core.loop.recipe import Recipe
 from core.model.trainable import TrainedModel
 from core.store.run_folder import RunStore
+
+SMALL_MODEL: Final = 1 << 26
+"""Bytes of trained weights up to which models are kept without being asked for."""
 
 
 def save_training(store: RunStore, model: TrainedModel, optimizer: Any, state: Mapping[str, Any]) -> None:
@@ -14,6 +18,14 @@ def save_training(store: RunStore, model: TrainedModel, optimizer: Any, state: M
         store.save_checkpoint(state, model.sharding.save)
     else:
         store.save_checkpoint({**state, "weights": model.state_dict(), "optimizer": optimizer.state_dict()})
+
+
+def keep_model(store: RunStore, model: TrainedModel, recipe: Recipe, step: int) -> None:
+    """Keep the trained weights of this step where the recipe has them kept; spread over ranks they are not."""
+    if step in recipe.kept_steps and model.sharding is None:
+        weights = model.state_dict()
+        if recipe.evaluation.keep_models or sum(each.nbytes for each in weights.values()) <= SMALL_MODEL:
+            store.keep_model(step, weights)
 
 
 def load_training(store: RunStore, model: TrainedModel, optimizer: Any) -> dict[str, Any] | None:

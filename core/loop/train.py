@@ -21,6 +21,7 @@ from core.loop.evaluation import evaluate
 from core.loop.learn import learn
 from core.loop.metrics import line_of, rollout_record
 from core.loop.recipe import Recipe
+from core.loop.resume import keep_model
 from core.loop.rollout import roll_out
 from core.loop.run_state import RunState
 from core.model.sharding import hash_weights
@@ -91,6 +92,7 @@ def train(recipe: Recipe, seed: int, store: RunStore, watch: Watch, device: torc
             with clock("evaluate"):
                 evaluations = evaluate(state, step, last=state.is_over)
             store.write_evaluations(evaluations)
+            keep_model(store, state.policy, recipe, step)
             line = line_of(state, before, rollout, learned, evaluations)
             store.append_metrics(line | {"seconds": clock.seconds})
 

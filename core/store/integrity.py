@@ -19,6 +19,8 @@ REMEDY: Final = "remove the folder of this run, or give the same command again: 
 """What to do about a damaged run."""
 METRICS: Final = "metrics.jsonl"
 CHECKPOINT: Final = "checkpoint"
+KEPT_MODELS: Final = "models"
+"""Where weights of evaluations before the last are kept: in the run's folder, and with the final model in the end."""
 REEVALUATED: Final = "-reevaluated"
 """How the suites end whose questions were put to a finished run's model afterwards."""
 _STEP_FILE: Final = re.compile(r"step=(\d+)\.json")
@@ -90,6 +92,9 @@ def refuse_damaged_model(folder: Path, setting: str) -> None:
     files = read_json(manifest).get("files", {})
     recorded = {name: fingerprint for name, fingerprint in files.items() if name.startswith(f"{CHECKPOINT}/")}
     present = {name: each for name, each in model_fingerprints(folder).items() if name in recorded}
+    # those of earlier evaluations may be removed: the final model is whole without
+    kept = f"{CHECKPOINT}/{KEPT_MODELS}/"
+    recorded = {name: each for name, each in recorded.items() if name in present or not name.startswith(kept)}
     if damage := _difference_of_files(folder.parent, recorded, present):
         raise GrpoLabError(
             f"{setting}: {damage}: it is not the model that the run ended with. Restore it, train it again, or copy "

@@ -6,7 +6,8 @@ eval/<suite>/step=000005.json   one file per evaluation and test suite; <suite>-
                            asked afterwards
 rollouts/step=000005.json  a few groups' responses with rewards and advantages
 checkpoint/                state to go on from, with sharded weights a folder of shards beside it; after the last
-                           step, the model as transformers saves it, or adapters as peft saves them
+                           step, the model as transformers saves it, or adapters as peft saves them, and models/
+models/step=000005.safetensors   trained weights of the last evaluations before the end, while the run goes on
 .lock, .tmp-*              whose the folder is at present, and what a killed process left unfinished
 
 `files` are the fingerprints of the three kinds of results as they were written, not as they are found at the end: a
@@ -22,11 +23,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from safetensors.torch import save
+from torch import Tensor
+
 from core.distributed import barrier
 from core.errors import GrpoLabError, MachineError
 from core.store.checkpoint import SaveShards, read_checkpoint, write_checkpoint, write_shards
-from core.store.files import read_json, write_json, write_text
+from core.store.files import read_json, write_json, write_text, write_whole
 from core.store.integrity import (
+    KEPT_MODELS,
     METRICS,
     REMEDY,
     DamagedError,
@@ -92,6 +97,8 @@ class RunStore:
         if self.is_finished and (self.folder / "checkpoint.tmp").is_dir():
             self._swap_in_model()
         shutil.rmtree(self.folder / "checkpoint.tmp", ignore_errors=True)
+        if self.is_finished:
+            shutil.rmtree(self.folder / KEPT_MODELS, ignore_errors=True)
 
     def sync_ranks(self) -> None:
         """Let the other ranks look at the folder, now that it is held and tidy; all ranks together."""
@@ -112,7 +119,7 @@ class RunStore:
     def discard_broken(self, identity: Mapping[str, Any]) -> None:
         """Restart a broken run where it is no longer what it was; `locked` must be held."""
         if self.is_broken and _different(self.manifest.get("identity") or {}, identity):
-            for name in ("checkpoint", "eval", "rollouts"):
+            for name in ("checkpoint", "eval", "rollouts", KEPT_MODELS):
                 shutil.rmtree(self.folder / name, ignore_errors=True)
             for name in (METRICS, "manifest.json"):
                 (self.folder / name).unlink(missing_ok=True)
@@ -179,6 +186,14 @@ class RunStore:
         """Store a sample of a step's responses."""
         self._write_result(f"rollouts/step={step:06d}.json", record)
 
+    def keep_model(self, step: int, weights: Mapping[str, Tensor]) -> None:
+        """Keep the trained weights of a step, to be put into the finished run's checkpoint."""
+        path = self.folder / KEPT_MODELS / f"step={step:06d}.safetensors"
+        try:
+            write_whole(path, save({name: each.detach().cpu().contiguous() for name, each in weights.items()}))
+        except OSError as error:
+            raise MachineError(f"cannot write {path}: {error.strerror}; the run can be resumed") from error
+
     def _write_result(self, name: str, record: Any) -> None:
         self._files[name] = Fingerprint(write_json(self.folder / name, record).encode())
 
@@ -232,6 +247,8 @@ class RunStore:
         shutil.rmtree(final, ignore_errors=True)
         try:
             model.save(final)
+            if (self.folder / KEPT_MODELS).is_dir():
+                shutil.copytree(self.folder / KEPT_MODELS, final / KEPT_MODELS)
             files = {**self.files, **{name: str(each) for name, each in model_fingerprints(final).items()}}
         except Exception as error:  # a full disk is an error of another type with every library that writes
             shutil.rmtree(final, ignore_errors=True)
@@ -243,6 +260,7 @@ class RunStore:
     def _swap_in_model(self) -> None:
         shutil.rmtree(self.folder / "checkpoint", ignore_errors=True)
         os.replace(self.folder / "checkpoint.tmp", self.folder / "checkpoint")
+        shutil.rmtree(self.folder / KEPT_MODELS, ignore_errors=True)
 
 
 class NonMainStore(RunStore):
@@ -268,6 +286,9 @@ class NonMainStore(RunStore):
         pass
 
     def append_metrics(self, record: Mapping[str, Any]) -> None:  # noqa: D102
+        pass
+
+    def keep_model(self, step: int, weights: Mapping[str, Tensor]) -> None:  # noqa: D102
         pass
 
     def _write_result(self, name: str, record: Any) -> None:

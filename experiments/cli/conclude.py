@@ -77,9 +77,9 @@ def how_to_grow(judgement: Judgement, study: StoredStudy) -> str:
     """
     seeds, found = judgement.plan.seeds, halving(study, judgement)
     if found and found.cheapest and found.cheapest.samples > found.now.samples and not too_few_for_a_test(judgement):
-        questions = further_questions(study, judgement)
-        if questions is not None:
-            return f"ask the final models further questions, training nothing: {_growing(study, questions)}"
+        asked = further_questions(study, judgement)
+        if asked is not None:
+            return f"ask the models of the runs further questions, training nothing: {_growing(study, *asked)}"
     needed = SEEDS_TO_BEGIN_WITH if too_few_for_a_test(judgement) else seeds_for_all(judgement)
     if needed is not None and len(seeds) < needed and seeds == tuple(range(len(seeds))):  # as `--seeds N` has them
         return f"more seeds: the same command with --seeds {needed} and --grow uses all finished runs"
@@ -89,9 +89,10 @@ def how_to_grow(judgement: Judgement, study: StoredStudy) -> str:
     )
 
 
-def _growing(study: StoredStudy, questions: int) -> str:
-    """The command that declares a study anew with so many further questions."""
+def _growing(study: StoredStudy, questions: int, models: int) -> str:
+    """The command that declares a study anew with so many further questions to so many models of each run."""
     command, binding = str(study.record.get("command") or ""), f'-b "compare.reevaluate = {questions}"'
+    binding += f' -b "compare.reevaluate_models = {models}"' if models > 1 else ""
     if not command.startswith(("grpolab compare ", "grpolab ablate ")):
         return f"the same command with {binding} and --grow"
     grow = "" if "--grow" in command.split() else " --grow"

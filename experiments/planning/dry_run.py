@@ -92,11 +92,14 @@ def cost_lines(study: Study, out: Path, workers: int, measure: bool) -> Iterator
     if study.settings.reevaluate:
         left = [number for number in left_to_answer(study, out / study.settings.name) if number]
         settings = recipes[base].evaluation
+        models = f"{len(left)} final models"
+        if (each := study.settings.reevaluate_models) > 1:
+            models = f"the last {each} evaluations' models of {len(left)} runs"
         responses = sum(left) * (1 + settings.samples)
         duration = f", about {clock(responses * paces[base].response)}" if base in paces else ""
         yield (
-            f"asked   {sum(left):,} further questions in all, to {len(left)} final models x {settings.samples} samples "
-            f"and once greedily, after all runs{duration} (compare.reevaluate)"
+            f"asked   {sum(left):,} further questions in all, to {models} x {settings.samples} samples and "
+            f"once greedily, after all runs{duration} (compare.reevaluate)"
         )
     yield from _memory_lines(study, paces, at_once)
 

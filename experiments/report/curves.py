@@ -128,8 +128,9 @@ def _about(study: StoredStudy, cut: bool) -> str:
     )
     if study.plan.further:
         about += (
-            " No verdict rests on these evaluations: it rests on what every final model answered afterwards, to "
-            f"{study.plan.further:,} further questions."
+            " No verdict rests on these evaluations: it rests on what "
+            + ("every final model" if study.models_asked == 1 else f"the models of the last {study.models_asked}")
+            + f" answered afterwards, to {study.plan.further:,} further questions."
         )
     return about + (f" Of longer curves {POINTS} points are drawn." if cut else "")
 

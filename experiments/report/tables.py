@@ -205,7 +205,8 @@ def scored_words(study: StoredStudy) -> str:
     plan = study.plan
     assert plan.budget is not None
     if plan.further:
-        return f"a run's score: its final model on {plan.further:,} further questions, asked after training"
+        asked = "its final model" if study.models_asked == 1 else f"its last {study.models_asked} evaluations' models"
+        return f"a run's score: {asked} on {plan.further:,} further questions, asked after training"
     if plan.scalar != "final":
         return "a run's score: mean height of its curve"
     used = set()

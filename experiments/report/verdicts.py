@@ -36,7 +36,7 @@ _CLAIMS = {"supported": "better", "not supported": "worse", "underpowered": "inc
 _SHOWN = (
     *("metric", "scalar", "axis", "budget", "baseline", "family", "alpha", "margin", "margin_declared", "failures"),
     *("floor", "threshold", "seeds", "question", "arms", "config", "questions", "race", "looks", "claim"),
-    "reevaluate",
+    *("reevaluate", "reevaluate_models"),
 )
 FOLDED = 3  # more warnings than that are folded
 SHOWN = 8  # comparisons of the head that are not folded

@@ -27,6 +27,7 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "claim": None,
     "data": {},
     "reevaluate": None,
+    "reevaluate_models": None,
 }
 """What declarations of earlier versions leave out."""
 _NUMBER: Final = (int, float)
@@ -40,6 +41,7 @@ _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
     "claim": (dict, type(None)),
     "data": (dict,),
     "reevaluate": (int, type(None)),
+    "reevaluate_models": (int, type(None)),
 }
 """What a declaration's entries may be."""
 

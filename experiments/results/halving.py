@@ -4,7 +4,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from core.store.integrity import REEVALUATED
+from core.store.integrity import CHECKPOINT, KEPT_MODELS, REEVALUATED
 from experiments.results.stored_run import StoredRun
 from experiments.results.stored_study import StoredStudy
 from experiments.statistics import Judgement
@@ -37,26 +37,32 @@ def halving(study: StoredStudy, judgement: Judgement) -> Halving | None:
     return Halving(noise, cost, Allocation(seeds, round(samples)), 1 - plan.alpha, evaluations)
 
 
-def further_questions(study: StoredStudy, judgement: Judgement) -> int | None:
-    """How many further questions to the final models (`compare.reevaluate`) are to halve the interval, about.
+def further_questions(study: StoredStudy, judgement: Judgement) -> tuple[int, int] | None:
+    """How many further questions (`compare.reevaluate`) are to halve the interval, about, and how many models to ask.
 
-    Or make questions and answers a fifth of its variance, where less would be left to seeds alone; a multiple of the
-    questions that evaluations ask. None where noise or seconds are not known, as for `halving`.
+    Or they make questions and answers a fifth of its variance, where less would be left to seeds alone; a multiple of
+    the questions that evaluations ask. The models are those of the last evaluations as far as all runs have kept them
+    (`compare.reevaluate_models`). None where noise or seconds are not known, as for `halving`.
     """
     found = halving(study, judgement)
     if found is None:
         return None
-    S, asked = found.now.seeds, study.runs[0].answered_questions(judgement.plan.metric.split("/")[0])
-    first = next(row for row in study.runs[0].evals if row["split"] == judgement.plan.metric.split("/")[0])
-    K = len(first["correct"][0])  # as often as evaluations along the way
+    S, suite, models = found.now.seeds, judgement.plan.metric.split("/")[0], models_kept(study)
+    first = next(row["correct"] for row in study.runs[0].evals if row["split"] == suite)
+    asked, samples = len(first), models * len(first[0])  # as often as evaluations along the way ask, each model
     components = judgement.variances.values()
     seeds = statistics.fmean(S * each.seed for each in components)
-    answer = statistics.fmean(
-        S * asked * (each.seed_question + each.sampling * found.now.samples / K) for each in components
-    )
-    by_questions = NoiseModel(seeds, answer)
-    enough = min(by_questions.samples_for(found.half_width, S, found.level), 4 * answer / seeds if seeds else math.inf)
-    return None if math.isinf(enough) else asked * max(1, math.ceil(enough / asked))
+    sampling = found.now.samples / samples
+    answers = statistics.fmean(S * asked * (each.seed_question + each.sampling * sampling) for each in components)
+    enough = NoiseModel(seeds, answers).samples_for(found.half_width, S, found.level)
+    enough = min(enough, 4 * answers / seeds if seeds else math.inf)
+    return None if math.isinf(enough) else (asked * max(1, math.ceil(enough / asked)), models)
+
+
+def models_kept(study: StoredStudy) -> int:
+    """How many models every finished run has: its final one, and those of the evaluations before."""
+    finished = [run.path for run in study.runs if run.finished]
+    return 1 + min(len(list((path / CHECKPOINT / KEPT_MODELS).glob("step=*"))) for path in finished)
 
 
 def cost_of(runs: Sequence[StoredRun], suite: str, samples: float) -> Cost | None:

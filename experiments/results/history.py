@@ -79,7 +79,7 @@ def _sentence(entry: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         changes.append(f"{earlier:,} further questions to the final models became {later:,}")
     elif later != earlier:
         changes.append(
-            f"the final models were asked {later:,} further questions, on which alone the verdict rests since then"
+            f"{_asked(now)} were asked {later:,} further questions, on which alone the verdict rests since then"
         )
     if before.get("claim") != now.get("claim"):
         changes.append("the predictions were declared then, with these results known")
@@ -89,6 +89,11 @@ def _sentence(entry: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         f"Grown on {seen['when'][:10]}, after {runs} runs ({verdicts or 'no verdict yet'}): {'; '.join(changes)}. "
         f"Hash of the declaration before: {entry['hash'][:16]}."
     )
+
+
+def _asked(declaration: Mapping[str, Any]) -> str:
+    models = declaration.get("reevaluate_models") or 1
+    return "the final models" if models == 1 else f"the models of each run's last {models} evaluations"
 
 
 def plain(declaration: Mapping[str, Any]) -> dict[str, Any]:

@@ -159,6 +159,10 @@ class StoredRun:
         """How many questions the last evaluation on `split` asked; 0 where there is none."""
         return next((len(row["correct"]) for row in reversed(self.evals) if row["split"] == split), 0)
 
+    def answered_by_step(self, split: str) -> dict[int, int]:
+        """How many questions every evaluation on `split` asked, by step."""
+        return {row["step"]: len(row["correct"]) for row in self.evals if row["split"] == split}
+
     def families(self, split: str) -> tuple[str, ...] | None:
         """The family (template or source) of each question on `split`; None where the task names none."""
         named = tuple(str(question.get("family", "")) for question in self.questions(split))

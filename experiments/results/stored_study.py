@@ -204,9 +204,14 @@ class StoredStudy:
         return self.plan.metric.split("/")[0]
 
     def is_answered(self, run: StoredRun) -> bool:
-        """Whether a run's final model has answered the further questions that are declared, if there are any."""
-        plan = self.plan
-        return not plan.further or run.answered_questions(self._judged_suite) == plan.further
+        """Whether a run's models have answered the further questions that are declared, if there are any."""
+        plan, answered = self.plan, [*run.answered_by_step(self._judged_suite).values()]
+        return not plan.further or answered == [plan.further] * self.models_asked
+
+    @property
+    def models_asked(self) -> int:
+        """How many of a run's models answer the further questions: the last, or those of its last evaluations."""
+        return int(self.declaration["reevaluate_models"] or 1)
 
     def answers(self) -> dict[tuple[str, int], float]:
         """How many independent answers, each right or wrong, a finished run's score rests on, where that is known."""

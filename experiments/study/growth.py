@@ -20,7 +20,8 @@ from experiments.study.settings import Arm
 from experiments.study.study import Study
 
 GROWS: Final = frozenset(
-    {"seeds", "arms", "alpha", "margin", "margin_declared", "threshold", "claim", "looks", "reevaluate"}
+    {"seeds", "arms", "alpha", "margin", "margin_declared", "threshold", "claim", "looks"}
+    | {"reevaluate", "reevaluate_models"}
 )
 """What a new declaration may change; `config`, `data` and `ablation` as far as no arm that exists is changed by it."""
 _CHECKED: Final = frozenset({"config", "data", "ablation"})
@@ -56,6 +57,12 @@ def check_growth(study: Study, before: Mapping[str, Any]) -> None:
         raise GrpoLabError(
             f"{declared} further questions are declared (compare.reevaluate): their answers are part of the verdict, "
             "so the number can only grow"
+        )
+    models, were = (each.get("reevaluate_models") or 1 for each in (now, before))
+    if declared and models != were:
+        raise GrpoLabError(
+            f"{were} of each run's models were asked further questions (compare.reevaluate_models), and their answers "
+            f"seen: {models} cannot be asked now"
         )
     for label in before["arms"]:
         if (was := before.get("data", {}).get(label)) and was != now.get("data", {}).get(label):

@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 import core.parts.registry as registry
 from core import GrpoLabError, Part, setting
 from core.errors import near
+from core.loop.recipe import LAST_MODELS
 from core.parts.registry import REQUIRED
 from core.parts.settings import COUNT, NOT_NEGATIVE, Range, SettingError, shown
 from experiments.statistics.looks import Looks
@@ -65,6 +66,7 @@ class StudySettings:
     looks: tuple[tuple[int, float], ...]
     claim: Claim | None
     reevaluate: int | None = None
+    reevaluate_models: int = 1
 
     @property
     def may_end_early(self) -> bool:
@@ -79,6 +81,7 @@ class StudySettings:
         "seeds": NOT_NEGATIVE,
         "looks": NOT_NEGATIVE,
         "reevaluate": COUNT,
+        "reevaluate_models": Range(1, LAST_MODELS),
     }
 )
 def compare(
@@ -102,6 +105,7 @@ def compare(
     race: bool = False,
     looks: Sequence[tuple[int, float]] = (),
     reevaluate: int | None = None,
+    reevaluate_models: int = 1,
 ) -> StudySettings:
     """Declare a comparison: `variants` by reference, and `arms` as label to gin bindings.
 
@@ -115,13 +119,13 @@ def compare(
     learning rate. `seeds`: how many, or which, in the order in which they are run. `questions`: the verdict is about
     these (`fixed`) or about questions like these (`population`). `race`: look after every seed, and stop when all is
     decided; or `looks` after so many seeds, each at its own level: ((8, 0.01), (12, 0.015), (20, 0.025)).
-    `reevaluate`: the verdict rests on so many further questions, which every run's final model answers afterwards.
+    `reevaluate`: the verdict rests on so many further questions, which every run's final model answers afterwards;
+    with `reevaluate_models` 2 or 3 those of its last evaluations do, and a score is the mean over them, where they were
+    kept (`evaluation.keep_models`).
     """
     labelled = _labelled(variants, arms)
-    base = _baseline(baseline, labelled)
-    _check_metric(metric)
     check_folder_name("compare.name", name)
-    expected = declared_claim(set(labelled), metric.split("/")[0])
+    expected = declared_claim(set(labelled), _suite_of(metric))
     planned = check_seeds("compare.seeds", seeds)
     check_sequential(planned, race, looks, alpha)
     _check_together(
@@ -131,12 +135,12 @@ def compare(
         failures=failures,
         sequential=race or bool(looks),
         has_claim=expected is not None,
-        reevaluate=reevaluate,
     )
+    _check_further(reevaluate, reevaluate_models, final_alone=scalar == "final" and not (race or looks))
     return StudySettings(
         name=name,
         arms=tuple(Arm(label, tuple(lines(own))) for label, own in labelled.items()),
-        baseline=base,
+        baseline=_baseline(baseline, labelled),
         metric=metric,
         scalar=scalar,
         axis=axis,
@@ -154,6 +158,7 @@ def compare(
         looks=tuple((int(n), float(level)) for n, level in looks),
         claim=expected,
         reevaluate=reevaluate,
+        reevaluate_models=reevaluate_models,
     )
 
 
@@ -165,11 +170,13 @@ def _baseline(named: str | None, labelled: Collection[str]) -> str:
     return base
 
 
-def _check_metric(metric: str) -> None:
+def _suite_of(metric: str) -> str:
+    """The suite of the declared metric, which must be one that a study can rest on."""
     if "/" not in metric or metric.split("/")[1] not in METRICS:
         raise GrpoLabError(
             f"compare.metric = {shown(metric)}: must be SUITE/NAME with NAME one of {', '.join(METRICS)}"
         )
+    return metric.split("/")[0]
 
 
 def _labelled(variants: Sequence[Part], arms: Mapping[str, str | Sequence[str]]) -> dict[str, tuple[str, ...]]:
@@ -200,7 +207,6 @@ def _check_together(
     failures: str,
     sequential: bool,
     has_claim: bool,
-    reevaluate: int | None,
 ) -> None:
     """Refuse settings of `compare` that exclude each other."""
     if sequential and (failures != "worst" or questions != "fixed" or has_claim):
@@ -212,7 +218,16 @@ def _check_together(
         raise GrpoLabError(
             "compare.questions = 'population' takes compare.scalar = 'final', a metric SUITE/accuracy, and no claim"
         )
-    if reevaluate is not None and (sequential or scalar != "final"):
+
+
+def _check_further(reevaluate: int | None, models: int, *, final_alone: bool) -> None:
+    """Refuse further questions where the verdict does not rest on what runs end with, and models that nobody asks."""
+    if models > 1 and reevaluate is None:
+        raise GrpoLabError(
+            f"compare.reevaluate_models = {models}: nothing is asked; bind compare.reevaluate, the number of further "
+            "questions"
+        )
+    if reevaluate is not None and not final_alone:
         raise GrpoLabError(
             f"compare.reevaluate = {reevaluate}: final models are asked once all runs have ended, so it takes "
             "compare.scalar = 'final', no compare.race and no compare.looks"

@@ -65,6 +65,7 @@ class Study:
             **({"ablation": self.ablation.declaration} if self.ablation else {}),
             **({"tuned": s.tuned} if s.tuned else {}),
             **({"reevaluate": s.reevaluate} if s.reevaluate else {}),
+            **({"reevaluate_models": s.reevaluate_models} if s.reevaluate_models > 1 else {}),
             **({"data": self.data} if self.data else {}),
             "arms": {arm.label: list(arm.bindings) for arm in s.arms},
             "config": self.config.splitlines(),
@@ -234,7 +235,7 @@ def _check(settings: StudySettings, recipes: Mapping[str, Recipe]) -> None:
                 "are evaluated at the ends only: to judge one, bind evaluation.split to it"
             )
         if settings.reevaluate:
-            _check_further(settings.reevaluate, recipe, suite)
+            _check_further(settings.reevaluate, settings.reevaluate_models, recipe, suite)
         if recipe.evaluation.final_samples is not None:
             _check_final_samples(settings, recipe, label)
 
@@ -248,13 +249,19 @@ def _evaluate_more(recipe: Recipe) -> str:
     return f"bind evaluation.every = {steps // MIN_EVALUATIONS} (now {every}) or {enough}"
 
 
-def _check_further(further: int, recipe: Recipe, suite: str) -> None:
-    """Refuse more further questions than there are."""
+def _check_further(further: int, models: int, recipe: Recipe, suite: str) -> None:
+    """Refuse more further questions than there are, and models that no run keeps."""
     if reevaluated(suite) in suites_at(recipe, 0):
         raise GrpoLabError(
             f"compare.reevaluate: the task has a suite '{reevaluated(suite)}' of its own: give it another name"
         )
     size, evaluated = recipe.task.size(suite) if hasattr(recipe.task, "size") else math.inf, recipe.evaluation.questions
+    if models > 1 and len(recipe.kept_steps) < models - 1:
+        raise GrpoLabError(
+            f"compare.reevaluate_models = {models}: models of earlier evaluations are kept where runs end after "
+            "train.steps, not with a budget, and unless evaluation.keep_models = False: bind "
+            "compare.reevaluate_models = 1, to ask the final models alone"
+        )
     if evaluated + further > size:
         raise GrpoLabError(
             f"compare.reevaluate = {further}: '{suite}' has {size} questions, and evaluations ask {evaluated} of them "

@@ -94,8 +94,10 @@ def test_the_terminal_names_samples_and_the_command(tmp_path: Path, capsys: pyte
     study = noisy(tmp_path / "pair", seeds=8)
     judgement = judge(study)
     assert [c.verdict for c in judgement.analysis.comparisons] == ["inconclusive"]
-    questions = further_questions(study, judgement)
-    assert questions is not None
+    asked = further_questions(study, judgement)
+    assert asked is not None
+    questions, models = asked
+    assert models == 1
     assert questions % QUESTIONS == 0
     assert main(["analyze", str(study.path)]) == 0
     output = " ".join(capsys.readouterr().out.split())
@@ -103,8 +105,21 @@ def test_the_terminal_names_samples_and_the_command(tmp_path: Path, capsys: pyte
     assert "samples a question (now 6) for +" in sentence
     assert f" {sentence} next: " in output
     growing = f'grpolab compare grpo dapo --seeds 3 -b "compare.reevaluate = {questions}" --grow'
-    assert f"next: ask the final models further questions, training nothing: {growing}" in output
+    assert f"next: ask the models of the runs further questions, training nothing: {growing}" in output
     assert f"{sentence[1:]} (as these runs took it)" in render(study, judgement)
+
+    for run in study.path.glob("*/seed=*"):
+        for step in (2, 4):
+            (run / "checkpoint" / "models").mkdir(parents=True, exist_ok=True)
+            (run / "checkpoint" / "models" / f"step={step:06d}.safetensors").touch()
+    fewer = further_questions(study, judgement)
+    assert fewer is not None
+    assert fewer[1] == 3
+    assert questions / 3 <= fewer[0] <= questions, "three models answer each question"
+    assert main(["analyze", str(study.path)]) == 0
+    output = " ".join(capsys.readouterr().out.split())
+    growing = f'-b "compare.reevaluate = {fewer[0]}" -b "compare.reevaluate_models = 3" --grow'
+    assert growing in output
 
 
 def test_where_runs_differ_it_takes_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import core.parts.registry as registry
 from core import GrpoLabError
 from core.loop.evaluation import evaluate, reevaluate, reevaluated
 from core.loop.run_state import RunState
+from core.loop.train import run as train
 from core.model.policy import Policy, load_policy
 from core.store.integrity import checksum_differs
 from core.store.run_folder import RunStore
@@ -281,6 +283,102 @@ def test_a_model_that_is_gone_is_named_before_the_study_is_declared_anew(
     assert not list(Path("out").glob(f"**/{SUITE}"))
     shutil.rmtree("out/tiny/rloo/seed=1")
     assert compare(*further(3))[0] == 0
+
+
+def test_the_models_of_the_last_evaluations_are_kept_and_asked(
+    compare: Compare, finished: Callable[[int], Path]
+) -> None:
+    """Evaluations at steps 1, 2 and 3: the first two models lie beside the final one."""
+    shutil.copytree(finished(0), "out")
+    folder = Path("out/tiny")
+    before = others(folder)
+    kept = sorted(file.name for file in (folder / "rloo/seed=1/checkpoint/models").iterdir())
+    assert kept == ["step=000001.safetensors", "step=000002.safetensors"]
+    assert not (folder / "rloo/seed=1/models").exists()
+    listed = read(folder / "rloo/seed=1/manifest.json")["files"]
+    assert all(f"checkpoint/models/{name}" in listed for name in kept)
+
+    three = ("-b", "compare.reevaluate_models = 3")
+    dry_run = compare(*three, *further(4), "--dry-run", "--no-probe")[1]
+    assert "72 further questions in all, to the last 3 evaluations' models of 6 runs x 2 samples" in dry_run
+    code, output = compare(*three, *further(4), "--verbose")
+    assert code == 0, output
+    assert "(4 further questions to its last 3 evaluations' models)" in output
+    assert "the models of each run's last 3 evaluations were asked 4 further questions" in output
+    assert "its last 3 evaluations' models on 4 further questions, asked after training" in output
+    assert others(folder) == before
+    study = load_study(folder)
+    files = [folder / f"rloo/seed=1/eval/{SUITE}/step={step:06d}.json" for step in (1, 2, 3)]
+    accuracies = [read(file)["summary"]["accuracy"] for file in files]
+    assert study.scores()["rloo"][1] == pytest.approx(statistics.fmean(accuracies))
+    page = (folder / "report.html").read_text()
+    assert "the models of the last 3 answered afterwards, to 4 further questions" in page
+
+    # the last model's answers are those that it gives alone; each of the others has noise of its own
+    with registry.config(["tiny.gin"], ["train.variant = @rloo()"], include_from=[CONFIGS]):
+        recipe = build("train")
+    alone = RunState(recipe, 1, load_final(recipe, folder / "rloo/seed=1/checkpoint"))
+    assert reevaluate(alone, 3, "test", 4)["questions"] == read(files[2])["questions"]
+    alone.policy.load_state_dict(load_file(folder / f"rloo/seed=1/checkpoint/models/{kept[0]}"))
+    assert reevaluate(alone, 1, "test", 4, earlier=True)["questions"] == read(files[0])["questions"]
+    assert reevaluate(alone, 1, "test", 4)["questions"] != read(files[0])["questions"]
+
+    # asked again nothing happens; more questions leave the first answers, and fewer models there cannot be
+    assert "[1/" not in compare(*three, *further(4))[1]
+    first = [read(file)["questions"] for file in files]
+    code, output = compare(*three, *further(6))
+    assert code == 0, output
+    assert [read(file)["questions"][:4] for file in files] == first
+    code, output = compare(*further(6))
+    assert code == 2
+    assert "3 of each run's models were asked further questions (compare.reevaluate_models)" in output
+
+
+def test_models_that_were_not_kept_are_named_before_the_study_is_declared_anew(
+    compare: Compare, finished: Callable[[int], Path]
+) -> None:
+    three = ("-b", "compare.reevaluate_models = 3", "-b", "compare.reevaluate = 4")
+    code, output = compare(*three, "-b", "evaluation.keep_models = False")
+    assert code == 2
+    assert "models of earlier evaluations are kept where runs end after train.steps" in output
+    assert "compare.reevaluate_models = 3: nothing is asked" in compare(*three[:2])[1]
+    shutil.copytree(finished(0), "out")
+    declared = Path("out/tiny/study.json").read_bytes()
+    shutil.rmtree("out/tiny/rloo/seed=1/checkpoint/models")
+    code, output = compare(*three, "--grow")
+    assert code == 2
+    assert "rloo seed 1 has finished, but its model of step 1 is not in" in output
+    assert Path("out/tiny/study.json").read_bytes() == declared
+    # the final model is whole without them, and not with one that was altered
+    assert compare(*further(2))[0] == 0
+    altered = Path("out/tiny/rloo/seed=0/checkpoint/models/step=000001.safetensors")
+    altered.write_bytes(altered.read_bytes()[:-1])
+    code, output = compare(*further(3))
+    assert code == 2
+    assert "step=000001.safetensors" in output
+
+
+def test_large_models_are_kept_where_they_are_asked_for(
+    tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import core.loop.resume
+    from experiments.launchers import reevaluation
+
+    def kept(*bindings: str) -> int:
+        with registry.config([str(CONFIGS / "embedded.gin")], [*shared, *bindings]):
+            recipe = build("train")
+        for module in (core.loop.resume, reevaluation):
+            monkeypatch.setattr(module, "SMALL_MODEL", 1)
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        train(recipe, 0, RunStore(folder), facts={"identity": {}}, watch=lambda _: None)
+        number = len(list(folder.glob("checkpoint/models/*")))
+        assert reevaluation._keeps_models(recipe) == bool(number)
+        return number
+
+    shared = [f"policy.model = '{tiny_folder}'", "train.variant = @grpo()", "train.steps = 3", "train.prompts = 2"]
+    shared += ["train.group_size = 2", "train.max_tokens = 4", "evaluation.every = 1", "evaluation.questions = 1"]
+    assert kept() == 0
+    assert kept("evaluation.keep_models = True") == 2
 
 
 def test_questions_that_do_not_fit_or_are_not_there_are_refused_before_anything_runs(
