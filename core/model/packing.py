@@ -6,7 +6,9 @@ transformers hands down to the attention function registered here, and works for
 transformers' attention interface with full causal attention.
 """
 
+import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import torch
@@ -104,15 +106,13 @@ class Packed:
 
         p_pos = torch.arange(Lp)
         p_index = (p_start[:, None] + p_pos).where(p_pos < p_len[:, None], 0)
-        segments = [(p_index, p_index, p_len, _causal(Lp)[None])]
+        none = torch.zeros_like(p_len)
+        segments = [_Segment(p_index[:, :0], p_index, none, p_len, device)]
         positions = [torch.arange(int(n)) for n in p_len]
         if T:
             r_pos = torch.arange(T)
             r_index = (r_start[:, None] + r_pos).where(r_pos < r_len[:, None], 0)
-            keys = torch.cat([p_index[of], r_index], 1)
-            sees_prompt = (p_pos < p_len[of][:, None])[:, None, :].expand(-1, T, -1)
-            sees_self = _causal(T)[None].expand(len(responses), -1, -1)
-            segments.append((r_index, keys, r_len, torch.cat([sees_prompt, sees_self], 2)))
+            segments.append(_Segment(p_index[of], r_index, p_len[of], r_len, device))
             positions += [p_len[p] + torch.arange(int(n)) for p, n in zip(of, r_len, strict=True)]
 
         self.input_ids = torch.cat([*prompts, *responses])[None]
@@ -121,14 +121,12 @@ class Packed:
         """[P]: where each prompt's last token lies in the flat row."""
         self.response_start = r_start.to(device)
         """[R]: where each response's first token lies."""
-        self._segments = [(q.to(device), k.to(device), mask[:, None].to(device)) for q, k, _, mask in segments]
+        self._segments = segments
         # where each flat token's result lies among the padded results of all segments
         offsets, places = 0, []
-        for q, _, lengths, _ in segments:
-            width = q.shape[1]
-            valid = torch.arange(width) < lengths[:, None]
-            places.append((torch.arange(q.numel()).view_as(q) + offsets)[valid])
-            offsets += q.numel()
+        for segment in segments:
+            places.append((torch.arange(segment.own.numel()).view_as(segment.own) + offsets)[segment.valid])
+            offsets += segment.own.numel()
         self._places = torch.cat(places).to(device)
         self._cache = cache
 
@@ -140,37 +138,90 @@ class Packed:
         flat_kv = torch.cat([key.reshape(N, KV * D), value.reshape(N, KV * D)], 1)
         if self._cache is not None:
             self._cache.fill(layer, flat_kv[:, : KV * D], flat_kv[:, KV * D :], KV)
-        results = []
-        for q_index, k_index, mask in self._segments:
-            S, Tq = q_index.shape
-            # an embedding look-up is a gather whose gradient is fast and deterministic on CPU
-            q = F.embedding(q_index, flat_q).view(S, Tq, KV, H // KV, D).permute(0, 2, 3, 1, 4)
-            k, v = F.embedding(k_index, flat_kv).view(S, -1, 2, KV, D).permute(2, 0, 3, 1, 4)
-            out = _attend(q * scale, k, v, mask)
-            results.append(out.permute(0, 3, 1, 2, 4).reshape(S * Tq, H * D))
+        results = [segment.attend(flat_q, flat_kv, H, KV, scale) for segment in self._segments]
         return F.embedding(self._places, torch.cat(results)).view(N, H, D)
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """Grouped-query attention: q [S, KV, R, Tq, D], k and v [S, KV, Tk, D], mask [S, 1, Tq, Tk] to [S, KV, R, Tq, D].
+@dataclass(frozen=True, eq=False)
+class _Segment:
+    """S sequences of one kind: tokens `own` [S, T] of the flat row, each after the `before` [S, B] that it continues.
 
-    Plain products while the scores are small: in bfloat16 on CPU their gradient takes a fifth of the time of the fused
-    kernel's. Beyond that the fused kernel, whose memory does not grow with Tq * Tk.
+    Both are padded on the right, to `own_lengths` and `before_lengths`, with any token.
     """
+
+    before: Tensor
+    own: Tensor
+    before_lengths: Tensor
+    own_lengths: Tensor
+    device: torch.device
+
+    @functools.cached_property
+    def valid(self) -> Tensor:
+        """[S, T]: which tokens are no padding."""
+        return torch.arange(self.own.shape[1]) < self.own_lengths[:, None]
+
+    def attend(self, query: Tensor, key_value: Tensor, heads: int, key_heads: int, scale: float) -> Tensor:
+        """Results [S * T, H * D] of the tokens `own`, from query [N, H * D] and key and value side by side [N, 2KV*D].
+
+        Plain products while the scores are small: in bfloat16 on CPU their gradient takes a fifth of the time of the
+        fused kernel's. Beyond that the fused kernel on whole sequences: its memory, and that of no mask, does not grow
+        with the square of their length.
+        """
+        S, T = self.own.shape
+        if S * heads * T * (self.before.shape[1] + T) > LARGE_SCORES:
+            return self._attend_whole(query, key_value, heads, key_heads, scale)
+        own, keys, mask = self._padded
+        D = query.shape[1] // heads
+        # an embedding look-up is a gather whose gradient is fast and deterministic on CPU
+        q = F.embedding(own, query).view(S, T, key_heads, heads // key_heads, D).permute(0, 2, 3, 1, 4)
+        k, v = F.embedding(keys, key_value).view(S, -1, 2, key_heads, D).permute(2, 0, 3, 1, 4)
+        return _attend(q * scale, k, v, mask).permute(0, 3, 1, 2, 4).reshape(S * T, heads * D)
+
+    @functools.cached_property
+    def _padded(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries [S, T] and keys [S, B + T] in the flat row, and which keys a query sees [S, 1, T, B + T]."""
+        S, T = self.own.shape
+        B = self.before.shape[1]
+        mask = torch.ones(T, T, dtype=torch.bool).tril()[None]
+        if B:
+            sees_before = torch.arange(B) < self.before_lengths[:, None]
+            mask = torch.cat([sees_before[:, None, :].expand(-1, T, -1), mask.expand(S, -1, -1)], 2)
+        keys = torch.cat([self.before, self.own], 1)
+        return self.own.to(self.device), keys.to(self.device), mask[:, None].to(self.device)
+
+    @functools.cached_property
+    def _whole(self) -> tuple[Tensor, Tensor]:
+        """Whole sequences [S, L] in the flat row, padded at their ends, and where each token of `own` lies there."""
+        length = int((self.before_lengths + self.own_lengths).max())
+        column = torch.arange(length)
+        place = (column - self.before_lengths[:, None]).clamp(0, self.own.shape[1] - 1)
+        own = self.own.gather(1, place)
+        if self.before.shape[1]:
+            before = self.before.gather(1, column.clamp(max=self.before.shape[1] - 1).expand(len(own), -1))
+            own = before.where(column < self.before_lengths[:, None], own)
+        result = (self.before_lengths[:, None] + torch.arange(self.own.shape[1])).clamp(max=length - 1)
+        result = result + length * torch.arange(len(own))[:, None]
+        return own.to(self.device), result.flatten().to(self.device)
+
+    def _attend_whole(self, query: Tensor, key_value: Tensor, heads: int, key_heads: int, scale: float) -> Tensor:
+        """Prompt and response in one causal pass: it computes the prompt's results again, and needs no mask."""
+        whole, places = self._whole
+        S, L = whole.shape
+        q = F.embedding(whole, query).view(S, L, heads, -1).transpose(1, 2)
+        k, v = F.embedding(whole, key_value).view(S, L, 2, key_heads, -1).permute(2, 0, 3, 1, 4)
+        k, v = (x.repeat_interleave(heads // key_heads, 1) for x in (k, v))
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
+        return F.embedding(places, out.transpose(1, 2).reshape(S * L, -1))
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """Grouped-query attention: q [S, KV, R, Tq, D], k, v [S, KV, Tk, D], mask [S or 1, 1, Tq, Tk] to q's shape."""
     S, KV, R, Tq, D = q.shape
     Tk = k.shape[2]
-    if S * KV * R * Tq * Tk > LARGE_SCORES:
-        k, v = (x.repeat_interleave(R, 1) for x in (k, v))
-        out = F.scaled_dot_product_attention(q.reshape(S, KV * R, Tq, D), k, v, attn_mask=mask, scale=1.0)
-        return out.view(S, KV, R, Tq, D)
     k, v = (x.reshape(S * KV, Tk, D) for x in (k, v))
     scores = torch.bmm(q.reshape(S * KV, R * Tq, D), k.transpose(1, 2)).view(S, KV * R, Tq, Tk)
     weights = torch.softmax(scores.float().masked_fill(~mask, float("-inf")), -1).to(v.dtype)
     return torch.bmm(weights.view(S * KV, R * Tq, Tk), v).view(S, KV, R, Tq, D)
-
-
-def _causal(size: int) -> Tensor:
-    return torch.ones(size, size, dtype=torch.bool).tril()
 
 
 class Cache:

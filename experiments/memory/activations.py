@@ -76,10 +76,9 @@ def _inputs(a: Architecture, b: int, adapters: LoraSettings | None) -> int:
 
 def _saved_by_attention(a: Architecture, s: Segment, b: int) -> int:
     pairs, width = s.sequences * s.queries * s.keys, a.heads * a.head_width
+    if _is_fused(a, s):  # whole sequences, for every head: query, key, value and result, log-normalisers
+        return s.sequences * s.keys * (4 * width * b + FLOAT * a.heads)
     queries = s.sequences * s.queries * width * b
-    if _is_fused(a, s):  # keys and values once for every head, mask as numbers, the result, log-normalisers
-        keys_values = 2 * s.sequences * s.keys * width * b
-        return 2 * queries + keys_values + pairs * b + FLOAT * s.sequences * s.queries * a.heads
     keys_values = 2 * s.sequences * s.keys * a.key_heads * a.head_width * b
     weights = a.heads * pairs * (FLOAT + (b if b < FLOAT else 0))
     return queries + keys_values + pairs + weights
@@ -92,7 +91,7 @@ def _is_fused(a: Architecture, s: Segment) -> bool:
 def saved_beside_layers(a: Architecture, p: Pass, b: int, adapters: LoraSettings | None = None) -> int:
     """What autograd keeps outside the layers: last norm, rotary table, masks, predicting states, log-normalisers."""
     per_element = FLOAT + (b if adapters is None else 0)
-    masks = sum(s.sequences * s.queries * s.keys for s in p.segments)
+    masks = sum(s.sequences * s.queries * s.keys for s in p.segments if not _is_fused(a, s))
     per_token = per_element * a.hidden + FLOAT + 2 * a.head_width * b
     return p.tokens * per_token + masks + p.predicted * (a.hidden * b + 2 * FLOAT)
 
@@ -108,7 +107,7 @@ def held_by_layer(a: Architecture, p: Pass, b: int) -> int:
 def _held_by_attention(a: Architecture, s: Segment, b: int) -> int:
     pairs = s.sequences * s.queries * s.keys
     if _is_fused(a, s):
-        return _saved_by_attention(a, s, b) + pairs
+        return _saved_by_attention(a, s, b)
     # padded copies as gathered and as the products take them; scores, masked scores and softmax
     copies = s.sequences * b * a.head_width * (3 * s.queries * a.heads + 4 * s.keys * a.key_heads)
     return copies + 2 * pairs + a.heads * pairs * (b + 2 * FLOAT)

@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from core import GrpoLabError
+from core.model import packing
 from core.model.loading import EMBEDDED
 from core.model.packing import Cache, Packed
 from core.model.policy import Policy, PolicySettings, load_policy
@@ -56,18 +57,28 @@ def check(
             assert actual[n:].eq(0).all()
 
 
+@pytest.fixture(params=["products", "fused"])
+def _kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores of these sizes take plain products; those of long sequences, the fused kernel."""
+    if request.param == "fused":
+        monkeypatch.setattr(packing, "LARGE_SCORES", 0)
+
+
+@pytest.mark.usefixtures("_kernel")
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_log_probs_and_entropies_equal_row_by_row(tiny: Policy, plain: Any, temperature: float) -> None:
     with torch.no_grad():
         check(tiny, plain, RESPONSES, OWNER, temperature)
 
 
+@pytest.mark.usefixtures("_kernel")
 def test_responses_of_one_token_and_none(tiny: Policy, plain: Any) -> None:
     with torch.no_grad():
         check(tiny, plain, [torch.tensor([2]), torch.tensor([7])], [2, 0])
         check(tiny, plain, [torch.tensor([2]), torch.tensor([], dtype=torch.long), torch.tensor([7, 7])], [2, 0, 1])
 
 
+@pytest.mark.usefixtures("_kernel")
 def test_a_response_depends_on_nothing_but_its_prompt(tiny: Policy) -> None:
     with torch.no_grad():
         whole, _ = tiny.logps(PROMPTS, RESPONSES, OWNER, width=5)
@@ -86,6 +97,7 @@ def test_each_prompt_is_computed_once_and_nothing_is_padded() -> None:
     assert packed.response_start.tolist() == [9, 12, 13, 18, 20]
 
 
+@pytest.mark.usefixtures("_kernel")
 def test_gradients_equal_row_by_row(tiny: Policy, plain: Any) -> None:
     tiny.model.double()
     draw = torch.Generator().manual_seed(0)
@@ -101,6 +113,28 @@ def test_gradients_equal_row_by_row(tiny: Policy, plain: Any) -> None:
         assert parameter.grad is not None
         assert expected.grad is not None
         assert torch.allclose(parameter.grad, expected.grad, rtol=1e-5, atol=1e-5), name
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_no_memory_grows_with_the_square_of_a_response(dtype: torch.dtype) -> None:
+    """What autograd keeps of attention to 4 responses: four times as much for four times the tokens."""
+
+    def kept(length: int) -> int:
+        layout = Packed([torch.arange(10)], [torch.arange(length)] * 4, [0] * 4)
+        query, key, value = (
+            torch.zeros(10 + 4 * length, heads, 8, dtype=dtype, requires_grad=True) for heads in (4, 2, 2)
+        )
+        storages: dict[int, torch.UntypedStorage] = {}
+
+        def keep(tensor: Tensor) -> Tensor:
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            layout.attend(0, query, key, value, 1.0)
+        return sum(storage.nbytes() for storage in storages.values())
+
+    assert kept(8192) == pytest.approx(4 * kept(2048), rel=0.03)
 
 
 @pytest.mark.parametrize("samples", [1, 3])
