@@ -8,7 +8,8 @@ from torch import Tensor
 
 from core.generation.base import Generation, Request, check_context
 from core.generation.noise import make_noise
-from core.model.packing import Cache, Packed
+from core.model.caching import make_cache
+from core.model.packing import Packed
 from core.model.policy import Policy
 from core.parts.contracts import generator
 from core.parts.settings import SHARE
@@ -46,7 +47,7 @@ class Native:
             noise = make_noise(keys, policy.vocabulary, request.noise_key)
         ends = torch.tensor(policy.end_tokens, device=device)
 
-        cache = Cache(prompts, samples, max_tokens)
+        cache = make_cache(prompts, samples, max_tokens)
         prefill = Packed(prompts, cache=cache)
         hidden = policy.hidden(prefill.input_ids, prefill.positions, prefill)[prefill.prompt_end]
         logits = policy.logits(hidden).repeat_interleave(samples, 0)

@@ -1,4 +1,4 @@
-"""Attention over tokens without padding: prompts shared by their responses in training, a compact cache in decoding.
+"""Attention over tokens without padding: prompts are shared by their responses.
 
 All tokens of a forward pass lie in one flat row, `[1, N]`: linear layers see no padding and each prompt once, however
 many responses hang on it. Only attention needs the ragged structure; it gets that as a layout object that
@@ -82,6 +82,14 @@ def attention(
 AttentionInterface.register(ATTENTION, attention)
 
 
+class PromptStore(Protocol):
+    """What takes the keys and values of prompts when a forward pass computes them."""
+
+    def fill(self, layer: int, keys: Tensor, values: Tensor, heads: int) -> None:
+        """Keys and values [N, KV*D] of one layer, of N tokens of prompts one after the other."""
+        ...
+
+
 class Packed:
     """Whole sequences in one flat row: P prompts, then the responses that continue them, each prompt once.
 
@@ -94,7 +102,7 @@ class Packed:
         prompts: Sequence[Tensor],
         responses: Sequence[Tensor] = (),
         owner: Sequence[int] = (),
-        cache: "Cache | None" = None,
+        cache: "PromptStore | None" = None,
     ) -> None:
         device = prompts[0].device
         p_len = torch.tensor([len(p) for p in prompts])
@@ -222,65 +230,3 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     scores = torch.bmm(q.reshape(S * KV, R * Tq, D), k.transpose(1, 2)).view(S, KV * R, Tq, Tk)
     weights = torch.softmax(scores.float().masked_fill(~mask, float("-inf")), -1).to(v.dtype)
     return torch.bmm(weights.view(S * KV, R * Tq, Tk), v).view(S, KV, R, Tq, D)
-
-
-class Cache:
-    """Keys and values of B responses being decoded, one token a step; prompts are stored right-aligned.
-
-    Every row writes its next token to the same column, so a step is one slice assignment and two matrix products per
-    layer (for one query and grouped heads several times faster on CPU than the fused attention kernel).
-    """
-
-    def __init__(self, prompts: Sequence[Tensor], samples: int, max_tokens: int) -> None:
-        device = prompts[0].device
-        lengths = torch.tensor([len(p) for p in prompts])
-        width = int(lengths.max())
-        start = lengths.cumsum(0) - lengths
-        column = torch.arange(width) - (width - lengths)[:, None]
-        self._prompt_index = (start[:, None] + column.clamp(min=0)).to(device)
-        hidden = (column < 0).repeat_interleave(samples, 0).to(device)
-        self._samples = samples
-        self._size = width + max_tokens
-        self._filled = width
-        self._bias = torch.zeros(len(hidden), 1, 1, self._size, device=device)
-        self._bias[..., :width].masked_fill_(hidden[:, None, None], float("-inf"))
-        self._keys: list[Tensor] = []
-        self._values: list[Tensor] = []
-        self.positions = lengths.repeat_interleave(samples).to(device)
-        """[B]: position of the next token of each row."""
-
-    def fill(self, layer: int, keys: Tensor, values: Tensor, heads: int) -> None:
-        """Store the prompts' keys and values [N, KV*D] of one layer, once for each sample."""
-        assert layer == len(self._keys), "layers run in order"
-        for store, flat in ((self._keys, keys), (self._values, values)):
-            padded = F.embedding(self._prompt_index, flat)
-            P, width, _ = padded.shape
-            rows = padded.view(P, width, heads, -1).transpose(1, 2).repeat_interleave(self._samples, 0)
-            buffer = rows.new_empty(len(rows), heads, self._size, rows.shape[-1])
-            buffer[:, :, :width] = rows
-            store.append(buffer)
-
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        """One new token for each of B rows: [B, H, D]."""
-        B, H, D = query.shape
-        KV = key.shape[1]
-        keys, values, end = self._keys[layer], self._values[layer], self._filled + 1
-        keys[:, :, self._filled] = key
-        values[:, :, self._filled] = value
-        q = (query * scale).reshape(B * KV, H // KV, D)
-        scores = torch.bmm(q, keys[:, :, :end].flatten(0, 1).transpose(1, 2)).view(B, KV, H // KV, end)
-        weights = torch.softmax(scores.float() + self._bias[..., :end], -1).to(value.dtype)
-        out = torch.bmm(weights.view(B * KV, H // KV, end), values[:, :, :end].flatten(0, 1))
-        return out.view(B, H, D)
-
-    def advance(self) -> None:
-        """Go on to the next column, once every layer has written the present one."""
-        self._filled += 1
-        self.positions = self.positions + 1
-
-    def keep(self, rows: Tensor) -> None:
-        """Retire all rows but these, so that later steps cost what the live rows cost."""
-        self._keys = [x[rows] for x in self._keys]
-        self._values = [x[rows] for x in self._values]
-        self._bias = self._bias[rows]
-        self.positions = self.positions[rows]

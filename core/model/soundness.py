@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
 
 from core.errors import GrpoLabError, brief, cause_of
-from core.model.packing import ATTENTION, Cache, Layout, Packed, attention
+from core.model.caching import make_cache
+from core.model.packing import ATTENTION, Layout, Packed, attention
 
 PROBE: Final = "grpo_lab_probe"
 TOLERANCE: Final = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.1}
@@ -240,7 +241,7 @@ def _check_cache(
 ) -> None:
     """Two tokens of each response, one by one."""
     steps = 2
-    cache = Cache(prompts, 1, steps + 1)
+    cache = make_cache(prompts, 1, steps + 1)
     prefill = Packed(prompts, cache=cache)
     computed = [_states(base, prefill.input_ids, prefill.positions, prefill)[prefill.prompt_end]]
     for step in range(steps):

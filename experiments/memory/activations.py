@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from core.generation.noise import SMALL_VOCABULARY, TABLE_SIZE
-from core.model import logps, packing
+from core.model import caching, logps, packing
 from core.model.adapters import LoraSettings
 from experiments.memory.architecture import Architecture
 
@@ -134,9 +134,11 @@ def held_by_logits(a: Architecture, p: Pass, b: int, *, tempered: bool, entropy:
     return states + max(worked_on + formed + summed, worked_on + adding)
 
 
-def cache(a: Architecture, rows: int, length: int, b: int) -> int:
-    """Keys and values of `rows` sequences of at most `length` tokens."""
-    return rows * length * a.layers * 2 * a.key_heads * a.head_width * b
+def cache(a: Architecture, prompts: int, samples: int, prompt: int, response: int, b: int) -> int:
+    """Keys and values of `samples` responses to each of `prompts` prompts, of at most so many tokens each."""
+    rows = prompts * samples
+    copies = 1 if samples > 1 and rows * prompt > caching.MANY_COLUMNS else samples
+    return (prompts * copies * prompt + rows * response) * a.layers * 2 * a.key_heads * a.head_width * b
 
 
 def held_by_draw(a: Architecture, rows: int, b: int, *, tempered: bool) -> int:

@@ -223,7 +223,7 @@ class _Run:
         tempered = temperature != 1
         table, making = noise_table(a)
         kept = {**self._held(), "gathered weights": a.parameters * b if self._sharded else 0, "noise table": table}
-        cached = cache(a, rows, longest + self.recipe.max_tokens, b)
+        cached = cache(a, prompts, samples, longest, self.recipe.max_tokens, b)
         full = {**kept, "key-value cache": cached}
         prefill = Pass.of(prompts, 0, prompt=self.prompts.mean, longest=longest, response=0)
         logits = rows * a.vocabulary * FLOAT

@@ -18,9 +18,12 @@ from transformers import (
 )
 
 from core import GrpoLabError
-from core.model import packing
+from core.generation.base import Request
+from core.generation.native import Native
+from core.model import caching, packing
+from core.model.caching import Cache, GroupCache, RowCache, make_cache
 from core.model.loading import EMBEDDED
-from core.model.packing import Cache, Packed
+from core.model.packing import Packed
 from core.model.policy import Policy, PolicySettings, load_policy
 
 PROMPTS = [torch.tensor([3, 1, 4]), torch.tensor([1]), torch.tensor([5, 9, 2, 6, 5])]
@@ -137,15 +140,19 @@ def test_no_memory_grows_with_the_square_of_a_response(dtype: torch.dtype) -> No
     assert kept(8192) == pytest.approx(4 * kept(2048), rel=0.03)
 
 
+@pytest.mark.parametrize("kind", [RowCache, GroupCache])
 @pytest.mark.parametrize("samples", [1, 3])
-def test_the_cache_gives_the_logits_of_whole_sequences(tiny: Policy, plain: Any, samples: int) -> None:
-    """Prefill, then one token a step for every row, rows retired on the way."""
+def test_the_cache_gives_the_logits_of_whole_sequences(
+    tiny: Policy, plain: Any, samples: int, kind: type[Cache], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prefill, then one token a step for every row, rows and then prompts retired on the way, buffers grown."""
+    monkeypatch.setattr(caching, "BLOCK", 2)
     draw = torch.Generator().manual_seed(0)
     rows = len(PROMPTS) * samples
     continuations = torch.randint(15, (rows, 6), generator=draw)
     sequences = [p for p in PROMPTS for _ in range(samples)]
     with torch.no_grad():
-        cache = Cache(PROMPTS, samples, 6)
+        cache = kind(PROMPTS, samples, 6)
         prefill = Packed(PROMPTS, cache=cache)
         hidden = tiny.hidden(prefill.input_ids, prefill.positions, prefill)[prefill.prompt_end]
         logits = tiny.logits(hidden).repeat_interleave(samples, 0)
@@ -155,13 +162,37 @@ def test_the_cache_gives_the_logits_of_whole_sequences(tiny: Policy, plain: Any,
                 ids = torch.cat([sequences[row], continuations[row, :t]])
                 expected = plain(input_ids=ids[None], use_cache=False).logits[0, -1]
                 torch.testing.assert_close(actual.double(), expected, rtol=1e-4, atol=1e-4)
-            if t == 2:
-                keep = torch.arange(len(alive)) % 2 == 0
+            if t in (2, 4):
+                keep = (torch.arange(len(alive)) % 2 == 0) if t == 2 else alive >= samples
                 cache.keep(keep)
                 alive = alive[keep]
             hidden = tiny.hidden(continuations[alive, t][None], cache.positions[None], cache)
             cache.advance()
             logits = tiny.logits(hidden)
+
+
+def test_long_prompts_are_held_once_for_all_their_responses(tiny: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same responses as from copies, with memory for one."""
+    request = Request(PROMPTS, 4, 12, noise_key=3)
+    assert isinstance(make_cache(PROMPTS, 4, 12), RowCache)
+    (copied,) = Native(0.75).generate(tiny, [request])
+    monkeypatch.setattr(caching, "MANY_COLUMNS", 0)
+    assert isinstance(make_cache(PROMPTS, 4, 12), GroupCache)
+    assert isinstance(make_cache(PROMPTS, 1, 12), RowCache)
+    (shared,) = Native(0.75).generate(tiny, [request])
+    assert shared.tokens.equal(copied.tokens)
+    torch.testing.assert_close(shared.logps, copied.logps, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "expected"), [(RowCache, 6 * (1000 + 16)), (GroupCache, 2 * 1000 + 6 * 16)])
+def test_columns_that_a_cache_holds(kind: type[Cache], expected: int) -> None:
+    """Of 2 prompts of 1,000 tokens and 3 responses each that may have 5,000, after the first token."""
+    cache = kind([torch.arange(1000)] * 2, 3, 5000)
+    flat = torch.zeros(2000, 8)
+    cache.fill(0, flat, flat, 2)
+    cache.attend(0, torch.zeros(6, 4, 4), torch.zeros(6, 2, 4), torch.zeros(6, 2, 4), 1.0)
+    held = [*cache._keys, *(keys for keys, _ in getattr(cache, "_prompts", ()))]
+    assert sum(x.untyped_storage().nbytes() for x in held) == expected * 8 * 4
 
 
 def test_policies_whose_attention_is_not_full_and_causal_are_refused(tmp_path: Path) -> None:

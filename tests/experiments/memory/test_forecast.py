@@ -142,7 +142,11 @@ def test_logits_and_cache_by_hand(architecture: Architecture, monkeypatch: pytes
     monkeypatch.setattr("core.model.logps.CHUNK_ELEMENTS", 1000)
     two = held_by_logits(architecture, p, 4, tempered=False, entropy=False)
     assert two == states + max(2 * 10 * 100 * 4 + weight, 10 * 100 * 4 + 2 * weight)
-    assert cache(architecture, 6, 10, 4) == 6 * 10 * 2 * 2 * 32 * 4
+    column = 2 * 2 * 32 * 4
+    assert cache(architecture, 2, 3, 7, 3, 4) == 6 * 10 * column
+    # long prompts are held once for their responses
+    monkeypatch.setattr("core.model.caching.MANY_COLUMNS", 41)
+    assert cache(architecture, 2, 3, 7, 3, 4) == (2 * 7 + 6 * 3) * column
 
 
 @pytest.mark.parametrize("fused", [False, True])
