@@ -204,6 +204,7 @@ def _counts(questions: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 
 def _record(run: RunState, problems: Sequence[Problem], drawn: Sampled, greedy: Sampled) -> dict[str, Any]:
     scores, greedy_scores = (_score(run, sampled) for sampled in (drawn, greedy))
+    settings, surprise = run.recipe.evaluation, _surprise(drawn.generation)
     questions = []
     for p, problem in enumerate(problems):
         questions.append(
@@ -213,7 +214,10 @@ def _record(run: RunState, problems: Sequence[Problem], drawn: Sampled, greedy: 
                 "answer": problem.answer,
                 **({"family": problem.family} if problem.family else {}),
                 "greedy": _response(greedy, greedy_scores, p, 0),
-                "samples": [_response(drawn, scores, p, k) for k in range(scores.correct.shape[1])],
+                "samples": [
+                    _response(drawn, scores, p, k) | ({"surprise": float(surprise[p, k])} if settings.surprise else {})
+                    for k in range(scores.correct.shape[1])
+                ],
             }
         )
     lengths = drawn.generation.mask.sum(-1).float().cpu()
@@ -222,7 +226,7 @@ def _record(run: RunState, problems: Sequence[Problem], drawn: Sampled, greedy: 
         "accuracy": mean(correct.float()),
         "lenient_accuracy": mean(scores.lenient.float()),
         "greedy_accuracy": mean(greedy_scores.correct.float()),
-        "pass_at_k": mean(_pass_at(run.recipe.evaluation.samples, correct)),
+        "pass_at_k": mean(_pass_at(settings.samples, correct)),
         "length": mean(lengths),
         "length_correct": mean(lengths[correct]),
         "length_incorrect": mean(lengths[~correct]),
@@ -233,6 +237,14 @@ def _record(run: RunState, problems: Sequence[Problem], drawn: Sampled, greedy: 
         "ungraded": len({*scores.failed, *greedy_scores.failed}),
     }
     return {"summary": summary, "questions": questions}
+
+
+def _surprise(generation: Generation) -> torch.Tensor:
+    """Σ_t (log p_t + H_t) of every answer [P, S], in nats: its expectation is exactly 0, whatever the policy.
+
+    Given the tokens before, the expected log-probability of the next is minus the entropy H_t of what it is drawn from.
+    """
+    return ((generation.logps + generation.entropy).double() * generation.mask).sum(-1)
 
 
 def _pass_at(k: int, correct: torch.Tensor) -> torch.Tensor:

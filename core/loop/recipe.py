@@ -33,6 +33,7 @@ class EvaluationSettings:
     split: str | None
     final_samples: int | None = None
     keep_models: bool | None = None
+    surprise: bool = False
 
     def final_steps(self, steps: int) -> tuple[int, ...]:
         """The steps of the evaluations, of a run of so many, whose mean is its final score.
@@ -70,6 +71,7 @@ def evaluation(
     split: str | None = None,
     final_samples: int | None = None,
     keep_models: bool | None = None,
+    surprise: bool = False,
 ) -> EvaluationSettings:
     """Evaluate at step 0, every `every` steps and at the end: each question once greedily and `samples` times sampled.
 
@@ -78,8 +80,10 @@ def evaluation(
     score rests on in all, spread over the last evaluations, of which it is the mean; what a run learns, and its first
     `samples` answers to a question, do not depend on it. `keep_models`: whether the models of the last two evaluations
     before the end are kept beside the final one, to be asked further questions; by default where they are small.
+    `surprise`: also store of every sampled answer Σ_t (log p_t + H_t), how much likelier its tokens were than expected,
+    which makes the metric `adjusted_accuracy`.
     """
-    return EvaluationSettings(every, questions, samples, temperature, seed, split, final_samples, keep_models)
+    return EvaluationSettings(every, questions, samples, temperature, seed, split, final_samples, keep_models, surprise)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,6 +225,7 @@ def train(
         variant = replace(variant, correction=as_part(correction, "correction", "train.correction"))
     evaluated = evaluation()
     _check_budgets(source, token_budget, seconds_budget)
+    _check_surprise(evaluated, generator)
     _check_final_samples(evaluated, steps, token_budget, seconds_budget)
     _check_sizes(variant, source, prompts=prompts, group_size=group_size, minibatches=minibatches)
     return Recipe(
@@ -298,6 +303,15 @@ def _check_final_samples(
             f"evaluation.final_samples = {final}: the final score is a mean of {scored} evaluations with "
             f"evaluation.samples = {settings.samples} each, so it rests on {scored * settings.samples} samples a "
             "question already: give as many or more"
+        )
+
+
+def _check_surprise(settings: EvaluationSettings, generator: Generator) -> None:
+    """Raise where the surprise of answers is asked of a generator that does not know what they were drawn from."""
+    if settings.surprise and not getattr(generator, "exact", False):
+        raise GrpoLabError(
+            "evaluation.surprise = True takes the entropies of what answers are drawn from, which this train.generator "
+            "does not give: bind train.generator = @native(), or leave it out"
         )
 
 

@@ -20,11 +20,15 @@ _NAMES = {
     "accuracy": "accuracy",
     "lenient_accuracy": "lenient accuracy",
     "greedy_accuracy": "greedy accuracy",
+    "adjusted_accuracy": "adjusted accuracy",
     "pass_at_k": "pass at k",
     "length": "response length",
     "truncated": "share of truncated responses",
 }
-_SHARES = ("accuracy", "lenient_accuracy", "greedy_accuracy", "pass_at_k", "truncated", "no_spread")
+_SHARES = (
+    *("accuracy", "lenient_accuracy", "greedy_accuracy", "adjusted_accuracy", "pass_at_k"),
+    *("truncated", "no_spread"),
+)
 
 
 @dataclass(frozen=True)

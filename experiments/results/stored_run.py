@@ -25,7 +25,7 @@ from core.store.integrity import (
     find_damage,
     is_left_over,
 )
-from experiments.statistics.ability import pass_by_question
+from experiments.statistics.ability import adjusted, pass_by_question
 from experiments.statistics.runs import Status
 
 STATUSES: Final = ("finished", "running", "interrupted", "failed", "broken")
@@ -33,6 +33,8 @@ STATUSES: Final = ("finished", "running", "interrupted", "failed", "broken")
 AXES: Final = ("steps", "sampled_tokens", "seconds")
 """What a budget may be counted in. Seconds are those of training: evaluations are not part of the method."""
 SEED_FOLDER: Final = re.compile(r"seed=(\d+)")
+ADJUSTED: Final = "adjusted_accuracy"
+"""Accuracy less what chance made of the sampled answers: computed where their surprise is recorded."""
 _BY_QUESTION: Final = ("greedy_accuracy", "pass_at_k")
 _BY_ANSWER: Final = ("accuracy", "lenient_accuracy", "truncated")
 _STEP_FILE: Final = re.compile(r"step=(\d+)\.json")
@@ -49,7 +51,7 @@ class DamagedRunError(StudyError):
 def is_share(metric: str) -> bool:
     """Whether `split/name` is a share of answers or questions, between 0 and 1."""
     name = metric.rpartition("/")[2]
-    return name in (*_BY_ANSWER, *_BY_QUESTION) or "/shows/" in metric
+    return name in (*_BY_ANSWER, *_BY_QUESTION, ADJUSTED) or "/shows/" in metric
 
 
 @dataclass(frozen=True)
@@ -271,6 +273,8 @@ def _read_evaluations(folder: Path, recorded: Mapping[str, str], remedy: str) ->
         ]
         k = asked.setdefault(evaluation["split"], max(map(len, evaluation["correct"]), default=0))
         evaluation["numbers"] = _numbers(evaluation.get("questions") or (), k)
+        if ADJUSTED in evaluation["numbers"]:
+            evaluation["summary"][ADJUSTED] = float(evaluation["numbers"][ADJUSTED].mean())
         evaluations.append(evaluation)
     return evaluations
 
@@ -291,6 +295,8 @@ def _numbers(questions: Sequence[Mapping[str, Any]], k: int) -> dict[str, NDArra
         tables["greedy_accuracy"] = np.array([[bool(q["greedy"].get("correct"))] for q in questions], dtype=np.float64)
     if all("length" in s for each in samples for s in each):
         tables["length"] = np.array([[s["length"] for s in each] for each in samples], dtype=np.float64)
+    if min(correct.shape) > 1 and all("surprise" in s for each in samples for s in each):
+        tables[ADJUSTED] = adjusted(correct, [[s["surprise"] for s in each] for each in samples])
     return tables
 
 

@@ -19,8 +19,12 @@ from experiments.statistics.rule import T_SEEDS
 from experiments.statistics.runs import SCALARS, Plan, Trajectory, answers_of
 from experiments.statistics.samples import Array, Interval, differences, mean_difference, within
 
-BESIDE: Final = {"accuracy": "greedy_accuracy", "greedy_accuracy": "accuracy"}
-_HOW: Final = {"accuracy": "sampled", "greedy_accuracy": "greedy"}
+BESIDE: Final = {
+    "accuracy": "greedy_accuracy",
+    "adjusted_accuracy": "greedy_accuracy",
+    "greedy_accuracy": "accuracy",
+}
+_HOW: Final = {"accuracy": "sampled", "adjusted_accuracy": "sampled", "greedy_accuracy": "greedy"}
 
 
 @dataclass(frozen=True)

@@ -236,6 +236,11 @@ def _check(settings: StudySettings, recipes: Mapping[str, Recipe]) -> None:
             )
         if settings.reevaluate:
             _check_further(settings.reevaluate, settings.reevaluate_models, recipe, suite)
+        if settings.metric.endswith("/adjusted_accuracy") and not recipe.evaluation.surprise:
+            raise GrpoLabError(
+                f"compare.metric = '{settings.metric}' takes the surprise of every answer: bind evaluation.surprise = "
+                "True"
+            )
         if recipe.evaluation.final_samples is not None:
             _check_final_samples(settings, recipe, label)
 

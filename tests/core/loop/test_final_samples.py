@@ -95,6 +95,21 @@ def test_pass_at_k_keeps_its_k() -> None:
         assert _pass_at(k, drawn).numpy() == pytest.approx(pass_by_question(drawn)[:, k - 1])
 
 
+def test_surprise_is_stored_where_it_is_asked_for_and_has_mean_0(tiny: Policy) -> None:
+    def answered(*bindings: str) -> list[dict[str, Any]]:
+        (record,) = evaluate(RunState(recipe(*bindings), 5, tiny), 4)
+        return [sample for question in record["questions"] for sample in question["samples"]]
+
+    many = ("evaluation.questions = 24", "evaluation.samples = 32")
+    plain, more = answered(*many), answered(*many, "evaluation.surprise = True")
+    assert [{k: v for k, v in each.items() if k != "surprise"} for each in more] == plain
+    surprise = np.array([each["surprise"] for each in more])
+    assert surprise.std() > 0.1
+    assert abs(surprise.mean()) < 4 * surprise.std() / np.sqrt(len(surprise))
+    with pytest.raises(GrpoLabError, match=r"evaluation\.surprise = True takes the entropies"):
+        recipe("train.generator = @vllm()", "evaluation.surprise = True")
+
+
 def go(made: Recipe, folder: Path, watch: Any = lambda _: None) -> Mapping[str, Any]:
     run(made, 0, RunStore(folder), facts={"identity": {}, "arm": "grpo"}, watch=watch)
     hashes: Mapping[str, Any] = RunStore(folder).manifest["hashes"]
@@ -108,9 +123,16 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 
 def test_what_a_run_learns_does_not_depend_on_it(tmp_path: Path, tiny_folder: Path) -> None:
     model = f"policy.model = '{tiny_folder}'"
+    surprised = go(recipe(model, "evaluation.surprise = True"), tmp_path / "surprised")
     without = go(recipe(model), tmp_path / "without")
     more = recipe(model, "evaluation.final_samples = 18")
-    assert go(more, tmp_path / "with") == without
+    assert go(more, tmp_path / "with") == without == surprised
+    stored = read_run(tmp_path / "surprised", "grpo", 0)
+    assert stored is not None
+    values = [row["summary"]["adjusted_accuracy"] for row in stored.evals]
+    tables = stored.samples("test", "adjusted_accuracy", values)
+    assert tables is not None
+    assert [table.shape for table in tables] == [(3, 2)] * 5
     assert lines(tmp_path / "with") == lines(tmp_path / "without")
     files = [file.relative_to(tmp_path / "with") for file in sorted((tmp_path / "with").glob("eval/**/*.json"))]
     assert len(files) == 5

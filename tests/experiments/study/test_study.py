@@ -135,6 +135,10 @@ def test_seeds_are_declared_and_not_changed_afterwards(tmp_path: Path) -> None:
             ["compare.variants = [@grpo]", "evaluation.final_samples = 48", "compare.metric = 'test/greedy_accuracy'"],
             "rests on greedy answers, one a question",
         ),
+        (
+            ["compare.variants = [@grpo]", "compare.metric = 'test/adjusted_accuracy'"],
+            "takes the surprise of every answer: bind evaluation.surprise = True",
+        ),
         (["compare.variants = [@grpo]", "train.group_size = 1"], "group_size_mean_std|defined from 2 samples"),
         (["compare.variants = [@grpo]", "train.variant = @grpo"], r"must be a variant, with brackets: @grpo\(\)"),
         (["compare.variants = [@grpo]", "grpo.advantage = @clip"], "must be a registered advantage, one of @"),
