@@ -281,6 +281,18 @@ def test_only_the_sign_of_an_advantage_is_read(seed: int, objective: Part) -> No
 # what has no influence
 
 
+@pytest.mark.parametrize("objective", [dpo_sigmoid, ipo_square], ids=lambda part: part.name)
+def test_a_group_of_which_no_token_counts_has_no_loss(objective: Part) -> None:
+    """And not 0 / 0: a NaN would outlive any weight of 0."""
+    case = Case(1)
+    mask = case.batch.mask.clone()
+    mask[0] = False
+    loss = objective(case.logps, case.batch.require("ref_logps"), case.advantages, mask)
+    assert loss.loss[0].eq(0).all()
+    assert loss.loss[1:].ne(0).any()
+    assert all(values[0].eq(0).all() for values in loss.info.values())
+
+
 @every_objective
 def test_ties_have_no_loss_and_no_gradient(objective: Part) -> None:
     case = Case(0)
