@@ -35,7 +35,7 @@ IGNORED: Final = (
     "use_cache",
 )
 """What else models hand to attention that changes nothing here; windows are checked when a model is loaded."""
-LARGE_SCORES: Final = 1 << 24
+LARGE_SCORES: Final = 1 << 23
 """Attention scores of one layer and segment from which the fused kernel is used."""
 
 

@@ -94,6 +94,8 @@ def point(kind: str, group: int, length: int, micro_tokens: int) -> tuple[float,
 
 def exponents(sizes: list[int], points: list[tuple[float, float]]) -> str:
     """Slopes of log(seconds) and log(memory) against log(size)."""
+    if len(sizes) < 2:
+        return "was measured once"
     slopes = [np.polyfit(np.log(sizes), np.log([p[i] for p in points]), 1)[0] for i in range(2)]
     return f"grows with exponent {slopes[0]:.2f} in time and {slopes[1]:.2f} in memory"
 
