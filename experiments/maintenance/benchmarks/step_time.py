@@ -17,7 +17,7 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -106,29 +106,20 @@ def ours(options: argparse.Namespace) -> dict[str, float]:
 
 def theirs(options: argparse.Namespace) -> dict[str, float]:
     """The peer's figures, from its own environment."""
-    result = subprocess.run(
-        [
-            options.peer,
-            str(Path(__file__).with_name("trl_step.py")),
-            "--model",
-            options.model,
-            "--dtype",
-            options.dtype,
-            "--questions",
-            json.dumps(questions()),
-            "--steps",
-            str(options.steps),
-            "--group",
-            str(options.group),
-            "--new-tokens",
-            str(options.new_tokens),
-            "--threads",
-            str(options.threads),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    sizes = {name: getattr(options, name) for name in ("steps", "group", "new_tokens", "threads")}
+    return trl_step(options.peer, options.model, options.dtype, questions(), **sizes)
+
+
+def trl_step(
+    python: str, model: str, dtype: str, asked: Sequence[tuple[str, str]], *, plain: bool = False, **sizes: int
+) -> dict[str, float]:
+    """Seconds of a step, tokens and peak of TRL on these questions and answers, in the environment of `python`."""
+    options = {"model": model, "dtype": dtype, "questions": json.dumps(asked)}
+    options |= {name.replace("_", "-"): str(size) for name, size in sizes.items()}
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    program = str(Path(__file__).with_name("trl_step.py"))
+    command = [python, program, *words, *(["--plain"] if plain else [])]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         sys.exit(result.stderr)
     figures: dict[str, float] = json.loads(result.stdout.splitlines()[-1])

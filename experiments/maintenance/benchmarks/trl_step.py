@@ -21,11 +21,13 @@ def main() -> None:
     options = _options()
     torch.set_num_threads(options.threads)
     # one step takes as many questions as there are
-    rows = [{"prompt": [{"role": "user", "content": q}], "answer": a} for q, a in json.loads(options.questions)]
+    questions = json.loads(options.questions)
+    rows = [{"prompt": q if options.plain else [{"role": "user", "content": q}], "answer": a} for q, a in questions]
 
     def right(completions: list[Any], answer: list[str], **_: Any) -> list[float]:
         """1 where the answer occurs in the response."""
-        return [float(target in response[0]["content"]) for response, target in zip(completions, answer, strict=True)]
+        texts = completions if options.plain else [response[0]["content"] for response in completions]
+        return [float(target in text) for text, target in zip(texts, answer, strict=True)]
 
     class Clock(TrainerCallback):
         """When each step ended."""
@@ -65,6 +67,7 @@ def _options() -> argparse.Namespace:
         parser.add_argument(f"--{name}", required=True)
     for name in ("steps", "group", "new-tokens", "threads"):
         parser.add_argument(f"--{name}", type=int, required=True)
+    parser.add_argument("--plain", action="store_true", help="questions are texts, not messages")
     return parser.parse_args()
 
 
