@@ -222,8 +222,9 @@ td small.cause { color: var(--bad); white-space: pre-wrap; max-width: 30em; over
     .on-axis > h3 { display: none; }
   }
 }
-@media screen and (max-width: 690px) {
-  .sideways { display: block; color: var(--muted); font-size: 12.5px; margin: 0 0 6px; position: sticky; left: 0; }
+@media screen {
+  .overflows > .sideways { display: block; color: var(--muted); font-size: 12.5px; margin: 0 0 6px; position: sticky;
+    left: 0; }
 }
 @media screen and (max-width: 820px) {
   figure.wide svg { min-width: 640px; }

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import TypeAlias
 
+from experiments.report.markup import SIDEWAYS
+
 Value: TypeAlias = str | int | float | bool | None
 
 
@@ -79,7 +81,7 @@ def to_html(grid: Grid, label: str, kind: str = "") -> str:
 
 def scrolling(markup: str, label: str) -> str:
     """A block that scrolls sideways, with the keyboard too, instead of widening the page."""
-    return f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(label)}">{markup}</div>'
+    return f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(label)}">{SIDEWAYS}{markup}</div>'
 
 
 def _html_cell(column: Column, cell: Cell, place: int) -> str:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Final
 
 from experiments.report.arm_style import Style
 from experiments.report.drawing import swatch
@@ -26,11 +27,14 @@ def contents(sections: Sequence[str]) -> str:
     return f'{nav}<a class="back" href="#contents">↑ Contents</a>'
 
 
+SIDEWAYS: Final = '<p class="sideways" aria-hidden="true">Wider than this screen: scroll it sideways →</p>'
+"""Shown by the page's script at the top of what is."""
+
+
 def figure(drawing: str, title: str = "", kind: str = "") -> str:
-    """A figure under its title; where it is too wide for the screen, a hint says that it scrolls."""
+    """A figure under its title."""
     caption = f"<figcaption>{title}</figcaption>" if title else ""
-    hint = '<p class="sideways" aria-hidden="true">Wider than this screen: scroll it sideways →</p>'
-    return f'<figure class="{kind}">{caption}{hint if "scroll" in kind else ""}{drawing}</figure>'
+    return f'<figure class="{kind}">{caption}{SIDEWAYS if "scroll" in kind else ""}{drawing}</figure>'
 
 
 def legend(study: StoredStudy, styles: Mapping[str, Style]) -> str:

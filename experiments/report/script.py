@@ -1,4 +1,4 @@
-"""The report's script: table headings become buttons that sort, and folded parts open before printing."""
+"""The report's script: headings become buttons that sort, what is too wide says so, folded parts open for printing."""
 
 SCRIPT = """
 "use strict";
@@ -27,6 +27,10 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
+const sizes = new ResizeObserver((entries) => {
+  for (const { target } of entries) target.classList.toggle("overflows", target.scrollWidth > target.clientWidth + 1);
+});
+for (const each of document.querySelectorAll(".scroll")) sizes.observe(each);
 let folded = [];
 addEventListener("beforeprint", () => {
   folded = [...document.querySelectorAll("details:not([open])")];

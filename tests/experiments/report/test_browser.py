@@ -103,6 +103,18 @@ def test_nothing_is_wider_than_the_screen_but_what_scrolls_by_itself(
     assert browser.value("document.documentElement.scrollWidth") == inside
 
 
+def test_what_is_too_wide_says_so_and_nothing_else(browser: Browser, page: Path) -> None:
+    """Tables and figures alike; a wide screen has none."""
+    browser.open(page, width=390, height=844)
+    shown = '[...document.querySelectorAll(".scroll")].filter((each) => each.checkVisibility())'
+    hinted = '.map((each) => each.querySelector(":scope > .sideways").checkVisibility())'
+    too_wide = ".map((each) => each.scrollWidth > each.clientWidth + 1)"
+    assert browser.value(shown + hinted) == browser.value(shown + too_wide)
+    assert browser.value(f'{shown}.filter((each) => each.querySelector("table.comparisons")){hinted}') == [True]
+    browser.open(page, width=1280, height=844)
+    assert browser.value(f'{shown}.filter((each) => each.querySelector("table.comparisons")){hinted}') == [False]
+
+
 @pytest.mark.parametrize("which", ["page", "large"])
 def test_no_text_is_cut_by_the_edge_of_its_figure(browser: Browser, request: pytest.FixtureRequest, which: str) -> None:
     browser.open(request.getfixturevalue(which))
