@@ -48,10 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser()
     options, unknown = parser.parse_known_args(arguments)
-    if configs := [each for each in unknown if each.endswith(".gin")]:
-        raise GrpoLabError(f"{configs[0]}: a config goes after -c: grpolab {options.command.name} -c {configs[0]}")
     if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        from experiments.cli.unknown import refuse_unknown
+
+        refuse_unknown(options, unknown)
     return options
 
 
@@ -72,12 +72,14 @@ def make_parser() -> argparse.ArgumentParser:
         description="The research bench for critic-free RL of language models.",
         epilog=_grouped_commands(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"grpolab {version('grpo-lab')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", help="one of those below; each has --help")
     for command in COMMANDS:
-        added = commands.add_parser(command.name, description=command.help)  # listed in the epilog, by group
-        added.set_defaults(command=command, parser=parser)
+        # without a help of its own: it is listed in the epilog, by group
+        added = commands.add_parser(command.name, description=command.help, allow_abbrev=False)
+        added.set_defaults(command=command, parser=parser, command_parser=added)
         command.add_options(added)
     return parser
 
