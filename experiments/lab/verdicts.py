@@ -183,7 +183,7 @@ def judge(
             raise GrpoLabError(f"arm {arm!r}: the name of an arm is text; call it {str(arm)!r}, for the baseline too")
     paired = {arm: by_seed if hasattr(by_seed, "items") else _unpaired(arm, by_seed) for arm, by_seed in given}
     runs = [
-        _run(arm, _seed(arm, seed), metric or "score", _curve(arm, seed, result, axis))
+        Trajectory(arm, _seed(arm, seed), "finished", {metric or "score": _curve(arm, seed, result, axis)})
         for arm, by_seed in paired.items()
         for seed, result in by_seed.items()
     ]
@@ -199,12 +199,12 @@ def _judged(read: Callable[[], Table], question: Question) -> Verdicts:
         judgement = judge_table(read(), question)
     except TableError as error:
         raise GrpoLabError(in_python(str(error))) from None
-    notes = tuple(map(in_python, judgement.analysis.notes))
-    return Verdicts(replace(judgement, analysis=replace(judgement.analysis, notes=notes)))
+    notes, warnings = (tuple(map(in_python, each)) for each in (judgement.analysis.notes, judgement.warnings))
+    return Verdicts(replace(judgement, analysis=replace(judgement.analysis, notes=notes), warnings=warnings))
 
 
 def _records(frame: "DataFrame", metric: str | None) -> list[dict[str, Any]]:
-    """A data frame's rows; what is missing is an empty cell, but for a number that was measured and is not finite."""
+    """A data frame's rows; what is missing is an empty cell."""
     levels = [name for name in frame.index.names if name is not None and name not in frame.columns]
     if levels:
         frame = frame.reset_index(level=levels)
@@ -212,13 +212,10 @@ def _records(frame: "DataFrame", metric: str | None) -> list[dict[str, Any]]:
         frame = frame.drop(columns="value", errors="ignore").rename(columns={metric: "value"})  # one for each metric
     if "value" in frame.columns and not {"step", "score"} & set(frame.columns):
         frame = frame.rename(columns={"value": "score"})
-    records = []
-    for row, missing in zip(frame.to_dict("records"), frame.isna().to_dict("records"), strict=True):
-        cells = {str(name): None if missing[name] else cell for name, cell in row.items()}
-        if cells.get("step") is not None or cells.get("status") is None:
-            cells |= {name: "nan" for name in ("value", "score") if cells.get(name, "") is None}
-        records.append(cells)
-    return records
+    return [
+        {str(name): None if missing[name] else cell for name, cell in row.items()}
+        for row, missing in zip(frame.to_dict("records"), frame.isna().to_dict("records"), strict=True)
+    ]
 
 
 def _unpaired(arm: str, given: object) -> Mapping[int, Measured]:
@@ -234,13 +231,6 @@ def _seed(arm: str, seed: Any) -> int:
     if number is None or not (isinstance(seed, str) or number == seed):
         raise GrpoLabError(f"arm '{arm}': seed {seed!r} is no whole number; give each run the one that its arms share")
     return number
-
-
-def _run(arm: str, seed: int, metric: str, curve: Curve) -> Trajectory:
-    """A run; without a finite score it has failed."""
-    if SCORED in curve.spent and not np.isfinite(curve.values).all():
-        return Trajectory(arm, seed, "failed", cause=f"{metric} is {curve.values[0]}")
-    return Trajectory(arm, seed, "finished", {metric: curve})
 
 
 def _check_questions(runs: Sequence[Trajectory]) -> None:
@@ -285,5 +275,5 @@ def _curve(arm: str, seed: int, result: Measured, axis: str) -> Curve:
         )
     if array.ndim == 0:
         return Curve({SCORED: [1.0]}, [float(array)])
-    samples = array.reshape(1, len(array), -1)
+    samples = array.reshape(1, len(array), -1) if np.isfinite(array).all() else None  # what failed answered nothing
     return Curve({SCORED: [1.0]}, [float(array.mean())], samples=samples)

@@ -7,6 +7,7 @@ W&B           Step or a step metric of one's own, and "<run> - <metric>" for eac
               __MIN and __MAX
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ _RESULTS = ({"arm", "baseline", "verdict"}, {"arm", "planned", "imputed", "cause
 
 
 class Measurement(NamedTuple):
-    """One number of a run, or (without a value) only its status; and where it is written."""
+    """One number of a run, or (without a value) only its status, or (nan, nothing spent) that it has none."""
 
     arm: str
     seed: int
@@ -152,11 +153,9 @@ def _scores(sheet: Sheet) -> Content:
         imputed = row.get("imputed", "").lower() in ("true", "1", "yes") or status == "failed"
         metric = row.get("metric") or UNNAMED
         value, spent = None, {SCORED: 0.0 if imputed else 1.0}  # a failed run keeps what it had before training
-        if row["score"]:
-            value = sheet.number(line, row["score"], "score", "write nan where the run diverged")
+        if row["score"] or status in (None, "finished"):  # an empty cell is how nan is often written
+            value = sheet.number(line, row["score"] or "nan", "score", "write nan where the run diverged")
             status = "failed" if imputed else status
-        elif status in (None, "finished", "failed"):
-            status = "lost"  # without a score its seed leaves every arm
         number = row.get("answers")
         answers = _answer_count(sheet, line, number) if number else None
         seed = _seed(sheet, line, row["seed"])
@@ -181,22 +180,24 @@ def _tidy_row(sheet: Sheet, line: int, cells: list[str], at: dict[str, int]) -> 
     seed = _seed(sheet, line, cells[at["seed"]])
     status = _status(sheet, line, cells[at["status"]]) if "status" in at else None
     step, value = cells[at["step"]], cells[at["value"]]
-    if not value and not step and status in ("failed", "lost"):  # it was never evaluated
+    if not value and status in ("failed", "lost"):  # the row is there for its status
         return Measurement(arm, seed, "", {}, None, status, sheet.source, line)
+    if not step and value.lower() in ("", "nan"):  # it was never evaluated
+        return Measurement(arm, seed, "", {}, math.nan, status, sheet.source, line)
     spent = {"steps": sheet.number(line, step, "step", "give the number of training steps so far")}
+    diverged = value.lower() in ("", "nan")  # what it had spent, and on how many answers it rests, need not be known
     for axis in AXES:
-        if axis in at:
+        if axis in at and (cells[at[axis]] or not diverged):
             spent[axis] = sheet.number(line, cells[at[axis]], axis, "fill it in every row, or take the column out")
     for axis, amount in spent.items():
         if not abs(amount) < float("inf"):
             sheet.refuse(line, f"{'step' if axis == 'steps' else axis} is {amount}; a budget is a finite number")
-    number = sheet.number(
-        line, value, "value", "write nan where the run diverged, or leave the row out where it was not evaluated"
-    )
+    number = sheet.number(line, value or "nan", "value", "write nan where the run diverged")
     metric = UNNAMED
     if "metric" in at:
         metric = cells[at["metric"]] or sheet.refuse(line, "metric is empty; name what was measured")
-    answers = _answer_count(sheet, line, cells[at["answers"]]) if "answers" in at else None
+    counted = "answers" in at and (cells[at["answers"]] or not diverged)
+    answers = _answer_count(sheet, line, cells[at["answers"]]) if counted else None
     return Measurement(arm, seed, metric, spent, number, status, sheet.source, line, answers)
 
 

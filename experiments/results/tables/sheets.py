@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -84,11 +85,15 @@ def read_sheet(file: Path, name: str) -> Sheet:
 
 
 def sheet_of(rows: Iterable[Mapping[str, object]], source: str) -> Sheet:
-    """A sheet of rows in memory, e.g. a data frame's records; they are counted as lines, and None is an empty cell."""
+    """A sheet of rows in memory, e.g. a data frame's records; counted as lines; None and nan are empty cells."""
     rows = list(rows)
     header = tuple(dict.fromkeys(column for row in rows for column in row))
-    cells = [["" if (value := row.get(column)) is None else str(value) for column in header] for row in rows]
+    cells = [[_cell(row.get(column)) for column in header] for row in rows]
     return Sheet(source, "", header, list(enumerate(cells, start=1)))
+
+
+def _cell(value: object) -> str:
+    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)
 
 
 def csv_files(folder: Path) -> Iterator[Path]:

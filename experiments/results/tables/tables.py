@@ -12,6 +12,7 @@ from pathlib import Path
 
 from core.errors import near
 from experiments.results.tables.bounds import bounded
+from experiments.results.tables.failures import NOTHING_LEFT, complete, floor_of, is_scored, settle
 from experiments.results.tables.formats import SCORED, UNNAMED, Content, Measurement, Names, content_of, holds_results
 from experiments.results.tables.sheets import Sheet, TableError, csv_files, read_sheet, sheet_of
 from experiments.statistics import Curve, Judgement, Plan, Trajectory, judge
@@ -21,7 +22,6 @@ from experiments.statistics.records import Family
 from experiments.statistics.runs import Policy, Status
 
 MARGIN = 0.01
-FLOOR = 0.0
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,9 @@ def read_rows(rows: Iterable[Mapping[str, object]], source: str = "the table") -
 def judge_table(table: Table, question: Question) -> Judgement:
     """Judge a table's runs; the notes say what was assumed.
 
-    Runs with a value of the metric that is not finite have failed. A seed that some arm lacks leaves every arm. Raises
-    TableError for a baseline, metric or axis that the table does not have, and where nothing is left to compare.
+    Runs with a value of the metric that is not finite have failed, and a warning names them. A seed that some arm
+    lacks leaves every arm. Raises TableError for a baseline, metric or axis that the table does not have, and where
+    nothing is left to compare.
     """
     if len(table.arms) < 2:
         raise TableError(f"{table.source}: only one arm, {table.arms[0]!r}; a comparison needs another")
@@ -128,9 +129,9 @@ def judge_table(table: Table, question: Question) -> Judgement:
             f"{table.source}: no arm {question.baseline!r} for --baseline; {near(question.baseline, table.arms)}"
         )
     metric, runs = _measured(table, question.metric)
-    runs, failed = _settle(table, metric, runs)
-    runs, missing = _complete(table, runs)
-    if _is_scored(runs):
+    runs, failed = settle(table.source, metric, runs)
+    runs, missing = complete(runs)
+    if is_scored(runs):
         if (question.axis, question.budget, question.scalar) != ("steps", None, "final"):
             raise TableError(
                 f"{table.source}: one score a run, taken when the table was made; leave out --axis, --budget, --scalar"
@@ -138,7 +139,7 @@ def judge_table(table: Table, question: Question) -> Judgement:
         question = replace(question, axis=SCORED)
     runs = _on_axis(table, metric, question.axis, runs)
     runs, counted = _count(table, metric, question.answers, runs)
-    floor, floored = _floor(table, question, runs, metric)
+    floor, floored = floor_of(table.source, question.floor, runs, metric, higher_is_better=question.higher_is_better)
     runs = bounded(runs)
     plan = Plan(
         metric=metric,
@@ -157,7 +158,7 @@ def judge_table(table: Table, question: Question) -> Judgement:
         seen=question.seen,
     )
     _check_budget(table, plan, runs)
-    notes = [*_assumed(plan, question, runs), *failed, *floored, *counted]
+    notes = [*_assumed(plan, question, runs), *floored, *counted]
     try:
         judgement = judge(plan, runs)
     except ValueError as error:
@@ -170,7 +171,7 @@ def judge_table(table: Table, question: Question) -> Judgement:
             f"finished runs: {listed})"
         )
     analysis = replace(judgement.analysis, notes=(*judgement.analysis.notes, *notes, *table.notes))
-    return replace(judgement, analysis=analysis, warnings=(*missing, *judgement.warnings))
+    return replace(judgement, analysis=analysis, warnings=(*missing, *failed, *judgement.warnings))
 
 
 def _table(contents: Sequence[Content], source: str) -> Table:
@@ -192,10 +193,11 @@ def _run(arm: str, seed: int, measured: Sequence[Measurement]) -> Trajectory:
     """A run's curves in order of steps; a TableError for what one run cannot be."""
     by_status: dict[Status, Measurement] = {}
     by_metric: dict[str, dict[float, Measurement]] = {}
+    never = next((each for each in measured if each.value is not None and not each.spent), None)
     for each in measured:
         if each.status is not None:
             by_status.setdefault(each.status, each)
-        if each.value is None:
+        if each.value is None or not each.spent:
             continue
         at = by_metric.setdefault(each.metric, {})
         step = next(iter(each.spent.values()))
@@ -211,7 +213,10 @@ def _run(arm: str, seed: int, measured: Sequence[Measurement]) -> Trajectory:
             f"{second.place}: arm {arm!r}, seed {seed} is {other}, but {one} in {first.place}; a run has one status"
         )
     curves = {metric: _curve(arm, seed, [at[step] for step in sorted(at)]) for metric, at in by_metric.items()}
-    return Trajectory(arm, seed, next(iter(by_status), "finished"), curves)
+    status: Status = next(iter(by_status), "finished")
+    if status == "finished" and never is not None:
+        return Trajectory(arm, seed, "failed", curves, cause=f"no step and no value in {never.place}")
+    return Trajectory(arm, seed, status, curves)
 
 
 def _curve(arm: str, seed: int, points: Sequence[Measurement]) -> Curve:
@@ -235,7 +240,7 @@ def _measured(table: Table, requested: str | None) -> tuple[str, tuple[Trajector
         runs = (replace(run, curves={requested: run.curves[UNNAMED]}) if run.curves else run for run in table.runs)
         return requested, tuple(runs)
     if not table.metrics:
-        raise TableError(f"{table.source}: no run was measured, or all have failed; nothing is left to compare")
+        raise TableError(f"{table.source}: {NOTHING_LEFT}")
     if requested is None:
         if len(table.metrics) != 1:
             raise TableError(f"{table.source}: choose a metric with --metric; there are {', '.join(table.metrics)}")
@@ -243,43 +248,6 @@ def _measured(table: Table, requested: str | None) -> tuple[str, tuple[Trajector
     if requested not in table.metrics:
         raise TableError(f"{table.source}: no metric {requested!r}; {near(requested, table.metrics)}")
     return requested, table.runs
-
-
-def _settle(table: Table, metric: str, runs: Iterable[Trajectory]) -> tuple[tuple[Trajectory, ...], list[str]]:
-    """Runs whose metric is not finite somewhere have failed."""
-    settled, notes = [], []
-    for run in runs:
-        curve = run.curves.get(metric)
-        if run.status == "finished" and curve is None:
-            raise TableError(
-                f"{table.source}: arm {run.arm!r}, seed {run.seed} has no {metric!r}, only "
-                f"{', '.join(run.curves)}; choose another metric, or give the run the status failed or lost"
-            )
-        pairs = zip(next(iter(curve.spent.values())), curve.values, strict=True) if curve else ()
-        broken = next(((step, value) for step, value in pairs if not math.isfinite(value)), None)
-        if run.status == "finished" and broken is not None:
-            cause = f"{metric} is {broken[1]} at step {broken[0]:g}"
-            notes.append(f"{run.arm}, seed {run.seed} counts as failed: {cause}.")
-            run = replace(run, status="failed", cause=cause)
-        settled.append(run)
-    return tuple(settled), notes
-
-
-def _complete(table: Table, runs: tuple[Trajectory, ...]) -> tuple[tuple[Trajectory, ...], list[str]]:
-    """A run that the table does not have cannot be judged, and its seed can be judged in no arm: warnings say so."""
-    have = {(run.arm, run.seed) for run in runs}
-    added, warnings = [], []
-    for arm in table.arms:
-        absent = [seed for seed in table.seeds if (arm, seed) not in have]
-        added += [Trajectory(arm, seed, "lost", cause="not in the table") for seed in absent]
-        if absent:
-            many = len(absent) > 1
-            warnings.append(
-                f"{arm} has no run for seed{'s' * many} {', '.join(map(str, absent))}, which therefore "
-                f"leave{'s' * (not many)} every arm: arms are compared at the same seeds. If training failed there, "
-                "say so: the score nan, or a row with the status failed."
-            )
-    return (*runs, *added), warnings
 
 
 def _on_axis(table: Table, metric: str, axis: str, runs: Iterable[Trajectory]) -> tuple[Trajectory, ...]:
@@ -319,30 +287,6 @@ def _count(
     ), []
 
 
-def _floor(table: Table, question: Question, runs: Iterable[Trajectory], metric: str) -> tuple[float, list[str]]:
-    """The score of a failed run that was not evaluated before training: 0, unless that is no bad score here."""
-    failed = any(run.status == "failed" for run in runs)
-    if question.floor is not None or not failed:
-        return question.floor or FLOOR, []
-    if _is_scored(runs):
-        kept = [run.curves[metric].values[0] for run in runs if run.status == "failed" and metric in run.curves]
-        if kept:
-            return (max if question.higher_is_better else min)(kept), [
-                "Failed runs keep the scores that the table gives them."
-            ]
-    curves = (run.curves[metric] for run in runs if metric in run.curves)
-    values = [value for curve in curves for value in curve.values if math.isfinite(value)]
-    worst = min(values, default=FLOOR) if question.higher_is_better else max(values, default=FLOOR)
-    if worst != FLOOR and (worst < FLOOR) == question.higher_is_better:
-        raise TableError(
-            f"{table.source}: runs failed, and the usual floor of {FLOOR:g} is a better {metric!r} than the {worst:g} "
-            "that was measured; say with --floor what a failed run scores"
-        )
-    return FLOOR, [
-        f"Assumed: a failed run scores {FLOOR:g}, or what it had before training if that is worse (--floor)."
-    ]
-
-
 def _check_budget(table: Table, plan: Plan, runs: Iterable[Trajectory]) -> None:
     """Refuse a budget that a finished run did not reach."""
     for run in runs:
@@ -377,11 +321,6 @@ def _assumed(plan: Plan, question: Question, runs: Iterable[Trajectory]) -> list
                 f"after {shortest:g} counts in no run. If that run broke off, give it the status failed or lost."
             )
     return notes
-
-
-def _is_scored(runs: Iterable[Trajectory]) -> bool:
-    """Whether the table has one score a run."""
-    return any(SCORED in curve.spent for run in runs for curve in run.curves.values())
 
 
 def _words(axis: str) -> str:

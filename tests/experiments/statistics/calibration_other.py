@@ -228,7 +228,7 @@ def imputed(rng: np.random.Generator) -> tuple[bool, ...]:
         {policy: c["a1 vs a0"]["n"] for policy, c in j.to_json()["failure_policies"].items()}
         for j in (by_status, by_value)
     ]
-    named = any(f"a{a}, seed {s} counts as failed" in note for note in by_value.analysis.notes)
+    named = any(f"a{a}, seed {s} counts as failed" in each for each in by_value.warnings)
     return entered != [(n, 0.0, 1)] * 2, sizes != [{"worst": n, "intersect": n - 1}] * 2, not named
 
 
