@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -176,8 +177,11 @@ def judge(
         answers=answers,
     )
     if hasattr(measured, "columns") and hasattr(measured, "index"):
+        _check_tidy(measured, baseline)
         return _judged(lambda: read_rows(_records(measured, metric), "the data frame"), question)
-    given = measured.items() if isinstance(measured, Mapping) else ()
+    if not isinstance(measured, Mapping) or not measured:
+        raise GrpoLabError(_nothing_in(measured))
+    given = measured.items()
     for arm, _ in given:
         if not isinstance(arm, str):
             raise GrpoLabError(f"arm {arm!r}: the name of an arm is text; call it {str(arm)!r}, for the baseline too")
@@ -191,6 +195,29 @@ def judge(
         raise GrpoLabError("nothing to judge: give results as {arm: {seed: score}}")
     _check_questions(runs)
     return _judged(lambda: Table("the results", tuple(runs), ()), question)
+
+
+def _nothing_in(measured: object) -> str:
+    """The message for what holds no results: its type, and how to give what it may stand for."""
+    remedy = "give results as {arm: {seed: score}}"
+    if isinstance(measured, str | Path):
+        remedy = f"read the file, pandas.read_csv({str(measured)!r}), or {remedy}"
+    elif isinstance(measured, list | tuple) and measured and all(isinstance(row, Mapping) for row in measured):
+        remedy = f"make a table of the rows, pandas.DataFrame(rows), or {remedy}"
+    return f"nothing to judge: measured is of type {type(measured).__name__}; {remedy}"
+
+
+def _check_tidy(frame: "DataFrame", baseline: str) -> None:
+    """Refuse a data frame in which arms are columns, or rows: the message says how to turn it."""
+    if "arm" in frame.columns:
+        return
+    by_seed = "frame.set_index('seed')" if "seed" in frame.columns else "frame"
+    if baseline in frame.columns:
+        raise GrpoLabError(
+            f"the data frame has a column for each arm: give results by arm and seed, {by_seed}.to_dict()"
+        )
+    if baseline in frame.index and frame.index.is_unique and "seed" not in frame.columns:
+        raise GrpoLabError("the data frame has a row for each arm: give results by arm and seed, frame.T.to_dict()")
 
 
 def _judged(read: Callable[[], Table], question: Question) -> Verdicts:

@@ -159,6 +159,7 @@ def judge_table(table: Table, question: Question) -> Judgement:
     )
     _check_budget(table, plan, runs)
     notes = [*_assumed(plan, question, runs), *floored, *counted]
+    percent = _in_percent(plan, question, runs)
     try:
         judgement = judge(plan, runs)
     except ValueError as error:
@@ -171,7 +172,7 @@ def judge_table(table: Table, question: Question) -> Judgement:
             f"finished runs: {listed})"
         )
     analysis = replace(judgement.analysis, notes=(*judgement.analysis.notes, *notes, *table.notes))
-    return replace(judgement, analysis=analysis, warnings=(*missing, *failed, *judgement.warnings))
+    return replace(judgement, analysis=analysis, warnings=(*missing, *failed, *percent, *judgement.warnings))
 
 
 def _table(contents: Sequence[Content], source: str) -> Table:
@@ -321,6 +322,17 @@ def _assumed(plan: Plan, question: Question, runs: Iterable[Trajectory]) -> list
                 f"after {shortest:g} counts in no run. If that run broke off, give it the status failed or lost."
             )
     return notes
+
+
+def _in_percent(plan: Plan, question: Question, runs: Iterable[Trajectory]) -> list[str]:
+    """A warning where scores seem to be percentages, for which the margin that was assumed is tiny."""
+    ends = [run.curves[plan.metric].values[-1] for run in runs if run.status == "finished"]
+    if question.margin is not None or not ends or min(ends) <= 1:
+        return []
+    return [
+        f"All scores are above 1, and the smallest difference of interest, which was not given, is {plan.margin:g}: of "
+        "percentages that is a hundredth of a point. Say with --margin which difference would matter to you."
+    ]
 
 
 def _words(axis: str) -> str:
