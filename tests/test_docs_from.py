@@ -115,7 +115,7 @@ def test_errors_and_pages_say_the_same_of_each_option(page: str, library: str) -
     [
         ("train.num_generations = 8", "'num_generations' is an option of TRL: here it is train.group_size"),
         ("grpo.beta = 0.1", "'beta' is an option of TRL: here it is grpo.kl_coef"),
-        ("train.beta = 0.1", "'beta' is an option of TRL: here it is grpo_trl.kl_coef"),
+        ("train.beta = 0.1", "'beta' is an option of TRL: here it is grpo.kl_coef"),
         ("epsilon_high = 0.28", "'epsilon_high' is an option of TRL: here it is clip.eps_high"),
         ("GRPOConfig.max_completion_length = 64", "'max_completion_length' is an option of TRL: here it is train.max_"),
         ("train.top_p = 0.9", "'top_p' is an option of TRL, and there is none like it here"),
@@ -123,7 +123,7 @@ def test_errors_and_pages_say_the_same_of_each_option(page: str, library: str) -
         ("actor_rollout_ref.rollout.n = 8", "'rollout.n' is an option of verl: here it is train.group_size"),
         ("actor_rollout_ref.actor.optim.lr = 1e-6", "'lr' is an option of verl: here it is adamw.learning_rate"),
         ("critic.optim.lr = 1e-6", "'critic.optim.lr' is an option of verl: here it is critic.learning_rate"),
-        ("kl_loss_coef = 0.001", "'kl_loss_coef' is an option of verl: here it is grpo_verl.kl_coef"),
+        ("kl_loss_coef = 0.001", "'kl_loss_coef' is an option of verl: here it is grpo.kl_coef"),
         ("actor.clip_ratio_high = 0.28", "'clip_ratio_high' is an option of verl: here it is dual_clip.eps_high"),
     ],
 )
@@ -153,3 +153,24 @@ def test_the_difference_shown_is_what_the_command_prints(
 ) -> None:
     assert main(["describe", variant, "--diff", "grpo"]) == 0
     assert f"```text\n{capsys.readouterr().out.rstrip()}\n```" in (DOCS / f"{page}.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("compare.variants = [@grpo, @rloo]", "grpo.kl_coef and rloo.kl_coef ("),
+        ("compare.variants = [@grpo, @sft]", "grpo.kl_coef ("),
+        ("compare.arms = {'mine': 'train.variant = @remax()'}", "remax.kl_coef ("),
+        ("train.variant = @rloo()", "rloo.kl_coef ("),
+        ("train.variant = @sft()", "grpo_trl.kl_coef ("),
+    ],
+)
+def test_a_setting_of_variants_is_named_with_those_in_use(
+    lines: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, other = tmp_path / "mine.gin", tmp_path / "other.gin"
+    file.write_text(f"include 'embedded.gin'\ntrain.beta = 0.1\n{lines}\n")
+    other.write_text(f"include 'embedded.gin'\n{lines}\n")
+    for options in (["-c", str(file)], ["-c", str(other), "-b", "train.beta = 0.1"]):
+        assert main(["compare", *options, "--dry-run"]) != 0
+        assert f"'beta' is an option of TRL: here it is {said}" in " ".join(capsys.readouterr().err.split())

@@ -7,7 +7,7 @@ and stores they read.
 # gin looks for this submodule without importing it when a search path is set
 import importlib.util  # noqa: F401
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError
@@ -46,6 +46,19 @@ class Binding:
         """As it is written: `train.steps`, or a macro's name."""
         selector, parameter = self.key
         return parameter if selector == MACRO else f"{selector.split('.')[-1]}.{parameter}"
+
+
+class ElsewhereError(GrpoLabError):
+    """A binding whose name is an option of another library: `naming` says it with the variants that are in use."""
+
+    def __init__(self, name: str, settings: Collection[str], place: str, in_use: Collection[str] = ()) -> None:
+        said = elsewhere(name, settings, settings_of_variants(), in_use)
+        super().__init__(f"no binding '{name}': {said}{at(place)}")
+        self.name, self.settings, self.place = name, settings, place
+
+    def naming(self, in_use: Collection[str]) -> "ElsewhereError":
+        """The same, with the variants that are in use."""
+        return ElsewhereError(self.name, self.settings, self.place, in_use)
 
 
 class _Parser(ConfigParser):  # type: ignore[misc]
@@ -113,6 +126,7 @@ def read(
     """
     line, parser = 1, None
     bound: dict[Key, int] = {}
+    refused: ElsewhereError | None = None
     with gin.config._parse_scope() as context:
         try:
             parser = _Parser(text)
@@ -124,7 +138,11 @@ def read(
                 elif isinstance(statement, ImportStatement):
                     _import(context, statement, folder, place(line))
                 elif isinstance(statement, BindingStatement):
-                    binding = _binding(statement, place(line))
+                    try:
+                        binding = _binding(statement, place(line))
+                    except ElsewhereError as error:
+                        refused = refused or error  # put off: lines below may say which variants are in use
+                        continue
                     if binding.place and bound.setdefault(binding.key, line) != line:
                         raise GrpoLabError(
                             f"{binding.name} is bound twice, on lines {bound[binding.key]} and {line}, and the first "
@@ -133,6 +151,8 @@ def read(
                     yield binding
                 elif not context.get_configurable(statement.selector):
                     raise ValueError(f"No configurable matching '{statement.selector}'.")
+            if refused:
+                raise refused
         except GrpoLabError:
             raise
         except Exception as error:  # gin raises many types, all meaning that the text is wrong
@@ -185,8 +205,8 @@ def _binding(statement: Any, place: str) -> Binding:
         key = gin.config.ParsedBindingKey.parse((statement.scope, statement.selector, statement.arg_name))
     except ValueError as error:
         name, part = f"{statement.selector}.{statement.arg_name}", _part_named(statement.selector)
-        if said := elsewhere(name, part.defaults if part else ()):
-            raise GrpoLabError(f"no binding '{name}': {said}{at(place)}") from error
+        if elsewhere(name):
+            raise ElsewhereError(name, part.defaults if part else (), place) from error
         raise
     binding = Binding((key.complete_selector, key.arg_name), statement.value, place)
     if key.scope:
@@ -233,6 +253,24 @@ def known_parts() -> Iterator[Any]:
     """Every part that gin knows."""
     parts = (getattr(configurable.wrapped, "part", None) for _, configurable in gin.config._REGISTRY.items())
     return (part for part in parts if part is not None)
+
+
+def settings_of_variants() -> dict[str, Collection[str]]:
+    """The hyper-parameters of every variant that gin knows."""
+    return {part.name: part.defaults for part in known_parts() if part.kind == "variant"}
+
+
+def variants_named(bindings: Iterable[Binding]) -> list[str]:
+    """The variants that bindings name, in references and in arms' texts; that of `train` where no other does."""
+    known, named = settings_of_variants(), {binding.name: _names_in(binding.value) for binding in bindings}
+    alone = named.pop("train.variant", [])
+    names = [name for each in named.values() for name in each if name in known]
+    return list(dict.fromkeys(names or [name for name in alone if name in known]))
+
+
+def _names_in(value: Any) -> list[str]:
+    """What stands behind an @ in a value, its texts included."""
+    return re.findall(r"@(?:\w+\.)*(\w+)", repr(value))
 
 
 def references(value: Any) -> Iterator[Any]:

@@ -16,6 +16,7 @@ from core.parts.gin_reader import (
     MACRO,
     NO_PLACES,
     Binding,
+    ElsewhereError,
     Key,
     at,
     is_macro,
@@ -24,6 +25,8 @@ from core.parts.gin_reader import (
     read_file,
     referenced,
     references,
+    settings_of_variants,
+    variants_named,
 )
 from core.parts.other_libraries import elsewhere
 from core.parts.settings import SettingError, any_of, shown
@@ -76,20 +79,31 @@ def config(
     """
     _forget()
     try:
-        written = [binding for file in files for binding in read_file(Path(file), include_from=include_from)]
+        written = _read_all(read_file(Path(file), include_from=include_from) for file in files)
         _put(written)
         for binding in read(text):
             _put([binding])
             _NOW.places[binding.key] = places.get(binding.key, "")
-        overrides = [
-            binding for each in bindings for binding in read(each, lambda _: origin, include_from=include_from)
-        ]
+        overrides = _read_all(
+            (read(each, lambda _: origin, include_from=include_from) for each in bindings), after=written
+        )
         _put(overrides, overriding=not text)
         _NOW.of_files |= {binding.key for binding in written} - {binding.key for binding in overrides}
         _refuse_idle_macros([*written, *overrides])
         yield
     finally:
         _forget()
+
+
+def _read_all(texts: Iterable[Iterable[Binding]], after: Sequence[Binding] = ()) -> list[Binding]:
+    """The bindings of texts; an option of another library is refused with the variants that all so far have named."""
+    found = list[Binding]()
+    try:
+        for text in texts:
+            found.extend(text)
+    except ElsewhereError as error:
+        raise error.naming(variants_named([*after, *found])) from error
+    return found
 
 
 def _forget() -> None:
@@ -129,7 +143,7 @@ def _refuse_unwritable(binding: Binding) -> None:
     raise SettingError(binding.name, binding.value, "a value that text can hold, without infinities", binding.place)
 
 
-def _refuse_idle_macros(bindings: Iterable[Binding]) -> None:
+def _refuse_idle_macros(bindings: Sequence[Binding]) -> None:
     for binding in bindings:
         if binding.key[0] != MACRO or binding.key[1] in _NOW.macros_used:
             continue
@@ -138,7 +152,7 @@ def _refuse_idle_macros(bindings: Iterable[Binding]) -> None:
         close = owners or get_close_matches(binding.name, known)
         remedy = f"did you mean {any_of(close)}?" if close else "remove the line"
         if not owners:
-            remedy = elsewhere(binding.name) or remedy
+            remedy = elsewhere(binding.name, (), settings_of_variants(), variants_named(bindings)) or remedy
         raise GrpoLabError(
             f"'{binding.name} = {shown(binding.value)}' names no owner, and as a macro nothing refers to it by "
             f"%{binding.name}{at(binding.place)}: {remedy}"

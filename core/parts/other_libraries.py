@@ -1,6 +1,7 @@
 """Options of other libraries: what to say of a binding that has one of their names."""
 
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
 Options: TypeAlias = Mapping[str, tuple[str, ...]]
@@ -20,10 +21,16 @@ def option(name: str) -> tuple[str, str, tuple[str, ...]] | None:
     return None
 
 
-def elsewhere(name: str, settings: Collection[str] = ()) -> str:
+def elsewhere(
+    name: str,
+    settings: Collection[str] = (),
+    variants: Mapping[str, Collection[str]] = MappingProxyType({}),
+    in_use: Collection[str] = (),
+) -> str:
     """What to say of an unknown binding whose name is an option of another library; empty for any other.
 
-    `settings` are those of the part that was to be bound: where it has the right one itself, that is named.
+    `settings` are those of the part that was to be bound: where it has the right one itself, that is named. `variants`
+    are the settings of every variant: those `in_use` take the place of another that has the same one.
     """
     found = option(name)
     if found is None:
@@ -31,9 +38,12 @@ def elsewhere(name: str, settings: Collection[str] = ()) -> str:
     library, theirs, ours = found
     if not ours:
         return f"'{theirs}' is an option of {library}, and there is none like it here"
-    owner = name.rpartition(".")[0]
-    here = [
-        f"{owner}.{setting}" if owner and (setting := each.split(" ")[0].rpartition(".")[2]) in settings else each
-        for each in ours
-    ]
+    asked, here = name.rpartition(".")[0], list[str]()
+    for each in ours:
+        owner, _, setting = each.split(" ")[0].rpartition(".")
+        using = [variant for variant in in_use if setting in variants[variant]] if owner in variants else []
+        if asked and setting in settings:
+            here.append(f"{asked}.{setting}")
+        else:
+            here += [each.replace(owner, variant, 1) for variant in using] or [each]
     return f"'{theirs}' is an option of {library}: here it is {' and '.join(here)}"
