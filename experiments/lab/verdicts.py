@@ -216,7 +216,7 @@ def _check_tidy(frame: "DataFrame", baseline: str) -> None:
         raise GrpoLabError(
             f"the data frame has a column for each arm: give results by arm and seed, {by_seed}.to_dict()"
         )
-    if baseline in frame.index and frame.index.is_unique and "seed" not in frame.columns:
+    if "seed" not in {*frame.columns, *frame.index.names} and baseline in frame.index and frame.index.is_unique:
         raise GrpoLabError("the data frame has a row for each arm: give results by arm and seed, frame.T.to_dict()")
 
 
