@@ -31,9 +31,10 @@ def sensitivity_section(context: Context) -> str:
     policies = "; ".join(f"<i>{policy}</i>: {escape(POLICY_WORDS[policy])}" for policy in judgement.policies)
     about = (
         f"The verdicts above are those of the declared columns. {policies}. For equal budgets on an axis every run is "
-        "cut where the cheapest finished run ends, unless the budget was declared on that axis. Seconds compare only "
-        "runs of one machine, and depend on what else it did: no verdict above rests on them. A bar marks a verdict "
-        "that differs from the declared one, where either of the two is a decision."
+        "cut where the cheapest finished run ends, unless the budget was declared on that axis; where a verdict would "
+        "differ, all are read at the last evaluations of that run, so that none gains by where its own lie. Seconds "
+        "compare only runs of one machine, and depend on what else it did: no verdict above rests on them. A bar marks "
+        "a verdict that differs from the declared one, where either of the two is a decision."
     )
     table = to_html(Grid(columns, tuple(rows)), "Verdicts by failure policy and axis")
     return section("Does it hold?", table, about=about)

@@ -5,6 +5,10 @@ where each run has points of its own. The scalars (`final`, `auc`, ...) serve ev
 reduced at its own evaluations: the last k of them at or before the common budget B need no value in between, and
 only the value at B itself is interpolated. Runs are not laid on a grid before that, because interpolated
 points are averages of their neighbours, and a run with few evaluations would look the smoother for it.
+
+Where B is the least that a run has spent, and not declared, that run alone has an evaluation at B. All others would be
+cut up to one interval before it, so that the cheapest arm would gain. They are then read at its last k evaluations
+(`mean_at`), before it is said that a verdict depends on the axis.
 """
 
 import math
@@ -33,6 +37,18 @@ def evaluations(budget: Sequence[float], values: Sequence[float], what: str) -> 
             "an axis on which the run advances"
         )
     return spent, np.asarray(values, dtype=np.float64)
+
+
+def mean_at(budget: Sequence[float], values: Sequence[float], points: Sequence[float]) -> float:
+    """The mean of the values at `points` [k], in the unit of `values`.
+
+        1/k Σ_i v(points_i),   v linear between evaluations
+
+    ValueError without points, and as `value_at` has it.
+    """
+    if not len(points):
+        raise ValueError("mean_at: no points to read the curve at; give one at least")
+    return float(np.mean([value_at(budget, values, at) for at in points]))
 
 
 def value_at(budget: Sequence[float], values: Sequence[float], at: float) -> float:

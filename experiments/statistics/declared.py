@@ -2,28 +2,40 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from experiments.statistics.analysis import analyze
+from experiments.statistics.budgets import mean_at
+from experiments.statistics.departures import any_departs
 from experiments.statistics.records import Analysis, Comparison
 from experiments.statistics.rule import MAX_REMOVED
-from experiments.statistics.runs import Plan, Policy, Trajectory, answers_of, arms_of, scores
+from experiments.statistics.runs import Plan, Policy, Reading, Trajectory, answers_of, arms_of, cheapest_window, scores
 from experiments.statistics.samples import Array
 
 
 def analyze_runs(
-    plan: Plan, runs: Sequence[Trajectory], axis: str, budget: float | None, policy: Policy
+    plan: Plan,
+    runs: Sequence[Trajectory],
+    axis: str,
+    budget: float | None,
+    policy: Policy,
+    *,
+    read: Reading | None = None,
 ) -> Analysis | None:
-    """The analysis at one axis, budget and failure policy; None where no seed is left to compare."""
-    table = {arm: row for arm, row in scores(plan, runs, axis, budget, policy).items() if row}
+    """The analysis at one axis, budget and failure policy; None where no seed is left to compare.
+
+    `read` stands in for the declared scalar at the budget.
+    """
+    table = {arm: row for arm, row in scores(plan, runs, axis, budget, policy, read=read).items() if row}
     shared = set.intersection(*map(set, table.values())) if table else set()
     if plan.baseline not in table or len(table) < 2 or not shared:
         return None
     # removed seeds are counted by the status of the runs, not by which scores are missing
     table = {arm: {seed: score for seed, score in row.items() if seed in shared} for arm, row in table.items()}
     arms = len(arms_of(runs))
-    answers = answers_of(plan, runs, axis, budget)
+    answers = answers_of(plan, runs, axis, budget, read=read)
     if plan.questions == "population":
         answers = _declared_answers(answers, table)
     analysis = analyze(
@@ -79,12 +91,25 @@ def _unranked(analysis: Analysis, removed: int, planned: int) -> Analysis:
     return replace(analysis, comparisons=comparisons)
 
 
-def analyze_at_equal(axis: str, plan: Plan, runs: Sequence[Trajectory]) -> Analysis | None:
-    """The analysis at equal budgets on an axis that was not declared; None where the scalar is undefined on it."""
+def analyze_at_equal(axis: str, plan: Plan, runs: Sequence[Trajectory], declared: Analysis) -> Analysis | None:
+    """The analysis at equal budgets on an axis that was not declared; None where the scalar is undefined on it.
+
+    Every run is cut at its last evaluation before the common budget. That favours the run whose own end the budget is:
+    it alone loses nothing. So where a verdict departs from the declared one, cut so or read evenly, the analysis is of
+    `final` read evenly: at the budgets of the last evaluations of that run, in every run. `auc` is even in any case.
+    """
     try:
-        return analyze_runs(plan, runs, axis, None, plan.failures)
+        cut = analyze_runs(plan, runs, axis, None, plan.failures)
+        if cut is None or plan.scalar != "final":
+            return cut
     except ValueError:
         return None
+    read = partial(mean_at, points=cheapest_window(plan, runs, axis))
+    try:
+        even = analyze_runs(plan, runs, axis, None, plan.failures, read=read)
+    except ValueError:  # a run with no evaluation on either side of these budgets
+        return cut
+    return even if even and (any_departs(declared, cut) or any_departs(declared, even)) else cut
 
 
 def _declared_answers(

@@ -14,6 +14,13 @@ def departs(declared: Comparison, other: Comparison) -> bool:
     return other.verdict != declared.verdict and bool({other.verdict, declared.verdict} & DECIDED)
 
 
+def any_departs(declared: Analysis, other: Analysis) -> bool:
+    """Whether any comparison has another verdict in the other analysis, and one of the two is a decision."""
+    others = {(c.arm, c.baseline): c for c in other.comparisons}
+    pairs = ((c, others.get((c.arm, c.baseline))) for c in declared.comparisons)
+    return any(c is not None and departs(ours, c) for ours, c in pairs)
+
+
 def policy_warnings(policies: Mapping[str, Analysis | None]) -> list[str]:
     """Which verdicts change with the failure policy, and so are not about the method alone."""
     worst, intersect = policies.get("worst"), policies.get("intersect")
@@ -29,8 +36,10 @@ def policy_warnings(policies: Mapping[str, Analysis | None]) -> list[str]:
     return [f"Depends on failure handling: {'; '.join(changed)}."] if changed else []
 
 
-def axis_warnings(declared: Analysis, axes: Mapping[str, Analysis | None], axis: str) -> list[str]:
-    """Which verdicts change with the budget axis.
+def axis_warnings(
+    declared: Analysis, axes: Mapping[str, Analysis | None], axis: str, budgets: Mapping[str, float]
+) -> list[str]:
+    """Which verdicts change with the budget axis; `budgets` says how much each run may have spent on every other one.
 
     Seconds are left out: they depend on what else the machine did, so that two equal studies may differ.
     """
@@ -44,6 +53,6 @@ def axis_warnings(declared: Analysis, axes: Mapping[str, Analysis | None], axis:
             warnings.append(
                 f"Depends on the budget: {c.arm} vs {c.baseline} is {ours.verdict} "
                 f"({ours.effect.mean_difference:+.3g}) at equal {axis.replace('_', ' ')}, {c.verdict} "
-                f"({c.effect.mean_difference:+.3g}) at equal {name.replace('_', ' ')}."
+                f"({c.effect.mean_difference:+.3g}) at equal {name.replace('_', ' ')}, {budgets[name]:,.10g} a run."
             )
     return warnings

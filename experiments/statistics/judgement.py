@@ -62,7 +62,7 @@ class Judgement:
     policies: Mapping[str, Analysis | None]
     """The same under each failure policy; None where nothing is left to compare."""
     axes: Mapping[str, Analysis | None]
-    """The same at equal budgets on each axis that was recorded."""
+    """The same at equal budgets on each axis that was recorded (`analyze_at_equal`)."""
     outcomes: tuple[Outcomes, ...]
     couplings: Mapping[tuple[str, str], Coupling]
     """By (arm, baseline): what identical seeds bought."""
@@ -143,7 +143,8 @@ def judge(plan: Plan, runs: Sequence[Trajectory]) -> Judgement | None:
         axes = {plan.axis: analysis}  # answers by question are those at the declared budget
     elif not plan.sequential:
         axes = {
-            axis: analysis if axis == plan.axis else analyze_at_equal(axis, plan, runs) for axis in _axes(plan, runs)
+            axis: analysis if axis == plan.axis else analyze_at_equal(axis, plan, runs, analysis)
+            for axis in _axes(plan, runs)
         }
     arm_outcomes = outcomes(plan, runs, budget, analysis)
     notes = [*([] if sequential else pending_notes(plan, runs, analysis)), *failure_notes(plan, arm_outcomes)]
@@ -168,7 +169,7 @@ def judge(plan: Plan, runs: Sequence[Trajectory]) -> Judgement | None:
             *((growth.sentence,) if growth else ()),
             *collapse_warnings(plan, arm_outcomes),
             *policy_warnings(policies),
-            *axis_warnings(analysis, axes, plan.axis),
+            *axis_warnings(analysis, axes, plan.axis, {axis: least_spent(plan, runs, axis) for axis in axes}),
             *sharpening_warnings(plan, counterparts),
         ),
         grown=growth,

@@ -1,8 +1,9 @@
 """The runs of a study, as the statistics take them: what was planned, what became of each run, and its one number."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -11,8 +12,10 @@ from experiments.statistics.grown import Look
 from experiments.statistics.predictions import Prediction
 from experiments.statistics.records import Family, Questions
 from experiments.statistics.samples import Array
-from experiments.statistics.scalars import auc, final
+from experiments.statistics.scalars import auc, final, last_evaluations
 
+Reading: TypeAlias = Callable[[Sequence[float], Sequence[float]], float]
+"""Reduces budgets and values [N] of a curve to one number, which is linear in the values."""
 Policy: TypeAlias = Literal["worst", "intersect"]
 Status: TypeAlias = Literal["finished", "failed", "lost", "pending"]
 
@@ -185,38 +188,46 @@ def _check_samples(run: Trajectory, metric: str, curve: Curve) -> None:
 
 
 def scores(
-    plan: Plan, runs: Iterable[Trajectory], axis: str, budget: float | None, policy: Policy
+    plan: Plan,
+    runs: Iterable[Trajectory],
+    axis: str,
+    budget: float | None,
+    policy: Policy,
+    *,
+    read: Reading | None = None,
 ) -> dict[str, dict[int, float]]:
     """One number a run, {arm: {seed: score}}: finished runs by their curve, failed ones as the policy has it.
 
     `worst` gives a failed run the worse of its score before training and the declared floor: known before any later
-    seed is seen. `intersect` leaves its seed out of every arm, as both do with lost and pending runs.
+    seed is seen. `intersect` leaves its seed out of every arm, as both do with lost and pending runs. `read` stands in
+    for the declared scalar at the budget.
     """
     runs = list(runs)
-    if budget is None:
-        budget = least_spent(plan, runs, axis)
+    read = read or _declared(plan, runs, axis, budget)
     table: dict[str, dict[int, float]] = {arm: {} for arm in arms_of(runs)}
     for run in sorted(runs, key=lambda r: plan.seeds.index(r.seed)):
         if run.status == "finished":
-            table[run.arm][run.seed] = _score(run, plan.metric, plan.scalar, axis, budget)
+            table[run.arm][run.seed] = _score(run, plan.metric, read, axis)
         elif run.status == "failed" and policy == "worst":
             table[run.arm][run.seed] = _imputed(plan, run)
     return table
 
 
-def answers_of(plan: Plan, runs: Iterable[Trajectory], axis: str, budget: float | None) -> dict[str, dict[int, Array]]:
+def answers_of(
+    plan: Plan, runs: Iterable[Trajectory], axis: str, budget: float | None, *, read: Reading | None = None
+) -> dict[str, dict[int, Array]]:
     """What the scores of finished runs are means of, where that is known: {arm: {seed: [Q, K], or a number}}.
 
     Runs with other questions than the baseline's are no pair with it, question by question: theirs are left out.
+    `read` stands in for the declared scalar at the budget.
     """
     runs = list(runs)
-    if budget is None:
-        budget = least_spent(plan, runs, axis)
+    read = read or _declared(plan, runs, axis, budget)
     table: dict[str, dict[int, Array]] = {}
     for run in runs:
         curve = run.curves.get(plan.metric)
         if run.status == "finished" and curve is not None and axis in curve.spent:
-            reduced = _answers(curve, plan.scalar, axis, budget)
+            reduced = _answers(curve, read, axis)
             if reduced is not None:
                 table.setdefault(run.arm, {})[run.seed] = reduced
     questions = next((each.shape[:1] for each in table.get(plan.baseline, {}).values()), None)
@@ -225,7 +236,7 @@ def answers_of(plan: Plan, runs: Iterable[Trajectory], axis: str, budget: float 
     }
 
 
-def _answers(curve: Curve, scalar: str, axis: str, budget: float) -> Array | None:
+def _answers(curve: Curve, read: Reading, axis: str) -> Array | None:
     """The samples of a curve [N, Q, K] reduced as its values are, [Q, K]; else how many answers its score rests on.
 
     Where evaluations differ in K, each has its samples averaged into as many as divide all their numbers, in order: a
@@ -234,7 +245,7 @@ def _answers(curve: Curve, scalar: str, axis: str, budget: float) -> Array | Non
     """
     if curve.samples is None and curve.answers is None:
         return None
-    weights = _weights(curve, scalar, axis, budget)
+    weights = _weights(curve, read, axis)
     used = weights != 0
     if curve.samples is not None:
         if len({each.shape for each in curve.samples}) > 1:
@@ -254,15 +265,20 @@ def samples_behind(plan: Plan, run: Trajectory) -> tuple[float, int] | None:
     curve = run.curves[plan.metric]
     if curve.samples is None or plan.budget is None:
         return None
-    weights = _weights(curve, plan.scalar, plan.axis, plan.budget)
+    weights = _weights(curve, _declared(plan, [run], plan.axis, plan.budget), plan.axis)
     share = sum(weight**2 / table.shape[1] for weight, table in zip(weights, curve.samples, strict=True))
     return round(float(1 / share), 9), int(np.count_nonzero(weights))
 
 
-def _weights(curve: Curve, scalar: str, axis: str, budget: float) -> Array:
+def _declared(plan: Plan, runs: Iterable[Trajectory], axis: str, budget: float | None) -> Reading:
+    """The declared scalar at a budget; None: the least that a finished run has spent."""
+    return partial(SCALARS[plan.scalar], common_budget=least_spent(plan, runs, axis) if budget is None else budget)
+
+
+def _weights(curve: Curve, read: Reading, axis: str) -> Array:
     """By which every evaluation enters the score, [N]."""
     units = np.eye(len(curve.values)).tolist()
-    return np.array([SCALARS[scalar](curve.spent[axis], unit, budget) for unit in units])
+    return np.array([read(curve.spent[axis], unit) for unit in units])
 
 
 def arms_of(runs: Iterable[Trajectory]) -> list[str]:
@@ -275,10 +291,17 @@ def least_spent(plan: Plan, runs: Iterable[Trajectory], axis: str) -> float:
     return min((run.curves[plan.metric].spent[axis][-1] for run in runs if run.status == "finished"), default=0.0)
 
 
-def _score(run: Trajectory, metric: str, scalar: str, axis: str, budget: float) -> float:
+def cheapest_window(plan: Plan, runs: Iterable[Trajectory], axis: str) -> list[float]:
+    """What the finished run that spent least had spent at the evaluations which its `final` averages, [k]."""
+    finished = (run.curves[plan.metric].spent[axis] for run in runs if run.status == "finished")
+    spent = min(finished, key=lambda each: each[-1], default=())
+    return list(spent[-last_evaluations(len(spent)) :])
+
+
+def _score(run: Trajectory, metric: str, read: Reading, axis: str) -> float:
     curve = run.curves[metric]
     try:
-        return SCALARS[scalar](curve.spent[axis], curve.values, budget)
+        return read(curve.spent[axis], curve.values)
     except ValueError as error:
         raise ValueError(f"arm {run.arm!r}, seed {run.seed}: {error}") from None
 

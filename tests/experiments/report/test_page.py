@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from experiments.report import render, write_report
+from experiments.report.formatting import p_text
 from experiments.results.stored_run import StoredRun, StudyError
 from experiments.results.stored_study import StoredStudy, load_study
 from experiments.statistics import Judgement
@@ -73,23 +74,24 @@ def test_sections_come_in_order_and_say_what_they_rest_on(pair: RenderedStudy) -
         assert sentence in plain
 
 
-def test_a_verdict_that_turns_is_marked_at_the_head_and_in_the_table(pair: RenderedStudy) -> None:
-    """At equal sampled tokens dapo is cut at its third step of six: at .55, .57 and .59 its finals are no more."""
-    page = read(pair.path)
-    head, row = page.table("Verdicts by failure policy and axis")
+def test_a_verdict_that_turns_is_marked_at_the_head_and_in_the_table(tmp_path: Path) -> None:
+    """Better by 4 points; but at grpo's 2,000, 4,000 and 6,000 tokens dapo is at steps 1, 2, 3: .493, .511 and .527."""
+    study = write_study(tmp_path / "clear", {"grpo": [0.50, 0.52, 0.54], "dapo": [0.54, 0.561, 0.58]})
+    judgement = judge(study)
+    text = render(study, judgement)
+    head, row = Page(text).table("Verdicts by failure policy and axis")
     assert head == [
         *("comparison", "failures: worst", "failures: intersect declared"),
         *("equal rollout steps declared", "equal sampled tokens", "equal seconds of training"),
     ]
-    analysis = pair.judgement.axes["sampled_tokens"]
+    analysis = judgement.axes["sampled_tokens"]
     assert analysis is not None
-    difference = 100 * analysis.comparisons[0].effect.mean_difference
-    assert difference < 0
-    assert row[4].endswith(f"−{-difference:.1f}, n = 3, p = {analysis.comparisons[0].adjusted_p:.4f}")
-    text = pair.path.read_text("utf-8")
+    scores = [0.49 + 0.01 / 3, 0.51 + 0.0025 / 3, 0.52 + 0.02 / 3]
+    assert analysis.comparisons[0].effect.mean_difference == pytest.approx(sum(scores) / 3 - 0.52)
+    assert row[4].endswith(f"−1.0, n = 3, p = {p_text(analysis.comparisons[0].adjusted_p, 0.05)}")
     assert "Turns out otherwise: equal sampled tokens." in text
-    assert all(warning in text for warning in pair.judgement.warnings)
-    assert pair.judgement.warnings
+    assert all(warning in text for warning in judgement.warnings)
+    assert judgement.warnings
 
 
 def test_where_nothing_is_decided_nothing_turns(tmp_path: Path) -> None:

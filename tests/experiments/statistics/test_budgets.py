@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.statistics.budgets import value_at
+from experiments.statistics.budgets import mean_at, value_at
 from experiments.statistics.scalars import auc, final
 
 BUDGET, VALUES = [0, 10, 30], [0.0, 0.4, 0.8]
@@ -33,6 +33,15 @@ def test_value_at_does_not_extrapolate() -> None:
     for at in (-1, 30 + 1e-6, math.nan):
         with pytest.raises(ValueError, match=r"lies outside the curve, which runs from 0 to 30"):
             value_at(BUDGET, VALUES, at)
+
+
+def test_mean_at_is_of_values_between_evaluations() -> None:
+    assert mean_at(BUDGET, VALUES, [5, 10, 20]) == pytest.approx((0.2 + 0.4 + 0.6) / 3)
+    assert mean_at(BUDGET, VALUES, BUDGET) == pytest.approx(0.4)
+    with pytest.raises(ValueError, match="mean_at: no points to read the curve at"):
+        mean_at(BUDGET, VALUES, [])
+    with pytest.raises(ValueError, match="budget 31 lies outside the curve"):
+        mean_at(BUDGET, VALUES, [10, 31])
 
 
 def test_runs_with_their_own_points_are_reduced_at_those_points() -> None:
