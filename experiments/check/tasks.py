@@ -1,14 +1,12 @@
 """What holds of tasks: their problems, their splits and their verifier, as far as some problems of each split show."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from inspect import Parameter
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 
 from core import SETTINGS, GrpoLabError, Part
 from core.environments.tasks.rows import messages_fault
-from core.loop.scoring import GraderError, grade
+from core.loop.scoring import GraderError, grade, start
 from core.model.loading import read_config
 from core.model.policy import tokenizer_of
 from core.model.prompts import problem_tokens
@@ -16,17 +14,23 @@ from core.model.soundness import context_of
 from core.parts.gin_text import bound, resolved, use
 from core.parts.options import RewardOptions
 from core.parts.problems import Problem, Score, Task
-from core.parts.registry import REQUIRED, as_part, config_text
+from core.parts.registry import as_part, config_text
 from experiments.check.checks import Broken, Checks, Inapplicable
+from experiments.check.problems import (
+    SEED,
+    Key,
+    content_of,
+    made_anew,
+    place_of,
+    problems_of,
+    splits_of,
+    task_of,
+    text_of,
+)
 
 CHECKS = Checks("task")
-SEED: Final = 0
-DRAWN: Final = 200
-"""Problems of a split without an end that are looked at."""
-MOST: Final = 2000
-"""And of one that has an end."""
 MOST_COMPARED: Final = 20_000
-"""Of these between splits."""
+"""Problems of a split that are compared between splits."""
 GRADED: Final = 10
 """Problems of a split without an end whose answers are graded: one is as good as another."""
 MOST_GRADED: Final = 50
@@ -40,63 +44,7 @@ FORMS: Final[Mapping[str, str]] = {
 """How a response may give an answer."""
 
 
-# --- problems --------------------------------------------------------------------------------------------------------
-
-
-def _fresh(part: Part) -> Task:
-    """The task, made anew; raises `Inapplicable` where something must be bound or installed first."""
-    for name, setting in part.settings().items():
-        if setting.value is REQUIRED or setting.value is Parameter.empty:
-            raise Inapplicable(f"{part.name}.{name} is not set: bind it, with -b or in a file behind -c")
-    try:
-        made: Task = part()
-    except GrpoLabError as error:
-        if isinstance(error.__cause__, ImportError):
-            raise Inapplicable(str(error)) from error
-        raise
-    return made
-
-
-Key: TypeAlias = tuple[Part, str]
-"""A task, and the config that it was made under."""
-_MADE: Final[dict[Key, Task]] = {}
-"""The last one."""
-
-
-def _task(part: Part) -> Task:
-    """The task under the config in force, made once for all checks: it may read a large file."""
-    key = (part, config_text())
-    if key not in _MADE:
-        made = _fresh(part)
-        _MADE.clear()
-        _MADE[key] = made
-    return _MADE[key]
-
-
-def _splits(task: Task) -> tuple[str, ...]:
-    """Those that every task has; `tune` is not asked of a task that no learning rates are tried on."""
-    return ("train", *task.suites)
-
-
-def _problems(task: Task, split: str, drawn: int = DRAWN, most: int = MOST) -> list[Problem]:
-    """The problems of a split to look at: the first so many, or at most so many where it has an end."""
-    count = min(most, task.size(split)) if hasattr(task, "size") else drawn
-    return [task.problem(split, SEED, index) for index in range(count)]
-
-
-def _where(split: str, problem: Problem) -> str:
-    return f"problem {problem.index} of {split}" + (f" ({problem.place})" if problem.place else "")
-
-
-def _text(prompt: object) -> str:
-    """A prompt as one text, whatever the blanks in it."""
-    return " ".join((prompt if isinstance(prompt, str) else json.dumps(prompt, default=str)).split())
-
-
-def _content(problem: Problem) -> tuple[object, ...]:
-    """What a problem is, as plain data: objects in it, such as a verifier, are made anew with the task."""
-    data = json.dumps(dict(problem.data), default=lambda value: type(value).__name__, skipkeys=True)
-    return _text(problem.prompt), problem.answer, problem.index, problem.family, data
+# --- problems -------------------------------------------------------------------------------------------------------
 
 
 @CHECKS.must(
@@ -106,7 +54,7 @@ def _content(problem: Problem) -> tuple[object, ...]:
 )
 def gives_problems(part: Part) -> None:
     """What the loop asks of a task."""
-    task = _task(part)
+    task = task_of(part)
     missing = [name for name in ("rewards", "suites", "patterns", "problem") if not hasattr(task, name)]
     if missing:
         raise Broken(f"{type(task).__name__} has no {missing[0]}")
@@ -122,7 +70,7 @@ def gives_problems(part: Part) -> None:
             re.compile(pattern)
         except re.error as error:
             raise Broken(f"the pattern '{name}' is no regular expression: {error}") from error
-    for split in _splits(task):
+    for split in splits_of(task):
         for index in range(3):
             _check_problem(task.problem(split, SEED, index), split, index)
 
@@ -147,12 +95,12 @@ def _check_problem(problem: object, split: str, index: int) -> None:
 )
 def same_problem(part: Part) -> None:
     """All arms of a seed meet the same problems, in whatever order, and so does a run that is resumed."""
-    task = _task(part)
-    asked = [(split, seed, i) for split in _splits(task) for seed in (SEED, 1) for i in range(20)]
-    first = {key: _content(task.problem(*key)) for key in asked}
-    for made, given in ((task, "asked a second time"), (_fresh(part), "in a task made anew")):
+    task = task_of(part)
+    asked = [(split, seed, i) for split in splits_of(task) for seed in (SEED, 1) for i in range(20)]
+    first = {key: content_of(task.problem(*key)) for key in asked}
+    for made, given in ((task, "asked a second time"), (made_anew(part), "in a task made anew")):
         for key in reversed(asked):
-            if (again := _content(made.problem(*key))) != first[key]:
+            if (again := content_of(made.problem(*key))) != first[key]:
                 was, now = next((a, b) for a, b in zip(first[key], again, strict=True) if a != b)
                 split, seed, index = key
                 raise Broken(f"problem {index} of {split} under seed {seed}: {now!r:.60}, not {was!r:.60} ({given})")
@@ -164,14 +112,14 @@ def same_problem(part: Part) -> None:
 )
 def splits_apart(part: Part) -> None:
     """What is asked in a test must not have been trained on."""
-    task = _task(part)
+    task = task_of(part)
     seen: dict[str, tuple[str, Problem]] = {}
     for split in _every_split(task):
-        for problem in _problems(task, split, most=MOST_COMPARED):
-            other, first = seen.setdefault(_text(problem.prompt), (split, problem))
+        for problem in problems_of(task, split, most=MOST_COMPARED):
+            other, first = seen.setdefault(text_of(problem.prompt), (split, problem))
             if other != split:
                 raise Broken(
-                    f"{_where(other, first)} and {_where(split, problem)} ask the same: {problem.prompt!r:.80}"
+                    f"{place_of(other, first)} and {place_of(split, problem)} ask the same: {problem.prompt!r:.80}"
                 )
 
 
@@ -179,24 +127,24 @@ def _every_split(task: Task) -> tuple[str, ...]:
     try:
         task.problem("tune", SEED, 0)
     except Exception:  # whatever a user's task makes of a split that it does not have
-        return _splits(task)
-    return (*_splits(task), "tune")
+        return splits_of(task)
+    return (*splits_of(task), "tune")
 
 
 @CHECKS.reports("questions to tune learning rates on")
 def tunes(part: Part) -> None:
     """`grpolab tune` asks for the split `tune`."""
-    task = _task(part)
+    task = task_of(part)
     task.problem("tune", SEED, 0)
 
 
 @CHECKS.reports("sizes")
 def sizes(part: Part) -> str:
     """How many questions each split has, or how many differ where it has no end."""
-    task = _task(part)
+    task = task_of(part)
     if hasattr(task, "size"):
         return ", ".join(f"{split} {task.size(split)}" for split in _every_split(task))
-    drawn = {split: [_text(problem.prompt) for problem in _problems(task, split)] for split in _splits(task)}
+    drawn = {split: [text_of(problem.prompt) for problem in problems_of(task, split)] for split in splits_of(task)}
     listed = ", ".join(f"{len(set(texts))} of {len(texts)} in {split}" for split, texts in drawn.items())
     return f"no end; questions that differ: {listed}"
 
@@ -257,7 +205,7 @@ def _graded(part: Part) -> list[_Try]:
 
     Raises `Inapplicable` where none is right at all, which may be for want of the form that the reward asks for.
     """
-    task, key = _task(part), (part, config_text())
+    task, key = task_of(part), (part, config_text())
     if key not in _GRADED:
         _GRADED.clear()
         _GRADED[key] = list(_graded_anew(task))
@@ -274,8 +222,8 @@ def _graded(part: Part) -> list[_Try]:
 
 def _graded_anew(task: Task) -> Iterator[_Try]:
     reward, likely = _verdict(task), ""
-    for split in _splits(task):
-        for problem in _problems(task, split, GRADED, MOST_GRADED):
+    for split in splits_of(task):
+        for problem in problems_of(task, split, GRADED, MOST_GRADED):
             tries = list[_Try]()
             for form, response in sorted(_gold(problem), key=lambda named: named[0] != likely):
                 tries.append(_Try(split, problem, form, response, _scored(reward, problem, response)))
@@ -290,6 +238,16 @@ def _cause(score: Score) -> str:
 
 
 @CHECKS.must(
+    "rewards can start",
+    remedy="install or set what is missing, or give train.rewards others: a run would stop here too",
+)
+def rewards_start(part: Part) -> None:
+    """As before a run, but for those that judge by a model, which would be read."""
+    task = task_of(part)
+    start([reward.resolved() for reward in _rewards(task) if not RewardOptions.of(reward).together], task)
+
+
+@CHECKS.must(
     "gold answers are right",
     remedy="mend the answer, or the reward: what it cannot take for right teaches nothing, or the wrong thing",
 )
@@ -298,7 +256,7 @@ def gold_is_right(part: Part) -> None:
     graded = _graded(part)
     wrong = [each for each in graded if not each.score.correct]
     if wrong:
-        where = _where(wrong[0].split, wrong[0].problem)
+        where = place_of(wrong[0].split, wrong[0].problem)
         raise Broken(
             f"{len(wrong)} of {len(graded)} are taken for wrong, the first in {where}: "
             f"{wrong[0].problem.answer!r:.60}{_cause(wrong[0].score)}"
@@ -308,7 +266,7 @@ def gold_is_right(part: Part) -> None:
 @CHECKS.reports("a response with the gold answer")
 def gold_scores(part: Part) -> str:
     """What each reward gives it, and how it was written."""
-    task = _task(part)
+    task = task_of(part)
     try:
         right = next(each for each in _graded(part) if each.score.correct)
     except Inapplicable as reason:
@@ -321,19 +279,19 @@ def gold_scores(part: Part) -> str:
 @CHECKS.reports("worked solutions")
 def solutions(part: Part) -> str:
     """Those that are there to be imitated are right themselves."""
-    task = _task(part)
+    task = task_of(part)
     reward = _verdict(task)
     there = [
         (split, p)
-        for split in _splits(task)
-        for p in _problems(task, split, GRADED, MOST_GRADED)
+        for split in splits_of(task)
+        for p in problems_of(task, split, GRADED, MOST_GRADED)
         if p.data.get("solution")
     ]
     if not there:
         raise Inapplicable("there are none")
     wrong = [(s, p) for s, p in there if not _scored(reward, p, str(p.data["solution"])).correct]
     if wrong:
-        raise Broken(f"{len(wrong)} of {len(there)} are taken for wrong, the first in {_where(*wrong[0])}")
+        raise Broken(f"{len(wrong)} of {len(there)} are taken for wrong, the first in {place_of(*wrong[0])}")
     return f"all {len(there)} that were tried are right"
 
 
@@ -353,7 +311,7 @@ def _lengths(task: Task) -> tuple[list[tuple[int, str, Problem]], int]:
     if "max_tokens" in chosen:
         use((train.selector, "max_tokens"))
     most = context - int(resolved(chosen.get("max_tokens", train.defaults["max_tokens"])))
-    rows, heard = [(split, problem) for split in _splits(task) for problem in _problems(task, split)], set[Any]()
+    rows, heard = [(split, problem) for split in splits_of(task) for problem in problems_of(task, split)], set[Any]()
     return [(len(problem_tokens(tokenizer, problem, heard)), split, problem) for split, problem in rows], most
 
 
@@ -364,26 +322,26 @@ def _lengths(task: Task) -> tuple[list[tuple[int, str, Problem]], int]:
 )
 def prompts_fit(part: Part) -> None:
     """Its template takes them, and its context has room for each and the longest response to it."""
-    rows, most = _lengths(_task(part))
+    rows, most = _lengths(task_of(part))
     over = [row for row in rows if not 1 <= row[0] <= most]
     if over:
         length, split, problem = max(over, key=lambda row: row[0])
         raise Broken(
-            f"{len(over)} of {len(rows)} do not: {_where(split, problem)} has {length} tokens, where train.max_tokens "
-            f"leaves {most}"
+            f"{len(over)} of {len(rows)} do not: {place_of(split, problem)} has {length} tokens, where "
+            f"train.max_tokens leaves {most}"
         )
 
 
 @CHECKS.reports("prompts")
 def prompt_lengths(part: Part) -> str:
     """Their shortest and longest, in tokens where the model is known."""
-    task = _task(part)
+    task = task_of(part)
     try:
         rows, most = _lengths(task)
     except GrpoLabError as error:
         raise Inapplicable(str(error)) from error
     except Inapplicable:
-        lengths = [len(_text(problem.prompt)) for split in _splits(task) for problem in _problems(task, split)]
+        lengths = [len(text_of(problem.prompt)) for split in splits_of(task) for problem in problems_of(task, split)]
         return f"{_range(lengths)} characters"
     return f"{_range([length for length, *_ in rows])} tokens, of {most} that fit"
 

@@ -122,7 +122,8 @@ def require_checker() -> None:
     """Refuse where the checker's package is missing."""
     if importlib.util.find_spec("math_verify") is None:
         raise GrpoLabError(
-            "math_answer needs the package math-verify for answers beyond plain numbers: pip install 'grpo-lab[math]'"
+            "math_answer needs the package math-verify for what a model may write, whatever the gold answers are: "
+            "pip install 'grpo-lab[math]'"
         )
 
 

@@ -1,5 +1,6 @@
 """What is reported of tasks: sizes, what the gold answer scores, worked solutions and the lengths of prompts."""
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -43,6 +44,7 @@ def test_a_file_of_questions_by_hand(tmp_path: Path) -> None:
         "splits apart": "holds",
         "questions to tune learning rates on": "holds",
         "sizes": "holds: train 45, test 11, tune 4",
+        "rewards can start": "holds",
         "gold answers are right": "holds",
         "a response with the gold answer": "holds: math_answer 1, think_answer 0; written in \\boxed{...}",
         "worked solutions": "does not apply: there are none",
@@ -114,6 +116,18 @@ def test_a_package_that_is_not_there_is_no_failure(monkeypatch: pytest.MonkeyPat
         found = examine(TASKS["reasoning_gym"])
     assert not found.failures
     assert found.outcomes[0][1].reason.startswith("the task reasoning_gym needs the package reasoning-gym")
+
+
+def test_a_reward_whose_package_is_not_there_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gold answers that are plain numbers need none, and so only the responses of a run would."""
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "math_verify" else found(name))
+    ((check, outcome),) = examined(write(tmp_path / "sums.jsonl", SUMS)).failures
+    assert check.name == "rewards can start"
+    assert outcome.reason == (
+        "math_answer needs the package math-verify for what a model may write, whatever the gold answers are: "
+        "pip install 'grpo-lab[math]'"
+    )
 
 
 def test_a_file_with_a_mistake_is_a_failure_with_its_line(tmp_path: Path) -> None:

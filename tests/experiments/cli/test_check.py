@@ -134,7 +134,7 @@ def test_a_task_of_ones_own_and_one_of_files(folder: Path, capsys: pytest.Captur
     (folder / "my_task.py").write_text(TASK)
     assert check("my_task.py") == 0
     out = capsys.readouterr().out
-    assert "✓ gives problems; same problem every time; splits apart; gold answers are" in out
+    assert "✓ gives problems; same problem every time; splits apart; rewards can start;" in out
     assert "✓ a response with the gold answer: math_answer 1; written in \\boxed{...}" in out
     assert check("files") == 0
     assert "· nothing could be checked: files.path is not set: bind it, with -b or" in capsys.readouterr().out
