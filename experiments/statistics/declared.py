@@ -107,7 +107,7 @@ def analyze_at_equal(axis: str, plan: Plan, runs: Sequence[Trajectory], declared
     read = partial(mean_at, points=cheapest_window(plan, runs, axis))
     try:
         even = analyze_runs(plan, runs, axis, None, plan.failures, read=read)
-    except ValueError:  # a run with no evaluation on either side of these budgets
+    except ValueError:  # an evaluation beyond the budget that is not finite
         return cut
     return even if even and (any_departs(declared, cut) or any_departs(declared, even)) else cut
 

@@ -292,10 +292,14 @@ def least_spent(plan: Plan, runs: Iterable[Trajectory], axis: str) -> float:
 
 
 def cheapest_window(plan: Plan, runs: Iterable[Trajectory], axis: str) -> list[float]:
-    """What the finished run that spent least had spent at the evaluations which its `final` averages, [k]."""
-    finished = (run.curves[plan.metric].spent[axis] for run in runs if run.status == "finished")
+    """What the finished run that spent least had spent at the evaluations which its `final` averages, [k].
+
+    Less those before another run's first evaluation, which no score between evaluations can be read at.
+    """
+    finished = [run.curves[plan.metric].spent[axis] for run in runs if run.status == "finished"]
     spent = min(finished, key=lambda each: each[-1], default=())
-    return list(spent[-last_evaluations(len(spent)) :])
+    first = max((each[0] for each in finished), default=0.0)
+    return [each for each in spent[-last_evaluations(len(spent)) :] if each >= first]
 
 
 def _score(run: Trajectory, metric: str, read: Reading, axis: str) -> float:

@@ -1,6 +1,7 @@
 """At equal tokens or seconds no arm gains by where its evaluations lie, by numbers that can be redone by hand."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -103,6 +104,26 @@ def test_where_no_verdict_departs_the_evaluations_themselves_stand() -> None:
     judgement = judged(runs)
     cut = (0.3 + 0.4 + 0.5 - 0.4 - 0.5 - 0.6) / 3 + 0.2 / 3
     assert at_equal(judgement, "sampled_tokens").effect.mean_difference == pytest.approx(cut)
+    assert judgement.warnings == ()
+
+
+def test_runs_that_were_not_evaluated_before_training_are_read_from_where_all_have_begun() -> None:
+    """Evaluated at steps 1, 2, 3; at 1 % more tokens a step the first evaluation is beyond the cheapest run's."""
+    runs = [
+        Trajectory(
+            arm,
+            seed,
+            "finished",
+            {"accuracy": Curve({"steps": [1, 2, 3], "sampled_tokens": [t, 2 * t, 3 * t]}, [0.3 + d, 0.5 + d, 0.7 + d])},
+        )
+        for arm, ahead in (("base", (0.0, 0.0, 0.0)), ("arm", (0.001, 0.0, -0.001)))
+        for seed, d in enumerate(ahead)
+        for t in (100 if (arm, seed) == ("arm", 0) else 101,)
+    ]
+    assert cheapest_window(PLAN, runs, "sampled_tokens") == [200, 300]
+    judgement = judged(runs, replace(PLAN, budget=3))
+    behind = 0.2 * (2 + 3) / 101 / 2  # slope of the curve x steps behind
+    assert at_equal(judgement, "sampled_tokens").effect.mean_difference == pytest.approx(behind / 3)
     assert judgement.warnings == ()
 
 
