@@ -23,7 +23,11 @@ Call: TypeAlias = tuple[Callable[[], Any], Mapping[str, Tensor]]
 
 
 class Broken(Exception):  # noqa: N818 - a finding, not a mistake
-    """Something does not hold; the message is the counterexample."""
+    """Something does not hold; the message is the counterexample, `remedy` what mends this one, where that differs."""
+
+    def __init__(self, counterexample: str, remedy: str = "") -> None:
+        super().__init__(counterexample)
+        self.remedy = remedy
 
 
 class Inapplicable(Exception):  # noqa: N818
@@ -36,6 +40,8 @@ class Outcome:
 
     state: State
     reason: str = ""
+    remedy: str = ""
+    """Of a contract that does not hold."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +64,9 @@ class Check:
             except Inapplicable as reason:
                 return Outcome("does not apply", str(reason))
             except Broken as counterexample:
-                return Outcome("does not hold", str(counterexample))
+                return Outcome("does not hold", str(counterexample), counterexample.remedy or self.remedy)
             except Exception as error:  # whatever a user's part raises
-                return Outcome("does not hold", _raised(error, part))
+                return Outcome("does not hold", _raised(error, part), self.remedy)
 
 
 COPY_INPUTS = "work on a copy: x.clone(), or operations without a trailing underscore"

@@ -66,7 +66,7 @@ class Findings:
                     "must": check.must,
                     "outcome": outcome.state,
                     "reason": outcome.reason,
-                    "remedy": check.remedy if check.must and outcome.state == "does not hold" else "",
+                    "remedy": outcome.remedy if check.must and outcome.state == "does not hold" else "",
                 }
                 for check, outcome in self.outcomes
             ],

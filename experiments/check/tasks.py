@@ -29,6 +29,12 @@ from experiments.check.problems import (
 )
 
 CHECKS = Checks("task")
+MEND_FILE: Final = (
+    'mend what it names and check again: a line of the file is an object such as {"question": "2+2=", "answer": "4"}, '
+    "without a comma after it; columns of other names go into files.columns; the roles of messages are system, user "
+    "and assistant, the last one the user's (docs/models.md, Questions from files)"
+)
+MEND_SETTING: Final = "bind what it names otherwise, with -b or in a file behind -c"
 MOST_COMPARED: Final = 20_000
 """Problems of a split that are compared between splits."""
 GRADED: Final = 10
@@ -54,7 +60,12 @@ FORMS: Final[Mapping[str, str]] = {
 )
 def gives_problems(part: Part) -> None:
     """What the loop asks of a task."""
-    task = task_of(part)
+    try:
+        task = task_of(part)
+    except GrpoLabError as error:
+        if part.module.startswith("core."):  # its code is ours: what is to be mended was handed to it
+            raise Broken(str(error), MEND_FILE if part.name == "files" else MEND_SETTING) from error
+        raise
     missing = [name for name in ("rewards", "suites", "patterns", "problem") if not hasattr(task, name)]
     if missing:
         raise Broken(f"{type(task).__name__} has no {missing[0]}")
@@ -312,17 +323,38 @@ def _lengths(task: Task) -> tuple[list[tuple[int, str, Problem]], int]:
         use((train.selector, "max_tokens"))
     most = context - int(resolved(chosen.get("max_tokens", train.defaults["max_tokens"])))
     rows, heard = [(split, problem) for split in splits_of(task) for problem in problems_of(task, split)], set[Any]()
-    return [(len(problem_tokens(tokenizer, problem, heard)), split, problem) for split, problem in rows], most
+    lengths, refused = list[tuple[int, str, Problem]](), list[tuple[Problem, str]]()
+    for split, problem in rows:
+        try:
+            lengths.append((len(problem_tokens(tokenizer, problem, heard)), split, problem))
+        except GrpoLabError as error:
+            refused.append((problem, str(error)))
+    if refused:
+        problem, message = refused[0]
+        every = message.removeprefix(f"{problem.place}: ")
+        raise GrpoLabError(
+            f"all {len(rows)}: {every}"
+            if len(refused) == len(rows)
+            else f"{len(refused)} of {len(rows)}, the first: {message}"
+        )
+    return lengths, most
 
 
 @CHECKS.must(
     "prompts fit the model",
-    remedy="give the model a chat template that takes them (policy.chat_template), or fewer tokens: shorter prompts, a "
-    "lower train.max_tokens, or a model with a longer context",
+    remedy="take fewer tokens: shorter prompts, a lower train.max_tokens, or a model with a longer context",
 )
 def prompts_fit(part: Part) -> None:
     """Its template takes them, and its context has room for each and the longest response to it."""
-    rows, most = _lengths(task_of(part))
+    task = task_of(part)
+    try:
+        rows, most = _lengths(task)
+    except GrpoLabError as error:
+        raise Broken(
+            str(error),
+            "bind a chat template that takes them (policy.chat_template), or give prompts as text (of a file: "
+            "files.template = 'plain')",
+        ) from error
     over = [row for row in rows if not 1 <= row[0] <= most]
     if over:
         length, split, problem = max(over, key=lambda row: row[0])

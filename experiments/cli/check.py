@@ -86,7 +86,7 @@ def _show_part(findings: "Findings", console: "Console") -> None:
                 _line(mark, style, ": ".join(filter(None, (check.name, outcome.reason))), console)
     for check, outcome in findings.failures:
         _line("✗", "bold red", f"{check.name}: {outcome.reason}", console)
-        _line(" ", "", f"→ {check.remedy}", console)
+        _line(" ", "", f"→ {outcome.remedy}", console)
     console.print()
 
 

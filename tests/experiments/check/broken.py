@@ -21,6 +21,7 @@ from core import (
     TokenLoss,
     Variant,
 )
+from core.errors import GrpoLabError
 from core.parts.options import AdvantageOptions, AggregatorOptions, ObjectiveOptions, Options, RewardOptions
 from experiments.check.checks import Outcome
 from experiments.check.suite import CHECKS
@@ -667,6 +668,16 @@ def drawn_when_made() -> Sums:
 def one_for_all() -> Sums:
     """Asks in the test what was trained on, with another blank."""
     return Sums(prompt=lambda split, n: f"{n} + {' ' * (split == 'test')}1=")
+
+
+@breaks("task", "rewards can start", "it needs what is not there")
+def never_started() -> Sums:
+    """A reward that refuses before a run."""
+    return Sums(rewards=(part_of("reward", lambda p, text: 1.0, start=_refuses),))
+
+
+def _refuses(**_: object) -> str:
+    raise GrpoLabError("it needs what is not there")
 
 
 @breaks("task", "gold answers are right", "4 of 20 are taken for wrong, the first in problem 3 of train: 'none'")

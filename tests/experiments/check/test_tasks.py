@@ -130,11 +130,42 @@ def test_a_reward_whose_package_is_not_there_is_a_failure(tmp_path: Path, monkey
     )
 
 
-def test_a_file_with_a_mistake_is_a_failure_with_its_line(tmp_path: Path) -> None:
-    found = examined(write(tmp_path / "sums.jsonl", [*SUMS, {"question": "?", "answer": None}]))
-    ((check, outcome),) = found.failures
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"question": "?", "answer": null}', "column 'answer' is None"),
+        ('{"question": "?", "answer": "4"},', "not JSON"),
+        (
+            '{"question": [{"role": "human", "content": "?"}], "answer": "4"}',
+            "column 'question' must end with a message of",
+        ),
+        ('{"input": "?", "target": "4"}', "no column 'question'"),
+    ],
+)
+def test_a_file_with_a_mistake_is_a_failure_with_its_line_and_a_remedy_for_files(
+    line: str, said: str, tmp_path: Path
+) -> None:
+    file = write(tmp_path / "sums.jsonl", SUMS)
+    with Path(file).open("a") as more:
+        more.write(line + "\n")
+    ((check, outcome),) = examined(file).failures
     assert check.name == "gives problems"
-    assert outcome.reason.startswith(f"{tmp_path / 'sums.jsonl'}, line 61: column 'answer' is None")
+    assert outcome.reason.startswith(f"{tmp_path / 'sums.jsonl'}, line 61: {said}")
+    assert "a line of the file is an object" in outcome.remedy
+    assert "files.columns" in outcome.remedy
+    assert "Problem(" not in outcome.remedy
+
+
+def test_prompts_that_no_template_takes_are_said_once_for_all(tmp_path: Path) -> None:
+    file = write(tmp_path / "sums.jsonl", SUMS)
+    found = examined(file, "policy.model = 'embedded'", "files.template = 'chat'")
+    ((check, outcome),) = found.failures
+    assert check.name == "prompts fit the model"
+    assert outcome.reason.startswith(
+        "all 56: the prompts are chat messages, but the tokenizer of the model has no chat"
+    )
+    assert "policy.chat_template" in outcome.remedy
+    assert "max_tokens" not in outcome.remedy
 
 
 def test_a_data_set_of_reasoning_gym() -> None:
