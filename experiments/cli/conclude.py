@@ -57,6 +57,11 @@ def next_step(judgement: Judgement, study: StoredStudy) -> str:
         return f"finish the runs: {command}"
     if any(each.lost for each in judgement.outcomes):
         return f"make up the runs that the machine ended: {command}"
+    if nothing := _nothing_to_compare(judgement, study):
+        return (
+            f"{nothing}: read what the models wrote, a section of the report (grpolab report {study.path}), then "
+            "see to train.rewards, train.max_tokens and policy.model"
+        )
     if not judgement.plan.sequential and (is_inconclusive(judgement) or too_few_for_a_test(judgement)):
         return how_to_grow(judgement, study)
     if alike := [f"{c.arm} and {c.baseline}" for c in judgement.analysis.comparisons if not c.effect.sd_difference]:
@@ -69,6 +74,15 @@ def next_step(judgement: Judgement, study: StoredStudy) -> str:
             'with -b "compare.margin = D" --grow judges anew'
         )
     return "see in the report what the verdicts rest on"
+
+
+def _nothing_to_compare(judgement: Judgement, study: StoredStudy) -> str:
+    """Why more runs of this kind would show nothing: no answer is right, or no arm learnt; empty otherwise."""
+    metric = str(study.declaration["metric"])
+    if metric.endswith("accuracy") and not any(score for arm in judgement.analysis.arms for score in arm.scores):
+        return "no response was right"
+    alike = not any(c.effect.sd_difference for c in judgement.analysis.comparisons)
+    return "no arm was trained on anything" if alike and len(study.trained_on_nothing()) == len(study.arms) else ""
 
 
 def how_to_grow(judgement: Judgement, study: StoredStudy) -> str:

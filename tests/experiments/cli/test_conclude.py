@@ -122,6 +122,7 @@ def test_the_rest_is_printed_on_demand(tmp_path: Path) -> None:
             {},
             "more seeds: the same command with --seeds 5 and --grow",
         ),
+        ({"finals": {"grpo": [0.0] * 3, "dapo": [0.0] * 3}}, {}, "no response was right: read what the models wrote"),
         ({"finals": {"grpo": [0.5] * 3, "dapo": [0.5] * 3}}, {}, "find out why all seeds agree on dapo and grpo:"),
         ({"finals": {"grpo": [0.5] * 3, "dapo": [0.8, 0.81, 0.82]}}, {}, "see in the report what the verdicts rest on"),
         (
