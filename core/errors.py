@@ -107,14 +107,27 @@ def _is_users(file: str) -> bool:
     return not any(Path(file).is_relative_to(folder) for folder in [*ours, *libraries, *installed])
 
 
+def similar(name: str, known: Iterable[str]) -> str:
+    """`did you mean A or B? `, of at most three known names; nothing where none is near."""
+    close = get_close_matches(name, sorted(known), n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}? " if close else ""
+
+
+def similar_files(path: Path) -> str:
+    """`did you mean A or B? `, of names that lie where a path was looked for; nothing where none is near."""
+    try:
+        return similar(path.name, [other.name for other in path.parent.iterdir()])
+    except OSError:
+        return ""
+
+
 def near(name: str, known: Iterable[str], command: str = "") -> str:
     """A hint for a misspelt name: the near ones, then all that is known unless that is too much to read.
 
     `command` shows all, and so the hint does not.
     """
     names = sorted(known)
-    close = get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    hint = similar(name, names)
     if command or len(names) > MAX_LISTED:
         shown = f"{command or 'grpolab list'} shows all {len(names)}"
         return f"{hint}({shown})" if hint else shown

@@ -23,7 +23,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from core.errors import GrpoLabError, MachineError, brief, cause_of
+from core.errors import GrpoLabError, MachineError, brief, cause_of, similar, similar_files
 from core.model.adapters import merge_adapters
 from core.parts.settings import shown
 from core.store.integrity import refuse_damaged_model
@@ -59,6 +59,12 @@ def embedded_models() -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in ASSETS.glob("*/config.json")))
 
 
+def similar_models(model: str) -> str:
+    """` (did you mean NAME?)`, of embedded models and of what lies where a folder was looked for; perhaps nothing."""
+    hint = similar(model, embedded_models()) or similar_files(Path(model).expanduser())
+    return f" ({hint.strip()})" if hint else ""
+
+
 def locate(model: str, setting: str = "policy.model") -> tuple[str, str | None]:
     """Folder or id, and the GGUF file inside it."""
     if model in embedded_models():
@@ -82,10 +88,10 @@ def locate(model: str, setting: str = "policy.model") -> tuple[str, str | None]:
         raise GrpoLabError(f"{setting} = {shown(model)}: {error.strerror}") from error
     if path.suffix == ".gguf":
         if not is_file:
-            raise GrpoLabError(f"{setting} = {model!r}: there is no such file")
+            raise GrpoLabError(f"{setting} = {model!r}: there is no such file{similar_models(model)}")
         return str(path.parent), path.name
     if not is_folder and (path.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1):
-        raise GrpoLabError(f"{setting} = {model!r}: there is no such folder")
+        raise GrpoLabError(f"{setting} = {model!r}: there is no such folder{similar_models(model)}")
     return (str(path) if is_folder else model), None
 
 
@@ -185,7 +191,8 @@ def read_config(name: str, setting: str = "policy.model") -> PreTrainedConfig:
 
 
 def _read_config(folder: str, gguf: str | None, where: str) -> PreTrainedConfig:
-    with reading(where, "header" if gguf else "config.json", gguf):
+    hint = "" if gguf or Path(folder).is_dir() else similar_models(folder)
+    with reading(f"{where}{hint}", "header" if gguf else "config.json", gguf):
         config: PreTrainedConfig = AutoConfig.from_pretrained(
             folder, trust_remote_code=False, **({"gguf_file": gguf} if gguf else {})
         )

@@ -16,7 +16,7 @@ from string import Formatter
 from types import MappingProxyType
 from typing import Any, Final, TypedDict, Unpack
 
-from core.errors import GrpoLabError, near
+from core.errors import GrpoLabError, near, similar
 from core.parts.gin_text import REQUIRED as REQUIRED
 from core.parts.gin_text import add, bound, resolved, use
 from core.parts.gin_text import bindings_in_force as bindings_in_force
@@ -274,7 +274,9 @@ def _with_names(must: str, value: Any) -> str:
     """Words about parts, with the names that there are."""
     for kind, registry in REGISTRIES.items():
         if f"registered {kind}" in must:
-            return must.replace("@name", f"one of {', '.join(f'@{name}' for name in registry)}", 1)
+            names = [f"@{name}" for name in registry]
+            hint = similar(f"@{value.lstrip('@').removesuffix('()')}", names) if isinstance(value, str) else ""
+            return must.replace("@name", f"{hint and '@name: '}{hint}one of {', '.join(names)}", 1)
         if f"a {kind}, with brackets" in must:
             name = value.name if isinstance(value, Part) and value.kind == kind else next(iter(registry), "name")
             return must.replace("@name()", f"@{name}()")

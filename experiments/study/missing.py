@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from core.errors import GrpoLabError, brief
-from core.model.loading import locate
+from core.model.loading import locate, similar_models
 from core.parts.gin_reader import referenced
 from core.parts.gin_text import resolved
 from core.parts.registry import bindings_in_force
@@ -39,13 +39,12 @@ def refuse_unreachable(model: str) -> None:
     from huggingface_hub import constants, try_to_load_from_cache
 
     folder, gguf = locate(model)
+    where = f"policy.model = {model!r}: there is no such folder"
     host = urlparse(constants.ENDPOINT).hostname or ""
     try:
         is_here = gguf or Path(folder).is_dir() or isinstance(try_to_load_from_cache(folder, "config.json"), str)
     except ValueError as error:  # no id can be spelt so
-        raise GrpoLabError(
-            f"policy.model = {model!r}: there is no such folder, and no hub model of that name ({brief(error)})"
-        ) from error
+        raise GrpoLabError(f"{where}{similar_models(model)}, and no hub model of that name ({brief(error)})") from error
     if is_here or (urllib.request.getproxies().get("https") and not constants.HF_HUB_OFFLINE):
         return
     try:
@@ -54,6 +53,6 @@ def refuse_unreachable(model: str) -> None:
         socket.create_connection((host, 443), SECONDS).close()
     except OSError as error:
         raise GrpoLabError(
-            f"policy.model = {model!r}: there is no such folder, no such model in the cache, and {host} cannot be "
+            f"{where}{similar_models(model)}, no such model in the cache, and {host} cannot be "
             f"reached ({error}): give a folder, or download the model where there is a network"
         ) from error

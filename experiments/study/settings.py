@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 
 import core.parts.registry as registry
 from core import GrpoLabError, Part, setting
-from core.errors import near
+from core.errors import near, similar
 from core.loop.recipe import LAST_MODELS
 from core.parts.registry import REQUIRED
 from core.parts.settings import COUNT, NOT_NEGATIVE, Range, SettingError, shown
@@ -173,8 +173,9 @@ def _baseline(named: str | None, labelled: Collection[str]) -> str:
 def _suite_of(metric: str) -> str:
     """The suite of the declared metric, which must be one that a study can rest on."""
     if "/" not in metric or metric.split("/")[1] not in METRICS:
+        hint = similar(metric, (f"test/{name}" for name in METRICS))
         raise GrpoLabError(
-            f"compare.metric = {shown(metric)}: must be SUITE/NAME with NAME one of {', '.join(METRICS)}"
+            f"compare.metric = {shown(metric)}: {hint}must be SUITE/NAME with NAME one of {', '.join(METRICS)}"
         )
     return metric.split("/")[0]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from core.errors import GrpoLabError
+from core.errors import GrpoLabError, similar_files
 
 DELIMITERS = (",", ";", "\t")
 
@@ -55,7 +55,8 @@ def read_sheet(file: Path, name: str) -> Sheet:
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise TableError(f"cannot read {file}: {error.strerror or error}") from None
+        hint = f": {similar_files(file).strip()}".removesuffix(": ")
+        raise TableError(f"cannot read {file}: {error.strerror or error}{hint}") from None
     except UnicodeDecodeError as error:
         raise TableError(f"{file}: not UTF-8 text ({error.reason}); save it as CSV in UTF-8") from None
     header = next((line for line in text.splitlines() if line.strip()), None)

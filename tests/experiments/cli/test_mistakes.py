@@ -314,3 +314,36 @@ def test_a_model_of_a_hub_that_cannot_be_reached_is_refused_early(
             capsys.readouterr().err,
         )
     assert main(["train", "-c", "embedded", "-b", "policy.model = 'embedded'", "-b", "train.steps = 0"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "-b", "policy.model = './tinny'"], "there is no such folder (did you mean tiny?)"),
+        (["train", "-b", "policy.model = 'embeded'"], "(did you mean embedded?)"),
+        (["compare", "-c", "demo", "--dry-run", "-b", "policy.model = 'tinny'"], "(did you mean tiny?)"),
+        (
+            ["compare", "-c", "demo", "--dry-run", "-b", "grpo.advantage = 'group_meen'"],
+            "must be a registered advantage, @name: did you mean @group_mean ",
+        ),
+        (
+            ["compare", "-c", "demo", "--dry-run", "-b", "compare.metric = 'accurcy'"],
+            "did you mean test/accuracy ",
+        ),
+        (["analyze", "result.csv"], "cannot read result.csv: No such file or directory: did you mean results.csv?"),
+    ],
+)
+def test_a_misspelt_value_is_answered_with_near_ones(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "results.csv").touch()
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
