@@ -68,7 +68,7 @@ class Browser:
         raise AssertionError(f"Chromium ended before it answered {method}")
 
     def open(self, page: Path, *, width: int = 1280, height: int = 900) -> None:
-        """Show a file in a window of this size and wait until it has loaded."""
+        """Show a file in a window of this size and wait until it has loaded and been drawn."""
         self._seen.clear()
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
@@ -76,6 +76,9 @@ class Browser:
         self.call("Page.navigate", url=page.resolve().as_uri())
         while not any(message.get("method") == "Page.loadEventFired" for message in self._seen):
             self._seen.append(next(self._read))
+        # and until it has been drawn: what the page's script does at its size follows that
+        drawn = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))"
+        self.call("Runtime.evaluate", expression=drawn, awaitPromise=True)
 
     def value(self, expression: str) -> Any:
         """What a JavaScript expression is."""
