@@ -100,8 +100,9 @@ def tables(study: Path) -> dict[str, Any]:
     for file in sorted(study.glob("*/seed=*/metrics.jsonl")):
         records = [json.loads(line) for line in file.read_text().splitlines()]
         contents[str(file.relative_to(study))] = [{k: v for k, v in r.items() if k != "seconds"} for r in records]
-    for pattern in ("*/seed=*/eval/*/*.json", "*/seed=*/rollouts/*", "*/seed=*/checkpoint/*", "tables/*"):
-        contents |= {str(file.relative_to(study)): file.read_bytes() for file in sorted(study.glob(pattern))}
+    for pattern in ("*/seed=*/eval/*/*.json", "*/seed=*/rollouts/*", "*/seed=*/checkpoint/**/*", "tables/*"):
+        files = (file for file in sorted(study.glob(pattern)) if file.is_file())
+        contents |= {str(file.relative_to(study)): file.read_bytes() for file in files}
     for file in sorted(study.glob("*/seed=*/manifest.json")):
         record = json.loads(file.read_text())
         contents[str(file.relative_to(study))] = [record[name] for name in ("status", "identity", "hashes", "hardware")]
