@@ -99,6 +99,8 @@ class RunState:
     """Digests by which runs of one seed are known to have begun alike."""
     _began: float = field(default_factory=time.perf_counter)
     """By the clock: when the run would have begun, had it never been stopped."""
+    _cpu_began: float = field(default_factory=time.process_time)
+    """The same by the process's CPU time, which does not depend on what else the machine does."""
 
     @classmethod
     def start(cls, recipe: Recipe, seed: int, device: torch.device | str) -> "RunState":
@@ -140,6 +142,7 @@ class RunState:
             "hashes": self.hashes,
             "run": {"grader_log": self.grader_log.state_dict(), **{name: getattr(self, name) for name in COUNTED}},
             "seconds": self.wall_seconds,
+            "cpu_seconds": self.cpu_seconds,
             "providers": {f: p.state_dict() for f, p in self.providers.items() if isinstance(p, Stateful)},
         }
 
@@ -147,6 +150,7 @@ class RunState:
         """Go on from there."""
         self.step, self.advantage_state, self.hashes = state["step"], state["advantage_state"], state["hashes"]
         self._began = time.perf_counter() - state["seconds"]
+        self._cpu_began = time.process_time() - state.get("cpu_seconds", 0.0)
         self.grader_log.load_state_dict(state["run"]["grader_log"])
         for name in COUNTED:
             if name in state["run"]:
@@ -159,6 +163,11 @@ class RunState:
     def wall_seconds(self) -> float:
         """Seconds that the run has taken so far, all in all."""
         return time.perf_counter() - self._began
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU seconds of this process that the run has taken so far, all threads together."""
+        return time.process_time() - self._cpu_began
 
     @property
     def kl_coef(self) -> float:

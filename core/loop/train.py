@@ -105,7 +105,8 @@ def train(recipe: Recipe, seed: int, store: RunStore, watch: Watch, device: torc
                 raise stop
 
     hashes = {**state.hashes, "final_weights": hash_weights(state.policy.model)}
-    store.finish(state.policy, steps=state.step, seconds=state.wall_seconds, hashes=hashes)
+    spent = {"seconds": state.wall_seconds, "cpu_seconds": state.cpu_seconds}
+    store.finish(state.policy, steps=state.step, **spent, hashes=hashes)
 
 
 def asks_to_stop(watch: Watch, line: Mapping[str, Any]) -> Interrupted | None:

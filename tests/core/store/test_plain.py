@@ -95,6 +95,9 @@ def test_an_old_checkpoint_is_read_once_with_a_warning(tmp_path: Path, monkeypat
     run = RunState(None, 0, None)  # type: ignore[arg-type]
     run.load_state_dict({"advantage_state": None, "hashes": {}, "seconds": 2.0, **state})
     assert (run.grader_log, run.seconds) == (log, 1.5)
+    assert 0 <= run.cpu_seconds < 100  # an older version did not count them
+    run.load_state_dict({"advantage_state": None, "hashes": {}, "seconds": 2.0, "cpu_seconds": 1000.0, **state})
+    assert 1000 <= run.cpu_seconds < 1100
     assert run.grader_log.recent.maxlen == 20
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -42,7 +42,7 @@ SMALL = (
     "evaluation.every = 1",
     "evaluation.questions = 2",
 )
-MOMENTARY = ("seconds", "command", "git", "seal", "files")
+MOMENTARY = ("seconds", "cpu_seconds", "command", "git", "seal", "files")
 STATEFUL = ("grpo.advantage = @running_baseline", "grpo.kl_coef = 0.5", "reference.every = 2", "reference.share = 0.6")
 CRITIC = (
     "train.variant = @ppo()",

@@ -18,6 +18,7 @@ from core.loop.train import Interrupted
 from core.model.loading import EMBEDDED
 from core.parts.problems import Problem
 from core.parts.registry import REGISTRIES, config, config_text
+from core.store.run_folder import RunStore
 from experiments.launchers.job import Job, run_job
 from experiments.setup import import_parts, quiet_libraries
 from experiments.study.configs import CONFIGS
@@ -96,6 +97,7 @@ def test_a_run_leaves_what_it_promises(make_run: MakeRun) -> None:
     folder = make_run()
     record = manifest(folder)
     assert record["status"] == "finished"
+    assert record["cpu_seconds"] > 0
     assert [line["step"] for line in lines(folder)] == [1, 2, 3, 4]
     assert sorted(p.name for p in (folder / "eval" / "test").iterdir()) == [
         "step=000000.json",
@@ -280,7 +282,10 @@ def test_an_interrupted_run_goes_on_bit_identically(
     with pytest.raises(Interrupted):
         run_job(job(tmp_path / "cut", *bindings), stop_after(3))
     assert manifest(tmp_path / "cut")["status"] == "interrupted"
+    before = RunStore(tmp_path / "cut").load_checkpoint()
+    assert before is not None
     assert_same_run(whole, run(tmp_path / "cut", *bindings))
+    assert manifest(tmp_path / "cut")["cpu_seconds"] > before["cpu_seconds"] > 0
 
 
 def test_steps_can_be_rewarded_by_providers_of_ones_own(tmp_path: Path) -> None:
