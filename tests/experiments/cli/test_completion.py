@@ -41,7 +41,7 @@ def complete(folder: Path, *words: str) -> list[str]:
         (("compare", "--launcher", "s"), ["slurm"]),
         (("compare", "--accelerate", "f"), ["fsdp2"]),
         (("train", "-c", "dem"), ["demo"]),
-        (("train", "--config", "claims/k"), ["claims/kl_place"]),
+        (("train", "--config", "claims/k"), ["claims/kl_place", "claims/kl_place_2"]),
         (("train", "-c", "mi"), ["mine.gin"]),
         (("train", "-c", "demo", "--name", ""), []),
         (("report", ""), []),  # a folder: the shell's own completion takes over
