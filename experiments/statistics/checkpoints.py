@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from experiments.statistics.numbers import rounded
-from experiments.statistics.paired import TINY, paired_t
+from experiments.statistics.paired import paired_t
+from experiments.statistics.rates import mcnemar
 from experiments.statistics.samples import Array, Interval, differences
 
 CAVEAT = (
@@ -61,8 +61,7 @@ def compare_checkpoints(
     d = differences(a.mean(axis=1), b.mean(axis=1))
     p_t, interval = paired_t(d, level)
     higher_a, higher_b = int((d > 0).sum()), int((d < 0).sum())
-    discordant = higher_a + higher_b
-    p_mcnemar = max(float(stats.binomtest(higher_a, discordant).pvalue), TINY) if discordant else 1.0
+    p_mcnemar = mcnemar(higher_a, higher_b)
     ends = ", ".join(rounded(end, 3, [0.0], sign="+") for end in interval or ())
     shown = f"[{ends}]" if ends else "not defined"
     p_values = [rounded(p, 4, [1 - level]) for p in (p_t, p_mcnemar)]

@@ -2,6 +2,7 @@
 
 from scipy import special
 
+from experiments.statistics.paired import TINY
 from experiments.statistics.samples import Interval, check_level
 
 
@@ -31,3 +32,16 @@ def collapse_rate_upper(n: int, level: float = 0.95) -> float:
         raise ValueError(f"collapse_rate_upper: n = {n}; at least one run is needed")
     check_level("level", level)
     return 1 - float((1 - level) ** (1 / n))
+
+
+def mcnemar(only_one: int, only_other: int) -> float:
+    """Two-sided exact p of two paired rates being equal, from the pairs in which one of the two alone has the event.
+
+        p = min(1, 2 P(K <= min(only_one, only_other))),   K ~ Bin(only_one + only_other, 1/2)
+
+    1 where there is no such pair; pairs that agree say nothing. ValueError for a negative number. McNemar 1947.
+    """
+    if only_one < 0 or only_other < 0:
+        raise ValueError(f"mcnemar: {only_one} and {only_other} pairs; numbers of pairs are at least 0")
+    pairs = only_one + only_other
+    return min(1.0, max(2 * float(special.bdtr(min(only_one, only_other), pairs, 0.5)), TINY))

@@ -3,8 +3,9 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from experiments.statistics.rates import binomial_interval, collapse_rate_upper
+from experiments.statistics.rates import binomial_interval, collapse_rate_upper, mcnemar
 
 
 def test_binomial_interval_has_closed_forms_at_the_ends() -> None:
@@ -48,3 +49,20 @@ def test_counts_and_levels_out_of_range_are_refused() -> None:
         collapse_rate_upper(0)
     with pytest.raises(ValueError, match="level = 0"):
         collapse_rate_upper(3, 0.0)
+
+
+def test_mcnemar_counts_the_pairs_of_which_one_has_the_event() -> None:
+    assert mcnemar(0, 0) == 1
+    assert mcnemar(1, 0) == 1  # one fair coin shows nothing
+    assert mcnemar(5, 0) == pytest.approx(2 / 2**5)
+    assert mcnemar(1, 5) == pytest.approx(2 * (1 + 6) / 2**6)
+    assert mcnemar(3, 3) == 1
+    assert 0 < mcnemar(0, 5000) < 1e-300
+    with pytest.raises(ValueError, match="mcnemar: -1 and 2 pairs"):
+        mcnemar(-1, 2)
+
+
+@given(st.integers(0, 40), st.integers(0, 40))
+def test_mcnemar_is_the_binomial_test_of_a_half(one: int, other: int) -> None:
+    expected = stats.binomtest(one, one + other).pvalue if one + other else 1.0
+    assert mcnemar(one, other) == pytest.approx(expected) == pytest.approx(mcnemar(other, one))
