@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from experiments.statistics.rates import binomial_interval, collapse_rate_upper
+from experiments.statistics.rates import binomial_interval, collapse_rate_upper, mcnemar
 from experiments.statistics.records import Analysis
 from experiments.statistics.runs import Plan, Trajectory, arms_of
 from experiments.statistics.samples import Interval
@@ -42,6 +42,21 @@ class Outcomes:
             return f"{self.collapsed} of {self.finished} collapsed" if self.collapsed else ""
         also = f", {self.collapsed} collapsed" if self.collapsed else ""
         return f"{self.failed} of {self.finished + self.failed} failed{also}"
+
+    @property
+    def told(self) -> frozenset[int]:
+        """The seeds of finished runs of which it is known whether they fell."""
+        return frozenset(seed for seed, each in self.courses.items() if each is not None)
+
+    @property
+    def fell(self) -> frozenset[int]:
+        """The seeds of runs that had lost over half of what they had gained at some evaluation: collapsed or dipped."""
+        return frozenset([*self.seeds("collapsed"), *self.seeds("dipped")])
+
+    def fell_unlike(self, other: "Outcomes") -> float:
+        """Exact McNemar p of both arms' runs falling equally often, paired by seed."""
+        both = self.told & other.told
+        return mcnemar(len(both & (self.fell - other.fell)), len(both & (other.fell - self.fell)))
 
     def seeds(self, kind: Kind) -> list[int]:
         """The seeds at which a run took this course."""
