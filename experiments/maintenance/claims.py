@@ -62,7 +62,8 @@ the embedded model and task: a claim that is not supported here may hold for lar
 Of the first declarations six ended underpowered: a score rested on six answers a question, where training happened to
 stop, and with several updates a rollout some runs had lost what they had learnt. So each claim was declared again, with
 the first results for planning: other seeds, two points of accuracy as the smallest difference of interest, 12 or 24
-answers a question with a [control variate](statistics.md#seeds-or-samples), and a learning rate that decays to 0.
+answers a question with a [control variate](statistics.md#seeds-or-samples), and a learning rate that decays to 0. The
+first of them to run showed so little noise that the later ones were declared with fewer seeds, before their first run.
 
 A run *fell* when at some evaluation it was below half of what it had gained until then, beyond noise and margin: it
 collapsed or dipped, by [this formula](statistics.md#collapse-and-instability). Rates have exact 95 % intervals
@@ -223,9 +224,9 @@ def _noted(text: str, note: str) -> str:
 
 
 def _read(folder: Path) -> StoredStudy:
-    """The study, with the command that a reader would give, without --out."""
+    """The study, with the command that a reader would give, without --out and --workers."""
     study = load_study(folder)
-    command = str(study.record.get("command", "")).split(" --out")[0]
+    command = re.sub(r" --(out|workers) \S+", "", str(study.record.get("command", "")))
     return replace(study, record={**study.record, "command": command})
 
 

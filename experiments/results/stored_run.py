@@ -144,18 +144,19 @@ class StoredRun:
     def answer_counts(self, split: str, name: str, values: Sequence[float]) -> list[int] | None:
         """How many answers, each right or wrong, the values [N] of a summary's number are means of, by evaluation.
 
-        None for what is no such mean, where an evaluation does not record them, and where no number of right answers
+        Adjusted accuracy is less noisy than the mean of so many. None for what is no such mean, where an evaluation does not record them, and where no number of right answers
         gives the value.
         """
         tables = [row["correct"] for row in self.evals if row["split"] == split]
         if name in _BY_QUESTION:
             counts = [len(table) for table in tables]
-        elif name in _BY_ANSWER or name.startswith("shows/"):
+        elif name in (*_BY_ANSWER, ADJUSTED) or name.startswith("shows/"):
             counts = [sum(map(len, table)) for table in tables]
         else:
             return None
         right = np.array(counts) * np.asarray(values, dtype=np.float64)
-        return counts if all(counts) and np.allclose(right, right.round(), atol=0.01, equal_nan=True) else None
+        fits = name == ADJUSTED or np.allclose(right, right.round(), atol=0.01, equal_nan=True)
+        return counts if all(counts) and fits else None
 
     def answered_questions(self, split: str) -> int:
         """How many questions the last evaluation on `split` asked; 0 where there is none."""

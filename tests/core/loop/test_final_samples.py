@@ -133,6 +133,7 @@ def test_what_a_run_learns_does_not_depend_on_it(tmp_path: Path, tiny_folder: Pa
     tables = stored.samples("test", "adjusted_accuracy", values)
     assert tables is not None
     assert [table.shape for table in tables] == [(3, 2)] * 5
+    assert stored.answer_counts("test", "adjusted_accuracy", values) == [6] * 5  # as bounds of the noise of a course
     assert lines(tmp_path / "with") == lines(tmp_path / "without")
     files = [file.relative_to(tmp_path / "with") for file in sorted((tmp_path / "with").glob("eval/**/*.json"))]
     assert len(files) == 5
