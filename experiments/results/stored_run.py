@@ -144,8 +144,8 @@ class StoredRun:
     def answer_counts(self, split: str, name: str, values: Sequence[float]) -> list[int] | None:
         """How many answers, each right or wrong, the values [N] of a summary's number are means of, by evaluation.
 
-        Adjusted accuracy is less noisy than the mean of so many. None for what is no such mean, where an evaluation does not record them, and where no number of right answers
-        gives the value.
+        Adjusted accuracy is less noisy than the mean of so many. None for what is no such mean, where an evaluation
+        does not record them, and where no number of right answers gives the value.
         """
         tables = [row["correct"] for row in self.evals if row["split"] == split]
         if name in _BY_QUESTION:
