@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from experiments.launchers import local
+from experiments.launchers import fork_server, local
 
 PRELOADED: Final = ["experiments.launchers.preloaded", "experiments.cli.compare"]
 """What a worker of the local launcher imports, and what a command does."""
@@ -44,7 +44,7 @@ class Forked:
         ours, theirs = context.Pipe(duplex=False)
         told = (str(folder), dict(os.environ if environment is None else environment), theirs, output)
         self._process = context.Process(target=_begin, args=(*told, work, arguments))
-        with local._start_environment():
+        with fork_server.environment():
             self._process.start()
         theirs.close()
         self.pid: int = self._process.pid

@@ -136,13 +136,14 @@ def _with_samples(run: RunState, drawn: Sampled, step: int, samples: int) -> Sam
 
     They are drawn in blocks as large as the evaluation, which is known to fit.
     """
-    settings, parts = run.recipe.evaluation, [drawn]
-    for block, first in enumerate(range(settings.samples, samples, settings.samples)):
-        noise_key = key(run.seed, FINAL_SAMPLES, step, block)
-        draw = Draw(min(settings.samples, samples - first), noise_key, settings.temperature)
-        parts += sample_all(run, drawn.problems, [draw])
-    if len(parts) == 1:
+    settings = run.recipe.evaluation
+    draws = [
+        Draw(min(settings.samples, samples - first), key(run.seed, FINAL_SAMPLES, step, block), settings.temperature)
+        for block, first in enumerate(range(settings.samples, samples, settings.samples))
+    ]
+    if not draws:
         return drawn
+    parts = [drawn, *sample_all(run, drawn.problems, draws)]
     texts = tuple(sum(rows, ()) for rows in zip(*(part.texts for part in parts), strict=True))
     generation = Generation.concat([part.generation.to("cpu") for part in parts], dim=1)
     return Sampled(drawn.problems, drawn.prompts, generation, texts)

@@ -15,6 +15,7 @@ import torch
 import core.loop.providers  # noqa: F401 - registers them
 from core.distributed import gather, init, is_main
 from core.errors import GrpoLabError, cause_of, describe_error
+from core.loop.before_training import Known, evaluate_untrained
 from core.loop.clock import Clock
 from core.loop.divergence import blaming_divergence
 from core.loop.evaluation import evaluate
@@ -35,12 +36,21 @@ class Interrupted(Exception):  # noqa: N818 - an event, not a mistake
     """The run was asked to stop; it can be resumed."""
 
 
-def run(recipe: Recipe, seed: int, store: RunStore, *, facts: Mapping[str, Any], watch: Watch) -> None:
+def run(
+    recipe: Recipe,
+    seed: int,
+    store: RunStore,
+    *,
+    facts: Mapping[str, Any],
+    watch: Watch,
+    known: Known | None = None,
+) -> None:
     """Train `recipe` under `seed`, from the last checkpoint in `store` if there is one.
 
     `facts` go into the manifest; `facts["identity"]` is what a resumed run must share with the one before. A run that
     fails or is interrupted has that in its manifest, and what it has written stays. Started in several processes, by
-    torchrun or accelerate, each does its part of the same run, and the main one writes.
+    torchrun or accelerate, each does its part of the same run, and the main one writes. `known`: evaluations before
+    training of runs that begin alike, see `evaluate_untrained`.
     """
     accelerator = init()
     if not is_main():
@@ -56,7 +66,7 @@ def run(recipe: Recipe, seed: int, store: RunStore, *, facts: Mapping[str, Any],
         store.check_data_identity({name: descriptions[name] for name in recipe.data_identities if name in descriptions})
         store.update_manifest(status="running", seed=seed, error=None, failure=None, **facts, preflight=descriptions)
         try:
-            train(recipe, seed, store, watch, accelerator.device)
+            train(recipe, seed, store, watch, accelerator.device, known)
         except Interrupted:
             store.update_manifest(status="interrupted")
             raise
@@ -66,12 +76,19 @@ def run(recipe: Recipe, seed: int, store: RunStore, *, facts: Mapping[str, Any],
             raise
 
 
-def train(recipe: Recipe, seed: int, store: RunStore, watch: Watch, device: torch.device) -> None:
+def train(
+    recipe: Recipe,
+    seed: int,
+    store: RunStore,
+    watch: Watch,
+    device: torch.device,
+    known: Known | None = None,
+) -> None:
     """From the last checkpoint, or the first weights, to the end of the recipe's steps or budget."""
     state = RunState.start(recipe, seed, device)
     state.resume(store)
     if state.step == 0:
-        store.write_evaluations(evaluate(state, 0))
+        store.write_evaluations(evaluate_untrained(state, known))
 
     with blaming_divergence(state):
         for step in range(state.step + 1, recipe.steps + 1):

@@ -13,6 +13,7 @@ from core.parts.import_path import find_modules_in
 from core.printable import printable
 from experiments.cli.commands import COMMANDS
 from experiments.launchers.choice import import_launcher
+from experiments.launchers.launcher import LAUNCHERS
 from experiments.setup import import_parts, quiet_libraries
 
 
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _parse(arguments)
         resumable = options.command.resumable
         if options.command.needs_parts:
+            _prepare_launcher(options)
             import_parts()
             quiet_libraries()
         return _run(options)
@@ -53,6 +55,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
         refuse_unknown(options, unknown)
     return options
+
+
+def _prepare_launcher(options: argparse.Namespace) -> None:
+    """Of a command that is to run studies, have the launcher begin what can go on beside its imports."""
+    launcher = LAUNCHERS.get(getattr(options, "launcher", ""))
+    if launcher is not None and not options.dry_run:
+        launcher.prepare()
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeAlias
 
 from core import GrpoLabError
 from core.errors import MachineError, cause_of, cause_of_exit, describe_error
+from core.loop.before_training import Known
 from core.loop.recipe import Recipe
 from core.loop.train import Interrupted, Watch, run
 from core.parts.registry import config
@@ -19,7 +20,7 @@ from experiments.launchers.torchrun import run_in_processes
 from experiments.launchers.trackers import Trackers
 from experiments.setup import Origin
 from experiments.study.configs import build
-from experiments.study.identity import facts
+from experiments.study.identity import before_training, facts
 from experiments.study.processes import ONE, Processes
 from experiments.study.settings import Arm
 
@@ -71,6 +72,11 @@ class Job:
         return self.arm.label, self.seed
 
     @property
+    def beginning(self) -> str | None:
+        """What runs have in common that begin with the same evaluation; None of a run that makes its own."""
+        return before_training(self.identity) if self.identity and self.processes.number == 1 else None
+
+    @property
     def store(self) -> RunStore:
         """The run's folder."""
         return RunStore(Path(self.folder))
@@ -96,11 +102,17 @@ class Launch(Protocol):
 
 
 def run_job(
-    job: Job, watch: Watch, identity: Mapping[str, Any] | None = None, notify: Callable[[str], None] = print
+    job: Job,
+    watch: Watch,
+    identity: Mapping[str, Any] | None = None,
+    notify: Callable[[str], None] = print,
+    *,
+    known: Known | None = None,
 ) -> None:
     """Build the recipe from text and train, in `job.processes` processes.
 
-    `notify` gets messages for the user that are in no record. Raises `MachineError` where the run's identity is not
+    `notify` gets messages for the user that are in no record. `known`: evaluations before training of runs with the
+    job's `beginning`; what it makes itself, it adds. Raises `MachineError` where the run's identity is not
     `identity`, or the job's own.
     """
     recipe, run_facts = read_job(job)
@@ -124,7 +136,7 @@ def run_job(
         if job.processes.number > 1:
             run_in_processes(job.config, job.arm, job.seed, job.folder, job.processes, send_and_watch)
             return
-        run(recipe, job.seed, job.store, facts=run_facts, watch=send_and_watch)
+        run(recipe, job.seed, job.store, facts=run_facts, watch=send_and_watch, known=known)
 
 
 def read_job(job: Job) -> tuple[Recipe, dict[str, Any]]:

@@ -34,6 +34,9 @@ class Launcher(ABC):
     def check(self, options: argparse.Namespace) -> None:  # noqa: B027
         """Raise `GrpoLabError` where options do not go together."""
 
+    def prepare(self) -> None:  # noqa: B027
+        """Begin what can go on beside the imports and checks of the command; called before torch is imported."""
+
     def workers(self, runs: int) -> int:
         """Default of `--workers` for so many runs; a cluster has its own limits."""
         return runs

@@ -3,27 +3,27 @@
 A worker gets config text and makes everything itself, so what a run computes does not depend on which worker runs it,
 nor on how many there are. Workers ignore Ctrl-C; the parent sends them "stop", which they obey at the end of a step.
 Without accelerators they are forked from one server that has imported what they need and computes nothing itself.
-Runs are packed by their declared memory into what was available at the start; one always runs.
+Runs are packed by their declared memory into what was available at the start; one always runs. A worker takes another
+run only after one that finished. What runs of a seed have in common before training is evaluated once: the first that
+has done so tells the parent, which hands it to those that begin later.
 """
 
 import multiprocessing
 import os
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from multiprocessing import forkserver
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection, wait
-from types import ModuleType
 from typing import Any, Final
 
 import psutil
 import torch
 
 from core.loop.train import Interrupted
-from core.parts.import_path import SAFE_PATH
+from experiments.launchers import fork_server
 from experiments.launchers.job import (
     BrokenArmError,
     Failures,
@@ -31,9 +31,11 @@ from experiments.launchers.job import (
     mark_lost,
     note_end,
     run_and_report,
+    run_job,
     stopping_message,
 )
 from experiments.launchers.progress import Progress
+from experiments.launchers.shared import Shared, Telling
 from experiments.launchers.torchrun import kill
 from experiments.setup import Origin
 
@@ -54,18 +56,20 @@ def _worker(pipe: Connection, environment: Mapping[str, str], origin: Origin) ->
         if stop_requested:
             raise Interrupted
 
-    def notify(line: str) -> None:
+    def tell(kind: str, content: Any) -> None:
         with suppress(OSError):  # the parent died: `watch` handles it
-            pipe.send(("message", line))
+            pipe.send((kind, content))
 
     while True:
         try:
-            job = pipe.recv()
-            if job is None or job == "stop":  # "stop" came after the last step of a run
+            given = pipe.recv()
+            if given is None or given == "stop":  # "stop" came after the last step of a run
                 return
-            outcome = run_and_report(job, watch, notify=notify, origin=origin)
+            job, known = given
+            target = partial(run_job, known=Telling(known, partial(tell, "evaluated")))
+            outcome = run_and_report(job, watch, notify=partial(tell, "message"), origin=origin, target=target)
             pipe.send(outcome)
-            if outcome[0] == "interrupted":
+            if outcome[0] != "finished":
                 return
         except (EOFError, OSError):
             return
@@ -75,39 +79,19 @@ UNKNOWN_EXIT: Final = 255
 """The exit code that multiprocessing reports when the process's fork server is gone."""
 
 
-@contextmanager
-def _start_environment() -> Iterator[None]:
-    """Signals and environment for a starting process, and for the fork server, which starts with the first."""
-    environment = dict(os.environ)
-    # it inherits that Ctrl-C is ignored, also while it imports: only the parent answers it, in its main thread
-    is_main = threading.current_thread() is threading.main_thread()
-    answer = signal.signal(signal.SIGINT, signal.SIG_IGN) if is_main else None
-    # it finds what we find
-    os.environ.update(SAFE_PATH, PYTHONPATH=os.pathsep.join(entry or os.getcwd() for entry in sys.path))
-    main = sys.modules["__main__"]
-    # it would run a script of the user's again, whose call began all this
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-        os.environ.clear()
-        os.environ.update(environment)
-        if is_main:
-            signal.signal(signal.SIGINT, answer)
-
-
 class _Worker:
     """A process and our end of its pipe."""
 
     def __init__(self, context: Any) -> None:
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_worker, args=(theirs, dict(os.environ), Origin.here()), daemon=True)
-        with _start_environment():
+        with fork_server.environment():
             self.process.start()
         theirs.close()
-        self.server: int | None = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+        self.server = fork_server.process()
         self.job: Job | None = None
+        self.is_over = False
+        """Whether a run has ended otherwise than well: it takes no other."""
 
     def exit_code(self) -> int:
         """How the process ended; as if killed, where the server that it was forked from is gone and cannot tell."""
@@ -115,11 +99,17 @@ class _Worker:
         code: int = self.process.exitcode
         return -signal.SIGKILL if code == UNKNOWN_EXIT and self.server is not None and _ends(self.server) else code
 
-    def give(self, job: Job | None) -> None:
-        """Hand over the next run, or None to end; a worker that has died is noticed where its pipe is read."""
+    def give(self, job: Job, known: Mapping[str, Any]) -> None:
+        """Hand over the next run and what it can use; a worker that has died is noticed where its pipe is read."""
         self.job = job
         with suppress(OSError):
-            self.pipe.send(job)
+            self.pipe.send((job, known))
+
+    def end(self) -> None:
+        """Let it end, and wait for that."""
+        with suppress(OSError):
+            self.pipe.send(None)
+        self.process.join()
 
 
 def _ends(server: int) -> bool:
@@ -138,9 +128,7 @@ def _context() -> Any:
     """The start method: fork server where that is safe, spawn beside an accelerator or on macOS."""
     if sys.platform != "linux" or torch.accelerator.is_available():
         return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["experiments.launchers.preloaded"])
-    return context
+    return fork_server.context()
 
 
 def launch(
@@ -148,12 +136,12 @@ def launch(
 ) -> Failures:
     """Run the jobs in order on `workers` processes, or on as many as their memory allows; see `Launch`."""
     context = _context()
-    waiting, failures = list(jobs), Failures()
+    waiting, failures, shared = list(jobs), Failures(), Shared()
     pool: list[_Worker] = []
     memory, limit_shown = psutil.virtual_memory().available, False
     try:
         while waiting or any(worker.job for worker in pool):
-            _assign_jobs(waiting, pool, workers, memory, context)
+            _assign_jobs(waiting, pool, workers, memory, context, shared)
             busy = sum(worker.job is not None for worker in pool)
             if waiting and busy < workers and not limit_shown:
                 progress.print(
@@ -163,7 +151,7 @@ def launch(
                 limit_shown = True
             for pipe in wait([worker.pipe for worker in pool if worker.job], timeout=0.5):
                 worker = next(w for w in pool if w.pipe is pipe)
-                _listen(worker, failures, progress)
+                _listen(worker, failures, progress, shared)
             if not waiting and not any(worker.job for worker in pool):
                 waiting = list(more())
     except (KeyboardInterrupt, BrokenArmError) as stop:
@@ -181,25 +169,30 @@ def launch(
         raise
     for worker in pool:
         if worker.process.is_alive():
-            worker.give(None)
-            worker.process.join()
+            worker.end()
     return failures
 
 
-def _assign_jobs(waiting: list[Job], pool: list[_Worker], workers: int, memory: int, context: Any) -> None:
+def _assign_jobs(
+    waiting: list[Job], pool: list[_Worker], workers: int, memory: int, context: Any, shared: Shared
+) -> None:
     """Give the next jobs to idle workers, and to new ones: in place of dead workers, or further ones."""
     while waiting:
         reserved = [worker.job.needs.memory for worker in pool if worker.job]
         if len(reserved) == workers or (reserved and sum(reserved) + waiting[0].needs.memory > memory):
             return
         idle = next((i for i, worker in enumerate(pool) if worker.job is None), len(pool))
-        if idle == len(pool) or not pool[idle].process.is_alive():
+        if idle == len(pool) or pool[idle].is_over or not pool[idle].process.is_alive():
             pool[idle : idle + 1] = [_Worker(context)]
-        pool[idle].give(waiting.pop(0))
+        pool[idle].give(waiting[0], shared.of(waiting[0]))
+        waiting.pop(0)
+        shared.keep(waiting)
 
 
-def _listen(worker: _Worker, failures: Failures, progress: Progress) -> None:
-    """Handle one message of a worker: a step, a line for the user, or its run's outcome; raises for a broken run."""
+def _listen(worker: _Worker, failures: Failures, progress: Progress, shared: Shared) -> None:
+    """Handle one message of a worker: a step, a line for the user, what it has evaluated before training, or its run's
+    outcome; raises for a broken run.
+    """
     job = worker.job
     assert job is not None
     try:
@@ -213,6 +206,10 @@ def _listen(worker: _Worker, failures: Failures, progress: Progress) -> None:
     if kind == "message":
         progress.print(f"{job.arm.label} seed {job.seed}: {content}")
         return
+    if kind == "evaluated":
+        shared.add(job, content)
+        return
     worker.job = None
+    worker.is_over = kind != "finished"
     if broken := note_end(job, (kind, content), progress, failures):
         raise broken

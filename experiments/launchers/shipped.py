@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from core.errors import GrpoLabError
 from core.parts.settings import Range
+from experiments.launchers import fork_server
 from experiments.launchers.launcher import Launcher, launcher
 from experiments.options import number
 
@@ -20,6 +21,10 @@ class Local(Launcher):
 
     name = "local"
     help = "processes of this machine"
+
+    def prepare(self) -> None:
+        """Have workers' imports begin."""
+        fork_server.start()
 
     def workers(self, runs: int) -> int:  # noqa: ARG002
         """One per CPU core."""

@@ -1,5 +1,7 @@
 """What a run is: the facts in its manifest, and of these the ones that a resumed or reused run must share."""
 
+import hashlib
+import json
 import platform
 import re
 import subprocess
@@ -14,7 +16,7 @@ import torch
 import core.parts.registry as registry
 from core.loop.recipe import Recipe
 from core.parts.bindings import references
-from core.parts.registry import SETTINGS, Part
+from core.parts.registry import REGISTRIES, SETTINGS, Part
 from experiments.study.configs import (
     DECLARING,
     build,
@@ -27,6 +29,42 @@ LIBRARIES: Final = ("torch", "transformers", "accelerate", "numpy", "gin-config"
 DATA: Final = "questions and answers"
 """Of a task or source that reads them from files: a digest, as the file behind a path may change."""
 CODE: Final = "code of your parts"
+TRAINING_KINDS: Final = frozenset(
+    {
+        "variant",
+        "advantage",
+        "objective",
+        "aggregator",
+        "kl",
+        "correction",
+        "filter",
+        "shaping",
+        "provider",
+        "value_loss",
+        "source",
+    }
+)
+"""Kinds of parts that an untrained model's answers do not depend on."""
+TRAINING_SETTINGS: Final = frozenset(
+    {
+        "variant",
+        "source",
+        "correction",
+        "reward_weights",
+        "providers",
+        "steps",
+        "token_budget",
+        "seconds_budget",
+        "prompts",
+        "group_size",
+        "epochs",
+        "minibatches",
+        "micro_tokens",
+        "checkpoint_every",
+        "stored_groups",
+    }
+)
+"""Hyper-parameters of `train` that they do not depend on either."""
 FILES: Final = "source of your parts"
 """What runs of earlier versions have instead of CODE: digests of whole files, of all parts that were imported."""
 
@@ -95,6 +133,25 @@ def in_use(text: str, parts: Sequence[Part]) -> list[str]:
     for line in used:  # grows in the loop: a macro may name another
         used += [macros.pop(name) for name in list(macros) if re.search(rf"%{re.escape(name)}\b", line)]
     return sorted(used)
+
+
+def before_training(identity: Mapping[str, Any]) -> str:
+    """Digest of a run's identity without what only training reads: with it, runs begin with the same evaluation."""
+    kept = {
+        **identity,
+        "config": [line for line in identity["config"].splitlines() if not _is_of_training(line)],
+        CODE: {name: code for name, code in identity.get(CODE, {}).items() if name.split()[0] not in TRAINING_KINDS},
+    }
+    return hashlib.blake2b(json.dumps(kept, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _is_of_training(line: str) -> bool:
+    """Whether a line of a config binds what an untrained model's answers do not depend on."""
+    owner, _, parameter = line.partition(" = ")[0].rpartition(".")
+    owner = owner.rpartition(".")[2]
+    if owner == "train":
+        return parameter in TRAINING_SETTINGS
+    return owner == "adamw" or any(owner in REGISTRIES[kind] for kind in TRAINING_KINDS)
 
 
 def operative(config: str, arm: Arm) -> str:

@@ -176,3 +176,23 @@ def test_a_launcher_of_ones_own_that_cannot_be_had_is_one_readable_message(
     Path("own_cluster.py").write_text(OWN.replace(*edit))
     assert main(own_launcher) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "begins"),
+    [
+        (["compare", "--seeds", "2"], True),
+        (["tune"], True),
+        (["compare", "--dry-run"], False),
+        (["compare", "--launcher", "ray"], False),
+        (["list", "configs"], False),
+    ],
+)
+def test_workers_imports_begin_before_the_commands_own(
+    command: list[str], *, begins: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = list[str]()
+    monkeypatch.setattr("experiments.launchers.fork_server.start", lambda: order.append("the workers'"))
+    monkeypatch.setattr("experiments.cli.main.import_parts", lambda: order.append("its own"))
+    main(command)
+    assert order == ["the workers'", "its own"][not begins :]

@@ -4,18 +4,21 @@ import io
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 from rich.console import Console
 
 from core.parts.registry import config
-from experiments.launchers import local
+from experiments.launchers import fork_server, local
 from experiments.launchers.job import BrokenArmError, Job, Needs
 from experiments.launchers.progress import Progress
 from experiments.study.configs import CONFIGS, find_config, run_text
@@ -31,15 +34,18 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     class Worker:
         def __init__(self, context: Any) -> None:
             self.pipe, self.theirs = multiprocessing.Pipe()
-            self.process = SimpleNamespace(is_alive=lambda: True, join=lambda: None)
+            self.process = SimpleNamespace(is_alive=lambda: True)
             self.job: Job | None = None
+            self.is_over = False
             pool.append(self)
 
-        def give(self, job: Job | None) -> None:
+        def give(self, job: Job, known: Any) -> None:
             self.job = job
-            if job:
-                recorded.append([worker.job.needs.memory for worker in pool if worker.job])
-                self.theirs.send(("finished", None))
+            recorded.append([worker.job.needs.memory for worker in pool if worker.job])
+            self.theirs.send(("finished", None))
+
+        def end(self) -> None:
+            """It has."""
 
     monkeypatch.setattr(local, "_Worker", Worker)
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=10 * 2**30))
@@ -56,10 +62,12 @@ def outcomes(monkeypatch: pytest.MonkeyPatch) -> dict[int, tuple[str, str | None
             self.pipe, self.theirs = multiprocessing.Pipe()
             self.process = SimpleNamespace(is_alive=lambda: True, join=lambda: None, kill=lambda: None)
             self.job: Job | None = None
+            self.is_over = False
 
-        def give(self, job: Job | None) -> None:
+        def give(self, job: Job, known: Any) -> None:
+            assert not self.is_over, "a run is given to a worker whose last one did not end well"
             self.job = job
-            if job and job.seed in ends:
+            if job.seed in ends:
                 self.theirs.send(ends[job.seed])
 
     monkeypatch.setattr(local, "_Worker", Worker)
@@ -128,6 +136,23 @@ def test_workers_are_forked_only_on_linux(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(sys, "platform", system)
         methods[system] = local._context().get_start_method()
     assert methods == {"linux": "forkserver", "darwin": "spawn"}
+
+
+def test_workers_are_forks_of_a_server_that_was_started_beforehand_and_that_ctrl_c_does_not_end() -> None:
+    if local._context().get_start_method() != "forkserver":
+        pytest.skip("workers are not forked here: an accelerator, or not Linux")
+    fork_server.start()
+    server = fork_server.process()
+    assert server is not None
+    fork_server.start()
+    assert fork_server.process() == server
+    ignored = next(line for line in Path(f"/proc/{server}/status").read_text().splitlines() if "SigIgn" in line)
+    assert int(ignored.split()[1], 16) & 1 << (signal.SIGINT - 1)
+    worker = local._Worker(local._context())
+    try:
+        assert psutil.Process(worker.process.pid).ppid() == server == worker.server
+    finally:
+        worker.end()
 
 
 KILLS_ITSELF = """
@@ -218,3 +243,90 @@ def test_a_worker_that_was_killed_is_named_and_another_takes_its_place(
     recorded = json.loads((tmp_path / "was_killed").read_text())
     for name in ("PYTHONPATH", "PYTHONSAFEPATH", "PATH"):
         assert recorded.get(name) == before.get(name), name
+
+
+ASKED_AND_ENDING = """
+import json
+import os
+import signal
+
+from core import advantage, reward
+from core.environments.tasks.chain_sums import final_digit
+from core.errors import TrainingError
+
+
+@reward
+def noted(problem, response):
+    '''The task's own verdict; notes that it was asked, and by which process.'''
+    with open("asked", "a") as file:
+        file.write(f"{os.getpid()} {problem.prompt}\\n")
+    return final_digit(problem, response)
+
+
+@advantage
+def killed(batch):
+    '''Does not get through the first step.'''
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@advantage
+def diverging(batch):
+    '''Ends as training ends that went wrong.'''
+    raise TrainingError("failed on purpose")
+"""
+
+
+def test_runs_of_a_seed_are_evaluated_once_before_training_also_beside_one_that_is_killed_and_one_that_fails(
+    tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they leave is what each leaves alone, and no run is begun in a process where one has failed."""
+    (tmp_path / "asked_and_ending.py").write_text(ASKED_AND_ENDING)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path, str(tmp_path)])
+    bindings = [
+        "import asked_and_ending",
+        "train.steps = 1",
+        "train.prompts = 2",
+        "train.max_tokens = 4",
+        "train.rewards = [@noted]",
+        "evaluation.questions = 2",
+        "evaluation.every = 9",
+        "evaluation.split = 'test'",
+        f"policy.model = '{tiny_folder}'",
+    ]
+    with config([find_config("embedded")], bindings, include_from=[CONFIGS]):
+        text = run_text()
+    arms = {
+        "killed": "grpo.advantage = @killed",
+        "failing": "grpo.advantage = @diverging",
+        "mean": "grpo.advantage = @group_mean",
+        "std": "grpo.advantage = @group_mean_std",
+    }
+
+    def launch(folder: str, seeds: int, *labels: str) -> list[list[str]]:
+        """The processes that graded answers, in order, and what they were asked."""
+        (tmp_path / "asked").write_text("")
+        jobs = [
+            Job(Arm(label, (arms[label],)), seed, text, str(tmp_path / folder / label / f"seed={seed}"))
+            for seed in range(seeds)
+            for label in labels
+        ]
+        jobs = [replace(job, identity=job.facts()["identity"]) for job in jobs]
+        with Progress(len(jobs), 0, Console(file=io.StringIO())) as progress:
+            failures = local.launch(jobs, 1, progress)
+        assert {arm for arm, _ in failures} == {"killed", "failing"} & set(labels)
+        return [line.split() for line in (tmp_path / "asked").read_text().splitlines()]
+
+    together = launch("together", 2, *arms)
+    rollout, evaluation = 2 * 8, 2 * 3  # prompts x samples; questions x (greedy + 2 sampled)
+    assert len(together) == 2 * (4 * rollout + evaluation + 2 * evaluation)  # the last: at the end, of two arms
+    # killed | failing | mean, std, killed | failing | mean, std
+    assert len({process for process, _ in together}) == 5
+    for label in ("mean", "std"):
+        alone = launch("alone", 1, label)
+        assert len(alone) == rollout + 2 * evaluation
+        files = [file.relative_to(tmp_path / "alone") for file in (tmp_path / "alone" / label).rglob("*.*")]
+        alike = [f for f in files if f.suffix in (".json", ".safetensors") and f.name != "manifest.json"]
+        assert len(alike) > 5
+        for file in alike:
+            assert (tmp_path / "together" / file).read_bytes() == (tmp_path / "alone" / file).read_bytes(), file

@@ -7,18 +7,28 @@ from typing import Any
 
 import pytest
 
-from core import GrpoLabError
-from core.parts.registry import config, config_text
+from core import SETTINGS, GrpoLabError
+from core.parts.registry import REGISTRIES, config, config_text
 from core.store.files import write_json
 from experiments.launchers.job import Job, run_and_report
 from experiments.results.stored_run import StudyError
 from experiments.results.stored_study import load_study
 from experiments.study.configs import (
     CONFIGS,
+    DECLARING,
     build,
 )
 from experiments.study.declare import declare
-from experiments.study.identity import CODE, DATA, FILES, _revision, facts
+from experiments.study.identity import (
+    CODE,
+    DATA,
+    FILES,
+    TRAINING_KINDS,
+    TRAINING_SETTINGS,
+    _revision,
+    before_training,
+    facts,
+)
 from experiments.study.settings import Arm
 from experiments.study.study import (
     Study,
@@ -159,3 +169,49 @@ def test_an_identity_of_an_earlier_version_is_met_in_its_own_terms(tmp_path: Pat
     assert facts(made.config, made.arm, made.seed, like=earlier)["identity"] == earlier
     made.store.update_manifest(status="interrupted", identity=earlier)
     made.store.check_identity(made.facts()["identity"])
+
+
+def test_what_runs_share_before_training_is_all_but_what_only_training_reads(tmp_path: Path) -> None:
+    def beginning(*bindings: str, seed: int = 0) -> str:
+        with config([EMBEDDED], bindings):
+            made = Job(Arm("a", ()), seed, config_text(), str(tmp_path))
+        return before_training(made.facts()["identity"])
+
+    one = beginning()
+    of_training = [
+        ("train.variant = @rloo()",),
+        ("grpo.advantage = @leave_one_out",),
+        ("clip.eps_low = 0.1",),
+        ("train.group_size = 4", "train.prompts = 32", "train.steps = 9", "train.epochs = 2"),
+        ("adamw.learning_rate = 0.1",),
+        ("train.correction = @token_truncated",),
+        ("train.token_budget = 100000",),
+    ]
+    assert {beginning(*bindings) for bindings in of_training} == {one}
+    of_answers = [
+        "policy.model = 'islanders'",
+        "policy.dtype = 'bfloat16'",
+        "policy.lora_rank = 4",
+        "train.task = @islanders()",
+        "chain_sums.max_terms = 7",
+        "train.rewards = [@who_is_who]",
+        "train.max_tokens = 40",
+        "train.temperature = 0.7",
+        "train.threads = 2",
+        "native.retire_at = 0.5",
+        "evaluation.temperature = 0.7",
+        "evaluation.samples = 3",
+        "evaluation.final_samples = 12",
+        "evaluation.questions = 64",
+        "evaluation.seed = 1",
+        "evaluation.split = 'test'",
+        "evaluation.surprise = True",
+    ]
+    assert len({one, beginning(seed=1), *map(beginning, of_answers)}) == len(of_answers) + 2
+
+
+def test_every_kind_of_part_and_every_setting_of_a_run_is_known_to_matter_before_training_or_not() -> None:
+    assert set(REGISTRIES) - TRAINING_KINDS == {"task", "reward", "generator", "setting"}
+    assert set(SETTINGS) - set(DECLARING) == {"adamw", "policy", "evaluation", "train"}
+    matter = {"task", "generator", "rewards", "max_tokens", "temperature", "threads"}
+    assert set(SETTINGS["train"].defaults) == matter | TRAINING_SETTINGS
