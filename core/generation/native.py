@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -14,6 +15,9 @@ from core.model.policy import Policy
 from core.parts.contracts import generator
 from core.parts.settings import SHARE
 from core.randomness import row_keys
+
+BLOCK_ELEMENTS: Final = 1 << 18
+"""Logits that are drawn from at a time on a CPU, in float32."""
 
 
 @dataclass(frozen=True)
@@ -46,39 +50,38 @@ class Native:
             keys = row_keys(request.noise_key, slots, torch.arange(samples, device=device).repeat(P))
             noise = make_noise(keys, policy.vocabulary, request.noise_key)
         ends = torch.tensor(policy.end_tokens, device=device)
+        step = policy.step(B * max_tokens)
 
         cache = make_cache(prompts, samples, max_tokens)
         prefill = Packed(prompts, cache=cache)
         hidden = policy.hidden(prefill.input_ids, prefill.positions, prefill)[prefill.prompt_end]
         logits = policy.logits(hidden).repeat_interleave(samples, 0)
 
-        tokens = torch.zeros(B, max_tokens, dtype=torch.long, device=device)
-        logps, entropy = (torch.zeros(B, max_tokens, device=device) for _ in range(2))
-        lengths = torch.full((B,), max_tokens, device=device)
-        truncated = torch.ones(B, dtype=torch.bool, device=device)
+        drawn: list[Sequence[Tensor]] = []  # by step: rows, their tokens, log-probs and entropies
         rows = torch.arange(B, device=device)  # which response each row of the batch is
         alive = torch.ones(B, dtype=torch.bool, device=device)
         for t in range(max_tokens):
-            next_tokens, next_logps, next_entropy = _draw(
-                logits, request.temperature, noise.at(rows, t) if noise else None
-            )
-            tokens[rows, t] = next_tokens
-            logps[rows, t] = next_logps
-            entropy[rows, t] = next_entropy
-            ended = alive & torch.isin(next_tokens, ends)
-            lengths[rows[ended]] = t + 1
-            truncated[rows[ended]] = False
-            alive &= ~ended
+            next_tokens, *measured = _draw(logits, request.temperature, noise.at(rows, t) if noise else None)
+            drawn.append((rows, next_tokens, *measured))
+            alive = alive & _differs(next_tokens, ends)
             remaining = int(alive.sum())
             if remaining == 0 or t + 1 == max_tokens:
                 break
             if remaining <= self.retire_at * len(rows):
                 cache.keep(alive)
                 rows, next_tokens, alive = rows[alive], next_tokens[alive], alive[alive]
-            hidden = policy.hidden(next_tokens[None], cache.positions[None], cache)
-            cache.advance()
-            logits = policy.logits(hidden)
+            logits = step.logits(step.hidden(next_tokens, cache))
 
+        steps = len(drawn)
+        places = torch.cat([step_rows * steps + t for t, (step_rows, *_) in enumerate(drawn)])
+        tokens, logps, entropy = (
+            torch.cat(column).new_zeros(B * steps).index_copy_(0, places, torch.cat(column)).view(B, steps)
+            for column in list(zip(*drawn, strict=True))[1:]
+        )
+        going = _differs(tokens, ends)
+        # after its end a row draws on until it is retired: what counts is the first one
+        lengths = going.cumprod(1).sum(1).add_(1).clamp_(max=steps)
+        truncated = going.all(1)
         T = int(lengths.max())
         mask = torch.arange(T, device=device) < lengths[:, None]
         filled = [torch.where(mask, x[:, :T], torch.zeros_like(x[:, :T])) for x in (tokens, logps, entropy)]
@@ -92,11 +95,30 @@ class Native:
         )
 
 
-def _draw(logits: Tensor, temperature: float, noise: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _differs(tokens: Tensor, ends: Tensor) -> Tensor:
+    """Whether each token is none of `ends`, at least one."""
+    going = tokens != ends[0]
+    for end in ends[1:]:
+        going &= tokens != end
+    return going
+
+
+def _draw(logits: Tensor, temperature: float, noise: Tensor | None) -> Sequence[Tensor]:
     """Next token of each row, its log-probability and the entropy of what it was drawn from, each [b].
 
-    Greedy tokens are reported under the untempered distribution, since at temperature 0 there is none.
+    Greedy tokens are reported under the untempered distribution, since at temperature 0 there is none. On a CPU a few
+    rows at a time stay in its cache.
     """
+    rows = max(1, BLOCK_ELEMENTS // logits.shape[1]) if logits.device.type == "cpu" else len(logits)
+    starts = range(0, len(logits), rows)
+    blocks = [
+        _draw_block(logits[i : i + rows].float(), temperature, None if noise is None else noise[i : i + rows])
+        for i in starts
+    ]
+    return blocks[0] if len(blocks) == 1 else [torch.cat(column) for column in zip(*blocks, strict=True)]
+
+
+def _draw_block(logits: Tensor, temperature: float, noise: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     if noise is not None and temperature != 1:
         logits = logits / temperature
     log_probs = torch.log_softmax(logits, -1)

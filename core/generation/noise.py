@@ -13,6 +13,9 @@ from torch import Tensor
 from core.randomness import fold, gumbel, uniform
 
 SMALL_VOCABULARY: Final = 2048
+DRAWN_AT_ONCE: Final = 1 << 20
+"""Draws that are made at once, for several positions: one by one, most of the time would go into calls."""
+MOST_POSITIONS: Final = 16
 TABLE_SIZE: Final = 1 << 22
 
 
@@ -30,10 +33,32 @@ class DirectNoise:
     def __init__(self, keys: Tensor, vocabulary: int) -> None:
         self._keys = keys
         self._tokens = torch.arange(vocabulary, device=keys.device)
+        self._first, self._held, self._rows = 0, keys.new_empty(0), keys.new_empty(0)
+        """From which position on noise [N, b, V] is held, and for which b rows."""
+        self._place = torch.full_like(keys, -1)
+        """[B]: where each row is among these."""
 
     def at(self, rows: Tensor, position: int) -> Tensor:
-        """Noise [len(rows), V]."""
-        return gumbel(fold(fold(self._keys[rows], position)[:, None], self._tokens))
+        """Noise [len(rows), V]; fastest for rows and positions as decoding goes through them."""
+        if not self._first <= position < self._first + len(self._held):
+            self._draw(rows, position)
+        noise = self._held[position - self._first]
+        if rows is self._rows:
+            return noise
+        place = self._place[rows]
+        if bool((place < 0).any()):
+            self._draw(rows, position)
+            return self._held[0]
+        return noise[place]
+
+    def _draw(self, rows: Tensor, position: int) -> None:
+        """Hold the noise of these rows from `position` on."""
+        positions = max(1, min(MOST_POSITIONS, DRAWN_AT_ONCE // max(1, len(rows) * len(self._tokens))))
+        keys = fold(self._keys[rows], torch.arange(position, position + positions, device=rows.device)[:, None])
+        self._held = gumbel(fold(keys[..., None], self._tokens))
+        self._first, self._rows = position, rows
+        self._place.fill_(-1)
+        self._place[rows] = torch.arange(len(rows), device=rows.device)
 
 
 class TableNoise:

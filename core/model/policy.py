@@ -7,16 +7,17 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from core.distributed import is_main
 from core.errors import GrpoLabError
 from core.model.adapters import LoraSettings, adapted_layers, adapter_weight, add_adapters, save_adapters
+from core.model.decoding import BlockStep, LibraryStep, Step, can_lay_out, is_written_out
 from core.model.loading import DTYPES, Dtype, read_model, read_tokenizer
 from core.model.logps import sum_squared_probs, token_logps
 from core.model.optimizer import Optimizer, OptimizerSettings
@@ -28,6 +29,9 @@ from core.model.trainable import TrainedModel
 from core.parts.contracts import setting
 from core.parts.problems import Problem
 from core.parts.settings import COUNT, Range
+
+MANY_TOKENS: Final = 1024
+"""Tokens to be decoded from which laying the weights out for it pays: that takes about as long as a few dozen."""
 
 
 @dataclass(frozen=True)
@@ -210,6 +214,10 @@ class Policy(TrainedModel):
         """Responses as text: all their tokens, special ones too, but ends of sequence and padding."""
         left_out = {*self.end_tokens, self.tokenizer.pad_token_id}
         shown = [[token for token in response.tolist() if token not in left_out] for response in responses]
+        if isinstance(self.tokenizer, PreTrainedTokenizerFast) and not self.tokenizer.clean_up_tokenization_spaces:
+            # what it comes to; transformers looks at every token's type before
+            texts: list[str] = self.tokenizer.backend_tokenizer.decode_batch(shown, skip_special_tokens=False)
+            return texts
         return [str(text) for text in self.tokenizer.batch_decode(shown, skip_special_tokens=False)]
 
     def hidden(self, ids: Tensor, positions: Tensor, layout: Layout) -> Tensor:
@@ -221,6 +229,17 @@ class Policy(TrainedModel):
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits [N, V], float32."""
         return torch.nn.functional.linear(hidden, *self._output).float()
+
+    def step(self, tokens: int) -> Step:
+        """What decodes up to `tokens` tokens with the present weights; to be made anew once they have changed."""
+        if self.sharding or not self._written_out:
+            return LibraryStep(self.model, self._output)
+        laid_out = tokens >= MANY_TOKENS and can_lay_out(self.model)
+        return BlockStep(self.model, self._output, laid_out=laid_out)
+
+    @functools.cached_property
+    def _written_out(self) -> bool:
+        return is_written_out(self.model, self._output)
 
     @with_gathered_weights
     def logps(

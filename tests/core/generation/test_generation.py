@@ -11,6 +11,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from core import GrpoLabError
+from core.generation import native as native_module
+from core.generation import noise as noise_module
 from core.generation.base import Generation, Request
 from core.generation.native import Native, _draw
 from core.generation.noise import SMALL_VOCABULARY, DirectNoise, Noise, TableNoise, make_noise
@@ -18,7 +20,7 @@ from core.model.loading import EMBEDDED
 from core.model.packing import Packed
 from core.model.policy import Policy
 from core.parts.problems import Problem
-from core.randomness import key, row_keys
+from core.randomness import fold, gumbel, key, row_keys
 
 QUESTIONS = ("1+2=", "9+9+9+9+9+9=", "4+8+7=", "3+1+4+1+5=", "0+0=")
 LIMIT = 40
@@ -263,10 +265,40 @@ def test_noise_depends_on_row_and_position_alone(kind: str) -> None:
     noise = noises(300, 6)[kind]
     whole = noise.at(torch.arange(6), 3)
     assert torch.equal(noise.at(torch.tensor([4, 1]), 3), whole[[4, 1]])
+    later = noise.at(torch.tensor([5, 2]), 40)
+    assert torch.equal(noise.at(torch.tensor([2, 0]), 40)[0], later[1])
+    assert torch.equal(noise.at(torch.tensor([2, 5]), 41), noise.at(torch.arange(6), 41)[[2, 5]])
     noise.at(torch.arange(6), 4)
     assert torch.equal(noise.at(torch.arange(6), 3), whole)
     assert not torch.equal(noise.at(torch.arange(6), 4), whole)
     assert len({tuple(row) for row in whole.tolist()}) == 6
+
+
+def test_direct_noise_is_its_formula_for_any_number_of_positions_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys, rows = row_keys(5, torch.arange(4), torch.zeros(1, dtype=torch.long)), torch.arange(4)
+    expected = [gumbel(fold(fold(keys, t)[:, None], torch.arange(7))) for t in range(40)]
+    for at_once in (1, 3 * 4 * 7, 1 << 20):
+        monkeypatch.setattr(noise_module, "DRAWN_AT_ONCE", at_once)
+        noise = DirectNoise(keys, 7)
+        assert all(torch.equal(noise.at(rows, t), expected[t]) for t in range(40))
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_rows_are_drawn_in_blocks_as_all_at_once(monkeypatch: pytest.MonkeyPatch, sampled: bool) -> None:
+    logits, noise = torch.randn(2, 7, 30, generator=torch.Generator().manual_seed(0))
+    whole = _draw(logits, 0.7, noise if sampled else None)
+    for elements in (1, 3 * 30, 7 * 30):
+        monkeypatch.setattr(native_module, "BLOCK_ELEMENTS", elements)
+        for one, other in zip(_draw(logits, 0.7, noise if sampled else None), whole, strict=True):
+            assert torch.equal(one, other)
+
+
+def test_texts_are_those_of_transformers(embedded: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    responses = [torch.tensor([3, 11, 4, 0]), torch.tensor([], dtype=torch.long), torch.tensor([12, 5])]
+    expected = embedded.tokenizer.batch_decode([[3, 11, 4], [], [12, 5]], skip_special_tokens=False)
+    assert embedded.texts(responses) == expected
+    monkeypatch.setattr(embedded.tokenizer, "clean_up_tokenization_spaces", True)  # this one transformers does
+    assert embedded.texts(responses) == expected
 
 
 def test_tables_of_two_rollouts_differ() -> None:
