@@ -1,16 +1,21 @@
-"""Log-probabilities of given tokens, and entropies, straight from hidden states: no [B, T, V] tensor is ever formed."""
+"""Log-probabilities of given tokens, and entropies, from hidden states: no [B, T, V] tensor is formed in float32."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK_ELEMENTS = 1 << 24
-"""Logits held at a time, in float32: 64 MiB."""
+CHUNK_ELEMENTS = 1 << 27
+"""Logits that one product forms, in the precision of the weights."""
+BLOCK_ELEMENTS: Final = {"cpu": 1 << 18}
+"""Logits held in float32 at a time, by kind of device: on a CPU they stay in its cache and need no fresh pages."""
+OTHER_BLOCKS: Final = 1 << 24
 
 
 class _TokenLogps(torch.autograd.Function):
-    """Forward keeps the log-normalisers only; backward forms each chunk of logits again."""
+    """Forward keeps the logits, where one chunk holds them all; else backward forms each chunk again."""
 
     @staticmethod
     def forward(
@@ -24,14 +29,18 @@ class _TokenLogps(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         logps, entropies = (torch.empty(len(tokens), dtype=torch.float32, device=hidden.device) for _ in range(2))
         norms = torch.empty_like(logps)
-        for rows in _chunks(len(tokens), len(weight)):
-            logits = _logits(hidden[rows], weight, bias, temperature)
-            norms[rows] = logits.logsumexp(-1)
-            logps[rows] = logits.gather(-1, tokens[rows, None])[:, 0] - norms[rows]
-            if entropy:
-                probs = torch.exp(logits - norms[rows, None])
-                entropies[rows] = norms[rows] - (probs * logits).sum(-1)
+        chunks = _chunks(hidden, len(weight))
+        for chunk in chunks:
+            logits = F.linear(hidden[chunk], weight, bias)
+            for block, rows in _blocks(logits, chunk):
+                scores = _scores(block, temperature)
+                norms[rows] = scores.logsumexp(-1)
+                logps[rows] = scores.gather(-1, tokens[rows, None])[:, 0] - norms[rows]
+                if entropy:
+                    probs = torch.exp(scores - norms[rows, None])
+                    entropies[rows] = norms[rows] - (probs * scores).sum(-1)
         ctx.save_for_backward(hidden, weight, bias, tokens, norms, entropies)
+        ctx.logits = logits if len(chunks) == 1 and any(ctx.needs_input_grad) else None
         ctx.temperature, ctx.entropy = temperature, entropy
         return logps, entropies if entropy else logps.new_empty(0)
 
@@ -41,22 +50,25 @@ class _TokenLogps(torch.autograd.Function):
         d_hidden = torch.empty_like(hidden)
         d_weight: Tensor | None = None
         d_bias = None if bias is None else torch.zeros_like(bias, dtype=torch.float32)
-        chunks = _chunks(len(tokens), len(weight))
-        for rows in chunks:
-            # in place throughout: a chunk is the largest tensor of the whole backward pass
-            log_probs = _logits(hidden[rows], weight, bias, ctx.temperature).sub_(norms[rows, None])
-            if ctx.entropy:  # dH/dz_v = -p_v * (log p_v + H)
-                slope = (log_probs + entropies[rows, None]).mul_(grad_entropies[rows, None])
-                d_logits = log_probs.exp_().mul_(slope.add_(grad_logps[rows, None]).neg_())
-            else:
-                d_logits = log_probs.exp_().mul_(-grad_logps[rows, None])
-            d_logits.scatter_add_(-1, tokens[rows, None], grad_logps[rows, None])
-            if ctx.temperature != 1:
-                d_logits.div_(ctx.temperature)
-            d_logits = d_logits.to(weight.dtype)
-            d_hidden[rows] = d_logits @ weight
+        chunks = _chunks(hidden, len(weight))
+        for chunk in chunks:
+            # in place throughout, and block by block: the chunk of logits becomes that of their gradient
+            d_logits = F.linear(hidden[chunk], weight, bias) if ctx.logits is None else ctx.logits
+            ctx.logits = None
+            for block, rows in _blocks(d_logits, chunk):
+                log_probs = _scores(block, ctx.temperature).sub_(norms[rows, None])
+                if ctx.entropy:  # dH/dz_v = -p_v * (log p_v + H)
+                    slope = (log_probs + entropies[rows, None]).mul_(grad_entropies[rows, None])
+                    d_scores = log_probs.exp_().mul_(slope.add_(grad_logps[rows, None]).neg_())
+                else:
+                    d_scores = log_probs.exp_().mul_(-grad_logps[rows, None])
+                d_scores.scatter_add_(-1, tokens[rows, None], grad_logps[rows, None])
+                if ctx.temperature != 1:
+                    d_scores.div_(ctx.temperature)
+                block.copy_(d_scores)
+            d_hidden[chunk] = d_logits @ weight
             if ctx.needs_input_grad[1]:
-                part = d_logits.T @ hidden[rows]
+                part = d_logits.T @ hidden[chunk]
                 if len(chunks) > 1:  # several chunks add up in float32: bfloat16 would lose the small ones
                     part = part.float()
                 d_weight = part if d_weight is None else d_weight.add_(part)
@@ -67,13 +79,25 @@ class _TokenLogps(torch.autograd.Function):
         return d_hidden, d_weight, None if d_bias is None else d_bias.to(bias.dtype), None, None, None
 
 
-def _chunks(tokens: int, vocabulary: int) -> list[slice]:
-    size = max(1, CHUNK_ELEMENTS // vocabulary)
-    return [slice(start, min(start + size, tokens)) for start in range(0, tokens, size)]
+def _slices(rows: int, columns: int, elements: int) -> list[slice]:
+    """`rows` cut into runs of at most so many elements, at least one row each."""
+    size = max(1, elements // columns)
+    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
 
 
-def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
-    logits = torch.nn.functional.linear(hidden, weight, bias).float()
+def _chunks(hidden: Tensor, vocabulary: int) -> list[slice]:
+    return _slices(len(hidden), vocabulary, CHUNK_ELEMENTS)
+
+
+def _blocks(logits: Tensor, chunk: slice) -> Iterator[tuple[Tensor, slice]]:
+    """Blocks of a chunk's logits, and where their rows are among all."""
+    for rows in _slices(len(logits), logits.shape[1], BLOCK_ELEMENTS.get(logits.device.type, OTHER_BLOCKS)):
+        yield logits[rows], slice(chunk.start + rows.start, chunk.start + rows.stop)
+
+
+def _scores(logits: Tensor, temperature: float) -> Tensor:
+    """Float32; not a copy where nothing changes."""
+    logits = logits.float()
     return logits if temperature == 1 else logits / temperature
 
 
@@ -89,8 +113,8 @@ def token_logps(
     """Log-probability of each token under softmax((hidden @ weight.T + bias) / temperature), and its entropy if asked.
 
     `hidden` [N, h], `weight` [V, h], `tokens` [N] int64; returns float32 [N] and [N] or None, in nats. Differentiable
-    in
-    `hidden`, `weight` and `bias`. Memory: one chunk of at most 2^24 logits, and a few of its size in the backward pass.
+    in `hidden`, `weight` and `bias`. Memory: one chunk of at most 2^27 logits in the precision of `weight`, and blocks
+    in float32, on a CPU of 2^18.
     """
     logps, entropies = _TokenLogps.apply(hidden, weight, bias, tokens, temperature, entropy)  # type: ignore[no-untyped-call]
     return logps, entropies if entropy else None
@@ -103,6 +127,7 @@ def sum_squared_probs(hidden: Tensor, weight: Tensor, *, bias: Tensor | None, te
     `hidden` [N, h], `weight` [V, h]. One chunk of logits is held at a time.
     """
     out = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
-    for rows in _chunks(len(hidden), len(weight)):
-        out[rows] = torch.softmax(_logits(hidden[rows], weight, bias, temperature), -1).square().sum(-1)
+    for chunk in _chunks(hidden, len(weight)):
+        for block, rows in _blocks(F.linear(hidden[chunk], weight, bias), chunk):
+            out[rows] = torch.softmax(_scores(block, temperature), -1).square().sum(-1)
     return out

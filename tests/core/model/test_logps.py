@@ -1,10 +1,12 @@
 """Log-probs from hidden states: values and gradients of a plain log-softmax, a chunk of logits at a time."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from core.model import logps
 from core.model.logps import token_logps
@@ -39,13 +41,14 @@ def test_by_hand() -> None:
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5, 2.0])
 @pytest.mark.parametrize("biased", [True, False])
-@pytest.mark.parametrize("elements", [1 << 24, 3 * V, 1])
+@pytest.mark.parametrize(("chunk", "block"), [(1 << 24, 1 << 24), (1 << 24, 4 * V), (3 * V, 2 * V), (1, 1)])
 @pytest.mark.parametrize("entropy", [True, False])
 def test_values_and_gradients_equal_a_plain_log_softmax(
-    monkeypatch: pytest.MonkeyPatch, temperature: float, biased: bool, elements: int, entropy: bool
+    monkeypatch: pytest.MonkeyPatch, temperature: float, biased: bool, chunk: int, block: int, entropy: bool
 ) -> None:
-    """In one chunk, in four, and token by token."""
-    monkeypatch.setattr(logps, "CHUNK_ELEMENTS", elements)
+    """In one chunk, in four, and token by token; in as many blocks."""
+    monkeypatch.setattr(logps, "CHUNK_ELEMENTS", chunk)
+    monkeypatch.setattr(logps, "BLOCK_ELEMENTS", {"cpu": block})
     hidden, weight, bias, tokens = inputs(biased=biased)
     leaves = [x for x in (hidden, weight, bias) if x is not None]
     draw = torch.Generator().manual_seed(1)
@@ -90,25 +93,50 @@ def test_gradients_agree_with_finite_differences() -> None:
     assert torch.autograd.gradcheck(loss, (hidden, weight, bias), eps=1e-2, atol=5e-3, rtol=5e-3)
 
 
-def test_logits_are_formed_a_chunk_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("chunk", "forward", "backward"),
+    [(3 * V + 1, [3 * V, 3 * V, 3 * V, 2 * V], [3 * V, 3 * V, 3 * V, 2 * V]), (N * V, [N * V], [])],
+)
+def test_logits_are_formed_a_chunk_at_a_time_and_once_where_one_chunk_holds_them(
+    monkeypatch: pytest.MonkeyPatch, chunk: int, forward: list[int], backward: list[int]
+) -> None:
     sizes: list[int] = []
-    original = logps._logits
+    original = functional.linear
 
-    def recorded(*args: object) -> Tensor:
-        logits = original(*args)  # type: ignore[arg-type]
+    def recorded(*args: Tensor) -> Tensor:
+        logits = original(*args)
         sizes.append(logits.numel())
         return logits
 
-    monkeypatch.setattr(logps, "_logits", recorded)
-    monkeypatch.setattr(logps, "CHUNK_ELEMENTS", 3 * V + 1)
+    monkeypatch.setattr(functional, "linear", recorded)
+    monkeypatch.setattr(logps, "CHUNK_ELEMENTS", chunk)
     hidden, weight, bias, tokens = inputs()
     values, _ = token_logps(hidden, weight, tokens, bias=bias)
-    assert sizes == [3 * V, 3 * V, 3 * V, 2 * V]
+    assert sizes == forward
+    first = torch.autograd.grad(values.sum(), weight, retain_graph=True)[0]
+    assert sizes == forward + backward
+    # the logits that were kept have become their gradient: a second pass forms them again
+    torch.testing.assert_close(torch.autograd.grad(values.sum(), weight)[0], first)
+
+
+def test_float32_logits_are_held_a_block_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    original = logps._scores
+
+    def recorded(*args: Any) -> Tensor:
+        scores: Tensor = original(*args)
+        sizes.append(scores.numel())
+        return scores
+
+    monkeypatch.setattr(logps, "_scores", recorded)
+    monkeypatch.setattr(logps, "BLOCK_ELEMENTS", {"cpu": 4 * V})
+    hidden, weight, _, tokens = inputs(torch.bfloat16)
+    values, _ = token_logps(hidden, weight, tokens)
     torch.autograd.backward(values.sum())
-    assert sizes == 2 * [3 * V, 3 * V, 3 * V, 2 * V]
+    assert sizes == 2 * [4 * V, 4 * V, 3 * V]
 
 
-def test_nothing_as_large_as_all_logits_is_kept_for_the_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_as_large_as_all_logits_is_kept_beside_one_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logps, "CHUNK_ELEMENTS", V)
     kept: list[int] = []
     hidden, weight, _, tokens = inputs()
