@@ -115,8 +115,8 @@ def _sampled(
 ) -> Sampled:
     """Count the tokens and read the texts."""
     run.sampled_tokens += int(generation.mask.sum())
-    rows, mask = generation.tokens.flatten(0, 1), generation.mask.flatten(0, 1)
-    flat = run.policy.texts([row[valid] for row, valid in zip(rows, mask, strict=True)])
+    rows, lengths = generation.tokens.flatten(0, 1), generation.mask.sum(-1).flatten()
+    flat = run.policy.texts([row[:n] for row, n in zip(rows, lengths.tolist(), strict=True)])
     samples = generation.mask.shape[1]
     texts = tuple(tuple(flat[p * samples : (p + 1) * samples]) for p in range(len(problems)))
     return Sampled(tuple(problems), prompts, generation, texts)

@@ -1,6 +1,7 @@
 """The peer of `step_time.py`: TRL's GRPOTrainer on the same model, prompts and sizes. Runs in TRL's own environment.
 
-Prints one JSON line: seconds per step after the first, generated tokens per step, peak memory in GiB.
+Prints one JSON line: seconds and processor seconds per step after the first, generated tokens per step, peak memory
+in GiB.
 """
 
 import argparse
@@ -33,10 +34,12 @@ def main() -> None:
         """When each step ended."""
 
         ends: list[float] = []  # noqa: RUF012 - one trainer, one list
+        cpu: list[float] = []  # noqa: RUF012
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
             """Note the time."""
             self.ends.append(time.perf_counter())
+            self.cpu.append(time.process_time())
 
     with tempfile.TemporaryDirectory() as out:
         trainer = GRPOTrainer(
@@ -49,11 +52,12 @@ def main() -> None:
         )
         trainer.train()
     lengths = [float(log["completions/mean_length"]) for log in trainer.state.log_history if "reward" in log]
-    ends = Clock.ends
+    ends, cpu = Clock.ends, Clock.cpu
     print(
         json.dumps(
             {
                 "seconds": (ends[-1] - ends[0]) / (len(ends) - 1),
+                "cpu_seconds": (cpu[-1] - cpu[0]) / (len(cpu) - 1),
                 "tokens": sum(lengths[1:]) / len(lengths[1:]) * len(rows) * options.group,
                 "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
             }
