@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -32,6 +32,8 @@ from core.store.run_folder import RunStore
 from experiments.setup import import_parts, quiet_libraries
 
 PROMPTS: Final = 8
+TRL: Final[dict[str, Any]] = {"plain": False, "pattern": None, "test": [], "samples": 2, "learning_rate": 1e-5}
+"""Settings of `trl_step.py` where nothing else is said: messages, an answer that occurs anywhere, no evaluation."""
 
 
 def questions() -> list[tuple[str, str]]:
@@ -112,23 +114,18 @@ def ours(options: argparse.Namespace) -> dict[str, float]:
 def theirs(options: argparse.Namespace) -> dict[str, float]:
     """The peer's figures, from its own environment."""
     sizes = {name: getattr(options, name) for name in ("steps", "group", "new_tokens", "threads")}
-    return trl_step(options.peer, options.model, options.dtype, questions(), **sizes)
-
-
-def trl_step(
-    python: str, model: str, dtype: str, asked: Sequence[tuple[str, str]], *, plain: bool = False, **sizes: int
-) -> dict[str, float]:
-    """Seconds of a step, tokens and peak of TRL on these questions and answers, in the environment of `python`."""
-    options = {"model": model, "dtype": dtype, "questions": json.dumps(asked)}
-    options |= {name.replace("_", "-"): str(size) for name, size in sizes.items()}
-    words = [word for name, value in options.items() for word in (f"--{name}", value)]
-    program = str(Path(__file__).with_name("trl_step.py"))
-    command = [python, program, *words, *(["--plain"] if plain else [])]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    settings = {"model": options.model, "dtype": options.dtype, "questions": questions(), "prompts": PROMPTS}
+    text = json.dumps(TRL | settings | sizes)
+    result = subprocess.run(trl_command(options.peer), input=text, capture_output=True, text=True, check=False)
     if result.returncode:
         sys.exit(result.stderr)
     figures: dict[str, float] = json.loads(result.stdout.splitlines()[-1])
     return figures
+
+
+def trl_command(python: str) -> list[str]:
+    """The command that measures TRL in the environment of `python`; its settings are its input, as JSON."""
+    return [python, str(Path(__file__).with_name("trl_step.py"))]
 
 
 def main() -> None:

@@ -1,12 +1,15 @@
-"""The peer of `step_time.py`: TRL's GRPOTrainer on the same model, prompts and sizes. Runs in TRL's own environment.
+"""The peer of `step_time.py` and `verdict_cost.py`: TRL's GRPOTrainer on the same model, prompts and sizes.
 
-Prints one JSON line: seconds and processor seconds per step after the first, generated tokens per step, peak memory
-in GiB.
+Runs in TRL's own environment, with what is measured as JSON on standard input. Prints one JSON line: seconds and
+processor seconds per step after the first, generated tokens per step, peak memory in GiB; and the processor seconds of
+the whole process by phase: start-up, imports and model included; training; the trainer's own evaluation, where test
+questions are given.
 """
 
-import argparse
 import json
+import re
 import resource
+import sys
 import tempfile
 import time
 from typing import Any
@@ -19,16 +22,21 @@ def main() -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import GRPOTrainer
 
-    options = _options()
-    torch.set_num_threads(options.threads)
-    # one step takes as many questions as there are
-    questions = json.loads(options.questions)
-    rows = [{"prompt": q if options.plain else [{"role": "user", "content": q}], "answer": a} for q, a in questions]
+    options = json.load(sys.stdin)
+    torch.set_num_threads(options["threads"])
+
+    def rows(asked: Any) -> Any:
+        """A data set of questions with their answers; questions of a chat model are messages."""
+        texts = [q if options["plain"] else [{"role": "user", "content": q}] for q, _ in asked]
+        return Dataset.from_list([{"prompt": t, "answer": a} for t, (_, a) in zip(texts, asked, strict=True)])
 
     def right(completions: list[Any], answer: list[str], **_: Any) -> list[float]:
-        """1 where the answer occurs in the response."""
-        texts = completions if options.plain else [response[0]["content"] for response in completions]
-        return [float(target in text) for text, target in zip(texts, answer, strict=True)]
+        """1 where the answer is what the pattern finds in the response, or occurs in it where there is no pattern."""
+        texts = completions if options["plain"] else [response[0]["content"] for response in completions]
+        if not options["pattern"]:
+            return [float(target in text) for text, target in zip(texts, answer, strict=True)]
+        found = [re.search(options["pattern"], text) for text in texts]
+        return [float(match is not None and match[1] == target) for match, target in zip(found, answer, strict=True)]
 
     class Clock(TrainerCallback):
         """When each step ended."""
@@ -43,50 +51,51 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as out:
         trainer = GRPOTrainer(
-            model=AutoModelForCausalLM.from_pretrained(options.model, dtype=getattr(torch, options.dtype)),
+            model=AutoModelForCausalLM.from_pretrained(options["model"], dtype=getattr(torch, options["dtype"])),
             reward_funcs=right,
-            args=_config(options, len(rows), out),
-            train_dataset=Dataset.from_list(rows),
-            processing_class=AutoTokenizer.from_pretrained(options.model),
+            args=_config(options, out),
+            train_dataset=rows(options["questions"]),
+            eval_dataset=rows(options["test"]) if options["test"] else None,
+            processing_class=AutoTokenizer.from_pretrained(options["model"]),
             callbacks=[Clock()],
         )
+        spent = [0.0, time.process_time()]
         trainer.train()
-    lengths = [float(log["completions/mean_length"]) for log in trainer.state.log_history if "reward" in log]
+        spent.append(time.process_time())
+        lengths = [float(log["completions/mean_length"]) for log in trainer.state.log_history if "reward" in log]
+        accuracy = {"accuracy": trainer.evaluate()["eval_reward"]} if options["test"] else {}
+        spent.append(time.process_time())
     ends, cpu = Clock.ends, Clock.cpu
     print(
         json.dumps(
             {
                 "seconds": (ends[-1] - ends[0]) / (len(ends) - 1),
                 "cpu_seconds": (cpu[-1] - cpu[0]) / (len(cpu) - 1),
-                "tokens": sum(lengths[1:]) / len(lengths[1:]) * len(rows) * options.group,
+                "tokens": sum(lengths[1:]) / len(lengths[1:]) * options["prompts"] * options["group"],
                 "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
             }
+            | accuracy
+            | {f"{name}_cpu": spent[i + 1] - spent[i] for i, name in enumerate(("start", "train", "evaluate"))}
         )
     )
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    for name in ("model", "dtype", "questions"):
-        parser.add_argument(f"--{name}", required=True)
-    for name in ("steps", "group", "new-tokens", "threads"):
-        parser.add_argument(f"--{name}", type=int, required=True)
-    parser.add_argument("--plain", action="store_true", help="questions are texts, not messages")
-    return parser.parse_args()
-
-
-def _config(options: argparse.Namespace, questions: int, out: str) -> Any:
-    """The trainer's settings: all responses of a step in one batch, without a KL penalty."""
+def _config(options: Any, out: str) -> Any:
+    """The trainer's settings: all responses of a step in one batch, all test questions at once, no KL penalty."""
     from trl import GRPOConfig
 
+    samples = options["samples"]
     return GRPOConfig(
         output_dir=out,
-        per_device_train_batch_size=questions * options.group,
-        num_generations=options.group,
-        max_completion_length=options.new_tokens,
-        learning_rate=1e-5,
+        per_device_train_batch_size=options["prompts"] * options["group"],
+        num_generations=options["group"],
+        per_device_eval_batch_size=max(1, len(options["test"])) * samples,
+        num_generations_eval=samples,
+        max_completion_length=options["new_tokens"],
+        learning_rate=options["learning_rate"],
+        lr_scheduler_type="constant",
         beta=0.0,
-        max_steps=options.steps,
+        max_steps=options["steps"],
         logging_steps=1,
         save_strategy="no",
         report_to=[],

@@ -1,42 +1,50 @@
-"""Core-minutes until a difference of two points is decided, by this bench and without what it saves by.
+"""Core-minutes until a difference of two points is decided, by this bench, without what it saves by, and as elsewhere.
 
-    grpolab compare -c demo -b 'evaluation.final_samples = 144' --out runs/cost
-    python -m experiments.maintenance.benchmarks.verdict_cost runs/cost/demo --peer PYTHON
+    python -m experiments.maintenance.benchmarks.verdict_cost --peer PYTHON
 
-From a finished study whose scores rest on many samples a question, the standard deviation of a difference under each
-plan is measured, as the root mean square over the arms against the baseline: a plan with fewer samples or evaluations
-takes the first ones. Seeds are the fewest with which a t test at 5 % finds a true difference of two points, and two
-one-sided tests a true difference of none to be within two points, with a chance of 80 %; a run's seconds are the
-study's own. `--peer` is the Python of an environment with trl and datasets: its step is timed on the same model and
-sizes, and a run of the study's steps with it takes the evaluation of ours. The sd is known from the study's few seeds
-only: of five, it may be off by a third.
+Prints Markdown. `--peer` is the Python of an environment with trl and datasets; without it "elsewhere" is left out.
+
+Noise is that of a finished study with its evaluation plan, `demo`, which is run first where `--study` is not there yet:
+the sd of a seed's difference under each plan, as the root mean square over the arms against the baseline. A plan with
+fewer samples or evaluations takes the first ones. Seeds are the fewest with which the t test at 5 % finds a true
+difference of two points, or two one-sided tests a true difference of none to be within two points, with a chance of
+80 % (`decisions.py`). Cost is that of whole runs, measured side by side on this machine (`whole_runs.py`), with one
+thread each: a decision takes seeds x 2 runs.
+
+The sd is known from the study's seeds only, and so is the ratio: its interval is by the jackknife over the seeds.
+What is done elsewhere is taken to be two samples a question of the last model, and unpaired seeds; its sd is that of
+our runs read so.
 """
 
 import argparse
 import math
 import statistics
-from collections.abc import Iterator, Mapping
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import integrate, special, stats
 
-from core import TASKS
-from core.model.loading import EMBEDDED
-from experiments.maintenance.benchmarks.step_time import trl_step
-from experiments.results.halving import cost_of
+from experiments.maintenance.benchmarks.decisions import ratio_interval, seeds_for
+from experiments.maintenance.benchmarks.whole_runs import Cost, compare_command, ours, theirs
+from experiments.results.stored_run import ADJUSTED
 from experiments.results.stored_study import StoredStudy, load_study
 from experiments.setup import import_parts, quiet_libraries
-from experiments.statistics.power import power
+from experiments.statistics.answers import noise
 
 POINTS: Final = 0.02
-ALPHA: Final = 0.05
-POWER: Final = 0.8
 SUITE: Final = "test"
-MAX_SEEDS: Final = 2000
+EVALUATIONS: Final = 3
+"""That the score of a run of the demo is the mean of."""
+ASKED: Final = ("a difference of 2 points", "equivalence within 2 points")
+WITH: Final = "this bench, evaluation plan"
+"""The plan whose cost the ratio to what is done elsewhere is taken of."""
+
+Table = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -48,120 +56,163 @@ class Plan:
     """A question, at every scored evaluation."""
     evaluations: int
     paired: bool
-    peer: bool = False
-    """Whether its runs are those of the peer."""
+    cost: Cost
+    metric: str = "accuracy"
 
 
-def t_power(effect: float, seeds: int, *, paired: bool) -> float:
-    """Chance that a two-sided t test finds `effect`, a difference in units of the sd of one seed's difference.
+@dataclass(frozen=True)
+class Noise:
+    """Of a seed's difference under a plan."""
 
-    Unpaired, of two samples of S: 2S - 2 degrees of freedom, and the sd is the root of the sum of both variances.
-    """
-    if paired:
-        return power(effect, seeds, ALPHA)
-    degrees, shift = 2 * seeds - 2, effect * math.sqrt(seeds)
-    critical = float(special.stdtrit(degrees, 1 - ALPHA / 2))
-    tails = special.nctdtr(degrees, shift, [critical, -critical])
-    return float(1 - tails[0] + np.nan_to_num(tails[1]))  # scipy's value is nan where it is far below 1e-10
+    variance: float
+    """Mean over the arms against the baseline, squared points of 1."""
+    answers: float
+    """The least that the sampled answers allow it to be; 0 where seeds are not paired and nobody asks."""
 
-
-def equivalence_power(margin: float, seeds: int, *, paired: bool) -> float:
-    """Chance that two one-sided t tests find a true difference of 0 within `margin`, in units of the same sd.
-
-        E_s [2 Φ(margin √S - t s) - 1]+,   s² ~ χ²_df / df
-
-    Source: Phillips 1990, "Power of the two one-sided tests procedure in bioequivalence".
-    """
-    degrees = (seeds - 1) * (1 if paired else 2)
-    critical = float(special.stdtrit(degrees, 1 - ALPHA))
-    spread = stats.chi(degrees, scale=1 / math.sqrt(degrees))
-
-    def within(s: float) -> float:
-        return float(spread.pdf(s)) * max(0.0, 2 * float(special.ndtr(margin * math.sqrt(seeds) - critical * s)) - 1)
-
-    return float(integrate.quad(within, 0, margin * math.sqrt(seeds) / critical, limit=200)[0])
+    def seeds(self, plan: Plan, *, equivalent: bool) -> float:
+        """Seeds an arm that decide, not rounded."""
+        sd = math.sqrt(self.variance)
+        floor = math.sqrt(self.answers) / sd
+        return seeds_for(POINTS / sd, paired=plan.paired, equivalent=equivalent, floor=floor)
 
 
-def seeds_for(sd: float, *, paired: bool, equivalent: bool) -> int:
-    """The fewest seeds an arm with a chance of 80 %."""
-    chance = equivalence_power if equivalent else t_power
-    tried = range(2, MAX_SEEDS)
-    return next(n for n in tried if chance(POINTS / sd, n, paired=paired) >= POWER)
-
-
-def accuracies(study: StoredStudy, plan: Plan) -> dict[str, NDArray[np.float64]]:
-    """By arm, the score of every seed under a plan."""
-    scores: dict[str, dict[int, float]] = {}
+def answers(study: StoredStudy, plan: Plan) -> dict[str, Table]:
+    """By arm, what the scores under a plan are means of: [S, Q, K], averaged over the evaluations."""
+    scores: dict[str, dict[int, Table]] = {}
     for run in study.runs:
-        rows = [row["correct"] for row in run.evals if row["split"] == SUITE][-plan.evaluations :]
-        taken = [float(np.mean([answers[: plan.samples] for answers in row])) for row in rows]
-        scores.setdefault(run.arm, {})[run.seed] = statistics.fmean(taken)
+        rows = [row for row in run.evals if row["split"] == SUITE][-plan.evaluations :]
+        tables = [row["numbers"][plan.metric][:, : plan.samples] for row in rows]
+        scores.setdefault(run.arm, {})[run.seed] = np.mean(tables, axis=0)
     return {arm: np.array([row[seed] for seed in sorted(row)]) for arm, row in scores.items()}
 
 
-def sd_of_difference(scores: Mapping[str, NDArray[np.float64]], baseline: str, *, paired: bool) -> float:
-    """Root mean square over the arms of the sd of a seed's difference to the baseline."""
-    others = [row for arm, row in scores.items() if arm != baseline]
-    if paired:
-        variances = [np.var(row - scores[baseline], ddof=1) for row in others]
-    else:
-        variances = [np.var(row, ddof=1) + np.var(scores[baseline], ddof=1) for row in others]
-    return math.sqrt(float(np.mean(variances)))
+def noise_of(scores: Mapping[str, Table], baseline: str, *, paired: bool) -> Noise:
+    """Noise of the differences to the baseline, from [S, Q, K] by arm: mean over the arms."""
+    base, others = scores[baseline], [row for arm, row in scores.items() if arm != baseline]
+    if not paired:
+        spread = [row.mean((1, 2)).var(ddof=1) + base.mean((1, 2)).var(ddof=1) for row in others]
+        return Noise(float(np.mean(spread)), 0.0)
+    differences = [row - base for row in others]
+    spread = [d.mean((1, 2)).var(ddof=1) for d in differences]
+    return Noise(float(np.mean(spread)), statistics.fmean(noise(d) / d.shape[1] for d in differences))
 
 
-def peer_seconds(python: str, steps: int = 6) -> float:
-    """Of a step of the peer on the demo's model and sizes, one thread."""
-    task = TASKS["chain_sums"]()
-    problems = [task.problem("train", 0, index) for index in range(16)]
-    asked = [(str(problem.prompt), problem.answer) for problem in problems]
-    sizes = {"steps": steps, "group": 8, "new_tokens": 56, "threads": 1}
-    return trl_step(python, str(EMBEDDED), "float32", asked, plain=True, **sizes)["seconds"]
-
-
-def rows(study: StoredStudy, samples: int, peer: float | None) -> Iterator[str]:
-    """A line for each plan."""
-    finished = [run for run in study.runs if run.finished]
-    answers = [row["correct"] for row in finished[0].evals if row["split"] == SUITE]
-    behind = sum(len(row[0]) for row in answers[-3:])
-    cost = cost_of(finished, SUITE, behind)
-    if cost is None:
-        raise SystemExit("the study does not say how long its evaluations took")
-    arms = len({run.arm for run in finished})
-    steps = max(row["step"] for row in finished[0].metrics)
-    plans = [
-        Plan("this bench, evaluation plan", samples // 3, 3, paired=True),
-        Plan("without pairing", samples // 3, 3, paired=False),
-        Plan("without the plan (2 x 3)", 2, 3, paired=True),
-        Plan("neither, last model only", 2, 1, paired=False),
-        *([Plan("done elsewhere (TRL)", 2, 1, paired=False, peer=True)] if peer else []),
+def plans(samples: int, with_plan: Cost, without: Cost, peer: Cost | None) -> list[Plan]:
+    """From what the bench can do to what is done elsewhere."""
+    each = samples // EVALUATIONS
+    return [
+        Plan("this bench, control variate", each, EVALUATIONS, True, with_plan, ADJUSTED),
+        Plan(WITH, each, EVALUATIONS, True, with_plan),
+        Plan("without pairing", each, EVALUATIONS, False, with_plan),
+        Plan(f"without the plan (2 samples x {EVALUATIONS})", 2, EVALUATIONS, True, without),
+        Plan("neither, last model only", 2, 1, False, without),
+        *([Plan("as done elsewhere, runs of TRL", 2, 1, False, peer)] if peer else []),
     ]
-    for plan in plans:
-        sd = sd_of_difference(accuracies(study, plan), study.baseline, paired=plan.paired)
-        evaluated = plan.samples * plan.evaluations * cost.sample / arms
-        run = steps * peer if plan.peer and peer else cost.run / arms
-        seeds = [seeds_for(sd, paired=plan.paired, equivalent=each) for each in (False, True)]
-        minutes = [n * 2 * (run + evaluated) / 60 for n in seeds]
-        yield (
-            f"{plan.name:<28} sd {100 * sd:.2f} points, {run + evaluated:5.1f} s a run; "
-            f"a difference: {seeds[0]:>3} seeds, {minutes[0]:6.1f} core-minutes; "
-            f"equivalence: {seeds[1]:>3} seeds, {minutes[1]:6.1f}"
-        )
+
+
+def minutes(plan: Plan, found: Noise, *, equivalent: bool) -> float:
+    """Core-minutes of a decision, by whole seeds."""
+    return plan.cost.seconds(2 * math.ceil(found.seeds(plan, equivalent=equivalent))) / 60
+
+
+def plan_rows(chosen: Sequence[Plan], found: Sequence[Noise]) -> Iterator[str]:
+    """A table with a row for each plan."""
+    heads = "sd of a seed's difference, points | CPU seconds of a run | of start-up"
+    yield f"| | {heads} | {' | '.join(f'{asked}: seeds | core-minutes' for asked in ASKED)} |"
+    yield "|---|--:|--:|--:|--:|--:|--:|--:|"
+    for plan, each in zip(chosen, found, strict=True):
+        cells = [f"{100 * math.sqrt(each.variance):.2f}", f"{plan.cost.run:.1f}"]
+        cells.append(f"{plan.cost.start:.1f} a {'study' if plan.cost.shared else 'run'}")
+        for equivalent in (False, True):
+            cells.append(str(math.ceil(each.seeds(plan, equivalent=equivalent))))
+            cells.append(f"{minutes(plan, each, equivalent=equivalent):.1f}")
+        yield f"| {plan.name} | {' | '.join(cells)} |"
+
+
+def factors(ours: tuple[Plan, Noise], theirs: tuple[Plan, Noise], *, equivalent: bool) -> dict[str, float]:
+    """What theirs is as a multiple of ours; the product is the ratio of core-minutes."""
+    (plan, mine), (other, its) = ours, theirs
+    n, m = (math.ceil(found.seeds(each, equivalent=equivalent)) for each, found in (ours, theirs))
+    variance, run = its.variance / mine.variance, other.cost.run / plan.cost.run
+    whole = other.cost.seconds(2 * m) / plan.cost.seconds(2 * n)
+    return {
+        "variance of a seed's difference": variance,
+        "seeds, for the variance": m / n / variance,
+        "CPU seconds of a run, start-up apart": run,
+        "start-up": whole / (m / n * run),
+    }
+
+
+def factor_rows(chosen: Sequence[Plan], scores: Sequence[Mapping[str, Table]], baseline: str) -> Iterator[str]:
+    """What the last plan takes as a multiple of the first two, by factor, with the interval of the product."""
+    *_, last = chosen
+    columns = [(place, equivalent) for place in (1, 0) for equivalent in (False, True)]
+
+    def found(place: int, seeds: Sequence[int] | None = None) -> Noise:
+        """Of the plan at this place, from all seeds or from some."""
+        some = {arm: row if seeds is None else row[list(seeds)] for arm, row in scores[place].items()}
+        return noise_of(some, baseline, paired=chosen[place].paired)
+
+    def log_ratio(place: int, equivalent: bool, seeds: tuple[int, ...]) -> float:
+        """Of core-minutes by the noise of these seeds, with numbers of seeds that are not rounded."""
+        taken = [found(each, seeds).seeds(chosen[each], equivalent=equivalent) for each in (-1, place)]
+        whole, part = (each.cost.seconds(2 * n) for each, n in zip((last, chosen[place]), taken, strict=True))
+        return math.log(whole / part)
+
+    yield f"| {last.name}, as a multiple of | {' | '.join(f'{chosen[p].name}: {ASKED[e]}' for p, e in columns)} |"
+    yield "|---|--:|--:|--:|--:|"
+    by_column = [factors((chosen[p], found(p)), (last, found(-1)), equivalent=e) for p, e in columns]
+    for name in by_column[0]:
+        yield f"| {name} | {' | '.join(f'{each[name]:.2f}' for each in by_column)} |"
+    products = [math.prod(each.values()) for each in by_column]
+    yield f"| **core-minutes: the product** | {' | '.join(f'**{product:.1f}**' for product in products)} |"
+    seeds = len(scores[0][baseline])
+    intervals = [ratio_interval(partial(log_ratio, p, e), seeds) for p, e in columns]
+    yield f"| 95 % interval, from {seeds} seeds | {' | '.join(f'{low:.1f} to {high:.1f}' for low, high in intervals)} |"
+
+
+def bindings(samples: int) -> tuple[str, ...]:
+    """Those of a score that rests on so many samples a question, with what the control variate takes."""
+    return f"evaluation.final_samples = {samples}", "evaluation.surprise = True"
+
+
+def finished_study(folder: Path, seeds: int, bound: Sequence[str]) -> StoredStudy:
+    """The study in `folder`; where it is not finished, it is run or goes on."""
+    command = compare_command(str(folder.parent), seeds, f"compare.name = {folder.name!r}", *bound)
+    study = load_study(folder) if (folder / "study.json").is_file() else None
+    if study is None or len(study.runs) < len(study.arms) * len(study.seeds) or not all(r.finished for r in study.runs):
+        subprocess.run(command, check=True)
+        study = load_study(folder)
+    return study
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path, help="folder of a finished study with many samples a question")
-    parser.add_argument("--samples", type=int, default=24, help="of the evaluation plan, over three evaluations")
     parser.add_argument("--peer", help="Python of an environment with trl and datasets")
+    parser.add_argument("--study", type=Path, default=Path("runs/verdict_cost"), help="its folder (%(default)s)")
+    parser.add_argument("--seeds", type=int, default=16, help="of a study that is run here (%(default)s)")
+    parser.add_argument(
+        "-b", "--bind", action="append", default=[], metavar="'NAME = VALUE'", help="a setting of all our runs"
+    )
+    parser.add_argument("--samples", type=int, default=24, help="a question, of the evaluation plan (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="in which costs are measured (%(default)s)")
     options = parser.parse_args()
     import_parts()
     quiet_libraries()
-    peer = peer_seconds(options.peer) if options.peer else None
-    if peer:
-        print(f"a step of TRL: {peer:.2f} s")
-    for row in rows(load_study(options.study), options.samples, peer):
-        print(row)
+    study = finished_study(options.study, options.seeds, [*options.bind, *bindings(options.samples)])
+    asked, steps = study.runs[0].answered_questions(SUITE), study.runs[0].steps
+    samples = (options.samples, 2 * EVALUATIONS)
+    with_plan, without = (ours(options.rounds, *options.bind, *bindings(each)) for each in samples)
+    peer = theirs(options.peer, options.rounds, steps, asked) if options.peer else None
+    chosen = plans(options.samples, with_plan, without, peer)
+    scores = [answers(study, plan) for plan in chosen]
+    found = [noise_of(each, study.baseline, paired=plan.paired) for plan, each in zip(chosen, scores, strict=True)]
+    print("\n".join(plan_rows(chosen, found)), end="\n\n")
+    print("\n".join(factor_rows(chosen, scores, study.baseline)), end="\n\n")
+    for name, cost in (("ours, with the plan", with_plan), ("ours, without", without), ("TRL", peer)):
+        if cost:
+            print(f"{name}: {cost.wall_run:.1f} s on the clock a run, {cost.wall_start:.1f} s for start-up")
 
 
 if __name__ == "__main__":

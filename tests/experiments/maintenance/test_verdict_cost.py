@@ -1,48 +1,59 @@
-"""How many seeds a decision takes, beside statsmodels and simulation."""
+"""What a decision costs: noise by hand, factors that multiply to the ratio, and seconds of all descendants."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
-from scipy import stats
-from statsmodels.stats.power import TTestIndPower  # type: ignore[import-untyped]
 
-from experiments.maintenance.benchmarks.verdict_cost import (
-    POINTS,
-    equivalence_power,
-    sd_of_difference,
-    seeds_for,
-    t_power,
-)
+from experiments.maintenance.benchmarks import verdict_cost
+from experiments.maintenance.benchmarks.verdict_cost import Noise, Plan, factors, minutes, noise_of
+from experiments.maintenance.benchmarks.whole_runs import Cost, spent
+
+OURS = Cost(start=12, run=6, wall_start=12, wall_run=6, shared=True)
+THEIRS = Cost(start=6, run=18, wall_start=6, wall_run=18, shared=False)
 
 
-@pytest.mark.parametrize("seeds", [3, 5, 12])
-@pytest.mark.parametrize("effect", [0.5, 1.5, 4.0])
-def test_two_samples_are_those_of_statsmodels(effect: float, seeds: int) -> None:
-    """Whose effect is in units of one sample's sd: the difference's is larger by the root of two."""
-    expected = TTestIndPower().power(effect * math.sqrt(2), seeds, 0.05)
-    assert t_power(effect, seeds, paired=False) == pytest.approx(expected, abs=1e-6)
-
-
-@pytest.mark.parametrize(("margin", "seeds"), [(1.5, 5), (2.5, 4), (1.0, 12)])
-def test_equivalence_is_that_of_simulation(margin: float, seeds: int) -> None:
-    """20,000 studies of S standard normal differences; three standard errors of that are 0.011."""
-    d = np.random.default_rng(0).standard_normal((20_000, seeds))
-    half = stats.t.ppf(0.95, seeds - 1) * d.std(1, ddof=1) / math.sqrt(seeds)
-    share = np.mean(np.abs(d.mean(1)) + half < margin)
-    assert equivalence_power(margin, seeds, paired=True) == pytest.approx(share, abs=0.011)
-
-
-def test_the_fewest_seeds() -> None:
-    for paired in (True, False):
-        n = seeds_for(0.01, paired=paired, equivalent=False)
-        assert t_power(POINTS / 0.01, n, paired=paired) >= 0.8 > t_power(POINTS / 0.01, n - 1, paired=paired)
-    assert seeds_for(0.01, paired=False, equivalent=False) <= seeds_for(0.01, paired=True, equivalent=False)
-
-
-def test_the_sd_by_hand() -> None:
+def test_the_noise_by_hand() -> None:
     """Differences 1, 1, 4 have variance 3; apart, the arms have variances 7/3 and 31/3."""
     scores = {"base": np.array([0.0, 1.0, 3.0]), "mine": np.array([1.0, 2.0, 7.0])}
-    assert sd_of_difference(scores, "base", paired=True) == pytest.approx(math.sqrt(3))
-    variances = (7 / 3, 31 / 3)
-    assert sd_of_difference(scores, "base", paired=False) == pytest.approx(math.sqrt(sum(variances)))
+    tables = {arm: np.broadcast_to(row[:, None, None], (3, 2, 2)) for arm, row in scores.items()}
+    assert vars(noise_of(tables, "base", paired=True)) == pytest.approx({"variance": 3, "answers": 0})
+    assert vars(noise_of(tables, "base", paired=False)) == pytest.approx({"variance": 38 / 3, "answers": 0})
+
+
+def test_what_the_answers_allow_by_hand() -> None:
+    """Samples 1 and 0 on each of two questions vary by 1/2: their mean by 1/4, and that of the questions by 1/8."""
+    base, mine = np.zeros((2, 2, 2)), np.tile([1.0, 0.0], (2, 2, 1))
+    assert noise_of({"base": base, "mine": mine}, "base", paired=True).answers == pytest.approx(1 / 8)
+
+
+def test_core_minutes_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five seeds of two arms are ten runs: ours with one start-up, theirs with ten."""
+    monkeypatch.setattr(verdict_cost, "seeds_for", lambda *_, **__: 4.2)
+    noise = Noise(1e-4, 0.0)
+    assert minutes(Plan("ours", 8, 3, True, OURS), noise, equivalent=False) == pytest.approx((12 + 60) / 60)
+    assert minutes(Plan("theirs", 2, 1, False, THEIRS), noise, equivalent=False) == pytest.approx(10 * 24 / 60)
+
+
+@pytest.mark.parametrize("equivalent", [False, True])
+def test_the_factors_multiply_to_the_ratio(equivalent: bool) -> None:
+    ours = Plan("ours", 8, 3, True, OURS), Noise(0.8e-4, 0.4e-4)
+    theirs = Plan("theirs", 2, 1, False, THEIRS), Noise(6e-4, 0.0)
+    found = factors(ours, theirs, equivalent=equivalent)
+    assert found["variance of a seed's difference"] == pytest.approx(7.5)
+    assert found["CPU seconds of a run, start-up apart"] == pytest.approx(3)
+    whole, part = (minutes(*each, equivalent=equivalent) for each in (theirs, ours))
+    assert math.prod(found.values()) == pytest.approx(whole / part)
+
+
+BUSY = "import time; begin = time.process_time()\nwhile time.process_time() < begin + {}: pass"
+ORPHAN = "import subprocess, sys; print(input(), flush=True); subprocess.Popen([sys.executable, '-c', {!r}])"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counted by a feature of Linux")
+def test_seconds_are_those_of_all_descendants_orphans_too() -> None:
+    """A grandchild is busy for a second of its own, and outlives its parent."""
+    (cpu, _), printed = spent([sys.executable, "-c", ORPHAN.format(BUSY.format(1.0))], "hello")
+    assert cpu > 1.0
+    assert printed == ["hello"]

@@ -20,6 +20,8 @@ from experiments.statistics.records import Family
 from tests.calibrate import PAGE, SECTIONS, SIMULATIONS, line, page, promised, updated
 from tests.experiments.statistics.calibration import Measured, Row, Simulation
 from tests.experiments.statistics.calibration_fixed import AGREEMENT
+from tests.experiments.statistics.calibration_samples import CHOICES, answered, of_real
+from tests.experiments.statistics.real_answers import READINGS, RIGHT, scores
 from tests.experiments.statistics.simulations import band, noise
 from tests.experiments.statistics.studies import claims, curves, of_folder, of_runs, only, write_folder
 
@@ -110,6 +112,23 @@ def test_names_are_seeds_and_thus_distinct() -> None:
     names = [each.studied for each in SIMULATIONS]
     assert len(set(names)) == len(names)
     assert {row.item for each in SIMULATIONS for row in each.rows} == set(SECTIONS)
+
+
+def test_simulated_answers_are_right_as_often_as_they_should_be_and_their_surprise_has_mean_0() -> None:
+    p = np.array([0.2, 0.5, 0.9, 1.0])
+    right, surprise = answered(p, np.random.default_rng(0).random((4, 20_000, CHOICES + 1)))
+    assert (np.abs(right.mean(1) - p) <= band(0.5, 20_000)).all()
+    assert (np.abs(surprise.mean(1)) <= 3 * surprise.std(1) / math.sqrt(20_000)).all()
+    assert np.corrcoef(right[1], surprise[1])[0, 1] > 0.5
+
+
+def test_real_arms_are_judged_by_the_answers_of_their_runs() -> None:
+    arms = [[(0, 2), (0, 5), (0, 9)], [(1, 0), (1, 1), (1, 15)]]
+    for metric, samples in READINGS.values():
+        one, other = (np.mean([scores(metric, samples)[run] for run in arm]) for arm in arms)
+        assert of_real(arms, metric, samples).effect.mean_difference == pytest.approx(other - one)
+    (accuracy, _) = READINGS["accuracy by 2 x 3 samples"]
+    assert scores(accuracy, 2)[1, 3] == pytest.approx(RIGHT[1, 3, :, :, :2].mean())
 
 
 # the page
