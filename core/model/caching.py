@@ -70,10 +70,18 @@ class Cache(ABC):
         for buffers, new in ((self._keys, key), (self._values, value)):
             if buffers[layer].shape[2] == self._filled:
                 more = min(max(BLOCK, self._filled // 8), self._max_tokens)
-                buffers[layer] = F.pad(buffers[layer], (0, 0, 0, more))
+                buffers[layer] = _widened(buffers[layer], more)
             buffers[layer][:, :, self._filled] = new
             written.append(buffers[layer][:, :, : self._filled + 1].flatten(0, 1))
         return written[0], written[1]
+
+
+def _widened(x: Tensor, more: int) -> Tensor:
+    """Keys or values [B, KV, N, D] with room for more columns; nothing is written there yet."""
+    B, KV, N, D = x.shape
+    wide = x.new_empty(B, KV, N + more, D)
+    wide[:, :, :N] = x
+    return wide
 
 
 class RowCache(Cache):
@@ -89,7 +97,7 @@ class RowCache(Cache):
     def _fill(self, keys: Tensor, values: Tensor) -> None:
         for buffers, prompts in ((self._keys, keys), (self._values, values)):
             rows = prompts.repeat_interleave(self._samples, 0)
-            buffers.append(F.pad(rows, (0, 0, 0, min(BLOCK, self._max_tokens))))
+            buffers.append(_widened(rows, min(BLOCK, self._max_tokens)))
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """See `Cache`."""

@@ -140,3 +140,15 @@ def test_responses_are_the_same_either_way_and_follow_the_weights(embedded: Poli
     with torch.no_grad():
         dict(model.model.named_parameters())["model.layers.0.mlp.down_proj.weight"].mul_(0.5)
     assert not torch.equal(respond()[1][:, :, 0], ours[1][:, :, 0])
+
+
+def test_columns_that_are_not_written_yet_are_not_read() -> None:
+    """Buffers grow without being cleared; in this mode torch fills them with NaN."""
+    model = packed_model("llama")
+    step = BlockStep(model, head_of(model), laid_out=False)
+    expected = decoded(model, step, tokens=40)
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert torch.equal(decoded(model, step, tokens=40), expected)
+    finally:
+        torch.use_deterministic_algorithms(False)
