@@ -36,6 +36,7 @@ from core.parts.contracts import generator, reward
 from core.parts.problems import Problem
 from core.parts.registry import config
 from core.store.run_folder import RunStore
+from experiments.maintenance.benchmarks.long_responses import NO_END
 from experiments.maintenance.benchmarks.whole_runs import ARMS, compare_command, spent
 from experiments.plots.style import STYLE
 from experiments.report.arm_style import MUTED, TONES
@@ -87,7 +88,7 @@ class Unending:
 
     def generate(self, policy: Policy, requests: Sequence[Request]) -> list[Generation]:
         """Responses that all run to the limit."""
-        ends, policy.end_tokens = policy.end_tokens, ()
+        ends, policy.end_tokens = policy.end_tokens, NO_END
         try:
             return Native(0.75).generate(policy, requests)
         finally:

@@ -34,6 +34,8 @@ PROMPT: Final = 45
 LENGTHS: Final = (256, 512, 1024, 2048, 4096)
 GROUPS: Final = (4, 8, 16)
 GROUP_LENGTH: Final = 512
+NO_END: Final = (-1,)
+"""End tokens of a policy that nothing ends: no token has this number."""
 
 
 def update(policy: Policy, group: int, length: int, micro_tokens: int) -> None:
@@ -65,7 +67,7 @@ def update(policy: Policy, group: int, length: int, micro_tokens: int) -> None:
 
 def sampling(policy: Policy, group: int, length: int, _: int) -> None:
     """A group of responses that nothing ends."""
-    policy.end_tokens = ()
+    policy.end_tokens = NO_END
     prompt = torch.randint(policy.vocabulary, (PROMPT,), generator=torch.Generator().manual_seed(0))
     Native(0.75).generate(policy, [Request([prompt], group, length, noise_key=1)])
 

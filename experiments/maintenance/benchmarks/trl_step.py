@@ -25,11 +25,6 @@ def main() -> None:
     options = json.load(sys.stdin)
     torch.set_num_threads(options["threads"])
 
-    def rows(asked: Any) -> Any:
-        """A data set of questions with their answers; questions of a chat model are messages."""
-        texts = [q if options["plain"] else [{"role": "user", "content": q}] for q, _ in asked]
-        return Dataset.from_list([{"prompt": t, "answer": a} for t, (_, a) in zip(texts, asked, strict=True)])
-
     def right(completions: list[Any], answer: list[str], **_: Any) -> list[float]:
         """1 where the answer is what the pattern finds in the response, or occurs in it where there is no pattern."""
         texts = completions if options["plain"] else [response[0]["content"] for response in completions]
@@ -54,8 +49,8 @@ def main() -> None:
             model=AutoModelForCausalLM.from_pretrained(options["model"], dtype=getattr(torch, options["dtype"])),
             reward_funcs=right,
             args=_config(options, out),
-            train_dataset=rows(options["questions"]),
-            eval_dataset=rows(options["test"]) if options["test"] else None,
+            train_dataset=Dataset.from_list(_rows(options, "questions")),
+            eval_dataset=Dataset.from_list(_rows(options, "test")) if options["test"] else None,
             processing_class=AutoTokenizer.from_pretrained(options["model"]),
             callbacks=[Clock()],
         )
@@ -78,6 +73,13 @@ def main() -> None:
             | {f"{name}_cpu": spent[i + 1] - spent[i] for i, name in enumerate(("start", "train", "evaluate"))}
         )
     )
+
+
+def _rows(options: Any, name: str) -> list[Any]:
+    """Questions with their answers; those of a chat model are messages."""
+    asked = options[name]
+    texts = [q if options["plain"] else [{"role": "user", "content": q}] for q, _ in asked]
+    return [{"prompt": text, "answer": answer} for text, (_, answer) in zip(texts, asked, strict=True)]
 
 
 def _config(options: Any, out: str) -> Any:
