@@ -81,7 +81,12 @@ def answers(study: StoredStudy, plan: Plan) -> dict[str, Table]:
     scores: dict[str, dict[int, Table]] = {}
     for run in study.runs:
         rows = [row for row in run.evals if row["split"] == SUITE][-plan.evaluations :]
-        tables = [row["numbers"][plan.metric][:, : plan.samples] for row in rows]
+        tables = [row["numbers"].get(plan.metric, np.empty((0, 0)))[:, : plan.samples] for row in rows]
+        if any(table.shape[1] < plan.samples for table in tables):
+            raise SystemExit(
+                f"{run.path}: fewer than {plan.samples} samples a question at the last evaluations, or none of their "
+                "surprise; give --study a folder where there is none, and the study is run"
+            )
         scores.setdefault(run.arm, {})[run.seed] = np.mean(tables, axis=0)
     return {arm: np.array([row[seed] for seed in sorted(row)]) for arm, row in scores.items()}
 

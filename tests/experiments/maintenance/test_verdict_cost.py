@@ -2,13 +2,16 @@
 
 import math
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from experiments.maintenance.benchmarks import verdict_cost
-from experiments.maintenance.benchmarks.verdict_cost import Noise, Plan, factors, minutes, noise_of
+from experiments.maintenance.benchmarks.verdict_cost import Noise, Plan, answers, factors, minutes, noise_of
 from experiments.maintenance.benchmarks.whole_runs import Cost, spent
+from experiments.results.stored_run import StoredRun
+from experiments.results.stored_study import StoredStudy
 
 OURS = Cost(start=12, run=6, wall_start=12, wall_run=6, shared=True)
 THEIRS = Cost(start=6, run=18, wall_start=6, wall_run=18, shared=False)
@@ -45,6 +48,18 @@ def test_the_factors_multiply_to_the_ratio(equivalent: bool) -> None:
     assert found["CPU seconds of a run, start-up apart"] == pytest.approx(3)
     whole, part = (minutes(*each, equivalent=equivalent) for each in (theirs, ours))
     assert math.prod(found.values()) == pytest.approx(whole / part)
+
+
+def test_the_first_samples_of_the_last_evaluations_are_taken() -> None:
+    """Of four evaluations of two questions the last two, of which the plan takes two samples of three."""
+    tables = [value + np.array([[0.0, 0.1, 9.0]] * 2) for value in (5.0, 6.0, 1.0, 2.0)]
+    evals = [{"split": "test", "numbers": {"accuracy": table}} for table in tables]
+    runs = tuple(StoredRun("a", seed, "finished", Path("a"), {}, [], evals) for seed in (0, 1))
+    study = StoredStudy(Path(), "s", {}, {}, runs, {})
+    assert answers(study, Plan("", 2, 2, True, OURS))["a"] == pytest.approx(np.tile([1.5, 1.6], (2, 2, 1)))
+    for plan in (Plan("", 4, 2, True, OURS), Plan("", 2, 2, True, OURS, "adjusted_accuracy")):
+        with pytest.raises(SystemExit, match="fewer than"):
+            answers(study, plan)
 
 
 BUSY = "import time; begin = time.process_time()\nwhile time.process_time() < begin + {}: pass"
