@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="folder of a chat model")
     parser.add_argument("--peer", help="Python of an environment with trl and datasets")
     parser.add_argument("--dtype", default="bfloat16")
-    for name, value in (("steps", 4), ("group", 8), ("new-tokens", 64), ("threads", 2), ("micro-tokens", 1024)):
+    for name, value in (("steps", 4), ("group", 8), ("new-tokens", 64), ("threads", 2), ("micro-tokens", 768)):
         parser.add_argument(f"--{name}", type=int, default=value)
     options = parser.parse_args()
     sides = {"grpo-lab": ours(options)} | ({"trl": theirs(options)} if options.peer else {})

@@ -19,6 +19,7 @@ def main() -> None:
     import torch
 
     import core
+    import experiments.study.settings  # noqa: F401 - registers what studies are bound to
     from core.loop.train import run
     from core.parts.registry import config
     from core.store.run_folder import RunStore
