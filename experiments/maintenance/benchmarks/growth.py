@@ -3,7 +3,7 @@
     python -m experiments.maintenance.benchmarks.growth [--figure docs/growth.svg] [--only tokens]
 
 One of the five varies, the others stay as `BASE` says. By steps, seconds of a whole run; by seeds, of a whole command,
-`grpolab compare` with two arms for five steps, and all its descendants; else of a step after the first, evaluation
+`grpolab compare` with two arms for six steps, and all its descendants; else of a step after the first, evaluation
 apart. But for the command every response runs to the limit, so that the work is known. One thread; the median of a few
 rounds.
 
@@ -72,6 +72,9 @@ QUIET: Final = (
     "evaluation.questions = 1",
     "evaluation.split = 'test'",
 )
+
+SHORT: Final = ("train.steps = 6", "evaluation.every = 2", "evaluation.questions = 16")
+"""Runs of a study, which are evaluated three times at least."""
 
 
 @reward
@@ -159,9 +162,9 @@ def of_a_step(**sizes: int) -> float:
 
 
 def of_a_study(seeds: int) -> float:
-    """Processor seconds of a command that runs two arms with so many seeds, for five steps."""
+    """Processor seconds of a command that runs two arms with so many seeds, for a few steps."""
     with tempfile.TemporaryDirectory() as out:
-        return float(spent(compare_command(out, seeds, ARMS, "train.steps = 5"))[0][0])
+        return float(spent(compare_command(out, seeds, ARMS, *SHORT))[0][0])
 
 
 WHOLE: Final = {"steps": of_a_run, "seeds": of_a_study}

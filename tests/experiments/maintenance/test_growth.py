@@ -7,7 +7,9 @@ import torch
 
 from core.generation.base import Request
 from core.model.policy import PolicySettings, load_policy
-from experiments.maintenance.benchmarks.growth import BASE, Growth, Unending, clock, draw, rows
+from experiments.cli.main import main
+from experiments.maintenance.benchmarks.growth import BASE, SHORT, Growth, Unending, clock, draw, rows
+from experiments.maintenance.benchmarks.whole_runs import ARMS, compare_command
 
 
 def test_a_line_is_one_whatever_does_not_grow() -> None:
@@ -50,3 +52,8 @@ def test_every_step_is_clocked() -> None:
     times = clock(prompts=2, samples=2, tokens=4)
     assert len(times) == BASE["steps"] + 2
     assert times == sorted(times)
+
+
+def test_the_study_that_grows_by_seeds_can_be_declared(tmp_path: Path) -> None:
+    words = compare_command(str(tmp_path), 2, ARMS, *SHORT)[3:]
+    assert main([*words, "--dry-run", "--no-probe"]) == 0
