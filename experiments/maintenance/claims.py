@@ -64,6 +64,7 @@ stop, and with several updates a rollout some runs had lost what they had learnt
 the first results for planning: other seeds, two points of accuracy as the smallest difference of interest, 12 or 24
 answers a question with a [control variate](statistics.md#seeds-or-samples), and a learning rate that decays to 0. The
 first of them to run showed so little noise that the later ones were declared with fewer seeds, before their first run.
+Two were underpowered then and have grown by seeds; their sections say what a second look does to the error rate.
 At such a rate 40 steps, or DAPO's 20, end while accuracy still rises: how fast an arm learns counts for more there.
 
 A run *fell* when at some evaluation it was below half of what it had gained until then, beyond noise and margin: it
