@@ -1,5 +1,6 @@
 """The native generator: transformers' model, our own cached decoding loop."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from core.generation.base import Generation, Request, check_context
-from core.generation.noise import make_noise
+from core.generation.noise import SMALL_VOCABULARY, Noise, PartialNoise, make_noise
 from core.model.caching import make_cache
 from core.model.packing import Packed
 from core.model.policy import Policy
@@ -18,6 +19,8 @@ from core.randomness import row_keys
 
 BLOCK_ELEMENTS: Final = 1 << 18
 """Logits that are drawn from at a time on a CPU, in float32."""
+MANY_NUMBERS: Final = 1 << 26
+"""Hidden states of all tokens and layers up to which requests share a batch."""
 
 
 @dataclass(frozen=True)
@@ -33,22 +36,24 @@ class Native:
     """Its probabilities are the trainer's: same weights, same code."""
 
     def generate(self, policy: Policy, requests: Sequence[Request]) -> list[Generation]:
-        """See `core.generation.Generator`; one request after the other."""
-        return [self._answer(policy, request) for request in requests]
+        """See `core.generation.Generator`; small requests about the same prompts in one batch, others one by one."""
+        answers: list[Generation] = []
+        for batch in _batches(policy, requests):
+            answers += self._answer(policy, batch)
+        return answers
 
     @torch.no_grad()
-    def _answer(self, policy: Policy, request: Request) -> Generation:
-        check_context(policy, request)
-        prompts, samples, max_tokens = request.prompts, request.samples, request.max_tokens
-        P, device = len(prompts), policy.device
+    def _answer(self, policy: Policy, requests: Sequence[Request]) -> list[Generation]:
+        """Of requests about the same prompts; the batch has all samples of a prompt side by side."""
+        for request in requests:
+            check_context(policy, request)
+        prompts, max_tokens, temperature = requests[0].prompts, requests[0].max_tokens, requests[0].temperature
+        sizes, device = [request.samples for request in requests], policy.device
+        P, samples = len(prompts), sum(sizes)
         if P == 0:
-            return Generation.empty(samples, device)
+            return [Generation.empty(size, device) for size in sizes]
         B = P * samples
-        noise = None
-        if request.noise_key is not None:
-            slots = (request.first_slot + torch.arange(P, device=device)).repeat_interleave(samples)
-            keys = row_keys(request.noise_key, slots, torch.arange(samples, device=device).repeat(P))
-            noise = make_noise(keys, policy.vocabulary, request.noise_key)
+        noise = _noise(policy, requests)
         ends = torch.tensor(policy.end_tokens, device=device)
         step = policy.step(B * max_tokens)
 
@@ -61,7 +66,7 @@ class Native:
         rows = torch.arange(B, device=device)  # which response each row of the batch is
         alive = torch.ones(B, dtype=torch.bool, device=device)
         for t in range(max_tokens):
-            next_tokens, *measured = _draw(logits, request.temperature, noise.at(rows, t) if noise else None)
+            next_tokens, *measured = _draw(logits, temperature, noise.at(rows, t) if noise else None)
             drawn.append((rows, next_tokens, *measured))
             alive = alive & _differs(next_tokens, ends)
             remaining = int(alive.sum())
@@ -78,21 +83,68 @@ class Native:
             torch.cat(column).new_zeros(B * steps).index_copy_(0, places, torch.cat(column)).view(B, steps)
             for column in list(zip(*drawn, strict=True))[1:]
         )
-        going = _differs(tokens, ends)
-        # after its end a row draws on until it is retired: what counts is the first one
-        lengths = going.cumprod(1).sum(1).add_(1).clamp_(max=steps)
-        truncated = going.all(1)
-        T = int(lengths.max())
-        mask = torch.arange(T, device=device) < lengths[:, None]
-        filled = [torch.where(mask, x[:, :T], torch.zeros_like(x[:, :T])) for x in (tokens, logps, entropy)]
-        shaped = [x.view(P, samples, T) for x in (*filled, mask)]
-        return Generation(
-            tokens=shaped[0],
-            logps=shaped[1],
-            entropy=shaped[2],
-            mask=shaped[3],
-            truncated=truncated.view(P, samples),
-        )
+        ends_at = list(itertools.accumulate(sizes, initial=0))
+        whole = [x.view(P, samples, steps) for x in (tokens, logps, entropy, _differs(tokens, ends))]
+        return [_generation(*(x[:, i:j] for x in whole)) for i, j in itertools.pairwise(ends_at)]
+
+
+def _batches(policy: Policy, requests: Sequence[Request]) -> list[list[Request]]:
+    """Requests by turns, those together that may be: what a step takes beside its products is then taken once.
+
+    Of a small vocabulary, where every row has noise of its own; at a temperature of 1, which greedy rows share; and
+    while keys and values are few.
+    """
+    config = policy.model.config.get_text_config()
+    batches: list[list[Request]] = []
+    for request in requests:
+        last = batches[-1] if batches else []
+        if last and policy.vocabulary <= SMALL_VOCABULARY and _alike(last[0], request):
+            rows = len(request.prompts) * sum(each.samples for each in [*last, request])
+            columns = max(map(len, request.prompts), default=0) + request.max_tokens
+            if rows * columns * config.num_hidden_layers * config.hidden_size <= MANY_NUMBERS:
+                last.append(request)
+                continue
+        batches.append([request])
+    return batches
+
+
+def _alike(one: Request, other: Request) -> bool:
+    same = len(one.prompts) == len(other.prompts) and all(
+        a is b for a, b in zip(one.prompts, other.prompts, strict=True)
+    )
+    return (
+        same
+        and one.temperature == other.temperature == 1
+        and (one.max_tokens, one.first_slot) == (other.max_tokens, other.first_slot)
+    )
+
+
+def _noise(policy: Policy, requests: Sequence[Request]) -> Noise | None:
+    """Of every row by its own request's key; none for greedy ones."""
+    device = policy.device
+    slots = (requests[0].first_slot + torch.arange(len(requests[0].prompts), device=device))[:, None]
+    drawn = [request.noise_key for request in requests if request.noise_key is not None]
+    if not drawn:
+        return None
+    keys = [row_keys(each.noise_key or 0, slots, torch.arange(each.samples, device=device)) for each in requests]
+    noise = make_noise(torch.cat(keys, 1).flatten(), policy.vocabulary, drawn[0])
+    if len(drawn) == len(requests):
+        return noise
+    greedy = [torch.full_like(row, each.noise_key is None) for row, each in zip(keys, requests, strict=True)]
+    return PartialNoise(noise, torch.cat(greedy, 1).flatten().bool())
+
+
+def _generation(tokens: Tensor, logps: Tensor, entropy: Tensor, going: Tensor) -> Generation:
+    """Of one request, [P, S, N] each; `going` is False at tokens that end a response.
+
+    After its end a row draws on until it is retired: what counts is the first one.
+    """
+    steps = tokens.shape[-1]
+    lengths = going.cumprod(-1).sum(-1).add_(1).clamp_(max=steps)
+    T = int(lengths.max())
+    mask = torch.arange(T, device=tokens.device) < lengths[..., None]
+    filled = [torch.where(mask, x[..., :T], torch.zeros_like(x[..., :T])) for x in (tokens, logps, entropy)]
+    return Generation(tokens=filled[0], logps=filled[1], entropy=filled[2], mask=mask, truncated=going.all(-1))
 
 
 def _differs(tokens: Tensor, ends: Tensor) -> Tensor:

@@ -61,6 +61,17 @@ class DirectNoise:
         self._place[rows] = torch.arange(len(rows), device=rows.device)
 
 
+class PartialNoise:
+    """Noise for some rows and none for others, which are greedy."""
+
+    def __init__(self, noise: Noise, without: Tensor) -> None:
+        self._noise, self._without = noise, without[:, None]
+
+    def at(self, rows: Tensor, position: int) -> Tensor:
+        """Noise [len(rows), V], 0 for rows without."""
+        return self._noise.at(rows, position).masked_fill(self._without[rows], 0.0)
+
+
 class TableNoise:
     """A slice of one table per (row, position), at a keyed offset: a look-up instead of V logarithms.
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -310,3 +311,40 @@ def test_small_vocabularies_are_drawn_directly() -> None:
     keys = torch.arange(3)
     assert isinstance(make_noise(keys, SMALL_VOCABULARY, 0), DirectNoise)
     assert isinstance(make_noise(keys, SMALL_VOCABULARY + 1, 0), TableNoise)
+
+
+def requests_of(prompts: Sequence[Tensor]) -> list[Request]:
+    """As an evaluation makes them: sampled, greedy, and further samples."""
+    return [
+        Request(prompts, samples=2, max_tokens=30, noise_key=7),
+        Request(prompts, samples=1, max_tokens=30),
+        Request(prompts, samples=3, max_tokens=30, noise_key=8),
+    ]
+
+
+def test_requests_in_one_batch_are_answered_as_one_by_one(embedded: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = requests_of(prompts_of(embedded))
+    assert [len(batch) for batch in native_module._batches(embedded, requests)] == [3]
+    together = Native(0.75).generate(embedded, requests)
+    monkeypatch.setattr(native_module, "MANY_NUMBERS", 0)
+    assert [len(batch) for batch in native_module._batches(embedded, requests)] == [1, 1, 1]
+    for one, other in zip(together, Native(0.75).generate(embedded, requests), strict=True):
+        for name in ("tokens", "mask", "truncated"):
+            assert torch.equal(getattr(one, name), getattr(other, name)), name
+        torch.testing.assert_close(one.logps, other.logps, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(one.entropy, other.entropy, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "change", [{"temperature": 0.5}, {"max_tokens": 29}, {"first_slot": 1}, {"prompts": (torch.tensor([3]),) * 5}]
+)
+def test_requests_that_differ_are_answered_apart(embedded: Policy, change: dict[str, Any]) -> None:
+    first, second, third = requests_of(prompts_of(embedded))
+    batches = native_module._batches(embedded, [first, replace(second, **change), third])
+    assert [len(batch) for batch in batches] == [1, 1, 1]
+
+
+def test_large_vocabularies_have_one_table_a_request(embedded: Policy) -> None:
+    large = embedded.frozen_copy()
+    large.vocabulary = SMALL_VOCABULARY + 1
+    assert [len(batch) for batch in native_module._batches(large, requests_of(prompts_of(embedded)))] == [1, 1, 1]
