@@ -66,7 +66,7 @@ BINDINGS: Final = {
 }
 QUIET: Final = (
     "train.generator = @unending()",
-    "train.rewards = [@share_of_ones]",
+    "train.rewards = [@growth_reward]",
     "train.threads = 1",
     "evaluation.every = 1000",
     "evaluation.questions = 1",
@@ -78,7 +78,7 @@ SHORT: Final = ("train.steps = 6", "evaluation.every = 2", "evaluation.questions
 
 
 @reward
-def share_of_ones(problem: Problem, response: str) -> float:  # noqa: ARG001 - the contract's arguments
+def growth_reward(problem: Problem, response: str) -> float:  # noqa: ARG001 - the contract's arguments
     """The share of the digit 1, which differs within every group: every response is trained on."""
     return response.count("1") / max(1, len(response))
 
