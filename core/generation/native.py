@@ -19,8 +19,8 @@ from core.randomness import row_keys
 
 BLOCK_ELEMENTS: Final = 1 << 18
 """Logits that are drawn from at a time on a CPU, in float32."""
-MANY_NUMBERS: Final = 1 << 26
-"""Hidden states of all tokens and layers up to which requests share a batch."""
+MANY_NUMBERS: Final = 1 << 24
+"""Hidden states of all tokens and layers up to which requests share a batch: keys and values are twice as many."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Native:
         cache = make_cache(prompts, samples, max_tokens)
         prefill = Packed(prompts, cache=cache)
         hidden = policy.hidden(prefill.input_ids, prefill.positions, prefill)[prefill.prompt_end]
-        logits = policy.logits(hidden).repeat_interleave(samples, 0)
+        logits = step.logits(hidden).repeat_interleave(samples, 0)
 
         drawn: list[Sequence[Tensor]] = []  # by step: rows, their tokens, log-probs and entropies
         rows = torch.arange(B, device=device)  # which response each row of the batch is
@@ -68,7 +68,7 @@ class Native:
         for t in range(max_tokens):
             next_tokens, *measured = _draw(logits, temperature, noise.at(rows, t) if noise else None)
             drawn.append((rows, next_tokens, *measured))
-            alive = alive & _differs(next_tokens, ends)
+            alive = alive & _goes_on(next_tokens, ends)
             remaining = int(alive.sum())
             if remaining == 0 or t + 1 == max_tokens:
                 break
@@ -84,7 +84,7 @@ class Native:
             for column in list(zip(*drawn, strict=True))[1:]
         )
         ends_at = list(itertools.accumulate(sizes, initial=0))
-        whole = [x.view(P, samples, steps) for x in (tokens, logps, entropy, _differs(tokens, ends))]
+        whole = [x.view(P, samples, steps) for x in (tokens, logps, entropy, _goes_on(tokens, ends))]
         return [_generation(*(x[:, i:j] for x in whole)) for i, j in itertools.pairwise(ends_at)]
 
 
@@ -94,18 +94,23 @@ def _batches(policy: Policy, requests: Sequence[Request]) -> list[list[Request]]
     Of a small vocabulary, where every row has noise of its own; at a temperature of 1, which greedy rows share; and
     while keys and values are few.
     """
-    config = policy.model.config.get_text_config()
     batches: list[list[Request]] = []
     for request in requests:
         last = batches[-1] if batches else []
         if last and policy.vocabulary <= SMALL_VOCABULARY and _alike(last[0], request):
-            rows = len(request.prompts) * sum(each.samples for each in [*last, request])
+            config = policy.model.config.get_text_config()
             columns = max(map(len, request.prompts), default=0) + request.max_tokens
-            if rows * columns * config.num_hidden_layers * config.hidden_size <= MANY_NUMBERS:
+            most = most_samples(len(request.prompts), columns, config.num_hidden_layers, config.hidden_size)
+            if sum(each.samples for each in [*last, request]) <= most:
                 last.append(request)
                 continue
         batches.append([request])
     return batches
+
+
+def most_samples(prompts: int, columns: int, layers: int, hidden: int) -> int:
+    """Samples a prompt up to which requests share a batch, of at most so many columns."""
+    return MANY_NUMBERS // max(1, prompts * columns * layers * hidden)
 
 
 def _alike(one: Request, other: Request) -> bool:
@@ -147,7 +152,7 @@ def _generation(tokens: Tensor, logps: Tensor, entropy: Tensor, going: Tensor) -
     return Generation(tokens=filled[0], logps=filled[1], entropy=filled[2], mask=mask, truncated=going.all(-1))
 
 
-def _differs(tokens: Tensor, ends: Tensor) -> Tensor:
+def _goes_on(tokens: Tensor, ends: Tensor) -> Tensor:
     """Whether each token is none of `ends`, at least one."""
     going = tokens != ends[0]
     for end in ends[1:]:

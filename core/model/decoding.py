@@ -145,16 +145,15 @@ def _laid_out(layers: Sequence[Weights]) -> Products:
     return lambda x: product(x, weight, bias, "none", [], "").split(sizes, -1)
 
 
-def can_lay_out(model: PreTrainedModel) -> bool:
-    """Whether this machine multiplies the model's numbers faster in a layout of its own."""
-    if model.device.type != "cpu" or model.dtype != torch.bfloat16:
+def can_lay_out(device: str, dtype: torch.dtype) -> bool:
+    """Whether a device multiplies faster by weights in a layout of its own, of which a rollout then holds a copy."""
+    if device != "cpu" or dtype != torch.bfloat16:
         return False
     return bool(torch._C._has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-@torch.no_grad()
-def is_written_out(model: PreTrainedModel, head: Weights) -> bool:
-    """Whether a model's blocks are those written out here and give what transformers' forward pass gives.
+def has_known_blocks(model: PreTrainedModel) -> bool:
+    """Whether a model's blocks are of the classes that are written out here, weights aside.
 
     Not where a layer is another one (an adapter, a quantised one) or has hooks.
     """
@@ -163,6 +162,14 @@ def is_written_out(model: PreTrainedModel, head: Weights) -> bool:
         known = kind in LEAVES or f"{kind.__module__}.{kind.__qualname__}" in WRITTEN_OUT or name.endswith(".act_fn")
         if not known or module._forward_hooks or module._forward_pre_hooks:
             return False
+    return True
+
+
+@torch.no_grad()
+def is_written_out(model: PreTrainedModel, head: Weights) -> bool:
+    """Whether a model's blocks are known and give what transformers' forward pass gives."""
+    if not has_known_blocks(model):
+        return False
     theirs = _probe(model, LibraryStep(model, head))
     difference = (_probe(model, BlockStep(model, head, laid_out=False)) - theirs).norm() / theirs.norm()
     return bool(difference <= ROUNDING[model.dtype])

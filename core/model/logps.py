@@ -9,9 +9,8 @@ from torch import Tensor
 
 CHUNK_ELEMENTS = 1 << 27
 """Logits that one product forms, in the precision of the weights."""
-BLOCK_ELEMENTS: Final = {"cpu": 1 << 18}
+BLOCK_ELEMENTS: Final = {"cpu": 1 << 18, "other": 1 << 24}
 """Logits held in float32 at a time, by kind of device: on a CPU they stay in its cache and need no fresh pages."""
-OTHER_BLOCKS: Final = 1 << 24
 
 
 class _TokenLogps(torch.autograd.Function):
@@ -91,7 +90,8 @@ def _chunks(hidden: Tensor, vocabulary: int) -> list[slice]:
 
 def _blocks(logits: Tensor, chunk: slice) -> Iterator[tuple[Tensor, slice]]:
     """Blocks of a chunk's logits, and where their rows are among all."""
-    for rows in _slices(len(logits), logits.shape[1], BLOCK_ELEMENTS.get(logits.device.type, OTHER_BLOCKS)):
+    elements = BLOCK_ELEMENTS["cpu" if logits.device.type == "cpu" else "other"]
+    for rows in _slices(len(logits), logits.shape[1], elements):
         yield logits[rows], slice(chunk.start + rows.start, chunk.start + rows.stop)
 
 

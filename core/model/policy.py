@@ -234,7 +234,7 @@ class Policy(TrainedModel):
         """What decodes up to `tokens` tokens with the present weights; to be made anew once they have changed."""
         if self.sharding or not self._written_out:
             return LibraryStep(self.model, self._output)
-        laid_out = tokens >= MANY_TOKENS and can_lay_out(self.model)
+        laid_out = tokens >= MANY_TOKENS and can_lay_out(self.device.type, self.dtype)
         return BlockStep(self.model, self._output, laid_out=laid_out)
 
     @functools.cached_property

@@ -14,7 +14,8 @@ A frozen layer keeps no input for its own gradient; what its adapter keeps is in
 from dataclasses import dataclass
 from typing import Final
 
-from core.generation.noise import SMALL_VOCABULARY, TABLE_SIZE
+from core.generation import native
+from core.generation.noise import DRAWN_AT_ONCE, MOST_POSITIONS, SMALL_VOCABULARY, TABLE_SIZE
 from core.model import caching, logps, packing
 from core.model.adapters import LoraSettings
 from experiments.memory.architecture import Architecture
@@ -113,25 +114,31 @@ def _held_by_attention(a: Architecture, s: Segment, b: int) -> int:
     return copies + 2 * pairs + a.heads * pairs * (b + 2 * FLOAT)
 
 
-def held_by_logits(a: Architecture, p: Pass, b: int, *, tempered: bool, entropy: bool) -> int:
+def held_by_logits(a: Architecture, p: Pass, b: int, *, tempered: bool, entropy: bool, device: str = "cpu") -> int:
     """The most that the backward pass of the output layer holds: logits by chunks, and the gradient of its weight.
 
-    While a chunk is formed, the one before is still there; while gradients are added up, the last summand is.
+    Of one chunk the logits are those of the forward pass; while one of several is formed, the one before is still
+    there; while gradients are added up, the last summand is. Float32 copies are made of a block at a time.
     """
-    low = b if b < FLOAT else 0
     size = max(1, logps.CHUNK_ELEMENTS // a.vocabulary)
     chunks = -(-p.predicted // size)
-    chunk, weight = min(p.predicted, size) * a.vocabulary, a.embedding
-    worked_on = chunk * (FLOAT + low + FLOAT * entropy)
-    formed = chunk * (FLOAT + low + FLOAT * tempered)
-    states = p.predicted * a.hidden * b
+    rows, weight = min(p.predicted, size), a.embedding
+    chunk = rows * a.vocabulary * b
+    held = p.predicted * a.hidden * b + _block(rows, a.vocabulary, logps.BLOCK_ELEMENTS[device]) * FLOAT * (
+        (b < FLOAT) + tempered + entropy
+    )
     if chunks == 1:
-        return states + max(formed, worked_on + weight * b)
+        return held + chunk + weight * b
     # several chunks add up in float32; from the third on, sum and last summand are two
     summed = weight * FLOAT * (2 if chunks > 2 else 1)
-    part = weight * (b + FLOAT) if low else weight * FLOAT
+    part = weight * (b + FLOAT) if b < FLOAT else weight * FLOAT
     adding = max(weight * FLOAT + part, summed + weight * b)
-    return states + max(worked_on + formed + summed, worked_on + adding)
+    return held + chunk + max(chunk + summed, adding)
+
+
+def _block(rows: int, vocabulary: int, elements: int) -> int:
+    """Elements of a block: of at least one row."""
+    return min(rows, max(1, elements // vocabulary)) * vocabulary
 
 
 def cache(a: Architecture, prompts: int, samples: int, prompt: int, response: int, b: int) -> int:
@@ -141,13 +148,20 @@ def cache(a: Architecture, prompts: int, samples: int, prompt: int, response: in
     return (prompts * copies * prompt + rows * response) * a.layers * 2 * a.key_heads * a.head_width * b
 
 
-def held_by_draw(a: Architecture, rows: int, b: int, *, tempered: bool) -> int:
-    """The most that drawing one token a row holds: logits, noise, log-probabilities, and what the entropy needs."""
-    per_logit = 5 * FLOAT + FLOAT * tempered
-    if a.vocabulary <= SMALL_VOCABULARY:  # noise is mixed from 64-bit integers, token by token
-        per_logit = max(per_logit, FLOAT + 3 * 8)
-    # as the model gives them, and once more in float32 while the last ones are still there
-    return rows * a.vocabulary * max(per_logit, 2 * FLOAT + (b if b < FLOAT else 0))
+def held_by_draw(a: Architecture, rows: int, b: int, *, tempered: bool, device: str = "cpu") -> int:
+    """The most that drawing one token a row holds: logits, noise, and in float32 what is made of a block of them.
+
+    On a CPU that is a block of few rows, elsewhere all. While the model gives the next
+    logits, the last are still there.
+    """
+    logits, elements = rows * a.vocabulary, native.BLOCK_ELEMENTS if device == "cpu" else rows * a.vocabulary
+    # a copy in float32, one at the temperature, with noise; log-probabilities, probabilities and their product
+    made = _block(rows, a.vocabulary, elements) * FLOAT * ((b < FLOAT) + tempered + 4)
+    noise = logits * FLOAT
+    if a.vocabulary <= SMALL_VOCABULARY:  # mixed from 64-bit integers, for several positions, the last still there
+        drawn = max(logits, min(MOST_POSITIONS * logits, DRAWN_AT_ONCE))
+        noise = 2 * drawn * FLOAT + max(3 * 8 * drawn, logits * FLOAT)
+    return logits * b + max(logits * b, noise + made)
 
 
 def noise_table(a: Architecture) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from core import GrpoLabError
+from core.model.decoding import has_known_blocks
 from core.model.loading import read_config, reading
 from core.model.policy import PolicySettings
 
@@ -50,6 +51,8 @@ class Architecture:
     """Norms of a whole token in one layer."""
     head_norms: bool
     """Whether there are norms of queries and keys."""
+    known_blocks: bool
+    """Whether sampling goes through blocks that are written out, whose weights may be laid out for it."""
 
     @property
     def inputs(self) -> dict[str, int]:
@@ -122,4 +125,5 @@ def read_architecture(model: PreTrainedModel) -> Architecture:
         ),
         norms=len(norms) - len(of_heads),
         head_norms=bool(of_heads),
+        known_blocks=has_known_blocks(model),
     )

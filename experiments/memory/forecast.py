@@ -12,12 +12,15 @@ from typing import Final
 
 from transformers import PreTrainedModel
 
+from core.device import takes_cpu
 from core.errors import GrpoLabError
-from core.generation.native import Native
+from core.generation.native import Native, most_samples
+from core.generation.noise import SMALL_VOCABULARY
 from core.loop.recipe import Recipe
 from core.model.adapters import LoraSettings
+from core.model.decoding import can_lay_out
 from core.model.loading import DTYPES, locate
-from core.model.policy import Policy, PolicySettings, tokenizer_of
+from core.model.policy import MANY_TOKENS, Policy, PolicySettings, tokenizer_of
 from core.parts.options import ObjectiveOptions, ProviderOptions
 from core.randomness import key
 from experiments.memory.activations import (
@@ -180,6 +183,7 @@ class _Run:
         self._adapters = recipe.policy.lora
         self.counts = count_parameters(a, self._adapters)
         self._shards = processes if sharded else 1
+        self._device = "cpu" if takes_cpu() else "other"
 
     def moments(self) -> Iterator[Moment]:
         """Every moment that may be the largest."""
@@ -192,7 +196,7 @@ class _Run:
             settings = self.recipe.evaluation
             if self.recipe.source is None:
                 yield from self._sampling(self.recipe.prompts, self.recipe.group_size, self.recipe.temperature)
-            yield from self._sampling(settings.questions, settings.samples, settings.temperature)
+            yield from self._sampling(settings.questions, self._answers_together(), settings.temperature)
         yield from self._training()
 
     def _held(self) -> dict[str, int]:
@@ -216,23 +220,50 @@ class _Run:
             held["critic and its optimizer"] = still * b + self.critic.trainable * per_parameter
         return {purpose: -(-count // self._shards) for purpose, count in held.items()}
 
+    def _answers_together(self) -> int:
+        """Answers a question that an evaluation samples at once: those of small requests share a batch."""
+        settings, a = self.recipe.evaluation, self.a
+        if a.vocabulary > SMALL_VOCABULARY or settings.temperature != 1:
+            return settings.samples
+        further = settings.samples_at(self.recipe.steps, self.recipe.steps) - settings.samples
+        columns = self.prompts.longest + self.recipe.max_tokens
+        most = most_samples(settings.questions, columns, a.layers, a.hidden)
+        return max(settings.samples, min(most, max(settings.samples + 1, further)))
+
+    def _laid_out(self, tokens: int) -> int:
+        """A copy of the weights for sampling so many tokens."""
+        a, dtype = self.a, DTYPES[self.recipe.policy.dtype]
+        if not a.known_blocks or self._adapters or self._sharded or tokens < MANY_TOKENS:
+            return 0
+        weights = a.parameters - (0 if a.tied else a.embedding)
+        return weights * self._b if can_lay_out(self._device, dtype) else 0
+
     def _sampling(self, prompts: int, samples: int, temperature: float) -> Iterator[Moment]:
         a, b = self.a, self._b
         prompts = -(-prompts // self._processes)
         rows, longest = prompts * samples, self.prompts.longest
         tempered = temperature != 1
         table, making = noise_table(a)
-        kept = {**self._held(), "gathered weights": a.parameters * b if self._sharded else 0, "noise table": table}
+        kept = {
+            **self._held(),
+            "gathered weights": a.parameters * b if self._sharded else 0,
+            "weights laid out": self._laid_out(rows * self.recipe.max_tokens),
+            "noise table": table,
+        }
         cached = cache(a, prompts, samples, longest, self.recipe.max_tokens, b)
         full = {**kept, "key-value cache": cached}
         prefill = Pass.of(prompts, 0, prompt=self.prompts.mean, longest=longest, response=0)
-        logits = rows * a.vocabulary * FLOAT
+        logits = rows * a.vocabulary * b
         retire_at = self.recipe.generator.retire_at if isinstance(self.recipe.generator, Native) else 0.0
         # all keys are copied before the old ones go, then all values
         copied = math.ceil(retire_at * cached / 2)
         yield Moment("sample", "drawing the noise table", {**kept, "copies": making})
         yield Moment("sample", "reading the prompts", {**full, "activations": held_by_layer(a, prefill, b)})
-        yield Moment("sample", "drawing tokens", {**full, "logits": held_by_draw(a, rows, b, tempered=tempered)})
+        yield Moment(
+            "sample",
+            "drawing tokens",
+            {**full, "logits": held_by_draw(a, rows, b, tempered=tempered, device=self._device)},
+        )
         yield Moment("sample", "retiring finished rows", {**full, "logits": logits, "copies": copied})
 
     def _training(self) -> Iterator[Moment]:
@@ -259,7 +290,7 @@ class _Run:
         gathered = b * ((a.embedding if a.tied else 2 * a.embedding) + 2 * a.layer_parameters) if self._sharded else 0
         held = {**self._held(), "gathered weights": gathered}
         needs_entropy = recipe.variant.entropy_coef != 0 or "entropy" in recipe.variant.objective.parameters
-        logits = held_by_logits(a, p, b, tempered=recipe.temperature != 1, entropy=needs_entropy)
+        logits = held_by_logits(a, p, b, tempered=recipe.temperature != 1, entropy=needs_entropy, device=self._device)
         yield Moment(
             "train",
             "backward through the output layer",

@@ -22,6 +22,7 @@ from core import GrpoLabError
 from core.loop.recipe import Recipe
 from core.model import packing
 from core.model.adapters import LoraSettings, add_adapters
+from core.model.decoding import can_lay_out
 from core.model.loading import EMBEDDED
 from core.model.logps import token_logps
 from core.model.packing import ATTENTION, Packed
@@ -30,6 +31,7 @@ from experiments.memory.activations import (
     Pass,
     Segment,
     cache,
+    held_by_draw,
     held_by_logits,
     saved_beside_layers,
     saved_by_layer,
@@ -142,11 +144,52 @@ def test_logits_and_cache_by_hand(architecture: Architecture, monkeypatch: pytes
     monkeypatch.setattr("core.model.logps.CHUNK_ELEMENTS", 1000)
     two = held_by_logits(architecture, p, 4, tempered=False, entropy=False)
     assert two == states + max(2 * 10 * 100 * 4 + weight, 10 * 100 * 4 + 2 * weight)
+    # in bfloat16 a block of 2 tokens is worked on in float32, once more at a temperature and for the entropy
+    monkeypatch.setattr("core.model.logps.CHUNK_ELEMENTS", 1 << 20)
+    monkeypatch.setattr("core.model.logps.BLOCK_ELEMENTS", {"cpu": 299, "other": 1999})
+    low = held_by_logits(architecture, p, 2, tempered=True, entropy=True)
+    assert low == states // 2 + 20 * 100 * 2 + weight // 2 + 3 * 4 * 2 * 100
+    other = held_by_logits(architecture, p, 2, tempered=False, entropy=False, device="other")
+    assert other == states // 2 + 20 * 100 * 2 + weight // 2 + 4 * 19 * 100
     column = 2 * 2 * 32 * 4
     assert cache(architecture, 2, 3, 7, 3, 4) == 6 * 10 * column
     # long prompts are held once for their responses
     monkeypatch.setattr("core.model.caching.MANY_COLUMNS", 41)
     assert cache(architecture, 2, 3, 7, 3, 4) == (2 * 7 + 6 * 3) * column
+
+
+def test_a_draw_by_hand(architecture: Architecture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """6 rows of a vocabulary of 5,000, blocks of 2 rows on a CPU: logits in bfloat16, noise in float32."""
+    large = replace(architecture, vocabulary=5000)
+    monkeypatch.setattr("core.generation.native.BLOCK_ELEMENTS", 10_000)
+    assert held_by_draw(large, 6, 2, tempered=False) == 30_000 * (2 + 4) + 10_000 * 4 * 5
+    assert held_by_draw(large, 6, 4, tempered=True, device="other") == 30_000 * (4 + 4) + 30_000 * 4 * 5
+    # 100 tokens: noise for 16 positions, once the last and once the next, mixed from three integers of 8 bytes
+    few = held_by_draw(architecture, 6, 4, tempered=False)
+    assert few == 600 * 4 + 2 * 9600 * 4 + 3 * 8 * 9600 + 600 * 4 * 4
+
+
+@pytest.mark.skipif(not can_lay_out("cpu", torch.bfloat16), reason="this machine has no products of bfloat16")
+def test_sampling_in_bfloat16_holds_a_copy_of_the_weights(folder: str, architecture: Architecture) -> None:
+    """Of all but the embedding, which is no output layer here; where many tokens are sampled."""
+    low = replace(recipe("train.micro_tokens = 60", model=folder), policy=PolicySettings(folder, "bfloat16"))
+    copied = forecast(low).parts["sample"]["weights laid out"]
+    assert copied == 2 * (architecture.parameters - architecture.embedding)
+    assert forecast(replace(low, max_tokens=2)).parts["sample"]["weights laid out"] == 0
+    full = replace(low, policy=PolicySettings(folder, "float32"))
+    assert forecast(full).parts["sample"]["weights laid out"] == 0
+
+
+def test_an_evaluation_holds_the_answers_of_its_batches(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sampled and greedy ones together, and the further ones of the final score, up to the limit of a batch."""
+    bindings = ("train.micro_tokens = 60", "evaluation.questions = 256", "evaluation.samples = 4")
+    made, limit = recipe(*bindings, model=folder), "core.generation.native.MANY_NUMBERS"
+    monkeypatch.setattr(limit, 0)
+    apart = forecast(made).parts["sample"]["key-value cache"]
+    monkeypatch.setattr(limit, 1 << 40)
+    assert forecast(made).parts["sample"]["key-value cache"] * 4 == apart * 5
+    further = recipe(*bindings, "evaluation.final_samples = 36", model=folder)
+    assert forecast(further).parts["sample"]["key-value cache"] * 4 == apart * 8
 
 
 @pytest.mark.parametrize("fused", [False, True])
@@ -240,7 +283,8 @@ def test_the_largest_of_phases_decides_and_evaluation_may_be_it(folder: str) -> 
     more = forecast(recipe("train.micro_tokens = 60", "train.prompts = 2", "evaluation.questions = 256", model=folder))
     assert more.parts["sample"]["key-value cache"] == 2 * few.parts["sample"]["key-value cache"]
     many = forecast(recipe("train.micro_tokens = 60", "train.prompts = 256", model=folder))
-    assert many.parts["sample"]["key-value cache"] == 8 * few.parts["sample"]["key-value cache"]
+    # 256 x 8 rows against 128 x (2 + 1), greedy ones included
+    assert many.parts["sample"]["key-value cache"] * 3 == 16 * few.parts["sample"]["key-value cache"]
 
 
 def test_gradients_are_there_when_others_of_the_step_went_before(folder: str, architecture: Architecture) -> None:
