@@ -28,6 +28,7 @@ PLAN = (
     ("core/environments/", "estimators/"),
     ("variants/",),
     ("experiments", "experiments/statistics/", "experiments/bases/", "experiments/check/"),
+    ("experiments/bridges/",),
     ("experiments/results/",),
     ("experiments/study/", "experiments/report/"),
     ("experiments/plots/",),
@@ -41,6 +42,7 @@ PLAN = (
 NARROW = {
     "estimators/": {"core", "core/parts/", "estimators/"},
     "variants/": {"core", "core/parts/", "estimators/", "variants/"},
+    "experiments/bridges/": {"core", "core/parts/", "core/loop/", "estimators/", "variants/", "experiments/bridges/"},
     "experiments/statistics/": {"experiments/statistics/"},
 }
 """Rooms that may use less than what is below them."""

@@ -1,4 +1,4 @@
-"""The phases that fill a batch, each findable by its name: sample, score, make_batch, shape, filter."""
+"""The phases that fill a batch, each findable by its name: sample, score, make_batch; then shape and filter."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,14 +12,13 @@ from torch import Tensor
 from core.distributed import gather, local_slice, ranks
 from core.errors import GrpoLabError, TrainingError
 from core.generation.base import Generation, Request
+from core.loop.rewards import filter_groups, shape
 from core.loop.run_state import RunState
 from core.loop.scoring import Scores, score
 from core.loop.source import RolloutContext, Sampled
 from core.parts.batch import Batch
-from core.parts.contracts import check_shape
 from core.parts.problems import Problem
 from core.parts.registry import Part
-from core.parts.variant import Variant
 from core.randomness import key
 
 MAX_SKIPPED: Final = 100
@@ -156,33 +155,6 @@ def make_batch(run: RunState, sampled: Sampled, scores: Scores, step: int) -> Ba
         response_tokens=generation.tokens,
     )
     return batch.select(torch.tensor([p for p in range(batch.groups) if p not in scores.failed], dtype=torch.long))
-
-
-def shape_rewards(variant: Variant, rewards: Tensor, lengths: Tensor, truncated: Tensor, max_tokens: int) -> Tensor:
-    """Clip, then every shaping in turn; the same for samples [P, G] and greedy responses [P]."""
-    if variant.reward_clip is not None:
-        rewards = rewards.clamp(-variant.reward_clip, variant.reward_clip)
-    for part in variant.shaping:
-        rewards = part(rewards, lengths, truncated, max_tokens=max_tokens)
-    return rewards
-
-
-def shape(variant: Variant, batch: Batch) -> Batch:
-    """Shaped rewards, and truncated responses taken out of the loss where the variant does so."""
-    truncated = batch.require("truncated")
-    mask = batch.mask & ~truncated[..., None] if variant.truncated == "mask" else batch.mask
-    return batch.having(
-        rewards=shape_rewards(variant, batch.rewards, batch.lengths, truncated, batch.max_tokens), mask=mask
-    )
-
-
-def filter_groups(variant: Variant, batch: Batch) -> Batch:
-    """The groups worth training on."""
-    if variant.filter is None or batch.groups == 0:
-        return batch
-    keep = variant.filter(batch)
-    check_shape(variant.filter, keep, (batch.groups,))
-    return batch.select(keep.bool().nonzero()[:, 0])
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from core import PROVIDERS, Batch, Part, Variant
 from core.loop.loss import compute_advantages, kl_in_reward, step_weights, token_loss
-from core.loop.rollout import filter_groups, shape
+from core.loop.rewards import filter_groups, shape
 from core.parts.options import AdvantageOptions, ProviderOptions, fillable_fields
 from experiments.check import examples as ex
 from experiments.check.checks import Broken, Checks, finite

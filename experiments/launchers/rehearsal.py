@@ -28,13 +28,12 @@ from core.loop.clock import Clock
 from core.loop.evaluation import evaluate, suites_at
 from core.loop.learn import learn
 from core.loop.recipe import Recipe
+from core.loop.rewards import filter_groups, shape
 from core.loop.rollout import (
-    filter_groups,
     fits,
     grade,
     make_batch,
     sample_step,
-    shape,
     unfit,
 )
 from core.loop.run_state import RunState, make_providers

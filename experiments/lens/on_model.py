@@ -19,13 +19,12 @@ from core.errors import GrpoLabError
 from core.loop.learn import fill
 from core.loop.loss import compute_advantages, kl_in_reward
 from core.loop.recipe import Recipe
+from core.loop.rewards import filter_groups, shape
 from core.loop.rollout import (
     Draw,
     draw_problems,
-    filter_groups,
     make_batch,
     sample,
-    shape,
 )
 from core.loop.run_state import Fill, RunState, make_providers
 from core.loop.scoring import score

@@ -14,7 +14,7 @@ from torch import Tensor
 from core import Batch, Variant
 from core.errors import GrpoLabError
 from core.loop.loss import RowTensors, compute_advantages, kl_in_reward, prepare, step_weights, token_loss
-from core.loop.rollout import shape, shape_rewards
+from core.loop.rewards import shape, shape_rewards
 from core.parts.contracts import check_shape
 from core.parts.options import AdvantageOptions, ObjectiveOptions, fillable_fields
 from core.parts.registry import Part

@@ -34,6 +34,7 @@ SUBJECTS: Final[Mapping[str, str]] = {
     "experiments/statistics/": "from scores to verdicts",
     "experiments/bases/": "how the small models were made",
     "experiments/check/": "the contract of every kind of part",
+    "experiments/bridges/": "variants that train inside TRL and verl",
     "experiments/results/": "finished studies read from disk, and anybody's tables",
     "experiments/study/": "what is declared before the first run: arms, settings, identity",
     "experiments/report/": "the HTML report, its tables and figures",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from core import VARIANTS, Batch, GrpoLabError, Variant
 from core.loop.loss import compute_advantages, kl_in_reward
-from core.loop.rollout import filter_groups, shape
+from core.loop.rewards import filter_groups, shape
 from core.loop.update import UpdateMetrics, accumulate_gradients, compute_logps
 from core.model.policy import Policy
 from core.parts.registry import config

@@ -7,12 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import GrpoLabError
-from core.loop.rollout import (
-    Draw,
-    grade,
-    sample,
-    shape_rewards,
-)
+from core.loop.rewards import shape_rewards
+from core.loop.rollout import Draw, grade, sample
 from core.loop.run_state import Fill, RunState
 from core.loop.update import compute_logps, compute_sum_squared_probs
 from core.model.adapters import adapters_off

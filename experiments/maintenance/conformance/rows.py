@@ -12,7 +12,7 @@ from torch import Tensor
 
 from core import Batch, Part, Variant
 from core.loop.loss import compute_advantages, kl_in_reward, step_loss
-from core.loop.rollout import shape as shaped
+from core.loop.rewards import shape as shaped
 from core.parts.registry import REGISTRIES
 from experiments.maintenance.conformance.cases import (
     HOLES,

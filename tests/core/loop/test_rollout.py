@@ -15,12 +15,8 @@ from core.generation.base import Generation, Request
 from core.loop.learn import fill
 from core.loop.metrics import step_record
 from core.loop.recipe import Recipe
-from core.loop.rollout import (
-    draw_problems,
-    roll_out,
-    shape,
-    shape_rewards,
-)
+from core.loop.rewards import shape, shape_rewards
+from core.loop.rollout import draw_problems, roll_out
 from core.loop.run_state import RunState, make_providers
 from core.loop.update import UpdateMetrics
 from core.model.policy import Policy

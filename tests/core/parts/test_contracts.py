@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from core import Batch, GrpoLabError, Part, Variant
-from core.loop.rollout import filter_groups
+from core.loop.rewards import filter_groups
 from core.parts.contracts import check_shape
 from core.parts.options import AdvantageOptions, AggregatorOptions, ObjectiveOptions
 from estimators.advantages.group import group_mean

@@ -1,0 +1,36 @@
+"""A variant by its name, with gin bindings and a user's own parts, without the bench: torch and gin are enough."""
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import estimators
+import variants
+from core.errors import GrpoLabError, near
+from core.parts.import_path import find_modules_in
+from core.parts.registry import VARIANTS, config
+from core.parts.variant import Variant
+
+
+def variant_of(
+    name: str, *, modules: Sequence[str] = (), files: Sequence[str] = (), bindings: Sequence[str] = ()
+) -> Variant:
+    """The registered variant of this name, every hyper-parameter fixed to its present value.
+
+    `modules`, of the current folder or installed, are imported first and may register parts. `files` and `bindings` are
+    gin's. What is returned asks gin no more. It cannot be pickled: other processes make it from the same arguments.
+    Raises `GrpoLabError` for a module that is not there, an unknown variant, and a binding that gin refuses.
+    """
+    find_modules_in(str(Path.cwd()))
+    for package in (estimators.__name__, variants.__name__, *modules):
+        try:
+            importlib.import_module(package)
+        except ModuleNotFoundError as error:
+            if error.name != package:
+                raise
+            raise GrpoLabError(f"no module {package!r} in {Path.cwd()} or among what is installed") from error
+    if name not in VARIANTS:
+        raise GrpoLabError(f"no variant {name!r}; {near(name, VARIANTS)}")
+    with config(files, bindings):
+        return cast(Variant, VARIANTS[name]()).resolved()
