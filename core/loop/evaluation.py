@@ -56,19 +56,24 @@ def evaluate(run: RunState, step: int, *, last: bool = False) -> list[dict[str, 
 
     Questions are those of the evaluation's own seed, the same for all seeds and arms; sampling noise is keyed by the
     run's seed, the step and the question. Tokens sampled here are not counted as training tokens. Further samples of an
-    evaluation that the final score rests on come after the others, with noise of their own.
+    evaluation that the final score rests on come after the others, with noise of their own. It is the moving average of
+    the weights that answers, where the recipe has one.
     """
     settings, task = run.recipe.evaluation, run.recipe.task
     counted = run.sampled_tokens
     records = []
-    for place, split in enumerate(suites_at(run.recipe, step, last=last)):
-        problems = [task.problem(split, settings.seed, i) for i in range(settings.questions)]
-        drawn, greedy = _answers(run, problems, key(run.seed, "eval", step, place))
-        if place == 0:
-            drawn = _with_samples(run, drawn, step, settings.samples_at(step, run.recipe.steps))
-        records.append(
-            {"step": step, "split": split, "total_sampled_tokens": counted} | _record(run, problems, drawn, greedy)
-        )
+    suites = suites_at(run.recipe, step, last=last)
+    if not suites:
+        return []
+    with run.averaged():
+        for place, split in enumerate(suites):
+            problems = [task.problem(split, settings.seed, i) for i in range(settings.questions)]
+            drawn, greedy = _answers(run, problems, key(run.seed, "eval", step, place))
+            if place == 0:
+                drawn = _with_samples(run, drawn, step, settings.samples_at(step, run.recipe.steps))
+            records.append(
+                {"step": step, "split": split, "total_sampled_tokens": counted} | _record(run, problems, drawn, greedy)
+            )
     run.sampled_tokens = counted
     return records
 

@@ -21,8 +21,8 @@ def save_training(store: RunStore, model: TrainedModel, optimizer: Any, state: M
 
 
 def keep_model(store: RunStore, model: TrainedModel, recipe: Recipe, step: int) -> None:
-    """Keep the trained weights of this step where the recipe has them kept; spread over ranks they are not."""
-    if step in recipe.kept_steps and model.sharding is None:
+    """Keep the trained weights, as of this step, where they are small or asked for; spread over ranks they are not."""
+    if model.sharding is None:
         weights = model.state_dict()
         if recipe.evaluation.keep_models or sum(each.nbytes for each in weights.values()) <= SMALL_MODEL:
             store.keep_model(step, weights)

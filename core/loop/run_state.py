@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
@@ -14,6 +15,7 @@ from core.errors import GrpoLabError
 from core.loop.recipe import Recipe
 from core.loop.resume import load_training, save_training
 from core.loop.scoring import GraderLog
+from core.loop.weight_average import WeightAverage
 from core.model.loading import DTYPES
 from core.model.policy import Policy, load_policy
 from core.model.sharding import configured_sharding, hash_weights
@@ -95,6 +97,8 @@ class RunState:
     """The policy's: a `Stepper`, and `Stateful` unless weights are sharded."""
     advantage_state: Any = None
     """The state of a running advantage estimator."""
+    average: WeightAverage | None = None
+    """Of the policy's weights, where evaluations ask that."""
     hashes: dict[str, str] = field(default_factory=lambda: {"initial_weights": "", "prompts": "", "first_rollout": ""})
     """Digests by which runs of one seed are known to have begun alike."""
     _began: float = field(default_factory=time.perf_counter)
@@ -118,6 +122,8 @@ class RunState:
         state.optimizer = state.policy.optimizer(recipe.optimizer)
         state.advantage_state = AdvantageOptions.of(recipe.variant.advantage).first_state()
         state.hashes["initial_weights"] = hash_weights(state.policy.model)
+        if recipe.evaluation.ema is not None:
+            state.average = WeightAverage(state.policy, recipe.evaluation.ema)
         return state
 
     def resume(self, store: RunStore) -> None:
@@ -144,6 +150,7 @@ class RunState:
             "seconds": self.wall_seconds,
             "cpu_seconds": self.cpu_seconds,
             "providers": {f: p.state_dict() for f, p in self.providers.items() if isinstance(p, Stateful)},
+            **({"average": self.average.state_dict()} if self.average else {}),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -158,6 +165,12 @@ class RunState:
         for batch_field, provider in self.providers.items():
             if isinstance(provider, Stateful):
                 provider.load_state_dict(state["providers"][batch_field])
+        if self.average:
+            self.average.load_state_dict(state["average"])
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """The policy has, meanwhile, the weights that evaluations ask."""
+        return self.average.in_place() if self.average else nullcontext()
 
     @property
     def wall_seconds(self) -> float:
@@ -212,6 +225,8 @@ class RunState:
     def count_step(self, step: int, seconds: float) -> None:
         """A step has been taken, in so many seconds on this rank."""
         self.step = step
+        if self.average:
+            self.average.update()
         self.seconds = gather([self.seconds + seconds])[0]  # all ranks use one clock
 
     def note_prompts(self, prompts: Sequence[Tensor], responses: Tensor) -> None:

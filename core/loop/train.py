@@ -109,7 +109,9 @@ def train(
             with clock("evaluate"):
                 evaluations = evaluate(state, step, last=state.is_over)
             store.write_evaluations(evaluations)
-            keep_model(store, state.policy, recipe, step)
+            if step in recipe.kept_steps:
+                with state.averaged():
+                    keep_model(store, state.policy, recipe, step)
             line = line_of(state, before, rollout, learned, evaluations)
             store.append_metrics(line | {"seconds": clock.seconds})
 

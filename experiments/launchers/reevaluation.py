@@ -83,17 +83,17 @@ def refuse_impossible(study: Study, jobs: Sequence[Job]) -> None:
 def _refuse_missing_models(study: Study, job: Job, left: int) -> None:
     """Raise where a model of an earlier evaluation that is to be asked is not there, or will not be."""
     recipe, number = study.recipes[job.arm.label], study.settings.reevaluate_models
-    missing = [step for step in earlier_steps(recipe, number) if not model_file(Path(job.folder), step).is_file()]
+    missing = [step for step in _kept_to_ask(recipe, number) if not model_file(Path(job.folder), step).is_file()]
     if left and job.store.is_finished and missing:
         raise GrpoLabError(
             f"compare.reevaluate_models = {number}: {job.arm.label} seed {job.seed} has finished, but its model of "
             f"step {missing[0]} is not in {model_file(Path(job.folder), missing[0]).parent}: it was not kept "
-            "(evaluation.keep_models). Bind compare.reevaluate_models = 1, to ask the final models alone"
+            f"(evaluation.keep_models). {_without_kept(recipe)}"
         )
-    if number > 1 and not job.store.is_finished and not _keeps_models(recipe):
+    if _kept_to_ask(recipe, number) and not job.store.is_finished and not _keeps_models(recipe):
         raise GrpoLabError(
-            f"compare.reevaluate_models = {number}: the model of arm '{job.arm.label}' is large, and those of earlier "
-            "evaluations are not kept: bind evaluation.keep_models = True, or compare.reevaluate_models = 1"
+            f"compare.reevaluate_models = {number}: the model of arm '{job.arm.label}' is large, and those of "
+            f"evaluations are not kept: bind evaluation.keep_models = True. {_without_kept(recipe)}"
         )
 
 
@@ -109,9 +109,21 @@ def _keeps_models(recipe: Recipe) -> bool:
     return count_parameters(architecture, recipe.policy.lora).trainable * width <= SMALL_MODEL
 
 
+def _kept_to_ask(recipe: Recipe, models: int) -> tuple[int, ...]:
+    """The steps whose kept models are asked, where so many of a run's are; the final model is apart unless averaged."""
+    return earlier_steps(recipe, models) + ((recipe.steps,) if recipe.evaluation.ema is not None else ())
+
+
+def _without_kept(recipe: Recipe) -> str:
+    """What to do where kept models are not to be had."""
+    if recipe.evaluation.ema is not None:
+        return "What evaluation.ema averages is nowhere else: leave compare.reevaluate out"
+    return "Or bind compare.reevaluate_models = 1, to ask the final models alone"
+
+
 def earlier_steps(recipe: Recipe, models: int) -> tuple[int, ...]:
     """The steps, before the last, whose models are asked where so many of a run's are."""
-    return recipe.kept_steps[-(models - 1) :] if models > 1 else ()
+    return recipe.earlier_kept_steps[-(models - 1) :] if models > 1 else ()
 
 
 def model_file(folder: Path, step: int) -> Path:
@@ -216,7 +228,7 @@ def _reevaluate(study: Study, job: Job, answered: Callable[[int], None]) -> list
             file = store.folder / evaluation_file({"split": reevaluated(suite), "step": step})
             record = read_json(file) if step in counts else None
             if counts.get(step, 0) < further:  # else it was asked before, or by another process meanwhile
-                if step in earlier:
+                if step in _kept_to_ask(recipe, study.settings.reevaluate_models):
                     policy.load_state_dict(load_file(model_file(Path(job.folder), step)))
                 run = RunState(recipe, job.seed, policy, sampled_tokens=stored.sampled_tokens or 0)
                 record = reevaluate(run, step, suite, further, record, answered, earlier=step in earlier)

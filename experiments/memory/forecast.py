@@ -196,7 +196,8 @@ class _Run:
             settings = self.recipe.evaluation
             if self.recipe.source is None:
                 yield from self._sampling(self.recipe.prompts, self.recipe.group_size, self.recipe.temperature)
-            yield from self._sampling(settings.questions, self._answers_together(), settings.temperature)
+            own = 0 if settings.ema is None else self.counts.trainable * (FLOAT if self._adapters else self._b)
+            yield from self._sampling(settings.questions, self._answers_together(), settings.temperature, own)
         yield from self._training()
 
     def _held(self) -> dict[str, int]:
@@ -212,6 +213,7 @@ class _Run:
             "master weights": FLOAT * counts.trainable if masters else 0,
             "optimizer state": 2 * FLOAT * counts.trainable,
             "reference": self.a.parameters * width if has_reference else 0,
+            "moving average": 0 if self.recipe.evaluation.ema is None else FLOAT * counts.trainable,
         }
         if self.critic:
             # masters of what is kept in less; adapters are float32 themselves
@@ -238,7 +240,8 @@ class _Run:
         weights = a.parameters - (0 if a.tied else a.embedding)
         return weights * self._b if can_lay_out(self._device, dtype) else 0
 
-    def _sampling(self, prompts: int, samples: int, temperature: float) -> Iterator[Moment]:
+    def _sampling(self, prompts: int, samples: int, temperature: float, set_aside: int = 0) -> Iterator[Moment]:
+        """`set_aside`: bytes of the weights that an average stands in for."""
         a, b = self.a, self._b
         prompts = -(-prompts // self._processes)
         rows, longest = prompts * samples, self.prompts.longest
@@ -247,6 +250,7 @@ class _Run:
         kept = {
             **self._held(),
             "gathered weights": a.parameters * b if self._sharded else 0,
+            "weights set aside": set_aside,
             "weights laid out": self._laid_out(rows * self.recipe.max_tokens),
             "noise table": table,
         }

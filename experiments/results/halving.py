@@ -42,12 +42,14 @@ def further_questions(study: StoredStudy, judgement: Judgement) -> tuple[int, in
 
     Or they make questions and answers a fifth of its variance, where less would be left to seeds alone; a multiple of
     the questions that evaluations ask. The models are those of the last evaluations as far as all runs have kept them
-    (`compare.reevaluate_models`). None where noise or seconds are not known, as for `halving`.
+    (`compare.reevaluate_models`). None where noise or seconds are not known, as for `halving`, or no model was kept.
     """
     found = halving(study, judgement)
     if found is None:
         return None
     S, suite, models = found.now.seeds, judgement.plan.metric.split("/")[0], models_kept(study)
+    if models == 0:
+        return None
     first = next(row["correct"] for row in study.runs[0].evals if row["split"] == suite)
     asked, samples = len(first), models * len(first[0])  # as often as evaluations along the way ask, each model
     components = judgement.variances.values()
@@ -60,9 +62,17 @@ def further_questions(study: StoredStudy, judgement: Judgement) -> tuple[int, in
 
 
 def models_kept(study: StoredStudy) -> int:
-    """How many models every finished run has: its final one, and those of the evaluations before."""
-    finished = [run.path for run in study.runs if run.finished]
-    return 1 + min(len(list((path / CHECKPOINT / KEPT_MODELS).glob("step=*"))) for path in finished)
+    """How many models every finished run has to ask: its final one, and those of the evaluations before.
+
+    Where a moving average of the weights was evaluated, the final one is not what was.
+    """
+    return min(len(_kept_steps(run)) for run in study.runs if run.finished)
+
+
+def _kept_steps(run: StoredRun) -> set[int]:
+    kept = {int(file.stem.partition("=")[2]) for file in (run.path / CHECKPOINT / KEPT_MODELS).glob("step=*")}
+    is_averaged = "\nevaluation.ema = " in "\n" + str(run.manifest.get("identity", {}).get("config", ""))
+    return kept if is_averaged else {*kept, run.steps}
 
 
 def cost_of(runs: Sequence[StoredRun], suite: str, samples: float) -> Cost | None:

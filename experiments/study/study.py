@@ -261,7 +261,12 @@ def _check_further(further: int, models: int, recipe: Recipe, suite: str) -> Non
             f"compare.reevaluate: the task has a suite '{reevaluated(suite)}' of its own: give it another name"
         )
     size, evaluated = recipe.task.size(suite) if hasattr(recipe.task, "size") else math.inf, recipe.evaluation.questions
-    if models > 1 and len(recipe.kept_steps) < models - 1:
+    if recipe.evaluation.ema is not None and not recipe.kept_steps:
+        raise GrpoLabError(
+            f"compare.reevaluate = {further}: what evaluation.ema averages is kept where runs end after train.steps, "
+            "not with a budget, and unless evaluation.keep_models = False: leave one of them out"
+        )
+    if models > 1 and len(recipe.earlier_kept_steps) < models - 1:
         raise GrpoLabError(
             f"compare.reevaluate_models = {models}: models of earlier evaluations are kept where runs end after "
             "train.steps, not with a budget, and unless evaluation.keep_models = False: bind "
