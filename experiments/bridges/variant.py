@@ -8,8 +8,9 @@ from typing import cast
 import estimators
 import variants
 from core.errors import GrpoLabError, near
+from core.parts.bindings import bindings_used, refuse_unused
 from core.parts.import_path import find_modules_in
-from core.parts.registry import VARIANTS, config
+from core.parts.registry import VARIANTS, bindings_in_force, config
 from core.parts.variant import Variant
 
 
@@ -20,7 +21,8 @@ def variant_of(
 
     `modules`, of the current folder or installed, are imported first and may register parts. `files` and `bindings` are
     gin's. What is returned asks gin no more. It cannot be pickled: other processes make it from the same arguments.
-    Raises `GrpoLabError` for a module that is not there, an unknown variant, and a binding that gin refuses.
+    Raises `GrpoLabError` for a module that is not there, an unknown variant, and a binding that gin refuses or that had
+    no effect.
     """
     find_modules_in(str(Path.cwd()))
     for package in (estimators.__name__, variants.__name__, *modules):
@@ -33,4 +35,7 @@ def variant_of(
     if name not in VARIANTS:
         raise GrpoLabError(f"no variant {name!r}; {near(name, VARIANTS)}")
     with config(files, bindings):
-        return cast(Variant, VARIANTS[name]()).resolved()
+        variant = cast(Variant, VARIANTS[name]()).resolved()
+        if not files:  # a study's file binds more than parts
+            refuse_unused(bindings_in_force(), bindings_used(), variant.parts, [name])
+    return variant

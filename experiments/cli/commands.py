@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from experiments.cli import arguments, check, lens, memory
+from experiments.cli import arguments, bridge, check, lens, memory
 
 Run: TypeAlias = Callable[[argparse.Namespace], int]
 AddOptions: TypeAlias = Callable[[argparse.ArgumentParser], None]
@@ -137,6 +137,12 @@ def measure_gradient(options: argparse.Namespace) -> int:
 def forecast_memory(options: argparse.Namespace) -> int:
     """Forecast the memory of a run, by purpose, before it is started."""
     return memory.run_memory(options)
+
+
+@command("bridge", UNDERSTAND, bridge.add_options, needs_parts=False)
+def describe_bridge(options: argparse.Namespace) -> int:
+    """What of a variant holds inside TRL or verl, part by part, and the command that trains it there."""
+    return bridge.run_bridge(options)
 
 
 @command("train", TRAIN, arguments.train_options, resumable=True)
