@@ -7,9 +7,9 @@ from torch import Tensor
 
 from core.errors import GrpoLabError
 from core.loop.clock import Clock
-from core.loop.loss import compute_advantages, kl_in_reward, next_kl_coef, value_targets
+from core.loop.loss import compute_advantages, kl_in_reward, needs_old_logps, next_kl_coef, value_targets
 from core.loop.run_state import Fill, RunState
-from core.loop.update import UpdateMetrics, compute_logps, needs_old_logps, update
+from core.loop.update import UpdateMetrics, compute_logps, update
 from core.parts.batch import Batch
 
 

@@ -17,6 +17,16 @@ from core.parts.options import AdvantageOptions, AggregatorOptions, ObjectiveOpt
 from core.parts.variant import Variant
 
 
+def needs_old_logps(variant: Variant, updates: int) -> bool:
+    """Whether the trainer must compute log-probabilities before the update.
+
+    With a single on-policy update they equal those of the update's own forward pass, which then serve as both.
+    """
+    in_reward = variant.uses_kl and variant.kl_place == "reward"
+    in_advantage = "old_logps" in AdvantageOptions.of(variant.advantage).needs
+    return in_reward or in_advantage or variant.correction is not None or updates > 1
+
+
 def kl_in_reward(variant: Variant, batch: Batch) -> Batch:
     """Take the KL penalty off the reward, token by token, where the variant places it there.
 

@@ -18,22 +18,12 @@ from core.loop.run_state import (
 from core.model.optimizer import Stepper
 from core.model.policy import Policy
 from core.parts.batch import Batch
-from core.parts.options import AdvantageOptions, AggregatorOptions, ObjectiveOptions
+from core.parts.options import AggregatorOptions, ObjectiveOptions
 from core.parts.variant import Variant
 from core.randomness import torch_generator
 
 MAX_FAILED_UPDATES: Final = 10
 """Updates in a row without a finite gradient before a run stops."""
-
-
-def needs_old_logps(variant: Variant, updates: int) -> bool:
-    """Whether the trainer must compute log-probabilities before the update.
-
-    With a single on-policy update they equal those of the update's own forward pass, which then serve as both.
-    """
-    in_reward = variant.uses_kl and variant.kl_place == "reward"
-    in_advantage = "old_logps" in AdvantageOptions.of(variant.advantage).needs
-    return in_reward or in_advantage or variant.correction is not None or updates > 1
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from core import Batch, Variant
 from core.distributed import init
 from core.errors import GrpoLabError
 from core.loop.learn import fill
-from core.loop.loss import compute_advantages, kl_in_reward
+from core.loop.loss import compute_advantages, kl_in_reward, needs_old_logps
 from core.loop.recipe import Recipe
 from core.loop.rewards import filter_groups, shape
 from core.loop.rollout import (
@@ -28,7 +28,7 @@ from core.loop.rollout import (
 )
 from core.loop.run_state import Fill, RunState, make_providers
 from core.loop.scoring import score
-from core.loop.update import UpdateMetrics, accumulate_gradients, compute_logps, needs_old_logps
+from core.loop.update import UpdateMetrics, accumulate_gradients, compute_logps
 from core.model.policy import Policy, PolicySettings, load_policy
 from core.randomness import key, torch_generator
 from experiments.lens.measures import Estimate

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core import AGGREGATORS, OBJECTIVES, Batch, Part, Variant
-from core.loop.loss import compute_advantages, kl_in_reward, step_loss
+from core.loop.loss import compute_advantages, kl_in_reward, needs_old_logps, step_loss
 from core.loop.rewards import shape_rewards
-from core.loop.update import needs_old_logps
 from estimators.advantages.greedy import greedy_baseline
 from estimators.advantages.group import group_mean, group_mean_std, leave_one_out, length_weighted_mean
 from estimators.aggregators import (

@@ -7,7 +7,7 @@ import pytest
 from torch import Tensor
 
 from core import CORRECTIONS, GrpoLabError, Variant, aggregator
-from core.loop.update import needs_old_logps
+from core.loop.loss import needs_old_logps
 from core.parts.registry import config
 from estimators.advantages.greedy import greedy_baseline
 from estimators.advantages.group import group_mean, group_mean_std
