@@ -6,6 +6,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Mapping
 from functools import cache
+from importlib import import_module
 from importlib.metadata import packages_distributions
 from io import StringIO
 from pathlib import Path
@@ -31,6 +32,8 @@ EXTRAS: Final[Mapping[str, list[str]]] = PROJECT["optional-dependencies"]
 DEVELOPERS: Final = {"docs", "mutations", "test"}
 APART: Final = "core/environments/rewards/math_worker.py"
 """A program of its own, started where `math_answer` has found its packages."""
+ABOUT: Final = {"experiments/bridges/trl/trainer.py": "trl"}
+"""Files that are about another package, imported late by whatever has use for it."""
 OPTIONAL: Final = {
     "datasets": None,  # asked for by its own name
     "deepspeed": "deepspeed",
@@ -41,6 +44,7 @@ OPTIONAL: Final = {
     "ray": "ray",
     "reasoning_gym": "real",
     "submitit": "slurm",
+    "trl": "trl",
     "vllm": "vllm",
 }
 """Modules that are imported, or looked for, where something asks for them, by the extra that installs them."""
@@ -63,6 +67,7 @@ def imported() -> dict[str, set[bool]]:
         if place == APART or place.startswith("experiments/maintenance/"):
             continue
         tree = ast.parse(file.read_text())
+        its_own = ABOUT.get(place)
         typing = {id(each) for node in ast.walk(tree) if is_typing_only(node) for each in ast.walk(node)}
         functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.Lambda)]
         late = {id(each) for function in functions for each in ast.walk(function)}
@@ -76,7 +81,7 @@ def imported() -> dict[str, set[bool]]:
                 modules = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
             for top in {module.split(".")[0] for module in modules} - {*sys.stdlib_module_names, *OURS}:
                 if id(node) not in typing:
-                    found.setdefault(top, set()).add(id(node) not in late)
+                    found.setdefault(top, set()).add(id(node) not in late and top != its_own)
     return found
 
 
@@ -84,6 +89,13 @@ def test_what_is_asked_for_is_what_is_imported_beside_the_optional() -> None:
     distributions = packages_distributions()
     needed = {distributions[top][0].lower().replace("_", "-") for top in imported().keys() - OPTIONAL.keys()}
     assert needed == names(PROJECT["dependencies"])
+
+
+def test_what_is_about_another_package_is_itself_imported_late() -> None:
+    for file in sorted(file for folder in OURS for file in (ROOT / folder).rglob("*.py")):
+        at_top = {ast.unparse(node) for node in ast.parse(file.read_text()).body}
+        for place in ABOUT.keys() - {file.relative_to(ROOT).as_posix()}:
+            assert not [line for line in at_top if place.removesuffix(".py").replace("/", ".") in line], file
 
 
 def test_what_is_optional_is_imported_late_and_has_an_extra() -> None:
@@ -113,6 +125,7 @@ USES: Final[Mapping[str, tuple[str, Callable[[], Any]]]] = {
     "pyarrow": ("pip install 'grpo-lab[parquet]'", lambda: list(read_rows("rows.parquet"))),
     "ray": ("pip install 'grpo-lab[ray]'", lambda: ray.launch([], 1, progress())),
     "reasoning_gym": ("pip install 'grpo-lab[real]'", lambda: reasoning_gym(dataset="chain_sum")),
+    "trl": ("pip install 'grpo-lab[trl]'", lambda: import_module("experiments.bridges.trl.trainer")),
     "submitit": ("pip install 'grpo-lab[slurm]'", lambda: slurm.launch([], 1, progress(), partition=None, minutes=1)),
 }
 """What needs a package, and what its absence advises; those of vLLM, DeepSpeed, math-verify and trackers have tests of

@@ -1,0 +1,58 @@
+"""A variant in TRL takes the steps that it takes in our own loop: gradients and weights, however TRL cuts its steps."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("trl")
+
+from tests.experiments.bridges.trl import replay
+from tests.experiments.bridges.trl.replay import CASES, Case, Outcome, bridged, differences, in_trl, record
+
+CLOSE = 1e-6
+"""Of float32, where weights move by 1e-3 and more."""
+
+
+def assert_equal(case: Case, theirs: Outcome) -> None:
+    found = differences(case, theirs)
+    assert found["gradients"] < CLOSE
+    assert found["weights"] < CLOSE
+    assert found["moved"] > 500 * CLOSE
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_one_process_takes_the_steps_of_our_loop(case: Case, tmp_path: Path) -> None:
+    assert_equal(case, bridged(case, tmp_path))
+
+
+@pytest.fixture(scope="module")
+def by_two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("two")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run([*torchrun, replay.__file__, str(folder)], check=True, capture_output=True)
+    return folder
+
+
+@pytest.mark.parametrize("number", range(len(CASES)), ids=map(str, CASES))
+def test_two_processes_take_the_steps_of_our_loop(number: int, by_two_processes: Path) -> None:
+    assert_equal(CASES[number], Outcome(**torch.load(by_two_processes / f"{number}.pt")))
+
+
+@pytest.mark.parametrize("generation", [1, 2])
+def test_several_passes_over_a_generation_take_the_steps_of_our_loop(generation: int, tmp_path: Path) -> None:
+    case = Case("grpo", (), 2, generation, iterations=2)
+    assert_equal(case, bridged(case, tmp_path))
+
+
+def test_trls_own_dapo_loss_is_another_one_where_a_generation_serves_two_steps(tmp_path: Path) -> None:
+    from trl import GRPOTrainer
+
+    bindings = ("dapo.filter = None", "dapo.shaping = ()", "group_mean_std.eps = 1e-4")
+    for generation, is_equal in ((1, True), (2, False)):
+        case = Case("dapo", bindings, 2, generation, settings={"loss_type": "dapo", "epsilon_high": 0.28})
+        found = differences(case, in_trl(case, record(case.groups), tmp_path, GRPOTrainer))
+        assert (found["gradients"] < CLOSE) is is_equal
+        assert is_equal or found["gradients"] > 1e-3
