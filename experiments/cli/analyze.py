@@ -1,4 +1,4 @@
-"""`grpolab analyze`: verdicts of a study's folder, of anybody's CSV files, or of two runs."""
+"""`grpolab analyze`: verdicts of a study's folder, of anybody's logs and tables, or of two runs."""
 
 import argparse
 from pathlib import Path

@@ -109,7 +109,10 @@ def _add_out(parser: argparse.ArgumentParser) -> None:
 def analyze_options(parser: argparse.ArgumentParser) -> None:
     """Options of `analyze`."""
     parser.add_argument(
-        "paths", nargs="+", metavar="PATH", help="a study's folder, e.g. runs/demo, CSV files, or two runs' folders"
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="a study's folder, e.g. runs/demo; trainers' logs, CSV files or folders of them; or two runs' folders",
     )
     _add_output_options(parser)
     add_table_options(parser)

@@ -83,7 +83,7 @@ def tune(options: argparse.Namespace) -> int:
 
 @command("analyze", COMPARE, arguments.analyze_options)
 def analyze(options: argparse.Namespace) -> int:
-    """Verdicts of a study that has been run, or of anybody's CSV files."""
+    """Verdicts of a study that has been run, of another trainer's logs, or of anybody's tables."""
     from experiments.cli.analyze import run_analyze
 
     return run_analyze(options)

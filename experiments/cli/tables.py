@@ -1,4 +1,4 @@
-"""`grpolab analyze` on CSV files: its options, and the verdicts as printed."""
+"""`grpolab analyze` on runs trained elsewhere: its options, and the verdicts as printed."""
 
 import argparse
 import json
@@ -18,10 +18,16 @@ if TYPE_CHECKING:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options for tables; a study's folder declares all of them."""
-    group = parser.add_argument_group("tables", "CSV files, and folders of them; docs/tables.md shows the layouts")
+    """The options for tables and logs; a study's folder declares all of them."""
+    group = parser.add_argument_group(
+        "runs trained elsewhere", "logs of trainers, CSV files, and folders of them; docs/tables.md shows what is read"
+    )
     group.add_argument("--baseline", metavar="ARM", help="the arm that the others are compared with; needed")
-    group.add_argument("--metric", metavar="NAME", help="what is compared (default: the only one there is)")
+    group.add_argument(
+        "--metric",
+        metavar="NAME",
+        help="what is compared; a pattern such as 'eval_*/mean' must match one (default: the only one there is)",
+    )
     group.add_argument(
         "--scalar",
         choices=("final", "auc"),
@@ -73,12 +79,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def are_tables(paths: "Sequence[Path]") -> bool:
-    """Whether the paths are CSV files, or a folder of them, rather than a study's folder."""
-    from experiments.results.tables.sheets import csv_files
+    """Whether the paths are tables or trainers' logs, or a folder of them, rather than a study's folder."""
+    from experiments.results.tables.engines.readers import files_below
+    from experiments.results.tables.gather import is_readable
 
     if len(paths) > 1 or paths[0].suffix.lower() == ".csv" or paths[0].is_file():
         return True
-    return not (paths[0] / "study.json").exists() and next(csv_files(paths[0]), None) is not None
+    return not (paths[0] / "study.json").exists() and any(map(is_readable, files_below(paths[0])))
 
 
 def given_options(options: argparse.Namespace) -> dict[str, Any]:
@@ -117,7 +124,7 @@ def run_tables(options: argparse.Namespace) -> int:
         judgement = replace(judgement, analysis=replace(judgement.analysis, notes=(*judgement.analysis.notes, note)))
         _print_judgement(judgement, str(study.path), options, {})
         return 0
-    table, question_options = read_tables(paths, options.runs), given_options(options)
+    table, question_options = read_tables(paths, options.runs, options.metric), given_options(options)
     question_options.pop("runs", None)
     declared, notes = as_declared(paths, question_options)
     question_options = declared | question_options

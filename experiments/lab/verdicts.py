@@ -15,7 +15,7 @@ from experiments.lab.frames import data_frame, html_or_text
 from experiments.options import TABLE_LIMITS
 from experiments.report.sentences import plain_sentence
 from experiments.report.tables import compared_means
-from experiments.results.tables.formats import SCORED
+from experiments.results.tables.measurements import SCORED
 from experiments.results.tables.sheets import TableError
 from experiments.results.tables.tables import Question, Table, judge_table, read_rows
 from experiments.statistics import Comparison, Curve, Judgement, Trajectory

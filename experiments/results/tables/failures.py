@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from experiments.results.tables.formats import SCORED
+from experiments.results.tables.measurements import SCORED
 from experiments.results.tables.sheets import TableError
 from experiments.statistics import Trajectory
 from experiments.statistics.runs import arms_of

@@ -5,26 +5,25 @@ scores        arm, seed, score, and optionally status and imputed: a row a run, 
 TensorBoard   Wall time, Step, Value: one file for each run and tag
 W&B           Step or a step metric of one's own, and "<run> - <metric>" for each run, with companions that end in
               __MIN and __MAX
+
+A fifth, a column for each metric, is a run's log: `wide.py`.
 """
 
 import math
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, cast
+from typing import Final, cast
 
 from core.errors import near
 from experiments.results.tables.columns import NEEDED, is_curve, without_columns
+from experiments.results.tables.measurements import SCORED, UNNAMED, Content, Measurement
+from experiments.results.tables.names import Names
 from experiments.results.tables.sheets import Sheet, TableError
 from experiments.statistics.runs import Status
 
-UNNAMED: Final = "value"
-"""The metric of a file that does not name one."""
 AXES: Final = ("sampled_tokens", "seconds")
 """Columns that count a budget beside the steps."""
 STATUSES: Final = ("finished", "failed", "lost")
-SCORED: Final = "budget"
-"""The axis of scores, which were taken at a budget that is not in the table."""
 _COMPANIONS = ("__MIN", "__MAX")
 _INTERNAL = ("_step", "_runtime", "_timestamp")
 """What W&B keeps with every run, beside what the run logged."""
@@ -36,102 +35,17 @@ _RESULTS = ({"arm", "baseline", "verdict"}, {"arm", "planned", "imputed", "cause
 """Columns by which the bench's tables of results are recognised."""
 
 
-class Measurement(NamedTuple):
-    """One number of a run, or (without a value) only its status, or (nan, nothing spent) that it has none."""
-
-    arm: str
-    seed: int
-    metric: str
-    spent: dict[str, float]
-    """By axis: `steps` and perhaps others, or SCORED alone."""
-    value: float | None
-    status: Status | None
-    source: str
-    line: int
-    answers: float | None = None
-    """How many answers, each right or wrong, the value is the mean of."""
-
-    @property
-    def place(self) -> str:
-        """The file and line."""
-        return f"{self.source}, line {self.line}"
-
-
 @dataclass(frozen=True)
-class Content:
-    """What a sheet holds, and what was assumed on the way."""
+class Layout:
+    """How one kind of table is told by its header, and read."""
 
-    measurements: list[Measurement]
-    notes: list[str]
-    named: bool
-    """Whether arm and seed were read from the names of files or runs."""
-
-
-@dataclass(frozen=True)
-class Names:
-    """Reads arm, seed and perhaps metric from the name of a file or run.
-
-    A name is tried against each pattern in turn, as a whole.
-    """
-
-    patterns: tuple[re.Pattern[str], ...]
-    given: str | None
-
-    @classmethod
-    def of(cls, pattern: str | None) -> "Names":
-        """By a regular expression with groups `arm` and `seed`; None: seeds marked `seed` or `s`, else a last number.
-
-        Without a pattern, TensorBoard's own `run-RUN-tag-TAG` is taken apart too.
-        """
-        if pattern is None:
-            run, metric = r"(?:run-)?(?P<arm>(?:(?!-tag-).)+)[-_/]", r"(?:(?:-tag-|/)(?P<metric>.+))?"
-            return cls(
-                tuple(re.compile(f"{run}{mark}(?P<seed>\\d+){metric}") for mark in ("(?:seed|s)[=_-]?", "")), None
-            )
-        try:
-            compiled = re.compile(pattern)
-        except re.error as error:
-            raise TableError(f"--runs {pattern!r} is no regular expression: {error}") from None
-        absent = [group for group in ("arm", "seed") if group not in compiled.groupindex]
-        if absent:
-            raise TableError(
-                f"--runs {pattern!r} has no group {absent[0]!r}; write e.g. '(?P<arm>.+)-(?P<seed>[0-9]+)'"
-            )
-        return cls((compiled,), pattern)
-
-    def read(self, name: str, place: str) -> tuple[str, int, str | None]:
-        """Arm, seed and metric; TableError for a name that does not match."""
-        match = next((match for pattern in self.patterns if (match := pattern.fullmatch(name))), None)
-        if match is None:
-            tried = (
-                "is not matched by --runs"
-                if self.given
-                else "does not say which arm and seed it is, as grpo-seed3 does"
-            )
-            raise TableError(
-                f"{place}: the name {name!r} {tried}; give --runs a regular expression for the whole name, e.g. "
-                "'(?P<arm>.+)-(?P<seed>[0-9]+)'"
-            )
-        groups = match.groupdict()
-        if not groups["arm"] or not re.fullmatch(r"\d+", groups["seed"] or ""):
-            raise TableError(
-                f"{place}: --runs reads arm {groups['arm']!r} and seed {groups['seed']!r} from {name!r}; an arm is a "
-                "name, a seed a whole number"
-            )
-        return groups["arm"], int(groups["seed"]), groups.get("metric")
+    recognises: Callable[[Sheet], bool]
+    read: Callable[[Sheet, Names], Content]
 
 
 def content_of(sheet: Sheet, names: Names) -> Content:
     """The measurements of a sheet in any of the layouts; TableError for one that is in none."""
-    columns = [column.lower() for column in sheet.header]
-    if sorted(columns) == ["step", "value", "wall time"]:
-        return Content(list(_tensorboard(sheet, names)), [], named=True)
-    if any(" - " in column for column in columns[1:]) and not {"arm", "seed"} & set(columns):
-        note = f"{sheet.source}: the horizontal axis is {sheet.header[0]!r}, taken for the steps."
-        return Content(list(_wandb(sheet, names)), [note] * (columns[0] != "step"), named=True)
-    if {"arm", "seed", "score"} <= set(columns) and not {"step", "value"} & set(columns) and not is_curve(sheet):
-        return _scores(sheet)
-    return _tidy(sheet)
+    return next(layout for layout in LAYOUTS if layout.recognises(sheet)).read(sheet, names)
 
 
 def holds_results(sheet: Sheet) -> bool:
@@ -139,7 +53,16 @@ def holds_results(sheet: Sheet) -> bool:
     return any(columns <= set(sheet.header) for columns in _RESULTS)
 
 
-def _scores(sheet: Sheet) -> Content:
+def _is_scores(sheet: Sheet) -> bool:
+    columns = _lower(sheet)
+    return {"arm", "seed", "score"} <= columns and not {"step", "value"} & columns and not is_curve(sheet)
+
+
+def _lower(sheet: Sheet) -> set[str]:
+    return {column.lower() for column in sheet.header}
+
+
+def _scores(sheet: Sheet, _: Names) -> Content:
     """One number a run; that of a failed run, if there is one, is its declared score."""
     at = {name: sheet.column(name) for name in ("arm", "seed", "score", "status", "imputed", "metric", "answers")}
     unused = [column for column in sheet.header if column.lower() not in (*at, *_IGNORED)]
@@ -158,12 +81,12 @@ def _scores(sheet: Sheet) -> Content:
             status = "failed" if imputed else status
         number = row.get("answers")
         answers = _answer_count(sheet, line, number) if number else None
-        seed = _seed(sheet, line, row["seed"])
+        seed = sheet.whole(line, row["seed"])
         measurements.append(Measurement(arm, seed, metric, spent, value, status, sheet.source, line, answers))
     return Content(measurements, notes, named=False)
 
 
-def _tidy(sheet: Sheet) -> Content:
+def _tidy(sheet: Sheet, _: Names) -> Content:
     places = {name: sheet.column(name) for name in (*NEEDED, "metric", "answers", "status", *AXES)}
     if any(places[name] is None for name in NEEDED):
         raise TableError(without_columns(sheet))
@@ -177,7 +100,7 @@ def _tidy(sheet: Sheet) -> Content:
 
 def _tidy_row(sheet: Sheet, line: int, cells: list[str], at: dict[str, int]) -> Measurement:
     arm = cells[at["arm"]] or sheet.refuse(line, "arm is empty; name the method that ran")
-    seed = _seed(sheet, line, cells[at["seed"]])
+    seed = sheet.whole(line, cells[at["seed"]])
     status = _status(sheet, line, cells[at["status"]]) if "status" in at else None
     step, value = cells[at["step"]], cells[at["value"]]
     if not value and status in ("failed", "lost"):  # the row is there for its status
@@ -201,7 +124,15 @@ def _tidy_row(sheet: Sheet, line: int, cells: list[str], at: dict[str, int]) -> 
     return Measurement(arm, seed, metric, spent, number, status, sheet.source, line, answers)
 
 
-def _tensorboard(sheet: Sheet, names: Names) -> Iterator[Measurement]:
+def _is_tensorboard(sheet: Sheet) -> bool:
+    return sorted(column.lower() for column in sheet.header) == ["step", "value", "wall time"]
+
+
+def _tensorboard(sheet: Sheet, names: Names) -> Content:
+    return Content(list(_tensorboard_rows(sheet, names)), [], named=True)
+
+
+def _tensorboard_rows(sheet: Sheet, names: Names) -> Iterator[Measurement]:
     arm, seed, metric = names.read(sheet.name, sheet.source)
     step, value = sheet.column("step"), sheet.column("value")
     assert step is not None
@@ -219,7 +150,16 @@ def _tensorboard(sheet: Sheet, names: Names) -> Iterator[Measurement]:
         )
 
 
-def _wandb(sheet: Sheet, names: Names) -> Iterator[Measurement]:
+def _is_wandb(sheet: Sheet) -> bool:
+    return any(" - " in column for column in sheet.header[1:]) and not {"arm", "seed"} & _lower(sheet)
+
+
+def _wandb(sheet: Sheet, names: Names) -> Content:
+    note = f"{sheet.source}: the horizontal axis is {sheet.header[0]!r}, taken for the steps."
+    return Content(list(_wandb_rows(sheet, names)), [note] * (sheet.header[0].lower() != "step"), named=True)
+
+
+def _wandb_rows(sheet: Sheet, names: Names) -> Iterator[Measurement]:
     runs: list[tuple[int, str, int, str]] = []
     for place, column in enumerate(sheet.header):
         name, dash, metric = column.rpartition(" - ")
@@ -249,20 +189,18 @@ def _answer_count(sheet: Sheet, line: int, cell: str) -> float:
     return answers
 
 
-def _seed(sheet: Sheet, line: int, cell: str) -> int:
-    """A seed; data frames write 3 as 3.0."""
-    try:
-        number = float(cell)
-    except ValueError:
-        number = 0.5
-    if number != number // 1:
-        sheet.refuse(line, f"seed is {cell!r}; give each run the whole number that its arms share")
-    return int(number)
-
-
 def _status(sheet: Sheet, line: int, cell: str) -> Status | None:
     if not cell:
         return None
     if cell.lower() not in STATUSES:
         sheet.refuse(line, f"status is {cell!r}; {near(cell.lower(), STATUSES)}")
     return cast("Status", cell.lower())
+
+
+LAYOUTS: Final[Sequence[Layout]] = (
+    Layout(_is_tensorboard, _tensorboard),
+    Layout(_is_wandb, _wandb),
+    Layout(_is_scores, _scores),
+    Layout(lambda _: True, _tidy),
+)
+"""In the order in which they are tried; a table in none of them is asked for the columns of the last."""

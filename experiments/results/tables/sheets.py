@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -48,6 +48,16 @@ class Sheet:
             if re.fullmatch(r"[+-]?\d+,\d+", cell):
                 remedy = "write decimals with a point"
             self.refuse(line, f"{column} is {repr(cell) + ', not a number' if cell else 'empty'}; {remedy}")
+
+    def whole(self, line: int, cell: str) -> int:
+        """A cell as a seed; data frames write 3 as 3.0."""
+        try:
+            number = float(cell)
+        except ValueError:
+            number = 0.5
+        if number != number // 1:
+            self.refuse(line, f"seed is {cell!r}; give each run the whole number that its arms share")
+        return int(number)
 
 
 def read_sheet(file: Path, name: str) -> Sheet:
@@ -97,6 +107,6 @@ def _cell(value: object) -> str:
     return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)
 
 
-def csv_files(folder: Path) -> Iterator[Path]:
-    """The CSV files in a folder and below, by name."""
-    yield from sorted(file for file in folder.rglob("*") if file.suffix.lower() == ".csv" and file.is_file())
+def is_csv(file: Path) -> bool:
+    """Whether a file is a table by its name."""
+    return file.suffix.lower() == ".csv" and file.is_file()

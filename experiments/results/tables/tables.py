@@ -4,22 +4,27 @@ files or rows -> measurements -> `Table`: runs with curves -> `judge_table`: a p
 """
 
 import math
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 
 from core.errors import near
+from experiments.results.tables.assumptions import assumed, check_budget, count, in_percent
 from experiments.results.tables.bounds import bounded
+from experiments.results.tables.engines.content import content_of_logs
 from experiments.results.tables.failures import NOTHING_LEFT, complete, floor_of, is_scored, settle
-from experiments.results.tables.formats import SCORED, UNNAMED, Content, Measurement, Names, content_of, holds_results
-from experiments.results.tables.sheets import Sheet, TableError, csv_files, read_sheet, sheet_of
-from experiments.statistics import Curve, Judgement, Plan, Trajectory, judge
-from experiments.statistics.budgets import SLACK
+from experiments.results.tables.formats import content_of
+from experiments.results.tables.gather import gather
+from experiments.results.tables.measurements import SCORED, UNNAMED, Content, Measurement
+from experiments.results.tables.metrics import chosen
+from experiments.results.tables.names import Names
+from experiments.results.tables.runs import run_of
+from experiments.results.tables.sheets import Sheet, TableError, sheet_of
+from experiments.results.tables.wide import is_wide, wide_logs
+from experiments.statistics import Judgement, Plan, Trajectory, judge
 from experiments.statistics.grown import Look
 from experiments.statistics.records import Family
-from experiments.statistics.runs import Policy, Status
+from experiments.statistics.runs import Policy
 
 MARGIN = 0.01
 
@@ -54,6 +59,7 @@ class Table:
     source: str
     runs: tuple[Trajectory, ...]
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -78,33 +84,36 @@ class Table:
         return tuple(dict.fromkeys(metric for run in self.runs for metric in run.curves))
 
 
-def read_tables(paths: Sequence[Path], pattern: str | None = None) -> Table:
-    """Read CSV files, and those in folders, as one table; the layout of each is recognised by its header.
+def read_tables(paths: Sequence[Path], pattern: str | None = None, metric: str | None = None) -> Table:
+    """Read CSV files and trainers' logs, and those in folders, as one table; each is recognised by what is in it.
 
-    `pattern`, for exports that name a run in one word, is a regular expression with groups `arm`, `seed` and perhaps
-    `metric` that matches the whole name: a file's path without suffix below what all paths share, or W&B's run name.
+    `pattern`, for runs that are named in one word, is a regular expression with groups `arm`, `seed` and perhaps
+    `metric` that matches the whole name: the path without suffix below what all share, or the run's own name in W&B
+    or trackio. Of logs the metric alone is read; it may be a pattern as in `chosen`.
     Raises TableError with file, line and remedy.
     """
-    files = [file for path in paths for file in (csv_files(path) if path.is_dir() else [path])]
-    if not files:
-        raise TableError(f"{', '.join(map(str, paths))}: no CSV file here; name the files, or the folder they are in")
-    if len(paths) == 1 and paths[0].is_dir():
-        root = str(paths[0])
-    else:
-        root = os.path.commonpath([file.absolute().parent for file in files])
+    source = ", ".join(map(str, paths))
+    found = gather(paths)
     names = Names.of(pattern)
-    named = {file: Path(os.path.relpath(file, root)).with_suffix("").as_posix() for file in dict.fromkeys(files)}
-    sheets = {file: read_sheet(file, name) for file, name in named.items()}
-    results = [file for file, sheet in sheets.items() if holds_results(sheet)]
-    if results and (len(results) == len(sheets) or any(file in paths for file in results)):
-        raise TableError(
-            f"{results[0]}: these are results, not runs; give the scores.csv that was written beside it, or the "
-            "study's folder"
+    contents = [content_of(sheet, names) for sheet in found.sheets]
+    empty = [f"{file} is empty: if it is the log of a run, that run is in no comparison." for file in found.empty]
+    if found.logs:
+        beside = {each.metric for content in contents for each in content.measurements if each.value is not None}
+        contents.append(
+            content_of_logs(
+                found.logs,
+                names,
+                source=source,
+                metric=metric,
+                root=found.root,
+                hydra=found.hydra,
+                beside=beside,
+            )
         )
-    contents = [content_of(sheet, names) for file, sheet in sheets.items() if file not in results]
     if pattern is not None and not any(content.named for content in contents):
         raise TableError(f"--runs {pattern!r} has no effect: these tables have columns for arm and seed; leave it out")
-    return _table(contents, ", ".join(map(str, paths)))
+    table = _table(contents, source)
+    return replace(table, warnings=(*empty, *table.warnings))
 
 
 def read_rows(rows: Iterable[Mapping[str, object]], source: str = "the table") -> Table:
@@ -112,6 +121,8 @@ def read_rows(rows: Iterable[Mapping[str, object]], source: str = "the table") -
     sheet: Sheet = sheet_of(rows, source)
     if not sheet.rows:
         raise TableError(f"{source}: no rows; a table has one for each evaluation of each run")
+    if is_wide(sheet) and sheet.column("arm") is not None:
+        return _table([content_of_logs(wide_logs(sheet), Names.of(None), source=source, every=True)], source)
     return _table([content_of(sheet, Names.of(None))], source)
 
 
@@ -128,7 +139,7 @@ def judge_table(table: Table, question: Question) -> Judgement:
         raise TableError(
             f"{table.source}: no arm {question.baseline!r} for --baseline; {near(question.baseline, table.arms)}"
         )
-    metric, runs = _measured(table, question.metric)
+    metric, runs, matched = _measured(table, question.metric)
     runs, failed = settle(table.source, metric, runs)
     runs, missing = complete(runs)
     if is_scored(runs):
@@ -138,7 +149,7 @@ def judge_table(table: Table, question: Question) -> Judgement:
             )
         question = replace(question, axis=SCORED)
     runs = _on_axis(table, metric, question.axis, runs)
-    runs, counted = _count(table, metric, question.answers, runs)
+    runs, counted = count(table.source, metric, question.answers, runs)
     floor, floored = floor_of(table.source, question.floor, runs, metric, higher_is_better=question.higher_is_better)
     runs = bounded(runs)
     plan = Plan(
@@ -157,9 +168,9 @@ def judge_table(table: Table, question: Question) -> Judgement:
         largest=max((run.curves[metric].largest for run in runs if metric in run.curves), default=math.inf),
         seen=question.seen,
     )
-    _check_budget(table, plan, runs)
-    notes = [*_assumed(plan, question, runs), *floored, *counted]
-    percent = _in_percent(plan, question, runs)
+    check_budget(table.source, plan, runs)
+    notes = [*matched, *assumed(plan, runs, margin_given=question.margin is not None), *floored, *counted]
+    percent = in_percent(plan, runs, margin_given=question.margin is not None)
     try:
         judgement = judge(plan, runs)
     except ValueError as error:
@@ -172,7 +183,9 @@ def judge_table(table: Table, question: Question) -> Judgement:
             f"finished runs: {listed})"
         )
     analysis = replace(judgement.analysis, notes=(*judgement.analysis.notes, *notes, *table.notes))
-    return replace(judgement, analysis=analysis, warnings=(*missing, *failed, *percent, *judgement.warnings))
+    return replace(
+        judgement, analysis=analysis, warnings=(*missing, *failed, *percent, *table.warnings, *judgement.warnings)
+    )
 
 
 def _table(contents: Sequence[Content], source: str) -> Table:
@@ -180,75 +193,41 @@ def _table(contents: Sequence[Content], source: str) -> Table:
     for content in contents:
         for each in content.measurements:
             by_run.setdefault((each.arm, each.seed), []).append(each)
-    table = Table(source, tuple(_run(*key, measured) for key, measured in by_run.items()), ())
+    _check_measured(contents, by_run.keys())
+    table = Table(source, tuple(run_of(*key, measured) for key, measured in by_run.items()), ())
     notes = [note for content in contents for note in content.notes]
     if any(content.named for content in contents):
         notes.append(
             f"Read from names: arm{'s' * (len(table.arms) > 1)} {', '.join(table.arms)}; "
             f"seed{'s' * (len(table.seeds) > 1)} {', '.join(map(str, table.seeds))}."
         )
-    return replace(table, notes=tuple(notes))
+    finished = {(run.arm, run.seed) for run in table.runs if run.status == "finished"}
+    stopped = [said for content in contents for run, said in content.stopped.items() if run in finished]
+    warnings = [warning for content in contents for warning in content.warnings]
+    return replace(table, notes=tuple(notes), warnings=(*stopped, *warnings))
 
 
-def _run(arm: str, seed: int, measured: Sequence[Measurement]) -> Trajectory:
-    """A run's curves in order of steps; a TableError for what one run cannot be."""
-    by_status: dict[Status, Measurement] = {}
-    by_metric: dict[str, dict[float, Measurement]] = {}
-    never = next((each for each in measured if each.value is not None and not each.spent), None)
-    for each in measured:
-        if each.status is not None:
-            by_status.setdefault(each.status, each)
-        if each.value is None or not each.spent:
-            continue
-        at = by_metric.setdefault(each.metric, {})
-        step = next(iter(each.spent.values()))
-        if step in at:
-            raise TableError(
-                f"{each.place}: arm {arm!r}, seed {seed} has {each.metric!r} at step {step:g} already, from "
-                f"{at[step].place}; keep one (of a resumed run, the later), and give each metric its own name"
-            )
-        at[step] = each
-    if len(by_status) > 1:
-        (one, first), (other, second) = list(by_status.items())[:2]
-        raise TableError(
-            f"{second.place}: arm {arm!r}, seed {seed} is {other}, but {one} in {first.place}; a run has one status"
-        )
-    curves = {metric: _curve(arm, seed, [at[step] for step in sorted(at)]) for metric, at in by_metric.items()}
-    status: Status = next(iter(by_status), "finished")
-    if status == "finished" and never is not None:
-        return Trajectory(arm, seed, "failed", curves, cause=f"no step and no value in {never.place}")
-    return Trajectory(arm, seed, status, curves)
-
-
-def _curve(arm: str, seed: int, points: Sequence[Measurement]) -> Curve:
-    axes = [axis for axis in points[0].spent if all(axis in each.spent for each in points)]
-    for axis in axes:
-        for before, after in pairwise(points):
-            if after.spent[axis] <= before.spent[axis]:
+def _check_measured(contents: Iterable[Content], runs: Container[tuple[str, int]]) -> None:
+    """Refuse a run that never logged the metric, unless a table says what became of it."""
+    for content in contents:
+        for (arm, seed), said in content.unmeasured.items():
+            if (arm, seed) not in runs:
                 raise TableError(
-                    f"{after.place}: {axis} of arm {arm!r}, seed {seed} does not grow from step "
-                    f"{before.spent['steps']:g} to {after.spent['steps']:g}; count what was spent since the start"
+                    f"{said}; if it failed before its first evaluation, say so in a CSV file beside it: "
+                    f"the header arm,seed,step,value,status and the line {arm},{seed},,,failed (or lost, if the "
+                    "machine failed)"
                 )
-    spent = {axis: [each.spent[axis] for each in points] for axis in axes}
-    answers = [each.answers for each in points if each.answers is not None]
-    values = [each.value for each in points if each.value is not None]
-    return Curve(spent, values, answers if len(answers) == len(points) else None)
 
 
-def _measured(table: Table, requested: str | None) -> tuple[str, tuple[Trajectory, ...]]:
-    """The metric, and the runs; values without a name take the one that is requested."""
+def _measured(table: Table, requested: str | None) -> tuple[str, tuple[Trajectory, ...], list[str]]:
+    """The metric, the runs, and a note on what a pattern chose; values without a name take the one requested."""
     if table.metrics == (UNNAMED,) and requested is not None:
         runs = (replace(run, curves={requested: run.curves[UNNAMED]}) if run.curves else run for run in table.runs)
-        return requested, tuple(runs)
+        return requested, tuple(runs), []
     if not table.metrics:
         raise TableError(f"{table.source}: {NOTHING_LEFT}")
-    if requested is None:
-        if len(table.metrics) != 1:
-            raise TableError(f"{table.source}: choose a metric with --metric; there are {', '.join(table.metrics)}")
-        return table.metrics[0], table.runs
-    if requested not in table.metrics:
-        raise TableError(f"{table.source}: no metric {requested!r}; {near(requested, table.metrics)}")
-    return requested, table.runs
+    metric, notes = chosen(requested, table.metrics, table.source)
+    return metric, table.runs, notes
 
 
 def _on_axis(table: Table, metric: str, axis: str, runs: Iterable[Trajectory]) -> tuple[Trajectory, ...]:
@@ -263,77 +242,3 @@ def _on_axis(table: Table, metric: str, axis: str, runs: Iterable[Trajectory]) -
     return tuple(
         replace(run, curves={name: curve for name, curve in run.curves.items() if axis in curve.spent}) for run in runs
     )
-
-
-def _count(
-    table: Table, metric: str, answers: int | None, runs: tuple[Trajectory, ...]
-) -> tuple[tuple[Trajectory, ...], list[str]]:
-    """The runs with how many answers the metric's values are means of; a note where that is unknown but may matter."""
-    curves = [run.curves[metric] for run in runs if metric in run.curves]
-    has_counts = any(curve.answers is not None or curve.samples is not None for curve in curves)
-    if answers is None:
-        values = [value for curve in curves for value in curve.values]
-        shares = not has_counts and all(0 <= value <= 1 for value in values if math.isfinite(value))
-        how = "If the values are means of answers, right or wrong, say of how many: --answers N, or a column 'answers'."
-        return runs, [how] if shares else []
-    if has_counts:
-        raise TableError(f"{table.source}: --answers {answers}, but the table has a column 'answers'; leave one out")
-    if answers < 1:
-        raise TableError(f"--answers {answers}: give how many answers a value is the mean of, 1 or more")
-    return tuple(
-        replace(run, curves={**run.curves, metric: replace(curve, answers=[answers] * len(curve.values))})
-        if (curve := run.curves.get(metric)) is not None
-        else run
-        for run in runs
-    ), []
-
-
-def _check_budget(table: Table, plan: Plan, runs: Iterable[Trajectory]) -> None:
-    """Refuse a budget that a finished run did not reach."""
-    for run in runs:
-        if run.status == "finished" and plan.budget is not None:
-            last = run.curves[plan.metric].spent[plan.axis][-1]
-            if last < plan.budget * (1 - SLACK):
-                raise TableError(
-                    f"{table.source}: arm {run.arm!r}, seed {run.seed} ends at {last:g} {_words(plan.axis)}, before "
-                    f"--budget {plan.budget:g}; choose a budget that every run reaches, or give this one the status "
-                    "failed or lost"
-                )
-
-
-def _assumed(plan: Plan, question: Question, runs: Iterable[Trajectory]) -> list[str]:
-    """Notes on what the question leaves open."""
-    notes = []
-    if question.margin is None:
-        notes.append(
-            f"Assumed: the smallest difference of interest is {plan.margin:g}, in the metric's unit (--margin)."
-        )
-    done = [run for run in runs if run.status == "finished"]
-    if plan.axis == SCORED:
-        notes.append("Scores are as the table has them: the budget at which they were taken is not known.")
-    elif plan.budget is None and done:
-        ends = {(run.arm, run.seed): run.curves[plan.metric].spent[plan.axis][-1] for run in done}
-        first, last = min(ends, key=lambda run: ends[run]), max(ends.values())
-        shortest, axis = ends[first], _words(plan.axis)
-        notes.append(f"Assumed: the budget is {shortest:g} {axis}, the least that a finished run has spent (--budget).")
-        if shortest < last:
-            notes.append(
-                f"{first[0]}, seed {first[1]} ends at {shortest:g} {axis} and others at up to {last:g}: what comes "
-                f"after {shortest:g} counts in no run. If that run broke off, give it the status failed or lost."
-            )
-    return notes
-
-
-def _in_percent(plan: Plan, question: Question, runs: Iterable[Trajectory]) -> list[str]:
-    """A warning where scores seem to be percentages, for which the margin that was assumed is tiny."""
-    ends = [run.curves[plan.metric].values[-1] for run in runs if run.status == "finished"]
-    if question.margin is not None or not ends or min(ends) <= 1:
-        return []
-    return [
-        f"All scores are above 1, and the smallest difference of interest, which was not given, is {plan.margin:g}: of "
-        "percentages that is a hundredth of a point. Say with --margin which difference would matter to you."
-    ]
-
-
-def _words(axis: str) -> str:
-    return axis.replace("_", " ")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from experiments.report.sentences import plain_sentence
-from experiments.results.tables.formats import SCORED
+from experiments.results.tables.measurements import SCORED
 from experiments.results.tables.tables import Question, Table, judge_table
 from experiments.statistics import Curve, Judgement, Trajectory
 from tests.experiments.report.studies import EARLY, FINALS, LOOKS, judge, write_study

@@ -21,7 +21,6 @@ from experiments.results.tables.tables import read_tables
         ("model,seeds,mean_reward", {"arm": "model", "seed": "seeds", "score": "mean_reward"}),
         ("arm,seed,global_step,score", {"step": "global_step", "value": "score"}),
         ("method,seed,iteration,return", {"arm": "method", "step": "iteration", "value": "return"}),
-        ("arm,seed,step,loss", {"value": "loss"}),
         ("arm,sead,value", {"seed": "sead"}),
     ],
 )

@@ -16,6 +16,7 @@ from experiments.cli.main import main
 from experiments.results.tables.sheets import TableError
 from experiments.results.tables.tables import Question, Table, judge_table, read_rows, read_tables
 from experiments.statistics import Judgement, analyze
+from tests.experiments.results.tables.engines import recorded
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "tables.md"
 ROOT = DOCUMENT.parents[1]
@@ -356,7 +357,7 @@ def test_arms_that_cannot_be_compared() -> None:
         (["logs", "--baseline", "grpo", "--runs", "(?P<arm>.)(?P<seed>.)"], "the name 'grpo-0' is not matched by"),
         (["logs", "--baseline", "grpo", "--runs", "(?P<arm>.+)(?P<seed>-).*"], "arm 'grpo' and seed '-' from 'grpo-0'"),
         (["empty", "results.csv", "empty"], "--baseline is needed"),
-        (["empty", "empty"], "empty, empty: no CSV file here"),
+        (["empty", "empty"], "empty, empty: no CSV file and no trainer's log here"),
         (["empty"], "empty: no study.json here"),
         (["study", "--baseline", "grpo", "--lower-is-better"], "declares its own baseline, higher is better: leave"),
     ],
@@ -417,10 +418,12 @@ def test_the_commands_of_the_documentation_do_what_it_shows(
     shown = (tmp_path / "tensorboard" / "run-grpo_0-tag-eval_accuracy.csv").read_text()
     assert re.sub(r"\n[\d.]+,", "\n,", tables[1].replace("0.30", "0.3")) == re.sub(r"\n[\d.]+,", "\n,", shown)
     write_tensorboard(tmp_path / "logs", "2026-{arm}-try{seed}.csv")
+    recorded.write_trl(tmp_path / "out")
+    recorded.write_verl(tmp_path / "verl_runs" / "gsm8k")
     commands = [
         command for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) for command in block.splitlines()
     ]
-    assert len(commands) == 4
+    assert len(commands) == 6
     outputs, notes = [], []
     for command in commands:
         program, *arguments = shlex.split(command)
@@ -430,10 +433,11 @@ def test_the_commands_of_the_documentation_do_what_it_shows(
         assert main([*arguments, "--verbose"]) == 0, command
         notes.append(" ".join(capsys.readouterr().out.split()))
     (expected,) = re.findall(r"```text\n(.*?)```", text, re.DOTALL)
-    lines = [line.rstrip() for line in outputs[0].splitlines() if line.strip()]
+    lines = [line.rstrip() for line in outputs[2].splitlines() if line.strip()]
     assert "\n".join(lines).startswith(expected.rstrip())
     assert all("+0.049 [+0.044, +0.054]" in output and "▲ better" in output for output in outputs)
-    assert all("note: Read from names: arms grpo, rloo; seeds 0, 1, 2." in each for each in notes[1:])
+    named = ["note: Read from names: arms grpo, rloo; seeds 0, 1, 2." in each for each in notes]
+    assert named == [True, True, False, True, True, True]
     assert not any("note: " in output for output in outputs)
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     exec(code, {})
