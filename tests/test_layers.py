@@ -206,7 +206,13 @@ OPTIONAL = {
     "datasets",
     "trl",
 }
-ABOUT = {"experiments/bridges/trl/trainer.py", "experiments/maintenance/conformance/trl_reference.py"}
+ABOUT = {
+    "experiments/bridges/trl/trainer.py",
+    "experiments/bridges/verl/runner.py",
+    "experiments/bridges/verl/seeds.py",
+    "experiments/bridges/verl/trainer.py",
+    "experiments/maintenance/conformance/trl_reference.py",
+}
 """About one of these, and imported late themselves."""
 PROGRAMS = {"core/environments/rewards/math_worker.py"}
 """Run in processes of their own, never imported."""

@@ -1,0 +1,79 @@
+"""Real optimizer steps of verl's own FSDP worker, fed by the trainer of the bridge, are ours: loss and gradients."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.experiments.bridges.verl.cases import CASES
+
+pytest.importorskip("verl")
+pytest.importorskip("transfer_queue")
+PROGRAM = Path(__file__).with_name("program.py")
+MUTATIONS = PROGRAM.with_name("mutations.py")
+pytestmark = pytest.mark.slow
+
+
+def run(folder: Path, size: int, what: str) -> dict[str, list[dict[str, Any]]]:
+    """What the first of so many processes found; all find the same."""
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    commands = [[sys.executable, "-P", str(PROGRAM), str(folder), str(rank), str(size), what] for rank in range(size)]
+    logs = [(folder / f"{rank}.log").open("w") for rank in range(size)]
+    running = [
+        subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+        for command, log in zip(commands, logs, strict=True)
+    ]
+    codes = [process.wait() for process in running]
+    for log in logs:
+        log.close()
+    assert codes == [0] * size, "\n".join((folder / f"{rank}.log").read_text()[-3000:] for rank in range(size))
+    found: dict[str, list[dict[str, Any]]] = torch.load(folder / "0.pt")
+    return found
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["one process", "two processes"])
+def steps(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
+    return run(tmp_path_factory.mktemp("steps"), request.param, "cases")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_verl_takes_the_steps_that_we_would(name: str, steps: dict[str, list[dict[str, Any]]]) -> None:
+    case, found = CASES[name], steps[name]
+    assert len(found) == case.steps * case.epochs
+    for step in found:
+        assert step["apart"] <= 1e-12 * max(1.0, step["largest"])  # float64, and 1e-15 was seen
+        theirs, ours = step["loss"]
+        assert theirs == pytest.approx(ours, rel=1e-6, abs=1e-6)  # verl adds losses up in float32
+        assert (step["moved"] > 1e-5) is (case.rewards == "mixed")
+        assert (step["largest"] > 0.01) is (case.rewards == "mixed")
+
+
+def test_rows_that_verl_made_up_were_among_them(steps: dict[str, list[dict[str, Any]]]) -> None:
+    for name, case in CASES.items():
+        rows = [row for step in steps[name] for row in step["rows"]]
+        assert sorted(rows) == sorted([*range(12), *[-1] * 4] * case.epochs)
+
+
+def test_metrics_are_means_over_the_tokens_of_the_step(steps: dict[str, list[dict[str, Any]]]) -> None:
+    """One token in a hundred is a 74th of all: 13 of 74 are clipped, whichever micro-batches they are in."""
+    (step,) = steps["grpo with KL"]
+    metrics = step["metrics"]
+    assert metrics["actor/pg_loss"] == pytest.approx(step["loss"][1])
+    assert metrics["actor/grpolab/clip_fraction"] * 74 == pytest.approx(13)
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
+    return run(tmp_path_factory.mktemp("broken"), 2, "mutations")
+
+
+def test_whatever_breaks_the_bridge_is_noticed(broken: dict[str, list[dict[str, Any]]]) -> None:
+    def is_noticed(step: dict[str, Any]) -> bool:
+        return "error" in step or step["apart"] > 1e-3 * step["largest"] > 0 or step["moved"] > 0 == step["largest"]
+
+    assert len(broken) >= 9
+    assert [name for name, found in broken.items() if not any(map(is_noticed, found))] == []
