@@ -80,6 +80,7 @@ def test_logs_give_the_verdicts_of_the_same_numbers_as_a_tidy_table(
     tidy = judge_table(read_rows(rows), Question("grpo", name, margin=0.02))
     assert judged.analysis.comparisons == tidy.analysis.comparisons
     assert judged.analysis.arms == tidy.analysis.arms
+    assert not any("not from" in note for note in table.notes)
     matched = f"--metric {metric!r} is {name}." in judged.analysis.notes
     assert matched == (metric != name)
 
@@ -210,3 +211,27 @@ def test_a_run_is_read_once_where_several_libraries_logged_it(tmp_path: Path) ->
     table = table_of(tmp_path, "eval_rewards/*")
     assert f"grpo, seed 0: read from {state}, not from {tmp_path / 'grpo-s0.jsonl'}." in table.notes
     assert table.runs[0].curves["eval_rewards/accuracy_reward/mean"].values == [0.30, 0.37, 0.41]
+
+
+def test_an_axis_is_left_out_where_it_is_not_known_at_every_evaluation(tmp_path: Path) -> None:
+    """After the last step that was logged, and where nothing was spent between two evaluations."""
+    rows = "0,,0.3\n50,1000,0.4\n100,{},0.5\n{}"
+    for name, tokens, more in (("a-s0", 2000, ""), ("b-s0", 2000, "101,,0.5\n"), ("c-s0", 1000, "")):
+        (tmp_path / f"{name}.csv").write_text("step,num_tokens,eval/accuracy\n" + rows.format(tokens, more))
+    table = table_of(tmp_path, "eval/accuracy")
+    spent = {run.arm: dict(run.curves["eval/accuracy"].spent) for run in table.runs}
+    assert spent["a"] == {"steps": [0, 50, 100], "tokens": [0, 1000, 2000]}
+    assert [*spent["b"]] == [*spent["c"]] == ["steps"]
+    left_out = "tokens are not known at every step of eval/accuracy, so that axis is left out."
+    assert {f"{tmp_path / name}.csv: {left_out}" for name in ("b-s0", "c-s0")} <= set(table.notes)
+
+
+def test_folders_that_libraries_make_by_themselves_are_no_part_of_a_runs_name(tmp_path: Path) -> None:
+    """node-7 is no seed 7, nor exp_001 a seed 1."""
+    recorded.write_events(tmp_path / "trl", "{arm}_{seed}/runs/Dec01_10-20-30_node-7")
+    assert table_of(tmp_path / "trl", "eval/default_pass1").seeds == (0, 1, 2)
+    for arm, seed, _ in recorded.runs():
+        folder = tmp_path / "nemo" / f"{arm}_{seed}" / "exp_001"
+        folder.mkdir(parents=True)
+        (folder / "val_data_step5.jsonl").write_text('{"content": "", "rewards": [1.0], "idx": 0}\n')
+    assert table_of(tmp_path / "nemo", "validation/reward").seeds == (0, 1, 2)

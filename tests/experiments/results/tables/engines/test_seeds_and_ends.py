@@ -84,6 +84,8 @@ def test_seeds_that_differ_in_name_only_are_warned_of(tmp_path: Path) -> None:
     assert warning.startswith(
         "By their names the runs of grpo, rloo have seeds 0, 1, 2, but all their configurations have seed 42: whatever"
     )
+    one_each = [tmp_path / "grpo-s1", tmp_path / "rloo-s1"]
+    assert read_tables(one_each, metric="eval_rewards/*").warnings == (), "one seed an arm has none to differ from"
     for run in tmp_path.iterdir():
         save_arguments(run, int(run.name[-1]))
     table = read(tmp_path)
@@ -100,6 +102,9 @@ def test_verls_configuration_is_found_by_the_name_of_the_experiment(tmp_path: Pa
         (folder / "config.yaml").write_text(hydra(f"{arm}_seed{seed}", data=data))
     (warning,) = read(tmp_path, "val-core/*").warnings
     assert warning.startswith("data.seed is null in runs of grpo, rloo: verl then gives every run the same order")
+    for file in tmp_path.glob("outputs/*/.hydra/config.yaml"):
+        file.write_text(file.read_text().replace("project_name: gsm8k", "project_name: math"))
+    assert read(tmp_path, "val-core/*").warnings == (), "of another project"
 
 
 def test_pairing_holds_where_a_bridge_keyed_the_noise(tmp_path: Path) -> None:

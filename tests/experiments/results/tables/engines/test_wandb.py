@@ -77,6 +77,14 @@ def test_a_name_that_w_and_b_made_up_is_no_arm_and_seed(tmp_path: Path) -> None:
     assert any(note.startswith("grpo, seed 3: read from ") and "run-x1y2z3a4.wandb" in note for note in only.notes)
 
 
+def test_a_summary_beside_a_whole_run_is_not_read(tmp_path: Path) -> None:
+    file = copied(tmp_path, RECORDED.read_bytes())
+    (file.parent / "files").mkdir()
+    (file.parent / "files" / "wandb-summary.json").write_text('{"_step": 9, "eval/accuracy": 1.0}')
+    (run,) = read_tables([tmp_path], metric="eval/accuracy").runs
+    assert run.curves["eval/accuracy"].values == [0.30, 0.37, 0.41]
+
+
 @pytest.mark.parametrize("lost", [1, 8, 30])
 def test_a_last_record_that_is_torn_is_left_out_and_noted(lost: int, tmp_path: Path) -> None:
     file = copied(tmp_path, RECORDED.read_bytes()[:-lost])
@@ -127,6 +135,12 @@ def test_records_may_go_on_in_the_next_block(tmp_path: Path) -> None:
             item = record.history.item.add(value_json=json.dumps(value))
             item.nested_key.append(key)
         messages.append(record.SerializeToString())
+    fitted = Record()
+    fitted.history.item.add(key="note")
+    short = 32765 - len(framed([fitted.SerializeToString()])) % 32768
+    fitted.history.item[0].value_json = "y" * (short - 9)  # its own name and lengths take nine
+    assert len(framed([fitted.SerializeToString()])) % 32768 == 32765, "three bytes are left of the block"
+    messages.insert(0, fitted.SerializeToString())
     file = copied(tmp_path, framed(messages))
     (log,) = RunFiles().read(file)
     assert [(line.step, line.values["acc"]) for line in log.lines] == [(k * 50, k * 50 / 1000) for k in range(5)]
