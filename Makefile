@@ -3,7 +3,7 @@ PYTHON ?= python3
 SEEDS ?= 5
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo check format quick test test-slow fuzz test-vllm test-deepspeed real conformance mutations calibrate kills docs clean
+.PHONY: help demo check format quick test test-slow fuzz test-vllm test-deepspeed test-trl real conformance mutations calibrate kills docs clean
 
 help:
 	@echo "make demo         compare five variants on 5 identical seeds, ending with verdicts and a report (a few minutes)"
@@ -15,6 +15,7 @@ help:
 	@echo "make fuzz         10,000 broken inputs: each a right result or one clear message (minutes)"
 	@echo "make test-vllm    the vLLM generator's tests, in an environment of its own"
 	@echo "make test-deepspeed  the tests of runs on several processes with DeepSpeed, in an environment of its own"
+	@echo "make test-trl     the tests of variants inside TRL's trainer, in the environment of conformance"
 	@echo "make real         GRPO against RLOO on a real 135M-parameter model, on CPU (long)"
 	@echo "make mutations    break every formula in every small way; writes docs/mutations.md (an hour)"
 	@echo "make calibrate    judge simulated studies and count wrong verdicts; writes docs/calibration.md (40 minutes)"
@@ -116,6 +117,9 @@ CONFORMANCE := experiments/maintenance/conformance
 
 conformance: .venv-conformance/installed
 	.venv-conformance/bin/python -m experiments.maintenance.conformance
+
+test-trl: .venv-conformance/installed
+	.venv-conformance/bin/pytest tests/experiments/bridges/trl
 
 .venv/installed-mutations: .venv/installed
 	$(BIN)/python -m pip install --quiet --editable '.[mutations]'

@@ -34,7 +34,7 @@ APART: Final = "core/environments/rewards/math_worker.py"
 """A program of its own, started where `math_answer` has found its packages."""
 VERL: Final = ("command", "maths", "rollout", "runner", "seeds", "surface", "trainer", "worker")
 ABOUT: Final = {
-    "experiments/bridges/trl/trainer.py": {"trl"},
+    **{f"experiments/bridges/trl/{name}.py": {"trl"} for name in ("generating", "trainer")},
     **{
         f"experiments/bridges/verl/{name}.py": {"verl", "hydra", "omegaconf", "ray", "tensordict", "transfer_queue"}
         for name in VERL

@@ -42,7 +42,10 @@ PLAN = (
 NARROW = {
     "estimators/": {"core", "core/parts/", "estimators/"},
     "variants/": {"core", "core/parts/", "estimators/", "variants/"},
-    "experiments/bridges/": {"core", "core/parts/", "core/loop/", "estimators/", "variants/", "experiments/bridges/"},
+    "experiments/bridges/": {
+        *("core", "core/parts/", "core/generation/", "core/loop/"),
+        *("estimators/", "variants/", "experiments/bridges/"),
+    },
     "experiments/statistics/": {"experiments/statistics/"},
 }
 """Rooms that may use less than what is below them."""
@@ -207,6 +210,7 @@ OPTIONAL = {
     "trl",
 }
 ABOUT = {
+    "experiments/bridges/trl/generating.py",
     "experiments/bridges/trl/trainer.py",
     "experiments/bridges/verl/runner.py",
     "experiments/bridges/verl/seeds.py",

@@ -10,7 +10,7 @@ from core.loop.loss import RowTensors, compute_advantages, kl_in_reward, next_kl
 from core.loop.rewards import shape
 from core.parts.batch import Batch
 from core.parts.contracts import check_shape
-from core.parts.options import AdvantageOptions, AggregatorOptions
+from core.parts.options import AdvantageOptions
 from core.parts.variant import Variant
 
 TRAINED: Final = "trained"
@@ -56,11 +56,6 @@ class RunningVariant:
         weights = of_trained.new_zeros(mask.shape)
         weights[trained] = of_trained
         return weights
-
-    @property
-    def is_split_invariant(self) -> bool:
-        """Whether the aggregator's weights are those of the whole step, not of each micro-batch by itself."""
-        return AggregatorOptions.of(self.variant.aggregator).split_invariant
 
     def state_dict(self) -> dict[str, Any]:
         """What a run that goes on must know, as plain data."""

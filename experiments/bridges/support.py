@@ -43,8 +43,8 @@ FIELDS: Final[Mapping[Engine, Mapping[str, Answer]]] = {
     "trl": {
         "reward_parts": EXACT,
         "behaviour_logps": Answer("exact", "with use_vllm, or a rollout_func that returns logprobs"),
-        "ref_logps": Answer("exact", "with beta above 0, which loads the reference; kl_coef is the variant's"),
-        "correct": Answer("exact", "name the reward function whose value above 0.5 is the verdict"),
+        "ref_logps": Answer("exact", "TRL loads a reference; beta is set to the variant's kl_coef"),
+        "correct": Answer("exact", "--correct names the reward function whose value, from 1 up, is the verdict"),
         "greedy_rewards": Answer("exact", "one more greedy response to each prompt"),
         "sum_squared_probs": Answer("exact", "one more forward pass for each response"),
         "values": NO_CRITIC,
@@ -73,22 +73,25 @@ PLAIN: Final = frozenset(
     ("logps", "old_logps", "advantages", "mask", "lengths", "truncated", "rewards", "entropy", "prepared", "generator")
 )
 """What is there in any trainer, and gets no line."""
-GROUP_LEVEL: Final[Mapping[Engine, str]] = {
-    "trl": "TRL shuffles the rows of a group over micro-batches, and the loss of one needs the others",
-    "verl": "verl spreads the rows of a group over processes and micro-batches, and the loss of one needs the others",
+GROUP_LEVEL: Final[Mapping[Engine, Answer]] = {
+    "trl": Answer("exact", "with steps_per_generation = 1 and whole groups on every process: it reads a group at once"),
+    "verl": Answer(
+        "not possible",
+        "verl spreads the rows of a group over processes and micro-batches, and the loss of one needs the others",
+    ),
 }
-PREPARED: Final = Answer(
-    "approximate",
-    "its preparation before each optimizer step sees the log-probabilities before the first step on a rollout; exact "
-    "where there is one step to a rollout",
-)
+PREPARED: Final[Mapping[Engine, Answer]] = {
+    "trl": Answer("exact", "one more forward pass for each response and optimizer step"),
+    "verl": Answer(
+        "approximate",
+        "its preparation before each optimizer step sees the log-probabilities before the first step on a rollout; "
+        "exact where there is one step to a rollout",
+    ),
+}
 BLIND: Final = Answer("exact", "it reads neither advantages nor rewards: it imitates whatever is sampled, good or bad")
 STATE: Final = Answer("exact", "what it remembers is saved in the trainer's checkpoints")
 LOCAL: Final = Answer("not possible", "it averages over micro-batches, whose rows and number are the trainer's affair")
-KL_TARGET: Final[Mapping[Engine, Answer]] = {
-    "trl": Answer("not possible", "the coefficient stays what it is: the bridge to TRL adapts none"),
-    "verl": Answer("exact", "the coefficient is saved in the trainer's checkpoints"),
-}
+KL_TARGET: Final = Answer("exact", "the coefficient is saved in the trainer's checkpoints")
 NOT_SAMPLED_ANEW: Final = Answer(
     "approximate",
     "groups that it leaves out are not sampled anew: such a step has fewer rows (as with filter_rounds=1)",
@@ -147,10 +150,10 @@ def _advantage(engine: Engine, part: Part) -> Iterator[Line]:
 def _objective(engine: Engine, part: Part) -> Iterator[Line]:
     options = ObjectiveOptions.of(part)
     if options.level == "group":
-        yield _line(part, Answer("not possible", GROUP_LEVEL[engine]))
+        yield _line(part, GROUP_LEVEL[engine])
     else:
         blind = not {"advantages", "rewards"} & {*part.parameters, *options.prepare_takes}
-        yield _line(part, PREPARED if options.prepare else BLIND if blind else EXACT)
+        yield _line(part, PREPARED[engine] if options.prepare else BLIND if blind else EXACT)
     yield from _needs(engine, part, tuple(dict.fromkeys((*part.parameters, *options.prepare_takes))))
 
 
@@ -159,8 +162,7 @@ def _kl(engine: Engine, variant: Variant) -> Iterator[Line]:
         assert variant.kl is not None
         yield _line(variant.kl, FIELDS[engine]["ref_logps"], f"in the {variant.kl_place}")
     if variant.kl_target is not None:
-        answer = KL_TARGET[engine]
-        yield Line("kl_target", answer.degree, answer.why)
+        yield Line("kl_target", KL_TARGET.degree, KL_TARGET.why)
 
 
 def _other_parts(engine: Engine, variant: Variant) -> Iterator[Line]:

@@ -61,9 +61,9 @@ def commands(options: argparse.Namespace, needs_reference: bool, needs_sampler: 
     own = ["--variant", options.variant]
     own += [word for module in options.modules for word in ("--import", module)]
     own += [word for binding in options.bind for word in ("--bind", binding)]
-    settings = [*(["--beta", "0.001"] if needs_reference else []), *(["--use_vllm", "True"] if needs_sampler else [])]
-    line = shlex.join([*own, "--", *settings]) + f" {rest}"
-    return [f"grpolab-trl {line}", f"accelerate launch -m experiments.bridges.trl {line}"]
+    sampler = ["--use_vllm", "True", "--vllm_importance_sampling_correction", "False"] if needs_sampler else []
+    line = shlex.join([*own, "--", *sampler]) + f" {rest}"
+    return [f"grpolab-trl {line}", f"accelerate launch $(which grpolab-trl) {line}"]
 
 
 def _for_verl(options: argparse.Namespace, needs_reference: bool, needs_sampler: bool) -> list[str]:

@@ -1,15 +1,14 @@
 """What cannot hold inside TRL, and settings that would not act, are refused before anything is loaded."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Final
 
 from core.errors import GrpoLabError
 from core.parts.options import AdvantageOptions, ObjectiveOptions
 from core.parts.variant import Variant
+from experiments.bridges.support import reads_verdict, refuse_impossible
 
-THE_ENGINES: Final = ("values", "token_rewards", "step_ends")
-"""Batch fields that nothing in TRL can fill."""
 OF_THE_VARIANT: Final[Mapping[str, str]] = {
     "loss_type": "bind the variant's objective and aggregator",
     "epsilon": "bind the objective's own bounds, e.g. clip.eps_low",
@@ -34,13 +33,30 @@ OF_THE_VARIANT: Final[Mapping[str, str]] = {
 """Settings of TRL that a variant decides, by what to do instead: they would not act."""
 
 
-def refuse(variant: Variant, config: Any, rollout_func: object | None, tools: bool) -> None:
-    """Raise `GrpoLabError` for what a variant, with this `GRPOConfig`, cannot be inside TRL."""
-    where = f"variant '{variant.name}' in TRL"
-    for problem in (*_settings(config), *_correction(variant, config, rollout_func), *_kl(variant, config)):
-        raise GrpoLabError(f"{where}: {problem}")
-    for problem in (*_fields(variant, rollout_func, tools), *_groups(variant, config)):
-        raise GrpoLabError(f"{where}: {problem}")
+def refuse(
+    variant: Variant,
+    config: Any,
+    *,
+    correct: str | None,
+    rewards: Sequence[str],
+    rollout_func: object | None = None,
+    tools: bool = False,
+) -> None:
+    """Raise `GrpoLabError` for what a variant, with this `GRPOConfig`, cannot be inside TRL.
+
+    `correct` names the reward function of the verdict, among those of these names.
+    """
+    refuse_impossible("trl", variant)
+    problems = (
+        *_settings(config),
+        *_correction(variant, config, rollout_func),
+        *_kl(variant, config),
+        *_verdict(variant, correct, rewards),
+        *_greedy(variant, config, rollout_func, tools),
+        *_groups(variant, config),
+    )
+    for problem in problems:
+        raise GrpoLabError(f"variant '{variant.name}' in TRL: {problem}")
 
 
 def _settings(config: Any) -> list[str]:
@@ -75,23 +91,40 @@ def _correction(variant: Variant, config: Any, rollout_func: object | None) -> l
 
 
 def _kl(variant: Variant, config: Any) -> list[str]:
-    if config.beta and not variant.uses_kl:
+    if config.beta and "ref_logps" not in variant.needs:
         return [f"beta = {config.beta:g} would not act: bind kl and kl_coef on the variant, and leave beta out"]
-    if config.beta and config.beta != variant.kl_coef:
+    if config.beta and variant.uses_kl and config.beta != variant.kl_coef:
         return [f"beta = {config.beta:g} differs from its kl_coef = {variant.kl_coef:g}: leave beta out"]
     return []
 
 
-def _fields(variant: Variant, rollout_func: object | None, tools: bool) -> list[str]:
-    asked = AdvantageOptions.of(variant.advantage).needs
-    if missing := [name for name in asked if name in THE_ENGINES] or (variant.value_loss and ["values"]):
-        return [f"its advantage needs {', '.join(missing)}: TRL's loop has neither critic nor process rewards"]
-    if "greedy_rewards" in asked and (rollout_func is not None or tools):
+def _verdict(variant: Variant, correct: str | None, rewards: Sequence[str]) -> list[str]:
+    if correct is not None and correct not in rewards:
+        return [f"correct = {correct!r} is no reward function; there are: {', '.join(rewards)}"]
+    readers = [part for part in variant.parts if part.kind in ("advantage", "filter") and reads_verdict(part)]
+    if readers and correct is None and len(rewards) > 1:
         return [
-            "its baseline is a greedy response to each prompt, and a rollout_func, tools or environments sample in a "
-            "way of their own: choose another variant, or leave them out"
+            f"its {readers[0].kind} {readers[0].name} reads the verifier's verdict, and there are {len(rewards)} "
+            "reward functions: name the one whose value, from 1 up, is the verdict: --correct, or correct= in a script"
         ]
     return []
+
+
+def _greedy(variant: Variant, config: Any, rollout_func: object | None, tools: bool) -> list[str]:
+    if "greedy_rewards" not in AdvantageOptions.of(variant.advantage).needs:
+        return []
+    others = {
+        "a rollout_func": rollout_func is not None,
+        "tools and environments": tools,
+        "use_vllm": config.use_vllm,
+        "use_transformers_continuous_batching": config.use_transformers_continuous_batching,
+    }
+    return [
+        f"its baseline is a greedy response to each prompt, which was not tried with {name}: leave that out, or "
+        "choose another advantage"
+        for name, is_used in others.items()
+        if is_used
+    ]
 
 
 def _groups(variant: Variant, config: Any) -> list[str]:
@@ -107,3 +140,9 @@ def _groups(variant: Variant, config: Any) -> list[str]:
             f"of num_generations = {config.num_generations} (here {size})"
         ]
     return []
+
+
+def names_of(reward_funcs: Any) -> list[str]:
+    """Names of reward functions and models, as TRL gives them."""
+    every = reward_funcs if isinstance(reward_funcs, list) else [reward_funcs]
+    return [str(getattr(each, "__name__", each)).rsplit("/", 1)[-1] for each in every]

@@ -25,7 +25,7 @@ SURFACE: Final[Mapping[str, tuple[str, ...]]] = {
     "_prepare_inputs": ("self", "generation_batch"),
     "_save_checkpoint": ("self", "model", "trial"),
 }
-"""Methods that the trainer overrides, by their parameters."""
+"""Methods that the trainer overrides or calls, by their parameters."""
 LOGPS: Final = "_get_per_token_logps_and_entropies"
 LOGPS_TAKES: Final = (
     "self",

@@ -10,17 +10,21 @@ from transformers import TrainerCallback
 
 from core.errors import GrpoLabError
 from core.loop.loss import RowTensors, needs_old_logps, prepare, token_loss
+from core.loop.rewards import shape_rewards
 from core.parts.batch import Batch
 from core.parts.options import ObjectiveOptions
 from core.parts.variant import Variant
 from core.randomness import stream, torch_generator
 from experiments.bridges.running import TRAINED, RunningVariant
-from experiments.bridges.trl.refusals import refuse
+from experiments.bridges.trl.generating import GeneratingTrainer
+from experiments.bridges.trl.record import read_state, write_record, write_state
+from experiments.bridges.trl.refusals import names_of, refuse
 from experiments.bridges.trl.surface import LOGPS, check_surface, image_fields
 
 try:
     import trl
     from trl import GRPOConfig, GRPOTrainer
+    from trl.trainer.utils import add_fused_lm_head
 except ModuleNotFoundError as error:
     raise GrpoLabError("variants inside TRL need it: pip install 'grpo-lab[trl]'") from error
 
@@ -31,55 +35,61 @@ LOGGED: Final = {"old_logps": "old_per_token_logps", "ref_logps": "ref_per_token
 """Log-probabilities that TRL has computed, by our names."""
 
 
-class BridgedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
+class BridgedGRPOTrainer(GeneratingTrainer):
     """`GRPOTrainer` whose advantages, token losses and weights are a variant's.
 
     The weights are those of the aggregator over all rows of an optimizer step, on all ranks, whatever
     `gradient_accumulation_steps` and `steps_per_generation` are. `correct` names the reward function whose value, from
     1 up, is the verifier's verdict, for filters that read it; with one reward function it is that one. A reference
-    model is loaded where the variant has a KL penalty. Groups that a filter drops are not sampled again. Raises
-    `GrpoLabError` for what cannot hold in TRL, before the model is loaded.
+    model is loaded where the variant asks for one. Groups that a filter drops, and those of which a response got no
+    reward from any function, are left out of a step and not sampled again. Raises `GrpoLabError` for what cannot hold
+    in TRL, before the model is loaded.
     """
+
+    _buffered_inputs: list[dict[str, Any]] | None
 
     def __init__(
         self,
         model: Any,
         reward_funcs: Any,
         args: GRPOConfig,
-        *others: Any,
+        *,
         variant: Variant,
         correct: str | None = None,
         **named: Any,
     ) -> None:
         check_surface(GRPOTrainer, trl.__version__)
-        tools = bool(named.get("tools") or named.get("environment_factory"))
-        refuse(variant, args, named.get("rollout_func"), tools)
+        refuse(
+            variant,
+            args,
+            correct=correct,
+            rewards=names_of(reward_funcs),
+            rollout_func=named.get("rollout_func"),
+            tools=bool(named.get("tools") or named.get("environment_factory")),
+        )
         if "ref_logps" in variant.needs:
             args.beta = variant.kl_coef or 1.0  # TRL loads a reference where this is not 0
         self._running = RunningVariant(variant)
-        super().__init__(model, reward_funcs, args, *others, **named)
+        super().__init__(model, reward_funcs, args, **named)
         if self.aux_loss_enabled:
             raise GrpoLabError(
                 f"variant '{variant.name}' in TRL: the model's router_aux_loss_coef = {self.router_aux_loss_coef:g} "
                 "adds a loss of TRL's own: set router_aux_loss_coef=0"
             )
-        self._correct = _index_of(correct, self.reward_func_names)
+        names = self.reward_func_names
+        self._correct = names.index(correct) if correct else 0 if len(names) == 1 else None
         self._image_fields = image_fields(GRPOTrainer)
         self._parts = torch.empty(0)
         self._batch: Batch | None = None
         self._idle = False
-        self.add_callback(_SkipIdle(self))
+        if "sum_squared_probs" in variant.needs:
+            self._add_squared_head()
+        self.add_callback(_Bridge(self))
 
     @property
     def variant(self) -> Variant:
         """The variant, with its present KL coefficient."""
         return self._running.variant
-
-    @property
-    def _updates(self) -> int:
-        """Optimizer steps that one generation serves."""
-        steps, passes = self.args.steps_per_generation, self.num_iterations
-        return int(steps * passes // self.args.gradient_accumulation_steps)
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         self._parts = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
@@ -90,11 +100,16 @@ class BridgedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         out: dict[str, Any] = super()._generate_and_score_completions(inputs)
         if not self.model.training:
             return out
-        batch = self._batch = self._batch_of(out, prompts)
+        batch = self._batch_of(out, prompts)
         graded = ~self._parts.isnan().all(1).view(batch.groups, -1).any(1)
+        if "greedy_rewards" in self.variant.needs:
+            batch = self._with_greedy(batch, inputs)
+            graded &= ~batch.require("greedy_rewards").isnan()
+        self._batch = batch
         rows = self._running.learn_from(batch, graded)
         width = out["completion_ids"].shape[1]
         own = {name: self._own(x) for name, x in rows.items()}
+        own["row"] = torch.arange(len(inputs), device=self.accelerator.device)
         out |= {OURS + name: x[:, :width] if x.ndim == 2 else x for name, x in own.items()}
         out["advantages"] = _row_means(own["advantages"], own["mask"])
         self._logs["advantages"].clear()
@@ -118,6 +133,8 @@ class BridgedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             own["behaviour_logps"] = out["sampling_per_token_logps"]
         if "old_logps" not in own and needs_old_logps(self.variant, self._updates):
             own["old_logps"] = self._logps(self.model, out)
+        if "sum_squared_probs" in self.variant.needs:
+            own["sum_squared_probs"] = self._sum_squared_probs(out)
         rows = {name: self._everyones(x) for name, x in own.items()}
         grouped: dict[str, Any] = {n: x.view(-1, self.num_generations, *x.shape[1:]) for n, x in rows.items()}
         prompt_ids = grouped.pop("prompt_ids")
@@ -127,6 +144,11 @@ class BridgedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
                 "groups cannot be told; leave the sampler and the data loader as TRL makes them"
             )
         parts = self._parts.view(len(prompt_ids), self.num_generations, -1)
+        if "reward_parts" in self.variant.needs and (parts.isnan().any(-1) & ~parts.isnan().all(-1)).any():
+            raise GrpoLabError(
+                f"variant '{self.variant.name}' reads every reward function's value, and one returned None for a "
+                "response that another graded: return a number"
+            )
         return Batch(
             rewards=(parts * self.reward_weights.to(parts)).nansum(-1),
             reward_parts=parts,
@@ -135,21 +157,32 @@ class BridgedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             correct=None if self._correct is None else parts[..., self._correct] >= 1,
             prompt_ids=prompt_ids[:, 0],
             max_tokens=self.max_completion_length,
-            step=self.state.global_step // self._updates + 1,
+            step=self.rollout_number,
             **grouped,
         )
+
+    def _with_greedy(self, batch: Batch, inputs: list[dict[str, Any]]) -> Batch:
+        """Shaped rewards of the greedy responses [P]; NaN where no function gave one."""
+        parts, lengths, truncated = self.greedy(inputs)
+        rewards = (parts * self.reward_weights.to(parts)).nansum(-1)
+        shaped = shape_rewards(self.variant, rewards, lengths, truncated, batch.max_tokens)
+        return batch.having(greedy_rewards=shaped.masked_fill(parts.isnan().all(-1), torch.nan))
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         before = self._buffered_inputs
         inputs = super()._prepare_inputs(generation_batch)
         if self.model.training:
             steps = self.args.gradient_accumulation_steps
-            if self._buffered_inputs is not before:
-                for start in range(0, len(self._buffered_inputs), steps):
-                    self._weigh(self._buffered_inputs[start : start + steps])
+            chunks = self._buffered_inputs or []
+            if chunks is not before:
+                if ObjectiveOptions.of(self.variant.objective).level == "group":
+                    chunks[:] = [_in_order(chunk) for chunk in chunks]
+                for start in range(0, len(chunks), steps):
+                    self._weigh(chunks[start : start + steps])
             if self._step % steps == 0 and ObjectiveOptions.of(self.variant.objective).prepare:
                 start = self._step % self.args.steps_per_generation
-                self._prepare_step(self._buffered_inputs[start : start + steps])
+                self._prepare_step(chunks[start : start + steps])
+            inputs = chunks[self._step % self.args.steps_per_generation]
         return inputs
 
     def _weigh(self, chunks: list[dict[str, Any]]) -> None:
@@ -159,12 +192,8 @@ class BridgedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         mask, trained = (self._everyones(_joined(chunks, name)) for name in ("mask", TRAINED))
         for chunk in chunks:
             chunk[OURS + "idle"] = ~mask.any()
-        if self._running.is_split_invariant:
-            weights = self._own(self._running.weights(self._batch, mask, trained)) * ranks
-        else:
-            each = [self._running.weights(self._batch, c[OURS + "mask"], c[OURS + TRAINED]) for c in chunks]
-            weights = torch.cat(each) / len(chunks)
-        self._give(chunks, "weights", weights)
+        weights = self._running.weights(self._batch, mask, trained) * ranks
+        self._give(chunks, "weights", self._own(weights))
 
     @torch.no_grad()
     def _prepare_step(self, chunks: list[dict[str, Any]]) -> None:
@@ -224,6 +253,48 @@ class BridgedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         logps: Tensor = self._logps_and_entropy(model, chunk)[0]
         return logps
 
+    def _add_squared_head(self) -> None:
+        """Let the head that TRL puts on the model also give the sum of squared probabilities."""
+        model = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        add_fused_lm_head(
+            model,
+            temperature=self.temperature,
+            cast_lm_head_to_fp32=self.args.cast_lm_head_to_fp32,
+            outputs=("log_probs", "entropy", "log_sum_sq_probs"),
+        )
+
+    @torch.no_grad()
+    def _sum_squared_probs(self, out: Mapping[str, Any]) -> Tensor:
+        """[b, T], 0 outside the responses."""
+        if any(name in out for name in self._image_fields):
+            raise GrpoLabError("the sum of squared probabilities was not tried with images in TRL")
+        width = out["completion_ids"].shape[1]
+        ids = torch.cat([out["prompt_ids"], out["completion_ids"]], 1)
+        attended = torch.cat([out["prompt_mask"], out["completion_mask"]], 1)
+        labels = ids.masked_fill(attended == 0, -100)
+        labels[:, :-width] = -100
+        size = self.args.per_device_train_batch_size
+        made = []
+        with self.accelerator.autocast():
+            for start in range(0, len(ids), size):
+                some = slice(start, start + size)
+                given = {"input_ids": ids[some], "attention_mask": attended[some], "labels": labels[some]}
+                made.append(self.model(**given, fused_lm_head=True).log_sum_sq_probs[:, -width:].exp())
+        sums: Tensor = torch.cat(made) * out["completion_mask"]
+        return sums
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        # before TRL's own: a checkpoint that is complete has it
+        folder = f"{self._get_output_dir(trial=trial)}/checkpoint-{self.state.global_step}"
+        if self.args.should_save:
+            write_state(folder, {"variant": self.variant.name, **self._running.state_dict()})
+        super()._save_checkpoint(model, trial)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self._running.load_state_dict(read_state(checkpoint, self.variant.name))
+
     def _everyones(self, own: Tensor) -> Tensor:
         """Rows of all ranks, the lower first, as wide as the widest."""
         if self.accelerator.num_processes == 1:
@@ -239,17 +310,31 @@ class BridgedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         return own
 
 
-class _SkipIdle(TrainerCallback):
-    """Lets an optimizer step pass in which no token of any rank counts: its momentum would move the weights."""
+class _Bridge(TrainerCallback):
+    """Writes what the run is when it begins, and keeps idle steps from moving the weights."""
 
     def __init__(self, trainer: BridgedGRPOTrainer) -> None:
         self._trainer = trainer
 
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        """Write `grpolab.json`."""
+        trainer = self._trainer
+        if trainer.is_world_process_zero():
+            write_record(trainer.args.output_dir, trainer.variant, trainer.args.seed, trainer.keyed_noise)
+
     def on_pre_optimizer_step(self, *_: Any, **given: Any) -> None:
-        """Take the gradients away."""
+        """Take the gradients away where no token of any rank counts: momentum would move the weights."""
         if self._trainer._idle:
             for parameter in given["model"].parameters():
                 parameter.grad = None
+
+
+def _in_order(chunk: dict[str, Any]) -> dict[str, Any]:
+    """The same rows as they were sampled, group by group."""
+    order = chunk[OURS + "row"].argsort()
+    if lists := [name for name, x in chunk.items() if not isinstance(x, Tensor)]:
+        raise GrpoLabError(f"an objective that reads whole groups was not tried with images in TRL: {lists[0]}")
+    return {name: x[order] if x.ndim else x for name, x in chunk.items()}
 
 
 def _joined(chunks: list[dict[str, Any]], name: str) -> Tensor:
@@ -264,12 +349,3 @@ def _row_means(values: Tensor, mask: Tensor) -> Tensor:
 def _number(prompt: object) -> int:
     """The same for the same prompt, whenever it comes."""
     return int.from_bytes(hashlib.blake2b(repr(prompt).encode(), digest_size=8).digest(), "little") >> 1
-
-
-def _index_of(correct: str | None, names: list[str]) -> int | None:
-    """Which reward function gives the verdict."""
-    if correct is None:
-        return 0 if len(names) == 1 else None
-    if correct not in names:
-        raise GrpoLabError(f"correct = {correct!r} is no reward function; there are: {', '.join(names)}")
-    return names.index(correct)

@@ -48,13 +48,11 @@ def test_a_part_of_ones_own_and_the_command_that_trains_with_it(tmp_path: Path) 
     of_trl, of_verl = shown(tmp_path, "trl", *given), shown(tmp_path, "verl", *given)
     assert of_trl[0] == "grpo inside TRL: 4 exact, 0 approximate, 0 not possible"
     assert of_trl[2] == of_verl[2] == "  exact  advantage halved"
-    own = (
-        "--variant grpo --import my_parts --bind 'grpo.advantage = @halved' --bind 'grpo.kl_coef = 0.1' -- --beta 0.001"
-    )
+    own = "--variant grpo --import my_parts --bind 'grpo.advantage = @halved' --bind 'grpo.kl_coef = 0.1' --"
     rest = "--model_name_or_path MODEL --dataset_name DATASET --reward_funcs REWARD"
     assert of_trl[-2:] == [
         f"  grpolab-trl {own} {rest}",
-        f"  accelerate launch -m experiments.bridges.trl {own} {rest}",
+        f"  accelerate launch $(which grpolab-trl) {own} {rest}",
     ]
     assert of_verl[-1] == (
         "  grpolab-verl +actor_rollout_ref.grpolab.variant=grpo '+actor_rollout_ref.grpolab.import=[\"my_parts\"]' "

@@ -337,17 +337,19 @@ METHODS: Final = (
     ("grpo",),
     ("dr_grpo",),
     ("dapo",),
-    ("dapo", "dapo.filter = None"),
     ("rloo",),
     ("gspo",),
     ("cispo",),
+    ("grpo", "grpo.advantage = @median_baseline"),
+    ("grpo", "grpo.aggregator = @odd_weights"),
+)
+FURTHER: Final = (
+    ("dapo", "dapo.filter = None"),
     ("gdpo",),
     ("reinforce_pp",),
     ("kl_cov",),
     ("grpo", "grpo.kl_coef = 0.1"),
     ("grpo", "grpo.kl_coef = 0.1", "grpo.kl_place = 'reward'"),
-    ("grpo", "grpo.advantage = @median_baseline"),
-    ("grpo", "grpo.aggregator = @odd_weights"),
 )
 CASES: Final = tuple(
     Case(name, tuple(bindings), accumulation, generation)
@@ -357,11 +359,25 @@ CASES: Final = tuple(
 )
 
 
-if __name__ == "__main__":  # one of several processes
+def main() -> None:
+    """One of several processes: every case, and every way to break the bridge that needs several."""
+    from tests.experiments.bridges.trl.mutants import MUTANTS, applied
+
     torch.set_num_threads(1)
     import_parts()
+    folder, is_first = Path(sys.argv[1]), os.environ["RANK"] == "0"
     for number, case in enumerate(CASES):
-        outcome = bridged(case, Path(sys.argv[1]) / "out")
-        if torch.distributed.get_rank() == 0:
-            torch.save(vars(outcome), Path(sys.argv[1]) / f"{number}.pt")
+        outcome = bridged(case, folder / "out")
+        if is_first:
+            torch.save(vars(outcome), folder / f"{number}.pt")
+    for number, mutant in enumerate(MUTANTS.values()):
+        if mutant.processes > 1:
+            with applied(mutant):
+                outcome = bridged(mutant.case, folder / "out")
+            if is_first:
+                torch.save(vars(outcome), folder / f"mutant-{number}.pt")
     torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

@@ -10,8 +10,10 @@ import torch
 pytest.importorskip("trl")
 
 from tests.experiments.bridges.trl import replay
-from tests.experiments.bridges.trl.replay import CASES, Case, Outcome, bridged, differences, in_trl, record
+from tests.experiments.bridges.trl.mutants import MUTANTS, applied
+from tests.experiments.bridges.trl.replay import CASES, FURTHER, Case, Outcome, bridged, differences, in_trl, record
 
+ROOT = Path(__file__).parents[4]
 CLOSE = 1e-6
 """Of float32, where weights move by 1e-3 and more."""
 
@@ -23,7 +25,7 @@ def assert_equal(case: Case, theirs: Outcome) -> None:
     assert found["moved"] > 500 * CLOSE
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", [*CASES, *(Case(name, tuple(more), 2, 2) for name, *more in FURTHER)], ids=str)
 def test_one_process_takes_the_steps_of_our_loop(case: Case, tmp_path: Path) -> None:
     assert_equal(case, bridged(case, tmp_path))
 
@@ -32,7 +34,9 @@ def test_one_process_takes_the_steps_of_our_loop(case: Case, tmp_path: Path) -> 
 def by_two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    subprocess.run([*torchrun, replay.__file__, str(folder)], check=True, capture_output=True)
+    module = replay.__name__
+    done = subprocess.run([*torchrun, "-m", module, str(folder)], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
 
@@ -56,3 +60,14 @@ def test_trls_own_dapo_loss_is_another_one_where_a_generation_serves_two_steps(t
         found = differences(case, in_trl(case, record(case.groups), tmp_path, GRPOTrainer))
         assert (found["gradients"] < CLOSE) is is_equal
         assert is_equal or found["gradients"] > 1e-3
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_broken_bridge_is_noticed(name: str, by_two_processes: Path, tmp_path: Path) -> None:
+    mutant = MUTANTS[name]
+    if mutant.processes == 1:
+        with applied(mutant):
+            theirs = bridged(mutant.case, tmp_path)
+    else:
+        theirs = Outcome(**torch.load(by_two_processes / f"mutant-{[*MUTANTS].index(name)}.pt"))
+    assert differences(mutant.case, theirs)["gradients"] > 10 * CLOSE
