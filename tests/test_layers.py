@@ -43,8 +43,13 @@ NARROW = {
     "estimators/": {"core", "core/parts/", "estimators/"},
     "variants/": {"core", "core/parts/", "estimators/", "variants/"},
     "experiments/bridges/": {
-        *("core", "core/parts/", "core/generation/", "core/loop/"),
-        *("estimators/", "variants/", "experiments/bridges/"),
+        "core",
+        "core/parts/",
+        "core/generation/",
+        "core/loop/",
+        "estimators/",
+        "variants/",
+        "experiments/bridges/",
     },
     "experiments/statistics/": {"experiments/statistics/"},
 }

@@ -15,8 +15,9 @@ from core.model.loading import EMBEDDED
 from core.model.policy import PolicySettings, load_policy
 from experiments.bridges.trl.trainer import OURS, BridgedGRPOTrainer
 from experiments.bridges.variant import variant_of
+from experiments.cli.main import main as analyze
 from tests.experiments.bridges.trl import replay
-from tests.experiments.bridges.trl.real import TASK, make_trainer, right
+from tests.experiments.bridges.trl.real import TASK, make_trainer, questions, right
 from tests.experiments.bridges.trl.replay import Case, differences, in_trl, record
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -64,8 +65,6 @@ def test_what_is_sampled_depends_on_seed_rollout_prompt_and_sample_alone(tmp_pat
 
 
 def test_every_evaluation_answers_by_the_same_noise(tmp_path: Path) -> None:
-    from tests.experiments.bridges.trl.real import questions
-
     trainer = make_trainer(
         tmp_path,
         variant_of("grpo"),
@@ -190,6 +189,36 @@ def test_ten_lines_of_ones_own_learn_inside_trl(tmp_path: Path) -> None:
     rewards = [log["reward"] for log in trainer.state.log_history if "reward" in log]
     assert len(rewards) == 20
     assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.1
+
+
+@pytest.mark.slow
+def test_arms_that_were_trained_in_trl_are_judged_as_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arm, bindings in (("grpo", ()), ("median", ("grpo.advantage = @median_baseline",))):
+        for seed in range(3):
+            make_trainer(
+                tmp_path / arm / f"seed{seed}",
+                Case("grpo", bindings).of_variant(),
+                max_steps=6,
+                seed=seed,
+                learning_rate=1.5e-4,
+                per_device_train_batch_size=32,
+                eval_dataset=questions("test", 32),
+                per_device_eval_batch_size=64,
+                eval_strategy="steps",
+                eval_steps=2,
+                eval_on_start=True,
+                save_strategy="steps",
+                save_steps=6,
+                save_only_model=True,
+            ).train()
+    capsys.readouterr()
+    assert analyze(["analyze", str(tmp_path), "--baseline", "grpo", "--metric", "eval_reward", "--json"]) == 0
+    printed = capsys.readouterr()
+    judged = json.loads(printed.out)
+    assert [(arm["arm"], arm["n"]) for arm in judged["arms"]] == [("grpo", 3), ("median", 3)]
+    assert "runs of one seed share prompts and sampling noise" in " ".join((printed.out + printed.err).split())
+    (comparison,) = judged["comparisons"]
+    assert comparison["correlation"] > 0.3
 
 
 def test_the_recorded_rollouts_are_ragged_and_have_holes() -> None:
