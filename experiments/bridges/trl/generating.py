@@ -67,9 +67,15 @@ class GeneratingTrainer(GRPOTrainer):  # type: ignore[misc]
         self.generation_config = without_sampling(sampling)
         try:
             with handing(self.model, draws):
-                return super()._generate_single_turn(*given)
+                made = super()._generate_single_turn(*given)
         finally:
             self.generation_config = sampling
+        if draws and not draws[-1].has_drawn:
+            raise GrpoLabError(
+                f"keyed noise did not reach the generation of {type(self.model).__name__}, whose responses would all "
+                "be greedy: generate with vLLM, or without compiling or wrapping the model"
+            )
+        return made
 
     def _draws(self, rows: int, samples: int) -> list[Any]:
         is_training = self.model.training

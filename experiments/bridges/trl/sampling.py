@@ -32,6 +32,11 @@ class KeyedDraw(LogitsProcessor):
         self._rows = torch.arange(len(keys), device=keys.device)
         self._prompt = 0
 
+    @property
+    def has_drawn(self) -> bool:
+        """Whether anything was drawn by it."""
+        return self._noise is not None
+
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Scores [B, V] at the next position."""
         if self._noise is None:

@@ -16,8 +16,9 @@ from core.parts.options import ObjectiveOptions
 from core.parts.variant import Variant
 from core.randomness import stream, torch_generator
 from experiments.bridges.running import TRAINED, RunningVariant
+from experiments.bridges.support import support
 from experiments.bridges.trl.generating import GeneratingTrainer
-from experiments.bridges.trl.record import read_state, write_record, write_state
+from experiments.bridges.trl.record import RECORD, read_state, write_record, write_state
 from experiments.bridges.trl.refusals import names_of, refuse
 from experiments.bridges.trl.surface import LOGPS, check_surface, image_fields
 
@@ -75,6 +76,12 @@ class BridgedGRPOTrainer(GeneratingTrainer):
             raise GrpoLabError(
                 f"variant '{variant.name}' in TRL: the model's router_aux_loss_coef = {self.router_aux_loss_coef:g} "
                 "adds a loss of TRL's own: set router_aux_loss_coef=0"
+            )
+        parallel = getattr(self.accelerator, "parallelism_config", None)
+        if parallel is not None and (parallel.tp_enabled or parallel.cp_enabled or parallel.sp_enabled):
+            raise GrpoLabError(
+                f"variant '{variant.name}' in TRL: tensor, context and sequence parallelism were not tried; spread the "
+                "rows over processes instead (DDP, FSDP, DeepSpeed)"
             )
         names = self.reward_func_names
         self._correct = names.index(correct) if correct else 0 if len(names) == 1 else None
@@ -317,10 +324,16 @@ class _Bridge(TrainerCallback):
         self._trainer = trainer
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
-        """Write `grpolab.json`."""
+        """Write `grpolab.json`, and say what is not exact."""
         trainer = self._trainer
-        if trainer.is_world_process_zero():
-            write_record(trainer.args.output_dir, trainer.variant, trainer.args.seed, trainer.keyed_noise)
+        if not trainer.is_world_process_zero():
+            return
+        write_record(trainer.args.output_dir, trainer.variant, trainer.args.seed, trainer.keyed_noise)
+        for line in support("trl", trainer.variant):
+            if line.degree == "approximate":
+                print(f"grpolab: {line.subject}: {line.why}")
+        noise = "keyed by the seed" if trainer.keyed_noise else "TRL's own: runs of one seed do not share it"
+        print(f"grpolab: {trainer.variant.name}, noise {noise}; {trainer.args.output_dir}/{RECORD} says so")
 
     def on_pre_optimizer_step(self, *_: Any, **given: Any) -> None:
         """Take the gradients away where no token of any rank counts: momentum would move the weights."""

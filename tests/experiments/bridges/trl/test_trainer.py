@@ -1,6 +1,7 @@
 """The bridged trainer beside the maths: keyed noise, greedy baselines, state that is resumed, and what it learns."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ import torch
 
 pytest.importorskip("trl")
 
+from core.errors import GrpoLabError
 from core.loop.update import compute_sum_squared_probs
 from core.model.loading import EMBEDDED
 from core.model.policy import PolicySettings, load_policy
+from experiments.bridges.trl import generating
 from experiments.bridges.trl.trainer import OURS, BridgedGRPOTrainer
 from experiments.bridges.variant import variant_of
 from experiments.cli.main import main as analyze
@@ -78,6 +81,24 @@ def test_every_evaluation_answers_by_the_same_noise(tmp_path: Path) -> None:
     assert one == two
     assert trainer.sampled[:4] == trainer.sampled[4:]
     assert trainer.sampled[0] != trainer.sampled[1]
+
+
+def test_noise_that_reaches_no_generation_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else every response would be greedy, and nobody would know."""
+    monkeypatch.setattr(generating, "handing", lambda *_: nullcontext())
+    trainer = make_trainer(tmp_path, variant_of("grpo"), max_steps=1)
+    with pytest.raises(GrpoLabError, match="keyed noise did not reach the generation of LlamaForCausalLM"):
+        trainer.train()
+
+
+def test_what_is_not_exact_is_said_at_the_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_trainer(tmp_path, variant_of("dapo"), max_steps=1).train()
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("grpolab: ")]
+    assert said == [
+        "grpolab: filter nonuniform: groups that it leaves out are not sampled anew: such a step has fewer rows "
+        "(as with filter_rounds=1)",
+        f"grpolab: dapo, noise keyed by the seed; {tmp_path}/grpolab.json says so",
+    ]
 
 
 def test_a_rollout_func_is_no_keyed_noise(tmp_path: Path) -> None:
