@@ -219,17 +219,17 @@ def test_arms_that_were_trained_in_trl_are_judged_as_pairs(tmp_path: Path, capsy
             make_trainer(
                 tmp_path / arm / f"seed{seed}",
                 Case("grpo", bindings).of_variant(),
-                max_steps=6,
+                max_steps=4,
                 seed=seed,
                 learning_rate=1.5e-4,
                 per_device_train_batch_size=32,
-                eval_dataset=questions("test", 32),
-                per_device_eval_batch_size=64,
+                eval_dataset=questions("test", 24),
+                per_device_eval_batch_size=192,
                 eval_strategy="steps",
-                eval_steps=2,
+                eval_steps=4,
                 eval_on_start=True,
                 save_strategy="steps",
-                save_steps=6,
+                save_steps=4,
                 save_only_model=True,
             ).train()
     capsys.readouterr()
