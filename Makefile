@@ -12,7 +12,7 @@ help:
 	@echo "make test-slow    the slow tests: clusters, several processes, kills, whole studies, simulated error rates"
 	@echo "make check        lint and types alone"
 	@echo "make format       write the code as ruff formats it"
-	@echo "make fuzz         10,000 broken inputs: each a right result or one clear message (minutes)"
+	@echo "make fuzz         11,000 broken inputs: each a right result or one clear message (minutes)"
 	@echo "make test-vllm    the vLLM generator's tests, in an environment of its own"
 	@echo "make test-deepspeed  the tests of runs on several processes with DeepSpeed, in an environment of its own"
 	@echo "make test-trl     the tests of variants inside TRL's trainer, in the environment of conformance"
