@@ -15,7 +15,7 @@ from verl.utils.device import auto_set_device
 from core.errors import GrpoLabError
 from experiments.bridges.verl.paths import use_in_workers
 from experiments.bridges.verl.refusals import refuse, verdict_note
-from experiments.bridges.verl.settings import Settings
+from experiments.bridges.verl.settings import PLACE, Settings
 from experiments.bridges.verl.surface import refuse_untried
 
 CAUTION: Final = "the bridge was compared with the bench step by step, on CPU, and never run end to end"
@@ -25,7 +25,8 @@ MANAGER: Final = "experiments.bridges.verl.seeds.KeyedAgentLoopManager"
 def prepare(config: Any) -> str:
     """Check everything, set what the bridge itself decides in the configuration, and say what will be trained."""
     refuse_untried()
-    given = OmegaConf.to_container(config.actor_rollout_ref.get("grpolab") or {})
+    node = OmegaConf.select(config, PLACE)
+    given = {} if node is None else OmegaConf.to_container(node)
     with open_dict(config):
         seed = config.data.get("seed")
         config.actor_rollout_ref.grpolab = {**given, "folder": os.getcwd(), "seed": 0 if seed is None else int(seed)}

@@ -1,5 +1,6 @@
 """What the bridge stands on in verl, its seeds, and what goes into verl's checkpoints."""
 
+import asyncio
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ with warnings.catch_warnings():
     from experiments.bridges.verl import surface
     from experiments.bridges.verl.command import prepare
     from experiments.bridges.verl.refusals import MUST_BE, OF_THE_VARIANT
-    from experiments.bridges.verl.seeds import request_seed
+    from experiments.bridges.verl.seeds import KeyedAgentLoopManager, KeyedAgentLoopWorker, request_seed
     from experiments.bridges.verl.trainer import BridgedTrainer
 
 
@@ -107,6 +108,34 @@ def test_every_request_has_its_own_seed_and_every_arm_the_same() -> None:
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert seed_of(uid="another") == seed_of(), "an identifier that is drawn anew in every run"
     assert seed_of() == 844682032341647933, "on every machine"
+
+
+def test_an_agent_loops_requests_carry_the_seed_of_their_response(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[Any] = []
+
+    async def run(self: Any, sampling_params: Any, trajectory: Any, **asked: Any) -> None:
+        sent.append((sampling_params, asked))
+
+    monkeypatch.setattr(KeyedAgentLoopWorker.__mro__[1], "_run_agent_loop", run)
+    worker: Any = object.__new__(KeyedAgentLoopWorker)
+    settings = {"variant": "dapo", "seed": 3, "keyed_noise": True}
+    worker.config = SimpleNamespace(actor_rollout_ref=SimpleNamespace(grpolab=settings))
+    shared, trajectory = {"temperature": 1.0}, {"step": 1, "validate": False}
+    question = [{"role": "user", "content": "2+2="}]
+    for session in (0, 1):
+        asked = {"raw_prompt": question, "index": 5, "session_id": session, "agent_name": "single_turn_agent"}
+        asyncio.run(worker._run_agent_loop(shared, trajectory, **asked))
+    assert shared == {"temperature": 1.0}, "all samples of a prompt have one dictionary"
+    assert [params for params, _ in sent] == [
+        {"temperature": 1.0, "seed": seed_of(session_id=0)},
+        {"temperature": 1.0, "seed": seed_of(session_id=1)},
+    ]
+    assert sent[0][1]["agent_name"] == "single_turn_agent"
+
+
+def test_the_manager_of_agent_loops_has_these_workers() -> None:
+    manager = KeyedAgentLoopManager(SimpleNamespace(actor_rollout_ref=SimpleNamespace(rollout=None, model=None)), None)
+    assert issubclass(manager.agent_loop_workers_class.__ray_metadata__.modified_class, KeyedAgentLoopWorker)
 
 
 def trainer(folder: Path, variant: str, step: int) -> Any:

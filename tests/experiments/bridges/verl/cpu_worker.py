@@ -1,0 +1,23 @@
+"""The bridge's worker with verl's FSDP engine on CPU, for processes of Ray: found by its plain name on their path."""
+
+from typing import Any
+
+import cpu_platform  # type: ignore[import-not-found]  # noqa: F401 - before anything of verl's
+import torch.distributed as dist
+from verl.models.transformers import monkey_patch
+from verl.workers.engine.base import EngineRegistry
+from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
+
+from experiments.bridges.verl.worker import BridgedWorker
+
+monkey_patch.is_trl_available = lambda: False
+if "cpu" not in EngineRegistry._engines["language_model"]["fsdp2"]:
+    EngineRegistry.register(model_type="language_model", backend=["fsdp2"], device="cpu")(FSDPEngineWithLMHead)
+
+
+class CpuWorker(BridgedWorker):
+    """As it is; verl itself would name two backends for the one device."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        dist.init_process_group("gloo")
+        super().__init__(*args, **kwargs)
