@@ -3,7 +3,7 @@ PYTHON ?= python3
 SEEDS ?= 5
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo check format quick test test-slow fuzz test-vllm test-deepspeed test-trl real conformance mutations calibrate kills docs clean
+.PHONY: help demo check format quick test test-slow fuzz test-vllm test-deepspeed test-trl test-verl real conformance mutations calibrate kills docs clean
 
 help:
 	@echo "make demo         compare five variants on 5 identical seeds, ending with verdicts and a report (a few minutes)"
@@ -20,6 +20,7 @@ help:
 	@echo "make mutations    break every formula in every small way; writes docs/mutations.md (an hour)"
 	@echo "make calibrate    judge simulated studies and count wrong verdicts; writes docs/calibration.md (40 minutes)"
 	@echo "make docs         the site of docs/ with tutorials and API, in build/site; a dead link is an error"
+	@echo "make test-verl    the tests of variants inside verl's trainer, in the environment of conformance"
 	@echo "make conformance  every part and variant beside TRL's, verl's and OpenRLHF's own code; writes docs/fidelity.md"
 
 # torch is named first and alone, so that an index or a wheel folder of CPU builds is taken as it is
@@ -120,6 +121,9 @@ conformance: .venv-conformance/installed
 
 test-trl: .venv-conformance/installed
 	.venv-conformance/bin/pytest tests/experiments/bridges/trl
+
+test-verl: .venv-conformance/installed
+	.venv-conformance/bin/pytest tests/experiments/bridges/verl
 
 .venv/installed-mutations: .venv/installed
 	$(BIN)/python -m pip install --quiet --editable '.[mutations]'

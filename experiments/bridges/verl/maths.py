@@ -77,10 +77,10 @@ class StepMaths:
         lengths = rows["lengths"].tolist()
         gathered = self._gather(rows, trained, group, rank, size)
         mask = _wide(gathered.rows["mask"])
-        weights = step_weights(self.variant, self._batch(mask), mask)
+        weights = step_weights(self.variant, self._batch(mask), mask) if len(mask) else mask.double()
         own = slice(gathered.first, gathered.first + int(trained.sum()))
         data[WEIGHTS] = _nested(weights[own], trained, lengths)
-        if ObjectiveOptions.of(self.variant.objective).prepare:
+        if ObjectiveOptions.of(self.variant.objective).prepare and len(mask):
             data[PREPARED] = _nested(self._prepared(gathered, mask, draw)[own], trained, lengths)
         tensordict_utils.assign_non_tensor(data, **{TOKENS: int(mask.sum())})
         return gathered.is_counted
@@ -111,7 +111,14 @@ class StepMaths:
 
     def _batch(self, mask: Tensor) -> Batch:
         """What an aggregator reads beside the mask: a batch with these rows [B, T]."""
-        return Batch.of(torch.zeros(len(mask), 1), mask[:, None].bool(), max_tokens=self.max_tokens)
+        rows, numbers = mask[:, None].bool(), torch.arange(len(mask))
+        return Batch(
+            rewards=torch.zeros(len(mask), 1),
+            response_mask=rows,
+            mask=rows,
+            prompt_ids=numbers,
+            max_tokens=self.max_tokens,
+        )
 
     def loss(self, *, model_output: Mapping[str, Any], data: TensorDict, **_: Any) -> tuple[Tensor, Any]:
         """A micro-batch's share of the step's loss, with metrics, in place of verl's `ppo_loss`.
@@ -121,6 +128,8 @@ class StepMaths:
         verl averages gradients over the `dp_size` processes. FSDP and Megatron engines call it alike.
         """
         logps = no_padding_2_padding(model_output["log_probs"], data)
+        if not data[TOKENS]:  # on all ranks: parts are not asked about nothing
+            return (0.0 * logps).sum(), {}
         rows = self.rows_of(data, logps.shape[1])
         if model_output.get("entropy") is not None:
             rows["entropy"] = no_padding_2_padding(model_output["entropy"], data)
@@ -128,7 +137,7 @@ class StepMaths:
         losses, info = token_loss(self.variant, rows, logps, self.group_size)
         scale = world_size(data)
         total = (weights.to(logps.dtype) * losses).sum() * scale
-        counted, tokens = rows["mask"] & data[TRAINED].bool()[:, None], max(1, data[TOKENS])
+        counted, tokens = rows["mask"] & data[TRAINED].bool()[:, None], data[TOKENS]
         means = {f"grpolab/{name}": x[counted].double().sum() / tokens * scale for name, x in info.items()}
         values = {"actor/pg_loss": total.detach(), **means}
         return total, {name: Metric(value=x, aggregation=AggregationType.SUM) for name, x in values.items()}

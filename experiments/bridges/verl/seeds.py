@@ -23,7 +23,9 @@ def request_seed(seed: int, trajectory: Mapping[str, Any], asked: Mapping[str, A
 
     A prompt is known by its text and its `index` in the data: the same in every arm and on every machine.
     """
-    prompt = json.dumps([asked.get("raw_prompt"), asked.get("index")], sort_keys=True, default=str)
+    index = asked.get("index")
+    index = index.item() if hasattr(index, "item") else index  # of numpy, or a tensor
+    prompt = json.dumps([asked.get("raw_prompt"), index], sort_keys=True, default=str)
     number = int.from_bytes(blake2b(prompt.encode(), digest_size=8).digest(), "little") >> 1
     return key(
         seed, REQUESTS, int(trajectory["validate"]), int(trajectory["step"]), number, int(asked.get("session_id", 0))

@@ -43,5 +43,8 @@ CASES: Mapping[str, Case] = {
     "micro-batches by tokens": Case("grpo", ("grpo.aggregator = @later_tokens",), tokens=24),
     "two steps": Case("dr_grpo", steps=2),
     "two steps, shuffled, two epochs": Case("dapo", ("dapo.filter_rounds = 1",), steps=2, epochs=2, shuffle=True),
+    "steps with few rows": Case("dapo", ("dapo.filter_rounds = 1",), steps=4),
     "no spread": Case("grpo", rewards="equal"),
+    "every group dropped": Case("dapo", ("dapo.filter_rounds = 1",), rewards="equal"),
+    "every group dropped, with a preparation": Case("clip_cov", STOPPING, rewards="equal"),
 }

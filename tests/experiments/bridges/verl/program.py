@@ -221,7 +221,7 @@ class Group:
         return self.worker.update_actor(data)
 
 
-def make_config(case: Case, size: int) -> Any:
+def make_config(case: Case, size: int, **others: object) -> Any:
     rows = P * G + PADS
     overrides = {
         "+actor_rollout_ref.grpolab.variant": case.variant,
@@ -259,7 +259,7 @@ def make_config(case: Case, size: int) -> Any:
         overrides["actor_rollout_ref.rollout.log_prob_use_dynamic_bsz"] = True
         overrides["actor_rollout_ref.actor.ppo_max_token_len_per_gpu"] = case.tokens
     with initialize_config_module("verl.trainer.config", version_base=None):
-        config = compose("ppo_trainer", [f"{name}={value}" for name, value in overrides.items()])
+        config = compose("ppo_trainer", [f"{name}={value}" for name, value in {**overrides, **others}.items()])
     prepare(config)
     return config
 

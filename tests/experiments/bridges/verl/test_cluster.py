@@ -1,4 +1,4 @@
-"""An update through Ray's processes and TransferQueue themselves is ours, whatever the user's folder holds."""
+"""A step of verl's trainer through Ray's processes and TransferQueue themselves is ours, whatever the folder holds."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[4]
 
 
 @pytest.mark.slow
-def test_an_update_on_a_cluster_is_ours_in_a_folder_with_packages_named_as_ours(tmp_path: Path) -> None:
+def test_a_step_on_a_cluster_is_ours_in_a_folder_with_packages_named_as_ours(tmp_path: Path) -> None:
     for name in ("core", "experiments", "estimators", "variants"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text(f"raise SystemExit('the wrong {name}')")
@@ -25,4 +25,7 @@ def test_an_update_on_a_cluster_is_ours_in_a_folder_with_packages_named_as_ours(
     assert done.returncode == 0, done.stderr[-3000:]
     found = torch.load(tmp_path / "found.pt")
     assert found["theirs"] == pytest.approx(found["ours"], rel=1e-4)  # float32; a broken bridge is wrong by tenths
+    assert found["made_up"] == 4
+    assert found["seeds"] == found["expected"], "of every request"
+    assert len(set(found["seeds"].values())) == 12
     assert found["places"] == [str(ROOT / "core" / "__init__.py"), str(ROOT / "experiments" / "__init__.py")]
