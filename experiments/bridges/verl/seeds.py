@@ -23,7 +23,7 @@ def request_seed(seed: int, trajectory: Mapping[str, Any], asked: Mapping[str, A
 
     A prompt is known by its text and its `index` in the data: the same in every arm and on every machine.
     """
-    index = asked.get("index")
+    index: Any = asked.get("index")
     index = index.item() if hasattr(index, "item") else index  # of numpy, or a tensor
     prompt = json.dumps([asked.get("raw_prompt"), index], sort_keys=True, default=str)
     number = int.from_bytes(blake2b(prompt.encode(), digest_size=8).digest(), "little") >> 1
