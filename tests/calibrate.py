@@ -53,8 +53,9 @@ HEAD: Final = """\
 How often the verdicts are wrong, measured: studies are simulated whose truth is known, and judged by the same code that
 judges yours ([how a verdict is reached](statistics.md)). They come in as tidy tables or folders of runs where the row
 says so, else as runs in memory, and what is counted is read off the judgement. Sequences are differences without a
-study around them. Noise of the seed is shared by all arms. Real runs are 32 of the demo's GRPO and Dr. GRPO, at
-16 seeds (`tests/data/real_answers.npz`); of a few runs that stand for all, a band is wider by 0.01.
+study around them. Noise of the seed is shared by all arms. Real runs are 32 of the demo's GRPO and Dr. GRPO at 16 seeds
+(`tests/data/real_answers.npz`) and 32 at 16 others with a moving average of the weights
+(`tests/data/real_answers_averaged.npz`); of a few runs that stand for all, a band is wider by 0.01.
 
 A rate p that is measured in R studies has a Monte-Carlo standard error (the column *error*) of √(p (1 - p) / R). A row
 is inside when its rate is within three of them, taken at the nominal rate, of what it should be; by chance alone one

@@ -34,7 +34,7 @@ class EvaluationSettings:
     final_samples: int | None = None
     keep_models: bool | None = None
     surprise: bool = False
-    ema: float | None = None
+    ema_lag: float | None = None
 
     def final_steps(self, steps: int) -> tuple[int, ...]:
         """The steps of the evaluations, of a run of so many, whose mean is its final score.
@@ -60,7 +60,7 @@ class EvaluationSettings:
         "final_samples": COUNT,
         "temperature": POSITIVE,
         "seed": NOT_NEGATIVE,
-        "ema": Range(0, 1, open="both"),
+        "ema_lag": Range(0, 0.5, open="both"),
     }
 )
 def evaluation(
@@ -74,7 +74,7 @@ def evaluation(
     final_samples: int | None = None,
     keep_models: bool | None = None,
     surprise: bool = False,
-    ema: float | None = None,
+    ema_lag: float | None = None,
 ) -> EvaluationSettings:
     """Evaluate at step 0, every `every` steps and at the end: each question once greedily and `samples` times sampled.
 
@@ -84,12 +84,12 @@ def evaluation(
     `samples` answers to a question, do not depend on it. `keep_models`: whether the models of the last two evaluations
     before the end are kept beside the final one, to be asked further questions; by default where they are small.
     `surprise`: also store of every sampled answer Σ_t (log p_t + H_t), how much likelier its tokens were than expected,
-    which makes the metric `adjusted_accuracy`. `ema`: answers are given by a moving average of the weights over the
-    steps, with this decay a step (`WeightAverage`), which is steadier than the weights of one step; what a run learns
-    does not depend on it.
+    which makes the metric `adjusted_accuracy`. `ema_lag`: answers are given by a moving average of the weights, which
+    lags so large a share of the steps so far behind (`WeightAverage`) and is steadier than the weights of one step;
+    what a run learns does not depend on it.
     """
     return EvaluationSettings(
-        every, questions, samples, temperature, seed, split, final_samples, keep_models, surprise, ema
+        every, questions, samples, temperature, seed, split, final_samples, keep_models, surprise, ema_lag
     )
 
 
@@ -169,7 +169,7 @@ class Recipe:
     @property
     def kept_steps(self) -> tuple[int, ...]:
         """Those, and with a moving average the last step: the final model has the weights themselves."""
-        return self.earlier_kept_steps if self.evaluation.ema is None else self._kept_steps
+        return self.earlier_kept_steps if self.evaluation.ema_lag is None else self._kept_steps
 
     @property
     def _kept_steps(self) -> tuple[int, ...]:

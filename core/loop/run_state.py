@@ -122,8 +122,8 @@ class RunState:
         state.optimizer = state.policy.optimizer(recipe.optimizer)
         state.advantage_state = AdvantageOptions.of(recipe.variant.advantage).first_state()
         state.hashes["initial_weights"] = hash_weights(state.policy.model)
-        if recipe.evaluation.ema is not None:
-            state.average = WeightAverage(state.policy, recipe.evaluation.ema)
+        if recipe.evaluation.ema_lag is not None:
+            state.average = WeightAverage(state.policy, recipe.evaluation.ema_lag)
         return state
 
     def resume(self, store: RunStore) -> None:
@@ -226,7 +226,7 @@ class RunState:
         """A step has been taken, in so many seconds on this rank."""
         self.step = step
         if self.average:
-            self.average.update()
+            self.average.update(step)
         self.seconds = gather([self.seconds + seconds])[0]  # all ranks use one clock
 
     def note_prompts(self, prompts: Sequence[Tensor], responses: Tensor) -> None:

@@ -11,29 +11,31 @@ from core.model.trainable import TrainedModel
 
 
 class WeightAverage:
-    """The exponential moving average (EMA) of a model's trained weights over the steps of a run, in float32.
+    """A moving average (EMA) of a model's trained weights over the steps t = 1, 2, ... of a run, in float32.
 
-        average <- decay * average + (1 - decay) * weights
+        average <- (1 - 1 / t)^(1 / lag - 1) average + (1 - (1 - 1 / t)^(1 / lag - 1)) weights
 
-    after every step; it begins as the weights before training, and lags decay / (1 - decay) steps behind. What is
-    sampled and trained does not depend on it. Source: Polyak and Juditsky 1992 (averaging of iterates);
-    Morales-Brotons et al. 2024 (arXiv:2411.18704, EMA in deep learning).
+    so that the weights of step s count about as s^(1 / lag - 2), and the average lags lag * t steps behind: few where
+    there have been few, which a constant decay would not. `lag` is above 0 and below 1/2. What is sampled and trained
+    does not depend on it. Source: Karras et al. 2024 (arXiv:2312.02696, section 3.1, power function averages); averages
+    of iterates are Polyak and Juditsky's (1992).
     """
 
-    def __init__(self, model: TrainedModel, decay: float) -> None:
+    def __init__(self, model: TrainedModel, lag: float) -> None:
         if model.sharding:
             raise GrpoLabError(
-                f"evaluation.ema = {decay}: weights that are spread over processes are not averaged: leave it out, or "
-                "run with --accelerate ddp"
+                f"evaluation.ema_lag = {lag}: weights that are spread over processes are not averaged: leave it out, "
+                "or run with --accelerate ddp"
             )
-        self._model, self._decay = model, decay
+        self._model, self._power = model, 1 / lag - 1
         self._average = {name: weight.float().clone() for name, weight in model.state_dict().items()}
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Take in the weights after a step."""
+    def update(self, step: int) -> None:
+        """Take in the weights after this step."""
+        decay = (1 - 1 / step) ** self._power
         for name, weight in self._model.state_dict().items():
-            self._average[name].lerp_(weight.float(), 1 - self._decay)
+            self._average[name].lerp_(weight.float(), 1 - decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

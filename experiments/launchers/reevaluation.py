@@ -111,13 +111,13 @@ def _keeps_models(recipe: Recipe) -> bool:
 
 def _kept_to_ask(recipe: Recipe, models: int) -> tuple[int, ...]:
     """The steps whose kept models are asked, where so many of a run's are; the final model is apart unless averaged."""
-    return earlier_steps(recipe, models) + ((recipe.steps,) if recipe.evaluation.ema is not None else ())
+    return earlier_steps(recipe, models) + ((recipe.steps,) if recipe.evaluation.ema_lag is not None else ())
 
 
 def _without_kept(recipe: Recipe) -> str:
     """What to do where kept models are not to be had."""
-    if recipe.evaluation.ema is not None:
-        return "What evaluation.ema averages is nowhere else: leave compare.reevaluate out"
+    if recipe.evaluation.ema_lag is not None:
+        return "What evaluation.ema_lag averages is nowhere else: leave compare.reevaluate out"
     return "Or bind compare.reevaluate_models = 1, to ask the final models alone"
 
 

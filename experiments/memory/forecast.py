@@ -196,7 +196,7 @@ class _Run:
             settings = self.recipe.evaluation
             if self.recipe.source is None:
                 yield from self._sampling(self.recipe.prompts, self.recipe.group_size, self.recipe.temperature)
-            own = 0 if settings.ema is None else self.counts.trainable * (FLOAT if self._adapters else self._b)
+            own = 0 if settings.ema_lag is None else self.counts.trainable * (FLOAT if self._adapters else self._b)
             yield from self._sampling(settings.questions, self._answers_together(), settings.temperature, own)
         yield from self._training()
 
@@ -213,7 +213,7 @@ class _Run:
             "master weights": FLOAT * counts.trainable if masters else 0,
             "optimizer state": 2 * FLOAT * counts.trainable,
             "reference": self.a.parameters * width if has_reference else 0,
-            "moving average": 0 if self.recipe.evaluation.ema is None else FLOAT * counts.trainable,
+            "moving average": 0 if self.recipe.evaluation.ema_lag is None else FLOAT * counts.trainable,
         }
         if self.critic:
             # masters of what is kept in less; adapters are float32 themselves

@@ -126,6 +126,8 @@ def _about(study: StoredStudy, cut: bool) -> str:
         "Accuracy and lengths are measured on held-out questions with sampled responses, lengths in tokens. A group "
         "whose rewards are all equal says nothing about which response was better."
     )
+    if any(run.is_averaged for run in study.runs):
+        about += " What was evaluated is a moving average of the weights (evaluation.ema_lag), which lags behind them."
     if study.plan.further:
         about += (
             " No verdict rests on these evaluations: it rests on what "

@@ -216,7 +216,8 @@ def scored_words(study: StoredStudy) -> str:
             steps = [s for s, at in zip(curve["steps"], curve[plan.axis], strict=True) if at <= plan.budget]
             used.add(tuple(steps[-last_evaluations(len(steps)) :]))
     which = steps_text(used.pop()) if len(used) == 1 else "mean of each run's last evaluations"
-    return f"a run's score: {which}"
+    average = ", of a moving average of the weights" if any(run.is_averaged for run in study.runs) else ""
+    return f"a run's score: {which}{average}"
 
 
 def tests_note(analysis: Analysis) -> str | None:

@@ -71,8 +71,7 @@ def models_kept(study: StoredStudy) -> int:
 
 def _kept_steps(run: StoredRun) -> set[int]:
     kept = {int(file.stem.partition("=")[2]) for file in (run.path / CHECKPOINT / KEPT_MODELS).glob("step=*")}
-    is_averaged = "\nevaluation.ema = " in "\n" + str(run.manifest.get("identity", {}).get("config", ""))
-    return kept if is_averaged else {*kept, run.steps}
+    return kept if run.is_averaged else {*kept, run.steps}
 
 
 def cost_of(runs: Sequence[StoredRun], suite: str, samples: float) -> Cost | None:

@@ -80,6 +80,13 @@ class StoredRun:
         """Whether it made steps and never trained on a token: no group passed its filter, say."""
         return bool(self.metrics) and all(row.get("trained_tokens") == 0 for row in self.metrics)
 
+    @property
+    def is_averaged(self) -> bool:
+        """Whether a moving average of its weights was evaluated."""
+        identity = self.manifest.get("identity")
+        config = identity.get("config") if isinstance(identity, Mapping) else None
+        return bool(re.search(r"^evaluation\.ema_lag = (?!None$)", str(config), re.MULTILINE))
+
     def hash(self, key: str) -> str:
         """The manifest's hash of `prompts`, `initial_weights` or `first_rollout`; empty before the run finished."""
         hashes = self.manifest.get("hashes")

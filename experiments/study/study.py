@@ -261,10 +261,10 @@ def _check_further(further: int, models: int, recipe: Recipe, suite: str) -> Non
             f"compare.reevaluate: the task has a suite '{reevaluated(suite)}' of its own: give it another name"
         )
     size, evaluated = recipe.task.size(suite) if hasattr(recipe.task, "size") else math.inf, recipe.evaluation.questions
-    if recipe.evaluation.ema is not None and not recipe.kept_steps:
+    if recipe.evaluation.ema_lag is not None and not recipe.kept_steps:
         raise GrpoLabError(
-            f"compare.reevaluate = {further}: what evaluation.ema averages is kept where runs end after train.steps, "
-            "not with a budget, and unless evaluation.keep_models = False: leave one of them out"
+            f"compare.reevaluate = {further}: what evaluation.ema_lag averages is kept where runs end after "
+            "train.steps, not with a budget, and unless evaluation.keep_models = False: leave one of them out"
         )
     if models > 1 and len(recipe.earlier_kept_steps) < models - 1:
         raise GrpoLabError(

@@ -4,14 +4,16 @@
 
 Prints Markdown. `--peer` is the Python of an environment with trl and datasets; without it "elsewhere" is left out.
 
-Noise is that of a finished study with its evaluation plan, `demo`, which is run first where `--study` is not there yet:
-the sd of a seed's difference under each plan, as the root mean square over the arms against the baseline. A plan with
-fewer samples or evaluations takes the first ones. Seeds are the fewest with which the t test at 5 % finds a true
-difference of two points, or two one-sided tests a true difference of none to be within two points, with a chance of
-80 % (`decisions.py`). Cost is that of whole runs, measured side by side on this machine (`whole_runs.py`), with one
-thread each: a decision takes seeds x 2 runs.
+Noise is that of two finished studies, which are run first where they are not there yet: `demo` as it stands
+(`--study`), whose evaluations ask a moving average of the weights, and the same runs with the weights of every step
+(the same name and `_weights`). It is the sd of a seed's difference under each plan, as the root mean square over the
+arms against the baseline. A plan with fewer samples or evaluations takes the first ones. Seeds are the fewest with
+which the t test at 5 % finds a true difference of two points, or two one-sided tests a true difference of none to be
+within two points, with a chance of 80 % (`decisions.py`). Cost is that of
+whole runs, measured side by side on this machine (`whole_runs.py`), with one thread each: a decision takes seeds x 2
+runs.
 
-The sd is known from the study's seeds only, and so is the ratio: its interval is by the jackknife over the seeds.
+The sd is known from the studies' seeds only, and so is the ratio: its interval is by the jackknife over the seeds.
 What is done elsewhere is taken to be two samples a question of the last model, and unpaired seeds; its sd is that of
 our runs read so.
 """
@@ -58,6 +60,8 @@ class Plan:
     paired: bool
     cost: Cost
     metric: str = "accuracy"
+    averaged: bool = False
+    """Whether a moving average of the weights answers."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +110,11 @@ def plans(samples: int, with_plan: Cost, without: Cost, peer: Cost | None) -> li
     """From what the bench can do to what is done elsewhere."""
     each = samples // EVALUATIONS
     return [
-        Plan("this bench, control variate", each, EVALUATIONS, True, with_plan, ADJUSTED),
-        Plan(WITH, each, EVALUATIONS, True, with_plan),
-        Plan("without pairing", each, EVALUATIONS, False, with_plan),
-        Plan(f"without the plan (2 samples x {EVALUATIONS})", 2, EVALUATIONS, True, without),
+        Plan("this bench, control variate", each, EVALUATIONS, True, with_plan, ADJUSTED, averaged=True),
+        Plan(WITH, each, EVALUATIONS, True, with_plan, averaged=True),
+        Plan("without pairing", each, EVALUATIONS, False, with_plan, averaged=True),
+        Plan("without the moving average", each, EVALUATIONS, True, with_plan),
+        Plan(f"without the plan (2 samples x {EVALUATIONS}, no average)", 2, EVALUATIONS, True, without),
         Plan("neither, last model only", 2, 1, False, without),
         *([Plan("as done elsewhere, runs of TRL", 2, 1, False, peer)] if peer else []),
     ]
@@ -176,12 +181,13 @@ def factor_rows(chosen: Sequence[Plan], scores: Sequence[Mapping[str, Table]], b
     yield f"| 95 % interval, from {seeds} seeds | {' | '.join(f'{low:.1f} to {high:.1f}' for low, high in intervals)} |"
 
 
-def bindings(samples: int) -> tuple[str, ...]:
+def bindings(samples: int, *, averaged: bool) -> tuple[str, ...]:
     """Those of a score that rests on so many samples a question, with what the control variate takes."""
-    return f"evaluation.final_samples = {samples}", "evaluation.surprise = True"
+    average = () if averaged else ("evaluation.ema_lag = None",)
+    return f"evaluation.final_samples = {samples}", "evaluation.surprise = True", *average
 
 
-def finished_study(folder: Path, seeds: int, bound: Sequence[str]) -> StoredStudy:
+def finished_study(folder: Path, seeds: str, bound: Sequence[str]) -> StoredStudy:
     """The study in `folder`; where it is not finished, it is run or goes on."""
     command = compare_command(str(folder.parent), seeds, f"compare.name = {folder.name!r}", *bound)
     study = load_study(folder) if (folder / "study.json").is_file() else None
@@ -196,7 +202,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", help="Python of an environment with trl and datasets")
     parser.add_argument("--study", type=Path, default=Path("runs/verdict_cost"), help="its folder (%(default)s)")
-    parser.add_argument("--seeds", type=int, default=16, help="of a study that is run here (%(default)s)")
+    parser.add_argument("--seeds", default="16", metavar="N|LIST", help="of the studies that are run (%(default)s)")
     parser.add_argument(
         "-b", "--bind", action="append", default=[], metavar="'NAME = VALUE'", help="a setting of all our runs"
     )
@@ -205,13 +211,18 @@ def main() -> None:
     options = parser.parse_args()
     import_parts()
     quiet_libraries()
-    study = finished_study(options.study, options.seeds, [*options.bind, *bindings(options.samples)])
+    folders = {True: options.study, False: options.study.with_name(f"{options.study.name}_weights")}
+    studies = {
+        averaged: finished_study(folder, options.seeds, [*options.bind, *bindings(options.samples, averaged=averaged)])
+        for averaged, folder in folders.items()
+    }
+    study = studies[True]
     asked, steps = study.runs[0].answered_questions(SUITE), study.runs[0].steps
-    samples = (options.samples, 2 * EVALUATIONS)
-    with_plan, without = (ours(options.rounds, *options.bind, *bindings(each)) for each in samples)
+    plain = (options.samples, True), (2 * EVALUATIONS, False)
+    with_plan, without = (ours(options.rounds, *options.bind, *bindings(n, averaged=ema)) for n, ema in plain)
     peer = theirs(options.peer, options.rounds, steps, asked) if options.peer else None
     chosen = plans(options.samples, with_plan, without, peer)
-    scores = [answers(study, plan) for plan in chosen]
+    scores = [answers(studies[plan.averaged], plan) for plan in chosen]
     found = [noise_of(each, study.baseline, paired=plan.paired) for plan, each in zip(chosen, scores, strict=True)]
     print("\n".join(plan_rows(chosen, found)), end="\n\n")
     print("\n".join(factor_rows(chosen, scores, study.baseline)), end="\n\n")

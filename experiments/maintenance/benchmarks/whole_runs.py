@@ -43,7 +43,7 @@ class Cost:
         return self.start * (1 if self.shared else runs) + runs * self.run
 
 
-def compare_command(out: str, seeds: int, *bindings: str) -> list[str]:
+def compare_command(out: str, seeds: int | str, *bindings: str) -> list[str]:
     """The command that runs `demo` with these bindings, one run at a time."""
     bound = [word for binding in bindings for word in ("-b", binding)]
     words = ["-m", "experiments.cli.main", "compare", "-c", "demo", *bound]

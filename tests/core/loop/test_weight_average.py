@@ -25,8 +25,8 @@ from experiments.study.configs import CONFIGS, build
 TINY = (
     "train.variant = @grpo()",
     "train.steps = 4",
-    "train.prompts = 4",
-    "train.group_size = 4",
+    "train.prompts = 8",
+    "train.group_size = 8",
     "train.max_tokens = 40",
     "train.checkpoint_every = 3",
     "adamw.learning_rate = 0.003",
@@ -34,7 +34,7 @@ TINY = (
     "evaluation.questions = 16",
     "evaluation.split = 'test'",
 )
-EMA = "evaluation.ema = 0.75"
+EMA = "evaluation.ema_lag = 0.25"
 
 
 def recipe(*bindings: str) -> Recipe:
@@ -52,19 +52,35 @@ def go(made: Recipe, folder: Path, watch: Any = lambda _: None) -> Mapping[str, 
 def test_the_average_by_hand(tiny: Policy) -> None:
     weight = next(p for _, p in tiny.trained())
     begun = weight.detach().clone()
-    average = WeightAverage(tiny, 0.75)
-    for added in (1.0, 3.0):  # weights w + 1, then w + 4
+    average = WeightAverage(tiny, 0.25)  # decays (1 - 1 / t)^3: 0, 1/8, 8/27
+    for step, added in enumerate((1.0, 3.0, 5.0), start=1):  # weights w + 1, w + 4, w + 9
         with torch.no_grad():
             weight.add_(added)
-        average.update()
+        average.update(step)
     own = weight.detach().clone()
     with average.in_place():
-        # 0.75 (0.75 w + 0.25 (w + 1)) + 0.25 (w + 4) = w + 1.1875
-        torch.testing.assert_close(weight.detach(), begun + 1.1875)
+        # after the second step w + 1/8 * 1 + 7/8 * 4 = w + 29/8; after the third w + 8/27 * 29/8 + 19/27 * 9
+        torch.testing.assert_close(weight.detach(), begun + 200 / 27)
     assert torch.equal(weight, own)
     with pytest.raises(ZeroDivisionError), average.in_place():
         _ = 1 / 0
     assert torch.equal(weight, own)
+
+
+@pytest.mark.parametrize("lag", [0.1, 0.2, 0.4])
+def test_it_lags_so_large_a_share_of_the_steps_behind(tiny: Policy, lag: float) -> None:
+    """Where weights grow by 1 a step, what the average lacks is its lag."""
+    weight = next(p for _, p in tiny.trained())
+    with torch.no_grad():
+        weight.zero_()
+    average = WeightAverage(tiny, lag)
+    for step in range(1, 401):
+        with torch.no_grad():
+            weight.add_(1.0)
+        average.update(step)
+        if step in (40, 400):
+            with average.in_place():
+                assert (step - weight.mean().item()) / step == pytest.approx(lag, abs=1 / step)
 
 
 def test_weights_in_bfloat16_are_averaged_in_float32(tiny: Policy) -> None:
@@ -72,13 +88,16 @@ def test_weights_in_bfloat16_are_averaged_in_float32(tiny: Policy) -> None:
     weight = next(p for _, p in tiny.trained())
     with torch.no_grad():
         weight.fill_(1.0)
-    average = WeightAverage(tiny, 0.999)
+    average = WeightAverage(tiny, 0.49)
+    average.update(1)
     with torch.no_grad():
         weight.fill_(2.0)
-    for _ in range(100):  # each adds less than bfloat16 resolves beside 1
-        average.update()
+    expected = 1.0
+    for step in range(1000, 1100):  # each adds less than bfloat16 resolves beside 1
+        average.update(step)
+        expected += (2 - expected) * (1 - (1 - 1 / step) ** (1 / 0.49 - 1))
     with average.in_place():
-        assert weight.float().mean().item() == pytest.approx(2 - 0.999**100, abs=1 / 256)
+        assert weight.float().mean().item() == pytest.approx(expected, abs=1 / 256)
 
 
 def test_what_a_run_learns_does_not_depend_on_it(tmp_path: Path) -> None:
@@ -120,10 +139,11 @@ def test_the_models_that_answered_are_kept(tmp_path: Path) -> None:
         folder = tmp_path / str(steps)
         go(recipe(f"train.steps = {steps}", "evaluation.every = 1"), folder)
         weights = load_file(folder / "checkpoint/model.safetensors")
-        average = {name: 0.75 * average[name] + 0.25 * weights[name] for name in average}
+        decay = (1 - 1 / steps) ** 3
+        average = {name: decay * average[name] + (1 - decay) * weights[name] for name in average}
         for name, expected in kept.get(f"step={steps:06d}", {}).items():
             torch.testing.assert_close(expected, average[name], rtol=1e-5, atol=1e-6)
-    assert any((kept["step=000004"][name] - weights[name]).abs().max() > 1e-3 for name in weights)
+    assert any((kept["step=000004"][name] - weights[name]).abs().max() > 1e-4 for name in weights)
 
     # and the average is what has answered
     state = RunState.start(recipe(), 0, "cpu")
@@ -134,9 +154,9 @@ def test_the_models_that_answered_are_kept(tmp_path: Path) -> None:
 
 
 def test_where_it_makes_no_sense(tiny: Policy) -> None:
-    for decay in ("1", "0", "-0.5"):
-        with pytest.raises(GrpoLabError, match=r"evaluation\.ema = .*must be .*above 0 and below 1"):
-            recipe(f"evaluation.ema = {decay}")
+    for lag in ("0.9", "0.5", "0", "-0.5"):
+        with pytest.raises(GrpoLabError, match=r"evaluation\.ema_lag = .*must be .*above 0 and below 0\.5"):
+            recipe(f"evaluation.ema_lag = {lag}")
     tiny.sharding = cast(Sharding, object())
-    with pytest.raises(GrpoLabError, match=r"evaluation\.ema = 0\.9: weights that are spread over processes"):
-        WeightAverage(tiny, 0.9)
+    with pytest.raises(GrpoLabError, match=r"evaluation\.ema_lag = 0\.2: weights that are spread over processes"):
+        WeightAverage(tiny, 0.2)

@@ -257,6 +257,19 @@ def test_what_is_held_in_training(folder: str, architecture: Architecture) -> No
     assert sum(full.parts[full.phase].values()) == full.peak
 
 
+def test_a_moving_average_is_held_and_the_weights_lie_aside_while_it_answers(
+    folder: str, architecture: Architecture
+) -> None:
+    """In float32, whatever the weights are kept in."""
+    N = architecture.parameters
+    made = recipe("evaluation.ema_lag = 0.2", "evaluation.questions = 256", "train.micro_tokens = 60", model=folder)
+    low = forecast(replace(made, policy=PolicySettings(folder, "bfloat16"))).parts
+    assert (low["train"]["moving average"], low["sample"]["moving average"]) == (4 * N, 4 * N)
+    assert low["sample"]["weights set aside"] == 2 * N, "256 questions take more than the 16 prompts of a step"
+    without = forecast(recipe("evaluation.questions = 256", "train.micro_tokens = 60", model=folder)).parts
+    assert without["train"]["moving average"] == without["sample"]["weights set aside"] == 0
+
+
 def test_adapters_need_no_reference_and_little_optimizer_state(folder: str, architecture: Architecture) -> None:
     N, added = architecture.parameters, architecture.adapter_parameters(8)
     made = recipe("grpo.kl_coef = 0.1", model=folder)

@@ -26,7 +26,7 @@ from tests.experiments.statistics.calibration_answers import (
     is_finer,
 )
 from tests.experiments.statistics.calibration_fixed import ALPHA, BETTER_OR_WORSE, attained, holds
-from tests.experiments.statistics.real_answers import READINGS, RIGHT, SURPRISE, scores
+from tests.experiments.statistics.real_answers import ANSWERS, READINGS, Reading, scores
 from tests.experiments.statistics.studies import Array
 
 ITEM: Final = 16
@@ -141,26 +141,30 @@ def no_spread(c: Comparison) -> bool:
 # real runs
 
 
-def of_real(arms: Sequence[Sequence[tuple[int, int]]], metric: str, samples: int) -> Comparison:
-    """The comparison of two arms of real runs, each by its (arm, seed), on the first samples of each evaluation."""
+ARMS, SEEDS = ANSWERS["weights"].right.shape[:2]
+
+
+def of_real(arms: Sequence[Sequence[tuple[int, int]]], reading: Reading) -> Comparison:
+    """The comparison of two arms of real runs, each by its (arm, place of its seed)."""
+    answers, samples = ANSWERS[reading.who], reading.samples
     runs = {
         (name, place): [
             (right[:, :samples], surprise[:, :samples])
-            for right, surprise in zip(RIGHT[run], SURPRISE[run], strict=True)
+            for right, surprise in zip(answers.right[run], answers.surprise[run], strict=True)
         ]
         for name, arm in zip("ab", arms, strict=True)
         for place, run in enumerate(arm)
     }
-    return comparison(runs, metric)
+    return comparison(runs, reading.metric)
 
 
 def same_recipe(n: int, fast: int) -> Simulation:
     """Two arms of n real runs each, drawn without replacement from those of one recipe."""
 
     def count(rng: np.random.Generator) -> tuple[bool, ...]:
-        recipe, seeds = int(rng.integers(len(RIGHT))), rng.permutation(RIGHT.shape[1]).tolist()
+        recipe, seeds = int(rng.integers(ARMS)), rng.permutation(SEEDS).tolist()
         arms = [[(recipe, seed) for seed in part] for part in (seeds[:n], seeds[n : 2 * n])]
-        found = [of_real(arms, *reading) for reading in READINGS.values()]
+        found = [of_real(arms, reading) for reading in READINGS.values()]
         return tuple(event for c in found for event in (claimed(c), no_spread(c) or holds(c.effect.interval, 0.0)))
 
     level = ALPHA if n < 8 else attained(n)
@@ -172,20 +176,20 @@ def same_recipe(n: int, fast: int) -> Simulation:
             Row(ITEM, f"{name}: 95 % interval holds 0", 0.95, "less", WIDTH),
         )
     ]
-    name = f"real runs of one recipe as two arms, {n} seeds each, of {RIGHT.shape[1]}"
+    name = f"real runs of one recipe as two arms, {n} seeds each, of {SEEDS}"
     return Simulation(name, each(count), tuple(rows), fast, MANY)
 
 
 def real_pairs(n: int, lost: float, fast: int) -> Simulation:
     """Two recipes of real runs at n seeds, drawn with replacement: the truth is the mean of all."""
-    differences = [other - one for one, other in (scores(*reading) for reading in READINGS.values())]
+    differences = [other - one for one, other in (scores(reading) for reading in READINGS.values())]
     truths = [float(d.mean()) for d in differences]
     planned = [power(truth / float(d.std()), n) for truth, d in zip(truths, differences, strict=True)]
 
     def count(rng: np.random.Generator) -> tuple[bool, ...]:
-        seeds = rng.integers(RIGHT.shape[1], size=n).tolist()
+        seeds = rng.integers(SEEDS, size=n).tolist()
         arms = [[(arm, seed) for seed in seeds] for arm in range(2)]
-        found = [of_real(arms, *reading) for reading in READINGS.values()]
+        found = [of_real(arms, reading) for reading in READINGS.values()]
         return tuple(
             event
             for c, truth in zip(found, truths, strict=True)
@@ -200,7 +204,7 @@ def real_pairs(n: int, lost: float, fast: int) -> Simulation:
             Row(ITEM, f"{name}: called better: at most {lost:g} less than planned", chance - lost, "less", WIDTH),
         )
     ]
-    name = f"real runs of two recipes, {n} of {RIGHT.shape[1]} pairs drawn with replacement"
+    name = f"real runs of two recipes, {n} of {SEEDS} pairs drawn with replacement"
     return Simulation(name, each(count), tuple(rows), fast, MANY)
 
 

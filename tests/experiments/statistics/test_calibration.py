@@ -21,7 +21,7 @@ from tests.calibrate import PAGE, SECTIONS, SIMULATIONS, line, page, promised, u
 from tests.experiments.statistics.calibration import Measured, Row, Simulation
 from tests.experiments.statistics.calibration_fixed import AGREEMENT
 from tests.experiments.statistics.calibration_samples import CHOICES, answered, of_real
-from tests.experiments.statistics.real_answers import READINGS, RIGHT, scores
+from tests.experiments.statistics.real_answers import ANSWERS, READINGS, scores
 from tests.experiments.statistics.simulations import band, noise
 from tests.experiments.statistics.studies import claims, curves, of_folder, of_runs, only, write_folder
 
@@ -124,11 +124,11 @@ def test_simulated_answers_are_right_as_often_as_they_should_be_and_their_surpri
 
 def test_real_arms_are_judged_by_the_answers_of_their_runs() -> None:
     arms = [[(0, 2), (0, 5), (0, 9)], [(1, 0), (1, 1), (1, 15)]]
-    for metric, samples in READINGS.values():
-        one, other = (np.mean([scores(metric, samples)[run] for run in arm]) for arm in arms)
-        assert of_real(arms, metric, samples).effect.mean_difference == pytest.approx(other - one)
-    (accuracy, _) = READINGS["accuracy by 2 x 3 samples"]
-    assert scores(accuracy, 2)[1, 3] == pytest.approx(RIGHT[1, 3, :, :, :2].mean())
+    for reading in READINGS.values():
+        one, other = (np.mean([scores(reading)[run] for run in arm]) for arm in arms)
+        assert of_real(arms, reading).effect.mean_difference == pytest.approx(other - one)
+    expected = ANSWERS["weights"].right[1, 3, :, :, :2].mean()
+    assert scores(READINGS["accuracy by 2 x 3 samples"])[1, 3] == pytest.approx(expected)
 
 
 # the page

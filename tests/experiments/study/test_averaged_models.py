@@ -23,8 +23,11 @@ def test_the_average_answers_further_questions(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("experiments.launchers.local.launch", run_here)
-    averaged = "\nevaluation.ema = 0.5\nevaluation.samples = 8\nadamw.learning_rate = 0.01\n"
-    Path("tiny.gin").write_text(TINY + averaged)
+    averaged = "\nevaluation.ema_lag = 0.45\nevaluation.samples = 8\nadamw.learning_rate = 0.01\n"
+    learning = TINY.replace("train.prompts = 2", "train.prompts = 8").replace(
+        "train.group_size = 3", "train.group_size = 8"
+    )
+    Path("tiny.gin").write_text(learning + averaged)
     command = ["compare", "-c", "tiny.gin", "--seeds", "2", "--out", "out"]
     assert main(command) == 0
     folder = Path("out/tiny/rloo/seed=1")
@@ -34,10 +37,11 @@ def test_the_average_answers_further_questions(
     with registry.config(["tiny.gin"], ["train.variant = @rloo()"], include_from=[CONFIGS]):
         recipe = build("train")
     state = RunState(recipe, 1, load_final(recipe, folder / "checkpoint"))
-    stored = json.loads((folder / f"eval/{SUITE}/step=000003.json").read_text())["questions"]
-    assert reevaluate(state, 3, "test", 4)["questions"] != stored
+    stored = json.loads((folder / f"eval/{SUITE}/step=000003.json").read_text())
+    assert reevaluate(state, 3, "test", 4)["summary"]["entropy"] != stored["summary"]["entropy"]
     state.policy.load_state_dict(load_file(folder / "checkpoint/models/step=000003.safetensors"))
-    assert reevaluate(state, 3, "test", 4)["questions"] == stored
+    assert reevaluate(state, 3, "test", 4)["questions"] == stored["questions"]
+    assert reevaluate(state, 3, "test", 4)["summary"] == stored["summary"]
 
     # without what was averaged there is nothing to ask
     (folder / "checkpoint/models/step=000003.safetensors").unlink()
@@ -45,6 +49,6 @@ def test_the_average_answers_further_questions(
     assert main([*command, *further(5)]) == 2
     said = " ".join(capsys.readouterr().err.split())
     assert "rloo seed 1 has finished, but its model of step 3 is not in" in said
-    assert "What evaluation.ema averages is nowhere else: leave compare.reevaluate out" in said
+    assert "What evaluation.ema_lag averages is nowhere else: leave compare.reevaluate out" in said
     assert main([*command[:-1], "other", "-b", "evaluation.keep_models = False", *further(4)[:2]]) == 2
-    assert "what evaluation.ema averages is kept where runs end" in " ".join(capsys.readouterr().err.split())
+    assert "what evaluation.ema_lag averages is kept where runs end" in " ".join(capsys.readouterr().err.split())
