@@ -13,6 +13,10 @@ from experiments.terminal import Console
 def run_analyze(options: argparse.Namespace) -> int:
     """`grpolab analyze`."""
     paths = [Path(path) for path in options.paths]
+    if options.report is not None and (are_runs(paths) or not are_tables(paths)):
+        raise GrpoLabError(
+            "--report is for runs trained elsewhere; a study's is report.html in its folder: grpolab report STUDY"
+        )
     if are_runs(paths):
         return compare_runs(paths, as_json=options.json)
     if are_tables(paths):

@@ -73,6 +73,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--answers", type=number("--answers", int, TABLE_LIMITS["answers"]), metavar="N", help=answers_help
     )
+    group.add_argument("--report", type=Path, metavar="FILE.html", help="write the verdicts as a page, too")
     group.add_argument(
         "--runs", metavar="REGEX", help="reads groups arm, seed and perhaps metric from a file's or run's name"
     )
@@ -109,12 +110,14 @@ def given_options(options: argparse.Namespace) -> dict[str, Any]:
 
 def run_tables(options: argparse.Namespace) -> int:
     """Read the tables, judge and print."""
+    from experiments.report.elsewhere import check_report_file, write_report_elsewhere
     from experiments.report.tables import no_verdict
     from experiments.results.tables.sheets import TableError
-    from experiments.results.tables.tables import Question, judge_table, read_tables
+    from experiments.results.tables.tables import Question, judge_runs, read_tables
+    from experiments.terminal import Console
 
     paths = [Path(path) for path in options.paths]
-    if not given_options(options) and (study := _written_by(paths)) is not None:
+    if not given_options(options) and options.report is None and (study := _written_by(paths)) is not None:
         judgement = study.judge()
         if judgement is None:
             raise TableError(no_verdict(study))
@@ -124,14 +127,19 @@ def run_tables(options: argparse.Namespace) -> int:
         judgement = replace(judgement, analysis=replace(judgement.analysis, notes=(*judgement.analysis.notes, note)))
         _print_judgement(judgement, str(study.path), options, {})
         return 0
+    if options.report is not None:
+        check_report_file(options.report)
     table, question_options = read_tables(paths, options.runs, options.metric), given_options(options)
     question_options.pop("runs", None)
     declared, notes = as_declared(paths, question_options)
     question_options = declared | question_options
     if "baseline" not in question_options:
         raise TableError(f"{table.source}: --baseline is needed; the arms are {', '.join(table.arms)}")
-    judgement = judge_table(replace(table, notes=(*table.notes, *notes)), Question(**question_options))
+    judgement, runs = judge_runs(replace(table, notes=(*table.notes, *notes)), Question(**question_options))
     _print_judgement(judgement, table.source, options, table.lacking)
+    if options.report is not None:
+        path = write_report_elsewhere(judgement, runs, table.source, options.report)
+        Console(stderr=options.json).print(f"report: {path}", soft_wrap=True, highlight=False)
     return 0
 
 

@@ -22,7 +22,7 @@ from experiments.plots.distribution import plot_interquartile_means, plot_profil
 from experiments.plots.style import STYLE, in_lines
 from experiments.report.ability import pass_at_k_curves
 from experiments.report.curves import curve_panels, recorded_axes
-from experiments.report.distribution import is_resampled, resampling
+from experiments.report.distribution import is_resampled, resampling, resampling_key
 from experiments.report.export import write_report_file
 from experiments.results.stored_study import StoredStudy
 from experiments.statistics import Judgement
@@ -106,9 +106,9 @@ def _plots(study: StoredStudy, judgement: Judgement | None) -> Iterator[_Plot]:
     if arms > 2 and len(analysis.seeds) > 1:
         yield _Plot("ranks", partial(plot_ranks, judgement), of_arms)
     if is_resampled(judgement):
-        means = partial(plot_interquartile_means, judgement, rng=resampling(study))
+        means = partial(plot_interquartile_means, judgement, rng=resampling(resampling_key(study)))
         yield _Plot("interquartile-means", means, of_arms)
-        yield _Plot("profile", partial(plot_profile, judgement, rng=resampling(study)), _of_curves)
+        yield _Plot("profile", partial(plot_profile, judgement, rng=resampling(resampling_key(study))), _of_curves)
 
 
 def _of_curves(width: float) -> float:

@@ -31,7 +31,7 @@ def ability_section(context: Context) -> str:
         "at k = 1 and not at large k has become surer of what the model could already do; one that leads everywhere "
         "has learnt to do more. No verdict rests on it."
     )
-    shown = legend(study, {arm: styles[arm] for arm in study.arms})
+    shown = legend(styles, study.baseline)
     drawing = figure(_drawn(base, curves, styles), "pass@k")
     return section("New ability, or surer guessing?", shown, f'<div class="panels">{drawing}</div>', about=about)
 

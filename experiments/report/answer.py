@@ -33,8 +33,12 @@ def answer(study: StoredStudy, judgement: Judgement | None) -> str:
     """The sentence, as plain text; empty while nothing can be said."""
     if judgement is None or not judgement.analysis.comparisons:
         return _one_arm(study) if len(study.arms) == 1 else ""
+    return answer_in(judgement, arm_rows(study, judgement))
+
+
+def answer_in(judgement: Judgement, rows: Sequence[Row]) -> str:
+    """The sentence on verdicts; `rows` of arms say what lies beside them, such as greedy accuracy."""
     analysis = judgement.analysis
-    rows = arm_rows(study, judgement)
     provisional = "Interim: " if any(note.startswith("Interim") for note in analysis.notes) else ""
     if len(analysis.comparisons) == 1:
         return f"{provisional}{sentence_with_levels(analysis.comparisons[0], rows, judgement)}."

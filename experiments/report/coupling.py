@@ -4,22 +4,22 @@ import math
 from collections.abc import Mapping
 
 from experiments.report.arm_style import Style
-from experiments.report.context import Context
+from experiments.report.context import Judged
 from experiments.report.drawing import LEFT, RIGHT, frame, line, mark, spanning, svg, text
-from experiments.report.formatting import Unit, error_text, number_text, tick_text, unit, value_text
+from experiments.report.formatting import Unit, error_text, number_text, tick_text, value_text
 from experiments.report.grid import Cell, Column, Grid, column, number_cell, text_cell, to_html
 from experiments.report.markup import arm_name, breakable, figure, section
 from experiments.report.tables import analyzed_scores
 from experiments.statistics import Coupling, Judgement
 
 
-def coupling_section(context: Context) -> str:
+def coupling_section(context: Judged) -> str:
     """The correlation of arms over seeds, and the precision of pairing against that of unrelated runs."""
     judgement, styles = context.judgement, context.styles
     if judgement is None or not judgement.couplings:
         return ""
     analysis = judgement.analysis
-    measure = unit(analysis.metric)
+    measure = context.measure
     about = (
         "Arms that share prompts, weights and sampling noise tend to be lucky together; that part of the noise cancels "
         "out of their difference. The table has the standard error of the mean difference paired by seed, and as it "

@@ -218,7 +218,8 @@ td small.cause { color: var(--bad); white-space: pre-wrap; max-width: 30em; over
   @media screen {
     section:has(.switch) .on-axis { display: none; }
     section:has(#axis-steps:checked) .on-steps, section:has(#axis-seconds:checked) .on-seconds,
-    section:has(#axis-sampled_tokens:checked) .on-sampled_tokens { display: block; }
+    section:has(#axis-sampled_tokens:checked) .on-sampled_tokens,
+    section:has(#axis-tokens:checked) .on-tokens { display: block; }
     .on-axis > h3 { display: none; }
   }
 }

@@ -55,7 +55,9 @@ def curves_section(context: Context) -> str:
             f'<div class="on-axis on-{axis}{declared}"><h3>By {axis_words(axis)}</h3>'
             f'<div class="panels">{"".join(figures)}</div></div>'
         )
-    return section("Learning curves", legend(study, styles), _switch(axes), *blocks, about=_about(study, cut))
+    return section(
+        "Learning curves", legend(styles, study.baseline), axis_switch(axes), *blocks, about=_about(study, cut)
+    )
 
 
 def recorded_axes(study: StoredStudy) -> list[str]:
@@ -94,13 +96,13 @@ def _parts(study: StoredStudy) -> list[str]:
     return keys if len(keys) > 1 else []
 
 
-def _switch(axes: Sequence[str]) -> str:
+def axis_switch(axes: Sequence[str], words: Callable[[str], str] = axis_words) -> str:
     """The choice of the axis, as radio buttons that need no script; on paper all axes are shown."""
     if len(axes) < 2:
         return ""
     choices = "".join(
         f'<input type="radio" name="axis" id="axis-{axis}"{" checked" if place == 0 else ""}>'
-        f'<label for="axis-{axis}">{axis_words(axis)}</label>'
+        f'<label for="axis-{axis}">{words(axis)}</label>'
         for place, axis in enumerate(axes)
     )
     return f'<fieldset class="switch"><legend>Budget</legend>{choices}</fieldset>'
@@ -180,11 +182,12 @@ def curves_figure(
     axis: str,
     title: str,
     measure: Unit,
+    budget: str = "",
 ) -> str:
     """Learning curves: a thin line per run, a bold mean per arm with its 95 % t interval over runs.
 
     `curves` maps an arm to the `(x, y)` of its finished runs; `unfinished` ones are dotted, end in a
-    cross and enter no mean.
+    cross and enter no mean. `budget` says in words what the axis counts, if not what a study's does.
     """
     width, height = 440.0, 286.0
     drawn = [curve for runs in (*curves.values(), *unfinished.values()) for curve in runs]
@@ -193,7 +196,7 @@ def curves_figure(
     x = Scale(0.0, max((float(xs[-1]) for xs, _ in drawn if len(xs)), default=1.0) or 1.0, LEFT, width - RIGHT)
     within: Callable[[float], float] = lambda value: y(min(max(value, y.low), y.high))  # noqa: E731
     y_text: Callable[[float], str] = lambda value: f"{tick_text(value)}{measure.value}"  # noqa: E731
-    parts = frame(x, y, _budget_words(axis), "", tick_text, y_text, whole=axis != "seconds")
+    parts = frame(x, y, budget or _budget_words(axis), "", tick_text, y_text, whole=axis != "seconds")
     runs_lines, means, descriptions = [], [], []
     for arm, style in styles.items():
         for xs, ys in curves.get(arm, ()):
@@ -218,7 +221,7 @@ def curves_figure(
         if finite:
             last = float(mean[np.isfinite(mean)][-1]) * measure.scale
             descriptions.append(f"{arm} ends at {number_text(last, measure.digits)}{measure.value}")
-    label = f"{title} by {axis_words(axis)}: {'; '.join(descriptions) or 'no finished run'}."
+    label = f"{title} by {budget or axis_words(axis)}: {'; '.join(descriptions) or 'no finished run'}."
     return svg([*parts, *runs_lines, *means], width, height, label)
 
 

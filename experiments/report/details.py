@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from html import escape
 
 from experiments.report.arm_style import Style
-from experiments.report.context import Context
+from experiments.report.context import Judged
 from experiments.report.formatting import (
     Unit,
     alpha_of,
@@ -13,7 +13,6 @@ from experiments.report.formatting import (
     level_text,
     number_text,
     p_text,
-    unit,
     value_text,
 )
 from experiments.report.grid import Cell, Column, Grid, column, number_cell, text_cell, to_html, without_empty
@@ -23,13 +22,13 @@ from experiments.statistics import Analysis, Comparison, FixedN, Judgement, frie
 from experiments.statistics.wording import REACHABLE
 
 
-def details_section(context: Context) -> str:
+def details_section(context: Judged) -> str:
     """Both families of p, unadjusted and simultaneous intervals, effect sizes and spreads; closed until opened."""
     judgement, styles = context.judgement, context.styles
     if judgement is None or not judgement.analysis.comparisons:
         return ""
     analysis = judgement.analysis
-    measure = unit(analysis.metric)
+    measure = context.measure
     about = (
         "The verdict follows the adjusted p of one test, chosen by the plan and the number of seeds alone; everything "
         "else is sensitivity. The standard error is that of the mean difference: the sd of differences over √n, and at "

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from experiments.report.arm_style import Style
-from experiments.report.context import Context
+from experiments.report.context import Context, Judged
 from experiments.report.drawing import Scale, box, line, mark, shortened, spanning, svg, text, width_of
 from experiments.report.formatting import (
     Unit,
@@ -13,7 +13,6 @@ from experiments.report.formatting import (
     level_text,
     margin_text,
     signed_tick,
-    unit,
     verdict_text,
 )
 from experiments.report.markup import figure, section
@@ -23,21 +22,21 @@ from experiments.statistics import Comparison, Judgement
 _ROW, _TOP = 66.0, 24.0
 
 
-def differences_section(context: Context) -> str:
+def differences_section(context: Judged) -> str:
     """The difference of every seed, for each comparison."""
     judgement, styles = context.judgement, context.styles
     if judgement is None or not judgement.analysis.comparisons:
         return ""
     analysis = judgement.analysis
-    measure = unit(analysis.metric)
+    measure = context.measure
     interval = ""
     if any(each.effect.interval for each in analysis.comparisons):
         interval = f", drawn with its {level_text(judgement)} interval (thick) and that of the whole family (thin)"
+    shared = ", with the same prompts and the same sampling noise" if isinstance(context, Context) else ""
     about = (
-        "Each circle is one seed: the arm’s score minus the other arm’s at the same seed, with the same prompts and "
-        f"the same sampling noise. The circles are joined to their mean{interval}. The shaded strip is "
-        f"±Δ = ±{margin_text(analysis.margin, measure)}: two arms count as equivalent when their mean difference is "
-        "shown to lie inside."
+        f"Each circle is one seed: the arm’s score minus the other arm’s at the same seed{shared}. The circles are "
+        f"joined to their mean{interval}. The shaded strip is ±Δ = ±{margin_text(analysis.margin, measure)}: two arms "
+        "count as equivalent when their mean difference is shown to lie inside."
     )
     drawing = differences_figure(judgement, styles, measure=measure)
     return section("Paired differences, seed by seed", figure(drawing, kind="wide scroll"), about=about)

@@ -7,7 +7,7 @@ from html import escape
 import numpy as np
 
 from experiments.report.arm_style import Style
-from experiments.report.context import Context
+from experiments.report.context import Context, Judged
 from experiments.report.drawing import LEFT, RIGHT, band, frame, line, mark, shortened, spanning, svg, text, width_of
 from experiments.report.formatting import (
     Unit,
@@ -17,7 +17,6 @@ from experiments.report.formatting import (
     level_text,
     metric_name,
     tick_text,
-    unit,
     value_text,
 )
 from experiments.report.markup import figure, legend, section
@@ -35,14 +34,19 @@ from experiments.statistics.bootstrap import (
 
 
 def distribution_section(context: Context) -> str:
-    """Beyond the mean: interquartile means, and the share of runs that reach each score."""
-    study, judgement, styles = context.study, context.judgement, context.styles
+    """Of a study, whose resamples are always the same."""
+    return distribution(context, resampling_key(context.study))
+
+
+def distribution(context: Judged, key: str) -> str:
+    """Beyond the mean: interquartile means, and the share of runs that reach each score; resamples are drawn by key."""
+    judgement, styles = context.judgement, context.styles
     if judgement is None or not is_resampled(judgement):
         return ""
     analysis = judgement.analysis
     scores = common_scores(analysis)
-    measure, level, n = unit(analysis.metric), level_text(judgement), len(scores[analysis.baseline])
-    estimates = iqm_intervals(scores, 1 - analysis.alpha, rng=resampling(study))
+    measure, level, n = context.measure, level_text(judgement), len(scores[analysis.baseline])
+    estimates = iqm_intervals(scores, 1 - analysis.alpha, rng=resampling(key))
     about = (
         "The interquartile mean leaves out the best and the worst quarter of the runs; the profile shows for every "
         "score the share of runs that reach it. "
@@ -54,14 +58,14 @@ def distribution_section(context: Context) -> str:
         if n < TRUSTED_SEEDS:
             about += f"<strong>Approximate</strong>: with {counted(n, 'seed')} they are too narrow. "
     about += "No verdict rests on them."
-    against = iqm_differences(scores, analysis.baseline, 1 - analysis.alpha, rng=resampling(study))
+    against = iqm_differences(scores, analysis.baseline, 1 - analysis.alpha, rng=resampling(key))
     less_text = "; ".join(_against(arm, each, measure) for arm, each in against.items())
     in_points = f", {measure.difference}" if measure.difference else ""
     less = f'<p class="about">Difference from {escape(analysis.baseline)}{in_points}: {less_text}.</p>'
     rough = " (approximate)" if MIN_SEEDS <= n < TRUSTED_SEEDS else ""
     panels = figure(_iqm_figure(estimates, styles, measure, analysis.metric), f"Interquartile means{rough}")
-    panels += figure(_profile_figure(study, judgement, styles, measure), f"Share of runs that reach a score{rough}")
-    shown = legend(study, {arm: styles[arm] for arm in study.arms})
+    panels += figure(_profile_figure(key, judgement, styles, measure), f"Share of runs that reach a score{rough}")
+    shown = legend(styles, analysis.baseline)
     return section("Beyond the mean", shown, f'<div class="panels">{panels}</div>', less, about=about)
 
 
@@ -76,9 +80,14 @@ def _against(arm: str, each: IqmEstimate, measure: Unit) -> str:
     return f"{escape(arm)} {difference_text(each.value, measure)}{within}"
 
 
-def resampling(study: StoredStudy) -> np.random.Generator:
-    """The generator of resamples, seeded by the study: they are always the same."""
-    return np.random.default_rng(zlib.crc32(str(study.record.get("hash") or study.name).encode()))
+def resampling_key(study: StoredStudy) -> str:
+    """What a study's resamples are drawn by."""
+    return str(study.record.get("hash") or study.name)
+
+
+def resampling(key: str) -> np.random.Generator:
+    """The generator of resamples: those of one key are always the same."""
+    return np.random.default_rng(zlib.crc32(key.encode()))
 
 
 def _iqm_figure(estimates: Mapping[str, IqmEstimate], styles: Mapping[str, Style], measure: Unit, metric: str) -> str:
@@ -104,13 +113,13 @@ def _iqm_figure(estimates: Mapping[str, IqmEstimate], styles: Mapping[str, Style
     return svg(parts, width, height + 44, f"Interquartile means: {'; '.join(descriptions)}.")
 
 
-def _profile_figure(study: StoredStudy, judgement: Judgement, styles: Mapping[str, Style], measure: Unit) -> str:
+def _profile_figure(key: str, judgement: Judgement, styles: Mapping[str, Style], measure: Unit) -> str:
     analysis = judgement.analysis
     width, height = 440.0, 286.0
     # a share changes only at a score, so between two of them nothing is left out
     scores = common_scores(analysis)
     thresholds = sorted({score for row in scores.values() for score in row})
-    profiles = performance_profile(scores, thresholds, 1 - analysis.alpha, rng=resampling(study))
+    profiles = performance_profile(scores, thresholds, 1 - analysis.alpha, rng=resampling(key))
     x = spanning([measure.scale * value for value in thresholds], LEFT, width - RIGHT, pad=0.05)
     y = spanning([0.0, 100.0], height - 44, 12, pad=0.03)
     label = metric_name(analysis.metric)

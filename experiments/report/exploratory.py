@@ -2,13 +2,13 @@
 
 from html import escape
 
-from experiments.report.context import Context
+from experiments.report.context import Judged
 from experiments.report.formatting import Unit, difference_text, interval_text, level_text, p_text, unit
 from experiments.report.grid import Cell, Column, Grid, column, number_cell, text_cell, to_html
 from experiments.report.markup import arm_name, breakable, section
 
 
-def exploratory_section(context: Context) -> str:
+def exploratory_section(context: Judged) -> str:
     """Other numbers of the declared metric and other metrics, with false discovery rates and without verdicts."""
     judgement, styles = context.judgement, context.styles
     if judgement is None or not judgement.exploratory:
@@ -30,7 +30,8 @@ def exploratory_section(context: Context) -> str:
     )
     rows = []
     for each in judgement.exploratory:
-        measure = _unit(each.quantity)
+        own = each.quantity.split(",")[0] == judgement.plan.metric
+        measure = context.measure if own else _unit(each.quantity)
         rows.append(
             (
                 text_cell(each.quantity, breakable(each.quantity)),

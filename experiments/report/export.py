@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from core.store.files import write_whole
+from experiments.report.arm_style import arm_styles
 from experiments.report.formatting import margin_text, metric_name, unit
 from experiments.report.grid import Grid, column, latex_text, number_cell, to_csv, to_latex, to_markdown
 from experiments.report.grids import comparison_grid, seed_grid
@@ -23,9 +24,10 @@ def write_tables(study: StoredStudy, judgement: Judgement | None, folder: Path) 
     """
     texts: dict[str, str] = {}
     if judgement is not None:
+        styles = arm_styles(list(study.arms), study.baseline)
         notes = [*_about(study, judgement), *judgement.analysis.notes]
-        texts |= _forms("verdicts", comparison_grid(study, judgement), study, notes)
-        texts |= _forms("outcomes", outcome_grid(study, judgement), study, [OUTCOME_WORDS])
+        texts |= _forms("verdicts", comparison_grid(judgement, styles, unit(judgement.analysis.metric)), study, notes)
+        texts |= _forms("outcomes", outcome_grid(judgement, styles), study, [OUTCOME_WORDS])
     texts["scores.csv"] = scores_csv(study)
     return [write_report_file(Path(folder) / name, text.encode()) for name, text in texts.items()]
 

@@ -62,10 +62,12 @@ def as_given(judgement: Judgement) -> Unit:
 
 
 def metric_name(metric: str) -> str:
-    """`test/accuracy` in words."""
+    """`test/accuracy` in words; another trainer's `val-core/gsm8k/acc/mean@1` as it is."""
     split, _, name = metric.partition("/") if "/" in metric else ("", "", metric)
     if split.endswith(REEVALUATED):
         return f"{metric_name(f'{split.removesuffix(REEVALUATED)}/{name}')} (further questions)"
+    if "/" in name.removeprefix("shows/"):
+        return metric
     words = _NAMES.get(name, name.removeprefix("shows/").replace("_", " "))
     return f"held-out {words}" if split == "test" else f"{words} on {split}" if split else words
 

@@ -1,7 +1,7 @@
 """Tables as data: verdicts, arms, and every run with its score, for the page and for files alike."""
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from html import escape
 
 from experiments.report.arm_style import Style, arm_styles
@@ -33,10 +33,9 @@ from experiments.statistics.stability import courses
 MAX_LENGTH_OF_CAUSE = 400  # characters; the rest is in the run's manifest
 
 
-def comparison_grid(study: StoredStudy, judgement: Judgement) -> Grid:
-    """Every comparison of the declared family with its verdict."""
+def comparison_grid(judgement: Judgement, styles: Mapping[str, Style], measure: Unit) -> Grid:
+    """Every comparison of the family with its verdict."""
     analysis = judgement.analysis
-    measure, styles = unit(analysis.metric), arm_styles(list(study.arms), study.baseline)
     points = f", {measure.difference}" if measure.difference else ""
     columns = (
         column("arm", "arm"),
@@ -179,7 +178,7 @@ def seed_grid(study: StoredStudy) -> Grid:
                     number_cell(score, value_text(score, measure), "" if not imputed else _imputed(score, measure)),
                     text_cell(status, shown),
                     Cell("yes" if imputed else "", (imputed,)),
-                    _course(ways.get((arm, seed)), measure),
+                    course_cell(ways.get((arm, seed)), measure),
                     number_cell(run.steps if run is not None else None, str(run.steps) if run is not None else "–"),
                     number_cell(tokens, thousands(tokens)),
                     number_cell(seconds, f"{seconds:.0f} s" if seconds is not None else "–"),
@@ -189,7 +188,7 @@ def seed_grid(study: StoredStudy) -> Grid:
     return Grid(columns, tuple(rows))
 
 
-def _course(course: Course | None, measure: Unit) -> Cell:
+def course_cell(course: Course | None, measure: Unit) -> Cell:
     """The course of a finished run's score: steady, dipped or collapsed, with the numbers."""
     if course is None:
         return text_cell("")

@@ -8,7 +8,6 @@ from typing import Final
 from experiments.report.arm_style import Style
 from experiments.report.drawing import swatch
 from experiments.report.formatting import MARKS, test_name, verdict_text
-from experiments.results.stored_study import StoredStudy
 from experiments.statistics import Comparison
 
 
@@ -37,10 +36,10 @@ def figure(drawing: str, title: str = "", kind: str = "") -> str:
     return f'<figure class="{kind}">{caption}{SIDEWAYS if "scroll" in kind else ""}{drawing}</figure>'
 
 
-def legend(study: StoredStudy, styles: Mapping[str, Style]) -> str:
+def legend(styles: Mapping[str, Style], baseline: str) -> str:
     """All arms with their lines and markers."""
-    tags = {study.baseline: ' <span class="tag">baseline</span>'} if len(study.arms) > 1 else {}
-    items = (f"<li>{arm_name(arm, styles)}{tags.get(arm, '')}</li>" for arm in study.arms)
+    tags = {baseline: ' <span class="tag">baseline</span>'} if len(styles) > 1 else {}
+    items = (f"<li>{arm_name(arm, styles)}{tags.get(arm, '')}</li>" for arm in styles)
     return f'<ul class="legend">{"".join(items)}</ul>'
 
 

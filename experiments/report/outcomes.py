@@ -1,8 +1,9 @@
 """Section of the report: the outcome of every planned run."""
 
+from collections.abc import Mapping
 from typing import Final
 
-from experiments.report.arm_style import arm_styles
+from experiments.report.arm_style import Style
 from experiments.report.context import Context
 from experiments.report.formatting import POLICY_WORDS, listed
 from experiments.report.grid import Cell, Column, Grid, column, number_cell, text_cell, to_html
@@ -30,16 +31,15 @@ def outcomes_section(context: Context) -> str:
         about = f"{OUTCOME_WORDS} As declared ({failures}), {POLICY_WORDS[failures]}."
         parts += [
             f'<p class="about">{about}</p>',
-            to_html(outcome_grid(study, judgement), "Outcomes"),
+            to_html(outcome_grid(judgement, context.styles), "Outcomes"),
             "<h3>Every run</h3>",
         ]
     parts.append(to_html(seed_grid(study), "Every run", "runs"))
     return section("Runs", *parts, about=_identity(study))
 
 
-def outcome_grid(study: StoredStudy, judgement: Judgement) -> Grid:
+def outcome_grid(judgement: Judgement, styles: Mapping[str, Style]) -> Grid:
     """The outcomes of every arm's runs, counted."""
-    styles = arm_styles(list(study.arms), study.baseline)
     counts = ("planned", "finished", "failed", "lost", "pending", "imputed", "collapsed", "declined", "dipped")
     columns = (
         column("arm", "arm"),

@@ -76,12 +76,16 @@ def render(study: StoredStudy, judgement: Judgement | None) -> str:
     context = Context.of(study, judgement)
     sections = (make(context) for make in SECTIONS)
     head, *rest = (section for section in sections if section)
-    body = "\n".join((head, contents(rest), *rest))
+    return document(f"{study.name}: {context.question}", "\n".join((head, contents(rest), *rest)))
+
+
+def document(title: str, body: str) -> str:
+    """A page as text, with style and script."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(study.name)}: {escape(context.question)}</title>\n<style>{CSS}</style>\n</head>\n"
+        f"<title>{escape(title)}</title>\n<style>{CSS}</style>\n</head>\n"
         f'<body>\n<a class="skip" href="#content">Skip to the verdicts</a>\n<main id="content">\n{body}\n</main>\n'
         f"<script>{SCRIPT}</script>\n</body>\n</html>\n"
     )

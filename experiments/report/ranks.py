@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from experiments.report.arm_style import Style
-from experiments.report.context import Context
+from experiments.report.context import Judged
 from experiments.report.drawing import Scale, line, mark, shortened, svg, text, width_of
 from experiments.report.formatting import alpha_of, number_text, tick_text
 from experiments.report.markup import figure, section
@@ -14,7 +14,7 @@ from experiments.statistics import Judgement
 from experiments.statistics.ranks import cliques, mean_ranks
 
 
-def ranks_section(context: Context) -> str:
+def ranks_section(context: Judged) -> str:
     """A critical-difference diagram whose bars come from the adjusted p of this study, not from Nemenyi's test."""
     judgement, styles = context.judgement, context.styles
     if judgement is None or len(judgement.analysis.arms) < 3 or len(judgement.analysis.seeds) < 2:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from html import escape
 
-from experiments.report.context import Context
-from experiments.report.formatting import POLICY_WORDS, Unit, axis_words, difference_text, p_text, unit, verdict_text
+from experiments.report.context import Judged
+from experiments.report.formatting import POLICY_WORDS, Unit, axis_words, difference_text, p_text, verdict_text
 from experiments.report.grid import Cell, Grid, column, text_cell, to_html
 from experiments.report.markup import badge, pair_name, section
 from experiments.statistics import Analysis, Comparison, Judgement
@@ -12,12 +12,12 @@ from experiments.statistics.departures import departs
 from experiments.statistics.runs import CLOCK
 
 
-def sensitivity_section(context: Context) -> str:
+def sensitivity_section(context: Judged) -> str:
     """One row a comparison, one column an alternative analysis; verdicts that differ are marked."""
     judgement, styles = context.judgement, context.styles
     if judgement is None or not judgement.analysis.comparisons:
         return ""
-    measure = unit(judgement.plan.metric)
+    measure = context.measure
     ways = _ways(judgement)
     if not ways:
         return ""

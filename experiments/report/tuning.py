@@ -33,7 +33,7 @@ def tuning_section(context: Context) -> str:
         about += " A best rate at the edge of what was tried may have a better one beyond it."
     table = to_html(_grid(study, tuned, styles, measure), "Tuning")
     drawing = figure(_rates_figure(study, tuned, styles, measure), f"Mean {metric} by learning rate", "wide scroll")
-    return section("Tuning", table, legend(study, styles), drawing, about=escape(about))
+    return section("Tuning", table, legend(styles, study.baseline), drawing, about=escape(about))
 
 
 def _grid(study: StoredStudy, tuned: Mapping[str, Any], styles: Mapping[str, Style], measure: Unit) -> Grid:

@@ -1,15 +1,16 @@
 """Head of the report and its first sections: verdicts in words, as tables and as a matrix, and the declaration."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
 from experiments.report.answer import answer, sentence_with_levels
-from experiments.report.context import Context
+from experiments.report.context import Context, Judged
 from experiments.report.drawing import box, shortened, svg, text, width_of
 from experiments.report.formatting import (
     MARKS,
     POLICY_WORDS,
+    Unit,
     axis_words,
     counted,
     difference_text,
@@ -23,15 +24,15 @@ from experiments.report.grid import to_html
 from experiments.report.grids import arm_grid, comparison_grid
 from experiments.report.markup import badge, breakable, facts, figure, section
 from experiments.report.sensitivity import departures
-from experiments.report.tables import arm_rows, budget_text, no_verdict, scored_words
+from experiments.report.tables import Row, arm_rows, budget_text, no_verdict, scored_words
 from experiments.results.stored_study import StoredStudy
 from experiments.statistics import Comparison, Judgement
 
-_SCALARS = {
+SCALAR_WORDS = {
     "final": "final: the mean of the last evaluations up to the budget, never the best checkpoint",
     "auc": "auc: the mean height of the curve from before training to the budget",
 }
-_FAMILIES = {"baseline": "every other arm with the baseline", "all": "all pairs of arms"}
+FAMILY_WORDS = {"baseline": "every other arm with the baseline", "all": "all pairs of arms"}
 _CLAIMS = {"supported": "better", "not supported": "worse", "underpowered": "inconclusive"}  # as badges look
 _SHOWN = (
     *("metric", "scalar", "axis", "budget", "baseline", "family", "alpha", "margin", "margin_declared", "failures"),
@@ -60,7 +61,7 @@ def headline_section(context: Context) -> str:
         _claim(study, judgement),
     ]
     if judgement is not None and judgement.analysis.comparisons:
-        parts += [_warnings(judgement), _verdicts(study, judgement)]
+        parts += [warnings_alert(judgement), verdict_list(judgement, arm_rows(study, judgement))]
     else:
         parts.append(
             f'<ul class="verdicts"><li><div><span class="badge none">no verdict</span></div>'
@@ -70,10 +71,9 @@ def headline_section(context: Context) -> str:
     return f"<header>{''.join(parts)}</header>"
 
 
-def _verdicts(study: StoredStudy, judgement: Judgement) -> str:
+def verdict_list(judgement: Judgement, rows: Sequence[Row]) -> str:
     """Every comparison with its badge and what it rests on; a long list is folded after its first."""
     comparisons = judgement.analysis.comparisons
-    rows = arm_rows(study, judgement)
     items = []
     for each in comparisons:
         short = f"<p>{breakable(sentence_with_levels(each, rows, judgement))}</p>"
@@ -103,7 +103,7 @@ def _claim(study: StoredStudy, judgement: Judgement | None) -> str:
     return f'<div class="claim">{html}</div>'
 
 
-def _warnings(judgement: Judgement) -> str:
+def warnings_alert(judgement: Judgement) -> str:
     """The judgement's warnings; a long list is folded, since every affected verdict is marked."""
     html = "".join(f"<p>{escape(warning)}</p>" for warning in judgement.warnings)
     if len(judgement.warnings) > FOLDED:
@@ -156,23 +156,31 @@ def verdicts_section(context: Context) -> str:
     arms = to_html(arm_grid(study, judgement), "The arms", "arms")
     if judgement is None or not judgement.analysis.comparisons:
         return section("Results", arms, about=about)
-    analysis = judgement.analysis
-    differences_note = (
+    return section(
+        "Verdicts",
+        *compared(context, judgement),
+        f'<h3>The arms</h3><p class="about">{about}</p>',
+        arms,
+        about=differences_words(judgement),
+    )
+
+
+def differences_words(judgement: Judgement) -> str:
+    """What the table of comparisons shows."""
+    return (
         f"Differences are paired by seed. The interval is {_interval_words(judgement)}; the verdict follows the "
         "adjusted p. The win rate is the share of seeds on which the arm beats the other one, "
         "<i>g</i><sub>z</sub> the mean difference over the sd of the differences, corrected for few seeds."
     )
+
+
+def compared(context: Judged, judgement: Judgement) -> tuple[str, str]:
+    """The comparisons as a table and, if there are several, as a matrix."""
     matrix = ""
-    if len(analysis.comparisons) > 1:
-        matrix = figure(_matrix(judgement), _matrix_title(judgement), "scroll matrix")
-    return section(
-        "Verdicts",
-        to_html(comparison_grid(study, judgement), "Verdicts", "comparisons"),
-        matrix,
-        f'<h3>The arms</h3><p class="about">{about}</p>',
-        arms,
-        about=differences_note,
-    )
+    if len(judgement.analysis.comparisons) > 1:
+        matrix = figure(_matrix(judgement, context.measure), _matrix_title(judgement), "scroll matrix")
+    table = comparison_grid(judgement, context.styles, context.measure)
+    return to_html(table, "Verdicts", "comparisons"), matrix
 
 
 def _interval_words(judgement: Judgement) -> str:
@@ -186,13 +194,12 @@ def _interval_words(judgement: Judgement) -> str:
 def _matrix_title(judgement: Judgement) -> str:
     family = judgement.analysis.family
     rest = "" if family == "all" else "; no other pair was declared, so no other has a verdict"
-    return f"Row against column: {_FAMILIES[family]}{rest}"
+    return f"Row against column: {FAMILY_WORDS[family]}{rest}"
 
 
-def _matrix(judgement: Judgement) -> str:
+def _matrix(judgement: Judgement, measure: Unit) -> str:
     """Each arm (row) against each other (column), sign, verdict and difference."""
     analysis = judgement.analysis
-    measure = unit(analysis.metric)
     cells: dict[tuple[str, str], tuple[str, float]] = {}
     for each in analysis.comparisons:
         cells[each.arm, each.baseline] = each.verdict, each.effect.mean_difference
@@ -234,10 +241,10 @@ def declared_section(context: Context) -> str:
         "Metric": f"{metric_name(plan.metric)} ({plan.metric})",
         "One number per run": scored_words(study)
         if plan.further
-        else f"{_SCALARS.get(plan.scalar, plan.scalar)}; {scored_words(study)}",
+        else f"{SCALAR_WORDS.get(plan.scalar, plan.scalar)}; {scored_words(study)}",
         "Budget": f"{budget_text(study)} per run",
         "Baseline": plan.baseline,
-        "Comparisons": _FAMILIES[plan.family],
+        "Comparisons": FAMILY_WORDS[plan.family],
         "Error rate α": f"{plan.alpha:g}, two-sided, over all comparisons together",
         "Smallest effect of interest Δ": margin,
         "Seeds, in order": ", ".join(map(str, plan.seeds)),

@@ -127,7 +127,12 @@ def read_rows(rows: Iterable[Mapping[str, object]], source: str = "the table") -
 
 
 def judge_table(table: Table, question: Question) -> Judgement:
-    """Judge a table's runs; the notes say what was assumed.
+    """The judgement of `judge_runs`."""
+    return judge_runs(table, question)[0]
+
+
+def judge_runs(table: Table, question: Question) -> tuple[Judgement, tuple[Trajectory, ...]]:
+    """Judge a table's runs; the notes say what was assumed. Beside the judgement: the runs as they were judged.
 
     Runs with a value of the metric that is not finite have failed, and a warning names them. A seed that some arm
     lacks leaves every arm. Raises TableError for a baseline, metric or axis that the table does not have, and where
@@ -183,9 +188,8 @@ def judge_table(table: Table, question: Question) -> Judgement:
             f"finished runs: {listed})"
         )
     analysis = replace(judgement.analysis, notes=(*judgement.analysis.notes, *notes, *table.notes))
-    return replace(
-        judgement, analysis=analysis, warnings=(*missing, *failed, *percent, *table.warnings, *judgement.warnings)
-    )
+    warnings = (*missing, *failed, *percent, *table.warnings, *judgement.warnings)
+    return replace(judgement, analysis=analysis, warnings=warnings), tuple(runs)
 
 
 def _table(contents: Sequence[Content], source: str) -> Table:

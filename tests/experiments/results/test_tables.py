@@ -448,7 +448,7 @@ def test_the_documentation_names_every_option() -> None:
     text = DOCUMENT.read_text()
     source = (ROOT / "experiments" / "cli" / "tables.py").read_text()
     options = set(re.findall(r'"(--[a-z-]+)"', source))
-    assert len(options) == 13
+    assert len(options) == 14
     assert all(option in text for option in options)
 
 
