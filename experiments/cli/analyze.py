@@ -13,15 +13,18 @@ from experiments.terminal import Console
 def run_analyze(options: argparse.Namespace) -> int:
     """`grpolab analyze`."""
     paths = [Path(path) for path in options.paths]
-    if options.report is not None and (are_runs(paths) or not are_tables(paths)):
+    unused, is_study = given_options(options), (paths[0] / "study.json").is_file()
+    asks_more = options.report is not None or options.regrade is not None
+    if asks_more and (is_study or are_runs(paths)):
         raise GrpoLabError(
-            "--report is for runs trained elsewhere; a study's is report.html in its folder: grpolab report STUDY"
+            "--report and --regrade are for runs trained elsewhere; a study's report is report.html in its folder: "
+            "grpolab report STUDY"
         )
     if are_runs(paths):
         return compare_runs(paths, as_json=options.json)
-    if are_tables(paths):
+    if are_tables(paths) or ((unused or asks_more) and paths[0].is_dir() and not is_study):
         return run_tables(options)
-    if unused := given_options(options):
+    if unused and is_study:
         declared = ", ".join(name.replace("_", " ") for name in unused)
         message = f"{paths[0]} is a study's folder, which declares its own {declared}: leave the options out"
         if "margin" in unused:

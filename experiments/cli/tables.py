@@ -73,6 +73,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--answers", type=number("--answers", int, TABLE_LIMITS["answers"]), metavar="N", help=answers_help
     )
+    _add_reading_options(group)
+
+
+def _add_reading_options(group: "argparse._ArgumentGroup") -> None:
+    """How runs are read, and what is written besides."""
+    group.add_argument(
+        "--regrade",
+        metavar="VERIFIER",
+        help="grade the answers anew that verl or TRL kept, e.g. by math_answer, and compare these verdicts",
+    )
     group.add_argument("--report", type=Path, metavar="FILE.html", help="write the verdicts as a page, too")
     group.add_argument(
         "--runs", metavar="REGEX", help="reads groups arm, seed and perhaps metric from a file's or run's name"
@@ -117,7 +127,8 @@ def run_tables(options: argparse.Namespace) -> int:
     from experiments.terminal import Console
 
     paths = [Path(path) for path in options.paths]
-    if not given_options(options) and options.report is None and (study := _written_by(paths)) is not None:
+    asks_more = given_options(options) or options.report is not None or options.regrade is not None
+    if not asks_more and (study := _written_by(paths)) is not None:
         judgement = study.judge()
         if judgement is None:
             raise TableError(no_verdict(study))
@@ -129,8 +140,10 @@ def run_tables(options: argparse.Namespace) -> int:
         return 0
     if options.report is not None:
         check_report_file(options.report)
-    table, question_options = read_tables(paths, options.runs, options.metric), given_options(options)
+    table, question_options = read_tables(paths, options.runs, options.metric, options.regrade), given_options(options)
     question_options.pop("runs", None)
+    if options.regrade is not None and options.metric is None:
+        question_options["metric"] = f"*regraded/{options.regrade}"
     declared, notes = as_declared(paths, question_options)
     question_options = declared | question_options
     if "baseline" not in question_options:

@@ -50,7 +50,6 @@ def check_report_file(path: Path) -> None:
 
 def write_report_elsewhere(judgement: Judgement, runs: Sequence[Trajectory], source: str, path: Path) -> Path:
     """Write the page to `path` and return it; the file appears whole or not at all."""
-    check_report_file(path)
     return write_report_file(path, render_elsewhere(judgement, runs, source).encode("utf-8", errors="replace"))
 
 

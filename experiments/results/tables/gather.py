@@ -8,6 +8,7 @@ from pathlib import Path
 from experiments.results.tables.engines.configs import HYDRA
 from experiments.results.tables.engines.log import Log
 from experiments.results.tables.engines.readers import READERS, files_below, reader_of
+from experiments.results.tables.engines.regrading import keeps_answers, regraded
 from experiments.results.tables.formats import holds_results
 from experiments.results.tables.sheets import Sheet, TableError, is_csv, read_sheet
 from experiments.results.tables.wide import is_wide, wide_logs
@@ -29,21 +30,27 @@ class Found:
 
 def is_readable(file: Path) -> bool:
     """Whether a file in a folder is a table or a log."""
-    return is_csv(file) or reader_of(file) is not None
+    return is_csv(file) or reader_of(file) is not None or keeps_answers(file)
 
 
-def gather(paths: Sequence[Path]) -> Found:
+def gather(paths: Sequence[Path], regrade: str | None = None) -> Found:
     """Read what can be read; TableError with file, line and remedy.
 
     A file that is named must be readable, and is a table where no log is recognised. Of a folder the rest is passed
-    over.
+    over. `regrade` names a verifier that grades the answers anew that are there.
     """
     below = {path: [*files_below(path)] for path in paths if path.is_dir()}
     named = [path for path in paths if path not in below]
     files = [*dict.fromkeys([*named, *(file for each in below.values() for file in each)])]
     readers = {file: reader for file in files if not is_csv(file) and (reader := reader_of(file)) is not None}
-    tables = [file for file in files if file not in readers and (is_csv(file) or file in named)]
-    if not tables and not readers:
+    answers = [file for file in files if keeps_answers(file)] if regrade is not None else []
+    if regrade is not None and not answers:
+        raise TableError(
+            f"{', '.join(map(str, paths))}: --regrade {regrade} finds no answers here: verl keeps them with "
+            "trainer.validation_data_dir, TRL with log_completions=True"
+        )
+    tables = [file for file in files if file not in (*readers, *answers) and (is_csv(file) or file in named)]
+    if not tables and not readers and not answers:
         raise TableError(
             f"{', '.join(map(str, paths))}: no CSV file and no trainer's log here; name the files, or the folder they "
             "are in"
@@ -52,6 +59,7 @@ def gather(paths: Sequence[Path]) -> Found:
     sheets = _sheets(tables, named, root, alone=not readers)
     ordered = sorted(readers, key=lambda file: READERS.index(readers[file]))
     logs = [log for file in ordered for log in readers[file].read(file)]
+    logs += regraded(answers, regrade) if regrade is not None else []
     wide = [sheet for sheet in sheets if is_wide(sheet)]
     return Found(
         [sheet for sheet in sheets if sheet not in wide],

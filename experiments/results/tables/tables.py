@@ -84,16 +84,20 @@ class Table:
         return tuple(dict.fromkeys(metric for run in self.runs for metric in run.curves))
 
 
-def read_tables(paths: Sequence[Path], pattern: str | None = None, metric: str | None = None) -> Table:
+def read_tables(
+    paths: Sequence[Path], pattern: str | None = None, metric: str | None = None, regrade: str | None = None
+) -> Table:
     """Read CSV files and trainers' logs, and those in folders, as one table; each is recognised by what is in it.
 
     `pattern`, for runs that are named in one word, is a regular expression with groups `arm`, `seed` and perhaps
     `metric` that matches the whole name: the path without suffix below what all share, or the run's own name in W&B
-    or trackio. Of logs the metric alone is read; it may be a pattern as in `chosen`.
+    or trackio. Of logs the metric alone is read; it may be a pattern as in `chosen`. `regrade` names a verifier that
+    grades stored answers anew, whose strict verdict then is the metric unless another is given.
     Raises TableError with file, line and remedy.
     """
     source = ", ".join(map(str, paths))
-    found = gather(paths)
+    found = gather(paths, regrade)
+    metric = f"*regraded/{regrade}" if metric is None and regrade is not None else metric
     names = Names.of(pattern)
     contents = [content_of(sheet, names) for sheet in found.sheets]
     empty = [f"{file} is empty: if it is the log of a run, that run is in no comparison." for file in found.empty]

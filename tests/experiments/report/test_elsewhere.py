@@ -82,14 +82,24 @@ def test_scores_have_no_curves() -> None:
     text = render_elsewhere(*judge_runs(read_rows(rows), Question("a")), "rows")
     assert "Learning curves" not in text
     assert "as the table has it" in text
+    (table,) = re.findall(r'<table class="[^"]*runs.*?</table>', text, re.DOTALL)
+    assert len(re.findall(r"<td[^>]*>–</td></tr>", table)) == 8, "where a run ended is not known"
 
 
 def test_a_study_has_a_report_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = write_study(tmp_path / "study")
     assert main(["analyze", str(study.path), "--report", str(tmp_path / "r.html")]) == 2
-    assert "--report is for runs trained elsewhere; a study's is report.html in its folder" in capsys.readouterr().err
+    assert (
+        "--report and --regrade are for runs trained elsewhere; a study's report is report.html"
+        in capsys.readouterr().err
+    )
     recorded.write_trl(tmp_path / "out")
     arguments = ["analyze", str(tmp_path / "out"), "--baseline", "grpo", "--metric", "eval_loss", "--report"]
-    assert main([*arguments, str(tmp_path)]) == 2
+    assert main([*arguments[:1], "nowhere.csv", *arguments[2:], str(tmp_path)]) == 2  # before anything is read
     assert f"--report {tmp_path}: a folder, but the report is one file" in capsys.readouterr().err
+    assert main([*arguments[:1], str(tmp_path / "nowhere"), *arguments[2:], "r.html"]) == 2
+    assert "nowhere: no such folder" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert main([*arguments[:1], str(tmp_path / "empty"), *arguments[2:], "r.html"]) == 2
+    assert "empty: no CSV file and no trainer's log here" in capsys.readouterr().err
     assert not list(tmp_path.glob("*.html"))

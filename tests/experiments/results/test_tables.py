@@ -16,7 +16,7 @@ from experiments.cli.main import main
 from experiments.results.tables.sheets import TableError
 from experiments.results.tables.tables import Question, Table, judge_table, read_rows, read_tables
 from experiments.statistics import Judgement, analyze
-from tests.experiments.results.tables.engines import recorded
+from tests.experiments.results.tables.engines import recorded, test_regrading
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "tables.md"
 ROOT = DOCUMENT.parents[1]
@@ -420,10 +420,11 @@ def test_the_commands_of_the_documentation_do_what_it_shows(
     write_tensorboard(tmp_path / "logs", "2026-{arm}-try{seed}.csv")
     recorded.write_trl(tmp_path / "out")
     recorded.write_verl(tmp_path / "verl_runs" / "gsm8k")
+    test_regrading.write_verl(tmp_path / "runs")
     commands = [
         command for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) for command in block.splitlines()
     ]
-    assert len(commands) == 6
+    assert len(commands) == 7
     outputs, notes = [], []
     for command in commands:
         program, *arguments = shlex.split(command)
@@ -433,11 +434,13 @@ def test_the_commands_of_the_documentation_do_what_it_shows(
         assert main([*arguments, "--verbose"]) == 0, command
         notes.append(" ".join(capsys.readouterr().out.split()))
     (expected,) = re.findall(r"```text\n(.*?)```", text, re.DOTALL)
-    lines = [line.rstrip() for line in outputs[2].splitlines() if line.strip()]
+    lines = [line.rstrip() for line in outputs[3].splitlines() if line.strip()]
     assert "\n".join(lines).startswith(expected.rstrip())
+    regraded = outputs.pop(2)
+    assert "+0.333" in regraded
     assert all("+0.049 [+0.044, +0.054]" in output and "▲ better" in output for output in outputs)
     named = ["note: Read from names: arms grpo, rloo; seeds 0, 1, 2." in each for each in notes]
-    assert named == [True, True, False, True, True, True]
+    assert named == [True, True, True, False, True, True, True]
     assert not any("note: " in output for output in outputs)
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     exec(code, {})
@@ -448,7 +451,7 @@ def test_the_documentation_names_every_option() -> None:
     text = DOCUMENT.read_text()
     source = (ROOT / "experiments" / "cli" / "tables.py").read_text()
     options = set(re.findall(r'"(--[a-z-]+)"', source))
-    assert len(options) == 14
+    assert len(options) == 15
     assert all(option in text for option in options)
 
 
