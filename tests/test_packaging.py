@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import venv
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Final
 
@@ -137,3 +140,44 @@ def test_installed_alone_it_runs_the_demo_where_there_is_no_checkout_git_compile
     assert (here / "runs" / "demo" / "report.html").is_file()
     assert "rloo" in run("grpolab", "lens", "grpo", "rloo", "--batches", "20")
     assert os.listdir(here) == ["runs"]
+
+
+BESIDE_AN_ENGINE: Final = """
+import importlib, sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ABSENT:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+ABSENT = set(sys.argv[2:])
+sys.meta_path.insert(0, Absent())
+sys.path.insert(0, sys.argv[1])
+import torch
+from core import Batch
+from core.loop.loss import compute_advantages, step_loss
+from core.loop.rewards import filter_groups, shape
+from experiments.bridges.variant import variant_of
+
+variant = variant_of("dapo", bindings=["dapo.eps_high = 0.3"])
+batch = shape(variant, Batch.of([[1.0, 0.0], [0.0, 1.0]]).having(truncated=torch.zeros(2, 2, dtype=torch.bool)))
+batch = filter_groups(variant, batch.having(correct=batch.rewards > 0))
+advantages, _ = compute_advantages(variant, batch, None)
+logps = torch.zeros(batch.mask.shape, requires_grad=True)
+step_loss(variant, batch, logps, advantages).backward()
+print(importlib.import_module("core").__file__.startswith(sys.argv[1]), logps.grad.abs().sum() > 0)
+"""
+
+
+def test_the_maths_takes_torch_and_gin_alone_so_that_it_installs_beside_any_engine(wheel: Path, tmp_path: Path) -> None:
+    """As `pip install --no-deps grpo-lab gin-config` does; engines pin versions that the bench does not take."""
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = {re.split(r"[<>=]", each)[0] for each in project["dependencies"]} - {"torch", "gin-config", "numpy"}
+    absent = {
+        top for top, names in packages_distributions().items() if {n.lower().replace("_", "-") for n in names} & asked
+    }
+    assert {"transformers", "accelerate", "scipy", "huggingface_hub", "jinja2"} <= absent
+    command = [sys.executable, "-P", "-c", BESIDE_AN_ENGINE, str(tmp_path), *absent]
+    done = subprocess.run(command, cwd=tmp_path.parent, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("True tensor(True)\n", "")
