@@ -57,7 +57,9 @@ OPTIONAL: Final = {
     "transfer_queue": None,
     "trl": "trl",
     "verl": None,  # asks for other versions than we do, and is there first
+    "tensorboard": "tensorboard",
     "vllm": "vllm",
+    "wandb": "wandb",
 }
 """Modules that are imported, or looked for, where something asks for them, by the extra that installs them."""
 
