@@ -192,15 +192,16 @@ def _preference_trainer(of: type, batch: Batch, logps: Tensor, settings: dict[st
     return bare_object(of, **{**common, **settings})
 
 
-class _Table:
+class _Table(torch.nn.Module):
     """A "model" of the log-probabilities [B, T] of all rows: 0 where there is no label, as its fused output layer."""
 
-    training, is_gradient_checkpointing = True, False
+    is_gradient_checkpointing = False
 
     def __init__(self, logps: Tensor) -> None:
+        super().__init__()
         self.logps = logps
 
-    def __call__(self, *, input_ids: Tensor, labels: Tensor, **_: Any) -> SimpleNamespace:
+    def forward(self, *, input_ids: Tensor, labels: Tensor, **_: Any) -> SimpleNamespace:
         log_probs = torch.where(labels[:, 1:] != -100, self.logps[input_ids[:, 0]], 0.0)
         logged = dict.fromkeys(("entropy", "mean_logits", "is_top1"), torch.zeros_like(log_probs).bool())
         return SimpleNamespace(log_probs=log_probs, **logged)
