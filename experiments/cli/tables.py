@@ -170,14 +170,14 @@ def _print_judgement(
         verdicts(judgement, title),
         judgement,
         Console(),
-        next_step=_next_step(judgement, lacking, margin_given=options.margin is not None),
+        next_step=_next_step(judgement, lacking, options),
         more="the same command with --verbose",
         measure=as_given(judgement),
         verbose=options.verbose,
     )
 
 
-def _next_step(judgement: "Judgement", lacking: "Mapping[str, Sequence[int]]", *, margin_given: bool) -> str:
+def _next_step(judgement: "Judgement", lacking: "Mapping[str, Sequence[int]]", options: argparse.Namespace) -> str:
     """The one thing to do now that these are the verdicts."""
     from experiments.cli.verdicts import is_inconclusive, seeds_for_all, too_few_for_a_test
     from experiments.report.formatting import listed, seeds_text
@@ -191,9 +191,11 @@ def _next_step(judgement: "Judgement", lacking: "Mapping[str, Sequence[int]]", *
     if is_inconclusive(judgement):
         needed = seeds_for_all(judgement)
         return f"more seeds: {needed} in every arm" if needed else "more seeds, or more answers behind every score"
-    if not margin_given:
+    if options.margin is None:
         return f"say which difference would matter to you: --margin D ({judgement.plan.margin:g} now)"
-    return "see with --verbose what the verdicts rest on"
+    if options.report is not None:
+        return "see in the report what the verdicts rest on"
+    return f"see with {'--report FILE.html' if options.verbose else '--verbose'} what the verdicts rest on"
 
 
 def _folder_of(paths: "Sequence[Path]") -> Path | None:

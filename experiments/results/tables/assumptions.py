@@ -1,13 +1,14 @@
 """What a question about a table leaves open: assumptions, which the notes state, and what they cannot be."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from experiments.results.tables.measurements import SCORED
 from experiments.results.tables.sheets import TableError
 from experiments.statistics import Plan, Trajectory
 from experiments.statistics.budgets import SLACK
+from experiments.statistics.scalars import last_evaluations
 
 
 def count(
@@ -78,6 +79,34 @@ def in_percent(plan: Plan, runs: Iterable[Trajectory], *, margin_given: bool) ->
         f"All scores are above 1, and the smallest difference of interest, which was not given, is {plan.margin:g}: of "
         "percentages that is a hundredth of a point. Say with --margin which difference would matter to you."
     ]
+
+
+def uneven(plan: Plan, runs: Iterable[Trajectory]) -> list[str]:
+    """A warning where the last evaluations, which a score averages, were not at the same steps in all runs."""
+    done = [run for run in runs if run.status == "finished"]
+    if (plan.axis, plan.scalar) != ("steps", "final") or not done:
+        return []
+    steps = {(run.arm, run.seed): run.curves[plan.metric].spent["steps"] for run in done}
+    budget = min(of[-1] for of in steps.values()) if plan.budget is None else plan.budget
+    means = {run: _mean_of_last(of, budget) for run, of in steps.items()}
+    if any(map(math.isnan, means.values())):
+        return []
+    first, last = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
+    if means[last] - means[first] <= SLACK * abs(means[last]):
+        return []
+    early, late = (f"{means[run]:.4g} in {run[0]}, seed {run[1]}" for run in (first, last))
+    return [
+        f"A score is the mean of a run's last evaluations, and these were not at the same steps: on average at {late}, "
+        f"and at {early}. Where values still rise or fall, that alone makes a difference: keep the steps at which all "
+        "runs were evaluated, and take out the others."
+    ]
+
+
+def _mean_of_last(steps: Sequence[float], budget: float) -> float:
+    """The mean step of the evaluations that `final` averages; nan where none is within the budget."""
+    within = [step for step in steps if step <= budget * (1 + SLACK)]
+    used = within[-last_evaluations(len(within)) :]
+    return sum(used) / len(used) if used else math.nan
 
 
 def _words(axis: str) -> str:

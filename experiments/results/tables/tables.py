@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.errors import near
-from experiments.results.tables.assumptions import assumed, check_budget, count, in_percent
+from experiments.results.tables.assumptions import assumed, check_budget, count, in_percent, uneven
 from experiments.results.tables.bounds import bounded
 from experiments.results.tables.engines.content import content_of_logs
 from experiments.results.tables.failures import NOTHING_LEFT, complete, floor_of, is_scored, settle
@@ -192,7 +192,7 @@ def judge_runs(table: Table, question: Question) -> tuple[Judgement, tuple[Traje
             f"finished runs: {listed})"
         )
     analysis = replace(judgement.analysis, notes=(*judgement.analysis.notes, *notes, *table.notes))
-    warnings = (*missing, *failed, *percent, *table.warnings, *judgement.warnings)
+    warnings = (*missing, *failed, *percent, *uneven(plan, runs), *table.warnings, *judgement.warnings)
     return replace(judgement, analysis=analysis, warnings=warnings), tuple(runs)
 
 

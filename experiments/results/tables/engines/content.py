@@ -61,6 +61,7 @@ def content_of_logs(
     wanted = list(known) if every else [chosen(metric, [*known, *beside], source)[0]]
     notes = [note for run in runs for note in run.log.notes]
     content = Content([], notes, named=any(run.by_name for run in runs))
+    gaps: dict[str, list[str]] = {}
     for (arm, seed), of in _by_run(runs).items():
         measured = [(name, _the_one(name, of, notes)) for name in wanted]
         if not any(one for _, one in measured):
@@ -68,12 +69,13 @@ def content_of_logs(
             said = f"{of[0].log.source}: arm {arm!r}, seed {seed} has no {wanted[0]!r}, only {own}"
             content.unmeasured[arm, seed] = said
             continue
-        spent = _spent(of, notes)
+        spent = _spent(of, notes, gaps)
         for name, one in measured:
             if one is not None:
                 content.measurements.extend(_measurements(one, name, spent, notes))
         if stopped := _stopped(of):
             content.stopped[arm, seed] = stopped
+    notes.extend(f"{_first_of(sources)}: {reason}." for reason, sources in gaps.items())
     notes[:] = [
         *dict.fromkeys([*notes, *_configured(runs), *pairing_notes([run.settings for run in runs if not run.log.told])])
     ]
@@ -151,15 +153,20 @@ def _the_one(metric: str, of: Sequence[Named], notes: list[str]) -> Named | None
     return first
 
 
-def _spent(of: Sequence[Named], notes: list[str]) -> dict[str, Spent]:
-    """What a run had spent, by whichever of its logs says so."""
+def _spent(of: Sequence[Named], notes: list[str], gaps: dict[str, list[str]]) -> dict[str, Spent]:
+    """What a run had spent, by whichever of its logs says so; `gaps` takes the logs by why an axis is not known."""
     for run in of:
         spent, reasons = axes_of(run.log.lines)
-        notes.extend(f"{run.log.source}: {reason}." for reason in reasons)
+        for reason in reasons:
+            gaps.setdefault(reason, []).append(run.log.source)
         if spent:
             notes.extend(_said(axis, each) for axis, each in spent.items())
             return spent
     return {}
+
+
+def _first_of(sources: Sequence[str]) -> str:
+    return sources[0] if len(sources) == 1 else f"{sources[0]} and {len(sources) - 1} more"
 
 
 def _said(axis: str, spent: Spent) -> str:

@@ -7,7 +7,9 @@ TRL    `completions/completions_<step>.parquet`, with log_completions=True, wher
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -56,10 +58,18 @@ def regraded(files: Iterable[Path], verifier: str) -> list[Log]:
         raise GrpoLabError(f"--regrade {verifier}: no such reward; {near(verifier, REWARDS)}")
     part = REWARDS[verifier].resolved()
     start([part])
-    return [_graded(file, part) for file in files]
+    counts: dict[Path, Counter[str]] = {}
+    logs = [_graded(file, part, counts.setdefault(file.parent, Counter())) for file in files]
+    notes = [
+        f"{folder}: {verifier} and the trainer's own score differ on {of['differing']} of {of['compared']} answers."
+        for folder, of in counts.items()
+        if of["differing"]
+    ]
+    return [replace(logs[0], notes=(*logs[0].notes, *notes)), *logs[1:]] if logs else []
 
 
-def _graded(file: Path, verifier: "Part") -> Log:
+def _graded(file: Path, verifier: "Part", counts: Counter[str]) -> Log:
+    """The log of one file; `counts` takes the answers that the trainer had judged too, and otherwise."""
     from core.loop.scoring import score
     from core.parts.problems import Problem
 
@@ -73,10 +83,7 @@ def _graded(file: Path, verifier: "Part") -> Log:
     compared = [
         (each.recorded, right) for each, right in zip(answers, strict, strict=True) if each.recorded is not None
     ]
-    if differing := sum(recorded != right for recorded, right in compared):
-        notes.append(
-            f"{file}: {verifier.name} and the trainer's own score differ on {differing} of {len(compared)} answers."
-        )
+    counts.update(compared=len(compared), differing=sum(recorded != right for recorded, right in compared))
     step = float(file.stem.rpartition("_")[2])
     means = {
         f"regraded/{verifier.name}": sum(strict) / len(strict),

@@ -170,6 +170,12 @@ def test_a_resumed_run_that_erased_its_past_has_no_totals(tmp_path: Path) -> Non
     assert f"{file}: tokens are not known, since 'perf/total_num_tokens' of step 1 is not in the log." in table.notes
     with pytest.raises(TableError, match="arm 'grpo', seed 1 has no column 'tokens' for --axis"):
         judge_table(table, Question("grpo", axis="tokens"))
+    file = tmp_path / "rloo_seed2.jsonl"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[40:]))
+    (note,) = (
+        note for note in table_of(tmp_path, "val-core/*").notes if note.startswith(str(tmp_path)) and "tokens" in note
+    )
+    assert "grpo_seed1.jsonl and 1 more: tokens are not known" in note
 
 
 def test_of_a_step_that_is_logged_twice_the_later_line_counts(tmp_path: Path) -> None:

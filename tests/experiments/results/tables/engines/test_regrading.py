@@ -71,8 +71,8 @@ def test_answers_of_verl_are_graded_strictly_and_in_any_form(tmp_path: Path) -> 
     lenient = shares(tmp_path, "validation/regraded/*/lenient")
     assert lenient == {run: (boxed + bare) / 6 for run, (boxed, bare, _) in COUNTS.items()}
     notes = read_tables([tmp_path], regrade="math_answer").notes
-    file = tmp_path / "grpo_s0" / "validation" / "9.jsonl"
-    assert f"{file}: math_answer and the trainer's own score differ on 4 of 6 answers." in notes
+    folder = tmp_path / "grpo_s0" / "validation"
+    assert f"{folder}: math_answer and the trainer's own score differ on 4 of 6 answers." in notes
 
 
 def test_completions_of_trl_are_graded_by_the_solution_that_was_logged_beside(tmp_path: Path) -> None:
