@@ -240,6 +240,10 @@ def test_arms_that_were_trained_in_trl_are_judged_as_pairs(tmp_path: Path, capsy
     assert "runs of one seed share prompts and sampling noise" in " ".join((printed.out + printed.err).split())
     (comparison,) = judged["comparisons"]
     assert comparison["correlation"] > 0.3
+    page = tmp_path / "report.html"
+    question = ["--baseline", "grpo", "--metric", "eval_reward"]
+    assert analyze(["analyze", str(tmp_path), *question, "--report", str(page)]) == 0
+    assert "median" in page.read_text()
 
 
 def test_the_recorded_rollouts_are_ragged_and_have_holes() -> None:
