@@ -88,25 +88,29 @@ def uneven(plan: Plan, runs: Iterable[Trajectory]) -> list[str]:
         return []
     steps = {(run.arm, run.seed): run.curves[plan.metric].spent["steps"] for run in done}
     budget = min(of[-1] for of in steps.values()) if plan.budget is None else plan.budget
-    means = {run: _mean_of_last(of, budget) for run, of in steps.items()}
-    if any(map(math.isnan, means.values())):
+    used = {run: _averaged(of, budget) for run, of in steps.items()}
+    first = next(iter(used))
+    other = next((run for run in used if used[run] != used[first]), None)
+    if other is None:
         return []
-    first, last = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
-    if means[last] - means[first] <= SLACK * abs(means[last]):
-        return []
-    early, late = (f"{means[run]:.4g} in {run[0]}, seed {run[1]}" for run in (first, last))
+    one, two = (f"{_listed(used[run])} in {run[0]}, seed {run[1]}" for run in (first, other))
     return [
-        f"A score is the mean of a run's last evaluations, and these were not at the same steps: on average at {late}, "
-        f"and at {early}. Where values still rise or fall, that alone makes a difference: keep the steps at which all "
-        "runs were evaluated, and take out the others."
+        f"A score is the mean of a run's last evaluations, and these were not at the same steps: {one}, but {two}. "
+        "Where values still rise or fall, that alone makes a difference: keep the steps at which all runs were "
+        "evaluated, and take out the others."
     ]
 
 
-def _mean_of_last(steps: Sequence[float], budget: float) -> float:
-    """The mean step of the evaluations that `final` averages; nan where none is within the budget."""
+def _averaged(steps: Sequence[float], budget: float) -> Sequence[float]:
+    """The steps of the evaluations that `final` averages."""
     within = [step for step in steps if step <= budget * (1 + SLACK)]
-    used = within[-last_evaluations(len(within)) :]
-    return sum(used) / len(used) if used else math.nan
+    return within[-last_evaluations(len(within)) :]
+
+
+def _listed(steps: Sequence[float]) -> str:
+    if len(steps) <= 5:
+        return ", ".join(f"{step:g}" for step in steps) or "none"
+    return f"{len(steps)} from {steps[0]:g} to {steps[-1]:g}"
 
 
 def _words(axis: str) -> str:

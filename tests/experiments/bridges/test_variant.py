@@ -21,6 +21,29 @@ def test_what_is_not_there_is_named() -> None:
         variant_of("dapoo")
     with pytest.raises(GrpoLabError, match="no module 'no_such_parts' in "):
         variant_of("dapo", modules=["no_such_parts"])
+    with pytest.raises(GrpoLabError, match=r"no module 'no_such\.parts' in "):
+        variant_of("dapo", modules=["no_such.parts"])
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "said"),
+    [
+        (
+            "failing_0",
+            "import no_such_library",
+            r"ModuleNotFoundError: No module named 'no_such_library' \(.*failing_0\.py:1, ",
+        ),
+        ("failing_1", "def (", r"SyntaxError: .*\(failing_1\.py, line 1\)"),
+        ("failing_2", "x = 1\nraise SystemExit(3)", r"SystemExit: 3 \(.*failing_2\.py:2, "),
+    ],
+)
+def test_a_users_module_that_cannot_be_imported_is_named_with_its_line(
+    name: str, code: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / f"{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(GrpoLabError, match=f"^importing '{name}' fails: {said}"):
+        variant_of("dapo", modules=[name])
 
 
 PARTS = """
