@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 import torch
@@ -389,4 +390,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # verl's wheel has a package of this name too
+    sys.modules["tests"] = ModuleType("tests")
+    sys.modules["tests"].__path__ = [str(FOLDER.parents[2])]
     main()

@@ -13,7 +13,6 @@ from tests.experiments.bridges.trl import replay
 from tests.experiments.bridges.trl.mutants import MUTANTS, applied
 from tests.experiments.bridges.trl.replay import CASES, FURTHER, Case, Outcome, bridged, differences, in_trl, record
 
-ROOT = Path(__file__).parents[4]
 CLOSE = 1e-6
 """Of float32, where weights move by 1e-3 and more."""
 
@@ -34,8 +33,8 @@ def test_one_process_takes_the_steps_of_our_loop(case: Case, tmp_path: Path) -> 
 def by_two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    module = replay.__name__
-    done = subprocess.run([*torchrun, "-m", module, str(folder)], capture_output=True, text=True, cwd=ROOT)
+    # by its file: verl's wheel has a package of the name `tests`, which would be taken for ours
+    done = subprocess.run([*torchrun, replay.__file__, str(folder)], capture_output=True, text=True, cwd=folder)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
