@@ -227,8 +227,16 @@ def _read_tokenizer(folder: str, gguf: str | None, adapters: Sequence[Path], whe
     return tokenizer
 
 
+def _has_tokenizer(folder: Path) -> bool:
+    patterns = ("tokenizer*", "vocab*", "*.model", "*.tiktoken", "tekken.json")
+    return any(any(folder.glob(pattern)) for pattern in patterns)
+
+
 def _tokenizer_in(folder: str, gguf: str | None, where: str) -> PreTrainedTokenizerBase:
     with reading(where, "tokenizer", gguf):
+        # transformers before 5.16 makes one of a few tokens up where there is none
+        if gguf is None and Path(folder).is_dir() and not _has_tokenizer(Path(folder)):
+            raise FileNotFoundError(f"{folder} holds none: neither tokenizer.json nor a vocabulary")
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=False, **({"gguf_file": gguf} if gguf else {})
         )

@@ -60,6 +60,11 @@ def quantized(kind: torch.dtype) -> Damage:
     return lambda folder: rewrite(folder, lambda weights: {**weights, QUERY: weights[QUERY].to(kind)})
 
 
+def without_tokenizer(folder: Path) -> None:
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+
+
 def cut(folder: Path) -> None:
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1000])
@@ -118,6 +123,7 @@ def read(folder: Path, setting: str = "policy.model") -> dict[str, Tensor]:
         (cut, r"its weights could not be read: Error while deserializing header"),
         (replaced("model.safetensors", b""), r"could not be read: Error while deserializing header: header too small"),
         (replaced("tokenizer.json", b"{"), r"its tokenizer could not be read: "),
+        (without_tokenizer, r"its tokenizer could not be read: .* holds none: neither tokenizer\.json nor a vocab"),
         (replaced("tokenizer_config.json", b"[]"), r"its tokenizer could not be read: "),
         (replaced("generation_config.json", b"[]"), r"its weights could not be read: "),
     ],
