@@ -1,5 +1,6 @@
 """From rewards as graded to those trained on, and the groups worth training on, on tensors alone, with no model."""
 
+import torch
 from torch import Tensor
 
 from core.parts.batch import Batch
@@ -27,8 +28,13 @@ def shape(variant: Variant, batch: Batch) -> Batch:
 
 def filter_groups(variant: Variant, batch: Batch) -> Batch:
     """The groups worth training on."""
+    return batch if variant.filter is None else batch.select(kept_groups(variant, batch))
+
+
+def kept_groups(variant: Variant, batch: Batch) -> Tensor:
+    """The indices of the groups worth training on."""
     if variant.filter is None or batch.groups == 0:
-        return batch
-    keep = variant.filter(batch)
+        return torch.arange(batch.groups, device=batch.rewards.device)
+    keep: Tensor = variant.filter(batch)
     check_shape(variant.filter, keep, (batch.groups,))
-    return batch.select(keep.bool().nonzero()[:, 0])
+    return keep.bool().nonzero()[:, 0]

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from core.loop.loss import RowTensors, compute_advantages, kl_in_reward, next_kl_coef, step_weights
-from core.loop.rewards import shape
+from core.loop.rewards import kept_groups, shape
 from core.parts.batch import Batch
-from core.parts.contracts import check_shape
 from core.parts.options import AdvantageOptions
 from core.parts.variant import Variant
 
@@ -33,11 +32,8 @@ class RunningVariant:
         groups, size = batch.groups, batch.group_size
         index = graded.nonzero()[:, 0]
         batch = shape(self.variant, batch.select(index))
-        if self.variant.filter is not None and batch.groups:
-            keep = self.variant.filter(batch)
-            check_shape(self.variant.filter, keep, (batch.groups,))
-            kept = keep.bool().nonzero()[:, 0]
-            index, batch = index[kept], batch.select(kept)
+        kept = kept_groups(self.variant, batch)
+        index, batch = index[kept], batch.select(kept)
         batch = kl_in_reward(self.variant, batch)
         advantages = torch.zeros_like(batch.mask, dtype=batch.rewards.dtype)
         if batch.groups:

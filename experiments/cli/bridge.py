@@ -5,6 +5,8 @@ import shlex
 from collections import Counter
 from collections.abc import Sequence
 
+from experiments.bridges.options import add_part_options
+
 MODEL_AND_DATA = {
     "trl": "--model_name_or_path MODEL --dataset_name DATASET --reward_funcs REWARD",
     "verl": "data.train_files=FILE data.val_files=FILE actor_rollout_ref.model.path=MODEL",
@@ -16,17 +18,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `grpolab bridge`."""
     parser.add_argument("engine", choices=("trl", "verl"), help="the trainer that generates and steps")
     parser.add_argument("variant", metavar="VARIANT", help="a variant's name")
-    parser.add_argument(
-        "--import",
-        dest="modules",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="a module of yours that registers parts; repeatable",
-    )
-    parser.add_argument(
-        "-b", "--bind", action="append", default=[], metavar="'NAME = VALUE'", help="gin binding; repeatable"
-    )
+    add_part_options(parser)
 
 
 def run_bridge(options: argparse.Namespace) -> int:

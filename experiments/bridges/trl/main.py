@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import GrpoLabError
+from experiments.bridges.options import add_part_options
 from experiments.bridges.trl.refusals import names_of, refuse
 from experiments.bridges.variant import variant_of
 
@@ -74,18 +75,8 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--variant", required=True, metavar="NAME", help="a variant's name")
-    parser.add_argument(
-        "--import",
-        dest="modules",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="a module of yours that registers parts; repeatable",
-    )
+    add_part_options(parser)
     parser.add_argument("--gin", action="append", default=[], metavar="FILE", help="a gin file; repeatable")
-    parser.add_argument(
-        "--bind", action="append", default=[], metavar="'NAME = VALUE'", help="a gin binding; repeatable"
-    )
     parser.add_argument(
         "--correct",
         metavar="REWARD_FUNC",

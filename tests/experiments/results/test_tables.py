@@ -22,15 +22,7 @@ DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "tables.md"
 ROOT = DOCUMENT.parents[1]
 
 # finals: grpo .36, .39, .34; rloo .41, .43667, .39; d = .05, .04667, .05
-CURVES = {
-    ("grpo", 0): (0.30, 0.37, 0.41),
-    ("grpo", 1): (0.31, 0.41, 0.45),
-    ("grpo", 2): (0.28, 0.35, 0.39),
-    ("rloo", 0): (0.30, 0.43, 0.50),
-    ("rloo", 1): (0.31, 0.47, 0.53),
-    ("rloo", 2): (0.28, 0.42, 0.47),
-}
-STEPS = (0, 50, 100)
+CURVES, STEPS = recorded.CURVES, recorded.STEPS
 TIDY = "arm,seed,step,value\n" + "".join(
     f"{arm},{seed},{step},{value}\n"
     for (arm, seed), curve in CURVES.items()
