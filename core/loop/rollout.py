@@ -118,7 +118,7 @@ def _sampled(
     flat = run.policy.texts([row[:n] for row, n in zip(rows, lengths.tolist(), strict=True)])
     samples = generation.mask.shape[1]
     texts = tuple(tuple(flat[p * samples : (p + 1) * samples]) for p in range(len(problems)))
-    return Sampled(tuple(problems), prompts, generation, texts)
+    return Sampled(tuple(problems), prompts, generation, texts, generation.mask * run.policy.version)
 
 
 def grade(rewards: Sequence[Part], sampled: Sampled) -> Scores:
@@ -149,7 +149,7 @@ def make_batch(run: RunState, sampled: Sampled, scores: Scores, step: int) -> Ba
         truncated=generation.truncated,
         behaviour_logps=generation.logps,
         behaviour_entropy=generation.entropy,
-        policy_version=torch.zeros(scores.correct.shape, dtype=torch.long, device=device),
+        token_version=sampled.token_version,
         problems=sampled.problems,
         prompt_tokens=sampled.prompts,
         response_tokens=generation.tokens,

@@ -144,6 +144,7 @@ class RunState:
         """All but the policy's weights and their optimizer."""
         return {
             "step": self.step,
+            "version": self.policy.version,
             "advantage_state": self.advantage_state,
             "hashes": self.hashes,
             "run": {"grader_log": self.grader_log.state_dict(), **{name: getattr(self, name) for name in COUNTED}},
@@ -156,6 +157,7 @@ class RunState:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
         self.step, self.advantage_state, self.hashes = state["step"], state["advantage_state"], state["hashes"]
+        self.policy.version = state.get("version", 0)  # older checkpoints: ages are differences, from any origin
         self._began = time.perf_counter() - state["seconds"]
         self._cpu_began = time.process_time() - state.get("cpu_seconds", 0.0)
         self.grader_log.load_state_dict(state["run"]["grader_log"])

@@ -19,6 +19,8 @@ class Sampled:
     prompts: tuple[Tensor, ...]
     generation: Generation
     texts: tuple[tuple[str, ...], ...]
+    token_version: Tensor | None = None
+    """See `Batch`."""
     labels: Tensor | None = None
     """[P, G]: rewards that came with the responses, which then train in place of the verifiers'."""
     is_verifiable: bool = True

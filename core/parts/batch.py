@@ -67,8 +67,11 @@ class Batch:
     """[P, G, T]: the sum over the vocabulary of squared probabilities."""
     greedy_rewards: Tensor | None = None
     """[P]: reward of the greedy response to each prompt."""
-    policy_version: Tensor | None = None
-    """[P, G], int64: optimizer steps between sampling and this rollout's first update; 0 when on-policy."""
+    token_version: Tensor | None = None
+    """[P, G, T], int64: updates that the policy had taken when its weights drew each token, 0 outside the response.
+
+    A token's age at an update is `policy.version - token_version`. None where responses are not the policy's own.
+    """
     problems: tuple[Problem, ...] = ()
     """P problems, with what a verifier needs."""
     prompt_tokens: tuple[Tensor, ...] = ()
@@ -87,7 +90,6 @@ class Batch:
             "rewards": (P, G),
             "correct": (P, G),
             "truncated": (P, G),
-            "policy_version": (P, G),
             "prompt_ids": (P,),
             "greedy_rewards": (P,),
         } | dict.fromkeys(
@@ -105,6 +107,7 @@ class Batch:
                 "sum_squared_probs",
                 "response_tokens",
                 "behaviour_entropy",
+                "token_version",
             ),
             (P, G, T),
         )

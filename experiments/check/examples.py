@@ -108,7 +108,7 @@ def _make(
         values=noise(),
         sum_squared_probs=_between(old.exp().square(), draw),
         greedy_rewards=parts[:, 0, 0].flip(0) / 2,
-        policy_version=torch.zeros(P, G, dtype=torch.long),
+        token_version=torch.zeros_like(response, dtype=torch.long),
         problems=tuple(Problem(f"{p} + 1 = ", str(p + 1), 10 + p) for p in range(P)),
         prompt_tokens=tuple(torch.tensor([p + 1, 11, 2, 12]) for p in range(P)),
         response_tokens=torch.where(response, torch.randint(1, 15, response.shape, generator=draw), 0),

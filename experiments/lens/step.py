@@ -92,7 +92,7 @@ def make_batch(policy: TabularPolicy, draw: Draw, step: int) -> Batch:
         behaviour_logps=policy.logps[prompts, responses],
         behaviour_entropy=policy.entropy[prompts, responses],
         old_logps=policy.logps[prompts, responses],
-        policy_version=torch.zeros_like(responses),
+        token_version=torch.zeros_like(policy.responses.tokens[responses]),
         response_tokens=policy.responses.tokens[responses],
     )
 

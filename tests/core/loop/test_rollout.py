@@ -205,6 +205,18 @@ def test_first_rollouts_are_equal_for_every_variant(first_rollouts: dict[str, An
         assert rollout.sampled.texts == expected.sampled.texts
 
 
+def test_every_token_knows_the_version_that_drew_it(embedded: Policy) -> None:
+    run = run_of(embedded, recipe_of("grpo", generator=Parrot()))
+    state = {**run.state_dict(), "version": 5}
+    run.load_state_dict(state)
+    first = roll_out(run, 1).first_round
+    assert first.require("token_version")[0].tolist() == [[5, 5, 0], [5, 5, 5], [5, 5, 5]]
+    assert run.state_dict()["version"] == 5
+    del state["version"]  # a checkpoint of before
+    run.load_state_dict(state)
+    assert run.policy.version == 0
+
+
 def test_seeds_differ(embedded: Policy, first_rollouts: dict[str, Any]) -> None:
     other = roll_out(run_of(embedded, recipe_of("grpo"), seed=1), 1)
     assert other.sampled.texts != first_rollouts["grpo"].sampled.texts
