@@ -66,8 +66,13 @@ class Request:
     temperature: float = 1.0
     noise_key: int | None = None
     """Greedy responses where there is none."""
-    first_slot: int = 0
-    """Slot of the first prompt in its rollout: one process among several answers only a part of it."""
+    slots: Sequence[int] | None = None
+    """Which prompts of their rollout these are, by which noise is keyed; None: all, in order."""
+
+    @property
+    def slot_numbers(self) -> tuple[int, ...]:
+        """The slot of every prompt."""
+        return tuple(range(len(self.prompts)) if self.slots is None else self.slots)
 
 
 class Generator(Protocol):
@@ -84,7 +89,7 @@ class Generator(Protocol):
 def check_context(policy: Policy, request: Request) -> None:
     """Raise `GrpoLabError` for the first prompt that leaves no room for a whole response."""
     most = policy.context - request.max_tokens
-    for slot, prompt in enumerate(request.prompts, request.first_slot):
+    for slot, prompt in zip(request.slot_numbers, request.prompts, strict=True):
         if not 1 <= len(prompt) <= most:
             raise GrpoLabError(
                 f"prompt {slot} has {len(prompt)} tokens: with train.max_tokens = {request.max_tokens} it must have "

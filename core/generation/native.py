@@ -120,14 +120,14 @@ def _alike(one: Request, other: Request) -> bool:
     return (
         same
         and one.temperature == other.temperature == 1
-        and (one.max_tokens, one.first_slot) == (other.max_tokens, other.first_slot)
+        and (one.max_tokens, one.slot_numbers) == (other.max_tokens, other.slot_numbers)
     )
 
 
 def _noise(policy: Policy, requests: Sequence[Request]) -> Noise | None:
     """Of every row by its own request's key; none for greedy ones."""
     device = policy.device
-    slots = (requests[0].first_slot + torch.arange(len(requests[0].prompts), device=device))[:, None]
+    slots = torch.tensor(requests[0].slot_numbers, dtype=torch.long, device=device)[:, None]
     drawn = [request.noise_key for request in requests if request.noise_key is not None]
     if not drawn:
         return None

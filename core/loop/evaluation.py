@@ -114,7 +114,7 @@ def reevaluate(
         block = range(first, min(first + settings.questions, questions))
         problems = further_problems(run.recipe, split, block)
         path = (step,) if earlier else ()
-        parts.append(_answers(run, problems, key(run.seed, REEVALUATION, *path), first))
+        parts.append(_answers(run, problems, key(run.seed, REEVALUATION, *path), block))
         if answered:
             answered(len(block))
     run.sampled_tokens = counted
@@ -126,13 +126,11 @@ def reevaluate(
 
 
 def _answers(
-    run: RunState, problems: Sequence[Problem], noise_key: int, first_slot: int = 0
+    run: RunState, problems: Sequence[Problem], noise_key: int, slots: Sequence[int] | None = None
 ) -> tuple[Sampled, Sampled]:
     """Every question sampled as often as the evaluation states, and once greedily."""
     settings = run.recipe.evaluation
-    drawn, greedy = sample_all(
-        run, problems, [Draw(settings.samples, noise_key, settings.temperature), Draw()], first_slot
-    )
+    drawn, greedy = sample_all(run, problems, [Draw(settings.samples, noise_key, settings.temperature), Draw()], slots)
     return drawn, greedy
 
 

@@ -82,14 +82,17 @@ def sample(run: RunState, problems: Sequence[Problem], draw: Draw) -> Sampled:
     return sample_all(run, problems, [draw])[0]
 
 
-def sample_all(run: RunState, problems: Sequence[Problem], draws: Sequence[Draw], first_slot: int = 0) -> list[Sampled]:
+def sample_all(
+    run: RunState, problems: Sequence[Problem], draws: Sequence[Draw], slots: Sequence[int] | None = None
+) -> list[Sampled]:
     """Several draws from the same problems, which the generator may answer together.
 
-    `first_slot`: how many problems under the same noise key are answered by other calls before these.
+    `slots`: where others under the same noise key are answered by other calls, which of all these are.
     """
     recipe, policy = run.recipe, run.policy
     prompts = tuple(policy.tokens(problem) for problem in problems)
     mine = local_slice(len(prompts))
+    slots = range(len(prompts)) if slots is None else slots
     requests = [
         Request(
             prompts[mine],
@@ -97,7 +100,7 @@ def sample_all(run: RunState, problems: Sequence[Problem], draws: Sequence[Draw]
             recipe.max_tokens,
             recipe.temperature if draw.temperature is None else draw.temperature,
             draw.noise_key,
-            first_slot + mine.start,
+            slots[mine],
         )
         for draw in draws
     ]

@@ -154,7 +154,7 @@ def test_noise_is_a_function_of_key_slot_and_sample(policy: Policy) -> None:
     assert torch.equal(whole.logps, again.logps)
     assert not equal_text(whole, other)
     fewer, _ = generator.generate(
-        policy, [Request(prompts[1:], 2, LIMIT, 0.8, 7, first_slot=1), Request(prompts, 1, LIMIT)]
+        policy, [Request(prompts[1:], 2, LIMIT, 0.8, 7, slots=[1, 2]), Request(prompts, 1, LIMIT)]
     )
     for p in range(2):
         for s in range(2):

@@ -125,7 +125,7 @@ def vllm(
 def _samples(request: Request, vocabulary: int) -> list[Sample]:
     """Every response of a request, sample by sample, each with a seed of its own."""
     samples = []
-    for slot, prompt in enumerate(request.prompts, request.first_slot):
+    for slot, prompt in zip(request.slot_numbers, request.prompts, strict=True):
         ids = prompt.tolist()
         if max(ids) >= vocabulary:  # up to the next multiple of 64 vLLM would take it
             raise GrpoLabError(f"prompt {slot} has the token {max(ids)}, but the model knows {vocabulary} tokens")

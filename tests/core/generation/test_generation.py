@@ -340,7 +340,7 @@ def test_requests_in_one_batch_are_answered_as_one_by_one(embedded: Policy, monk
 
 
 @pytest.mark.parametrize(
-    "change", [{"temperature": 0.5}, {"max_tokens": 29}, {"first_slot": 1}, {"prompts": (torch.tensor([3]),) * 5}]
+    "change", [{"temperature": 0.5}, {"max_tokens": 29}, {"slots": range(1, 6)}, {"prompts": (torch.tensor([3]),) * 5}]
 )
 def test_requests_that_differ_are_answered_apart(embedded: Policy, change: dict[str, Any]) -> None:
     first, second, third = requests_of(prompts_of(embedded))

@@ -33,7 +33,7 @@ class Recorded:
     """Responses of ragged lengths that are a function of (noise key, slot, sample) alone, as if read from a record."""
 
     policy: Policy | None = None
-    seen: list[tuple[int | None, int, list[list[int]]]] = field(default_factory=list)
+    seen: list[tuple[int | None, tuple[int, ...], list[list[int]]]] = field(default_factory=list)
 
     def generate(self, policy: Policy, requests: Sequence[Request]) -> list[Generation]:
         """Takes note of what was asked, and of whom."""
@@ -41,9 +41,9 @@ class Recorded:
         return [self._answer(policy, request) for request in requests]
 
     def _answer(self, policy: Policy, request: Request) -> Generation:
-        self.seen.append((request.noise_key, request.first_slot, [p.tolist() for p in request.prompts]))
+        self.seen.append((request.noise_key, request.slot_numbers, [p.tolist() for p in request.prompts]))
         P, S = len(request.prompts), request.samples
-        slots = torch.arange(P).repeat_interleave(S) + request.first_slot
+        slots = torch.tensor(request.slot_numbers).repeat_interleave(S)
         keys = row_keys(request.noise_key or 0, slots, torch.arange(S).repeat(P))
         lengths = 2 + (uniform(fold(keys, 1)) * (LIMIT - 2)).long()
         tokens = (uniform(fold(keys[:, None], 2 + torch.arange(LIMIT))) * (policy.vocabulary - 4)).long() + 4

@@ -225,12 +225,11 @@ def test_prompts_and_noise_are_the_same_for_any_number_of_ranks(runs: Runs, rank
     """The parts of the ranks, put together, are what one process asks for, call by call."""
     (alone,), parts = (json.loads((runs / str(n) / "token_mean" / "asked.json").read_text()) for n in (1, ranks))
     assert len(parts) == ranks
-    for call, (noise_key, first_slot, prompts) in enumerate(alone):
+    for call, (noise_key, slots, prompts) in enumerate(alone):
         requests = [of_rank[call] for of_rank in parts]
         assert {key for key, _, _ in requests} == {noise_key}
-        assert first_slot == 0
         assert [prompt for _, _, part in requests for prompt in part] == prompts
-        assert [slot for _, slot, _ in requests] == [len(prompts) * r // ranks for r in range(ranks)]
+        assert [slot for _, part, _ in requests for slot in part] == slots == list(range(len(prompts)))
 
 
 @pytest.mark.slow
