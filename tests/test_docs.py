@@ -71,6 +71,7 @@ def test_the_page_of_metrics_names_every_column_that_the_loop_writes() -> None:
     written = {
         "seconds",
         *keys_of(core.loop.metrics.step_record, "reward"),
+        *keys_of(core.loop.metrics.age_record, "age"),
         *keys_of(core.loop.metrics._kl_record, "kl"),
         *keys_of(core.loop.metrics.value_record, "value_bias"),
         *keys_of(core.loop.metrics.line_of, "sampled_tokens"),

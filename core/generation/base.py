@@ -50,6 +50,10 @@ class Generation:
 
         return Generation(**{field.name: joined(field.name) for field in fields(Generation)})
 
+    def select(self, prompts: Sequence[int]) -> "Generation":
+        """Responses to these prompts, in this order."""
+        return Generation(**{field.name: getattr(self, field.name)[list(prompts)] for field in fields(Generation)})
+
     def to(self, device: torch.device | str) -> "Generation":
         """The same on another device."""
         return Generation(**{field.name: getattr(self, field.name).to(device) for field in fields(Generation)})

@@ -118,7 +118,7 @@ def reevaluate(
         if answered:
             answered(len(block))
     run.sampled_tokens = counted
-    drawn, greedy = (_together(each) for each in zip(*parts, strict=True))
+    drawn, greedy = (Sampled.concat(each) for each in zip(*parts, strict=True))
     record = _record(run, drawn.problems, drawn, greedy)
     return {"step": step, "split": reevaluated(split), "total_sampled_tokens": counted} | (
         _joined(before, record) if before is not None else record
@@ -150,16 +150,6 @@ def _with_samples(run: RunState, drawn: Sampled, step: int, samples: int) -> Sam
     texts = tuple(sum(rows, ()) for rows in zip(*(part.texts for part in parts), strict=True))
     generation = Generation.concat([part.generation.to("cpu") for part in parts], dim=1)
     return Sampled(drawn.problems, drawn.prompts, generation, texts)
-
-
-def _together(parts: Sequence[Sampled]) -> Sampled:
-    """The answers to several blocks of questions as those to one."""
-    return Sampled(
-        tuple(problem for part in parts for problem in part.problems),
-        tuple(prompt for part in parts for prompt in part.prompts),
-        Generation.concat([part.generation.to("cpu") for part in parts]),
-        tuple(texts for part in parts for texts in part.texts),
-    )
 
 
 def _joined(first: Mapping[str, Any], further: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,10 +25,11 @@ def line_of(
     """What the step that was just taken logs, but for clocks; `before` is what had been spent before it."""
     step, recipe, batch = state.step, state.recipe, learned.batch
     now = state.spent
-    sampled, skipped, *passed = (after - then for after, then in zip(now, before, strict=True))
+    sampled, skipped, _, *passed = (after - then for after, then in zip(now, before, strict=True))
     forward, backward = (sum(gather([tokens])) for tokens in passed)
     ungraded = rollout.batch.groups - batch.groups if rollout.batch is not None and batch is not None else 0
     return step_record(step, rollout, batch, learned.metrics) | {
+        **age_record(batch, before.updates),
         "forward_tokens": forward,
         "backward_tokens": backward,
         "sampled_tokens": sampled,
@@ -83,6 +84,14 @@ def step_record(step: int, rollout: Rollout, batch: Batch | None, metrics: Updat
         ),
         **dict(sorted(metrics.averages().items())),
     }
+
+
+def age_record(batch: Batch | None, version: int) -> dict[str, float | int | None]:
+    """Mean and largest age of the tokens that count, in updates, at the first update, of weights of this version."""
+    if batch is None or batch.token_version is None:
+        return {}
+    ages = (version - batch.token_version)[batch.mask]
+    return {"age": mean(ages.float()), "age_max": int(ages.max()) if len(ages) else None}
 
 
 def _kl_record(batch: Batch) -> dict[str, float | None]:

@@ -8,6 +8,7 @@ from core.errors import GrpoLabError
 from core.generation.base import Generator
 from core.loop.scoring import start
 from core.loop.source import Source
+from core.loop.staleness import Staleness, UniformAge, check_staleness, most_updates
 from core.model.optimizer import OptimizerSettings, adamw
 from core.model.policy import PolicySettings, policy
 from core.parts.contracts import setting
@@ -116,6 +117,7 @@ class Recipe:
     temperature: float
     epochs: int
     minibatches: int
+    staleness: Staleness
     micro_tokens: int
     threads: int
     checkpoint_every: int
@@ -152,7 +154,14 @@ class Recipe:
     def warning(self) -> str | None:
         """What a result of this recipe would suffer from."""
         is_exact = self.source is not None or getattr(self.generator, "exact", False)  # what it samples is a test only
-        if is_exact or self.variant.correction is not None:
+        if self.variant.correction is not None:
+            return None
+        if most_updates(self.staleness):
+            return (
+                f"variant '{self.variant.name}': responses are of older weights than those that learn from them "
+                "(train.staleness), and nothing corrects for it: bind train.correction, e.g. @token_truncated"
+            )
+        if is_exact:
             return None
         return (
             f"variant '{self.variant.name}': the generator's probabilities are not exactly the trainer's, and nothing "
@@ -194,6 +203,7 @@ class Recipe:
         "temperature": POSITIVE,
         "epochs": COUNT,
         "minibatches": COUNT,
+        "staleness": NOT_NEGATIVE,
         "micro_tokens": Range(1),
         "threads": THREADS,
         "checkpoint_every": COUNT,
@@ -219,6 +229,7 @@ def train(
     temperature: float = 1.0,
     epochs: int = 1,
     minibatches: int = 1,
+    staleness: int | Annotated[UniformAge, "@uniform_age()"] = 0,
     micro_tokens: int = 16_384,
     threads: int = 1,
     checkpoint_every: int = 20,
@@ -228,6 +239,9 @@ def train(
 
     Each of `steps` rollout steps samples `group_size` responses of at most `max_tokens` tokens to `prompts` problems,
     then passes over them `epochs` times in `minibatches` updates. With a `source` the responses are its own instead.
+    `staleness`: the updates between the weights that sample a group and the first that learns from it, a multiple of
+    `epochs * minibatches`, or `@uniform_age()`, which draws it for every group; until there have been as many, groups
+    are those of the first weights.
     `micro_tokens`: tokens per forward and backward pass, which bounds memory and changes the last bits only. `threads`:
     CPU threads, part of the recipe because they change the last bits. `correction` is the variants' that have none of
     their own: for generators whose probabilities are not the trainer's. `rewards` replaces the task's own. `providers`
@@ -243,6 +257,7 @@ def train(
     _check_budgets(source, token_budget, seconds_budget)
     _check_surprise(evaluated, generator)
     _check_final_samples(evaluated, steps, token_budget, seconds_budget)
+    check_staleness(staleness, variant, source, epochs=epochs, minibatches=minibatches)
     _check_sizes(variant, source, prompts=prompts, group_size=group_size, minibatches=minibatches)
     return Recipe(
         variant=variant.resolved(),
@@ -263,6 +278,7 @@ def train(
         temperature=temperature,
         epochs=epochs,
         minibatches=minibatches,
+        staleness=staleness,
         micro_tokens=micro_tokens,
         threads=threads,
         checkpoint_every=checkpoint_every,

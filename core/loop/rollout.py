@@ -27,8 +27,9 @@ MAX_EMPTY: Final = 10
 """Steps from the first on in which a filter passes no group before a run stops."""
 
 
-def draw_problems(run: RunState, step: int, round: int) -> tuple[Problem, ...]:
-    """A round's problems: the same for every arm of a seed, however many rounds any of them takes.
+def draw_problems(run: RunState, step: int, round: int, slots: Sequence[int] | None = None) -> tuple[Problem, ...]:
+    """A round's problems, or those of some `slots`: alike for every arm of a seed, however many rounds any of them
+    takes.
 
     One that does not fit the context is passed over, for the first of a stream of its slot's own that does: alike in
     all arms with the same model and limit.
@@ -39,7 +40,7 @@ def draw_problems(run: RunState, step: int, round: int) -> tuple[Problem, ...]:
     else:
         stream, first = key(run.seed, "extra_prompts", step, round), 0
     problems = []
-    for slot in range(P):
+    for slot in range(P) if slots is None else slots:
         problem, others = task.problem("train", stream, first + slot), 0
         while not fits(run, problem):
             if others == MAX_SKIPPED:
@@ -77,9 +78,9 @@ class Draw:
     temperature: float | None = None
 
 
-def sample(run: RunState, problems: Sequence[Problem], draw: Draw) -> Sampled:
-    """Responses of the present policy; greedy ones when there is no noise."""
-    return sample_all(run, problems, [draw])[0]
+def sample(run: RunState, problems: Sequence[Problem], draw: Draw, slots: Sequence[int] | None = None) -> Sampled:
+    """Responses of the present policy; greedy ones when there is no noise. For `slots` see `sample_all`."""
+    return sample_all(run, problems, [draw], slots)[0]
 
 
 def sample_all(
@@ -109,19 +110,21 @@ def sample_all(
     if ranks() > 1:
         of_ranks = gather([[generation.to("cpu") for generation in generations]])
         generations = [Generation.concat(parts).to(policy.device) for parts in zip(*of_ranks, strict=True)]
-    return [_sampled(run, problems, prompts, generation) for generation in generations]
+    run.sampled_tokens += sum(int(generation.mask.sum()) for generation in generations)
+    return [
+        as_sampled(run, problems, prompts, generation, generation.mask * policy.version) for generation in generations
+    ]
 
 
-def _sampled(
-    run: RunState, problems: Sequence[Problem], prompts: tuple[Tensor, ...], generation: Generation
+def as_sampled(
+    run: RunState, problems: Sequence[Problem], prompts: Sequence[Tensor], generation: Generation, token_version: Tensor
 ) -> Sampled:
-    """Count the tokens and read the texts."""
-    run.sampled_tokens += int(generation.mask.sum())
+    """What the policy generated, with its texts."""
     rows, lengths = generation.tokens.flatten(0, 1), generation.mask.sum(-1).flatten()
     flat = run.policy.texts([row[:n] for row, n in zip(rows, lengths.tolist(), strict=True)])
     samples = generation.mask.shape[1]
     texts = tuple(tuple(flat[p * samples : (p + 1) * samples]) for p in range(len(problems)))
-    return Sampled(tuple(problems), prompts, generation, texts, generation.mask * run.policy.version)
+    return Sampled(tuple(problems), tuple(prompts), generation, texts, token_version)
 
 
 def grade(rewards: Sequence[Part], sampled: Sampled) -> Scores:
@@ -183,44 +186,81 @@ def rollout_context(run: RunState, step: int, round: int) -> RolloutContext:
     return RolloutContext(run.policy, run.seed, recipe.task, recipe.prompts, recipe.max_tokens, step, round, draw)
 
 
-def sample_step(run: RunState, step: int, round: int) -> Sampled:
-    """A round's responses: the source's, or what the policy responds to the round's problems."""
+def sample_step(run: RunState, step: int, round: int, slots: Sequence[int] | None = None) -> Sampled:
+    """A round's responses, or those of some `slots`: the source's, or what the policy responds to the problems."""
     if run.recipe.source:
         return run.recipe.source.sample(rollout_context(run, step, round))
-    noise_key = key(run.seed, "sampling", step, round)
-    return sample(run, draw_problems(run, step, round), Draw(run.recipe.group_size, noise_key))
+    draw = Draw(run.recipe.group_size, key(run.seed, "sampling", step, round))
+    return sample(run, draw_problems(run, step, round, slots), draw, slots)
+
+
+class Rounds:
+    """A step's rollout in the making: rounds until the batch is full or the variant's cap is reached."""
+
+    def __init__(self, run: RunState, step: int) -> None:
+        self._run, self.step = run, step
+        self.graded: list[tuple[Sampled, Scores]] = []
+        """Every round so far."""
+        self._first: Batch | None = None
+        self._accepted: list[Batch] = []
+
+    @property
+    def missing(self) -> int:
+        """Groups that the batch lacks; 0 once it is full or the cap is reached."""
+        variant = self._run.recipe.variant
+        if len(self.graded) == (variant.filter_rounds if variant.filter else 1):
+            return 0
+        return self._run.recipe.prompts - sum(batch.groups for batch in self._accepted)
+
+    def add(self, sampled: Sampled, scores: Scores | None = None) -> None:
+        """Take a round: grade it, unless that has been done, shape and filter it."""
+        run, variant = self._run, self._run.recipe.variant
+        scores = grade(run.recipe.rewards, sampled) if scores is None else scores
+        raw = make_batch(run, sampled, scores, self.step)
+        usable = filter_groups(variant, shape(variant, raw))
+        # surplus groups are discarded: kept for later, they would be off-policy and shift later steps' prompts
+        selected = usable.select(torch.arange(min(self.missing, usable.groups)))
+        if selected.groups:
+            self._accepted.append(selected)
+        self._first = raw if self._first is None else self._first
+        self.graded.append((sampled, scores))
+
+    def complete(self) -> None:
+        """Sample the rounds that are missing, from the present policy."""
+        while self.missing:
+            self.add(sample_step(self._run, self.step, len(self.graded)))
+
+    def rollout(self) -> Rollout:
+        """What came of it all, once it is complete; failures of graders count from here on."""
+        run, all_scores = self._run, [scores for _, scores in self.graded]
+        for scores in all_scores:
+            run.grader_log.note(scores)
+        dropped = sum(len(scores.failed) for scores in all_scores)
+        run.grader_log.add(dropped, len(all_scores) * run.recipe.prompts)
+        batch = Batch.concat(self._accepted) if self._accepted else None
+        sampled, scores = self.graded[0]
+        intact = torch.tensor([p not in scores.failed for p in range(len(sampled.problems))])
+        assert self._first is not None
+        _count_empty(run, self.step, batch, self._first)
+        generated = sum(int(sampled.generation.mask.sum()) for sampled, _ in self.graded)
+        trained = sum(int(accepted.response_mask.sum()) for accepted in self._accepted)
+        return Rollout(
+            batch,
+            self._first,
+            scores.lenient[intact],
+            sampled,
+            rounds=len(self.graded),
+            dropped_groups=dropped,
+            discarded_tokens=generated - trained,
+            causes=sum((scores.causes for scores in all_scores), Counter()),
+        )
 
 
 def roll_out(run: RunState, step: int) -> Rollout:
-    """Sample, score, batch, shape and filter, in rounds until the batch is full or the variant's cap is reached."""
-    recipe, variant = run.recipe, run.recipe.variant
-    accepted: list[Batch] = []
-    dropped = discarded = round = 0
-    causes: Counter[str] = Counter()
-    first: tuple[Batch, Tensor, Sampled] | None = None
-    while round < (variant.filter_rounds if variant.filter else 1) and sum(b.groups for b in accepted) < recipe.prompts:
-        sampled = sample_step(run, step, round)
-        scores = grade(recipe.rewards, sampled)
-        raw = make_batch(run, sampled, scores, step)
-        if first is None:
-            intact = torch.tensor([p not in scores.failed for p in range(len(sampled.problems))])
-            first = raw, scores.lenient[intact], sampled
-        run.grader_log.note(scores)
-        dropped += len(scores.failed)
-        causes += scores.causes
-        usable = filter_groups(variant, shape(variant, raw))
-        # surplus groups are discarded: kept for later, they would be off-policy and shift later steps' prompts
-        missing = recipe.prompts - sum(b.groups for b in accepted)
-        selected = usable.select(torch.arange(min(missing, usable.groups)))
-        discarded += int(sampled.generation.mask.sum()) - int(selected.response_mask.sum())
-        if selected.groups:
-            accepted.append(selected)
-        round += 1
-    run.grader_log.add(dropped, round * recipe.prompts)
-    assert first is not None
-    batch = Batch.concat(accepted) if accepted else None
-    _count_empty(run, step, batch, first[0])
-    return Rollout(batch, *first, rounds=round, dropped_groups=dropped, discarded_tokens=discarded, causes=causes)
+    """Sample, score, batch, shape and filter, all by the present policy."""
+    rounds = Rounds(run, step)
+    rounds.complete()
+    return rounds.rollout()
 
 
 def _count_empty(run: RunState, step: int, batch: Batch | None, first_round: Batch) -> None:

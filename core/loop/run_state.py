@@ -58,6 +58,8 @@ class Spent(NamedTuple):
 
     sampled_tokens: int
     skipped_prompts: int
+    updates: int
+    """Which is the version of the policy."""
     forward_tokens: int
     """Through the policy and its providers' models; sampling is apart."""
     backward_tokens: int
@@ -78,7 +80,7 @@ class RunState:
     seconds: float = 0.0
     """Spent on training so far, evaluation apart."""
     sampled_tokens: int = 0
-    """Every token generated for training so far: discarded groups and greedy baselines included, evaluation not."""
+    """Every token generated for the steps so far: discarded groups and greedy baselines included, evaluation not."""
     skipped_prompts: int = 0
     """Drawn for training so far and passed over, in every arm alike, because they do not fit the context."""
     has_learned: bool = False
@@ -99,6 +101,8 @@ class RunState:
     """The state of a running advantage estimator."""
     average: WeightAverage | None = None
     """Of the policy's weights, where evaluations ask that."""
+    queue: Stateful | None = None
+    """What has been sampled for later steps, where there may be that."""
     hashes: dict[str, str] = field(default_factory=lambda: {"initial_weights": "", "prompts": "", "first_rollout": ""})
     """Digests by which runs of one seed are known to have begun alike."""
     _began: float = field(default_factory=time.perf_counter)
@@ -152,6 +156,7 @@ class RunState:
             "cpu_seconds": self.cpu_seconds,
             "providers": {f: p.state_dict() for f, p in self.providers.items() if isinstance(p, Stateful)},
             **({"average": self.average.state_dict()} if self.average else {}),
+            **({"queue": queue} if self.queue and (queue := self.queue.state_dict()) else {}),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -169,6 +174,8 @@ class RunState:
                 provider.load_state_dict(state["providers"][batch_field])
         if self.average:
             self.average.load_state_dict(state["average"])
+        if self.queue:
+            self.queue.load_state_dict(state.get("queue", {}))
 
     def averaged(self) -> AbstractContextManager[None]:
         """The policy has, meanwhile, the weights that evaluations ask."""
@@ -241,7 +248,7 @@ class RunState:
         """What has been spent so far."""
         models = (self.policy, *self.providers.values())
         forward, backward = (sum(getattr(m, f"{way}_tokens", 0) for m in models) for way in ("forward", "backward"))
-        return Spent(self.sampled_tokens, self.skipped_prompts, forward, backward)
+        return Spent(self.sampled_tokens, self.skipped_prompts, self.policy.version, forward, backward)
 
 
 def make_providers(run: RunState) -> dict[str, Fill]:

@@ -1,9 +1,11 @@
 """Where the responses that are trained on come from, if not from the policy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from core.generation.base import Generation
@@ -25,6 +27,30 @@ class Sampled:
     """[P, G]: rewards that came with the responses, which then train in place of the verifiers'."""
     is_verifiable: bool = True
     """Whether the problems come with what their verifiers need; else labels are all that is known."""
+
+    def select(self, groups: Sequence[int]) -> "Sampled":
+        """These groups, in this order."""
+        return Sampled(
+            tuple(self.problems[p] for p in groups),
+            tuple(self.prompts[p] for p in groups),
+            self.generation.select(groups),
+            tuple(self.texts[p] for p in groups),
+            None if self.token_version is None else self.token_version[list(groups)],
+        )
+
+    @staticmethod
+    def concat(parts: "Sequence[Sampled]") -> "Sampled":
+        """What the policy responded in several calls, as if to the problems of all."""
+        generation = Generation.concat([part.generation for part in parts])
+        T = generation.mask.shape[-1]
+        versions = [part.token_version for part in parts if part.token_version is not None]
+        return Sampled(
+            tuple(problem for part in parts for problem in part.problems),
+            tuple(prompt for part in parts for prompt in part.prompts),
+            generation,
+            tuple(texts for part in parts for texts in part.texts),
+            torch.cat([F.pad(x, (0, T - x.shape[-1])) for x in versions]) if len(versions) == len(parts) else None,
+        )
 
 
 @dataclass(frozen=True, eq=False)

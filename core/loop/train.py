@@ -1,6 +1,6 @@
 """The training loop: one run of one recipe under one seed, read from top to bottom.
 
-    roll out (sample -> score -> make_batch -> shape -> filter)
+    roll out (for this step, or ahead of it: sample -> score -> make_batch -> shape -> filter)
     -> learn (log-probs -> KL in reward -> advantages -> update) -> evaluate -> metrics -> store
 
 No phase knows a variant, a part, a task or a paradigm by name. `core.loop.recipe.train` builds the recipe, this trains.
@@ -23,7 +23,7 @@ from core.loop.learn import learn
 from core.loop.metrics import line_of, rollout_record
 from core.loop.recipe import Recipe
 from core.loop.resume import keep_model
-from core.loop.rollout import roll_out
+from core.loop.rollout_queue import RolloutQueue
 from core.loop.run_state import RunState
 from core.model.sharding import hash_weights
 from core.store.run_folder import NonMainStore, RunStore
@@ -86,6 +86,7 @@ def train(
 ) -> None:
     """From the last checkpoint, or the first weights, to the end of the recipe's steps or budget."""
     state = RunState.start(recipe, seed, device)
+    state.queue = queue = RolloutQueue(state)
     state.resume(store)
     if state.step == 0:
         store.write_evaluations(evaluate_untrained(state, known))
@@ -93,8 +94,7 @@ def train(
     with blaming_divergence(state):
         for step in range(state.step + 1, recipe.steps + 1):
             clock, before = Clock(), state.spent
-            with clock("sample"):
-                rollout = roll_out(state, step)
+            rollout, clock.seconds["sample"] = queue.roll_out(step)
             if state.exceeds_token_budget:
                 # thrown away untrained, so that no arm learns from more than was declared
                 state.give_back(before)

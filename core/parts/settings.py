@@ -141,6 +141,8 @@ def form_of(annotation: Any, limit: Limit | None = None, default: Any = None) ->
         named = next((note for note in inner[1:] if isinstance(note, str)), "")
         if named and _names_part(inner[0]):
             return _part(named)
+        if named.startswith("@"):  # what the one part of this name makes
+            return Form(named, named, _is_like(inner[0]))
         form = _made(named, lambda value: not isinstance(value, _DATA))
         return form if named and inner[0] is Any else form_of(inner[0], between, default)
     if origin is tuple and inner and inner[-1] is not Ellipsis:

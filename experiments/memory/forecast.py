@@ -17,6 +17,7 @@ from core.errors import GrpoLabError
 from core.generation.native import Native, most_samples
 from core.generation.noise import SMALL_VOCABULARY
 from core.loop.recipe import Recipe
+from core.loop.staleness import most_updates
 from core.model.adapters import LoraSettings
 from core.model.decoding import can_lay_out
 from core.model.loading import DTYPES, locate
@@ -36,6 +37,8 @@ from experiments.memory.activations import (
 )
 from experiments.memory.architecture import Architecture, meta_model, read_architecture
 
+TOKEN_AHEAD: Final = 77
+"""Bytes of a token that waits for its step: as it was sampled, in the batch of its round, and as it was filtered."""
 PROBLEMS: Final = 32
 """Training problems whose prompts are measured."""
 
@@ -220,7 +223,14 @@ class _Run:
             per_parameter = 2 * FLOAT + (FLOAT if self.critic.adapters else b + (FLOAT if b < FLOAT else 0))
             still = self.critic.parameters - self.critic.trainable
             held["critic and its optimizer"] = still * b + self.critic.trainable * per_parameter
-        return {purpose: -(-count // self._shards) for purpose, count in held.items()}
+        shares = {purpose: -(-count // self._shards) for purpose, count in held.items()}
+        return shares | {"rollouts sampled ahead": self._ahead()}  # whole on every process
+
+    def _ahead(self) -> int:
+        """What is sampled for later steps, at the most."""
+        recipe = self.recipe
+        steps = min(most_updates(recipe.staleness) // recipe.updates, recipe.steps - 1)
+        return steps * recipe.prompts * recipe.group_size * recipe.max_tokens * TOKEN_AHEAD
 
     def _answers_together(self) -> int:
         """Answers a question that an evaluation samples at once: those of small requests share a batch."""

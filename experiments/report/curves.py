@@ -84,10 +84,16 @@ def curve_panels(study: StoredStudy) -> list[Panel]:
         *((key, f"Reward {key.removeprefix('reward_parts/')} in training", PLAIN) for key in _parts(study)),
         ("no_spread", "Groups whose rewards are all equal", unit("no_spread")),
         ("entropy", "Entropy of the policy in training", PLAIN),
+        *((("age", "Age of what is learned from, in updates", PLAIN),) if _is_off_policy(study) else ()),
         *((key, title, PLAIN) for key, title in _CRITIC.items() if key in study.keys),
         *((key, f"{metric_name(key).capitalize()}, not judged", unit(key)) for key in others),
     )
     return [panel for panel in panels if panel[0] in study.keys]
+
+
+def _is_off_policy(study: StoredStudy) -> bool:
+    """Whether some run learned from responses of older weights."""
+    return any(row.get("age") for run in study.runs for row in run.metrics)
 
 
 def _parts(study: StoredStudy) -> list[str]:

@@ -188,7 +188,11 @@ def _check_value(key: str, part: Part, parameter: str, value: object) -> None:
     elif isinstance(value, Mapping) and not isinstance(default, Mapping):
         such = f"a value such as {default!r}" if isinstance(default, bool | int | float | str) else "one value"
         raise GrpoLabError(f"ablate.axes: '{key}' takes {such}, not {value!r}; write the values of the axis as a list")
-    elif given is not None and isinstance(default, bool | int | float | str):
+    elif (
+        given is not None
+        and isinstance(default, bool | int | float | str)
+        and f"@{given.name}()" not in part.form(parameter).words  # what this part makes is such a value too
+    ):
         raise GrpoLabError(
             f"ablate.axes: '{key}' takes a value such as {default!r}, not the {given.kind} {value!r}; write values "
             "without @"

@@ -59,6 +59,7 @@ TRAINING_SETTINGS: Final = frozenset(
         "group_size",
         "epochs",
         "minibatches",
+        "staleness",
         "micro_tokens",
         "checkpoint_every",
         "stored_groups",

@@ -32,7 +32,7 @@ RUN: Final = {
     "experiments.launchers.job:read_job": "recipe and identity from text",
     "core.loop.recipe:Recipe.preflight": "preflight",
     "core.loop.run_state:RunState.start": "model, optimizer, digests",
-    "core.loop.train:roll_out": "sample",
+    "core.loop.rollout_queue:RolloutQueue.roll_out": "sample",
     "core.loop.train:learn": "learn",
     "core.loop.train:rollout_record": "a few responses as text",
     "core.loop.train:line_of": "line of metrics",
