@@ -2,12 +2,13 @@
 
 import argparse
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from core.errors import GrpoLabError
-from core.parts.settings import COUNT
+from core.parts.settings import COUNT, Range
 from experiments.options import add_config_options, add_seed_option, number
 from experiments.terminal import Console
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 OUT: Final = "runs/lens"
 GROUP_SIZES: Final = (2, 4, 8, 16)
+ROLLOUTS: Final = 64
+BATCHES: Final = 2000
+AGE: Final = Range(0, 1000)
+MISMATCH: Final = Range(0, 0.5)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=number("--group-size", int, COUNT),
         default=None,
         metavar="G",
-        help="samples per prompt (default: 8; with --model that of the recipe)",
+        help="samples per prompt (default: 8; with --age or --mismatch 4; with --model that of the recipe)",
     )
     parser.add_argument(
         "--group-sizes", default=None, metavar="LIST", help="group sizes of the curve (default: 2,4,8,16)"
@@ -41,18 +46,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rollouts",
         type=number("--rollouts", int, COUNT),
-        default=64,
+        default=None,
         metavar="N",
         help="responses in a batch, as near as complete groups allow (default: 64)",
     )
     parser.add_argument(
         "--batches",
         type=number("--batches", int, COUNT),
-        default=2000,
+        default=None,
         metavar="N",
         help="sampled batches for each group size (default: 2000)",
     )
     add_seed_option(parser)
+    _add_off_policy_options(parser)
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        metavar="PART",
+        help="put each PART into each NAME: a registered part, several as a+b, none for no correction, or all of a "
+        "kind: corrections, objectives, ...",
+    )
     parser.add_argument(
         "--model",
         default=None,
@@ -70,10 +83,29 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default=OUT, metavar="FOLDER", help=f"default: {OUT}")
 
 
+def _add_off_policy_options(parser: argparse.ArgumentParser) -> None:
+    apart = parser.add_mutually_exclusive_group()
+    apart.add_argument(
+        "--age",
+        nargs="*",
+        metavar="K",
+        help="off-policy: responses of the policy K updates ago; several (default: 0 1 2 4 8 16) are compared",
+    )
+    apart.add_argument(
+        "--mismatch",
+        nargs="*",
+        metavar="D",
+        help="off-policy: responses of a sampler D nats a token away, by noise on its logits (default: 0 1e-4 1e-3 "
+        "1e-2)",
+    )
+
+
 def run_lens(options: argparse.Namespace) -> int:
     """`grpolab lens`."""
     options.names = part_names(options.names)
     console = Console(stderr=options.json)
+    if options.age is not None or options.mismatch is not None:
+        return _off_policy(options, console)
     return _on_model(options, console) if options.model else _exact(options, console)
 
 
@@ -94,39 +126,69 @@ def part_names(targets: Sequence[str]) -> list[str]:
 
 
 def _exact(options: argparse.Namespace, console: Console) -> int:
-    import core.parts.registry as registry
-    from core.parts.bindings import bindings_used
     from experiments.lens.card import exact_tables, exact_to_json
     from experiments.lens.exact import measure_all
     from experiments.lens.figures import exact_figure
-    from experiments.lens.named import named_variant
+
+    main = options.group_size if options.group_size is not None else 8
+    variants, notes = _enumerable_variants(options, main)
+    sizes = GROUP_SIZES if options.group_sizes is None else parse_sizes(options.group_sizes)
+    with _advance(console) as advance:
+        exact = measure_all(
+            variants,
+            group_size=main,
+            group_sizes=sizes,
+            rollouts=ROLLOUTS if options.rollouts is None else options.rollouts,
+            batches=BATCHES if options.batches is None else options.batches,
+            seed=options.seed,
+            advance=advance,
+        )
+    content = exact_to_json(exact)
+    return _conclude(options, console, "exact", content, exact_tables(exact), exact_figure(exact), notes)
+
+
+def _off_policy(options: argparse.Namespace, console: Console) -> int:
+    from experiments.lens.figures import off_policy_figure
+    from experiments.lens.off_policy import AGES, GROUP_SIZE, MISMATCHES, measure_off_policy
+    from experiments.lens.off_policy_card import off_policy_tables, off_policy_to_json
+
+    kind: Literal["age", "mismatch"] = "mismatch" if options.age is None else "age"
+    for name in ("model", "group_sizes", "rollouts", "batches"):
+        if getattr(options, name) is not None:
+            raise GrpoLabError(
+                f"--{name.replace('_', '-')} has no effect with --{kind}: every batch of one group is enumerated, on a "
+                "policy small enough for that; leave one of them out"
+            )
+    if kind == "age":
+        at: Sequence[float] = parse_distances("--age", options.age, int, AGE) or AGES
+    else:
+        at = parse_distances("--mismatch", options.mismatch, float, MISMATCH) or MISMATCHES
+    group_size = options.group_size if options.group_size is not None else GROUP_SIZE
+    variants, notes = _enumerable_variants(options, group_size)
+    with _advance(console) as advance:
+        measured = measure_off_policy(
+            variants, kind=kind, at=at, group_size=group_size, seed=options.seed, advance=advance
+        )
+    content, tables = off_policy_to_json(measured), off_policy_tables(measured)
+    return _conclude(options, console, kind, content, tables, off_policy_figure(measured), notes)
+
+
+def _enumerable_variants(options: argparse.Namespace, group_size: int) -> "tuple[list[Variant], list[str]]":
+    """What is to be measured on the enumerable policy, and remarks on what cannot be."""
+    import core.parts.registry as registry
+    from core.parts.bindings import bindings_used
+    from experiments.lens.named import named_variants
+    from experiments.lens.step import check_variant
     from experiments.study.configs import (
         CONFIGS,
         find_config,
     )
 
     with registry.config([find_config(file) for file in options.config], options.bind, include_from=[CONFIGS]):
-        variants = [named_variant(name) for name in options.names]
+        variants, notes = named_variants(options.names, options.parts, lambda made: check_variant(made, group_size))
         used = bindings_used()
     _refuse_unused(options.bind, used, variants)
-    main = options.group_size if options.group_size is not None else 8
-    sizes = GROUP_SIZES if options.group_sizes is None else parse_sizes(options.group_sizes)
-    with _progress(console) as bar:
-        task = bar.add_task("measuring", total=None)
-
-        def advance(name: str, done: int, total: int) -> None:
-            bar.update(task, description=name, completed=done, total=total)
-
-        exact = measure_all(
-            variants,
-            group_size=main,
-            group_sizes=sizes,
-            rollouts=options.rollouts,
-            batches=options.batches,
-            seed=options.seed,
-            advance=advance,
-        )
-    return _conclude(options, console, "exact", exact_to_json(exact), exact_tables(exact), exact_figure(exact))
+    return variants, notes
 
 
 def _on_model(options: argparse.Namespace, console: Console) -> int:
@@ -155,7 +217,7 @@ def _recipes(options: argparse.Namespace) -> "tuple[list[Recipe], str | None]":
     from core.model.loading import locate
     from core.parts.bindings import bindings_used
     from core.store.run_folder import RunStore
-    from experiments.lens.named import named_variant
+    from experiments.lens.named import named_variants
     from experiments.study.configs import (
         CONFIGS,
         build,
@@ -178,7 +240,7 @@ def _recipes(options: argparse.Namespace) -> "tuple[list[Recipe], str | None]":
     if options.group_size is not None:
         sizes["group_size"] = options.group_size
     with registry.config([find_config(file) for file in files], options.bind, text, include_from=[CONFIGS]):
-        variants = [named_variant(name) for name in options.names]
+        variants, _ = named_variants(options.names, options.parts)
         recipes = [build("train", variant=variant, **sizes) for variant in variants]
         used = bindings_used()
     _refuse_unused(options.bind, used, variants, [part for recipe in recipes for part in recipe.parts])
@@ -209,6 +271,23 @@ def parse_sizes(text: str) -> tuple[int, ...]:
     return sizes
 
 
+def parse_distances(option: str, texts: Sequence[str], kind: type, limit: Range) -> list[Any]:
+    """`0 2 8` or `0,2,8` as numbers, in their order and each once."""
+    read = number(option, kind, limit)
+    try:
+        return sorted({read(part) for text in texts for part in text.split(",") if part})
+    except GrpoLabError as error:
+        raise GrpoLabError(f"{error}; what to measure is named before {option}") from None
+
+
+@contextmanager
+def _advance(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar, moved by calling with a name, what is done and what there is in all."""
+    with _progress(console) as bar:
+        task = bar.add_task("measuring", total=None)
+        yield lambda name, done, total: bar.update(task, description=name, completed=done, total=total)
+
+
 def _progress(console: Console) -> Any:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -223,20 +302,23 @@ def _conclude(
     content: dict[str, Any],
     tables: Sequence[Any],
     picture: str,
+    notes: Sequence[str] = (),
 ) -> int:
-    """Write the files, print the tables and the files' paths."""
+    """Write the files, print the tables, remarks and the files' paths."""
     from core.store.files import (
         write_json,
         write_text,
     )
 
+    if notes:
+        content["remarks"] = [*content["remarks"], *notes]
     folder = Path(options.out)
     write_json(folder / f"{form}.json", content)
     write_text(folder / f"{form}.svg", picture)
     if options.json:
         print(json.dumps(content, indent=1))
     else:
-        for table in tables:
+        for table in [*tables, *notes]:
             console.print(table, highlight=False, markup=False)
     console.print(f"{folder / form}.json, {folder / form}.svg", soft_wrap=True, highlight=False)
     return 0

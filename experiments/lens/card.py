@@ -22,7 +22,7 @@ NOTHING = "–"
 def exact_tables(exact: Exact) -> list[Table | str]:
     """The cards, the tables by group size, difficulty and length, and remarks."""
     main = exact.main(exact.variants[0].name)
-    bias = _table(
+    bias = lens_table(
         f"expected gradient against the true one: groups of {exact.group_size}, {main.rollouts} responses a batch, "
         f"{exact.batches} batches",
         ["", "scale", "factor", "bias", "direction bias", "cosine"],
@@ -30,7 +30,7 @@ def exact_tables(exact: Exact) -> list[Table | str]:
         "token sum by, if any; bias: relative, at that constant. direction bias: relative, after the best scale. "
         "± one standard error; < where noise covers it",
     )
-    noise = _table(
+    noise = lens_table(
         f"noise for {BUDGET} sampled tokens",
         ["", "variance", "mse", "signal to noise", "tokens a batch"],
         "variance and mean squared error: of g / c, relative to |true|². signal to noise: |E[g]|² over the variance of "
@@ -54,13 +54,13 @@ def exact_tables(exact: Exact) -> list[Table | str]:
         (f"variance for {BUDGET} sampled tokens, by group size", "variance", False),
         ("direction bias, by group size", "direction_bias_squared", True),
     ):
-        table = _table(title, ["", *(f"G = {size}" for size in exact.sizes)])
+        table = lens_table(title, ["", *(f"G = {size}" for size in exact.sizes)])
         for name, measured in exact.measured.items():
             numbers = [measured[size].numbers[quantity] if size in measured else None for size in exact.sizes]
             table.add_row(name, *(_root(n) if square else _text(n) for n in numbers))
         if len(exact.sizes) > 1:
             tables.append(table)
-    table = _table(
+    table = lens_table(
         "scale of a prompt's own gradient over that of the whole, by the prompt's success probability",
         ["", *(f"{p:.2g}" for p in exact.policy.success.tolist())],
     )
@@ -69,7 +69,7 @@ def exact_tables(exact: Exact) -> list[Table | str]:
             name, *(_text(numbers_of_prompt["relative_scale"], 2) for numbers_of_prompt in exact.main(name).by_prompt)
         )
     tables.append(table)
-    table = _table(
+    table = lens_table(
         "weight of a token by the length of its response, relative to the mean token of its prompt and verdict",
         ["", "", "1 token", *(f"{t} tokens" for t in range(2, exact.policy.responses.max_tokens + 1))],
     )
@@ -81,15 +81,21 @@ def exact_tables(exact: Exact) -> list[Table | str]:
 
 def remarks(exact: Exact) -> list[str]:
     """Remarks on how to read these numbers."""
-    texts = [
+    first = (
         "The true gradient is that of the plain expected reward, averaged over prompts. Sampling is on-policy, as in "
         "the first update of a rollout: no clip acts."
+    )
+    return [first, *more_than_reward(exact.variants), *exact.notes]
+
+
+def more_than_reward(variants: Sequence[Variant]) -> list[str]:
+    """A remark on each variant that optimises more than the expected reward."""
+    terms = {variant.name: beside_reward(variant) for variant in variants}
+    return [
+        f"{name} optimises more than the reward: {', '.join(its)}. It counts as bias here."
+        for name, its in terms.items()
+        if its
     ]
-    for variant in exact.variants:
-        terms = beside_reward(variant)
-        if terms:
-            texts.append(f"{variant.name} optimises more than the reward: {', '.join(terms)}. It counts as bias here.")
-    return [*texts, *exact.notes]
 
 
 def beside_reward(variant: Variant) -> list[str]:
@@ -156,7 +162,7 @@ def _numbers(numbers: Mapping[str, Estimate]) -> dict[str, Any]:
 
 def model_tables(lenses: Sequence[OnModel], shown: Mapping[str, Any]) -> list[Table | str]:
     """Agreement between variants on one pool, and how much of each gradient is noise."""
-    noise = _table(
+    noise = lens_table(
         f"gradients on {shown['model']}: one pool of {shown['prompts']} prompts x {shown['group_size']} responses, "
         f"accuracy {shown['accuracy']:.3f}",
         ["", "groups", "tokens", "norm", "split-half cosine", "variance"],
@@ -164,7 +170,7 @@ def model_tables(lenses: Sequence[OnModel], shown: Mapping[str, Any]) -> list[Ta
         "pool's gradient over its squared expectation, at the bare pool's number of tokens. ± spread over halvings of "
         "this pool",
     )
-    cosines = _table("cosine between gradients on the whole pool", ["", *(lens.variant for lens in lenses)])
+    cosines = lens_table("cosine between gradients on the whole pool", ["", *(lens.variant for lens in lenses)])
     for lens in lenses:
         noise.add_row(
             lens.variant,
@@ -201,7 +207,7 @@ def model_to_json(lenses: Sequence[OnModel], recipe: Recipe, model: str, accurac
     }
 
 
-def _table(title: str, columns: Sequence[str], caption: str = "") -> Table:
+def lens_table(title: str, columns: Sequence[str], caption: str = "") -> Table:
     """A table for a terminal of 80 columns: a long name is folded before a number is cut."""
     table = Table(
         box=box.SIMPLE_HEAD,

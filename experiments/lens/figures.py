@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from experiments.lens.exact import Exact
 from experiments.lens.measures import BUDGET, Estimate
+from experiments.lens.off_policy import OffPolicy
 from experiments.lens.on_model import OnModel
 from experiments.plots.style import STYLE
 from experiments.report.arm_style import INK, MUTED, Style, arm_styles
@@ -37,12 +38,11 @@ def draw_exact(exact: Exact) -> Figure:
         lengths = range(1, exact.policy.responses.max_tokens + 1)
         for index, (name, style) in enumerate(styles.items()):
             main, measured = exact.main(name), exact.measured[name]
-            # side by side, or error bars would hide each other
-            shift = (index - (len(styles) - 1) / 2) / max(4, len(styles))
+            shift = _shift(index, len(styles))
             scales = [measurement["relative_scale"] for measurement in main.by_prompt]
-            _errors(by_difficulty, [x + 0.3 * shift for x in place], scales, style)
-            _errors(by_length, [t + 0.3 * shift for t in lengths], main.weights["wrong"], style)
-            sizes = [size * 2 ** (0.3 * shift) for size in measured]
+            _errors(by_difficulty, [x + shift for x in place], scales, style)
+            _errors(by_length, [t + shift for t in lengths], main.weights["wrong"], style)
+            sizes = [size * 2 ** (shift) for size in measured]
             _errors(variance, sizes, [measurement.numbers["variance"] for measurement in measured.values()], style)
             _errors(
                 bias,
@@ -68,19 +68,46 @@ def draw_exact(exact: Exact) -> Figure:
         by_length.set_xticks(list(lengths))
         for axes in (by_difficulty, by_length):
             axes.axhline(1, color=MUTED, linewidth=0.8, zorder=1)
-        variance.set_yscale("log")
-        variance.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        variance.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        _log_scale(variance)
         for axes in (variance, bias):
             axes.set_xscale("log", base=2)
             axes.xaxis.set_major_locator(FixedLocator(exact.sizes))
             axes.xaxis.set_minor_locator(NullLocator())
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         bias.set_ylim(bottom=0)
-        handles = [
-            by_difficulty.plot([], [], color=s.colour, marker=s.marker, linestyle=s.dash)[0] for s in styles.values()
-        ]
-        figure.legend(handles, list(styles), loc="outside lower center", ncols=min(6, len(styles)), frameon=False)
+        _name_below(figure, by_difficulty, styles)
+        return figure
+
+
+def off_policy_figure(measured: OffPolicy) -> str:
+    """The figure of `draw_off_policy` as SVG."""
+    with svg_settings("lens-off-policy"):
+        return as_svg(draw_off_policy(measured))
+
+
+def draw_off_policy(measured: OffPolicy) -> Figure:
+    """Bias and variance of each variant by the distance of the sampler, two panels."""
+    styles = arm_styles(list(measured.numbers), "")
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(10.4, 4.4), layout="constrained", facecolor="white")
+        bias, variance = figure.subplots(1, 2)
+        for index, (name, style) in enumerate(styles.items()):
+            numbers, shift = measured.numbers[name], _shift(index, len(styles))
+            places = [place + shift for place in range(len(measured.at))]
+            _errors(bias, places, [_root(Estimate(at["direction_bias_squared"])) for at in numbers], style)
+            _errors(variance, places, [Estimate(at["variance"]) for at in numbers], style)
+        unit = "updates" if measured.kind == "age" else "nats a token"
+        x_label = f"{measured.kind} of the sampler, in {unit}"
+        _label_axes(bias, "Bias that no scale repairs", x_label, "relative to |true gradient|")
+        _label_axes(variance, f"Variance for {BUDGET} sampled tokens", x_label, "relative to |true gradient|²")
+        labels = measured.labels
+        if measured.kind == "age":
+            labels = [f"{age}\n{nats:.2g} nats" for age, nats in zip(labels, measured.divergences, strict=True)]
+        bias.set_ylim(bottom=0)
+        _log_scale(variance)
+        for axes in (bias, variance):
+            axes.set_xticks(range(len(labels)), labels)
+        _name_below(figure, bias, styles)
         return figure
 
 
@@ -107,6 +134,24 @@ def model_figure(lenses: Sequence[OnModel]) -> str:
         halves.set_ylim(bottom=min(0.0, halves.get_ylim()[0]))
         _label_axes(halves, "Cosine between the gradients on two halves of the pool", "", "")
         return as_svg(figure)
+
+
+def _shift(index: int, lines: int) -> float:
+    """Where a line's points lie beside the others', or these would hide each other."""
+    return 0.3 * (index - (lines - 1) / 2) / max(4, lines)
+
+
+def _log_scale(axes: Axes) -> None:
+    axes.set_yscale("log")
+    for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        which(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _name_below(figure: Figure, axes: Axes, styles: Mapping[str, Style]) -> None:
+    """The lines' names under the whole figure, in rows of about 110 characters."""
+    handles = [axes.plot([], [], color=s.colour, marker=s.marker, linestyle=s.dash)[0] for s in styles.values()]
+    columns = max(1, min(6, 110 // (6 + max(map(len, styles)))))
+    figure.legend(handles, list(styles), loc="outside lower center", ncols=min(columns, len(styles)), frameon=False)
 
 
 def _errors(axes: Axes, x: Sequence[float], estimates: Sequence[Estimate], style: Style) -> None:

@@ -83,6 +83,15 @@ class TabularPolicy:
     """[N, S, V]: logits of the reference policy."""
     rewards: Tensor
     """[N, K]: 1 where the verifier accepts the response, else 0."""
+    sampler: "TabularPolicy | None" = None
+    """The policy that responses are drawn from; None: this one."""
+    age: int = 0
+    """Updates from the sampler to this policy."""
+
+    @property
+    def behaviour(self) -> "TabularPolicy":
+        """The policy that responses are drawn from."""
+        return self.sampler or self
 
     @cached_property
     def log_probs(self) -> Tensor:

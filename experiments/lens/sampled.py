@@ -52,13 +52,13 @@ class Measurement:
 
 
 def sample_groups(policy: TabularPolicy, groups: int, group_size: int, *path: int) -> Draw:
-    """Uniform prompts and the policy's responses, a function of the numbers in `path` alone."""
+    """Uniform prompts and the sampler's responses, a function of the numbers in `path` alone."""
     draw = np.random.default_rng([*path, group_size])
     prompts = torch.from_numpy(draw.integers(policy.prompts, size=groups))
     uniform = torch.from_numpy(draw.random((groups, group_size)))
     # one sorted table of all prompts' cumulative probabilities: prompt n's lie between n and n + 1
-    at = torch.searchsorted(policy.cumulative.flatten(), uniform + prompts[:, None], right=True)
-    K = policy.cumulative.shape[1]
+    at = torch.searchsorted(policy.behaviour.cumulative.flatten(), uniform + prompts[:, None], right=True)
+    K = policy.behaviour.cumulative.shape[1]
     return Draw(prompts, (at - prompts[:, None] * K).clamp(0, K - 1))
 
 
@@ -86,7 +86,7 @@ def one_step(
     if not kept:
         return None, tokens, state
     whole, batch = Draw.concat(kept), Batch.concat(batches)
-    tokens += extra_tokens(policy, variant, whole)
+    tokens += int(extra_tokens(policy, variant, whole).sum())
     generator = torch_generator(seed, "objective", index)
     step, state = differentiate(policy, variant, whole, batch, state, generator)
     return step, tokens, state

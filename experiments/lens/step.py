@@ -89,8 +89,8 @@ def make_batch(policy: TabularPolicy, draw: Draw, step: int) -> Batch:
         reward_weights=(1.0,),
         correct=rewards > 0,
         truncated=policy.responses.truncated[responses],
-        behaviour_logps=policy.logps[prompts, responses],
-        behaviour_entropy=policy.entropy[prompts, responses],
+        behaviour_logps=policy.behaviour.logps[prompts, responses],
+        behaviour_entropy=policy.behaviour.entropy[prompts, responses],
         old_logps=policy.logps[prompts, responses],
         token_version=torch.zeros_like(policy.responses.tokens[responses]),
         response_tokens=policy.responses.tokens[responses],
@@ -151,11 +151,10 @@ def first_state(variant: Variant) -> Any:
     return AdvantageOptions.of(variant.advantage).first_state()
 
 
-def extra_tokens(policy: TabularPolicy, variant: Variant, draw: Draw) -> int:
-    """Tokens sampled for a batch besides its responses: greedy responses, where the variant needs them."""
-    if "greedy_rewards" not in variant.needs:
-        return 0
-    return int(policy.responses.lengths[policy.greedy[draw.prompts]].sum())
+def extra_tokens(policy: TabularPolicy, variant: Variant, draw: Draw) -> Tensor:
+    """Tokens sampled for each group [P] besides its responses: greedy ones, where the variant needs them."""
+    lengths = policy.responses.lengths[policy.greedy[draw.prompts]]
+    return lengths if "greedy_rewards" in variant.needs else torch.zeros_like(lengths)
 
 
 def gradients(policy: TabularPolicy, steps: Sequence[Derivatives | None]) -> Tensor:
@@ -163,13 +162,26 @@ def gradients(policy: TabularPolicy, steps: Sequence[Derivatives | None]) -> Ten
     present = [(owner, step) for owner, step in enumerate(steps) if step is not None]
     if not present:
         return torch.zeros(len(steps), policy.logits.numel(), dtype=torch.float64)
-    G = present[0][1].draw.responses.shape[1]
-    owner = torch.cat([torch.full((step.draw.responses.numel(),), index) for index, step in present])
-    prompts = torch.cat([step.draw.prompts.repeat_interleave(G) for _, step in present])
-    responses = torch.cat([step.draw.responses.flatten() for _, step in present])
-    by_logp = torch.cat([step.by_logp.flatten(0, 1) for _, step in present])
-    by_entropy = torch.cat([step.by_entropy.flatten(0, 1) for _, step in present])
-    return -policy.gradients(prompts, responses, by_logp, by_entropy, owner, len(steps)).flatten(1)
+    together = Derivatives(
+        Draw.concat([step.draw for _, step in present]),
+        torch.cat([step.by_logp for _, step in present]),
+        torch.cat([step.by_entropy for _, step in present]),
+    )
+    owner = torch.tensor([owner for owner, step in present for _ in step.draw.prompts])
+    return ascent(policy, together, owner, len(steps))
+
+
+def ascent(policy: TabularPolicy, derivatives: Derivatives, owner: Tensor, owners: int) -> Tensor:
+    """Directions of ascent in the logits, [owners, N * S * V]: groups of one `owner` [P] are added up."""
+    draw, G = derivatives.draw, derivatives.draw.responses.shape[1]
+    return -policy.gradients(
+        draw.prompts.repeat_interleave(G),
+        draw.responses.flatten(),
+        derivatives.by_logp.flatten(0, 1),
+        derivatives.by_entropy.flatten(0, 1),
+        owner.repeat_interleave(G),
+        owners,
+    ).flatten(1)
 
 
 def token_constant(aggregator: Part, max_tokens: int) -> float | None:

@@ -128,3 +128,78 @@ def test_on_a_model_by_config_and_by_run(tmp_path: Path, capsys: pytest.CaptureF
     store.finish(embedded)
     again = as_json(capsys, "rloo", "grpo", "--model", str(store.folder), *pool)
     assert again["variants"] == result["variants"]
+
+
+def test_by_age_as_json_picture_and_tables(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    arguments = ["rloo", "--age", "0", "8", "--group-size", "2", "--out", str(tmp_path)]
+    result = as_json(capsys, *arguments)
+    assert result["at"] == [0, 8]
+    assert result["nats_a_token"][0] == 0
+    fresh, old = result["variants"]["rloo"]["at"]
+    assert fresh["bias"] < 1e-6
+    assert fresh["factor"] == pytest.approx(1)
+    assert old["direction_bias"] > 0.01
+    assert old["mse"] == pytest.approx(old["variance"] + old["direction_bias"] ** 2)
+    assert result == json.loads((tmp_path / "age.json").read_text())
+    assert ElementTree.fromstring((tmp_path / "age.svg").read_text()).tag.endswith("svg")
+
+    assert lens(*arguments) == 0
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    assert re.search(r"^ +age 0 +age 8", shown, re.MULTILINE)
+    assert re.search(r"^ rloo +0\.0000 +0\.\d{4}", shown, re.MULTILINE)
+    assert "one group of 2 is enumerated" in " ".join(shown.split())
+
+
+def test_ages_are_a_list_either_way_and_have_a_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = ["--group-size", "2", "--out", str(tmp_path)]
+    assert as_json(capsys, "rloo", "--age", "3,1", *out)["at"] == [1, 3]
+    assert as_json(capsys, "rloo", "--age", *out)["at"] == [0, 1, 2, 4, 8, 16]
+    result = as_json(capsys, "rloo", "--mismatch", "1e-3", "0", *out)
+    assert result["at"] == [0, 1e-3]
+    assert result["nats_a_token"] == pytest.approx([0, 1e-3])
+    assert (tmp_path / "mismatch.svg").is_file()
+
+
+def test_parts_are_put_into_every_variant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bound = ["-b", "token_truncated.cap = 1.0", "--group-size", "2", "--out", str(tmp_path)]
+    parts = ["none", "token_truncated", "sequence_masked+token_mean"]
+    result = as_json(capsys, "rloo", "grpo", "--age", "8", "--parts", *parts, *bound)
+    names = ["rloo", "rloo+token_truncated", "rloo+sequence_masked+token_mean"]
+    assert list(result["variants"]) == names + [name.replace("rloo", "grpo") for name in names]
+    card = result["variants"]["rloo+token_truncated"]["card"]
+    assert "cap=1.0" in card["correction"]
+    assert "mean over all tokens" in result["variants"]["grpo+sequence_masked+token_mean"]["card"]["aggregation"]
+
+
+def test_all_of_a_kind_are_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = ["--group-size", "2", "--out", str(tmp_path)]
+    result = as_json(capsys, "grpo", "--age", "8", "--parts", "corrections", *out)
+    assert {"grpo", "grpo+sequence_truncated", "grpo+token_masked"} <= set(result["variants"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rloo", "--age", "-1"], "--age = -1: must be a whole number from 0 to 1,000"),
+        (["rloo", "--age", "1.5"], "--age = '1.5': must be a whole number"),
+        (["--age", "2", "grpo", "--parts", "none", "--seed", "0", "rloo"], "what to measure is named before --age"),
+        (["rloo", "--mismatch", "2"], "--mismatch = 2.0: must be a number from 0 to 0.5"),
+        (["rloo", "--age", "2", "--batches", "100"], "--batches has no effect with --age"),
+        (["rloo", "--mismatch", "--model", "embedded"], "--model has no effect with --mismatch"),
+        (["rloo", "--age", "2", "--group-size", "16"], "too many to enumerate"),
+        (
+            ["grpo", "--age", "2", "--parts", "token_trunctated"],
+            "no part 'token_trunctated': did you mean",
+        ),
+        (["grpo", "--age", "2", "--parts", "clip+sapo_gate"], "a variant has one objective; leave out 'sapo_gate'"),
+        (["rloo", "--age", "2", "-b", "token_truncated.cap = 3.0"], "'token_truncated.cap' had no effect"),
+    ],
+)
+def test_mistakes_off_policy_are_reported(arguments: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(GrpoLabError, match=re.escape(message)):
+        lens(*arguments, "--out", str(tmp_path))
+    assert not list(tmp_path.iterdir())
