@@ -1,15 +1,16 @@
 """The contract of a generator."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from core.errors import GrpoLabError
 from core.model.policy import Policy
+from core.model.truncation import WHOLE, Truncation
+from core.parts.batch import pad_tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,11 +22,19 @@ class Generation:
     mask: Tensor
     """[P, S, T], bool: tokens of the response."""
     logps: Tensor
-    """[P, S, T], float32: log-probability of each token under the distribution it was drawn from."""
+    """[P, S, T], float32: log-probability of each token under the distribution it was drawn from, after temperature and
+    truncation.
+    """
     entropy: Tensor
     """[P, S, T], float32: entropy of that distribution, in nats."""
     truncated: Tensor
     """[P, S], bool: cut at the limit (finish reason `length`, else `stop`)."""
+    support_logmass: Tensor | None = None
+    """[P, S, T], float32: log S, S the probability that the tokens which a truncation kept had before; None where
+    nothing is cut, or where the generator does not know.
+    """
+    support: Tensor | None = None
+    """[P, S, T, V], bool: the tokens that a truncation kept, where the request asks for them."""
 
     @classmethod
     def empty(cls, samples: int, device: torch.device) -> "Generation":
@@ -44,19 +53,24 @@ class Generation:
         """Responses to the prompts of several, in order, padded to the widest T; with `dim` 1, to the same prompts."""
         T = max(part.tokens.shape[-1] for part in parts)
 
-        def joined(name: str) -> Tensor:
-            tensors = [getattr(part, name) for part in parts]
-            return torch.cat([F.pad(x, (0, T - x.shape[-1])) if x.ndim == 3 else x for x in tensors], dim)
+        def joined(name: str) -> Any:
+            # responses to no prompts are without what a truncation leaves behind
+            tensors = [x for part in parts if (x := getattr(part, name)) is not None]
+            return torch.cat([pad_tokens(x, T) for x in tensors], dim) if tensors else None
 
         return Generation(**{field.name: joined(field.name) for field in fields(Generation)})
 
     def select(self, prompts: Sequence[int]) -> "Generation":
         """Responses to these prompts, in this order."""
-        return Generation(**{field.name: getattr(self, field.name)[list(prompts)] for field in fields(Generation)})
+        return self._mapped(lambda x: x[list(prompts)])
 
     def to(self, device: torch.device | str) -> "Generation":
         """The same on another device."""
-        return Generation(**{field.name: getattr(self, field.name).to(device) for field in fields(Generation)})
+        return self._mapped(lambda x: x.to(device))
+
+    def _mapped(self, change: Callable[[Tensor], Tensor]) -> "Generation":
+        """With all that is known changed."""
+        return replace(self, **{name: change(x) for name, x in vars(self).items() if x is not None})
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +86,22 @@ class Request:
     """Greedy responses where there is none."""
     slots: Sequence[int] | None = None
     """Which prompts of their rollout these are, by which noise is keyed; None: all, in order."""
+    truncation: Truncation = WHOLE
+    """Of what is sampled; the greedy response to a prompt is the same with any."""
+    for_training: bool = False
+    """Whether the responses are to be trained on; else they are an evaluation's, or a baseline."""
+    with_support: bool = False
+    """Whether the tokens that the truncation kept are asked for."""
 
     @property
     def slot_numbers(self) -> tuple[int, ...]:
         """The slot of every prompt."""
         return tuple(range(len(self.prompts)) if self.slots is None else self.slots)
+
+    @property
+    def cut(self) -> Truncation | None:
+        """The truncation, where it can cut anything off."""
+        return self.truncation if self.truncation.cuts and self.noise_key is not None else None
 
 
 class Generator(Protocol):
@@ -88,6 +113,14 @@ class Generator(Protocol):
         The noise of a token is a function of (noise key, prompt slot, sample, position) and nothing else.
         """
         ...
+
+
+def reports_distributions(generator: Generator) -> bool:
+    """Whether a generator knows the distributions that it draws from: their entropies and what a truncation keeps.
+
+    One that only hands out log-probabilities of sampled tokens, as an engine does, does not.
+    """
+    return bool(getattr(generator, "reports_distributions", getattr(generator, "exact", False)))
 
 
 def check_context(policy: Policy, request: Request) -> None:

@@ -13,6 +13,7 @@ from core.generation.noise import SMALL_VOCABULARY, Noise, PartialNoise, make_no
 from core.model.caching import make_cache
 from core.model.packing import Packed
 from core.model.policy import Policy
+from core.model.truncation import NEVER, Truncation, log_mass
 from core.parts.contracts import generator
 from core.parts.settings import SHARE
 from core.randomness import row_keys
@@ -34,6 +35,8 @@ class Native:
     retire_at: float
     exact = True
     """Its probabilities are the trainer's: same weights, same code."""
+    reports_distributions = True
+    """See `core.generation.base.reports_distributions`."""
 
     def generate(self, policy: Policy, requests: Sequence[Request]) -> list[Generation]:
         """See `core.generation.Generator`; small requests about the same prompts in one batch, others one by one."""
@@ -48,6 +51,7 @@ class Native:
         for request in requests:
             check_context(policy, request)
         prompts, max_tokens, temperature = requests[0].prompts, requests[0].max_tokens, requests[0].temperature
+        cut, with_support = requests[0].cut, requests[0].with_support
         sizes, device = [request.samples for request in requests], policy.device
         P, samples = len(prompts), sum(sizes)
         if P == 0:
@@ -62,11 +66,11 @@ class Native:
         hidden = policy.hidden(prefill.input_ids, prefill.positions, prefill)[prefill.prompt_end]
         logits = step.logits(hidden).repeat_interleave(samples, 0)
 
-        drawn: list[Sequence[Tensor]] = []  # by step: rows, their tokens, log-probs and entropies
+        drawn: list[Sequence[Tensor]] = []  # by step: rows, their tokens, log-probs, entropies, and what is kept
         rows = torch.arange(B, device=device)  # which response each row of the batch is
         alive = torch.ones(B, dtype=torch.bool, device=device)
         for t in range(max_tokens):
-            next_tokens, *measured = _draw(logits, temperature, noise.at(rows, t) if noise else None)
+            next_tokens, *measured = _draw(logits, temperature, noise.at(rows, t) if noise else None, cut, with_support)
             drawn.append((rows, next_tokens, *measured))
             alive = alive & _goes_on(next_tokens, ends)
             remaining = int(alive.sum())
@@ -79,13 +83,13 @@ class Native:
 
         steps = len(drawn)
         places = torch.cat([step_rows * steps + t for t, (step_rows, *_) in enumerate(drawn)])
-        tokens, logps, entropy = (
-            torch.cat(column).new_zeros(B * steps).index_copy_(0, places, torch.cat(column)).view(B, steps)
-            for column in list(zip(*drawn, strict=True))[1:]
-        )
         ends_at = list(itertools.accumulate(sizes, initial=0))
-        whole = [x.view(P, samples, steps) for x in (tokens, logps, entropy, _goes_on(tokens, ends))]
-        return [_generation(*(x[:, i:j] for x in whole)) for i, j in itertools.pairwise(ends_at)]
+        whole = [
+            x.new_zeros(B * steps, *x.shape[1:]).index_copy_(0, places, x).view(P, samples, steps, *x.shape[1:])
+            for x in map(torch.cat, list(zip(*drawn, strict=True))[1:])
+        ]
+        going = _goes_on(whole[0], ends)
+        return [_generation([x[:, i:j] for x in whole], going[:, i:j]) for i, j in itertools.pairwise(ends_at)]
 
 
 def _batches(policy: Policy, requests: Sequence[Request]) -> list[list[Request]]:
@@ -121,6 +125,8 @@ def _alike(one: Request, other: Request) -> bool:
         same
         and one.temperature == other.temperature == 1
         and (one.max_tokens, one.slot_numbers) == (other.max_tokens, other.slot_numbers)
+        and one.cut == other.cut
+        and (one.cut is None or one.with_support == other.with_support)
     )
 
 
@@ -139,17 +145,20 @@ def _noise(policy: Policy, requests: Sequence[Request]) -> Noise | None:
     return PartialNoise(noise, torch.cat(greedy, 1).flatten().bool())
 
 
-def _generation(tokens: Tensor, logps: Tensor, entropy: Tensor, going: Tensor) -> Generation:
-    """Of one request, [P, S, N] each; `going` is False at tokens that end a response.
+def _generation(drawn: Sequence[Tensor], going: Tensor) -> Generation:
+    """Of one request, what `_draw` gave at N steps, [P, S, N] each; `going` is False at tokens that end a response.
 
     After its end a row draws on until it is retired: what counts is the first one.
     """
-    steps = tokens.shape[-1]
-    lengths = going.cumprod(-1).sum(-1).add_(1).clamp_(max=steps)
+    lengths = going.cumprod(-1).sum(-1).add_(1).clamp_(max=going.shape[-1])
     T = int(lengths.max())
-    mask = torch.arange(T, device=tokens.device) < lengths[..., None]
-    filled = [torch.where(mask, x[..., :T], torch.zeros_like(x[..., :T])) for x in (tokens, logps, entropy)]
-    return Generation(tokens=filled[0], logps=filled[1], entropy=filled[2], mask=mask, truncated=going.all(-1))
+    mask = torch.arange(T, device=going.device) < lengths[..., None]
+    names = ("tokens", "logps", "entropy", "support_logmass", "support")
+    filled = {
+        name: x[:, :, :T].masked_fill(~mask.view(*mask.shape, *(1,) * (x.ndim - 3)), 0)
+        for name, x in zip(names, drawn, strict=False)
+    }
+    return Generation(**filled, mask=mask, truncated=going.all(-1))
 
 
 def _goes_on(tokens: Tensor, ends: Tensor) -> Tensor:
@@ -160,28 +169,44 @@ def _goes_on(tokens: Tensor, ends: Tensor) -> Tensor:
     return going
 
 
-def _draw(logits: Tensor, temperature: float, noise: Tensor | None) -> Sequence[Tensor]:
+def _draw(
+    logits: Tensor,
+    temperature: float,
+    noise: Tensor | None,
+    cut: Truncation | None = None,
+    with_support: bool = False,
+) -> Sequence[Tensor]:
     """Next token of each row, its log-probability and the entropy of what it was drawn from, each [b].
 
-    Greedy tokens are reported under the untempered distribution, since at temperature 0 there is none. On a CPU a few
+    Greedy tokens are reported under the untempered distribution, since at temperature 0 there is none. Where
+    something is cut, also log S of what is kept [b], and with `with_support` which tokens are [b, V]. On a CPU a few
     rows at a time stay in its cache.
     """
     rows = max(1, BLOCK_ELEMENTS // logits.shape[1]) if logits.device.type == "cpu" else len(logits)
     starts = range(0, len(logits), rows)
     blocks = [
-        _draw_block(logits[i : i + rows].float(), temperature, None if noise is None else noise[i : i + rows])
+        _draw_block(
+            logits[i : i + rows].float(), temperature, None if noise is None else noise[i : i + rows], cut, with_support
+        )
         for i in starts
     ]
     return blocks[0] if len(blocks) == 1 else [torch.cat(column) for column in zip(*blocks, strict=True)]
 
 
-def _draw_block(logits: Tensor, temperature: float, noise: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _draw_block(
+    logits: Tensor, temperature: float, noise: Tensor | None, cut: Truncation | None, with_support: bool
+) -> Sequence[Tensor]:
     if noise is not None and temperature != 1:
         logits = logits / temperature
+    of_cut: list[Tensor] = []
+    if cut is not None:
+        kept = cut.kept(logits)
+        of_cut = [log_mass(logits, kept), kept][: 1 + with_support]
+        logits = logits.masked_fill(~kept, NEVER)
     log_probs = torch.log_softmax(logits, -1)
     chosen = (logits if noise is None else noise + logits).argmax(-1)
     entropy = -(log_probs.exp() * log_probs).sum(-1)
-    return chosen, log_probs.gather(-1, chosen[:, None])[:, 0], entropy
+    return chosen, log_probs.gather(-1, chosen[:, None])[:, 0], entropy, *of_cut
 
 
 @generator(limits={"retire_at": SHARE})

@@ -130,7 +130,12 @@ def _answers(
 ) -> tuple[Sampled, Sampled]:
     """Every question sampled as often as the evaluation states, and once greedily."""
     settings = run.recipe.evaluation
-    drawn, greedy = sample_all(run, problems, [Draw(settings.samples, noise_key, settings.temperature), Draw()], slots)
+    drawn, greedy = sample_all(
+        run,
+        problems,
+        [Draw(settings.samples, noise_key, settings.temperature, settings.truncation), Draw()],
+        slots,
+    )
     return drawn, greedy
 
 
@@ -141,7 +146,12 @@ def _with_samples(run: RunState, drawn: Sampled, step: int, samples: int) -> Sam
     """
     settings = run.recipe.evaluation
     draws = [
-        Draw(min(settings.samples, samples - first), key(run.seed, FINAL_SAMPLES, step, block), settings.temperature)
+        Draw(
+            min(settings.samples, samples - first),
+            key(run.seed, FINAL_SAMPLES, step, block),
+            settings.temperature,
+            settings.truncation,
+        )
         for block, first in enumerate(range(settings.samples, samples, settings.samples))
     ]
     if not draws:

@@ -54,7 +54,7 @@ def step_record(step: int, rollout: Rollout, batch: Batch | None, metrics: Updat
     correct, lengths = first.require("correct"), first.lengths.float()
     parts = first.require("reward_parts")
     judged = ~parts.isnan().any(-1)  # not what came with labels alone
-    entropy = first.require("behaviour_entropy")[first.response_mask]
+    entropy, kept = first.require("behaviour_entropy")[first.response_mask], first.support_logmass
     return {
         "step": step,
         "reward": mean(first.rewards),
@@ -66,6 +66,7 @@ def step_record(step: int, rollout: Rollout, batch: Batch | None, metrics: Updat
         "length_incorrect": mean(lengths[judged & ~correct]),
         "truncated": mean(first.require("truncated").float()),
         "entropy": mean(entropy),
+        **({"kept_mass": mean(torch.exp(kept[first.response_mask]))} if kept is not None else {}),
         "no_spread": mean(first.no_spread.float()) if first.groups else None,
         "groups": batch.groups if batch is not None else 0,
         "rounds": rollout.rounds,

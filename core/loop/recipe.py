@@ -2,96 +2,27 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from core.errors import GrpoLabError
-from core.generation.base import Generator
+from core.generation.base import Generator, reports_distributions
+from core.loop.evaluation_settings import TRUNCATION, EvaluationSettings, evaluation
 from core.loop.scoring import start
 from core.loop.source import Source
 from core.loop.staleness import Staleness, UniformAge, check_staleness, most_updates
 from core.model.optimizer import OptimizerSettings, adamw
 from core.model.policy import PolicySettings, policy
+from core.model.truncation import WHOLE, Truncation
 from core.parts.contracts import setting
 from core.parts.options import AdvantageOptions, ProviderOptions, RewardOptions, fillable_fields
 from core.parts.problems import Task
 from core.parts.registry import PROVIDERS, REQUIRED, Part, as_part
-from core.parts.settings import COUNT, MANY, NOT_NEGATIVE, POSITIVE, THREADS, Range
+from core.parts.settings import COUNT, NOT_NEGATIVE, POSITIVE, THREADS, Range
 from core.parts.variant import Variant
 
+TrainerSupport: TypeAlias = Literal["full", "truncated"]
 LAST_MODELS: Final = 3
 """Models of a run that may be asked further questions: those of its last evaluations."""
-
-
-@dataclass(frozen=True)
-class EvaluationSettings:
-    """When and on what a run is evaluated. The questions belong to the study (`seed`), the noise to the run's seed."""
-
-    every: int
-    questions: int
-    samples: int
-    temperature: float
-    seed: int
-    split: str | None
-    final_samples: int | None = None
-    keep_models: bool | None = None
-    surprise: bool = False
-    ema_lag: float | None = None
-
-    def final_steps(self, steps: int) -> tuple[int, ...]:
-        """The steps of the evaluations, of a run of so many, whose mean is its final score.
-
-        The last k of n, k = max(3, ceil(n / 10)), where n counts the one before training, which is itself never scored.
-        """
-        evaluated = [step for step in range(1, steps + 1) if step % self.every == 0 or step == steps]
-        return tuple(evaluated[-max(3, -(-(len(evaluated) + 1) // 10)) :])
-
-    def samples_at(self, step: int, steps: int) -> int:
-        """Samples a question at a step of a run of so many, of the first suite."""
-        scored = self.final_steps(steps)
-        if self.final_samples is None or step not in scored:
-            return self.samples
-        return -(-self.final_samples // len(scored))
-
-
-@setting(
-    limits={
-        "every": COUNT,
-        "questions": COUNT,
-        "samples": Range(2, MANY),
-        "final_samples": COUNT,
-        "temperature": POSITIVE,
-        "seed": NOT_NEGATIVE,
-        "ema_lag": Range(0, 0.5, open="both"),
-    }
-)
-def evaluation(
-    *,
-    every: int = 5,
-    questions: int = 128,
-    samples: int = 2,
-    temperature: float = 1.0,
-    seed: int = 0,
-    split: str | None = None,
-    final_samples: int | None = None,
-    keep_models: bool | None = None,
-    surprise: bool = False,
-    ema_lag: float | None = None,
-) -> EvaluationSettings:
-    """Evaluate at step 0, every `every` steps and at the end: each question once greedily and `samples` times sampled.
-
-    `split` defaults to the task's test suites: the first every time, further ones at step 0 and at the end. Two samples
-    or more are needed to separate sampling noise from the rest. `final_samples`: how many samples a question the final
-    score rests on in all, spread over the last evaluations, of which it is the mean; what a run learns, and its first
-    `samples` answers to a question, do not depend on it. `keep_models`: whether the models of the last two evaluations
-    before the end are kept beside the final one, to be asked further questions; by default where they are small.
-    `surprise`: also store of every sampled answer Σ_t (log p_t + H_t), how much likelier its tokens were than expected,
-    which makes the metric `adjusted_accuracy`. `ema_lag`: answers are given by a moving average of the weights, which
-    lags so large a share of the steps so far behind (`WeightAverage`) and is steadier than the weights of one step;
-    what a run learns does not depend on it.
-    """
-    return EvaluationSettings(
-        every, questions, samples, temperature, seed, split, final_samples, keep_models, surprise, ema_lag
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,11 +55,20 @@ class Recipe:
     stored_groups: int
     providers: tuple[Part, ...]
     """What fills the batch fields that the variant's parts ask for."""
+    truncation: Truncation = WHOLE
+    """Of what is sampled to be trained on."""
+    trainer_support: TrainerSupport = "full"
+    """What the trainer's log-probabilities are of: whole distributions, or what the truncation left of them."""
 
     @property
     def parts(self) -> tuple[Part, ...]:
         """Every part in use."""
         return (*self.variant.parts, *self.rewards, *self.providers)
+
+    @property
+    def cuts_trainer(self) -> bool:
+        """Whether the trainer's distributions are cut down to the tokens that were kept in sampling."""
+        return self.truncation.cuts and self.trainer_support == "truncated"
 
     def preflight(self) -> dict[str, str]:
         """Descriptions by rewards, generator and source, by name; raises `GrpoLabError` where one cannot work here."""
@@ -201,6 +141,7 @@ class Recipe:
         "group_size": COUNT,
         "max_tokens": COUNT,
         "temperature": POSITIVE,
+        **TRUNCATION,
         "epochs": COUNT,
         "minibatches": COUNT,
         "staleness": NOT_NEGATIVE,
@@ -227,6 +168,10 @@ def train(
     group_size: int = 8,
     max_tokens: int = 56,
     temperature: float = 1.0,
+    top_p: float = 1.0,
+    top_k: int = 0,
+    min_p: float = 0.0,
+    trainer_support: TrainerSupport = "full",
     epochs: int = 1,
     minibatches: int = 1,
     staleness: int | Annotated[UniformAge, "@uniform_age()"] = 0,
@@ -248,18 +193,14 @@ def train(
     chooses where several fill the same batch field. `stored_groups`: groups per step whose responses are kept on disk.
     `token_budget`: a run ends before the step that would sample more tokens in training than this (discarded groups and
     greedy responses count), at the latest after `steps`; learning-rate schedules go by `steps`. `seconds_budget`: a run
-    ends after the step that brings it to so many seconds of training, evaluation apart.
+    ends after the step that brings it to so many seconds of training, evaluation apart. `top_p`, `top_k`, `min_p`:
+    responses are sampled from distributions cut down so (`core.model.truncation.Truncation`). `trainer_support` says
+    what log-probabilities are then of, the sampler's and the trainer's alike: whole distributions ("full", log pi), or
+    those that were sampled from ("truncated", log pi', which takes a small vocabulary).
     """
     chosen, weights = _rewards(task, rewards, reward_weights)
-    if correction is not None and variant.correction is None:
-        variant = replace(variant, correction=as_part(correction, "correction", "train.correction"))
-    evaluated = evaluation()
-    _check_budgets(source, token_budget, seconds_budget)
-    _check_surprise(evaluated, generator)
-    _check_final_samples(evaluated, steps, token_budget, seconds_budget)
-    check_staleness(staleness, variant, source, epochs=epochs, minibatches=minibatches)
-    _check_sizes(variant, source, prompts=prompts, group_size=group_size, minibatches=minibatches)
-    return Recipe(
+    variant = _corrected(variant, correction)
+    recipe = Recipe(
         variant=variant.resolved(),
         task=task,
         policy=policy(),
@@ -268,7 +209,7 @@ def train(
         rewards=tuple(part.resolved() for part in chosen),
         reward_weights=weights,
         optimizer=adamw(),
-        evaluation=evaluated,
+        evaluation=evaluation(),
         steps=steps,
         token_budget=token_budget,
         seconds_budget=seconds_budget,
@@ -284,7 +225,31 @@ def train(
         checkpoint_every=checkpoint_every,
         stored_groups=stored_groups,
         providers=_providers(variant, providers),
+        truncation=Truncation(top_p, top_k, min_p),
+        trainer_support=trainer_support,
     )
+    return _checked(recipe)
+
+
+def _corrected(variant: Variant, correction: Part | None) -> Variant:
+    """The variant with this correction, where it has none of its own."""
+    if correction is None or variant.correction is not None:
+        return variant
+    return replace(variant, correction=as_part(correction, "correction", "train.correction"))
+
+
+def _checked(recipe: Recipe) -> Recipe:
+    """The same; raises `GrpoLabError` where settings do not go together."""
+    variant, source, evaluated = recipe.variant, recipe.source, recipe.evaluation
+    updates = {"epochs": recipe.epochs, "minibatches": recipe.minibatches}
+    sizes = {"prompts": recipe.prompts, "group_size": recipe.group_size, "minibatches": recipe.minibatches}
+    _check_budgets(source, recipe.token_budget, recipe.seconds_budget)
+    _check_surprise(evaluated, recipe.generator)
+    _check_truncation(recipe.truncation, recipe.trainer_support, recipe.generator, source)
+    _check_final_samples(evaluated, recipe.steps, recipe.token_budget, recipe.seconds_budget)
+    check_staleness(recipe.staleness, variant, source, **updates)
+    _check_sizes(variant, source, **sizes)
+    return recipe
 
 
 def _rewards(
@@ -340,10 +305,26 @@ def _check_final_samples(
 
 def _check_surprise(settings: EvaluationSettings, generator: Generator) -> None:
     """Raise where the surprise of answers is asked of a generator that does not know what they were drawn from."""
-    if settings.surprise and not getattr(generator, "exact", False):
+    if settings.surprise and not reports_distributions(generator):
         raise GrpoLabError(
             "evaluation.surprise = True takes the entropies of what answers are drawn from, which this train.generator "
             "does not give: bind train.generator = @native(), or leave it out"
+        )
+
+
+def _check_truncation(
+    truncation: Truncation, trainer_support: TrainerSupport, generator: Generator, source: Source | None
+) -> None:
+    """Raise where nothing is sampled that could be cut, and where what is kept is asked of who does not know it."""
+    if truncation.cuts and source is not None:
+        raise GrpoLabError(
+            f"{truncation.bound('train')}, but with train.source nothing is sampled to be trained on: leave it out"
+        )
+    if truncation.cuts and trainer_support == "truncated" and not reports_distributions(generator):
+        raise GrpoLabError(
+            f"{truncation.bound('train')} and train.trainer_support = 'truncated', but this train.generator does not "
+            "tell which tokens it kept, and with others the trainer's probabilities would be of another distribution "
+            "than the sampler's: bind train.trainer_support = 'full', or train.generator = @native()"
         )
 
 

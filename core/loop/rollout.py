@@ -16,6 +16,8 @@ from core.loop.rewards import filter_groups, shape
 from core.loop.run_state import RunState
 from core.loop.scoring import Scores, score
 from core.loop.source import RolloutContext, Sampled
+from core.loop.support import check_vocabulary, on_one_support, with_logmass
+from core.model.truncation import Truncation
 from core.parts.batch import Batch
 from core.parts.problems import Problem
 from core.parts.registry import Part
@@ -71,11 +73,16 @@ def unfit(run: RunState, problem: Problem) -> str:
 
 @dataclass(frozen=True)
 class Draw:
-    """How often a problem is to be answered, at the training temperature by default; greedily without a noise key."""
+    """How often a problem is to be answered, greedily without a noise key.
+
+    By default at the training temperature, and cut down as training is.
+    """
 
     samples: int = 1
     noise_key: int | None = None
     temperature: float | None = None
+    truncation: Truncation | None = None
+    for_training: bool = False
 
 
 def sample(run: RunState, problems: Sequence[Problem], draw: Draw, slots: Sequence[int] | None = None) -> Sampled:
@@ -102,6 +109,9 @@ def sample_all(
             recipe.temperature if draw.temperature is None else draw.temperature,
             draw.noise_key,
             slots[mine],
+            recipe.truncation if draw.truncation is None else draw.truncation,
+            draw.for_training,
+            draw.for_training and recipe.cuts_trainer,
         )
         for draw in draws
     ]
@@ -156,11 +166,14 @@ def make_batch(run: RunState, sampled: Sampled, scores: Scores, step: int) -> Ba
         behaviour_logps=generation.logps,
         behaviour_entropy=generation.entropy,
         token_version=sampled.token_version,
+        support_logmass=generation.support_logmass,
+        support=generation.support,
         problems=sampled.problems,
         prompt_tokens=sampled.prompts,
         response_tokens=generation.tokens,
     )
-    return batch.select(torch.tensor([p for p in range(batch.groups) if p not in scores.failed], dtype=torch.long))
+    intact = torch.tensor([p for p in range(batch.groups) if p not in scores.failed], dtype=torch.long)
+    return on_one_support(run.recipe, batch.select(intact))
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,8 +203,10 @@ def sample_step(run: RunState, step: int, round: int, slots: Sequence[int] | Non
     """A round's responses, or those of some `slots`: the source's, or what the policy responds to the problems."""
     if run.recipe.source:
         return run.recipe.source.sample(rollout_context(run, step, round))
-    draw = Draw(run.recipe.group_size, key(run.seed, "sampling", step, round))
-    return sample(run, draw_problems(run, step, round, slots), draw, slots)
+    if run.recipe.cuts_trainer:
+        check_vocabulary(run)
+    draw = Draw(run.recipe.group_size, key(run.seed, "sampling", step, round), for_training=True)
+    return with_logmass(run, sample(run, draw_problems(run, step, round, slots), draw, slots))
 
 
 class Rounds:

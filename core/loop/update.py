@@ -17,6 +17,7 @@ from core.loop.run_state import (
 )
 from core.model.optimizer import Stepper
 from core.model.policy import Policy
+from core.model.truncation import Truncation
 from core.parts.batch import Batch
 from core.parts.options import AggregatorOptions, ObjectiveOptions
 from core.parts.variant import Variant
@@ -42,9 +43,24 @@ def compute_sum_squared_probs(policy: Policy, batch: Batch, *, temperature: floa
     width = batch.response_mask.shape[-1]
 
     def sums(rows: Tensor) -> Tensor:
-        return policy.sum_squared_probs(*ragged_tokens(batch, rows), width=width, temperature=temperature)
+        kept = support_of(batch, rows)
+        return policy.sum_squared_probs(*ragged_tokens(batch, rows), width=width, temperature=temperature, kept=kept)
 
     return map_micro_batches(policy, batch, sums, micro_tokens)
+
+
+@torch.no_grad()
+def compute_support_logmass(
+    policy: Policy, batch: Batch, truncation: Truncation, *, temperature: float, micro_tokens: int
+) -> Tensor:
+    """log S [P, G, T] of what a truncation keeps of the policy's distribution at every token of the responses."""
+    width = batch.response_mask.shape[-1]
+
+    def logmass(rows: Tensor) -> Tensor:
+        tokens = ragged_tokens(batch, rows)
+        return policy.support_logmass(*tokens, width=width, temperature=temperature, truncation=truncation)
+
+    return map_micro_batches(policy, batch, logmass, micro_tokens)
 
 
 def map_micro_batches(policy: Policy, batch: Batch, compute: Callable[[Tensor], Tensor], micro_tokens: int) -> Tensor:
@@ -221,9 +237,17 @@ def _count(metrics: UpdateMetrics, mask: Tensor, info: Mapping[str, Tensor]) -> 
 def forward(
     policy: Policy, batch: Batch, rows: Tensor, *, temperature: float, entropy: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Log-probabilities [b, T] of these rows, and entropies if asked; each prompt among them is computed once."""
-    width = batch.response_mask.shape[-1]
-    return policy.logps(*ragged_tokens(batch, rows), width=width, temperature=temperature, entropy=entropy)
+    """Log-probabilities [b, T] of these rows, and entropies if asked; each prompt among them is computed once.
+
+    Of the distributions that truncated sampling left, where the batch has their `support`.
+    """
+    width, kept = batch.response_mask.shape[-1], support_of(batch, rows)
+    return policy.logps(*ragged_tokens(batch, rows), width=width, temperature=temperature, entropy=entropy, kept=kept)
+
+
+def support_of(batch: Batch, rows: Tensor) -> Tensor | None:
+    """The kept tokens [N, V] at each token of these rows in order, where the trainer's distributions are cut down."""
+    return None if batch.support is None else batch.rows("support")[rows][batch.rows("response_mask")[rows]]
 
 
 def ragged_tokens(batch: Batch, rows: Tensor) -> tuple[list[Tensor], list[Tensor], list[int]]:

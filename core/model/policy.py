@@ -19,13 +19,14 @@ from core.errors import GrpoLabError
 from core.model.adapters import LoraSettings, adapted_layers, adapter_weight, add_adapters, save_adapters
 from core.model.decoding import BlockStep, LibraryStep, Step, can_lay_out, is_written_out
 from core.model.loading import DTYPES, Dtype, read_model, read_tokenizer
-from core.model.logps import sum_squared_probs, token_logps
+from core.model.logps import sum_squared_probs, support_logmass, token_logps
 from core.model.optimizer import Optimizer, OptimizerSettings
 from core.model.packing import Layout, Packed
 from core.model.prompts import Heard, problem_tokens, read_template
 from core.model.sharding import MakeSharding, full_tensor
 from core.model.soundness import check_head, check_repeats, check_trunk, context_of
 from core.model.trainable import TrainedModel
+from core.model.truncation import Truncation
 from core.parts.contracts import setting
 from core.parts.problems import Problem
 from core.parts.settings import COUNT, Range
@@ -251,15 +252,23 @@ class Policy(TrainedModel):
         width: int,
         temperature: float = 1.0,
         entropy: bool = False,
+        kept: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Log-probability of every token of R responses, and entropies if asked: float32 [R, width], 0 past the end.
 
-        Response i continues `prompts[owner[i]]`; each prompt is computed once.
+        Response i continues `prompts[owner[i]]`; each prompt is computed once. `kept` [N, V]: of the distributions cut
+        down to these tokens at each of the N tokens of all responses in order.
         """
         predicting, valid = self.predicting(prompts, responses, owner, width)
         weight, bias = self._output
         logps, entropies = token_logps(
-            predicting, weight, torch.cat(list(responses)), bias=bias, temperature=temperature, entropy=entropy
+            predicting,
+            weight,
+            torch.cat(list(responses)),
+            bias=bias,
+            temperature=temperature,
+            entropy=entropy,
+            kept=kept,
         )
         padded = [
             None if flat is None else flat.new_zeros(valid.shape).masked_scatter(valid, flat)
@@ -278,11 +287,33 @@ class Policy(TrainedModel):
         *,
         width: int,
         temperature: float = 1.0,
+        kept: Tensor | None = None,
     ) -> Tensor:
-        """Sum over the vocabulary of the squared probabilities at every token: float32 [R, width], 0 past the end."""
+        """Sum over the vocabulary of the squared probabilities at every token: float32 [R, width], 0 past the end.
+
+        `kept` as in `logps`.
+        """
         predicting, valid = self.predicting(prompts, responses, owner, width)
         weight, bias = self._output
-        flat = sum_squared_probs(predicting, weight, bias=bias, temperature=temperature)
+        flat = sum_squared_probs(predicting, weight, bias=bias, temperature=temperature, kept=kept)
+        return flat.new_zeros(valid.shape).masked_scatter(valid, flat)
+
+    @torch.no_grad()
+    @with_gathered_weights
+    def support_logmass(
+        self,
+        prompts: Sequence[Tensor],
+        responses: Sequence[Tensor],
+        owner: Sequence[int],
+        *,
+        width: int,
+        temperature: float,
+        truncation: Truncation,
+    ) -> Tensor:
+        """Log of the mass that a truncation keeps at every token: float32 [R, width], 0 past the end."""
+        predicting, valid = self.predicting(prompts, responses, owner, width)
+        weight, bias = self._output
+        flat = support_logmass(predicting, weight, bias=bias, temperature=temperature, truncation=truncation)
         return flat.new_zeros(valid.shape).masked_scatter(valid, flat)
 
     def predicting(

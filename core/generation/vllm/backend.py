@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from core.model.policy import Policy
+from core.model.truncation import WHOLE, Truncation
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class Sample:
     temperature: float
     """0 for a greedy response."""
     seed: int | None
+    truncation: Truncation = WHOLE
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,7 @@ class Engine:
             self._library.SamplingParams(
                 n=1,
                 temperature=sample.temperature,
+                **vars(sample.truncation),
                 seed=sample.seed,
                 max_tokens=sample.max_tokens,
                 logprobs=0,

@@ -28,9 +28,6 @@ SECONDS: Final = 600.0
 MAX_BYTES: Final = 1 << 30
 """Of an answer."""
 UNTOUCHED: Final = {
-    "top_p": 1.0,
-    "top_k": 0,
-    "min_p": 0.0,
     "repetition_penalty": 1.0,
     "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
@@ -103,6 +100,7 @@ class Server:
                     "logprobs": 0,
                     "return_token_ids": True,
                     "stop_token_ids": list(end_tokens),
+                    **vars(sample.truncation),
                     **UNTOUCHED,
                 },
             )["choices"][0]

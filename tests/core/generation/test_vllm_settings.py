@@ -6,6 +6,7 @@ import json
 import threading
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,6 +21,7 @@ from core.generation.native import native
 from core.generation.vllm import vllm
 from core.generation.vllm.server import Server
 from core.model.policy import Policy, PolicySettings, load_policy
+from core.model.truncation import Truncation
 from core.parts.problems import Problem
 from core.parts.registry import config
 
@@ -117,6 +119,14 @@ def test_a_server_samples_from_the_policy_whatever_the_models_own_settings(url: 
         "temperature": 1.0,
     }
     assert {name: completion.get(name) for name in neutral} == neutral
+
+
+def test_a_server_cuts_distributions_as_the_request_says(url: str, tmp_path: Path) -> None:
+    policy = load_policy(PolicySettings("embedded"))
+    cut = replace(request(policy), truncation=Truncation(top_p=0.9, top_k=20, min_p=0.05))
+    vllm(url=url, sync_folder=str(tmp_path)).generate(policy, [cut, replace(cut, noise_key=None)])
+    asked = {c["temperature"]: (c["top_p"], c["top_k"], c["min_p"]) for c in StandIn.requests}
+    assert asked == {1.0: (0.9, 20, 0.05), 0.0: (1.0, 0, 0.0)}
 
 
 def test_a_server_that_got_other_weights_meanwhile_is_noticed(url: str, tmp_path: Path) -> None:

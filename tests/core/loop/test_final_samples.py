@@ -12,7 +12,8 @@ import torch
 
 from core import GrpoLabError
 from core.loop.evaluation import _pass_at, evaluate
-from core.loop.recipe import EvaluationSettings, Recipe
+from core.loop.evaluation_settings import EvaluationSettings
+from core.loop.recipe import Recipe
 from core.loop.run_state import RunState
 from core.loop.train import Interrupted, run
 from core.model.policy import Policy
