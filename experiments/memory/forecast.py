@@ -16,6 +16,7 @@ from core.device import takes_cpu
 from core.errors import GrpoLabError
 from core.generation.native import Native, most_samples
 from core.generation.noise import SMALL_VOCABULARY
+from core.generation.perturbed import Perturbed
 from core.loop.recipe import Recipe
 from core.loop.staleness import most_updates
 from core.model.adapters import LoraSettings
@@ -198,9 +199,17 @@ class _Run:
         if isinstance(self.recipe.generator, Native):  # another engine's memory is its own
             settings = self.recipe.evaluation
             if self.recipe.source is None:
-                yield from self._sampling(self.recipe.prompts, self.recipe.group_size, self.recipe.temperature)
+                yield from self._sampling(
+                    self.recipe.prompts,
+                    self.recipe.group_size,
+                    self.recipe.temperature,
+                    self._perturbation(),
+                    cut=self.recipe.truncation.cuts,
+                    with_support=self.recipe.cuts_trainer,
+                )
             own = 0 if settings.ema_lag is None else self.counts.trainable * (FLOAT if self._adapters else self._b)
-            yield from self._sampling(settings.questions, self._answers_together(), settings.temperature, own)
+            cut, samples = settings.truncation.cuts, self._answers_together()
+            yield from self._sampling(settings.questions, samples, settings.temperature, own, cut=cut)
         yield from self._training()
 
     def _held(self) -> dict[str, int]:
@@ -242,6 +251,13 @@ class _Run:
         most = most_samples(settings.questions, columns, a.layers, a.hidden)
         return max(settings.samples, min(most, max(settings.samples + 1, further)))
 
+    def _perturbation(self) -> int:
+        """The policy's own weights while it samples by others, and the noise in these."""
+        made = self.recipe.generator
+        if not isinstance(made, Perturbed):
+            return 0
+        return self.a.parameters * (self._b + (FLOAT if made.divergence else 0))
+
     def _laid_out(self, tokens: int) -> int:
         """A copy of the weights for sampling so many tokens."""
         a, dtype = self.a, DTYPES[self.recipe.policy.dtype]
@@ -250,8 +266,17 @@ class _Run:
         weights = a.parameters - (0 if a.tied else a.embedding)
         return weights * self._b if can_lay_out(self._device, dtype) else 0
 
-    def _sampling(self, prompts: int, samples: int, temperature: float, set_aside: int = 0) -> Iterator[Moment]:
-        """`set_aside`: bytes of the weights that an average stands in for."""
+    def _sampling(
+        self,
+        prompts: int,
+        samples: int,
+        temperature: float,
+        set_aside: int = 0,
+        *,
+        cut: bool = False,
+        with_support: bool = False,
+    ) -> Iterator[Moment]:
+        """`set_aside`: bytes of the weights that others stand in for."""
         a, b = self.a, self._b
         prompts = -(-prompts // self._processes)
         rows, longest = prompts * samples, self.prompts.longest
@@ -263,6 +288,8 @@ class _Run:
             "weights set aside": set_aside,
             "weights laid out": self._laid_out(rows * self.recipe.max_tokens),
             "noise table": table,
+            # a byte a token of the vocabulary; joined from those of every step
+            "tokens kept": 2 * with_support * rows * self.recipe.max_tokens * a.vocabulary,
         }
         cached = cache(a, prompts, samples, longest, self.recipe.max_tokens, b)
         full = {**kept, "key-value cache": cached}
@@ -276,7 +303,7 @@ class _Run:
         yield Moment(
             "sample",
             "drawing tokens",
-            {**full, "logits": held_by_draw(a, rows, b, tempered=tempered, device=self._device)},
+            {**full, "logits": held_by_draw(a, rows, b, tempered=tempered, cut=cut, device=self._device)},
         )
         yield Moment("sample", "retiring finished rows", {**full, "logits": logits, "copies": copied})
 
