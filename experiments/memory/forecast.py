@@ -239,7 +239,9 @@ class _Run:
         """What is sampled for later steps, at the most."""
         recipe = self.recipe
         steps = min(most_updates(recipe.staleness) // recipe.updates, recipe.steps - 1)
-        return steps * recipe.prompts * recipe.group_size * recipe.max_tokens * TOKEN_AHEAD
+        # three times, as the rest: the mass that was kept, and a byte a token of the vocabulary
+        cut = 3 * (FLOAT * recipe.truncation.cuts + self.a.vocabulary * recipe.cuts_trainer)
+        return steps * recipe.prompts * recipe.group_size * recipe.max_tokens * (TOKEN_AHEAD + cut)
 
     def _answers_together(self) -> int:
         """Answers a question that an evaluation samples at once: those of small requests share a batch."""
@@ -254,7 +256,7 @@ class _Run:
     def _perturbation(self) -> int:
         """The policy's own weights while it samples by others, and the noise in these."""
         made = self.recipe.generator
-        if not isinstance(made, Perturbed):
+        if not isinstance(made, Perturbed) or made.divergence == 0:
             return 0
         return self.a.parameters * (self._b + (FLOAT if made.divergence else 0))
 

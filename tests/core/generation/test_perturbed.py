@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from core import GrpoLabError
@@ -79,6 +81,19 @@ def test_float8_by_hand() -> None:
     """Three bits after the leading one: from 16 to 32 in steps of 2, from 1 to 2 in steps of 1/8; ties to even."""
     weight = torch.tensor([[448.0, 17.0, 19.5, 1.1, -1.2]])
     assert rounded(weight, "float8_e4m3").tolist() == [[448.0, 16.0, 20.0, 1.125, -1.25]]
+
+
+@given(st.integers(0, 2**31), st.floats(1e-6, 1e6))
+def test_rounding_is_to_nearest(seed: int, size: float) -> None:
+    """int8: at most half a step of 1/127 of the row's largest off; float8: half of 1/8, relative, above 2^-6."""
+    weight = size * torch.randn(5, 30, generator=torch.Generator().manual_seed(seed))
+    largest = weight.abs().amax(1, keepdim=True)
+    assert ((rounded(weight, "int8") - weight).abs() <= largest / 127 / 2 * 1.001).all()
+    off = (rounded(weight, "float8_e4m3") - weight).abs()
+    assert (off <= torch.maximum(weight.abs() / 16, largest / 448 * 2**-10) * 1.001).all()
+    for rounding in ("int8", "float8_e4m3"):
+        once = rounded(weight, rounding)
+        torch.testing.assert_close(rounded(once, rounding), once, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("rounding", ["bfloat16", "float8_e4m3", "int8"])

@@ -17,7 +17,7 @@ from core.loop.learn import fill
 from core.loop.recipe import Recipe
 from core.loop.rollout import roll_out
 from core.loop.run_state import RunState, make_providers
-from core.loop.train import run
+from core.loop.train import Interrupted, run
 from core.loop.update import compute_logps
 from core.model.policy import Policy
 from core.model.truncation import Truncation
@@ -154,6 +154,29 @@ def test_runs_with_several_updates_and_a_correction(tmp_path: Path, variant: str
             if "sampler_mismatch" in line:
                 assert line["sampler_mismatch"] < 1e-4
                 assert line["correction"] == pytest.approx(1, abs=1e-1)
+
+
+@pytest.mark.parametrize("generator", ["native", "engine"])
+def test_what_waits_for_its_step_goes_on_bit_for_bit(tmp_path: Path, generator: str) -> None:
+    """Responses of older weights keep log S and the kept set of the weights that drew them, over a kill too."""
+    if generator == "native":
+        made = recipe(TOP_P, TRUNCATED, "train.staleness = 2", "train.steps = 5", "train.checkpoint_every = 2")
+    else:
+        made = recipe(TOP_P, "train.staleness = 2", "train.steps = 5", "train.checkpoint_every = 2")
+        made = replace(made, generator=Engine())
+
+    def hashes(folder: str, watch: Any = lambda _: None) -> Any:
+        run(made, 0, RunStore(tmp_path / folder), facts={"identity": {}, "arm": "grpo"}, watch=watch)
+        return RunStore(tmp_path / folder).manifest["hashes"]
+
+    def stop_after_three(line: Mapping[str, Any]) -> None:
+        if line["step"] == 3:
+            raise Interrupted
+
+    whole = hashes("whole")
+    with pytest.raises(Interrupted):
+        hashes("cut", stop_after_three)
+    assert hashes("cut") == whole
 
 
 def test_off_leaves_no_trace(tmp_path: Path) -> None:

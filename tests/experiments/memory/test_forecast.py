@@ -164,6 +164,8 @@ def test_a_draw_by_hand(architecture: Architecture, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("core.generation.native.BLOCK_ELEMENTS", 10_000)
     assert held_by_draw(large, 6, 2, tempered=False) == 30_000 * (2 + 4) + 10_000 * 4 * 5
     assert held_by_draw(large, 6, 4, tempered=True, device="other") == 30_000 * (4 + 4) + 30_000 * 4 * 5
+    # cut down: seven times as much again, the 64-bit places of the sorted ones counted twice
+    assert held_by_draw(large, 6, 2, tempered=False, cut=True) == 30_000 * (2 + 4) + 10_000 * 4 * 12
     # 100 tokens: noise for 16 positions, once the last and once the next, mixed from three integers of 8 bytes
     few = held_by_draw(architecture, 6, 4, tempered=False)
     assert few == 600 * 4 + 2 * 9600 * 4 + 3 * 8 * 9600 + 600 * 4 * 4
@@ -268,6 +270,28 @@ def test_a_moving_average_is_held_and_the_weights_lie_aside_while_it_answers(
     assert low["sample"]["weights set aside"] == 2 * N, "256 questions take more than the 16 prompts of a step"
     without = forecast(recipe("evaluation.questions = 256", "train.micro_tokens = 60", model=folder)).parts
     assert without["train"]["moving average"] == without["sample"]["weights set aside"] == 0
+
+
+def test_what_a_truncation_kept_is_stored_where_it_is_trained_on(folder: str, architecture: Architecture) -> None:
+    """16 prompts x 8 responses x 40 tokens x V, once as drawn and once joined; and what waits for its step thrice."""
+    changes = ("train.max_tokens = 40", "train.top_k = 5", "train.micro_tokens = 60", "evaluation.questions = 1")
+    tokens, V = 16 * 8 * 40, architecture.vocabulary
+    full = forecast(recipe(*changes, model=folder)).parts
+    truncated = ("train.trainer_support = 'truncated'", "train.staleness = 2")
+    cut = forecast(recipe(*changes, *truncated, model=folder)).parts
+    assert full["sample"]["tokens kept"] == 0
+    assert cut["sample"]["tokens kept"] == 2 * tokens * V
+    assert cut["train"]["rollouts sampled ahead"] == 2 * tokens * (77 + 3 * (4 + V))
+
+
+def test_a_perturbed_sampler_has_the_weights_and_their_noise_beside_its_own(
+    folder: str, architecture: Architecture
+) -> None:
+    N = architecture.parameters
+    few = ("evaluation.questions = 1", "train.micro_tokens = 60", "train.generator = @perturbed()")
+    for binding, bytes_each in (("divergence = 1e-3", 4 + 4), ("round = 'int8'", 4), ("divergence = 0.0", 0)):
+        made = forecast(recipe(*few, f"perturbed.{binding}", model=folder)).parts
+        assert made["sample"]["weights set aside"] == bytes_each * N
 
 
 def test_adapters_need_no_reference_and_little_optimizer_state(folder: str, architecture: Architecture) -> None:
