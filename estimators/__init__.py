@@ -4,6 +4,31 @@
 from estimators import limits  # first: the parts that follow are registered with them
 
 # isort: on
-from estimators import advantages, aggregators, corrections, filters, kl, objectives, shaping, values
+from estimators import (
+    advantages,
+    aggregators,
+    corrections,
+    credit,
+    filters,
+    kl,
+    objectives,
+    rejections,
+    selections,
+    shaping,
+    values,
+)
 
-__all__ = ["advantages", "aggregators", "corrections", "filters", "kl", "limits", "objectives", "shaping", "values"]
+__all__ = [
+    "advantages",
+    "aggregators",
+    "corrections",
+    "credit",
+    "filters",
+    "kl",
+    "limits",
+    "objectives",
+    "rejections",
+    "selections",
+    "shaping",
+    "values",
+]

@@ -8,6 +8,7 @@ counted token, so that masking a response takes its loss away and nothing else. 
 from torch import Tensor
 
 from core import aggregator
+from estimators.segments import segments_of
 
 
 @aggregator(axes={"aggregation": "mean over all tokens of the step"})
@@ -75,3 +76,29 @@ def seq_mean_token_sum_norm(mask: Tensor, *, max_tokens: int, count_empty: bool 
     """
     m = mask.double()
     return m / (_rows(m, count_empty) * max_tokens)
+
+
+@aggregator(axes={"aggregation": "mean over prompts of the mean over all tokens of their responses"})
+def prompt_mean(mask: Tensor, *, group_size: int) -> Tensor:
+    """Every prompt counts the same, and within it every token: w_it = 1 / (P * sum of n_j over the prompt's rows).
+
+    [B, T]. A prompt without a counted token is still one of P. Equal to `token_mean` where all prompts have equally
+    many tokens, to `seq_mean_token_mean` where all responses to a prompt do. Source: ScaleRL's prompt average (2025,
+    arXiv:2510.13786); SkyRL's `prompt_mean`; DAPO's formula within its expectation over prompts.
+    """
+    m = mask.double()
+    tokens = m.view(-1, group_size, m.shape[1]).sum((1, 2)).clamp(min=1)
+    return m / tokens.repeat_interleave(group_size)[:, None] / max(1, len(tokens))
+
+
+@aggregator(axes={"aggregation": "mean over rows of the mean over their segments of their token mean"})
+def segment_mean(mask: Tensor, *, count_empty: bool = True) -> Tensor:
+    """Every unbroken run of counted tokens in a row counts the same: w_it = 1 / (R * K_i * n_ik), K_i runs in row i.
+
+    [B, T]. A run is a turn of the policy's own between what an environment said, or the piece before a hole. With one
+    run a row it is `seq_mean_token_mean`.
+    """
+    m = mask.double()
+    index, counts = segments_of(mask)
+    runs = counts.gt(0).sum(-1, keepdim=True).clamp(min=1)
+    return m / counts.gather(1, index).clamp(min=1) / runs / _rows(m, count_empty)

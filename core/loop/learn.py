@@ -7,7 +7,7 @@ from torch import Tensor
 
 from core.errors import GrpoLabError
 from core.loop.clock import Clock
-from core.loop.loss import compute_advantages, kl_in_reward, needs_old_logps, next_kl_coef, value_targets
+from core.loop.loss import kl_in_reward, learned_responses, needs_old_logps, next_kl_coef, value_targets
 from core.loop.run_state import Fill, RunState
 from core.loop.update import UpdateMetrics, compute_logps, update
 from core.parts.batch import Batch
@@ -38,7 +38,7 @@ def learn(state: RunState, batch: Batch | None, clock: Clock) -> Learned:
         state.kl_coef = next_kl_coef(variant, batch)
     if not batch.groups:
         return Learned(batch, None, UpdateMetrics({}))
-    advantages, state.advantage_state = compute_advantages(variant, batch, state.advantage_state)
+    batch, advantages, state.advantage_state = learned_responses(variant, batch, state.advantage_state)
     batch = value_targets(variant, batch)
     rate = recipe.optimizer.rate(batch.step, recipe.steps)
     with clock("update"):

@@ -11,9 +11,12 @@ import torch
 from torch import Tensor
 
 from core.errors import GrpoLabError
+from core.loop.correct import anchor_logps, correct, is_ratio, reads_present_logps
+from core.loop.rows import RowTensors, inside
 from core.parts.batch import Batch
-from core.parts.contracts import TokenLoss, check_shape, row_tensors
-from core.parts.options import AdvantageOptions, AggregatorOptions, ObjectiveOptions
+from core.parts.contracts import TokenLoss, check_shape
+from core.parts.options import AdvantageOptions, AggregatorOptions, CreditOptions, ObjectiveOptions
+from core.parts.registry import Part
 from core.parts.variant import Variant
 
 
@@ -23,8 +26,10 @@ def needs_old_logps(variant: Variant, updates: int) -> bool:
     With a single on-policy update they equal those of the update's own forward pass, which then serve as both.
     """
     in_reward = variant.uses_kl and variant.kl_place == "reward"
-    in_advantage = "old_logps" in AdvantageOptions.of(variant.advantage).needs
-    return in_reward or in_advantage or variant.correction is not None or updates > 1
+    needs = [AdvantageOptions.of(variant.advantage).needs, *(CreditOptions.of(part).needs for part in variant.credits)]
+    in_advantage = any("old_logps" in names for names in needs)
+    before_updates = updates > 1 and variant.anchor == "trainer"
+    return in_reward or in_advantage or bool(variant.corrections) or before_updates
 
 
 def kl_in_reward(variant: Variant, batch: Batch) -> Batch:
@@ -55,7 +60,53 @@ def compute_advantages(variant: Variant, batch: Batch, state: Any) -> tuple[Tens
     if not torch.isfinite(counted).all():
         raise GrpoLabError(f"advantage '{part.name}' ({part.place}) returned NaN or infinite values")
     result = result.detach().to(batch.rewards.dtype)
-    return (result if result.ndim == 3 else result[..., None].expand(shape)), state
+    return _credited(variant, batch, result if result.ndim == 3 else result[..., None].expand(shape)), state
+
+
+def learned_responses(variant: Variant, batch: Batch, state: Any) -> tuple[Batch, Tensor, Any]:
+    """The responses to learn from, their advantages [P, G, T], and the estimator's new state.
+
+    All of the batch where the variant selects none; else of each group those that its selection chooses, with
+    advantages among them or among all, as it declares.
+    """
+    if variant.selection is None:
+        return batch, *compute_advantages(variant, batch, state)
+    chosen = chosen_responses(variant.selection, batch)
+    if variant.statistics == "after":
+        batch = batch.choose(chosen)
+        least = AdvantageOptions.of(variant.advantage).min_group
+        if batch.group_size < least:
+            raise GrpoLabError(
+                f"selection {variant.selection!r} leaves {batch.group_size} of a group, but advantage "
+                f"'{variant.advantage.name}' is defined from {least} up: choose more, or statistics='before'"
+            )
+        return batch, *compute_advantages(variant, batch, state)
+    advantages, state = compute_advantages(variant, batch, state)
+    return batch.choose(chosen), advantages[torch.arange(batch.groups, device=chosen.device)[:, None], chosen], state
+
+
+def chosen_responses(part: Part, batch: Batch) -> Tensor:
+    """[P, k], int64: which samples of each group a selection chooses, in their order."""
+    keep: Tensor = part(batch)
+    check_shape(part, keep, batch.rewards.shape)
+    sizes = keep.bool().sum(1)
+    if len(sizes) and (int(sizes.min()) != int(sizes.max()) or int(sizes.min()) == 0):
+        raise GrpoLabError(
+            f"selection '{part.name}' ({part.place}) chose {sizes.tolist()} responses of the groups: it must choose "
+            "equally many of each, at least 1"
+        )
+    return keep.bool().nonzero()[:, 1].view(batch.groups, -1)
+
+
+@torch.no_grad()
+def _credited(variant: Variant, batch: Batch, advantages: Tensor) -> Tensor:
+    for part in variant.credits:
+        advantages = part(batch, advantages)
+        check_shape(part, advantages, batch.response_mask.shape)
+        if not torch.isfinite(advantages[batch.mask]).all():
+            raise GrpoLabError(f"credit '{part.name}' ({part.place}) returned NaN or infinite values")
+        advantages = advantages.detach().to(batch.rewards.dtype)
+    return advantages
 
 
 def value_targets(variant: Variant, batch: Batch) -> Batch:
@@ -94,29 +145,15 @@ def next_kl_coef(variant: Variant, batch: Batch) -> float:
     )
 
 
-class RowTensors(dict[str, Tensor]):
-    """A minibatch's tensors as rows: [B, T], and [B] for `lengths`, `truncated`, `rewards`."""
-
-    @classmethod
-    def of(cls, batch: Batch, advantages: Tensor) -> "RowTensors":
-        """All filled fields that an objective may ask for."""
-        filled = {name: batch.get(name) for name in row_tensors()}
-        return cls(
-            {name: x.flatten(0, 1) for name, x in filled.items() if x is not None},
-            advantages=advantages.flatten(0, 1),
-        )
-
-    def at(self, rows: Tensor) -> "RowTensors":
-        """These rows of every tensor."""
-        return RowTensors({name: x[rows] for name, x in self.items()})
-
-
 def step_weights(variant: Variant, batch: Batch, mask: Tensor) -> Tensor:
     """The aggregator's weights [B, T] for these rows."""
-    part = variant.aggregator
-    limit = {"max_tokens": batch.max_tokens} if part.takes("max_tokens") else {}
-    weights: Tensor = part(mask, **limit)
-    check_shape(part, weights, mask.shape)
+    return weigh(variant.aggregator, mask, max_tokens=batch.max_tokens, group_size=batch.group_size)
+
+
+def weigh(aggregator: Part, mask: Tensor, **supplied: int) -> Tensor:
+    """Weights [B, T] of one aggregator, which takes of `max_tokens` and `group_size` what it names."""
+    weights: Tensor = aggregator(mask, **{name: value for name, value in supplied.items() if aggregator.takes(name)})
+    check_shape(aggregator, weights, mask.shape)
     return weights
 
 
@@ -138,9 +175,10 @@ def prepare(variant: Variant, rows: RowTensors, logps: Tensor, draw: torch.Gener
     """What the objective computes once per optimizer step on all its rows, [B, T]."""
     part, options = variant.objective, ObjectiveOptions.of(variant.objective)
     assert options.prepare is not None
-    inside = _inside({**rows, "old_logps": rows.get("old_logps", logps), "logps": logps}, rows["mask"])
+    tensors = inside({"old_logps": logps, **rows, "logps": logps}, rows["mask"])
+    tensors["old_logps"] = anchor_logps(variant, tensors)
     values = {name: setting.value for name, setting in part.settings().items() if name in options.prepare_hyper}
-    arguments = (draw if name == "generator" else inside[name] for name in options.prepare_takes)
+    arguments = (draw if name == "generator" else tensors[name] for name in options.prepare_takes)
     result: Tensor = options.prepare(*arguments, **values)
     check_shape(part, result, logps.shape)
     return result
@@ -149,15 +187,15 @@ def prepare(variant: Variant, rows: RowTensors, logps: Tensor, draw: torch.Gener
 def token_loss(
     variant: Variant, rows: Mapping[str, Tensor], logps: Tensor, group_size: int
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Objective, times the correction's factors, plus KL, minus the entropy bonus: [B, T], 0 outside the mask.
+    """Objective, times the corrections' factors, plus KL, minus the entropy bonus: [B, T], 0 outside the mask.
 
-    Also what is worth logging, [B, T] each. Log-probs of the old policy are those of the present one where none are
-    given.
+    `rows` are as `correct` leaves them. Also what is worth logging, [B, T] each. Log-probs of the old policy are those
+    of the present one where none are given.
     """
     objective, mask = variant.objective, rows["mask"]
-    tensors = _inside({"old_logps": logps.detach(), **rows, "logps": logps}, mask)
-    logps = tensors["logps"]
-    arguments = {name: tensors[name] for name in objective.parameters}
+    tensors = inside({"old_logps": logps.detach(), **rows, "logps": logps}, mask)
+    logps, anchor = tensors["logps"], anchor_logps(variant, tensors)
+    arguments = {name: anchor if name == "old_logps" else tensors[name] for name in objective.parameters}
     if ObjectiveOptions.of(objective).level == "group":
         arguments = {name: x.view(-1, group_size, *x.shape[1:]) for name, x in arguments.items()}
     result = objective(**arguments)
@@ -165,14 +203,14 @@ def token_loss(
     check_shape(objective, result.loss, arguments["logps"].shape)
     loss = result.loss.reshape(mask.shape)  # one number for a group may stand on its tokens by expand()
     info = {name: x.reshape(mask.shape) for name, x in result.info.items()}
-    if variant.correction is not None:
-        factors = variant.correction(tensors["old_logps"], tensors["behaviour_logps"], mask).detach()
-        check_shape(variant.correction, factors, mask.shape)
+    if variant.corrections:
+        factors = rows["factors"]
+        proximal = anchor if variant.anchor == "loglinear" else tensors["old_logps"]
         info["correction"] = factors
-        info["correction_kept"] = _is_ratio(factors, tensors["old_logps"], tensors["behaviour_logps"], mask)
+        info["correction_kept"] = is_ratio(factors, proximal, tensors["behaviour_logps"], mask)
         loss = loss * factors
     if _kl_in_loss(variant):
-        divergence = _kl(variant, logps, tensors["ref_logps"], tensors["old_logps"])
+        divergence = _kl(variant, logps, tensors["ref_logps"], anchor)
         info["kl"] = divergence.detach()
         loss = loss + variant.kl_coef * divergence
     if variant.entropy_coef:
@@ -185,39 +223,48 @@ def token_loss(
     return torch.where(mask, loss, 0.0), info
 
 
-def _is_ratio(factors: Tensor, old_logps: Tensor, behaviour_logps: Tensor, mask: Tensor) -> Tensor:
-    """1 where a correction's factor is the importance ratio itself, of the token or its response: neither truncated nor
-    masked.
+def reads_present_policy(variant: Variant) -> bool:
+    """Whether what is computed once per optimizer step rests on the present policy's log-probabilities."""
+    return ObjectiveOptions.of(variant.objective).prepare is not None or reads_present_logps(variant)
+
+
+def step_rows(
+    variant: Variant, batch: Batch, rows: RowTensors, logps: Tensor | None, draw: torch.Generator
+) -> tuple[RowTensors, Tensor]:
+    """All that is computed once per optimizer step on all its rows: corrections, then weights [B, T], then `prepare`.
+
+    `logps` [B, T]: the present policy's, where `reads_present_policy`.
     """
-    # NaN: the sampler gave no log-probability, and there is no correction
-    log_ratio = torch.where(mask, old_logps - behaviour_logps, 0.0).nan_to_num(0.0)
-    of_response = torch.exp(log_ratio.sum(-1, keepdim=True)).expand_as(factors)
-    return (torch.isclose(factors, torch.exp(log_ratio)) | torch.isclose(factors, of_response)).float()
+    rows = correct(variant, rows, logps)
+    weights = step_weights(variant, batch, rows.denominator)
+    if ObjectiveOptions.of(variant.objective).prepare:
+        assert logps is not None
+        rows["prepared"] = prepare(variant, rows, logps, draw)
+    return rows, weights
 
 
 def step_loss(
-    variant: Variant, batch: Batch, logps: Tensor, advantages: Tensor, draw: torch.Generator | None = None
+    variant: Variant,
+    batch: Batch,
+    logps: Tensor,
+    advantages: Tensor,
+    draw: torch.Generator | None = None,
+    *,
+    entropy: Tensor | None = None,
+    version: int | None = None,
 ) -> Tensor:
-    """The loss of one optimizer step on the whole batch, differentiable in `logps` [P, G, T]; a scalar.
+    """The loss of one optimizer step on the whole batch, differentiable in `logps` and `entropy` [P, G, T]; a scalar.
 
-    sum(weights * where(mask, token loss, 0))
+        sum(weights * where(mask, token loss, 0))
+
+    `version`: the policy's, in updates; with it the batch's `token_version` becomes the age of each token.
     """
-    rows, flat = RowTensors.of(batch, advantages), logps.flatten(0, 1)
-    if ObjectiveOptions.of(variant.objective).prepare:
-        rows["prepared"] = prepare(variant, rows, flat.detach(), draw or torch.Generator().manual_seed(0))
+    rows, flat = RowTensors.of(batch, advantages, version), logps.flatten(0, 1)
+    if entropy is not None:
+        rows["entropy"] = entropy.flatten(0, 1)
+    rows, weights = step_rows(variant, batch, rows, flat.detach(), draw or torch.Generator().manual_seed(0))
     losses, _ = token_loss(variant, rows, flat, batch.group_size)
-    return (step_weights(variant, batch, rows["mask"]) * losses).sum()
-
-
-def _inside(tensors: Mapping[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
-    """The same tensors, 0 outside the mask.
-
-    A where() after the objective would keep a NaN or an overflow at a masked token out of the loss, not out of the
-    gradient (0 * inf): so nothing from outside the mask goes in.
-    """
-    return {
-        name: torch.where(mask, x, 0.0) if x.ndim == 2 and x.is_floating_point() else x for name, x in tensors.items()
-    }
+    return (weights * losses).sum()
 
 
 def _kl_in_loss(variant: Variant) -> bool:

@@ -1,11 +1,12 @@
 """Everything that a run needs beside the maths, and the gin root `train` that assembles it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from core.errors import GrpoLabError
 from core.generation.base import Generator, reports_distributions
+from core.loop.chosen_providers import providers_for
 from core.loop.evaluation_settings import TRUNCATION, EvaluationSettings, evaluation
 from core.loop.scoring import start
 from core.loop.source import Source
@@ -14,11 +15,11 @@ from core.model.optimizer import OptimizerSettings, adamw
 from core.model.policy import PolicySettings, policy
 from core.model.truncation import WHOLE, Truncation
 from core.parts.contracts import setting
-from core.parts.options import AdvantageOptions, ProviderOptions, RewardOptions, fillable_fields
+from core.parts.options import AdvantageOptions, RewardOptions
 from core.parts.problems import Task
-from core.parts.registry import PROVIDERS, REQUIRED, Part, as_part
+from core.parts.registry import REQUIRED, Part, as_part
 from core.parts.settings import COUNT, NOT_NEGATIVE, POSITIVE, THREADS, Range
-from core.parts.variant import Variant
+from core.parts.variant import Variant, chain
 
 TrainerSupport: TypeAlias = Literal["full", "truncated"]
 LAST_MODELS: Final = 3
@@ -94,7 +95,7 @@ class Recipe:
     def warning(self) -> str | None:
         """What a result of this recipe would suffer from."""
         is_exact = self.source is not None or getattr(self.generator, "exact", False)  # what it samples is a test only
-        if self.variant.correction is not None:
+        if self.variant.corrections or self.variant.anchor == "sampler":
             return None
         if most_updates(self.staleness):
             return (
@@ -157,7 +158,9 @@ def train(
     task: Task = REQUIRED,
     generator: Generator = REQUIRED,
     source: Annotated[Any, "source"] | None = None,
-    correction: Annotated[Part, "correction"] | None = None,
+    correction: Annotated[Part, "correction"] | Sequence[Annotated[Part, "correction"]] | None = None,
+    denominator: Literal["all", "kept"] | None = None,
+    anchor: Literal["trainer", "sampler", "loglinear"] | None = None,
     rewards: Sequence[Annotated[Part, "reward"]] | None = None,
     reward_weights: Sequence[float] | None = None,
     providers: Sequence[Annotated[Part, "provider"]] = (),
@@ -186,20 +189,22 @@ def train(
     then passes over them `epochs` times in `minibatches` updates. With a `source` the responses are its own instead.
     `staleness`: the updates between the weights that sample a group and the first that learns from it, a multiple of
     `epochs * minibatches`, or `@uniform_age()`, which draws it for every group; until there have been as many, groups
-    are those of the first weights.
-    `micro_tokens`: tokens per forward and backward pass, which bounds memory and changes the last bits only. `threads`:
-    CPU threads, part of the recipe because they change the last bits. `correction` is the variants' that have none of
-    their own: for generators whose probabilities are not the trainer's. `rewards` replaces the task's own. `providers`
-    chooses where several fill the same batch field. `stored_groups`: groups per step whose responses are kept on disk.
-    `token_budget`: a run ends before the step that would sample more tokens in training than this (discarded groups and
-    greedy responses count), at the latest after `steps`; learning-rate schedules go by `steps`. `seconds_budget`: a run
-    ends after the step that brings it to so many seconds of training, evaluation apart. `top_p`, `top_k`, `min_p`:
-    responses are sampled from distributions cut down so (`core.model.truncation.Truncation`). `trainer_support` says
-    what log-probabilities are then of, the sampler's and the trainer's alike: whole distributions ("full", log pi), or
-    those that were sampled from ("truncated", log pi', which takes a small vocabulary).
+    are those of the first weights. `micro_tokens`: tokens per forward and backward pass, which bounds memory and
+    changes the last bits only. `threads`: CPU threads, part of the recipe because they change the last bits.
+    `correction` is the variants' that have none of their own, one or a chain: for generators whose probabilities are
+    not the trainer's, and for stale responses; and so are `denominator` and `anchor` (`Variant`). `rewards` replaces
+    the task's own. `providers` chooses where several fill the same batch field. `stored_groups`: groups per step whose
+    responses are kept on disk. `token_budget`: a run ends before the step that would sample more tokens in training
+    than this (discarded groups and greedy responses count), at the latest after `steps`; learning-rate schedules go by
+    `steps`. `seconds_budget`: a run ends after the step that brings it to so many seconds of training, evaluation
+    apart. `top_p`, `top_k`, `min_p`: responses are sampled from distributions cut down so
+    (`core.model.truncation.Truncation`). `trainer_support` says what log-probabilities are then of, the sampler's and
+    the trainer's alike: whole distributions ("full", log pi), or those that were sampled from ("truncated", log pi',
+    which takes a small vocabulary).
     """
     chosen, weights = _rewards(task, rewards, reward_weights)
-    variant = _corrected(variant, correction)
+    corrections = chain(correction, "correction", "train.correction")
+    variant = _completed(variant, correction=corrections, denominator=denominator, anchor=anchor)
     recipe = Recipe(
         variant=variant.resolved(),
         task=task,
@@ -224,18 +229,11 @@ def train(
         threads=threads,
         checkpoint_every=checkpoint_every,
         stored_groups=stored_groups,
-        providers=_providers(variant, providers),
+        providers=providers_for(variant, providers),
         truncation=Truncation(top_p, top_k, min_p),
         trainer_support=trainer_support,
     )
     return _checked(recipe)
-
-
-def _corrected(variant: Variant, correction: Part | None) -> Variant:
-    """The variant with this correction, where it has none of its own."""
-    if correction is None or variant.correction is not None:
-        return variant
-    return replace(variant, correction=as_part(correction, "correction", "train.correction"))
 
 
 def _checked(recipe: Recipe) -> Recipe:
@@ -250,6 +248,12 @@ def _checked(recipe: Recipe) -> Recipe:
     check_staleness(recipe.staleness, variant, source, **updates)
     _check_sizes(variant, source, **sizes)
     return recipe
+
+
+def _completed(variant: Variant, **given: Any) -> Variant:
+    """The variant with these fields wherever it does not declare any itself."""
+    plain = {field.name: field.default for field in fields(Variant)}
+    return replace(variant, **{name: x for name, x in given.items() if x and getattr(variant, name) == plain[name]})
 
 
 def _rewards(
@@ -342,32 +346,15 @@ def _check_sizes(variant: Variant, source: Source | None, *, prompts: int, group
             f"variant '{variant.name}': with kl_horizon={variant.kl_horizon} and {prompts * group_size} responses a "
             f"rollout the KL coefficient could fall to 0 at once: raise it, well above {prompts * group_size / 5:g}"
         )
+    chosen = variant.selection.settings().get("k") if variant.selection is not None else None
+    if chosen is not None and chosen.value > group_size:
+        raise GrpoLabError(
+            f"train.group_size = {group_size}, but selection {variant.selection!r} is to choose {chosen.value} of "
+            "them: raise train.group_size or lower its k"
+        )
     least = AdvantageOptions.of(variant.advantage).min_group
     if group_size < least:
         raise GrpoLabError(
             f"train.group_size = {group_size}, but advantage '{variant.advantage.name}' of variant '{variant.name}' is "
             f"defined from {least} samples per prompt up; raise train.group_size or choose another advantage"
         )
-
-
-def _providers(variant: Variant, chosen: Sequence[Part]) -> tuple[Part, ...]:
-    """A provider for each field that the variant needs and the core does not fill itself: the chosen one, or the only
-    one there is.
-    """
-    providers = [as_part(part, "provider", "train.providers") for part in chosen]
-    return tuple(
-        _provider(variant, field, providers).resolved()
-        for field in sorted(variant.needs.intersection(fillable_fields()))
-    )
-
-
-def _provider(variant: Variant, field: str, providers: Sequence[Part]) -> Part:
-    candidates = [part for part in PROVIDERS.values() if ProviderOptions.of(part).fills == field]
-    candidates = [part for part in providers if ProviderOptions.of(part).fills == field] or candidates
-    needs = f"variant '{variant.name}' needs the batch field '{field}', which"
-    if not candidates:
-        raise GrpoLabError(f"{needs} no provider fills; register one with @provider(fills={field!r}, cost=...)")
-    if len(candidates) > 1:
-        listed = " and ".join(f"'{part.name}' ({part.place})" for part in candidates)
-        raise GrpoLabError(f"{needs} is filled by {listed}: choose one, train.providers = [@{candidates[-1].name}]")
-    return candidates[0]

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from core.distributed import all_reduce_sum, assign_by_cost, gather, ranks
 from core.errors import TrainingError
-from core.loop.loss import RowTensors, counted_rows, prepare, step_weights, token_loss
+from core.loop.loss import counted_rows, reads_present_policy, step_rows, step_weights, token_loss
+from core.loop.rows import RowTensors
 from core.loop.run_state import (
     Backward,
     RunState,
@@ -35,6 +36,18 @@ def compute_logps(policy: Policy, batch: Batch, *, temperature: float, micro_tok
         return forward(policy, batch, rows, temperature=temperature, entropy=False)[0]
 
     return map_micro_batches(policy, batch, logps, micro_tokens)
+
+
+@torch.no_grad()
+def compute_entropy(policy: Policy, batch: Batch, *, temperature: float, micro_tokens: int) -> Tensor:
+    """Entropies [P, G, T] of a policy's next-token distributions along the responses, in nats, without gradient."""
+
+    def entropies(rows: Tensor) -> Tensor:
+        entropy = forward(policy, batch, rows, temperature=temperature, entropy=True)[1]
+        assert entropy is not None
+        return entropy
+
+    return map_micro_batches(policy, batch, entropies, micro_tokens)
 
 
 @torch.no_grad()
@@ -189,12 +202,19 @@ def accumulate_gradients(
 
     Weights come from the aggregator over all rows, so any split into micro-batches adds up to the same gradient.
     """
-    rows = RowTensors.of(batch, advantages)
-    weights = step_weights(variant, batch, rows["mask"])
-    objective = variant.objective
-    if ObjectiveOptions.of(objective).prepare:
-        logps = compute_logps(policy, batch, temperature=temperature, micro_tokens=micro_tokens).flatten(0, 1)
-        rows["prepared"] = prepare(variant, rows, logps, draw)
+    rows, objective = RowTensors.of(batch, advantages, policy.version), variant.objective
+    present: Tensor | None = None
+    if reads_present_policy(variant):
+        present = compute_logps(policy, batch, temperature=temperature, micro_tokens=micro_tokens).flatten(0, 1)
+    if "entropy" in ObjectiveOptions.of(objective).prepare_takes:
+        rows["entropy"] = compute_entropy(policy, batch, temperature=temperature, micro_tokens=micro_tokens).flatten(
+            0, 1
+        )
+    sampled = int(rows["mask"].sum())
+    rows, weights = step_rows(variant, batch, rows, present, draw)
+    if variant.corrections:
+        metrics.add("correction_dropped", sampled - int(rows["mask"].sum()))
+        metrics.add("correction_dropped/count", sampled)
     whole_groups = ObjectiveOptions.of(objective).level == "group"
     counted = counted_rows(variant, batch, rows)
     metrics.trained_tokens += int(rows["mask"][counted].sum())
@@ -205,7 +225,7 @@ def accumulate_gradients(
     for turn in turns:
         micro = min(micros, key=len) if turn is None else turn
         if not AggregatorOptions.of(variant.aggregator).split_invariant:
-            weights[micro] = step_weights(variant, batch, rows["mask"][micro]) / len(micros)
+            weights[micro] = step_weights(variant, batch, rows.denominator[micro]) / len(micros)
         with_entropy = variant.entropy_coef != 0 or "entropy" in objective.parameters
         logps, entropy = forward(policy, batch, micro, temperature=temperature, entropy=with_entropy)
         tensors = rows.at(micro)

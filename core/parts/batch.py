@@ -231,6 +231,11 @@ class Batch:
             picked[name] = tuple(ragged[i] for i in keep.tolist()) if ragged else ()
         return self.having(**picked)
 
+    def choose(self, samples: Tensor) -> "Batch":
+        """Of every group the samples at `samples` [P, k], in that order: a batch of groups of k."""
+        groups = torch.arange(self.groups, device=samples.device)[:, None]
+        return self.having(**{name: x[groups, samples] if x.ndim > 1 else x for name, x in self.tensors().items()})
+
     @staticmethod
     def concat(parts: Sequence["Batch"]) -> "Batch":
         """Groups of several batches one after the other, padded to the widest T."""

@@ -14,20 +14,31 @@ which. `limits` bound a hyper-parameter, as a `Range` or a pair, both ends inclu
 ignored. What else a value must be is its annotation: `core.parts.settings`.
 """
 
-import functools
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Concatenate, Final, Literal, ParamSpec, Protocol, TypeAlias, Unpack, cast, overload
+from typing import Any, Final, Literal, Unpack
 
 from torch import Tensor
 
 from core.errors import GrpoLabError
 from core.parts.batch import BATCH_FIELDS, Batch
+from core.parts.declaring import (
+    Decorator,
+    Function,
+    bare_or_called,
+    check_choice,
+    check_defaults,
+    check_signature,
+    plain,
+    where,
+)
 from core.parts.options import (
     FILLED_FIELDS,
     AdvantageOptions,
     AggregatorOptions,
+    CorrectionOptions,
+    CreditOptions,
     FieldShape,
     ObjectiveOptions,
     ProviderOptions,
@@ -37,16 +48,14 @@ from core.parts.options import (
 )
 from core.parts.registry import Descriptions, Part, register
 
-Function: TypeAlias = Callable[..., Any]
-Decorator: TypeAlias = Callable[[Function], Part]
-Settings = ParamSpec("Settings")
-
 ROW_TENSORS: Final = (
     "logps",
     "old_logps",
     "advantages",
     "mask",
     "behaviour_logps",
+    "behaviour_entropy",
+    "token_age",
     "ref_logps",
     "values",
     "sum_squared_probs",
@@ -57,6 +66,8 @@ ROW_TENSORS: Final = (
     "prepared",
 )
 """What an objective may ask for by parameter name, beside providers' own fields [P, G] and [P, G, T]."""
+FIELDS_OF_ESTIMATORS: Final = ("old_logps", "behaviour_logps", "behaviour_entropy", "reward_parts", "correct")
+"""What an advantage or a credit may need, beside the fields that providers fill."""
 
 
 @dataclass(frozen=True)
@@ -65,60 +76,6 @@ class TokenLoss:
 
     loss: Tensor
     info: Mapping[str, Tensor] = field(default_factory=dict)
-
-
-def _where(kind: str, function: Function) -> str:
-    """File, line and name, for messages."""
-    return f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}: {kind} '{function.__name__}'"
-
-
-def check_signature(kind: str, function: Function, positional: Collection[tuple[str, ...]]) -> None:
-    """Refuse a function whose positional parameters are none of these, by number and name."""
-    names = tuple(
-        p.name
-        for p in inspect.signature(function).parameters.values()
-        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    )
-    if names not in positional:
-        allowed = " or ".join(f"({', '.join(p)})" for p in positional)
-        raise GrpoLabError(
-            f"{_where(kind, function)} takes ({', '.join(names)}) but must take {allowed}; "
-            "write hyper-parameters after a bare *, each with a default"
-        )
-
-
-def check_defaults(kind: str, function: Function, supplied: Collection[str] = ()) -> None:
-    """Refuse hyper-parameters without a default."""
-    for p in inspect.signature(function).parameters.values():
-        if p.kind is p.KEYWORD_ONLY and p.default is p.empty and p.name not in supplied:
-            raise GrpoLabError(f"{_where(kind, function)}: hyper-parameter '{p.name}' needs a default")
-
-
-def _check_choice(kind: str, function: Function, option: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Refuse an option that is none of its choices."""
-    if value not in allowed:
-        raise GrpoLabError(f"{_where(kind, function)}: {option}={value!r} must be one of {', '.join(allowed)}")
-
-
-class BareOrCalled(Protocol[Settings]):
-    """A decorator that is written with options in brackets or without any: `@kl`, `@kl(limits=...)`."""
-
-    @overload
-    def __call__(self, function: Function, /) -> Part: ...
-    @overload
-    def __call__(self, *args: Settings.args, **options: Settings.kwargs) -> Decorator: ...
-
-
-def bare_or_called(add: Callable[Concatenate[Function, Settings], Part]) -> BareOrCalled[Settings]:
-    """The decorator that registers by `add(function, **options)`."""
-
-    decorator: Function = add
-
-    @functools.wraps(decorator)
-    def decorate(function: Function | None = None, /, **options: Any) -> Part | Decorator:
-        return functools.partial(decorator, **options) if function is None else decorator(function, **options)
-
-    return cast(BareOrCalled[Settings], decorate)
 
 
 @bare_or_called
@@ -142,24 +99,28 @@ def advantage(
     """
     check_signature("advantage", function, [("batch", "state")] if state else [("batch",)])
     check_defaults("advantage", function)
-    _check_choice("advantage", function, "scope", scope, ("group", "batch"))
+    check_choice("advantage", function, "scope", scope, ("group", "batch"))
     if not isinstance(needs, tuple) or min_group < 1:
         raise GrpoLabError(
-            f"{_where('advantage', function)}: needs={needs!r} must be a tuple of field names, e.g. "
+            f"{where('advantage', function)}: needs={needs!r} must be a tuple of field names, e.g. "
             f'("greedy_rewards",), and min_group={min_group} at least 1'
         )
-    allowed = (*fillable_fields(), "old_logps", "behaviour_logps", "reward_parts", "correct")
-    unknown = set(needs) - set(allowed)
-    if unknown:
-        raise GrpoLabError(
-            f"{_where('advantage', function)} needs {', '.join(sorted(unknown))}, which no batch has and no provider "
-            f"fills; it may need: {', '.join(allowed)}, or a field of your own, whose @provider(fills=...) is written "
-            "or imported above it"
-        )
+    _check_needs("advantage", function, needs)
     takes = _target_takes(function, target) if target else frozenset()
     return register(
         "advantage", function, AdvantageOptions(needs, min_group, scope, state, target, takes), **descriptions
     )
+
+
+def _check_needs(kind: str, function: Function, needs: tuple[str, ...]) -> None:
+    """Refuse a field that no batch has."""
+    allowed = (*fillable_fields(), *FIELDS_OF_ESTIMATORS)
+    if unknown := set(needs) - set(allowed):
+        raise GrpoLabError(
+            f"{where(kind, function)} needs {', '.join(sorted(unknown))}, which no batch has and no provider "
+            f"fills; it may need: {', '.join(allowed)}, or a field of your own, whose @provider(fills=...) is written "
+            "or imported above it"
+        )
 
 
 @bare_or_called
@@ -187,13 +148,13 @@ def objective(
     if unknown or "logps" not in names:
         wrong = f"asks for {', '.join(unknown)}" if unknown else "does not ask for logps"
         raise GrpoLabError(
-            f"{_where('objective', function)} {wrong}; its positional parameters are logps and any of "
+            f"{where('objective', function)} {wrong}; its positional parameters are logps and any of "
             f"{', '.join(allowed[1:])}; write hyper-parameters after a bare *"
         )
     if (prepare is not None) != ("prepared" in names):
         raise GrpoLabError(f"objective '{function.__name__}': `prepare` and the parameter `prepared` go together")
     check_defaults("objective", function)
-    _check_choice("objective", function, "level", level, ("row", "group"))
+    check_choice("objective", function, "level", level, ("row", "group"))
     takes, hyper = _prepare_takes(function, prepare) if prepare else ((), frozenset())
     options = ObjectiveOptions(level, prepare, takes, hyper, zero_at_zero_advantage)
     return register("objective", function, options, **descriptions)
@@ -214,7 +175,7 @@ def _target_takes(function: Function, target: Function) -> frozenset[str]:
     names = _hyper(target)
     if wrong := names - _hyper(function):
         raise GrpoLabError(
-            f"{_where('advantage', function)}: `target` has hyper-parameters that the estimator has not: "
+            f"{where('advantage', function)}: `target` has hyper-parameters that the estimator has not: "
             f"{', '.join(sorted(wrong))}"
         )
     return names
@@ -224,11 +185,11 @@ def _prepare_takes(function: Function, prepare: Function) -> tuple[tuple[str, ..
     """Tensors and hyper-parameters that a `prepare` names, checked against what there is."""
     names = tuple(p.name for p in inspect.signature(prepare).parameters.values() if p.kind is not p.KEYWORD_ONLY)
     hyper = _hyper(prepare)
-    allowed = [n for n in row_tensors() if n not in ("prepared", "entropy")] + ["generator"]
+    allowed = [n for n in row_tensors() if n != "prepared"] + ["generator"]
     wrong = [n for n in names if n not in allowed] + sorted(hyper - _hyper(function))
     if wrong:
         raise GrpoLabError(
-            f"{_where('objective', function)}: `prepare` asks for {', '.join(wrong)}; it may take "
+            f"{where('objective', function)}: `prepare` asks for {', '.join(wrong)}; it may take "
             f"{', '.join(allowed)}, and after a bare * hyper-parameters of the objective"
         )
     return names, hyper
@@ -236,15 +197,22 @@ def _prepare_takes(function: Function, prepare: Function) -> tuple[tuple[str, ..
 
 @bare_or_called
 def aggregator(function: Function, /, *, split_invariant: bool = True, **descriptions: Unpack[Descriptions]) -> Part:
-    """Register a loss aggregator: `(mask, *, max_tokens, hyper) -> weights [B, T]`.
+    """Register a loss aggregator: `(mask, *, max_tokens, group_size, hyper) -> weights [B, T]`.
 
-    `mask` holds all rows of ONE optimizer step; the loss is always `(weights * where(mask, token_loss, 0)).sum()`, so
-    splitting the step into micro-batches changes nothing. `split_invariant=False` is declared by an aggregator that is
-    to be computed on each micro-batch by itself, as some trainers do.
+    `mask` holds all rows of ONE optimizer step, `group_size` of each prompt one after the other; the loss is always
+    `(weights * where(mask, token_loss, 0)).sum()`, so splitting the step into micro-batches changes nothing.
+    `split_invariant=False` is declared by an aggregator that is to be computed on each micro-batch by itself, as some
+    trainers do.
     """
     check_signature("aggregator", function, [("mask",)])
-    check_defaults("aggregator", function, ("max_tokens",))
-    return register("aggregator", function, AggregatorOptions(split_invariant), ("max_tokens",), **descriptions)
+    supplied = ("max_tokens", "group_size")
+    check_defaults("aggregator", function, supplied)
+    if not split_invariant and "group_size" in inspect.signature(function).parameters:
+        raise GrpoLabError(
+            f"{where('aggregator', function)} takes group_size, and split_invariant=False has it computed on "
+            "micro-batches, which may cut a group in two: leave one of them out"
+        )
+    return register("aggregator", function, AggregatorOptions(split_invariant), supplied, **descriptions)
 
 
 def check_shape(part: Part, result: object, shape: Sequence[int]) -> None:
@@ -254,32 +222,64 @@ def check_shape(part: Part, result: object, shape: Sequence[int]) -> None:
         raise GrpoLabError(f"{part.kind} '{part.name}' ({part.place}) returned {actual}, but must return {list(shape)}")
 
 
-def _plain(
-    kind: str,
-    function: Function,
-    positional: Collection[tuple[str, ...]],
-    descriptions: Descriptions,
-    supplied: tuple[str, ...] = (),
-) -> Part:
-    """Register a part of a kind that has no options."""
-    check_signature(kind, function, positional)
-    check_defaults(kind, function, supplied)
-    return register(kind, function, None, supplied, **descriptions)
-
-
 @bare_or_called
 def kl(function: Function, /, **descriptions: Unpack[Descriptions]) -> Part:
     """Register an estimator of the KL from the reference policy: `(logps, ref_logps[, old_logps]) -> [B, T]`."""
-    return _plain("kl", function, [("logps", "ref_logps"), ("logps", "ref_logps", "old_logps")], descriptions)
+    return plain("kl", function, [("logps", "ref_logps"), ("logps", "ref_logps", "old_logps")], descriptions)
 
 
 @bare_or_called
-def correction(function: Function, /, **descriptions: Unpack[Descriptions]) -> Part:
-    """Register a correction of the mismatch between sampler and trainer.
+def correction(
+    function: Function,
+    /,
+    *,
+    weights: bool = True,
+    scope: Literal["row", "step"] = "row",
+    **descriptions: Unpack[Descriptions],
+) -> Part:
+    """Register a correction of the mismatch between sampler and trainer: tensors asked for by name, as an objective's.
 
-    `(old_logps, behaviour_logps, mask, *, hyper)` to factors [B, T], detached, on the objective and not on the KL.
+    `(old_logps, behaviour_logps, mask, *, hyper)` to factors [B, T], which multiply the objective and not the KL, or to
+    `(factors, keep)`, where `keep` [B, T] bool says which tokens stay in the loss, KL and entropy bonus included. It
+    may also ask for `advantages`, `token_age` and any other tensor of the rows but the present policy's; all rows of
+    one optimizer step are handed in, before the aggregator weighs them. `weights=False`: it takes tokens out and its
+    factors are 1. `scope`: declares whether it reads one row or the whole step.
     """
-    return _plain("correction", function, [("old_logps", "behaviour_logps", "mask")], descriptions)
+    names = tuple(p.name for p in inspect.signature(function).parameters.values() if p.kind is not p.KEYWORD_ONLY)
+    allowed = [name for name in row_tensors() if name not in ("logps", "entropy", "prepared")]
+    unknown = [name for name in names if name not in allowed]
+    if unknown or "mask" not in names:
+        wrong = f"asks for {', '.join(unknown)}" if unknown else "does not ask for mask"
+        raise GrpoLabError(
+            f"{where('correction', function)} {wrong}; its positional parameters are old_logps, behaviour_logps, mask "
+            f"and any of {', '.join(n for n in allowed if n not in ('old_logps', 'behaviour_logps', 'mask'))}; "
+            "write hyper-parameters after a bare *"
+        )
+    check_defaults("correction", function)
+    check_choice("correction", function, "scope", scope, ("row", "step"))
+    return register("correction", function, CorrectionOptions(weights, scope), **descriptions)
+
+
+@bare_or_called
+def credit(function: Function, /, *, needs: tuple[str, ...] = (), **descriptions: Unpack[Descriptions]) -> Part:
+    """Register a step of the credit chain: `(batch, advantages, *, hyper) -> advantages [P, G, T]`, no gradient.
+
+    It runs after the advantage estimator, on the whole rollout. `needs`: batch fields to be filled first.
+    """
+    check_signature("credit", function, [("batch", "advantages")])
+    check_defaults("credit", function)
+    _check_needs("credit", function, needs)
+    return register("credit", function, CreditOptions(needs), **descriptions)
+
+
+@bare_or_called
+def selection(function: Function, /, **descriptions: Unpack[Descriptions]) -> Part:
+    """Register a selection of responses: `(batch, *, hyper) -> [P, G]` bool, equally many of every group.
+
+    The others are left out of the loss and of every denominator. `Variant.statistics` says whether advantages are those
+    among the responses that are left, or among all.
+    """
+    return plain("selection", function, [("batch",)], descriptions)
 
 
 @bare_or_called
@@ -288,13 +288,13 @@ def value_loss(function: Function, /, **descriptions: Unpack[Descriptions]) -> P
 
     `old_values` are those before the rollout's updates.
     """
-    return _plain("value_loss", function, [("values", "returns"), ("values", "returns", "old_values")], descriptions)
+    return plain("value_loss", function, [("values", "returns"), ("values", "returns", "old_values")], descriptions)
 
 
 @bare_or_called
 def filter(function: Function, /, **descriptions: Unpack[Descriptions]) -> Part:
     """Register a group filter: `(batch, *, hyper) -> [P]` bool, the groups to train on."""
-    return _plain("filter", function, [("batch",)], descriptions)
+    return plain("filter", function, [("batch",)], descriptions)
 
 
 @bare_or_called
@@ -303,31 +303,31 @@ def shaping(function: Function, /, **descriptions: Unpack[Descriptions]) -> Part
 
     All are [P, G] or, for greedy responses, [P].
     """
-    return _plain("shaping", function, [("rewards", "lengths", "truncated")], descriptions, ("max_tokens",))
+    return plain("shaping", function, [("rewards", "lengths", "truncated")], descriptions, ("max_tokens",))
 
 
 @bare_or_called
 def task(function: Function, /, **descriptions: Unpack[Descriptions]) -> Part:
     """Register a task: a function of hyper-parameters that returns a `Task`."""
-    return _plain("task", function, [()], descriptions)
+    return plain("task", function, [()], descriptions)
 
 
 @bare_or_called
 def generator(function: Function, /, **descriptions: Unpack[Descriptions]) -> Part:
     """Register a generator: a function of hyper-parameters that returns a `Generator`."""
-    return _plain("generator", function, [()], descriptions)
+    return plain("generator", function, [()], descriptions)
 
 
 @bare_or_called
 def source(function: Function, /, **descriptions: Unpack[Descriptions]) -> Part:
     """Register a source of responses to train on: a function of hyper-parameters that returns a `Source`."""
-    return _plain("source", function, [()], descriptions)
+    return plain("source", function, [()], descriptions)
 
 
 @bare_or_called
 def setting(function: Function, /, **descriptions: Unpack[Descriptions]) -> Part:
     """Register a bundle of settings: a function of hyper-parameters that returns plain data."""
-    return _plain("setting", function, [()], descriptions)
+    return plain("setting", function, [()], descriptions)
 
 
 @bare_or_called
@@ -378,17 +378,17 @@ def provider(
 
 def _check_own_field(function: Function, fills: str, shape: str) -> None:
     """Refuse a name that means something else already, and a shape that another provider of the field has not."""
-    where = _where("provider", function)
+    place = where("provider", function)
     if fills in {*BATCH_FIELDS, *dir(Batch), *ROW_TENSORS, "generator"}:
         raise GrpoLabError(
-            f"{where} fills '{fills}', which is no field for a provider to fill: the core does; those are "
+            f"{place} fills '{fills}', which is no field for a provider to fill: the core does; those are "
             f"{', '.join(FILLED_FIELDS)}, or a name of your own"
         )
     if not (isinstance(fills, str) and fills.isidentifier()):
-        raise GrpoLabError(f"{where}: fills={fills!r} must be a name, e.g. fills='difficulty'")
-    _check_choice("provider", function, "shape", shape, ("[P]", "[P, G]", "[P, G, T]"))
+        raise GrpoLabError(f"{place}: fills={fills!r} must be a name, e.g. fills='difficulty'")
+    check_choice("provider", function, "shape", shape, ("[P]", "[P, G]", "[P, G, T]"))
     if own_fields().get(fills, shape) != shape:
         raise GrpoLabError(
-            f"{where} fills '{fills}' as {shape}, but another provider fills it as {own_fields()[fills]}: "
+            f"{place} fills '{fills}' as {shape}, but another provider fills it as {own_fields()[fills]}: "
             "give both the same shape, or one of the fields another name"
         )

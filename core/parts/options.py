@@ -73,6 +73,24 @@ class AggregatorOptions(Options):
 
 
 @dataclass(frozen=True)
+class CorrectionOptions(Options):
+    """Of `@correction`."""
+
+    weights: bool = True
+    """Whether its factors carry the importance ratio; False where it only takes tokens out of the loss."""
+    scope: Literal["row", "step"] = "row"
+    """What it reads: one response, or all those of an optimizer step."""
+
+
+@dataclass(frozen=True)
+class CreditOptions(Options):
+    """Of `@credit`."""
+
+    needs: tuple[str, ...] = ()
+    """Batch fields to be filled first."""
+
+
+@dataclass(frozen=True)
 class RewardOptions(Options):
     """Of `@reward`."""
 

@@ -6,8 +6,8 @@ from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from core.errors import GrpoLabError
-from core.parts.contracts import Function, bare_or_called, check_defaults, check_signature
-from core.parts.options import AdvantageOptions, ObjectiveOptions
+from core.parts.declaring import Function, bare_or_called, check_defaults, check_signature
+from core.parts.options import AdvantageOptions, CorrectionOptions, CreditOptions, ObjectiveOptions
 from core.parts.registry import Part, as_part, place_of, register
 from core.parts.settings import COUNT, NOT_NEGATIVE, POSITIVE, Range, SettingError, annotations, fault, form_of
 
@@ -22,13 +22,32 @@ LIMITS: Final[Mapping[str, Range]] = MappingProxyType(
     }
 )
 """Between which numbers fields of a variant must lie, and hyper-parameters of the same names."""
+CHAINS: Final = ("correction", "credit", "shaping")
+"""Kinds of parts of which a variant has any number."""
+ANCHORS: Final[Mapping[str, str]] = MappingProxyType(
+    {"sampler": "the sampler's log-probabilities", "loglinear": "between the sampler's and the present ones, by age"}
+)
+"""What ratios are against, where that is not the trainer's log-probabilities before the update."""
+
+
+def chain(value: Any, kind: str, where: str) -> tuple[Part, ...]:
+    """The parts of a chain: of a sequence of them, a single one or None."""
+    parts = () if value is None else value if isinstance(value, Sequence) else (value,)
+    return tuple(as_part(part, kind, where) for part in parts)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
     """Maths only: what a step does with a rollout. Everything else a run needs is its recipe.
 
-    `kl_place`: whether the KL penalty is a term of the loss or is taken off the reward. `filter` chooses the groups
+    `kl_place`: whether the KL penalty is a term of the loss or is taken off the reward. `anchor` is what ratios are
+    against: the trainer's log-probabilities before the rollout's updates; those of the sampler; or `"loglinear"`,
+    between the sampler's and the present ones by the tokens' age (A-3PO, arXiv:2512.06547). `correction` is one part or
+    a chain: each reads the same rows, their factors multiply, and a token stays that all of them keep. `denominator`:
+    whether an aggregator counts all tokens, or those that are `"kept"`. `credit` transforms the advantages, one part
+    after the other.
+    `selection` chooses responses of every group, with advantages among those ("after") or among all of the group
+    ("before"): `statistics`. `filter` chooses the groups
     to train on; sampling goes on for at most `filter_rounds` rounds until the batch is full again. `truncated="mask"`
     takes responses that were cut at the limit out of the loss, not out of the group's statistics. `reward_clip` bounds
     |reward| before shaping. `value_loss` is what a critic minimises, where the advantage asks for its values. With a
@@ -42,7 +61,12 @@ class Variant:
     kl: Part | None = None
     kl_coef: float = 0.0
     kl_place: Literal["loss", "reward"] = "loss"
-    correction: Part | None = None
+    correction: Part | Sequence[Part] | None = ()
+    anchor: Literal["trainer", "sampler", "loglinear"] = "trainer"
+    denominator: Literal["all", "kept"] = "all"
+    credit: Part | Sequence[Part] | None = ()
+    selection: Part | None = None
+    statistics: Literal["before", "after"] = "after"
     filter: Part | None = None
     filter_rounds: int = 1
     shaping: Sequence[Part] = ()
@@ -56,12 +80,13 @@ class Variant:
 
     def __post_init__(self) -> None:
         where = f"variant '{self.name}'" if self.name else "Variant"
-        for kind in ("advantage", "objective", "aggregator", "kl", "correction", "filter", "value_loss"):
+        for kind in ("advantage", "objective", "aggregator", "kl", "selection", "filter", "value_loss"):
             value = getattr(self, kind)
             optional = kind not in ("advantage", "objective", "aggregator")
             if not (optional and value is None):
                 object.__setattr__(self, kind, as_part(value, kind, f"{where}: {kind}"))
-        object.__setattr__(self, "shaping", tuple(as_part(s, "shaping", f"{where}: shaping") for s in self.shaping))
+        for kind in CHAINS:
+            object.__setattr__(self, kind, chain(getattr(self, kind), kind, f"{where}: {kind}"))
         for name, annotation in annotations(Variant).items():
             value = getattr(self, name)
             if must := fault(value, form_of(annotation, LIMITS.get(name))):
@@ -73,6 +98,33 @@ class Variant:
                 f"{where}: kl_target={self.kl_target} adapts the penalty in the reward: give a kl, a kl_coef to start "
                 "from, above 0, and kl_place='reward'"
             )
+        self._check_anchor(where)
+
+    def _check_anchor(self, where: str) -> None:
+        """Refuse an anchor that nothing reads, and a ratio that would count twice."""
+        takes = {*self.objective.parameters, *ObjectiveOptions.of(self.objective).prepare_takes}
+        if self.anchor != "trainer" and "old_logps" not in takes:
+            raise GrpoLabError(
+                f"{where}: anchor={self.anchor!r} would change nothing: objective '{self.objective.name}' takes no "
+                "old_logps; leave it out, or give an objective with a ratio, e.g. @clip"
+            )
+        weighing = [part.name for part in self.corrections if CorrectionOptions.of(part).weights]
+        if self.anchor == "sampler" and weighing:
+            raise GrpoLabError(
+                f"{where}: anchor='sampler' has the ratio of trainer to sampler in it already, and correction "
+                f"'{weighing[0]}' would count it twice: leave one out, or give a correction that only takes tokens out "
+                "(weights=False)"
+            )
+
+    @property
+    def corrections(self) -> tuple[Part, ...]:
+        """The chain of corrections."""
+        return chain(self.correction, "correction", self.name)
+
+    @property
+    def credits(self) -> tuple[Part, ...]:
+        """The chain of credit after the advantage estimator."""
+        return chain(self.credit, "credit", self.name)
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -82,11 +134,11 @@ class Variant:
             self.objective,
             self.aggregator,
             self.kl,
-            self.correction,
+            self.selection,
             self.filter,
             self.value_loss,
         )
-        return (*(part for part in single if part is not None), *self.shaping)
+        return (*(part for part in single if part is not None), *self.corrections, *self.credits, *self.shaping)
 
     @property
     def uses_kl(self) -> bool:
@@ -100,13 +152,17 @@ class Variant:
         needed |= set(ObjectiveOptions.of(self.objective).prepare_takes)
         if self.uses_kl:
             needed |= {"ref_logps"}
-        if self.correction is not None:
+        for part in self.corrections:
+            needed |= set(part.parameters)
+        for part in self.credits:
+            needed |= set(CreditOptions.of(part).needs)
+        if self.anchor != "trainer":
             needed |= {"behaviour_logps"}
         return frozenset(needed)
 
     def resolved(self) -> "Variant":
         """The same variant with every hyper-parameter of every part fixed to its present value."""
-        fixed: dict[str, Any] = {"shaping": tuple(part.resolved() for part in self.shaping)}
+        fixed: dict[str, Any] = {kind: tuple(part.resolved() for part in getattr(self, kind)) for kind in CHAINS}
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Part):
@@ -123,7 +179,15 @@ class Variant:
             card["KL"] += f" at first, adapted to {self.kl_target:g} nats a response"
         if self.value_loss is not None:
             card["value loss"] = repr(self.value_loss)
-        card["correction"] = repr(self.correction) if self.correction else "none"
+        if self.credits:
+            card["credit"] = ", ".join(map(repr, self.credits))
+        if self.anchor != "trainer":
+            card["anchor"] = ANCHORS[self.anchor]
+        card["correction"] = ", ".join(map(repr, self.corrections)) or "none"
+        if self.corrections and self.denominator != "all":
+            card["correction"] += ", tokens that are kept are those counted"
+        if self.selection is not None:
+            card["selection"] = f"{self.selection!r}, statistics {self.statistics} it"
         rounds = f", at most {self.filter_rounds} rounds" if self.filter else ""
         card["filter"] = f"{self.filter!r}{rounds}" if self.filter else "none"
         card["shaping"] = ", ".join(map(repr, self.shaping)) or "none"

@@ -5,7 +5,17 @@ Notation: `d = logps - old_logps`, `q = exp(d)` the token's probability ratio, `
 Objectives on groups see and return [P, G, T].
 """
 
-from estimators.objectives import covariance, divergence, likelihood, preference, sequence, token
+from estimators.objectives import covariance, divergence, likelihood, off_policy, preference, sequence, token
 from estimators.objectives.token import clip, policy_gradient
 
-__all__ = ["clip", "covariance", "divergence", "likelihood", "policy_gradient", "preference", "sequence", "token"]
+__all__ = [
+    "clip",
+    "covariance",
+    "divergence",
+    "likelihood",
+    "off_policy",
+    "policy_gradient",
+    "preference",
+    "sequence",
+    "token",
+]

@@ -6,8 +6,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from core.loop.loss import RowTensors, compute_advantages, kl_in_reward, next_kl_coef, step_weights
+from core.loop.loss import compute_advantages, kl_in_reward, next_kl_coef, step_weights
 from core.loop.rewards import kept_groups, shape
+from core.loop.rows import RowTensors
 from core.parts.batch import Batch
 from core.parts.options import AdvantageOptions
 from core.parts.variant import Variant

@@ -7,7 +7,13 @@ from types import MappingProxyType
 from typing import Final, Literal, TypeAlias, get_args
 
 from core.errors import GrpoLabError
-from core.parts.options import AdvantageOptions, AggregatorOptions, ObjectiveOptions
+from core.parts.options import (
+    AdvantageOptions,
+    AggregatorOptions,
+    CorrectionOptions,
+    CreditOptions,
+    ObjectiveOptions,
+)
 from core.parts.registry import Part
 from core.parts.variant import Variant
 
@@ -91,6 +97,11 @@ PREPARED: Final[Mapping[Engine, Answer]] = {
 BLIND: Final = Answer("exact", "it reads neither advantages nor rewards: it imitates whatever is sampled, good or bad")
 STATE: Final = Answer("exact", "what it remembers is saved in the trainer's checkpoints")
 LOCAL: Final = Answer("not possible", "it averages over micro-batches, whose rows and number are the trainer's affair")
+SPREAD: Final = Answer("not possible", "it counts by groups, and rows of a group may be in several optimizer steps")
+WHOLE_STEP: Final = Answer(
+    "not possible", "it reads, or recounts, all rows of an optimizer step, which here come in micro-batches"
+)
+NOT_SELECTED: Final = Answer("not possible", "the trainer trains on every response that it samples")
 KL_TARGET: Final = Answer("exact", "the coefficient is saved in the trainer's checkpoints")
 NOT_SAMPLED_ANEW: Final = Answer(
     "approximate",
@@ -103,7 +114,7 @@ def support(engine: Engine, variant: Variant) -> list[Line]:
     return [
         *_advantage(engine, variant.advantage),
         *_objective(engine, variant.objective),
-        _line(variant.aggregator, EXACT if AggregatorOptions.of(variant.aggregator).split_invariant else LOCAL),
+        _line(variant.aggregator, _weighing(variant.aggregator)),
         *_kl(engine, variant),
         *_other_parts(engine, variant),
         *_settings(variant),
@@ -157,6 +168,12 @@ def _objective(engine: Engine, part: Part) -> Iterator[Line]:
     yield from _needs(engine, part, tuple(dict.fromkeys((*part.parameters, *options.prepare_takes))))
 
 
+def _weighing(part: Part) -> Answer:
+    if not AggregatorOptions.of(part).split_invariant:
+        return LOCAL
+    return SPREAD if part.takes("group_size") else EXACT
+
+
 def _kl(engine: Engine, variant: Variant) -> Iterator[Line]:
     if variant.uses_kl:
         assert variant.kl is not None
@@ -168,8 +185,18 @@ def _kl(engine: Engine, variant: Variant) -> Iterator[Line]:
 def _other_parts(engine: Engine, variant: Variant) -> Iterator[Line]:
     if variant.value_loss is not None:
         yield _line(variant.value_loss, NO_CRITIC)
-    if variant.correction is not None:
-        yield _line(variant.correction, FIELDS[engine]["behaviour_logps"])
+    for part in variant.corrections:
+        of_step = CorrectionOptions.of(part).scope == "step" or variant.denominator == "kept"
+        yield _line(part, WHOLE_STEP if of_step else FIELDS[engine]["behaviour_logps"])
+        yield from _needs(engine, part, tuple(name for name in part.parameters if name != "behaviour_logps"))
+    if variant.anchor != "trainer":
+        answer = FIELDS[engine]["behaviour_logps"] if variant.anchor == "sampler" else OWN_LOOP
+        yield Line(f"anchor = {variant.anchor!r}", answer.degree, answer.why)
+    for part in variant.credits:
+        yield _line(part, EXACT)
+        yield from _needs(engine, part, CreditOptions.of(part).needs)
+    if variant.selection is not None:
+        yield _line(variant.selection, NOT_SELECTED)
     if variant.filter is not None:
         yield _line(variant.filter, NOT_SAMPLED_ANEW if variant.filter_rounds > 1 else EXACT)
         if reads_verdict(variant.filter):

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from core import Part
-from core.parts.contracts import check_shape
+from core.loop import loss
 from core.parts.options import AggregatorOptions
 from experiments.check.checks import Broken, Call, Checks, finite, numbers, same
 
@@ -34,11 +33,8 @@ def full_masks() -> Iterator[Tensor]:
 
 
 def weigh(part: Part, mask: Tensor, limit: int = LIMIT) -> Tensor:
-    """Weights [B, T], as the loop asks for them."""
-    extra: dict[str, Any] = {"max_tokens": limit} if part.takes("max_tokens") else {}
-    weights: Tensor = part(mask, **extra)
-    check_shape(part, weights, mask.shape)
-    return weights
+    """Weights [B, T], as the loop asks for them; every row is a group of its own."""
+    return loss.weigh(part, mask, max_tokens=limit, group_size=1)
 
 
 @CHECKS.must("shape and numbers", remedy="return floating-point weights [B, T], 0 outside the mask, none below 0")

@@ -16,6 +16,8 @@ WEIGHTS: Final = (1.0, 0.5)
 MAX_LENGTH: Final = 6
 LIMIT: Final = 9
 """The generation limit of most examples, in tokens."""
+VERSION: Final = 3
+"""Of the policy, in updates, at the step that examples are trained on."""
 
 
 def optional_fields() -> tuple[str, ...]:

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from core import Batch, Part, Variant
-from core.loop.loss import RowTensors, prepare, token_loss
+from core.loop.correct import correct
+from core.loop.loss import prepare, token_loss
+from core.loop.rows import RowTensors
 from core.parts.options import AdvantageOptions, AggregatorOptions, ObjectiveOptions
 from experiments.check import examples as ex
 
@@ -52,7 +54,8 @@ class Step:
     @classmethod
     def of(cls, variant: Variant, batch: Batch, advantages: Tensor, logps: Tensor) -> "Step":
         """Everything that the loop hands to the objective; advantages and log-probabilities are [P, G, T]."""
-        rows, flat = RowTensors.of(batch, advantages), logps.flatten(0, 1)
+        flat = logps.flatten(0, 1)
+        rows = correct(variant, RowTensors.of(batch, advantages, ex.VERSION), flat.detach())
         step = cls(variant, rows, flat, batch.group_size)
         if ObjectiveOptions.of(variant.objective).prepare:
             rows = step.prepared()

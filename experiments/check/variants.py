@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from core import PROVIDERS, Batch, Part, Variant
-from core.loop.loss import compute_advantages, kl_in_reward, step_weights, token_loss
+from core.loop.loss import kl_in_reward, learned_responses, step_weights, token_loss
 from core.loop.rewards import filter_groups, shape
 from core.parts.options import AdvantageOptions, ProviderOptions, fillable_fields
 from experiments.check import examples as ex
@@ -46,14 +46,15 @@ def rollout(variant: Variant, groups: int, samples: int, *, counted: bool = True
 
 def step_of(variant: Variant, batch: Batch, distance: float) -> tuple[Tensor, Tensor]:
     """The loss of one optimizer step, and its gradient in the log-probabilities [B, T]."""
-    advantages, _ = compute_advantages(variant, batch, AdvantageOptions.of(variant.advantage).first_state())
+    state = AdvantageOptions.of(variant.advantage).first_state()
+    batch, advantages, _ = learned_responses(variant, batch, state)
     draw = torch.Generator().manual_seed(42)
     old = batch.require("old_logps")
     logps = (old + distance * torch.randn(old.shape, generator=draw)).clamp(max=-1e-3) if distance else old
     step = Step.of(variant, batch, advantages, torch.where(batch.response_mask, logps, 0.0))
     leaf = step.logps.detach().clone().requires_grad_()
     losses, _ = token_loss(variant, step.rows, leaf, step.group_size)
-    loss = (step_weights(variant, batch, step.rows["mask"]) * losses).sum()
+    loss = (step_weights(variant, batch, step.rows.denominator) * losses).sum()
     if not loss.requires_grad:
         raise Broken("the loss does not depend on the policy")
     return loss.detach(), torch.autograd.grad(loss, leaf)[0]

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from core import Batch, Variant
 from core.errors import GrpoLabError
-from core.loop.loss import RowTensors, compute_advantages, kl_in_reward, prepare, step_weights, token_loss
+from core.loop.loss import chosen_responses, kl_in_reward, learned_responses, step_loss, weigh
 from core.loop.rewards import shape, shape_rewards
 from core.parts.contracts import check_shape
-from core.parts.options import AdvantageOptions, ObjectiveOptions, fillable_fields
+from core.parts.options import AdvantageOptions, fillable_fields
 from core.parts.registry import Part
 from experiments.lens.policy import TabularPolicy
 
@@ -131,16 +131,13 @@ def differentiate(
 ) -> tuple[Derivatives, Any]:
     """Derivatives of the step's loss on a shaped and filtered batch, and the estimator's new state."""
     batch = kl_in_reward(variant, fill(policy, variant, draw, batch))
-    advantages, state = compute_advantages(variant, batch, state)
-    rows = RowTensors.of(batch, advantages)
-    logps = batch.rows("old_logps").clone().requires_grad_()
-    entropy = policy.entropy[draw.prompts[:, None], draw.responses].flatten(0, 1).requires_grad_()
-    if variant.entropy_coef or "entropy" in variant.objective.parameters:
-        rows["entropy"] = entropy
-    if ObjectiveOptions.of(variant.objective).prepare:
-        rows["prepared"] = prepare(variant, rows, logps.detach(), generator)
-    losses, _ = token_loss(variant, rows, logps, batch.group_size)
-    loss = (step_weights(variant, batch, rows["mask"]) * losses).sum()
+    if variant.selection is not None:
+        chosen = chosen_responses(variant.selection, batch)
+        draw = Draw(draw.prompts, draw.responses.gather(1, chosen))
+    batch, advantages, state = learned_responses(variant, batch, state)
+    logps = batch.require("old_logps").clone().requires_grad_()
+    entropy = policy.entropy[draw.prompts[:, None], draw.responses].requires_grad_()
+    loss = step_loss(variant, batch, logps, advantages, generator, entropy=entropy)
     by_logp, by_entropy = torch.autograd.grad(loss, (logps, entropy), allow_unused=True, materialize_grads=True)
     shape = batch.response_mask.shape
     return Derivatives(draw, by_logp.view(shape), by_entropy.view(shape)), state
@@ -189,11 +186,10 @@ def token_constant(aggregator: Part, max_tokens: int) -> float | None:
 
     w_it = 1 / (R * constant) for every token of every mask; measured on ragged masks of different sizes.
     """
-    limit = {"max_tokens": max_tokens} if aggregator.takes("max_tokens") else {}
     per_mask = []
     for lengths in ([1, 2, max_tokens], [max_tokens, 1], [2, 2, 1, 1, max_tokens]):
         mask = torch.arange(max_tokens) < torch.tensor(lengths)[:, None]
-        per_mask.append((aggregator(mask, **limit).double() * len(lengths))[mask])
+        per_mask.append((weigh(aggregator, mask, max_tokens=max_tokens, group_size=1).double() * len(lengths))[mask])
     weights = torch.cat(per_mask)
     same = torch.allclose(weights, weights[0].expand_as(weights), rtol=1e-5) and weights[0] > 0
     return float(1 / weights[0]) if same else None

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core import AGGREGATORS, Part
+from core.loop import loss
 from core.parts.options import AggregatorOptions
 from estimators.aggregators import (
     seq_mean_token_mean,
@@ -28,9 +29,7 @@ HOLES = torch.tensor([[True, False, True, True], [False, True, False, False], [F
 
 
 def weigh(part: Part, mask: Tensor, max_tokens: int = 10) -> Tensor:
-    extra: dict[str, Any] = {"max_tokens": max_tokens} if part.takes("max_tokens") else {}
-    weights: Tensor = part(mask, **extra)
-    return weights
+    return loss.weigh(part, mask, max_tokens=max_tokens, group_size=1)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core import AGGREGATORS, OBJECTIVES, Batch, Part, Variant
-from core.loop.loss import compute_advantages, kl_in_reward, needs_old_logps, step_loss
+from core.loop.loss import compute_advantages, kl_in_reward, needs_old_logps, step_loss, weigh
 from core.loop.rewards import shape_rewards
 from estimators.advantages.greedy import greedy_baseline
 from estimators.advantages.group import group_mean, group_mean_std, leave_one_out, length_weighted_mean
@@ -123,8 +123,7 @@ def test_its_value_is_minus_the_aggregated_advantage(name: str, seed: int) -> No
     for aggregator in LINEAR:
         variant = of(group_mean_std, OBJECTIVES[name], aggregator)
         advantages, _ = compute_advantages(variant, batch, None)
-        limit = {"max_tokens": 9} if aggregator.takes("max_tokens") else {}
-        weights = aggregator(batch.rows("mask"), **limit)
+        weights = weigh(aggregator, batch.rows("mask"), max_tokens=9, group_size=batch.group_size)
         close(step(variant, batch, logps)[0], -(weights * advantages.flatten(0, 1)).sum())
 
 

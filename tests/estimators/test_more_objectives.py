@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core import OBJECTIVES, Part
-from core.loop.loss import RowTensors, prepare
+from core.loop.loss import prepare
+from core.loop.rows import RowTensors
 from core.parts.options import ObjectiveOptions
 from core.parts.variant import Variant
 from estimators.advantages.group import group_mean

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core import AGGREGATORS, OBJECTIVES, Batch, Part, TokenLoss
+from core.loop.loss import weigh
 from estimators.advantages.group import group_mean, group_mean_std
 from estimators.aggregators import seq_mean_token_mean, token_mean
 from estimators.objectives.token import clip, policy_gradient
@@ -128,7 +129,7 @@ def test_on_policy_every_objective_has_the_gradient_of_reinforce(
     """At q = 1 nothing is clipped, whatever the bounds, for every aggregator."""
     logps, _, advantages, mask = random_rows(seed)
     logps.requires_grad_()
-    weights = aggregator(mask, **({"max_tokens": 9} if aggregator.takes("max_tokens") else {}))
+    weights = weigh(aggregator, mask, max_tokens=9, group_size=1)
     expected = gradient((weights * -advantages * logps).sum(), logps)
     surrogate = loss_of(clip, logps, logps.detach(), advantages, eps_low=low, eps_high=high)
     plain = loss_of(policy_gradient, logps, advantages)

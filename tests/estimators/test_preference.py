@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core import VARIANTS, Batch, GrpoLabError, Part, Variant
-from core.loop.loss import RowTensors, compute_advantages, counted_rows, prepare, step_loss, token_loss
+from core.loop.loss import compute_advantages, counted_rows, prepare, step_loss, token_loss
+from core.loop.rows import RowTensors
 from core.loop.update import UpdateMetrics, accumulate_gradients
 from core.model.policy import Policy
 from core.parts.options import ObjectiveOptions

@@ -82,9 +82,9 @@ def _correction(variant: Variant, config: Any, rollout_func: object | None) -> l
             "vllm_importance_sampling_correction = True is TRL's own and would not act: set it to False, and bind a "
             "correction on the variant if you want one"
         ]
-    if variant.correction is not None and not config.use_vllm and rollout_func is None:
+    if variant.corrections and not config.use_vllm and rollout_func is None:
         return [
-            f"its correction {variant.correction!r} compares the trainer with another sampler, and transformers' "
+            f"its correction {variant.corrections[0]!r} compares the trainer with another sampler, and transformers' "
             "generation is the trainer: set use_vllm=True, or bind correction = None on the variant"
         ]
     return []

@@ -9,8 +9,10 @@ from torch import Tensor
 from transformers import TrainerCallback
 
 from core.errors import GrpoLabError
-from core.loop.loss import RowTensors, needs_old_logps, prepare, token_loss
+from core.loop.correct import correct
+from core.loop.loss import needs_old_logps, prepare, token_loss
 from core.loop.rewards import shape_rewards
+from core.loop.rows import RowTensors
 from core.parts.batch import Batch
 from core.parts.options import ObjectiveOptions
 from core.parts.variant import Variant
@@ -230,7 +232,8 @@ class BridgedGRPOTrainer(GeneratingTrainer):
         rows = {name.removeprefix(OURS): x for name, x in inputs.items() if name.startswith(OURS)}
         weights = rows.pop("weights").to(logps.dtype)
         self._idle = bool(rows.pop("idle"))
-        losses, info = token_loss(self.variant, {**rows, "entropy": entropy}, logps, self.num_generations)
+        rows = correct(self.variant, RowTensors({**rows, "entropy": entropy}), logps.detach())
+        losses, info = token_loss(self.variant, rows, logps, self.num_generations)
         self._log({"entropy": entropy, **{f"grpolab/{name}": x for name, x in info.items()}}, rows["mask"])
         loss: Tensor = (weights * losses).sum()
         return loss

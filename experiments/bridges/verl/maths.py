@@ -14,7 +14,9 @@ from verl.utils import tensordict_utils
 from verl.utils.metric import AggregationType, Metric
 from verl.workers.utils.padding import no_padding_2_padding
 
-from core.loop.loss import RowTensors, counted_rows, prepare, step_weights, token_loss
+from core.loop.correct import correct
+from core.loop.loss import counted_rows, prepare, step_weights, token_loss
+from core.loop.rows import RowTensors
 from core.parts.batch import Batch
 from core.parts.options import ObjectiveOptions
 from core.parts.variant import Variant
@@ -134,6 +136,7 @@ class StepMaths:
         if model_output.get("entropy") is not None:
             rows["entropy"] = no_padding_2_padding(model_output["entropy"], data)
         weights = rows.pop(WEIGHTS)
+        rows = correct(self.variant, rows, logps.detach())
         losses, info = token_loss(self.variant, rows, logps, self.group_size)
         scale = world_size(data)
         total = (weights.to(logps.dtype) * losses).sum() * scale

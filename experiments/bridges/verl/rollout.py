@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from verl.workers.utils.padding import response_from_nested
 
 from core.errors import GrpoLabError
-from core.loop.loss import RowTensors
+from core.loop.rows import RowTensors
 from core.parts.batch import Batch
 from experiments.bridges.running import TRAINED as ROWS_TRAINED
 from experiments.bridges.verl.maths import MASK, TRAINED

@@ -11,7 +11,9 @@ from torch import Tensor
 from core import CORRECTIONS, VARIANTS
 from core.generation.base import Request
 from core.generation.native import Native
+from core.loop.correct import correct
 from core.loop.loss import token_loss
+from core.loop.rows import RowTensors
 from core.model.policy import Policy
 
 # log ratios of three tokens of one response, the fourth is masked: 2, 1 and 4 times the sampler's probability
@@ -22,8 +24,8 @@ MASK = torch.tensor([[True, True, True, False]])
 
 def info(correction: Any, old: Tensor = OLD) -> dict[str, Tensor]:
     variant = replace(VARIANTS["grpo"](), correction=correction)
-    rows = {"mask": MASK, "advantages": torch.ones(1, 4), "old_logps": old, "behaviour_logps": BEHAVIOUR}
-    return token_loss(variant, rows, old + 0.5, 1)[1]
+    rows = RowTensors(mask=MASK, advantages=torch.ones(1, 4), old_logps=old, behaviour_logps=BEHAVIOUR)
+    return token_loss(variant, correct(variant, rows), old + 0.5, 1)[1]
 
 
 def kept(name: str, old: Tensor = OLD, **hyper: float) -> list[float]:

@@ -11,8 +11,8 @@ import torch
 
 from core import SETTINGS, Batch, GrpoLabError, advantage, objective, provider
 from core.loop.learn import fill
-from core.loop.loss import RowTensors
 from core.loop.recipe import Recipe
+from core.loop.rows import RowTensors
 from core.loop.train import run
 from core.parts.registry import PROVIDERS, config
 from core.store.run_folder import RunStore

@@ -20,10 +20,10 @@ def recipe(*bindings: str, variant: str = "grpo") -> Recipe:
 
 
 def test_a_recipe_corrects_variants_that_do_not_correct_themselves() -> None:
-    assert recipe().variant.correction is None
+    assert recipe().variant.corrections == ()
     made = recipe("train.correction = @token_truncated", "token_truncated.cap = 3.0").variant
     assert made.name == "grpo"
-    assert repr(made.correction) == repr(CORRECTIONS["token_truncated"].using(cap=3.0).resolved())
+    assert repr(made.corrections) == repr((CORRECTIONS["token_truncated"].using(cap=3.0).resolved(),))
     assert "behaviour_logps" in made.needs
 
 
@@ -34,9 +34,8 @@ def test_a_variants_own_correction_stays() -> None:
         made: Variant = VARIANTS["grpo"]()
         return replace(made, correction=correction)
 
-    own = recipe("train.correction = @token_truncated", variant="corrected").variant.correction
-    assert own is not None
-    assert own.name == "sequence_masked"
+    own = recipe("train.correction = @token_truncated", variant="corrected").variant.corrections
+    assert [part.name for part in own] == ["sequence_masked"]
 
 
 def test_what_is_no_correction_is_refused() -> None:

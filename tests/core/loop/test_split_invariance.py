@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from core import ADVANTAGES, AGGREGATORS, CORRECTIONS, KLS, OBJECTIVES, Batch, Part, TokenLoss, Variant
+from core.loop.loss import weigh
 from core.loop.update import UpdateMetrics, accumulate_gradients, compute_logps, micro_batches
 from core.model.policy import Policy
 from core.parts.options import AdvantageOptions, AggregatorOptions, ObjectiveOptions
@@ -217,7 +218,9 @@ def test_with_kl_entropy_and_correction(policy: Policy, make_batch: MakeBatch, k
     for correction in CORRECTIONS.values():
         variant = compose(clip, token_mean, kl=kl, kl_coef=0.3, entropy_coef=0.05, correction=correction)
         whole = Outcome(policy, variant, batch, advantages, heat=0.7)
-        assert whole.metrics.trained_tokens == int(batch.mask.sum())
+        dropped = whole.metrics.sums["correction_dropped"]
+        assert whole.metrics.trained_tokens == int(batch.mask.sum()) - dropped
+        assert whole.metrics.sums["correction_dropped/count"] == int(batch.mask.sum())
         for micro in MICRO_TOKENS:
             assert_same(Outcome(policy, variant, batch, advantages, micro, 0.7), whole)
 
@@ -380,8 +383,8 @@ def test_equals_all_rows_at_once_in_transformers(
     result = objective(**arguments)
     loss = (result.loss if isinstance(result, TokenLoss) else result).reshape(-1, batch.mask.shape[-1])
     mask = batch.mask.flatten(0, 1)
-    extra = {"max_tokens": batch.max_tokens} if aggregator.takes("max_tokens") else {}
-    total = (aggregator(mask, **extra) * torch.where(mask, loss, 0.0)).sum()
+    weights = weigh(aggregator, mask, max_tokens=batch.max_tokens, group_size=batch.group_size)
+    total = (weights * torch.where(mask, loss, 0.0)).sum()
     torch.autograd.backward(total)
     actual = Outcome(policy, compose(objective, aggregator), batch, advantages, 17)
     assert actual.loss == pytest.approx(float(total.detach()), rel=1e-5, abs=1e-6)

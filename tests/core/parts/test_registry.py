@@ -19,12 +19,14 @@ from core import (
     advantage,
     aggregator,
     correction,
+    credit,
     filter,
     generator,
     kl,
     objective,
     provider,
     reward,
+    selection,
     setting,
     shaping,
     task,
@@ -151,6 +153,26 @@ def two_of_three(old_logps: Tensor, behaviour_logps: Tensor) -> Tensor:
     return old_logps - behaviour_logps
 
 
+def corrects_by_logps(old_logps: Tensor, mask: Tensor, logps: Tensor) -> Tensor:
+    """The present policy's are not there yet."""
+    return old_logps - logps
+
+
+def corrects(old_logps: Tensor, behaviour_logps: Tensor, mask: Tensor) -> Tensor:
+    """Nothing wrong with it."""
+    return old_logps - behaviour_logps
+
+
+def credits(batch: Batch, advantages: Tensor) -> Tensor:
+    """Nothing wrong with it."""
+    return advantages
+
+
+def by_group(mask: Tensor, *, group_size: int) -> Tensor:
+    """Nothing wrong with it."""
+    return mask.double() / group_size
+
+
 def only_rewards(rewards: Tensor) -> Tensor:
     """No lengths."""
     return rewards
@@ -233,15 +255,21 @@ REFUSED: list[tuple[str, Callable[..., Any], Callable[..., Any], str]] = [
     ("objective prepare", objective(prepare=lambda *_: None), plain_objective, "go together"),
     (
         "prepare tensor",
-        objective(prepare=lambda entropy: entropy),
+        objective(prepare=lambda generation: generation),
         prepared_without_prepare,
-        "asks for entropy; it may",
+        "asks for generation; it may",
     ),
     ("prepare hyper", objective(prepare=prepares_with_share), prepared_without_prepare, "`prepare` asks for share"),
     ("published", advantage(published={"eps": "a paper"}), plain_advantage, "publishes what it has no hyper-parameter"),
     ("published variant", variant(published={"eps": "a paper"}), plain_variant, "publishes what it has no"),
     ("kl swapped", kl, swapped, r"must take \(logps, ref_logps\) or \(logps, ref_logps, old_logps\)"),
-    ("correction", correction, two_of_three, r"must take \(old_logps, behaviour_logps, mask\)"),
+    ("correction", correction, two_of_three, "does not ask for mask"),
+    ("correction tensor", correction, corrects_by_logps, "asks for logps; its positional parameters are old_logps"),
+    ("correction scope", correction(scope="batch"), corrects, "scope='batch' must be one of row, step"),  # type: ignore[call-overload]
+    ("credit", credit, wrong_name, r"must take \(batch, advantages\)"),
+    ("credit needs", credit(needs=("mood",)), credits, "needs mood, which no batch has"),
+    ("selection", selection, wrong_name, r"must take \(batch\)"),
+    ("aggregator groups", aggregator(split_invariant=False), by_group, "takes group_size, and split_invariant=False"),
     ("filter", filter, wrong_name, r"must take \(batch\)"),
     ("shaping", shaping, only_rewards, r"must take \(rewards, lengths, truncated\)"),
     ("reward", reward, only_response, r"must take \(problem, response\)"),

@@ -22,7 +22,15 @@ from core import (
     Variant,
 )
 from core.errors import GrpoLabError
-from core.parts.options import AdvantageOptions, AggregatorOptions, ObjectiveOptions, Options, RewardOptions
+from core.parts.options import (
+    AdvantageOptions,
+    AggregatorOptions,
+    CorrectionOptions,
+    CreditOptions,
+    ObjectiveOptions,
+    Options,
+    RewardOptions,
+)
 from experiments.check.checks import Outcome
 from experiments.check.suite import CHECKS
 
@@ -30,6 +38,8 @@ OPTIONS: dict[str, Callable[..., Options]] = {
     "advantage": AdvantageOptions,
     "objective": ObjectiveOptions,
     "aggregator": AggregatorOptions,
+    "correction": CorrectionOptions,
+    "credit": CreditOptions,
     "reward": RewardOptions,
 }
 BROKEN: dict[tuple[str, str], list[tuple[Part, str]]] = {}
@@ -42,7 +52,7 @@ BINDINGS: dict[Part, tuple[str, ...]] = {}
 
 def part_of(kind: str, function: Callable[..., Any], axes: dict[str, str] | None = None, **options: Any) -> Part:
     """A part that is not registered."""
-    supplied = frozenset(("max_tokens",) if kind in ("aggregator", "shaping") else ())
+    supplied = frozenset(("max_tokens", "group_size") if kind in ("aggregator", "shaping") else ())
     # resolved: what is not registered has no config to ask
     made = OPTIONS[kind](**options) if kind in OPTIONS else None
     return Part(kind, function, made, axes or {}, supplied=supplied, is_resolved=True)
@@ -448,6 +458,79 @@ def subtracts_in_place(old_logps: Tensor, behaviour_logps: Tensor, mask: Tensor)
 @breaks("correction", "axes", "missing", axes={"correction": "{missing}"})
 def correction_bad_axes(old_logps: Tensor, behaviour_logps: Tensor, mask: Tensor) -> Tensor:
     return torch.ones(mask.shape)
+
+
+@breaks("correction", "factors of 1 with weights=False", "instead of 1", weights=False)
+def weighs_all_the_same(old_logps: Tensor, behaviour_logps: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.where(mask, old_logps - behaviour_logps, 0.0).exp(), mask
+
+
+# steps of the credit chain
+
+
+@breaks("credit", "shape and numbers", "must return")
+def one_credit_a_response(batch: Batch, advantages: Tensor) -> Tensor:
+    return advantages.mean(-1)
+
+
+@breaks("credit", "permutation", "reordered")
+def credit_by_place(batch: Batch, advantages: Tensor) -> Tensor:
+    return advantages * (1 + torch.arange(batch.group_size))[:, None]
+
+
+@breaks("credit", "masked NaN", "outside the mask")
+def credit_of_all_columns(batch: Batch, advantages: Tensor) -> Tensor:
+    return advantages - advantages.mean(-1, keepdim=True)
+
+
+@breaks("credit", "same input, same output", "second call")
+def noisy_credit(batch: Batch, advantages: Tensor) -> Tensor:
+    return advantages * torch.rand(advantages.shape)
+
+
+@breaks("credit", "inputs left alone", "advantages was changed in place")
+def credit_in_place(batch: Batch, advantages: Tensor) -> Tensor:
+    return advantages.mul_(2)
+
+
+@breaks("credit", "axes", "missing", axes={"credit": "{missing}"})
+def credit_bad_axes(batch: Batch, advantages: Tensor) -> Tensor:
+    return advantages
+
+
+# selections
+
+
+@breaks("selection", "as many of every group", "must choose equally many")
+def the_right_ones(batch: Batch) -> Tensor:
+    return batch.require("correct")
+
+
+@breaks("selection", "as many of every group", "dtype torch.float32")
+def as_weights(batch: Batch) -> Tensor:
+    return torch.ones_like(batch.rewards)
+
+
+@breaks("selection", "groups in another order", "reordered")
+def rotating(batch: Batch) -> Tensor:
+    return torch.arange(batch.groups)[:, None] % batch.group_size == torch.arange(batch.group_size)
+
+
+@breaks("selection", "same input, same output", "global random generator")
+def noisy_selection(batch: Batch) -> Tensor:
+    best = torch.rand(batch.rewards.shape).argmax(1, keepdim=True)
+    return torch.zeros_like(batch.rewards, dtype=torch.bool).scatter(1, best, True)
+
+
+@breaks("selection", "inputs left alone", "rewards was changed in place")
+def selection_in_place(batch: Batch) -> Tensor:
+    batch.rewards.mul_(2)
+    return torch.ones_like(batch.rewards, dtype=torch.bool)
+
+
+@breaks("selection", "axes", "missing", axes={"selection": "{missing}"})
+def selection_bad_axes(batch: Batch) -> Tensor:
+    return torch.ones_like(batch.rewards, dtype=torch.bool)
 
 
 # filters
