@@ -92,7 +92,7 @@ def age_record(batch: Batch | None, version: int) -> dict[str, float | int | Non
     if batch is None or batch.token_version is None:
         return {}
     ages = (version - batch.token_version)[batch.mask]
-    return {"age": mean(ages.float()), "age_max": int(ages.max()) if len(ages) else None}
+    return {"age": mean(ages.double()), "age_max": int(ages.max()) if len(ages) else None}
 
 
 def _kl_record(batch: Batch) -> dict[str, float | None]:

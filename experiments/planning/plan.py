@@ -91,9 +91,9 @@ def show_notes(notes: Iterable[str], recipes: Iterable[Recipe], console: Console
     """Print notes on the recipes, a note on this machine, and the warnings of the recipes."""
     for note in (*notes, *filter(None, [device_note()])):
         console.print(note, highlight=False, markup=False)
-    for recipe in recipes:
-        if recipe.warning:
-            show_warning(recipe.warning, console)
+    for warning in dict.fromkeys(recipe.warning for recipe in recipes):
+        if warning:
+            show_warning(warning, console)
 
 
 def show_warning(warning: str, console: Console) -> None:

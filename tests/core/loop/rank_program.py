@@ -43,7 +43,7 @@ class Recorded:
     def _answer(self, policy: Policy, request: Request) -> Generation:
         self.seen.append((request.noise_key, request.slot_numbers, [p.tolist() for p in request.prompts]))
         P, S = len(request.prompts), request.samples
-        slots = torch.tensor(request.slot_numbers).repeat_interleave(S)
+        slots = torch.tensor(request.slot_numbers, dtype=torch.long).repeat_interleave(S)
         keys = row_keys(request.noise_key or 0, slots, torch.arange(S).repeat(P))
         lengths = 2 + (uniform(fold(keys, 1)) * (LIMIT - 2)).long()
         tokens = (uniform(fold(keys[:, None], 2 + torch.arange(LIMIT))) * (policy.vocabulary - 4)).long() + 4

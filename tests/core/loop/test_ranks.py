@@ -43,6 +43,7 @@ CASES = {
     "prepared_on_all_rows": ["train.variant = @clip_cov()"],
     "critic": ["train.variant = @ppo()", "critic.learning_rate = 1e-5"],
     "not_finite": ["train.variant = @grpo()", "grpo.objective = @breaks_at_times", "adamw.learning_rate = 3e-6"],
+    "stale": ["train.staleness = @uniform_age()", "uniform_age.most = 4"],
     "adapters": ["train.variant = @grpo()", "grpo.kl_coef = 0.1", "policy.lora_rank = 4"],
 }
 
@@ -196,7 +197,8 @@ def test_ten_steps_do_not_depend_on_the_ranks(runs: Runs, case: str, ranks: int)
         if case == "critic":
             assert other["value_loss"] == pytest.approx(one["value_loss"], rel=1e-4)
             assert other["value_grad_norm"] == pytest.approx(one["value_grad_norm"], rel=1e-4)
-        for name in ("groups", "rounds", "trained_tokens", "sampled_tokens", "reward", "no_spread", "prompts_hash"):
+        same = ("groups", "rounds", "trained_tokens", "sampled_tokens", "reward", "no_spread", "prompts_hash", "age")
+        for name in same:
             assert other[name] == one[name], name
     seeds = [json.loads((folder / "manifest.json").read_text())["hashes"] for folder in (alone, together)]
     for name in ("initial_weights", "prompts", "first_rollout"):
@@ -213,6 +215,9 @@ def test_the_cases_are_what_they_say(runs: Runs, case: str) -> None:
     assert len({line["trained_tokens"] for line in lines}) > 3
     if case == "groups_left_out":
         assert {line["groups"] for line in lines} - {6}
+    elif case == "stale":
+        assert {line["age_max"] for line in lines} == {0, 2, 4}
+        assert any(line["age"] % 2 for line in lines)
     elif case == "not_finite":
         assert 0 < sum(line["skipped_updates"] for line in lines) < 20
     elif case not in ("reference", "adapters", "critic"):
@@ -220,16 +225,17 @@ def test_the_cases_are_what_they_say(runs: Runs, case: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ranks", RANKS[1:])
-def test_prompts_and_noise_are_the_same_for_any_number_of_ranks(runs: Runs, ranks: int) -> None:
+@pytest.mark.parametrize(("case", "ranks"), [("token_mean", 2), ("token_mean", 4), ("stale", 2)])
+def test_prompts_and_noise_are_the_same_for_any_number_of_ranks(runs: Runs, case: str, ranks: int) -> None:
     """The parts of the ranks, put together, are what one process asks for, call by call."""
-    (alone,), parts = (json.loads((runs / str(n) / "token_mean" / "asked.json").read_text()) for n in (1, ranks))
+    (alone,), parts = (json.loads((runs / str(n) / case / "asked.json").read_text()) for n in (1, ranks))
     assert len(parts) == ranks
+    assert any(slots != list(range(len(slots))) for _, slots, _ in alone) == (case == "stale")
     for call, (noise_key, slots, prompts) in enumerate(alone):
         requests = [of_rank[call] for of_rank in parts]
         assert {key for key, _, _ in requests} == {noise_key}
         assert [prompt for _, _, part in requests for prompt in part] == prompts
-        assert [slot for _, part, _ in requests for slot in part] == slots == list(range(len(prompts)))
+        assert [slot for _, part, _ in requests for slot in part] == slots
 
 
 @pytest.mark.slow

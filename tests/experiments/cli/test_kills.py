@@ -18,7 +18,9 @@ import pytest
 from rich.console import Console
 
 import experiments.cli.conclude
+from core import reward
 from core.loop.train import Interrupted, run
+from core.parts.problems import Problem
 from core.parts.registry import config
 from core.store.run_folder import RunStore
 from experiments.cli.main import main
@@ -51,6 +53,13 @@ CRITIC = (
     "ppo.kl_horizon = 50",
     "critic.learning_rate = 0.01",
     "reference.every = 2",
+)
+STALE = (
+    "train.variant = @dapo()",
+    "train.rewards = [@even_length]",
+    "train.staleness = @uniform_age()",
+    "uniform_age.most = 2",
+    "train.steps = 5",
 )
 
 
@@ -146,12 +155,18 @@ def photograph(folder: Path, album: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stateful", [STATEFUL, CRITIC], ids=["running baseline", "critic"])
+@pytest.mark.parametrize("stateful", [STATEFUL, CRITIC, STALE], ids=["running baseline", "critic", "stale"])
 def test_a_run_killed_at_any_instant_ends_like_one_that_was_not(
     tmp_path: Path, tiny_folder: Path, stateful: tuple[str, ...]
 ) -> None:
     """A kill between any two changes of its folder, and within its writes; then the same run again."""
-    bindings = (*SMALL, *stateful, "train.steps = 3", "evaluation.every = 2", f"policy.model = '{tiny_folder}'")
+    bindings = (*SMALL, "train.steps = 3", *stateful, "evaluation.every = 2", f"policy.model = '{tiny_folder}'")
+
+    @reward
+    def even_length(problem: Problem, response: str) -> float:
+        """Some groups have no spread, and a filter asks for further rounds."""
+        return float(len(response) % 2 == 0)
+
     with config([CONFIGS / "embedded.gin"], bindings):
         recipe = build("train")
 
@@ -446,7 +461,7 @@ evaluation.every = 10
 evaluation.questions = 8
 compare.name = 'small'
 compare.seeds = [0, 1]
-compare.arms = {'grpo': [], 'stateful': [
+compare.arms = {'grpo': [], 'stale': 'train.staleness = 8', 'stateful': [
     'grpo.advantage = @running_baseline', 'grpo.kl_coef = 0.1', 'reference.every = 5', 'reference.share = 0.6']}
 """
 

@@ -18,8 +18,15 @@ from transformers import (
 )
 
 import core.parts.registry as registry
-from core import GrpoLabError
+from core import Batch, GrpoLabError
+from core.generation.base import Generation
 from core.loop.recipe import Recipe
+from core.loop.rollout import Rounds
+from core.loop.rollout_queue import RolloutQueue
+from core.loop.rollout_queue import _Upcoming as Upcoming
+from core.loop.run_state import RunState
+from core.loop.scoring import Scores
+from core.loop.source import Sampled
 from core.model import packing
 from core.model.adapters import LoraSettings, add_adapters
 from core.model.decoding import can_lay_out
@@ -292,6 +299,38 @@ def test_a_perturbed_sampler_has_the_weights_and_their_noise_beside_its_own(
     for binding, bytes_each in (("divergence = 1e-3", 4 + 4), ("round = 'int8'", 4), ("divergence = 0.0", 0)):
         made = forecast(recipe(*few, f"perturbed.{binding}", model=folder)).parts
         assert made["sample"]["weights set aside"] == bytes_each * N
+
+
+def held_by(value: Any, seen: dict[int, int]) -> int:
+    """Bytes of all tensors that an object reaches, each once."""
+    if isinstance(value, torch.Tensor):
+        seen[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
+    elif isinstance(value, dict | list | tuple):
+        for each in value.values() if isinstance(value, dict) else value:
+            held_by(each, seen)
+    elif isinstance(value, Batch | Generation | Sampled | Scores | Rounds | Upcoming):
+        held_by(vars(value), seen)
+    return sum(seen.values())
+
+
+def test_rollouts_sampled_ahead_are_held_whole_on_every_process(tiny_folder: Path) -> None:
+    bindings = ("train.steps = 9", "train.max_tokens = 24", "train.minibatches = 2")
+    made, ages = recipe(*bindings, "train.staleness = 6", model=str(tiny_folder)), "uniform_age.most = 6"
+    for processes in (1, 2):
+        parts = forecast(made, processes=processes).parts
+        assert parts["sample"]["rollouts sampled ahead"] == parts["train"]["rollouts sampled ahead"]
+        assert parts["train"]["rollouts sampled ahead"] == 3 * 16 * 8 * 24 * 77
+    drawn = recipe(*bindings, "train.staleness = @uniform_age()", ages, model=str(tiny_folder))
+    assert forecast(drawn).parts == forecast(made).parts
+    assert forecast(replace(made, steps=3)).parts["train"]["rollouts sampled ahead"] == 2 * 16 * 8 * 24 * 77
+    assert forecast(replace(made, staleness=0)).parts["train"]["rollouts sampled ahead"] == 0
+
+    state = RunState.start(made, 0, "cpu")
+    queue = RolloutQueue(state)
+    queue.roll_out(1)
+    held = held_by(queue._upcoming, {})
+    width = [each.rounds.graded[0][0].generation.mask.shape[-1] for each in queue._upcoming.values()]
+    assert held / (sum(width) * 16 * 8) == pytest.approx(77, rel=0.05)  # prompts, rewards and scores come on top
 
 
 def test_adapters_need_no_reference_and_little_optimizer_state(folder: str, architecture: Architecture) -> None:

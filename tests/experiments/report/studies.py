@@ -28,6 +28,7 @@ def write_study(
     finals: Mapping[str, Sequence[float]] = FINALS,
     *,
     entropy: bool = True,
+    age: float | None = None,
     response: str = "1+2=3;3",
     unfinished: Sequence[tuple[str, int, str]] = (),
     seconds: bool = True,
@@ -82,6 +83,7 @@ def write_study(
             for step in range(1, last + 1):
                 rows.append({"step": step, "no_spread": 0.1 * step, "total_sampled_tokens": tokens * step})
                 rows[-1] |= {"entropy": 1 / step} if entropy else {}
+                rows[-1] |= {"age": age} if age is not None else {}
                 rows[-1] |= {"seconds": {"sample": 1.0 + seed, "evaluate": 5.0}} if seconds else {}
             (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
             for index, step in enumerate(STEPS):

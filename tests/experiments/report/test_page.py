@@ -226,6 +226,12 @@ CASES: dict[str, tuple[dict[str, Any], Sequence[str], Sequence[str]]] = {
         ["Learning curves", "6\u202f000 sampled tokens per run"],
         ["Entropy"],
     ),
+    "responses of older weights": (
+        {"age": 2.0},
+        ["Age of what is learned from, in updates"],
+        [],
+    ),
+    "on-policy": ({"age": 0.0}, ["Learning curves"], ["Age of what"]),
     "no seconds, no groups": (
         {"seconds": False, "rollouts": False},
         ['id="axis-steps"'],

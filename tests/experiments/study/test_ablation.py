@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from core import GrpoLabError
+from core.loop.staleness import UniformAge
 from experiments.study.configs import CONFIGS
 from experiments.study.study import (
     Study,
@@ -83,6 +84,14 @@ def test_an_axis_may_choose_the_variant_and_compare_the_baseline() -> None:
     assert "'base' and 'variant=dapo' differ in" in made.confounded()[0]
 
 
+def test_staleness_is_an_axis_and_changes_nothing_that_arms_share() -> None:
+    made = study("{'train.staleness': [0, 8, @uniform_age()]}", "uniform_age.most = 4")
+    assert list(made.recipes) == ["base", "staleness=8", "staleness=uniform_age"]
+    assert [recipe.staleness for recipe in made.recipes.values()] == [0, 8, UniformAge(4)]
+    assert made.confounded() == []
+    assert [made.varies(label) for label in made.recipes] == [[], [], []]
+
+
 @pytest.mark.parametrize(
     ("axes", "more", "message"),
     [
@@ -102,6 +111,9 @@ def test_an_axis_may_choose_the_variant_and_compare_the_baseline() -> None:
         ("{'dapo.shaping': [[], []]}", [], r"the value \[\] twice"),
         ("{'dapo.eps_high': [0.2, 0.3], 'variants.dapo.eps_high': [0.2, 0.4]}", [], "are the same parameter"),
         ("{'dapo.eps_high': [0.2, @grpo]}", [], "takes a value such as 0.28, not the variant @grpo"),
+        ("{'train.staleness': [0, @adamw()]}", [], "takes a value such as 0, not the setting @adamw"),
+        ("{'train.staleness': [0, 3]}", ["train.minibatches = 2"], "train.staleness = 3: .*nearest are 2 and 4"),
+        ("{'train.staleness': [0, @uniform_age]}", [], "@uniform_age: must be a whole .* or @uniform_age"),
         ("{'dapo.aggregator': [@token_mean, 0.3]}", [], "takes a registered aggregator, such as @token_mean, not 0.3"),
         ("{'dapo.aggregator': [@token_mean, @clip]}", [], "takes a registered aggregator.*not @clip"),
         ("{'dapo.aggregator': [@token_mean, None]}", [], "arm 'aggregator=none'.*must be a registered aggregator"),
