@@ -156,7 +156,7 @@ def _is_of_training(line: str) -> bool:
     owner = owner.rpartition(".")[2]
     if owner == "train":
         return parameter in TRAINING_SETTINGS
-    return owner == "adamw" or any(owner in REGISTRIES[kind] for kind in TRAINING_KINDS)
+    return owner in ("adamw", "uniform_age") or any(owner in REGISTRIES[kind] for kind in TRAINING_KINDS)
 
 
 def operative(config: str, arm: Arm) -> str:

@@ -325,12 +325,16 @@ def test_rollouts_sampled_ahead_are_held_whole_on_every_process(tiny_folder: Pat
     assert forecast(replace(made, steps=3)).parts["train"]["rollouts sampled ahead"] == 2 * 16 * 8 * 24 * 77
     assert forecast(replace(made, staleness=0)).parts["train"]["rollouts sampled ahead"] == 0
 
-    state = RunState.start(made, 0, "cpu")
-    queue = RolloutQueue(state)
-    queue.roll_out(1)
-    held = held_by(queue._upcoming, {})
-    width = [each.rounds.graded[0][0].generation.mask.shape[-1] for each in queue._upcoming.values()]
-    assert held / (sum(width) * 16 * 8) == pytest.approx(77, rel=0.05)  # prompts, rewards and scores come on top
+    cut = recipe(*bindings, "train.staleness = 6", "train.top_p = 0.9", model=str(tiny_folder))
+    whole = recipe(*bindings, "train.staleness = 6", "train.top_p = 0.9", "train.trainer_support = 'truncated'")
+    for each in (made, cut, replace(whole, policy=made.policy)):
+        queue = RolloutQueue(RunState.start(each, 0, "cpu"))
+        queue.roll_out(1)
+        waiting = queue._upcoming.values()
+        width = sum(step.rounds.graded[0][0].generation.mask.shape[-1] for step in waiting)
+        predicted = forecast(each).parts["train"]["rollouts sampled ahead"] * width / (3 * 24)
+        # prompts, rewards and scores come on top
+        assert held_by(list(waiting), {}) == pytest.approx(predicted, rel=0.05)
 
 
 def test_adapters_need_no_reference_and_little_optimizer_state(folder: str, architecture: Architecture) -> None:

@@ -186,6 +186,8 @@ def test_what_runs_share_before_training_is_all_but_what_only_training_reads(tmp
         ("adamw.learning_rate = 0.1",),
         ("train.correction = @token_truncated",),
         ("train.token_budget = 100000",),
+        ("train.staleness = 8",),
+        ("train.staleness = @uniform_age()", "uniform_age.most = 4"),
     ]
     assert {beginning(*bindings) for bindings in of_training} == {one}
     of_answers = [
@@ -213,6 +215,8 @@ def test_what_runs_share_before_training_is_all_but_what_only_training_reads(tmp
 def test_every_kind_of_part_and_every_setting_of_a_run_is_known_to_matter_before_training_or_not() -> None:
     assert set(REGISTRIES) - TRAINING_KINDS == {"task", "reward", "generator", "setting"}
     of_other_commands = {"reward_model_training"}  # there only once its command is imported
-    assert set(SETTINGS) - set(DECLARING) - of_other_commands == {"adamw", "policy", "evaluation", "train"}
+    of_runs = {"adamw", "uniform_age", "policy", "evaluation", "train"}
+    assert set(SETTINGS) - set(DECLARING) - of_other_commands == of_runs
     matter = {"task", "generator", "rewards", "max_tokens", "temperature", "threads"}
+    matter |= {"top_p", "top_k", "min_p", "trainer_support"}
     assert set(SETTINGS["train"].defaults) == matter | TRAINING_SETTINGS
