@@ -218,5 +218,4 @@ def test_every_kind_of_part_and_every_setting_of_a_run_is_known_to_matter_before
     of_runs = {"adamw", "uniform_age", "policy", "evaluation", "train"}
     assert set(SETTINGS) - set(DECLARING) - of_other_commands == of_runs
     matter = {"task", "generator", "rewards", "max_tokens", "temperature", "threads"}
-    matter |= {"top_p", "top_k", "min_p", "trainer_support"}
     assert set(SETTINGS["train"].defaults) == matter | TRAINING_SETTINGS
