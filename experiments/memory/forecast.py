@@ -239,7 +239,6 @@ class _Run:
         """What is sampled for later steps, at the most."""
         recipe = self.recipe
         steps = min(most_updates(recipe.staleness) // recipe.updates, recipe.steps - 1)
-        # three times, as the rest: the mass that was kept, and a byte a token of the vocabulary
         cut = 3 * (FLOAT * recipe.truncation.cuts + self.a.vocabulary * recipe.cuts_trainer)
         return steps * recipe.prompts * recipe.group_size * recipe.max_tokens * (TOKEN_AHEAD + cut)
 
