@@ -55,7 +55,8 @@ def rejection(
     L = log_ratio_of(old_logps, behaviour_logps, mask).clamp(-LARGEST, LARGEST)
     k = {"k1": -L, "k2": L.square() / 2, "k3": torch.expm1(L) - L}[estimator]
     if over != "token":
-        of_row = {"sum": k.sum(-1, keepdim=True), "mean": _mean(k, mask), "max": k.amax(-1, keepdim=True)}
+        largest = k.masked_fill(~mask, -math.inf).amax(-1, keepdim=True)
+        of_row = {"sum": k.sum(-1, keepdim=True), "mean": _mean(k, mask), "max": largest}
         k = of_row[over].expand_as(k)
     highest, lowest = (math.log(high), math.log(low or 1 / high)) if estimator == "k1" else (high, -math.inf)
     return torch.ones_like(L), _known(old_logps, behaviour_logps, mask) & (k <= highest) & (k >= lowest)

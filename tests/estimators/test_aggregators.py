@@ -12,6 +12,8 @@ from core import AGGREGATORS, Part
 from core.loop import loss
 from core.parts.options import AggregatorOptions
 from estimators.aggregators import (
+    prompt_mean,
+    segment_mean,
     seq_mean_token_mean,
     seq_mean_token_sum,
     seq_mean_token_sum_norm,
@@ -48,6 +50,43 @@ def test_weights_by_hand(part: Part, long: float, short: float) -> None:
     """The row without a token gets no weight, and still counts as a row."""
     expected = [[long, 0, long, long], [0, short, 0, 0], [0, 0, 0, 0]]
     torch.testing.assert_close(weigh(part, HOLES), torch.tensor(expected, dtype=torch.float64))
+
+
+def test_a_prompt_counts_once_and_its_tokens_alike_by_hand() -> None:
+    """Prompts of rows with 1 and 3, 4 and 4 tokens, losses 1 2 3 4: 2.625 (tokens 2.9167, rows 2.5)."""
+    mask = torch.arange(4) < torch.tensor([1, 3, 4, 4])[:, None]
+    losses = torch.tensor([1.0, 2.0, 3.0, 4.0]).double()[:, None].expand(4, 4)
+    weights = prompt_mean(mask, group_size=2)
+    assert weights[:, 0].tolist() == [1 / 8, 1 / 8, 1 / 16, 1 / 16]
+    assert float((weights * losses).sum()) == 2.625
+    assert float((token_mean(mask) * losses).sum()) == pytest.approx(35 / 12)
+    assert float((seq_mean_token_mean(mask) * losses).sum()) == 2.5
+    # a prompt without a counted token is still one of two
+    assert prompt_mean(mask & (torch.arange(4) > 1)[:, None], group_size=2).sum() == 0.5
+
+
+def test_runs_of_a_row_count_alike_by_hand() -> None:
+    """Of the first of three rows one run of 1 and one of 2 tokens, of the second one of 1."""
+    expected = [[1 / 6, 0, 1 / 12, 1 / 12], [0, 1 / 3, 0, 0], [0, 0, 0, 0]]
+    torch.testing.assert_close(segment_mean(HOLES), torch.tensor(expected, dtype=torch.float64))
+
+
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(0, 1000))
+def test_prompt_mean_is_another_mean_where_lengths_agree(groups: int, size: int, seed: int) -> None:
+    """`seq_mean_token_mean` where responses to a prompt are equally long, `token_mean` where all prompts' sums are."""
+    draw = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(1, 6, (groups, 1), generator=draw).expand(groups, size).flatten()
+    mask = torch.arange(6) < lengths[:, None]
+    torch.testing.assert_close(prompt_mean(mask, group_size=size), seq_mean_token_mean(mask))
+    order = torch.randperm(size, generator=draw)
+    alike = torch.arange(6) < torch.arange(1, size + 1)[order].repeat(groups)[:, None]
+    torch.testing.assert_close(prompt_mean(alike, group_size=size), token_mean(alike))
+
+
+@given(masks)
+def test_segment_mean_of_rows_of_one_run_is_the_mean_over_rows(mask: Tensor) -> None:
+    prefix = mask.cumprod(-1).bool()
+    torch.testing.assert_close(segment_mean(prefix), seq_mean_token_mean(prefix))
 
 
 @pytest.mark.parametrize(
