@@ -171,6 +171,8 @@ def _add_noise(
 
     trainer, scale, measured = log_probs(), FIRST_SCALE * math.sqrt(divergence), 0.0
     too_little, too_much = 0.0, math.inf
+    if not trainer.isfinite().all():
+        return  # the training has broken down, which its updates notice
     for _ in range(TRIES):
         for name, weight in policy.model.named_parameters():
             if name in noise:

@@ -168,6 +168,23 @@ def test_the_divergence_is_nearly_the_stated_one_elsewhere(policy: Policy) -> No
     assert 0.2e-4 < min(found) <= max(found) < 5e-4
 
 
+def test_it_is_measured_on_a_few_prompts_of_their_own_slots_by_noise_of_its_own(policy: Policy) -> None:
+    many = [policy.tokens(Problem("1+2=", "", 0))] * 20
+    request = request_of(policy, prompts=many, slots=range(5, 25), truncation=Truncation(top_p=0.5), with_support=True)
+    few = _few(request)
+    assert (len(few.prompts), few.slot_numbers, few.samples) == (16, tuple(range(5, 21)), 2)
+    assert few.noise_key not in (None, request.noise_key)
+    assert few.cut is None
+    assert perturbed(divergence=1e-3).generate(policy, [request])[0].tokens.shape[:2] == (20, 8)
+
+
+def test_weights_that_have_broken_down_are_left_to_the_training(policy: Policy) -> None:
+    with torch.no_grad():
+        next(policy.model.parameters()).fill_(torch.nan)
+    made = perturbed(divergence=1e-3).generate(policy, [request_of(policy)])[0]
+    assert made.logps.isnan().any()
+
+
 def test_the_same_key_is_the_same_sampler_and_another_key_another(policy: Policy) -> None:
     generator, request = perturbed(divergence=1e-2), request_of(policy)
     one, again = (generator.generate(policy, [request])[0] for _ in range(2))
