@@ -20,6 +20,8 @@ from core.generation.base import Request
 from core.generation.native import native
 from core.generation.vllm import vllm
 from core.generation.vllm.server import Server
+from core.loop.rollout_queue import RolloutQueue
+from core.loop.run_state import RunState
 from core.model.policy import Policy, PolicySettings, load_policy
 from core.model.truncation import Truncation
 from core.parts.problems import Problem
@@ -182,3 +184,39 @@ def test_what_is_no_vllm_server_is_named(url: str) -> None:
         vllm(url="gpu-node", sync_folder="sync")
     with pytest.raises(GrpoLabError, match="version does not answer with JSON"):
         vllm(url=url, sync_folder="sync").start()
+
+
+def test_rollouts_sampled_ahead_are_of_the_present_weights_with_the_seeds_of_their_step(
+    url: str, tmp_path: Path, tiny_folder: Path
+) -> None:
+    pushed: list[str | None] = []
+
+    def seeds(staleness: int) -> list[set[int]]:
+        """Of what is asked before each of three steps, whatever step that is for."""
+        bindings = (
+            "train.variant = @grpo()",
+            "train.task = @chain_sums()",
+            "train.generator = @vllm()",
+            f"vllm.url = '{url}'",
+            f"vllm.sync_folder = '{tmp_path}'",
+            f"policy.model = '{tiny_folder}'",
+            "train.prompts = 2",
+            "train.group_size = 2",
+            "train.max_tokens = 4",
+            f"train.staleness = {staleness}",
+        )
+        with config(bindings=bindings):
+            state = RunState.start(SETTINGS["train"](), 0, "cpu")
+        queue, asked = RolloutQueue(state), []
+        for step in (1, 2, 3):
+            StandIn.requests.clear()
+            queue.roll_out(step)
+            asked.append({each["seed"] for each in StandIn.requests})
+            pushed.append(StandIn.read)
+            state.policy.version += 1
+        return asked
+
+    synchronous, ahead = seeds(0), seeds(2)
+    assert [len(asked) for asked in (*synchronous, *ahead)] == [4, 4, 4, 12, 4, 4]
+    assert ahead[0] == synchronous[0] | synchronous[1] | synchronous[2]
+    assert len(set(pushed)) == 6
