@@ -40,6 +40,7 @@ TRL: Final[Options] = {
     "num_iterations": ("train.epochs",),
     "steps_per_generation": ("train.minibatches",),
     "gradient_accumulation_steps": ("train.minibatches",),
+    "max_staleness": ("train.staleness",),
     "per_device_train_batch_size": ("train.micro_tokens",),
     "learning_rate": ("adamw.learning_rate",),
     "lr_scheduler_type": ("adamw.schedule",),
