@@ -1,5 +1,7 @@
 """Steps of the credit chain, `(batch, advantages) -> advantages` [P, G, T], after the advantage estimator."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -31,13 +33,14 @@ def top_entropy(batch: Batch, advantages: Tensor, *, share: float = 0.2) -> Tens
 
         A_it [H_it >= h],   h the quantile 1 - share of H over the counted tokens of the rollout
 
-    [P, G, T]. H is the sampler's entropy, in nats. A KL penalty and every denominator stay as they are; `share` 1
-    changes nothing. Source: Wang et al. 2025 (arXiv:2506.01939, "Beyond the 80/20 rule"), in TRL's form, which takes
-    the present policy's entropy by micro-batch.
+    [P, G, T]. The quantile is linear between two values. H is the sampler's entropy, in nats. A KL penalty and every
+    denominator stay as they are; `share` 1 changes nothing. Source: Wang et al. 2025 (arXiv:2506.01939, "Beyond the
+    80/20 rule"), in TRL's form, which takes the present policy's entropy by micro-batch.
     """
     entropy = batch.require("behaviour_entropy")
     counted = entropy[batch.mask].double().sort().values
     if not len(counted):
         return advantages
-    least = counted[min(len(counted) - 1, round((1 - share) * (len(counted) - 1)))]
-    return torch.where(entropy.double() >= least, advantages, 0.0)
+    # the quantile lies between two values where this is no whole number, and the upper one stays
+    rank = math.ceil(round((1 - share) * (len(counted) - 1), 9))
+    return torch.where(entropy.double() >= counted[rank], advantages, 0.0)

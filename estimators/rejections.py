@@ -13,6 +13,7 @@ from torch import Tensor
 
 from core import correction
 from core.errors import GrpoLabError
+from core.parts.settings import NOT_NEGATIVE, POSITIVE
 from estimators.corrections import log_ratio_of
 
 LARGEST = 20.0
@@ -31,6 +32,7 @@ def _mean(values: Tensor, mask: Tensor) -> Tensor:
 @correction(
     weights=False,
     axes={"correction": "{over} {estimator} of the divergence over {high:g} taken out (lower bound {low})"},
+    limits={"high": POSITIVE, "low": NOT_NEGATIVE},
 )
 def rejection(
     old_logps: Tensor,
@@ -47,8 +49,8 @@ def rejection(
         k1 = -L,   k2 = L^2 / 2,   k3 = e^L - 1 - L;   kept: k2, k3 <= high;   log low <= k1 <= log high
 
     [B, T]. |L| is bounded at 20. The bounds of k1 are on the sampler's probability over the trainer's; `low` is 1/high
-    unless given. `over` "sum" with k1 is the ratio of whole responses, "mean" its geometric mean. Source: verl's
-    `rollout_rs` (its `token_`, `seq_sum_`, `seq_mean_` and `seq_max_` rules).
+    unless given, and 0 is none. `over` "sum" with k1 is the ratio of whole responses, "mean" its geometric mean.
+    Source: verl's `rollout_rs` (its `token_`, `seq_sum_`, `seq_mean_` and `seq_max_` rules).
     """
     if low is not None and estimator != "k1":
         raise GrpoLabError(f"rejection.low = {low} with estimator {estimator}, which is never below 0: leave low out")
@@ -58,7 +60,9 @@ def rejection(
         largest = k.masked_fill(~mask, -math.inf).amax(-1, keepdim=True)
         of_row = {"sum": k.sum(-1, keepdim=True), "mean": _mean(k, mask), "max": largest}
         k = of_row[over].expand_as(k)
-    highest, lowest = (math.log(high), math.log(low or 1 / high)) if estimator == "k1" else (high, -math.inf)
+    highest, lowest = high, -math.inf
+    if estimator == "k1":
+        highest, lowest = math.log(high), -math.log(high) if low is None else math.log(low) if low else -math.inf
     return torch.ones_like(L), _known(old_logps, behaviour_logps, mask) & (k <= highest) & (k >= lowest)
 
 

@@ -27,6 +27,15 @@ def test_the_tokens_of_the_highest_entropy_keep_their_advantage() -> None:
     assert top_entropy(made, ADVANTAGES, share=0.2).tolist() == [[[0, 0, 0], [0, 1.0, 1.0]]]
 
 
+def test_the_quantile_lies_between_two_values() -> None:
+    """Six tokens, the quantile .45 is at rank 3.25 of 1 to 6, between .3 and .4: three stay, not four."""
+    made = batch([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]])
+    assert top_entropy(made, ADVANTAGES, share=0.55).tolist() == [[[0, 0, 0], [1.0, 1.0, 1.0]]]
+    # .3 of ten steps is the fourth value exactly, whatever 1 - .7 rounds to
+    eleven = Batch.of([[1.0]], torch.ones(1, 1, 11).bool(), behaviour_entropy=torch.arange(11.0).view(1, 1, 11))
+    assert top_entropy(eleven, torch.ones(1, 1, 11), share=0.7).sum() == 8
+
+
 def test_all_tokens_stay_at_a_share_of_1_and_among_equals() -> None:
     made = batch([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]])
     assert top_entropy(made, ADVANTAGES, share=1.0).equal(ADVANTAGES)

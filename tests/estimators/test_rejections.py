@@ -63,6 +63,7 @@ def test_bounds_of_k1_are_on_the_sampler_over_the_trainer() -> None:
     ratios = torch.tensor([[0.05, 0.11, 1.9, 2.1]], dtype=torch.float64).log()
     mask = torch.ones(1, 4, dtype=torch.bool)
     assert kept(rejection, ratios, mask, low=0.5, high=10.0) == [[False, True, True, False]]
+    assert kept(rejection, ratios, mask, low=0.0, high=10.0) == [[False, True, True, True]]
 
 
 def test_a_lower_bound_is_for_k1_alone() -> None:
