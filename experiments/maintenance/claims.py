@@ -73,6 +73,21 @@ collapsed or dipped, by [this formula](statistics.md#collapse-and-instability). 
 """,
     ),
     Page(
+        DOCS / "results" / "off_policy.md",
+        tuple(
+            f"off_policy/{name}.gin"
+            for name in ("staleness", "corrections_8", "corrections_32", "mismatch", "denominator")
+        ),
+        """\
+# Off-policy, measured
+
+What older weights, another sampler and the corrections for both do on the embedded model and task
+([what the words mean](../off-policy.md)). Predictions were committed before the first run of their study. They are
+about a small model at a learning rate of 3e-4, with one update a rollout: how far weights go in an update is what
+staleness acts through, and `sampler_kl` in the reports says how far that was.
+""",
+    ),
+    Page(
         DOCS / "results" / "rlvr.md",
         ("rlvr_*.gin", "r1_zero.gin", "smollm2_rlvr.gin"),
         """\
