@@ -213,7 +213,7 @@ class Rounds:
     """A step's rollout in the making: rounds until the batch is full or the variant's cap is reached."""
 
     def __init__(self, run: RunState, step: int) -> None:
-        self._run, self.step = run, step
+        self._run, self._step = run, step
         self.graded: list[tuple[Sampled, Scores]] = []
         """Every round so far."""
         self._first: Batch | None = None
@@ -231,7 +231,7 @@ class Rounds:
         """Take a round: grade it, unless that has been done, shape and filter it."""
         run, variant = self._run, self._run.recipe.variant
         scores = grade(run.recipe.rewards, sampled) if scores is None else scores
-        raw = make_batch(run, sampled, scores, self.step)
+        raw = make_batch(run, sampled, scores, self._step)
         usable = filter_groups(variant, shape(variant, raw))
         # surplus groups are discarded: kept for later, they would be off-policy and shift later steps' prompts
         selected = usable.select(torch.arange(min(self.missing, usable.groups)))
@@ -243,7 +243,7 @@ class Rounds:
     def complete(self) -> None:
         """Sample the rounds that are missing, from the present policy."""
         while self.missing:
-            self.add(sample_step(self._run, self.step, len(self.graded)))
+            self.add(sample_step(self._run, self._step, len(self.graded)))
 
     def rollout(self) -> Rollout:
         """What came of it all, once it is complete; failures of graders count from here on."""
@@ -256,7 +256,7 @@ class Rounds:
         sampled, scores = self.graded[0]
         intact = torch.tensor([p not in scores.failed for p in range(len(sampled.problems))])
         assert self._first is not None
-        _count_empty(run, self.step, batch, self._first)
+        _count_empty(run, self._step, batch, self._first)
         generated = sum(int(sampled.generation.mask.sum()) for sampled, _ in self.graded)
         trained = sum(int(accepted.response_mask.sum()) for accepted in self._accepted)
         return Rollout(

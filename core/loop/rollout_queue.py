@@ -21,6 +21,7 @@ from core.loop.source import Sampled
 from core.loop.staleness import most_updates, planned_ages
 
 COSTS: Final = ("sampled_tokens", "skipped_prompts", "seconds")
+"""What sampling for a step has cost."""
 
 
 @dataclass

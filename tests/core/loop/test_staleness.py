@@ -15,6 +15,7 @@ import core.loop.train
 import core.loop.update
 from core import GrpoLabError, filter, reward
 from core.generation.base import Generation, Request
+from core.loop.clock import Clock
 from core.loop.learn import learn
 from core.loop.loss import kl_in_reward
 from core.loop.recipe import Recipe
@@ -25,6 +26,7 @@ from core.loop.staleness import UniformAge, planned_ages
 from core.loop.train import Interrupted, run
 from core.loop.update import compute_logps
 from core.model.policy import Policy
+from core.model.sharding import hash_weights
 from core.parts.batch import Batch
 from core.parts.problems import Problem
 from core.parts.registry import config
@@ -242,6 +244,22 @@ def test_the_weights_of_its_version_gave_every_probability(
     assert told_apart > 20
 
 
+def test_one_update_behind_by_hand(made: Callable[..., Recipe], tmp_path: Path) -> None:
+    """Four steps, written out: the weights after each sample for the step after next."""
+    recipe = made("train.staleness = 1", "train.steps = 4")
+    state = RunState.start(recipe, 0, "cpu")
+    first = roll_out(state, 1)
+    second = roll_out(state, 2)
+    learn(state, first.batch, Clock())
+    third = roll_out(state, 3)
+    learn(state, second.batch, Clock())
+    fourth = roll_out(state, 4)
+    learn(state, third.batch, Clock())
+    learn(state, fourth.batch, Clock())
+    assert go(recipe, tmp_path)["final_weights"] == hash_weights(state.policy.model)
+    assert go(made("train.steps = 4"), tmp_path / "0")["final_weights"] != hash_weights(state.policy.model)
+
+
 @pytest.mark.parametrize(("staleness", "ages"), [(0, [0, 1, 2, 3]), (4, [4, 5, 6, 7]), (8, [8, 9, 10, 11])])
 def test_the_age_of_every_minibatch(
     staleness: int, ages: list[int], made: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -314,6 +332,7 @@ CASES = {
     "fixed": ("train.staleness = 2",),
     "mixed": UNIFORM,
     "filtered": (*UNIFORM, "train.variant = @dapo()"),
+    "critic": ("train.variant = @ppo()", "train.staleness = 1", "critic.learning_rate = 0.01", "ppo.kl_coef = 0.5"),
     "updates": (*TWO_UPDATES, "train.staleness = 4", "grpo.kl_coef = 0.1"),
 }
 
