@@ -242,7 +242,7 @@ def _checked(recipe: Recipe) -> Recipe:
     updates = {"epochs": recipe.epochs, "minibatches": recipe.minibatches}
     sizes = {"prompts": recipe.prompts, "group_size": recipe.group_size, "minibatches": recipe.minibatches}
     _check_budgets(source, recipe.token_budget, recipe.seconds_budget)
-    _check_surprise(evaluated, recipe.generator)
+    _check_entropies(evaluated, variant, recipe.generator, source)
     _check_truncation(recipe.truncation, recipe.trainer_support, recipe.generator, source)
     _check_final_samples(evaluated, recipe.steps, recipe.token_budget, recipe.seconds_budget)
     check_staleness(recipe.staleness, variant, source, **updates)
@@ -307,12 +307,21 @@ def _check_final_samples(
         )
 
 
-def _check_surprise(settings: EvaluationSettings, generator: Generator) -> None:
-    """Raise where the surprise of answers is asked of a generator that does not know what they were drawn from."""
-    if settings.surprise and not reports_distributions(generator):
+def _check_entropies(
+    settings: EvaluationSettings, variant: Variant, generator: Generator, source: Source | None
+) -> None:
+    """Raise where the entropies of what tokens are drawn from are asked of who does not know them."""
+    needs = "behaviour_entropy" in variant.needs
+    if needs and source is not None:
         raise GrpoLabError(
-            "evaluation.surprise = True takes the entropies of what answers are drawn from, which this train.generator "
-            "does not give: bind train.generator = @native(), or leave it out"
+            f"variant '{variant.name}' needs behaviour_entropy, but with train.source nobody knows what the responses "
+            "were drawn from: leave out the part that asks for it"
+        )
+    if (settings.surprise or needs) and not reports_distributions(generator):
+        asks = "evaluation.surprise = True" if settings.surprise else f"variant '{variant.name}'"
+        raise GrpoLabError(
+            f"{asks} takes the entropies of what tokens are drawn from, which this train.generator does not give: bind "
+            "train.generator = @native(), or leave it out"
         )
 
 

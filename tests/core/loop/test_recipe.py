@@ -10,6 +10,7 @@ import core.loop.train  # noqa: F401 - registers generators, settings and tasks
 from core import CORRECTIONS, SETTINGS, VARIANTS, GrpoLabError, Part, Variant, provider, variant
 from core.loop.recipe import Recipe
 from core.parts.registry import config
+from estimators.credit import top_entropy
 
 
 def recipe(*bindings: str, variant: str = "grpo") -> Recipe:
@@ -41,6 +42,25 @@ def test_a_variants_own_correction_stays() -> None:
 def test_what_is_no_correction_is_refused() -> None:
     with pytest.raises(GrpoLabError, match=r"train.correction"):
         recipe("train.correction = @token_mean")
+
+
+@pytest.mark.parametrize(
+    ("binding", "said"),
+    [
+        ("train.generator = @vllm()", r"'thoughtful' takes the entropies of what .* drawn from, which this"),
+        ("train.source = @worked_solutions()", r"'thoughtful' needs behaviour_entropy, but with train\.source"),
+    ],
+)
+def test_a_part_that_asks_for_entropies_is_refused_where_nobody_knows_them(binding: str, said: str) -> None:
+    @variant
+    def thoughtful() -> Variant:
+        """GRPO on the tokens at which it hesitated."""
+        made: Variant = VARIANTS["grpo"]()
+        return replace(made, credit=top_entropy)
+
+    assert "behaviour_entropy" in recipe(variant="thoughtful").variant.needs
+    with pytest.raises(GrpoLabError, match=said):
+        recipe(binding, variant="thoughtful")
 
 
 def test_of_two_providers_of_a_field_one_must_be_chosen() -> None:
