@@ -20,8 +20,6 @@ OUT: Final = "runs/lens"
 GROUP_SIZES: Final = (2, 4, 8, 16)
 ROLLOUTS: Final = 64
 BATCHES: Final = 2000
-AGE: Final = Range(0, 1000)
-MISMATCH: Final = Range(0, 0.5)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -63,8 +61,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--parts",
         nargs="+",
         metavar="PART",
-        help="put each PART into each NAME: a registered part, several as a+b, none for no correction, or all of a "
-        "kind: corrections, objectives, ...",
+        help="put each PART into each NAME: a registered part, an anchor, several as a+b, none for no correction, or "
+        "all of a kind: corrections, anchors, objectives, ...",
     )
     parser.add_argument(
         "--model",
@@ -149,7 +147,7 @@ def _exact(options: argparse.Namespace, console: Console) -> int:
 
 def _off_policy(options: argparse.Namespace, console: Console) -> int:
     from experiments.lens.figures import off_policy_figure
-    from experiments.lens.off_policy import AGES, GROUP_SIZE, MISMATCHES, measure_off_policy
+    from experiments.lens.off_policy import AGE, AGES, GROUP_SIZE, MISMATCH, MISMATCHES, measure_off_policy
     from experiments.lens.off_policy_card import off_policy_tables, off_policy_to_json
 
     kind: Literal["age", "mismatch"] = "mismatch" if options.age is None else "age"

@@ -4,7 +4,7 @@ import functools
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Final
 
@@ -12,9 +12,10 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from core import Part, Variant
+from core import Batch, Variant
 from core.errors import GrpoLabError
-from core.parts.options import AdvantageOptions, ObjectiveOptions
+from core.loop.rewards import shape
+from core.parts.options import AdvantageOptions, CorrectionOptions, ObjectiveOptions
 from core.randomness import torch_generator
 from experiments.lens.measures import Moments
 from experiments.lens.policy import TabularPolicy
@@ -27,20 +28,24 @@ from experiments.lens.step import (
     extra_tokens,
     first_state,
     gradients,
+    make_batch,
     usable_groups,
 )
 
-MAX_BATCHES: Final = 100_000
-CHUNK: Final = 5000
+MAX_BATCHES: Final = 200_000
+CHUNK: Final = 2000
 ALONE: Final = 256
 """Groups that a filter is shown both alone and among all."""
 PROBES: Final = 16
 """Batches that are computed both alone and among others."""
 
 
-def every_group(policy: TabularPolicy, group_size: int) -> tuple[Draw, Tensor]:
-    """Every group of every prompt, in whatever order, and its probability when prompts are drawn uniformly."""
-    words, orders = _words(len(policy.responses.tokens), group_size)
+def every_group(policy: TabularPolicy, group_size: int, in_every_order: bool = False) -> tuple[Draw, Tensor]:
+    """Every group of every prompt, and its probability when prompts are drawn uniformly.
+
+    Groups of the same responses are one, unless they are listed in every order that they can be drawn in.
+    """
+    words, orders = _words(len(policy.responses.tokens), group_size, in_every_order)
     prompts = torch.arange(policy.prompts).repeat_interleave(len(words))
     responses = words.repeat(policy.prompts, 1)
     probability = policy.behaviour.probabilities[prompts[:, None], responses].prod(1) / policy.prompts
@@ -48,11 +53,14 @@ def every_group(policy: TabularPolicy, group_size: int) -> tuple[Draw, Tensor]:
 
 
 @functools.cache
-def _words(responses: int, group_size: int) -> tuple[Tensor, Tensor]:
-    """Every group [., G] of so many possible responses, and in how many orders each can be drawn."""
-    words = list(itertools.combinations_with_replacement(range(responses), group_size))
-    same = [math.prod(map(math.factorial, Counter(word).values())) for word in words]
-    return torch.tensor(words), math.factorial(group_size) / torch.tensor(same, dtype=torch.float64)
+def _words(responses: int, group_size: int, in_every_order: bool) -> tuple[Tensor, Tensor]:
+    """Every group [., G] of so many possible responses, and how many draws it stands for."""
+    if in_every_order:
+        words = torch.cartesian_prod(*[torch.arange(responses)] * group_size).view(-1, group_size)
+        return words, torch.ones(len(words), dtype=torch.float64)
+    combinations = list(itertools.combinations_with_replacement(range(responses), group_size))
+    same = [math.prod(map(math.factorial, Counter(word).values())) for word in combinations]
+    return torch.tensor(combinations), math.factorial(group_size) / torch.tensor(same, dtype=torch.float64)
 
 
 def expected_gradient(
@@ -61,16 +69,18 @@ def expected_gradient(
     """E[g] [N, S, V] of a batch of `groups` groups, exactly, and the moments that describe it.
 
     Prompts are drawn uniformly and independently, responses from `policy.behaviour`. With a filter, batches are those
-    that up to `filter_rounds` rounds of `groups` groups would leave; it must judge each group by itself. A running
+    that up to `filter_rounds` rounds of `groups` groups would leave; of several it must judge each by itself. A running
     estimator is in its first state; where an objective draws at random, its draw is the same for all batches. Raises
     `GrpoLabError` for a filter that judges groups together, and for more than `MAX_BATCHES` batches.
     """
     check_variant(variant, group_size)
-    combinations = policy.prompts * math.comb(len(policy.responses.tokens) + group_size - 1, group_size)
-    if combinations > MAX_BATCHES:
-        raise _too_many(combinations, 1, group_size)
-    every, probability = every_group(policy, group_size)
-    kept = _usable(policy, variant, every)
+    # a selection may prefer the first of equals
+    in_every_order, responses = variant.selection is not None, len(policy.responses.tokens)
+    words = responses**group_size if in_every_order else math.comb(responses + group_size - 1, group_size)
+    if policy.prompts * words > MAX_BATCHES:
+        raise _too_many(policy.prompts * words, 1, group_size)
+    every, probability = every_group(policy, group_size, in_every_order)
+    kept = _usable(policy, variant, every, groups)
     share = float(probability[kept].sum()) if variant.filter else 1.0
     rounds = variant.filter_rounds if variant.filter else 1
     usable_groups = stats.binom(rounds * groups, share)
@@ -106,20 +116,24 @@ def _too_many(groups: int, batch: int, group_size: int) -> GrpoLabError:
     )
 
 
-def _usable(policy: TabularPolicy, variant: Variant, every: Draw) -> Tensor:
-    """Indices of the groups that the variant's filter keeps."""
+def _usable(policy: TabularPolicy, variant: Variant, every: Draw, groups: int) -> Tensor:
+    """Indices of the groups that the variant's filter keeps, in rounds of so many."""
 
     def among(places: Tensor) -> Tensor:
         return places[usable_groups(policy, variant, every.select(places), step=1)[1]]
+
+    def alone(places: Tensor) -> Tensor:
+        return torch.cat([among(place) for place in places[:, None]])
 
     everywhere = torch.arange(len(every.prompts))
     kept = among(everywhere)
     if variant.filter is not None:
         some = torch.linspace(0, len(everywhere) - 1, min(ALONE, len(everywhere))).long()
-        alone = torch.cat([among(place) for place in some[:, None]])
         dropped = everywhere[~torch.isin(everywhere, kept)]
         with_one_dropped = among(torch.cat([kept, dropped[:1]]))
-        if not torch.equal(some[torch.isin(some, kept)], alone) or not torch.equal(kept, with_one_dropped):
+        if not torch.equal(some[torch.isin(some, kept)], alone(some)) or not torch.equal(kept, with_one_dropped):
+            if groups == 1:  # nobody else is in its round
+                return alone(everywhere)
             raise GrpoLabError(
                 f"'{variant.name}' cannot be enumerated: its filter '{variant.filter.name}' judges groups together; "
                 "measure it over sampled batches"
@@ -137,45 +151,71 @@ def _chunks(kept: list[int], groups: int) -> Iterator[list[tuple[int, ...]]]:
 def gradients_apart(policy: TabularPolicy, variant: Variant, every: Draw, batches: Tensor) -> Tensor:
     """The direction of ascent of each batch by itself, [M, N * S * V]; `batches` [M, m] are indices of groups.
 
-    They are computed at once where nothing of the variant but its aggregator looks beyond a group: the aggregator is
-    then asked for each batch. Parts declare that they do, and `PROBES` batches are computed both ways.
+    They are computed at once, but for the parts that declare that they look beyond a group: these are called for each
+    batch. `PROBES` batches are computed both ways, and all one by one where that makes a difference, or where the
+    variant remembers batches or draws at random.
     """
 
     def alone(chosen: Tensor) -> Tensor:
         return gradients(policy, [_derivatives(policy, variant, every.select(batch)) for batch in chosen])
 
-    if _looks_beyond_a_group(variant):
+    is_running = AdvantageOptions.of(variant.advantage).state is not None
+    if is_running or "generator" in ObjectiveOptions.of(variant.objective).prepare_takes:
         return alone(batches)
     M, m = batches.shape
-    apart = replace(variant, aggregator=_in_steps(variant.aggregator, m * every.responses.shape[1]))
-    derivatives = _derivatives(policy, apart, every.select(batches.flatten()))
+    derivatives = _derivatives(policy, _in_steps(variant, M), every.select(batches.flatten()))
     together = ascent(policy, derivatives, torch.arange(M).repeat_interleave(m), M)
     probes = torch.linspace(0, M - 1, min(PROBES, M)).long()
     agree = torch.allclose(together[probes], alone(batches[probes]), rtol=1e-9, atol=1e-12)
     return together if agree else alone(batches)
 
 
-def _looks_beyond_a_group(variant: Variant) -> bool:
-    """Whether a part declares that it reads a whole batch or step, or remembers earlier ones."""
-    advantage = AdvantageOptions.of(variant.advantage)
-    is_prepared = ObjectiveOptions.of(variant.objective).prepare is not None
-    return advantage.scope == "batch" or advantage.state is not None or is_prepared
+def _in_steps(variant: Variant, steps: int) -> Variant:
+    """The variant with its parts that see a whole batch or step called for each of so many, whose rows are in order."""
+    advantage, objective = variant.advantage, variant.objective
+    options = ObjectiveOptions.of(objective)
+    if options.prepare is not None:
+        objective = replace(objective, options=replace(options, prepare=_by_rows(options.prepare, steps)))
+    if AdvantageOptions.of(advantage).scope == "batch":
+        advantage = replace(advantage, function=_by_groups(advantage.function, steps))
+    corrections = [
+        replace(part, function=_by_rows(part.function, steps)) if CorrectionOptions.of(part).scope == "step" else part
+        for part in variant.corrections
+    ]
+    aggregator = replace(variant.aggregator, function=_by_masks(variant.aggregator.function, steps))
+    return replace(variant, advantage=advantage, objective=objective, correction=corrections, aggregator=aggregator)
 
 
-def _in_steps(aggregator: Part, rows: int) -> Part:
-    """An aggregator that takes each `rows` rows for a whole optimizer step."""
+def _by_rows(function: Callable[..., Any], steps: int) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def call(*rows: Any, **hyper: Any) -> Any:
+        each = [function(*own, **hyper) for own in zip(*(x.chunk(steps) for x in rows), strict=True)]
+        return tuple(map(torch.cat, zip(*each, strict=True))) if isinstance(each[0], tuple) else torch.cat(each)
 
-    @functools.wraps(aggregator.function)
-    def weights(mask: Tensor, **more: Any) -> Tensor:
-        # few masks are different
-        masks, which = torch.unique(mask.reshape(-1, rows * mask.shape[-1]), dim=0, return_inverse=True)
-        each = [aggregator.function(step.view(rows, -1), **more) for step in masks]
+    return call
+
+
+def _by_masks(function: Callable[..., Any], steps: int) -> Callable[..., Any]:
+    """Of the mask alone: many steps have the same, so it is called once for each that is different."""
+
+    @functools.wraps(function)
+    def call(mask: Tensor, **hyper: Any) -> Any:
+        masks, which = torch.unique(mask.reshape(steps, -1), dim=0, return_inverse=True)
+        each = [function(own.view(-1, mask.shape[1]), **hyper) for own in masks]
         return torch.stack(each)[which].view(mask.shape)
 
-    return replace(aggregator, function=weights)
+    return call
+
+
+def _by_groups(function: Callable[..., Any], steps: int) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def call(batch: Batch, **hyper: Any) -> Any:
+        groups = torch.arange(batch.groups).chunk(steps)
+        return torch.cat([function(batch.select(own), **hyper) for own in groups])
+
+    return call
 
 
 def _derivatives(policy: TabularPolicy, variant: Variant, draw: Draw) -> Derivatives:
-    batch, _ = usable_groups(policy, variant, draw, step=1)
-    generator = torch_generator(0, "objective")
+    batch, generator = shape(variant, make_batch(policy, draw, step=1)), torch_generator(0, "objective")
     return differentiate(policy, variant, draw, batch, first_state(variant), generator)[0]

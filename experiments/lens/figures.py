@@ -68,7 +68,9 @@ def draw_exact(exact: Exact) -> Figure:
         by_length.set_xticks(list(lengths))
         for axes in (by_difficulty, by_length):
             axes.axhline(1, color=MUTED, linewidth=0.8, zorder=1)
-        _log_scale(variance)
+        variance.set_yscale("log")
+        variance.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        variance.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         for axes in (variance, bias):
             axes.set_xscale("log", base=2)
             axes.xaxis.set_major_locator(FixedLocator(exact.sizes))
@@ -103,9 +105,12 @@ def draw_off_policy(measured: OffPolicy) -> Figure:
         labels = measured.labels
         if measured.kind == "age":
             labels = [f"{age}\n{nats:.2g} nats" for age, nats in zip(labels, measured.divergences, strict=True)]
+        # down to 0, which an unbiased one has
+        bias.set_yscale("symlog", linthresh=0.01)
         bias.set_ylim(bottom=0)
-        _log_scale(variance)
+        variance.set_yscale("log")
         for axes in (bias, variance):
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.set_xticks(range(len(labels)), labels)
         _name_below(figure, bias, styles)
         return figure
@@ -139,12 +144,6 @@ def model_figure(lenses: Sequence[OnModel]) -> str:
 def _shift(index: int, lines: int) -> float:
     """Where a line's points lie beside the others', or these would hide each other."""
     return 0.3 * (index - (lines - 1) / 2) / max(4, lines)
-
-
-def _log_scale(axes: Axes) -> None:
-    axes.set_yscale("log")
-    for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-        which(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _name_below(figure: Figure, axes: Axes, styles: Mapping[str, Style]) -> None:

@@ -8,12 +8,13 @@ from core import ADVANTAGES, VARIANTS, Part, Variant
 from core.errors import GrpoLabError, near
 from core.parts.registry import REGISTRIES
 from core.parts.settings import annotations
+from core.parts.variant import CHAINS
 from estimators.aggregators import seq_mean_token_sum
 from estimators.objectives import policy_gradient
 
 NONE: Final = "none"
 """As a part: no correction."""
-EXCHANGED: Final = ("advantage", "objective", "aggregator", "correction", "filter", "shaping")
+EXCHANGED: Final = ("advantage", "objective", "aggregator", "credit", "correction", "selection", "filter", "shaping")
 """Kinds of parts that can take the place of a variant's."""
 
 
@@ -58,9 +59,9 @@ def with_parts(variant: Variant, text: str) -> Variant:
             part = _part(name)
             chosen.setdefault(part.kind, []).append(part.resolved())
     for kind, parts in chosen.items():
-        if kind != "shaping" and len(parts) > 1:
+        if kind not in CHAINS and len(parts) > 1:
             raise GrpoLabError(f"--parts {text}: a variant has one {kind}; leave out '{parts[1].name}'")
-        exchanged[kind] = parts if kind == "shaping" else parts[0]
+        exchanged[kind] = parts if kind in CHAINS else parts[0]
     try:
         return replace(variant, **exchanged, name=f"{variant.name}+{text}")
     except GrpoLabError as error:
@@ -105,7 +106,7 @@ def _each(texts: Sequence[str]) -> Iterator[tuple[str, bool]]:
 
 
 def _anchors() -> tuple[str, ...]:
-    return get_args(annotations(Variant).get("anchor"))
+    return get_args(annotations(Variant)["anchor"])
 
 
 def _part(name: str) -> Part:

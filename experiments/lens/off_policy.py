@@ -4,12 +4,18 @@ The policy is smaller than that of the on-policy lens, so that every batch of on
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Literal
 
+import torch
+
 from core import Variant
+from core.parts.settings import Range
 from experiments.lens.enumerate import expected_gradient
+from experiments.lens.measures import Moments
 from experiments.lens.policy import TabularPolicy, make_policy
 from experiments.lens.samplers import at_ages, at_mismatches, divergence
 from experiments.lens.step import check_variant, token_constant
@@ -17,6 +23,10 @@ from experiments.lens.step import check_variant, token_constant
 DIFFICULTIES: Final = (0.2, 0.5, 0.8)
 MAX_TOKENS: Final = 3
 GROUP_SIZE: Final = 4
+NO_GRADIENT: Final = 1e-20
+"""Of |E[g]|² / |true|²: less is rounding."""
+AGE: Final = Range(0, 1000)
+MISMATCH: Final = Range(0, 0.5)
 AGES: Final = (0, 1, 2, 4, 8, 16)
 MISMATCHES: Final = (0.0, 1e-4, 1e-3, 1e-2)
 
@@ -67,11 +77,31 @@ def measure_off_policy(
     start = start or make_policy(DIFFICULTIES, max_tokens=MAX_TOKENS)
     policies = at_ages(start, [int(age) for age in at]) if kind == "age" else at_mismatches(start, at, seed)
     numbers: dict[str, list[Mapping[str, float]]] = {}
-    for variant in variants:
-        constant = token_constant(variant.aggregator, start.responses.max_tokens)
-        numbers[variant.name] = []
-        for policy in policies:
-            advance(variant.name, sum(map(len, numbers.values())), len(variants) * len(policies))
-            _, moments = expected_gradient(policy, variant, groups=1, group_size=group_size)
-            numbers[variant.name].append(moments.numbers(constant))
+    with _one_thread():
+        for variant in variants:
+            constant = token_constant(variant.aggregator, start.responses.max_tokens)
+            numbers[variant.name] = []
+            for policy in policies:
+                advance(variant.name, sum(map(len, numbers.values())), len(variants) * len(policies))
+                _, moments = expected_gradient(policy, variant, groups=1, group_size=group_size)
+                numbers[variant.name].append(_numbers(moments, constant))
     return OffPolicy(kind, at, policies, variants, numbers, group_size, seed)
+
+
+def _numbers(moments: Moments, constant: float | None) -> dict[str, float]:
+    """The measures; NaN where there is no expected gradient that one could be relative to."""
+    numbers = {name: float(value) for name, value in moments.numbers(constant).items()}
+    if moments.square < NO_GRADIENT:
+        numbers |= dict.fromkeys(("cosine", "direction_bias_squared", "variance", "mse"), math.nan)
+    return numbers
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Tensors are small: several threads would wait for each other most of the time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -54,11 +54,11 @@ def remarks(measured: OffPolicy) -> list[str]:
 def shown(numbers: Mapping[str, float]) -> dict[str, float]:
     """The measures with biases as lengths instead of squares."""
     lengths = {
-        name.removesuffix("_squared"): math.sqrt(max(0.0, value))
+        name.removesuffix("_squared"): math.sqrt(max(0.0, value)) if math.isfinite(value) else value
         for name, value in numbers.items()
         if name.endswith("_squared")
     }
-    return {name: float(value) for name, value in numbers.items() if not name.endswith("_squared")} | lengths
+    return {name: value for name, value in numbers.items() if not name.endswith("_squared")} | lengths
 
 
 def off_policy_to_json(measured: OffPolicy) -> dict[str, Any]:

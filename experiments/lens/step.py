@@ -137,7 +137,7 @@ def differentiate(
     batch, advantages, state = learned_responses(variant, batch, state)
     logps = batch.require("old_logps").clone().requires_grad_()
     entropy = policy.entropy[draw.prompts[:, None], draw.responses].requires_grad_()
-    loss = step_loss(variant, batch, logps, advantages, generator, entropy=entropy)
+    loss = step_loss(variant, batch, logps, advantages, generator, entropy=entropy, version=policy.age)
     by_logp, by_entropy = torch.autograd.grad(loss, (logps, entropy), allow_unused=True, materialize_grads=True)
     shape = batch.response_mask.shape
     return Derivatives(draw, by_logp.view(shape), by_entropy.view(shape)), state

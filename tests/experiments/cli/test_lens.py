@@ -175,10 +175,19 @@ def test_parts_are_put_into_every_variant(tmp_path: Path, capsys: pytest.Capture
     assert "mean over all tokens" in result["variants"]["grpo+sequence_masked+token_mean"]["card"]["aggregation"]
 
 
-def test_all_of_a_kind_are_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_of_a_kind_are_measured_and_what_cannot_be_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = ["--group-size", "2", "--out", str(tmp_path)]
-    result = as_json(capsys, "grpo", "--age", "8", "--parts", "corrections", *out)
-    assert {"grpo", "grpo+sequence_truncated", "grpo+token_masked"} <= set(result["variants"])
+    result = as_json(capsys, "grpo", "--age", "8", "--parts", "corrections", "anchors", *out)
+    assert {"grpo", "grpo+sequence_truncated", "grpo+trainer", "grpo+sampler", "grpo+loglinear"} <= set(
+        result["variants"]
+    )
+    by_name = result["variants"]
+    assert by_name["grpo"]["at"] == by_name["grpo+trainer"]["at"]
+    result = as_json(capsys, "reinforce", "--age", "8", "--parts", "anchors", *out)
+    assert list(result["variants"]) == ["reinforce+trainer"]
+    assert sum("would change nothing" in remark for remark in result["remarks"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -196,6 +205,8 @@ def test_all_of_a_kind_are_measured(tmp_path: Path, capsys: pytest.CaptureFixtur
             "no part 'token_trunctated': did you mean",
         ),
         (["grpo", "--age", "2", "--parts", "clip+sapo_gate"], "a variant has one objective; leave out 'sapo_gate'"),
+        (["grpo", "--age", "2", "--parts", "sampler+token_truncated"], "would count it twice"),
+        (["reinforce", "--age", "2", "--parts", "sampler"], "would change nothing"),
         (["rloo", "--age", "2", "-b", "token_truncated.cap = 3.0"], "'token_truncated.cap' had no effect"),
     ],
 )

@@ -131,4 +131,7 @@ def test_refusals_say_why() -> None:
     if "enough_spread" in FILTERS:
         together = replace(named_variant("rloo"), filter=FILTERS["enough_spread"])
         with pytest.raises(GrpoLabError, match="'enough_spread' judges groups together"):
-            expected(together)
+            expected(together, groups=2)
+        # a round of one group is judged as it is
+        alone = replace(together, filter_rounds=1)
+        close(expected(alone), expected("rloo"))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from core import ADVANTAGES, CORRECTIONS, VARIANTS, Variant
+from core import CORRECTIONS, CREDITS, OBJECTIVES, SELECTIONS, VARIANTS, Variant
 from core.randomness import torch_generator
 from experiments.lens.enumerate import expected_gradient
 from experiments.lens.named import named_variant
@@ -125,14 +125,45 @@ def test_at_age_0_every_correction_is_none(name: str) -> None:
     torch.testing.assert_close(one, expected(OLD[0], plain), rtol=0, atol=1e-10)
 
 
-ALL_AT_ONCE = ["grpo", "rloo", "dapo", "gspo", "cispo", "remax"]
-ONE_BY_ONE = ["reinforce_pp", "clip_cov"]
+@pytest.mark.parametrize("policy", [*OLD, *APART], ids=["age 0", "age 2", "age 16", "near", "far"])
+def test_without_a_clip_weights_on_the_trainer_are_the_ratio_to_the_sampler(policy: TabularPolicy) -> None:
+    """exp(log pi - old) exp(old - behaviour) = exp(log pi - behaviour), whatever old is."""
+    plain = replace(named_variant("grpo"), objective=OBJECTIVES["clip"].using(eps_low=1.0, eps_high=1e6))
+    decoupled = replace(plain, correction=CORRECTIONS["token_truncated"].using(cap=1e6))
+    anchored = replace(plain, anchor="sampler")
+    torch.testing.assert_close(expected(policy, decoupled), expected(policy, anchored), rtol=0, atol=1e-10)
+    loglinear = replace(decoupled, anchor="loglinear")
+    torch.testing.assert_close(expected(policy, loglinear), expected(policy, anchored), rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", ALL_AT_ONCE + ONE_BY_ONE)
-def test_enumeration_is_that_of_every_ordered_batch_by_itself(name: str) -> None:
+def test_a_clip_separates_them_once_ratios_to_the_sampler_are_outside() -> None:
+    plain = named_variant("grpo")
+    weighed = replace(plain, correction=CORRECTIONS["token_truncated"].using(cap=1e6))
+    anchored = replace(plain, anchor="sampler")
+    apart = [(expected(p, weighed) - expected(p, anchored)).norm() / p.true_gradient.norm() for p in OLD]
+    assert apart[0] < 1e-10
+    assert apart[2] > 0.1
+
+
+CORRECTED = {"correction": CORRECTIONS["token_truncated"]}
+ENUMERATED: dict[str, tuple[str, dict[str, object]]] = {
+    **{name: (name, CORRECTED) for name in ("grpo", "rloo", "dapo", "gspo", "cispo", "remax")},
+    "tokens kept": ("dapo", {"correction": CORRECTIONS["rejection"].using(high=1.05), "denominator": "kept"}),
+    "one of each group": ("rloo", {"selection": SELECTIONS["gfpo"].using(k=1), "statistics": "before"}),
+    # what looks at a whole batch, by declaration and without
+    **{name: (name, CORRECTED) for name in ("reinforce_pp", "clip_cov")},
+    "a mean over the step": ("grpo", {"correction": CORRECTIONS["normalized"]}),
+    "a moment of the step": ("grpo", {"correction": CORRECTIONS["second_moment_rejection"].using(threshold=1e-3)}),
+    "an objective that prepares": ("grpo", {"objective": OBJECTIVES["m2po"]}),
+    "tokens of the batch": ("grpo", {"credit": CREDITS["top_entropy"]}),
+}
+
+
+@pytest.mark.parametrize("case", ENUMERATED)
+def test_enumeration_is_that_of_every_ordered_batch_by_itself(case: str) -> None:
     """However the batches are computed: a plain loop over them, each response in each place."""
-    variant = replace(named_variant(name), filter=None, correction=CORRECTIONS["token_truncated"])
+    name, parts = ENUMERATED[case]
+    variant = replace(named_variant(name), filter=None, **parts)
     policy = OLD[1]
     words = list(itertools.product(range(len(policy.responses.tokens)), repeat=2))
     gradient = torch.zeros_like(policy.true_gradient).flatten()
@@ -156,7 +187,6 @@ def test_sampled_agrees_with_enumerated() -> None:
 
 
 def test_every_variant_is_measured_at_every_age() -> None:
-    assert "leave_one_out" in ADVANTAGES
     measured = measure_off_policy(
         [named_variant("rloo"), named_variant("grpo")], kind="age", at=(0, 2), group_size=2, start=SMALL
     )
