@@ -5,7 +5,7 @@
     verdicts = study.judge()                      # verdicts.summary, .table(), .sentences, ["dr_grpo"], .plot()
     lab.judge({"grpo": {0: 0.61, ...}, "mine": {0: 0.64, ...}}, baseline="grpo", margin=0.02)
     lab.advantages("dr_grpo", lab.Batch.of(rewards)), lab.loss("dapo", batch, logps)
-    lab.lens(["grpo", "rloo"]).table()
+    lab.lens(["grpo", "rloo"]).table(), lab.lens_off_policy("grpo", ages=(0, 8)).table()
 
 What the command line does is a few lines of this. Names are imported when they are asked for.
 """
@@ -17,7 +17,7 @@ from core.errors import GrpoLabError
 
 if TYPE_CHECKING:
     from core import Batch, Variant
-    from experiments.lab.gradients import Lens, lens
+    from experiments.lab.gradients import Lens, OffPolicyLens, lens, lens_off_policy
     from experiments.lab.maths import advantages, loss, variant
     from experiments.lab.running import compare, train
     from experiments.lab.runs import Run, Study, load_run, load_study
@@ -39,6 +39,7 @@ __all__ = [
     "Batch",
     "GrpoLabError",
     "Lens",
+    "OffPolicyLens",
     "Run",
     "Study",
     "Variant",
@@ -47,6 +48,7 @@ __all__ = [
     "compare",
     "judge",
     "lens",
+    "lens_off_policy",
     "load_run",
     "load_study",
     "loss",
@@ -64,7 +66,7 @@ __all__ = [
 
 _HOMES: Final = {
     "core": ("Batch", "Variant"),
-    "experiments.lab.gradients": ("Lens", "lens"),
+    "experiments.lab.gradients": ("Lens", "OffPolicyLens", "lens", "lens_off_policy"),
     "experiments.lab.maths": ("advantages", "loss", "variant"),
     "experiments.lab.running": ("compare", "train"),
     "experiments.lab.runs": ("Run", "Study", "load_run", "load_study"),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from core import Part, Variant
 from core.errors import GrpoLabError
@@ -12,6 +12,8 @@ from experiments.lab.frames import data_frame, html_or_text
 from experiments.lab.maths import variant_of
 from experiments.lens.card import exact_to_json
 from experiments.lens.exact import Exact, measure_all
+from experiments.lens.off_policy import AGE, AGES, GROUP_SIZE, MISMATCH, OffPolicy, measure_off_policy
+from experiments.lens.off_policy_card import off_policy_to_json, shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -84,10 +86,7 @@ def lens(
 
     Raises GrpoLabError for an unknown name, and for what cannot be measured at `group_size`.
     """
-    listed = list(methods) if isinstance(methods, Iterable) and not isinstance(methods, str) else [methods]
-    if not listed:
-        raise GrpoLabError("nothing to measure: name a variant or an advantage")
-    variants = [variant_of(each).resolved() for each in listed]
+    variants = _variants(methods)
     try:
         measured = measure_all(
             variants, group_size=group_size, group_sizes=group_sizes, rollouts=rollouts, batches=batches, seed=seed
@@ -95,3 +94,80 @@ def lens(
     except GrpoLabError as error:
         raise GrpoLabError(in_python(str(error))) from None
     return Lens(measured)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class OffPolicyLens:
+    """What was measured of each variant with an older or a perturbed sampler; `measured` is the record behind it."""
+
+    measured: OffPolicy
+
+    def table(self) -> "DataFrame":
+        """A row for each variant and age or mismatch; all numbers are exact.
+
+        `nats_a_token`: KL(sampler || policy). `direction_bias`, `bias`: relative to |true|, after and before the best
+        `scale`; the latter and `factor` where the aggregator divides by a constant. `variance`, `mse`: relative to
+        |true|^2, for 1000 sampled tokens. `snr`: |E[g]|^2 / variance.
+        """
+        measured = self.measured
+        rows = [
+            {"variant": name, measured.kind: at, "nats_a_token": nats, **shown(numbers)}
+            for name, by_distance in measured.numbers.items()
+            for at, nats, numbers in zip(measured.at, measured.divergences, by_distance, strict=True)
+        ]
+        return data_frame(rows, ["variant", measured.kind])
+
+    def plot(self) -> "Figure":
+        """Bias and variance of each variant by age or mismatch, two panels of one figure."""
+        from experiments.lens.figures import draw_off_policy
+
+        return draw_off_policy(self.measured)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything measured, ready for `json.dumps`."""
+        return off_policy_to_json(self.measured)
+
+    def __repr__(self) -> str:
+        return f"<off-policy lens on {', '.join(self.measured.numbers)}: .table(), .plot()>"
+
+    def _repr_html_(self) -> str | None:
+        """For notebooks: the table."""
+        return html_or_text(lambda: str(self.table().to_html(index=False, float_format="{:.4g}".format)))
+
+
+@checked(ages=AGE, mismatches=MISMATCH, group_size=COUNT, seed=NOT_NEGATIVE)
+def lens_off_policy(
+    methods: "str | Variant | Part | Sequence[str | Variant | Part]",
+    *,
+    ages: Sequence[int] | None = None,
+    mismatches: Sequence[float] | None = None,
+    group_size: int = GROUP_SIZE,
+    seed: int = 0,
+) -> OffPolicyLens:
+    """Measure variants and advantage estimators on responses of an older or a perturbed sampler, exactly.
+
+    `ages`: updates from the sampler to the policy, 0, 1, 2, 4, 8 and 16 where nothing is given; or `mismatches`: nats a
+    token by which noise on the logits, keyed by `seed`, separates them. Batches are of one group. A variant with other
+    parts is `dataclasses.replace(lab.variant("grpo"), correction=...)`.
+
+    Raises GrpoLabError for an unknown name, for both ages and mismatches, and for what cannot be measured at
+    `group_size`.
+    """
+    if ages is not None and mismatches is not None:
+        raise GrpoLabError("lens_off_policy: give ages or mismatches, not both")
+    kind: Literal["age", "mismatch"] = "mismatch" if mismatches is not None else "age"
+    at: Sequence[float] = mismatches if mismatches is not None else AGES if ages is None else ages
+    if not at:
+        raise GrpoLabError(f"lens_off_policy: nothing to measure at: give {kind}s")
+    try:
+        measured = measure_off_policy(_variants(methods), kind=kind, at=at, group_size=group_size, seed=seed)
+    except GrpoLabError as error:
+        raise GrpoLabError(in_python(str(error))) from None
+    return OffPolicyLens(measured)
+
+
+def _variants(methods: "str | Variant | Part | Sequence[str | Variant | Part]") -> list[Variant]:
+    listed = list(methods) if isinstance(methods, Iterable) and not isinstance(methods, str) else [methods]
+    if not listed:
+        raise GrpoLabError("nothing to measure: name a variant or an advantage")
+    return [variant_of(each).resolved() for each in listed]

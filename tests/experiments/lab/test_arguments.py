@@ -22,6 +22,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "compare": {"files": "demo"},
     "judge": {"measured": SCORES, "baseline": "a"},
     "lens": {"methods": "grpo"},
+    "lens_off_policy": {"methods": "grpo"},
     "load_run": {"path": "runs"},
     "load_study": {"path": "runs"},
     "loss": {"method": "grpo", "batch": BATCH, "logps": torch.zeros(1, 2, 1)},

@@ -32,6 +32,7 @@ def test_the_public_names_are_these() -> None:
         "Batch",
         "GrpoLabError",
         "Lens",
+        "OffPolicyLens",
         "Run",
         "Study",
         "Variant",
@@ -40,6 +41,7 @@ def test_the_public_names_are_these() -> None:
         "compare",
         "judge",
         "lens",
+        "lens_off_policy",
         "load_run",
         "load_study",
         "loss",
@@ -320,6 +322,19 @@ def test_an_estimator_of_a_notebook_is_measured_and_weighed() -> None:
     assert set(lens.to_json()["variants"]) == {"lab_test_mean", "rloo"}
 
 
+def test_an_older_and_a_perturbed_sampler_are_measured() -> None:
+    older = lab.lens_off_policy(["rloo", lab.variant("grpo")], ages=(0, 4), group_size=2)
+    table = older.table()
+    assert table[["variant", "age"]].to_numpy().tolist() == [["rloo", 0], ["rloo", 4], ["grpo", 0], ["grpo", 4]]
+    assert table["bias"][0] == pytest.approx(0, abs=1e-6)
+    assert table["direction_bias"][1] > 0.1
+    assert len(older.plot().axes) == 2
+    assert "rloo" in (older._repr_html_() or "")
+    assert set(older.to_json()["variants"]) == {"rloo", "grpo"}
+    perturbed = lab.lens_off_policy("rloo", mismatches=(1e-3,), group_size=2).table()
+    assert perturbed["nats_a_token"].tolist() == [pytest.approx(1e-3)]
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -343,6 +358,11 @@ def test_an_estimator_of_a_notebook_is_measured_and_weighed() -> None:
         ),
         (lambda: lab.loss("rloo", Batch.of([[1.0]]), torch.zeros(1, 1, 1)), "1 response to a prompt, .*leave_one_out"),
         (lambda: LOOSE.lens([]), "nothing to measure"),
+        (lambda: LOOSE.lens_off_policy([]), "nothing to measure"),
+        (lambda: lab.lens_off_policy("rloo", ages=()), "nothing to measure at: give ages"),
+        (lambda: lab.lens_off_policy("rloo", ages=(-1,)), r"ages = \(-1,\): must be a list of whole numbers"),
+        (lambda: lab.lens_off_policy("rloo", ages=(1,), mismatches=(0.1,)), "ages or mismatches, not both"),
+        (lambda: lab.lens_off_policy("rloo", group_size=1), "raise group_size"),
         (lambda: LOOSE.lens(3), "the method must be a registered advantage, not 3"),
         (lambda: LOOSE.train(seed="0"), "seed = '0': must be a whole number from 0 up"),
         (lambda: LOOSE.train(seed=0.0), r"seed = 0\.0: must be"),
