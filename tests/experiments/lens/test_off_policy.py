@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -145,8 +146,8 @@ def test_a_clip_separates_them_once_ratios_to_the_sampler_are_outside() -> None:
     assert apart[2] > 0.1
 
 
-CORRECTED = {"correction": CORRECTIONS["token_truncated"]}
-ENUMERATED: dict[str, tuple[str, dict[str, object]]] = {
+CORRECTED: dict[str, Any] = {"correction": CORRECTIONS["token_truncated"]}
+ENUMERATED: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, CORRECTED) for name in ("grpo", "rloo", "dapo", "gspo", "cispo", "remax")},
     "tokens kept": ("dapo", {"correction": CORRECTIONS["rejection"].using(high=1.05), "denominator": "kept"}),
     "one of each group": ("rloo", {"selection": SELECTIONS["gfpo"].using(k=1), "statistics": "before"}),
