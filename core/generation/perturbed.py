@@ -44,8 +44,11 @@ class Perturbed(Native):
 
     round: Rounding | None
     divergence: float | None
-    exact = False
-    """Its probabilities are not the trainer's, on purpose."""
+
+    @property
+    def exact(self) -> bool:  # type: ignore[override]
+        """Its probabilities are not the trainer's, on purpose."""
+        return self.divergence == 0
 
     def generate(self, policy: Policy, requests: Sequence[Request]) -> list[Generation]:
         """See `core.generation.Generator`: requests for training by other weights, all others by the policy's own."""

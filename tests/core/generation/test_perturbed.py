@@ -326,5 +326,6 @@ def test_no_divergence_is_a_run_without(tmp_path: Path) -> None:
 def test_a_recipe_warns_until_something_corrects() -> None:
     assert "bind train.correction" in str(recipe("perturbed.divergence = 1e-3").warning)
     assert recipe("perturbed.divergence = 1e-3", "train.correction = @token_truncated").warning is None
+    assert recipe("perturbed.divergence = 0.0").warning is None
     # answers are the policy's own, with entropies
     assert recipe("perturbed.divergence = 1e-3", "evaluation.surprise = True").evaluation.surprise
