@@ -36,6 +36,8 @@ MAX_BATCHES: Final = 200_000
 CHUNK: Final = 2000
 ALONE: Final = 256
 """Groups that a filter is shown both alone and among all."""
+FLIPPED: Final = 200
+"""Groups that a variant is shown in two orders."""
 PROBES: Final = 16
 """Batches that are computed both alone and among others."""
 
@@ -74,20 +76,19 @@ def expected_gradient(
     `GrpoLabError` for a filter that judges groups together, and for more than `MAX_BATCHES` batches.
     """
     check_variant(variant, group_size)
-    # a selection may prefer the first of equals
-    in_every_order, responses = variant.selection is not None, len(policy.responses.tokens)
-    words = responses**group_size if in_every_order else math.comb(responses + group_size - 1, group_size)
-    if policy.prompts * words > MAX_BATCHES:
-        raise _too_many(policy.prompts * words, 1, group_size)
-    every, probability = every_group(policy, group_size, in_every_order)
+    responses = len(policy.responses.tokens)
+    _check_number(policy.prompts * math.comb(responses + group_size - 1, group_size), 1, group_size)
+    every, probability = every_group(policy, group_size)
+    if not _is_symmetric(policy, variant, every):
+        _check_number(policy.prompts * responses**group_size, 1, group_size)
+        every, probability = every_group(policy, group_size, in_every_order=True)
     kept = _usable(policy, variant, every, groups)
     share = float(probability[kept].sum()) if variant.filter else 1.0
     rounds = variant.filter_rounds if variant.filter else 1
     usable_groups = stats.binom(rounds * groups, share)
     # a batch of m groups: exactly m were usable in all rounds, or at least as many as there is room for
     sizes = {m: float(usable_groups.sf(m - 1) if m == groups else usable_groups.pmf(m)) for m in range(groups + 1)}
-    if sum(len(kept) ** m for m in sizes if sizes[m]) > MAX_BATCHES:
-        raise _too_many(len(kept), groups, group_size)
+    _check_number(len(kept), max((m for m in sizes if sizes[m]), default=0), group_size)
     true, extra = policy.true_gradient.flatten(), extra_tokens(policy, variant, every).double()
     mean, power, tokens = torch.zeros_like(true), 0.0, 0.0
     for m, size_probability in sizes.items():
@@ -109,11 +110,27 @@ def expected_gradient(
     )
 
 
-def _too_many(groups: int, batch: int, group_size: int) -> GrpoLabError:
-    return GrpoLabError(
-        f"{groups}^{batch} batches of {batch} groups of {group_size} are too many to enumerate (at most "
-        f"{MAX_BATCHES}); take fewer groups or samples, or a smaller policy"
-    )
+def _check_number(groups: int, batch: int, group_size: int) -> None:
+    """Refuse more batches of `batch` out of `groups` groups than can be enumerated."""
+    if groups**batch > MAX_BATCHES:
+        raise GrpoLabError(
+            f"{groups}^{batch} batches of {batch} groups of {group_size} are too many to enumerate (at most "
+            f"{MAX_BATCHES}); take fewer groups or samples, or a smaller policy"
+        )
+
+
+def _is_symmetric(policy: TabularPolicy, variant: Variant, every: Draw) -> bool:
+    """Whether the order of a group's responses makes no difference: it does where the first of equals is preferred.
+
+    Where the variant draws at random, the draw is the same for all batches, and the order is part of it.
+    """
+    if "generator" in ObjectiveOptions.of(variant.objective).prepare_takes:
+        return True
+    some = every.select(torch.linspace(0, len(every.prompts) - 1, min(FLIPPED, len(every.prompts))).long())
+    batches = torch.arange(len(some.prompts))[:, None]
+    flipped = Draw(some.prompts, some.responses.flip(1))
+    one, other = (gradients_apart(policy, variant, draw, batches) for draw in (some, flipped))
+    return torch.allclose(one, other, rtol=1e-9, atol=1e-12)
 
 
 def _usable(policy: TabularPolicy, variant: Variant, every: Draw, groups: int) -> Tensor:
