@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import experiments.lens.enumerate
 from core import CORRECTIONS, CREDITS, OBJECTIVES, SELECTIONS, VARIANTS, Variant
 from core.randomness import torch_generator
 from experiments.lens.enumerate import expected_gradient
@@ -176,6 +177,22 @@ def test_enumeration_is_that_of_every_ordered_batch_by_itself(case: str) -> None
         probability = policy.behaviour.probabilities[prompt, list(word)].prod() / policy.prompts
         gradient += probability * gradients(policy, [step])[0]
     torch.testing.assert_close(expected(policy, variant, 3).flatten(), gradient, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("case", ["dapo", "reinforce_pp", "a mean over the step", "an objective that prepares"])
+def test_batches_are_computed_at_once(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same 2,040 batches, without 2,040 passes: a part that sees a whole step is called for each, alone."""
+    name, parts = ENUMERATED[case]
+    passes = []
+
+    def counted(*arguments: Any) -> Any:
+        passes.append(arguments)
+        return differentiate(*arguments)
+
+    monkeypatch.setattr(experiments.lens.enumerate, "differentiate", counted)
+    policy = at_ages(make_policy((0.2, 0.5, 0.8), max_tokens=3), [8])[0]
+    expected(policy, replace(named_variant(name), filter=None, **parts), 3)
+    assert len(passes) < 100
 
 
 def test_sampled_agrees_with_enumerated() -> None:
