@@ -34,6 +34,7 @@ def max_variance(batch: Batch, *, k: int = 4) -> Tensor:
     order = batch.rewards.argsort(dim=1, stable=True)
     ascending = batch.rewards.gather(1, order).double()
     G = batch.group_size
+    k = min(k, G)
     places = [[*range(k - best), *range(G - best, G)] for best in range(k + 1)]
     variances = torch.stack([ascending[:, which].var(1, correction=0) for which in places], 1)
     chosen = torch.tensor(places, device=order.device)[variances.round(decimals=12).argmax(1)]

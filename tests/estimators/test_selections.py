@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core import Batch, Variant
+from core import Batch, Part, Variant
 from core.errors import GrpoLabError
 from core.loop.loss import learned_responses
 from estimators.advantages.group import group_mean_std
@@ -32,6 +32,11 @@ def test_the_shortest_and_those_with_the_most_reward_a_token() -> None:
 
 def test_one_right_of_eight_leaves_it_and_three_others() -> None:
     assert chosen(max_variance.using(k=4), [0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0]) == [0, 1, 2, 5]
+
+
+@pytest.mark.parametrize("part", [gfpo, max_variance])
+def test_all_are_chosen_of_a_group_that_has_no_more(part: Part) -> None:
+    assert chosen(part.using(k=4), [0.0, 1.0]) == [0, 1]
 
 
 def variant(**more: object) -> Variant:
