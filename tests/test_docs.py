@@ -21,7 +21,19 @@ from packaging.utils import canonicalize_name
 from safetensors import safe_open
 
 import core.loop.metrics
-from core import ADVANTAGES, AGGREGATORS, CORRECTIONS, FILTERS, KLS, OBJECTIVES, SHAPINGS, VARIANTS
+from core import (
+    ADVANTAGES,
+    AGGREGATORS,
+    CORRECTIONS,
+    CREDITS,
+    FILTERS,
+    KLS,
+    OBJECTIVES,
+    SELECTIONS,
+    SHAPINGS,
+    VALUE_LOSSES,
+    VARIANTS,
+)
 from core.errors import GrpoLabError
 from core.model.loading import embedded_models
 from core.store.files import read_json
@@ -54,7 +66,8 @@ def test_the_page_of_variants_is_the_registrys() -> None:
 def test_the_fidelity_matrix_names_every_part_and_variant() -> None:
     """Written anew by `make conformance`."""
     text = PAGE.with_name("fidelity.md").read_text()
-    registries = (ADVANTAGES, OBJECTIVES, AGGREGATORS, KLS, CORRECTIONS, FILTERS, SHAPINGS, VARIANTS)
+    maths = (ADVANTAGES, OBJECTIVES, AGGREGATORS, VALUE_LOSSES, KLS, CORRECTIONS, CREDITS, SELECTIONS)
+    registries = (*maths, FILTERS, SHAPINGS, VARIANTS)
     missing = [name for registry in registries for name in registry if f"| `{name}` |" not in text]
     assert not missing
 

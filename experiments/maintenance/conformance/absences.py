@@ -61,10 +61,14 @@ ABSENT: Final[Mapping[str, tuple[Reference, ...]]] = MappingProxyType(
         "dpo_sigmoid": ("verl",),
         "ipo_square": ("verl",),
         "kto_value": ONLY_TRL,
+        "topr": ALL,
+        "m2po": ALL,
         # aggregators
         "token_sum": ONLY_VERL,
         "seq_mean_token_sum": ("OpenRLHF",),
         "seq_mean_token_sum_norm": ("OpenRLHF",),
+        "prompt_mean": ALL,
+        "segment_mean": ALL,
         # value losses: TRL's stands in the middle of its training loop
         "squared_error": ("TRL",),
         "clipped_squared_error": ("TRL",),
@@ -82,6 +86,19 @@ ABSENT: Final[Mapping[str, tuple[Reference, ...]]] = MappingProxyType(
         "sequence_truncated": ("OpenRLHF",),
         "sequence_masked": ("OpenRLHF",),
         "geometric_mean_masked": ("TRL",),
+        "normalized": ONLY_VERL,
+        "rejection": ONLY_VERL,
+        "outlier_rejection": ALL,
+        "binary_kl_rejection": ALL,
+        "second_moment_rejection": ALL,
+        "segment_truncated": ALL,
+        "vaco": ALL,
+        # credit
+        "advantage_clip": ALL,
+        "top_entropy": ONLY_TRL,
+        # selections
+        "gfpo": ALL,
+        "max_variance": ALL,
         # filters
         "nonuniform": ("TRL",),
         "has_spread": ONLY_VERL,

@@ -4,12 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
+from verl.trainer.config import RolloutCorrectionConfig
 
 from core import Batch
 from experiments.maintenance.conformance import openrlhf_reference as openrlhf
 from experiments.maintenance.conformance import trl_reference as trl
 from experiments.maintenance.conformance import verl_reference as verl
 from experiments.maintenance.conformance.cases import best_and_worst
+from experiments.maintenance.conformance.rows import PENALTY
 
 
 def trl_loss(loss_type: str = "dapo", **settings: Any) -> Callable[[Batch, Tensor, Tensor], Tensor]:
@@ -57,3 +59,47 @@ def imitates(call: Callable[[Batch, Tensor], Tensor]) -> Callable[[Batch, Tensor
 def preferring(call: Callable[..., Tensor], *args: Any, **settings: Any) -> Callable[[Batch, Tensor], Tensor]:
     """A loss on given preferences, here of the best of each group over the worst."""
     return lambda batch, logps: call(batch, logps, best_and_worst(batch), *args, **settings)
+
+
+def verl_step(
+    estimator: str,
+    mode: str,
+    aggregation: str = "token-mean",
+    *,
+    reward_kl: float = 0.0,
+    punished: bool = False,
+    corrected: RolloutCorrectionConfig | None = None,
+    counts_rejected: bool = False,
+    of_estimator: dict[str, Any] | None = None,
+    **of_loss: Any,
+) -> Callable[[Batch, Tensor], Tensor]:
+    """An estimator of verl and a loss of verl, end to end, with its KL or its length punishment in the reward.
+
+    `corrected`: its rollout correction, by the trainer before the update, or with `bypass_mode` in the loss.
+    `counts_rejected`: a token mean divides by the tokens that there were before.
+    """
+
+    def call(batch: Batch, logps: Tensor) -> Tensor:
+        if punished:
+            batch = batch.having(rewards=verl.overlong(batch, batch.max_tokens, batch.max_tokens // 2, PENALTY))
+        if reward_kl:
+            batch = verl.with_kl_in_reward(batch, reward_kl, "k1")
+        settings, weights = {"mode": mode, **of_loss}, None
+        tokens = int(batch.mask.sum()) if counts_rejected else None
+        if corrected is not None and corrected.bypass_mode:
+            batch = batch.having(old_logps=batch.require("behaviour_logps"))
+            settings |= {"mode": "bypass_mode", "policy_loss": {"rollout_correction": corrected}}
+        elif corrected is not None:
+            batch, weights = verl.corrected(batch, corrected)
+        advantages = verl.advantages(estimator, batch, **(of_estimator or {}))
+        return verl.loss(
+            batch=batch,
+            logps=logps,
+            advantages=advantages,
+            aggregation=aggregation,
+            weights=weights,
+            tokens=tokens,
+            **settings,
+        )
+
+    return call

@@ -104,6 +104,8 @@ def make_case(seed: int, flavour: Flavour) -> Case:
         ref_logps=ref,
         behaviour_logps=behaviour,
         sum_squared_probs=probs**2 + draws.uniform(P, G, T) * (1 - probs) ** 2,
+        # exact in float32, in which TRL takes its quantile
+        behaviour_entropy=(3 * draws.uniform(P, G, T)).float().double(),
         reward_parts=parts,
         reward_names=tuple(f"r{k}" for k in range(parts.shape[-1])),
         reward_weights=REWARD_WEIGHTS[: parts.shape[-1]],

@@ -1,6 +1,7 @@
 """The table of corrections of the sampler's mismatch: what each reference has for each of ours."""
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor
 
@@ -8,14 +9,14 @@ from core import Batch
 from experiments.maintenance.conformance import openrlhf_reference as openrlhf
 from experiments.maintenance.conformance import trl_reference as trl
 from experiments.maintenance.conformance import verl_reference as verl
-from experiments.maintenance.conformance.cases import ALL, HOLES, PLAIN
-from experiments.maintenance.conformance.comparison import Comparison
+from experiments.maintenance.conformance.cases import ALL, EMPTY, HOLES, PLAIN
+from experiments.maintenance.conformance.comparison import Comparison, Settings
 from experiments.maintenance.conformance.rows import correction
 
 
 def corrections() -> list[Comparison]:
     """Corrections of the mismatch between sampler and trainer."""
-    return [*_truncated(), *_masked()]
+    return [*_truncated(), *_normalized(), *_masked(), *_rejections()]
 
 
 def _truncated() -> list[Comparison]:
@@ -67,6 +68,57 @@ def _truncated() -> list[Comparison]:
     ]
 
 
+def _normalized() -> list[Comparison]:
+    """Bounded factors over their mean."""
+    step = "Its mean is over the rollout, ours over the optimizer step; here one step takes the whole rollout."
+    return [
+        correction(
+            "normalized",
+            "verl",
+            f"{level}, threshold 2.0, rollout_is_batch_normalize",
+            partial(verl.correction, level=level, threshold=2.0, rollout_is_batch_normalize=True),
+            level=level,
+            cap=2.0,
+            flavours=(*ALL, EMPTY) if level == "token" else (PLAIN, HOLES, EMPTY),
+            note=step,
+        )
+        for level in ("token", "sequence")
+    ]
+
+
+def _rejections() -> list[Comparison]:
+    """Rules that only take tokens or responses out: all of verl's, and its presets of two of them.
+
+    The bounds of k1 are unlike each other's inverse, so that a ratio turned over would show.
+    """
+    return [
+        *(_rejection("token", k, bounds) for k, bounds in (("k1", (0.8, 1.5)), ("k2", 0.02), ("k3", 0.02))),
+        *(_rejection("sum", k, bounds) for k, bounds in (("k1", (0.5, 4.0)), ("k2", 0.1), ("k3", 0.1))),
+        *(_rejection("mean", k, bounds) for k, bounds in (("k1", (0.9, 1.02)), ("k2", 0.01), ("k3", 0.01))),
+        *(_rejection("max", k, bounds) for k, bounds in (("k2", 0.5), ("k3", 0.5))),
+        _rejection("mean", "k1", (0.999, 1.001)),
+        _rejection("token", "k1", 1.25),
+    ]
+
+
+def _rejection(over: str, estimator: str, bounds: float | tuple[float, float]) -> Comparison:
+    """One rule of verl's with these bounds: the largest value, or of ratios both ends."""
+    rule = f"token_{estimator}" if over == "token" else f"seq_{over}_{estimator}"
+    low, high = bounds if isinstance(bounds, tuple) else (None, bounds)
+    spelt = str(high) if low is None else f"{low}_{high}"
+    ends: Settings = {"high": high} if low is None else {"high": high, "low": low}
+    return correction(
+        "rejection",
+        "verl",
+        f"rollout_rs='{rule}', threshold {spelt}",
+        partial(verl.rejected, rule=rule, bounds=spelt),
+        estimator=estimator,
+        over=over,
+        **ends,
+        flavours=(*ALL, EMPTY),
+    )
+
+
 def _masked() -> list[Comparison]:
     """Factors that are 0 outside of bounds."""
     band = "It needs a lower bound above 0."
@@ -109,7 +161,9 @@ def _masked() -> list[Comparison]:
             "geometric_mean_masked",
             "verl",
             "rejection seq_mean_k1, token weights",
-            lambda b: verl.correction(b, "token", 1e30, "seq_mean_k1", f"{1 / 1.1}_{1 / 0.9}"),
+            lambda b: verl.correction(
+                b, "token", 1e30, rollout_rs="seq_mean_k1", rollout_rs_threshold=f"{1 / 1.1}_{1 / 0.9}"
+            ),
             low=0.9,
             high=1.1,
             note=inverse,

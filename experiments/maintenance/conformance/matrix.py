@@ -18,6 +18,8 @@ TITLES: Final[Mapping[str, str]] = {
     "value_loss": "Value losses",
     "kl": "KL estimators",
     "correction": "Corrections",
+    "credit": "Credit",
+    "selection": "Selections",
     "filter": "Filters",
     "shaping": "Shapings",
     "function": "Functions that are no parts",

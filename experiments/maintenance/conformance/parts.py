@@ -12,12 +12,12 @@ from experiments.maintenance.conformance import trl_reference as trl
 from experiments.maintenance.conformance import verl_reference as verl
 from experiments.maintenance.conformance.advantage_parts import advantages
 from experiments.maintenance.conformance.calls import trl_loss
-from experiments.maintenance.conformance.cases import EMPTY, HOLES, Case, verdicts
+from experiments.maintenance.conformance.cases import ALL, EMPTY, HOLES, Case, verdicts
 from experiments.maintenance.conformance.comparison import FLOAT32, Comparison, Figures, Settings, differentiated
 from experiments.maintenance.conformance.correction_parts import corrections
 from experiments.maintenance.conformance.kl_parts import kls
 from experiments.maintenance.conformance.objective_parts import objectives
-from experiments.maintenance.conformance.rows import aggregator, filter, shaping, value_loss
+from experiments.maintenance.conformance.rows import KL, aggregator, credit, filter, shaping, value_loss
 
 
 def comparisons() -> list[Comparison]:
@@ -29,6 +29,7 @@ def comparisons() -> list[Comparison]:
         *value_losses(),
         *kls(),
         *corrections(),
+        *credits(),
         *filters(),
         *shapings(),
         *reward_models(),
@@ -126,6 +127,24 @@ def value_losses() -> list[Comparison]:
             lambda b, v, r: openrlhf.value_loss(b, v, r, 0.1),
             clip=0.1,
         ),
+    ]
+
+
+def credits() -> list[Comparison]:
+    """Steps of the chain of credit."""
+    present = "It takes the present policy's entropy, ours the sampler's: the same until the first update. "
+    return [
+        credit(
+            "top_entropy",
+            "TRL",
+            f"top_entropy_quantile={share}, beta",
+            trl_loss(top_entropy_quantile=share, beta=KL),
+            kl_coef=KL,
+            share=share,
+            flavours=[*ALL, EMPTY],
+            note=present + "Its quantile is over a micro-batch, in float32; here one takes the whole rollout.",
+        )
+        for share in (0.2, 0.75)
     ]
 
 

@@ -46,6 +46,25 @@ LIMITS: Final = (
     "responses, ours their tokens, so that long responses count more in our metric. Losses and gradients are equal.",
     "`grpo_trl` takes one mean over all tokens of an optimizer step. TRL's is that where its `steps_per_generation` "
     "equals its `gradient_accumulation_steps`; otherwise TRL divides by the tokens of another set of responses.",
+    "verl's rejection comes before advantages: estimators that read the mask (`gae`, `reinforce_plus_plus`, `opo`, "
+    "`gdpo`, `optimal_token_baseline`) see what is kept there, and all tokens here. Those that read the group's "
+    "rewards alone (`grpo`, `rloo`, `remax`, `gpg`, `grpo_passk`) are the same.",
+    "verl's token mean after rejection: its `RayPPOTrainer` divides by the tokens that are kept (`denominator` "
+    '"kept"), its trainer of `ppo/v1` and its bypass mode by all (`denominator` "all").',
+    "verl's bypass mode rejects and weighs by the present policy, anew at every update and in each micro-batch; ours "
+    "by the policy before a rollout's updates. The first update is the same. Its KL stays at tokens that are rejected, "
+    "ours leaves with them.",
+    "verl's `rollout_is_batch_normalize` divides by the mean over the rollout (in bypass mode over a micro-batch), and "
+    "by that of weights of 0 outside a band as well; `normalized` by the mean over the optimizer step of truncated "
+    "weights.",
+    "`top_entropy`: TRL takes the present policy's entropies, and their quantile over a micro-batch; ours the "
+    "sampler's, and over the rollout. Its entropy bonus is of the same tokens, ours of all.",
+    "OpenRLHF's `is_correction_gating` by `binary_kl` keeps tokens, or responses by their mean, whose KL from the "
+    "sampler's to the trainer's two probabilities is within a bound, at their token ratios, with probabilities of at "
+    "least 1e-6; `binary_kl_rejection` bounds the larger of both directions of a token, with factors of 1 and at least "
+    "1e-8. Its `tv`, the difference of probabilities, is not here.",
+    "Tokens without a log-probability from the sampler (NaN): TRL's factor is 1, as ours; our rejections take them "
+    "out. verl and OpenRLHF know none.",
 )
 """What the comparisons do not cover, or where the libraries agree in the loss and not beside it."""
 
@@ -132,8 +151,6 @@ def _details(measured: Sequence[tuple[Comparison, Measured]]) -> Iterator[str]:
     yield "## Comparisons"
     yield ""
     for kind, title in TITLES.items():
-        yield f"### {title}"
-        yield ""
         rows = [
             (
                 f"`{row.ours}`",
@@ -146,6 +163,10 @@ def _details(measured: Sequence[tuple[Comparison, Measured]]) -> Iterator[str]:
             for row, result in sorted(measured, key=lambda pair: (pair[0].name, REFERENCES.index(pair[0].reference)))
             if row.kind == kind
         ]
+        if not rows:
+            continue
+        yield f"### {title}"
+        yield ""
         yield from _table(("ours", "theirs", "values", "gradients", "tolerance", "note"), rows)
 
 

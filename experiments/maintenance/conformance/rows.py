@@ -5,14 +5,16 @@ Each takes a registered name, hyper-parameters that make the two coincide, and a
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from core import Batch, Part, Variant
+from core.loop.correct import factors_and_kept
 from core.loop.loss import compute_advantages, kl_in_reward, step_loss
 from core.loop.rewards import shape as shaped
+from core.loop.rows import RowTensors
 from core.parts.registry import REGISTRIES
 from experiments.maintenance.conformance.cases import (
     HOLES,
@@ -214,15 +216,43 @@ def correction(
     flavours: Sequence[Flavour] = (PLAIN, HOLES),
     **hyper: Any,
 ) -> Comparison:
-    """A correction's factors against a call that gives them as [B, T] or [B, 1]."""
+    """A correction's factors, 0 at tokens that it takes out, against a call that gives them as [B, T] or [B, 1]."""
     part = _part("correction", name, hyper)
 
     def sides(case: Case) -> tuple[Figures, Figures]:
         batch, mask = case.batch, case.batch.rows("mask")
-        ours = part(batch.rows("old_logps"), batch.rows("behaviour_logps"), mask)
-        return Figures(ours[mask]), Figures(call(batch).expand(mask.shape)[mask])
+        factors, keep = factors_and_kept(part, RowTensors.of(batch, case.advantages(True)))
+        return Figures((factors * keep)[mask]), Figures(call(batch).expand(mask.shape)[mask])
 
     return Comparison("correction", name, reference, repr(part), theirs, sides, note, tolerance, flavours)
+
+
+def credit(
+    name: str,
+    reference: Reference,
+    theirs: str,
+    call: Callable[[Batch, Tensor, Tensor], Tensor],
+    *,
+    kl_coef: float = 0.0,
+    note: str = "",
+    tolerance: float = FLOAT64,
+    flavours: Sequence[Flavour] = (PLAIN, HOLES),
+    **hyper: Any,
+) -> Comparison:
+    """A step of the credit chain, under PPO's clip and a token mean, against a call `(batch, logps, advantages)` to the
+    loss, [B, T] each; advantages are arbitrary, and with a `kl_coef` k3 times the ratio is in the loss.
+    """
+    part = _part("credit", name, hyper)
+    penalty = {"kl": REGISTRIES["kl"]["k3_ratio"], "kl_coef": kl_coef} if kl_coef else {}
+    variant = plain_variant(objective=REGISTRIES["objective"]["clip"], **penalty)
+
+    def sides(case: Case) -> tuple[Figures, Figures]:
+        batch, given = case.batch, case.advantages(True)
+        credited = part(batch, given)
+        ours = differentiated(lambda x: step_loss(variant, batch, x.view(given.shape), credited), _rows(case.logps))
+        return ours, differentiated(lambda x: call(batch, x, _rows(given)), _rows(case.logps))
+
+    return Comparison("credit", name, reference, repr(part), theirs, sides, note, tolerance, flavours)
 
 
 def filter(
@@ -273,20 +303,23 @@ def whole(
     tolerance: float = FLOAT64,
     flavours: Sequence[Flavour] = (PLAIN, HOLES),
     groups: Callable[[Batch], Tensor] | None = None,
-    correction: Part | None = None,
-    truncated: Literal["keep", "mask"] = "keep",
+    fields: Settings | None = None,
+    first: bool = False,
     **hyper: Any,
 ) -> Comparison:
     """A whole variant, rewards to loss, against a call `(batch, logps [B, T])` that does all of it by the reference.
 
     `groups` gives the groups [P] that the reference trains on, where ours has a filter: the two must choose alike.
-    `correction` and `truncated` change the variant where it has no hyper-parameter for it.
+    `fields` of the variant are changed where it has no hyper-parameter for it. With `first` it is the rollout's first
+    update: the old policy is the present one, and ours drift from the sampler alone.
     """
-    variant: Variant = REGISTRIES["variant"][name](**hyper)
-    variant = replace(variant, correction=correction, truncated=truncated)
+    changed = fields or {}
+    variant: Variant = replace(REGISTRIES["variant"][name](**hyper), **changed)
 
     def sides(case: Case) -> tuple[Figures, Figures]:
         batch, logps = case.batch, case.logps
+        if first:
+            batch = batch.having(old_logps=logps)
         if groups is not None:
             kept = groups(batch)
             if variant.filter is None or not torch.equal(kept, variant.filter(batch)):
@@ -298,9 +331,7 @@ def whole(
         ours = differentiated(lambda x: step_loss(variant, finished, x.view(logps.shape), advantages), _rows(logps))
         return ours, differentiated(lambda x: call(batch, x), _rows(logps))
 
-    extra: Settings = {"correction": correction} if correction is not None else {}
-    extra |= {"truncated": truncated} if truncated != "keep" else {}
-    settings = ", ".join(f"{key}={value!r}" for key, value in (hyper | extra).items())
+    settings = ", ".join(f"{key}={value!r}" for key, value in (hyper | changed).items())
     return Comparison("variant", name, reference, f"{name}({settings})", theirs, sides, note, tolerance, flavours)
 
 

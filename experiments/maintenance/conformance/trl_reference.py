@@ -223,7 +223,7 @@ def overlong(batch: Batch, limit: int, buffer: int) -> Tensor:
 
 def _trainer(of: type, batch: Batch, args: dict[str, Any], state: dict[str, Any]) -> Any:
     B = batch.rewards.numel()
-    parts = batch.rows("reward_parts")
+    parts, entropies = batch.rows("reward_parts"), batch.rows("behaviour_entropy")
     # several updates on a rollout, so that the old policy's log-probabilities are kept beside the present ones
     base = {
         "gradient_accumulation_steps": 1,
@@ -256,7 +256,8 @@ def _trainer(of: type, batch: Batch, args: dict[str, Any], state: dict[str, Any]
         "_metrics": defaultdict(lambda: defaultdict(list)),
         "_logs": {"prompt": [], "completion": [], "advantages": [], "rewards": defaultdict(list)},
         "_calculate_rewards": lambda *_: parts.clone(),
-        "_get_per_token_logps_and_entropies": _logps_of,
+        # a "model" here is its log-probabilities; every policy has the same entropies
+        "_get_per_token_logps_and_entropies": lambda model, *_, **__: (model.logps, entropies, None),
     }
     return bare_object(of, **{**common, **state})
 
@@ -285,14 +286,10 @@ def _accelerator(**more: Any) -> SimpleNamespace:
         sync_gradients=True,
         gather=lambda x: x,
         gather_for_metrics=lambda x: x,
+        pad_across_processes=lambda x, **_: x,
         reduce=lambda x, **_: x,
         **more,
     )
-
-
-def _logps_of(model: Any, *_: Any, **__: Any) -> tuple[Tensor, Tensor, None]:
-    """A forward pass: a "model" here is its log-probabilities; entropies are logged only."""
-    return model.logps, torch.zeros_like(model.logps), None
 
 
 def _generation(batch: Batch, *, behaviour: bool) -> tuple[Any, ...]:

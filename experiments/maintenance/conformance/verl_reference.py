@@ -15,7 +15,7 @@ from tensordict import TensorDict
 from torch import Tensor
 from verl import DataProto
 from verl.experimental.reward_loop.reward_manager.dapo import DAPORewardManager
-from verl.trainer.config import AlgoConfig
+from verl.trainer.config import AlgoConfig, RolloutCorrectionConfig
 from verl.trainer.ppo.core_algos import (
     AdaptiveKLController,
     agg_loss,
@@ -24,7 +24,7 @@ from verl.trainer.ppo.core_algos import (
     get_adv_estimator_fn,
     kl_penalty,
 )
-from verl.trainer.ppo.rollout_corr_helper import compute_rollout_correction_and_rejection_mask
+from verl.trainer.ppo.rollout_corr_helper import compute_rollout_correction_and_add_to_batch
 from verl.utils import tensordict_utils
 from verl.utils.dataset.dataset_utils import DatasetPadMode
 from verl.workers.config import ActorConfig
@@ -122,13 +122,14 @@ def loss(
     kl: str | None = None,
     kl_coef: float = 0.0,
     weights: Tensor | None = None,
+    tokens: int | None = None,
     policy_loss: dict[str, Any] | None = None,
     **config: Any,
 ) -> Tensor:
     """The loss of one mini-batch as its workers compute it; `logps` and `advantages` are [B, T].
 
-    `weights` are rollout-correction weights [B, T]. `counts_empty=False` leaves the number of rows to the loss, which
-    then counts those with a token.
+    `weights` are rollout-correction weights [B, T], `tokens` what a token mean divides by where that is not the batch's
+    number. `counts_empty=False` leaves the number of rows to the loss, which then counts those with a token.
     """
     actor = ActorConfig(
         strategy="fsdp",
@@ -163,7 +164,11 @@ def loss(
     data = TensorDict(fields, batch_size=[len(lengths)])
     rows = len(lengths) if counts_empty else None
     tensordict_utils.assign_non_tensor(
-        data, dp_size=1, batch_num_tokens=int(mask.sum()), global_batch_size=rows, max_response_len=mask.shape[-1]
+        data,
+        dp_size=1,
+        batch_num_tokens=tokens or int(mask.sum()),
+        global_batch_size=rows,
+        max_response_len=mask.shape[-1],
     )
     # the model's output is unpadded and shifted by one: the value at a position belongs to the next token
     before, after = logps.new_zeros(PROMPT - 1), logps.new_zeros(1)
@@ -213,25 +218,34 @@ def aggregate(mode: str, losses: Tensor, batch: Batch, *, counts_empty: bool) ->
     return result
 
 
-def correction(
-    batch: Batch,
-    level: str | None,
-    threshold: float | str = 2.0,
-    rejection: str | None = None,
-    bounds: str | None = None,
-) -> Tensor:
-    """[B, T]: rollout-correction weights, 0 where it rejects."""
-    weights, mask, _ = compute_rollout_correction_and_rejection_mask(
-        old_log_prob=batch.rows("old_logps"),
-        rollout_log_prob=batch.rows("behaviour_logps"),
-        response_mask=batch.rows("mask").double(),
-        rollout_is=level,
-        rollout_is_threshold=threshold,
-        rollout_rs=rejection,
-        rollout_rs_threshold=bounds,
+def corrected(batch: Batch, config: RolloutCorrectionConfig) -> tuple[Batch, Tensor | None]:
+    """What its trainer makes of a rollout: the batch without the tokens it rejects, and any weights [B, T]."""
+    rollout = DataProto.from_dict(
+        {
+            "old_log_probs": batch.rows("old_logps"),
+            "rollout_log_probs": batch.rows("behaviour_logps"),
+            "response_mask": batch.rows("mask").double(),
+        }
     )
-    result: Tensor = weights.batch["rollout_is_weights"] * mask
-    return result
+    after = compute_rollout_correction_and_add_to_batch(rollout, config)[0].batch
+    mask = after["response_mask"].bool().view(batch.mask.shape)
+    return batch.having(mask=mask), after.get("rollout_is_weights")
+
+
+def correction(batch: Batch, level: str | None, threshold: float | str = 2.0, **settings: Any) -> Tensor:
+    """[B, T]: the weights of its rollout correction, 0 where it rejects; `settings` are of its configuration."""
+    config = RolloutCorrectionConfig(rollout_is=level, rollout_is_threshold=threshold, **settings)
+    left, weights = corrected(batch, config)
+    return left.rows("mask").double() * (1.0 if weights is None else weights)
+
+
+def rejected(batch: Batch, rule: str, bounds: str) -> Tensor:
+    """[B, T]: 1 at tokens that stay by a rule of its rejection sampling, of which there must be some of both kinds."""
+    stays = correction(batch, None, rollout_rs=rule, rollout_rs_threshold=bounds)
+    share = float(stays.sum() / batch.mask.sum())
+    if not 0 < share < 1:
+        raise ValueError(f"{rule} with {bounds} leaves {share:.0%} of a case's tokens, which compares nothing")
+    return stays
 
 
 def overlong(batch: Batch, limit: int, buffer: int, penalty: float) -> Tensor:

@@ -8,8 +8,9 @@ from experiments.maintenance.conformance.comparison import Comparison
 from experiments.maintenance.conformance.whole_openrlhf import with_openrlhf
 from experiments.maintenance.conformance.whole_trl import with_trl
 from experiments.maintenance.conformance.whole_verl import with_verl
+from experiments.maintenance.conformance.whole_verl_corrected import with_verl_corrected
 
 
 def comparisons() -> list[Comparison]:
     """Every row of the table."""
-    return [*with_trl(), *with_verl(), *with_openrlhf()]
+    return [*with_trl(), *with_verl(), *with_verl_corrected(), *with_openrlhf()]

@@ -33,7 +33,7 @@ FLOAT_KL: Settings = {"tolerance": FLOAT32, "note": "Its KL is in float32."}
 
 def with_openrlhf() -> list[Comparison]:
     """Variants and dialects that OpenRLHF has."""
-    return [*_grpo_family(), *_others()]
+    return [*_grpo_family(), *_corrected(), *_others()]
 
 
 def _grpo_family() -> list[Comparison]:
@@ -83,15 +83,47 @@ def _grpo_family() -> list[Comparison]:
             note=no_kl,
         ),
         whole(
+            "dr_grpo_openrlhf", "OpenRLHF", "dr_grpo, k1 in the reward", _openrlhf("dr_grpo", reward_kl=KL), **penalised
+        ),
+    ]
+
+
+def _corrected() -> list[Comparison]:
+    """With its corrections of the sampler's mismatch."""
+    std: Settings = {"advantage": ADVANTAGES["group_mean_std"].using(eps=1e-9)}
+    rows: Settings = {"aggregator": AGGREGATORS["seq_mean_token_mean"].using(count_empty=False)}
+    return [
+        whole(
             "grpo_openrlhf",
             "OpenRLHF",
             "group_norm, token-level TIS",
             _openrlhf("group_norm", is_correction_level="token", is_correction_mode="clip"),
             kl_coef=0.0,
-            correction=CORRECTIONS["token_truncated"].using(floor=0.5, cap=5.0),
+            fields={"correction": CORRECTIONS["token_truncated"].using(floor=0.5, cap=5.0)},
         ),
         whole(
-            "dr_grpo_openrlhf", "OpenRLHF", "dr_grpo, k1 in the reward", _openrlhf("dr_grpo", reward_kl=KL), **penalised
+            "grpo_openrlhf",
+            "OpenRLHF",
+            "group_norm, is_correction_level='seq', is_correction_mode='mask'",
+            _openrlhf("group_norm", is_correction_level="seq", is_correction_threshold=(0.9, 1.1)),
+            kl_coef=0.0,
+            fields={"correction": CORRECTIONS["geometric_mean_masked"].using(low=0.9, high=1.1)},
+        ),
+        whole(
+            "gspo",
+            "OpenRLHF",
+            "group_norm, gspo, is_correction_level='seq'",
+            _openrlhf(
+                "group_norm",
+                policy_loss_type="gspo",
+                clip_eps_low=3e-4,
+                clip_eps_high=4e-4,
+                is_correction_level="seq",
+            ),
+            **std,
+            **rows,
+            fields={"anchor": "sampler"},
+            note="With any correction its ratio is against the sampler, and nothing else is corrected.",
         ),
     ]
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core import ADVANTAGES, CORRECTIONS, SHAPINGS, Batch
+from core import ADVANTAGES, CORRECTIONS, CREDITS, SHAPINGS, Batch
 from experiments.maintenance.conformance import trl_reference as trl
 from experiments.maintenance.conformance.calls import preferring
 from experiments.maintenance.conformance.cases import ALL, EMPTY, PLAIN, SEVERAL, TWO
@@ -16,7 +16,7 @@ from experiments.maintenance.conformance.rows import KL, PENALTY, whole
 
 def with_trl() -> list[Comparison]:
     """Variants and dialects that TRL has."""
-    return [*_grpo_family(), *_other_ratios(), *_preferences()]
+    return [*_grpo_family(), *_corrected(), *_other_ratios(), *_preferences()]
 
 
 def _grpo_family() -> list[Comparison]:
@@ -39,15 +39,7 @@ def _grpo_family() -> list[Comparison]:
             "TRL",
             "GRPOTrainer, mask_truncated_completions",
             _grpo("dapo", mask_truncated_completions=True),
-            truncated="mask",
-        ),
-        whole(
-            "grpo_trl",
-            "TRL",
-            "GRPOTrainer, vLLM sequence_mask",
-            _grpo("dapo", beta=KL, correction={"mode": "sequence_mask", "clip_min": None, "clip_max": 3.0}),
-            kl_coef=KL,
-            correction=CORRECTIONS["sequence_masked"],
+            fields={"truncated": "mask"},
         ),
         whole(
             "grpo_r1",
@@ -65,6 +57,37 @@ def _grpo_family() -> list[Comparison]:
             flavours=ALL,
         ),
         whole("dr_grpo_trl", "TRL", "loss_type='dr_grpo'", _grpo("dr_grpo"), flavours=ALL),
+    ]
+
+
+def _corrected() -> list[Comparison]:
+    """With its corrections of the sampler's mismatch, and with the tokens of the highest entropy alone."""
+    return [
+        whole(
+            "grpo_trl",
+            "TRL",
+            "GRPOTrainer, vLLM sequence_mask",
+            _grpo("dapo", beta=KL, correction={"mode": "sequence_mask", "clip_min": None, "clip_max": 3.0}),
+            kl_coef=KL,
+            fields={"correction": CORRECTIONS["sequence_masked"]},
+        ),
+        whole(
+            "grpo_trl",
+            "TRL",
+            "GRPOTrainer, beta, vLLM token_truncate, top_entropy_quantile=0.2",
+            _grpo(
+                "dapo",
+                beta=KL,
+                correction={"mode": "token_truncate", "clip_min": 0.5, "clip_max": 2.0},
+                top_entropy_quantile=0.2,
+            ),
+            kl_coef=KL,
+            fields={
+                "correction": CORRECTIONS["token_truncated"].using(floor=0.5, cap=2.0),
+                "credit": CREDITS["top_entropy"].using(share=0.2),
+            },
+            note="With one entropy for the sampler and every policy.",
+        ),
     ]
 
 

@@ -1,12 +1,8 @@
 """Whole variants beside verl: from rewards to the gradient of the loss."""
 
-from collections.abc import Callable
-from typing import Any
-
-from torch import Tensor
-
-from core import CORRECTIONS, KLS, OBJECTIVES, SHAPINGS, Batch
+from core import KLS, OBJECTIVES, SHAPINGS
 from experiments.maintenance.conformance import verl_reference as verl
+from experiments.maintenance.conformance.calls import verl_step
 from experiments.maintenance.conformance.cases import ALL, PLAIN, SEVERAL, verdicts
 from experiments.maintenance.conformance.comparison import FLOAT32, Comparison, Settings
 from experiments.maintenance.conformance.rows import KL, PENALTY, whole
@@ -37,7 +33,7 @@ def _grpo_family() -> list[Comparison]:
             "reinforce",
             "verl",
             "rloo with every response a group, gpg, seq-mean-token-sum",
-            _verl("rloo", "gpg", "seq-mean-token-sum", of_estimator={"group_size": 1}),
+            verl_step("rloo", "gpg", "seq-mean-token-sum", of_estimator={"group_size": 1}),
             flavours=ALL,
         ),
         whole("sft", "verl", "sft_loss", verl.imitation),
@@ -45,7 +41,7 @@ def _grpo_family() -> list[Comparison]:
             "grpo",
             "verl",
             "grpo, vanilla, seq-mean-token-mean, k3 in the loss",
-            _verl("grpo", "vanilla", "seq-mean-token-mean", kl="k3", kl_coef=KL, **SINGLE),
+            verl_step("grpo", "vanilla", "seq-mean-token-mean", kl="k3", kl_coef=KL, **SINGLE),
             **k3,
             note=OFF,
         ),
@@ -53,23 +49,15 @@ def _grpo_family() -> list[Comparison]:
             "grpo_verl",
             "verl",
             "grpo, vanilla, k3 in the loss",
-            _verl("grpo", "vanilla", kl="k3", kl_coef=KL),
+            verl_step("grpo", "vanilla", kl="k3", kl_coef=KL),
             kl_coef=KL,
             flavours=ALL,
-        ),
-        whole(
-            "grpo_verl",
-            "verl",
-            "grpo, vanilla, k3 in the loss, token-level TIS",
-            _verl("grpo", "vanilla", kl="k3", kl_coef=KL, corrected=True),
-            kl_coef=KL,
-            correction=CORRECTIONS["token_truncated"],
         ),
         whole(
             "grpo_r1",
             "verl",
             "grpo, vanilla, clip_ratio=10, seq-mean-token-mean, k3 in the loss",
-            _verl("grpo", "vanilla", "seq-mean-token-mean", kl="k3", kl_coef=KL, **wide, **SINGLE),
+            verl_step("grpo", "vanilla", "seq-mean-token-mean", kl="k3", kl_coef=KL, **wide, **SINGLE),
             **k3,
             note=OFF,
         ),
@@ -77,7 +65,7 @@ def _grpo_family() -> list[Comparison]:
             "dr_grpo",
             "verl",
             "grpo without std, vanilla, seq-mean-token-sum-norm",
-            _verl("grpo", "vanilla", "seq-mean-token-sum-norm", of_estimator=RAW, **SINGLE),
+            verl_step("grpo", "vanilla", "seq-mean-token-sum-norm", of_estimator=RAW, **SINGLE),
             note=OFF,
         ),
     ]
@@ -97,7 +85,7 @@ def _dynamic_sampling() -> list[Comparison]:
             "dapo",
             "verl",
             "grpo, vanilla, filter_groups, overlong_buffer_cfg",
-            _verl("grpo", "vanilla", **punished, **higher, **SINGLE),
+            verl_step("grpo", "vanilla", **punished, **higher, **SINGLE),
             **sampled,
             **in_float32,
             note=f"{OFF} {float_note}",
@@ -106,7 +94,7 @@ def _dynamic_sampling() -> list[Comparison]:
             "dapo_verl",
             "verl",
             "grpo, vanilla, clip_ratio_c=10, filter_groups, overlong_buffer_cfg",
-            _verl("grpo", "vanilla", **punished, **higher, clip_ratio_c=10.0),
+            verl_step("grpo", "vanilla", **punished, **higher, clip_ratio_c=10.0),
             **sampled,
             **in_float32,
             flavours=ALL,
@@ -116,7 +104,7 @@ def _dynamic_sampling() -> list[Comparison]:
             "cispo",
             "verl",
             "grpo, cispo, clip_ratio_low=1, clip_ratio_high=4, filter_groups, overlong_buffer_cfg",
-            _verl("grpo", "cispo", **punished, clip_ratio_low=1.0, clip_ratio_high=4.0),
+            verl_step("grpo", "cispo", **punished, clip_ratio_low=1.0, clip_ratio_high=4.0),
             **sampled,
             **in_float32,
             note=f"{float_note} {clamps}",
@@ -125,7 +113,7 @@ def _dynamic_sampling() -> list[Comparison]:
             "cispo_verl",
             "verl",
             "grpo, cispo, clip_ratio_low=10",
-            _verl("grpo", "cispo", clip_ratio_low=10.0, clip_ratio_high=0.2),
+            verl_step("grpo", "cispo", clip_ratio_low=10.0, clip_ratio_high=0.2),
             note=clamps,
         ),
     ]
@@ -141,7 +129,7 @@ def _covariances() -> list[Comparison]:
             "clip_cov",
             "verl",
             "grpo, clip_cov, filter_groups",
-            _verl("grpo", "clip_cov", policy_loss=verl_cov),
+            verl_step("grpo", "clip_cov", policy_loss=verl_cov),
             objective=cov,
             flavours=ALL,
             **kept,
@@ -151,11 +139,11 @@ def _covariances() -> list[Comparison]:
             "kl_cov",
             "verl",
             "grpo, kl_cov, ppo_kl_coef=1, filter_groups",
-            _verl("grpo", "kl_cov", policy_loss={"ppo_kl_coef": 1.0}),
+            verl_step("grpo", "kl_cov", policy_loss={"ppo_kl_coef": 1.0}),
             flavours=ALL,
             **kept,
         ),
-        whole("kl_cov_verl", "verl", "grpo, kl_cov", _verl("grpo", "kl_cov"), flavours=ALL),
+        whole("kl_cov_verl", "verl", "grpo, kl_cov", verl_step("grpo", "kl_cov"), flavours=ALL),
     ]
 
 
@@ -168,25 +156,29 @@ def _reward_kl() -> list[Comparison]:
             "rloo",
             "verl",
             "rloo, gpg, seq-mean-token-sum, k1 in the reward",
-            _verl("rloo", "gpg", "seq-mean-token-sum", **reward_kl),
+            verl_step("rloo", "gpg", "seq-mean-token-sum", **reward_kl),
             **on_prefix,
         ),
         whole(
-            "rloo_verl", "verl", "rloo, vanilla, k1 in the reward", _verl("rloo", "vanilla", **reward_kl), **on_prefix
+            "rloo_verl",
+            "verl",
+            "rloo, vanilla, k1 in the reward",
+            verl_step("rloo", "vanilla", **reward_kl),
+            **on_prefix,
         ),
-        whole("remax", "verl", "remax, gpg, k1 in the reward", _verl("remax", "gpg", **reward_kl), **on_prefix),
+        whole("remax", "verl", "remax, gpg, k1 in the reward", verl_step("remax", "gpg", **reward_kl), **on_prefix),
         whole(
             "remax_verl",
             "verl",
             "remax, vanilla, k1 in the reward",
-            _verl("remax", "vanilla", **reward_kl),
+            verl_step("remax", "vanilla", **reward_kl),
             **on_prefix,
         ),
         whole(
             "reinforce_pp",
             "verl",
             "reinforce_plus_plus, vanilla, k1 in the reward",
-            _verl("reinforce_plus_plus", "vanilla", **reward_kl, **SINGLE),
+            verl_step("reinforce_plus_plus", "vanilla", **reward_kl, **SINGLE),
             **on_prefix,
             note=OFF,
         ),
@@ -194,7 +186,7 @@ def _reward_kl() -> list[Comparison]:
             "ppo",
             "verl",
             "gae, vanilla, k1 in the reward",
-            _verl("gae", "vanilla", **reward_kl, **SINGLE),
+            verl_step("gae", "vanilla", **reward_kl, **SINGLE),
             **on_prefix,
             note=OFF,
         ),
@@ -202,7 +194,7 @@ def _reward_kl() -> list[Comparison]:
             "reinforce_pp_baseline",
             "verl",
             "reinforce_plus_plus_baseline, vanilla, k2 in the loss",
-            _verl("reinforce_plus_plus_baseline", "vanilla", kl="k2", kl_coef=KL, **SINGLE),
+            verl_step("reinforce_plus_plus_baseline", "vanilla", kl="k2", kl_coef=KL, **SINGLE),
             kl_coef=KL,
             note=OFF,
         ),
@@ -214,31 +206,46 @@ def _other_ratios() -> list[Comparison]:
     gspo: Settings = {"clip_ratio_low": 3e-4, "clip_ratio_high": 4e-4}
     cap = "Its configuration sets the cap to 3 unless told otherwise, and it clamps log-ratios at 20 in size."
     return [
-        whole("gspo", "verl", "grpo, gspo, seq-mean-token-mean", _verl("grpo", "gspo", "seq-mean-token-mean", **gspo)),
         whole(
-            "gspo_verl", "verl", "grpo, gspo, seq-mean-token-mean", _verl("grpo", "gspo", "seq-mean-token-mean", **gspo)
+            "gspo", "verl", "grpo, gspo, seq-mean-token-mean", verl_step("grpo", "gspo", "seq-mean-token-mean", **gspo)
         ),
-        whole("luspo", "verl", "grpo, gspo, seq-mean-token-sum", _verl("grpo", "gspo", "seq-mean-token-sum", **gspo)),
+        whole(
+            "gspo_verl",
+            "verl",
+            "grpo, gspo, seq-mean-token-mean",
+            verl_step("grpo", "gspo", "seq-mean-token-mean", **gspo),
+        ),
+        whole(
+            "luspo", "verl", "grpo, gspo, seq-mean-token-sum", verl_step("grpo", "gspo", "seq-mean-token-sum", **gspo)
+        ),
         whole(
             "gmpo",
             "verl",
             "grpo, geo_mean",
-            _verl("grpo", "geo_mean", clip_ratio_low=0.4, clip_ratio_high=0.4),
+            verl_step("grpo", "geo_mean", clip_ratio_low=0.4, clip_ratio_high=0.4),
             flavours=ALL,
             note="Of one micro-batch: it sums the row means of several undivided.",
         ),
-        whole("sapo", "verl", "grpo, sapo", _verl("grpo", "sapo"), flavours=ALL),
+        whole("sapo", "verl", "grpo, sapo", verl_step("grpo", "sapo"), flavours=ALL),
         whole(
-            "dppo_tv", "verl", "grpo, dppo_tv, clip_ratio_c=20", _verl("grpo", "dppo_tv", clip_ratio_c=20.0), note=cap
+            "dppo_tv",
+            "verl",
+            "grpo, dppo_tv, clip_ratio_c=20",
+            verl_step("grpo", "dppo_tv", clip_ratio_c=20.0),
+            note=cap,
         ),
         whole(
-            "dppo_kl", "verl", "grpo, dppo_kl, clip_ratio_c=20", _verl("grpo", "dppo_kl", clip_ratio_c=20.0), note=cap
+            "dppo_kl",
+            "verl",
+            "grpo, dppo_kl, clip_ratio_c=20",
+            verl_step("grpo", "dppo_kl", clip_ratio_c=20.0),
+            note=cap,
         ),
         whole(
             "dro",
             "verl",
             "grpo without std, dro, dro_beta=1",
-            _verl("grpo", "dro", of_estimator=RAW, policy_loss={"dro_beta": 1.0}),
+            verl_step("grpo", "dro", of_estimator=RAW, policy_loss={"dro_beta": 1.0}),
             flavours=ALL,
         ),
     ]
@@ -247,14 +254,14 @@ def _other_ratios() -> list[Comparison]:
 def _other_advantages() -> list[Comparison]:
     """Other estimators of the advantage."""
     return [
-        whole("opo", "verl", "opo, gpg", _verl("opo", "gpg"), flavours=ALL),
-        whole("gpg_verl", "verl", "gpg, gpg", _verl("gpg", "gpg"), flavours=ALL),
-        whole("grpo_passk", "verl", "grpo_passk, vanilla", _verl("grpo_passk", "vanilla", **SINGLE), note=OFF),
+        whole("opo", "verl", "opo, gpg", verl_step("opo", "gpg"), flavours=ALL),
+        whole("gpg_verl", "verl", "gpg, gpg", verl_step("gpg", "gpg"), flavours=ALL),
+        whole("grpo_passk", "verl", "grpo_passk, vanilla", verl_step("grpo_passk", "vanilla", **SINGLE), note=OFF),
         whole(
             "gdpo_verl",
             "verl",
             "gdpo, vanilla",
-            _verl("gdpo", "vanilla"),
+            verl_step("gdpo", "vanilla"),
             flavours=[SEVERAL],
             tolerance=FLOAT32,
             note="Its estimator computes in float32.",
@@ -263,37 +270,8 @@ def _other_advantages() -> list[Comparison]:
             "optimal_token",
             "verl",
             "optimal_token_baseline, vanilla",
-            _verl("optimal_token_baseline", "vanilla", **SINGLE),
+            verl_step("optimal_token_baseline", "vanilla", **SINGLE),
             flavours=[PLAIN],
             note=OFF,
         ),
     ]
-
-
-def _verl(
-    estimator: str,
-    mode: str,
-    aggregation: str = "token-mean",
-    *,
-    reward_kl: float = 0.0,
-    punished: bool = False,
-    corrected: bool = False,
-    of_estimator: dict[str, Any] | None = None,
-    **of_loss: Any,
-) -> Callable[[Batch, Tensor], Tensor]:
-    """An estimator of verl and a loss of verl, end to end.
-
-    With its KL or its length punishment in the reward, and with its token-level correction of the sampler's mismatch if
-    `corrected`.
-    """
-
-    def call(batch: Batch, logps: Tensor) -> Tensor:
-        if punished:
-            batch = batch.having(rewards=verl.overlong(batch, batch.max_tokens, batch.max_tokens // 2, PENALTY))
-        if reward_kl:
-            batch = verl.with_kl_in_reward(batch, reward_kl, "k1")
-        advantages = verl.advantages(estimator, batch, **(of_estimator or {}))
-        weights = verl.correction(batch, "token", 2.0) if corrected else None
-        return verl.loss(mode, batch, logps, advantages, aggregation=aggregation, weights=weights, **of_loss)
-
-    return call
