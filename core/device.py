@@ -25,6 +25,22 @@ def device_note() -> str | None:
     return _decide(os.environ.get(VARIABLE, ""))[1]
 
 
+def precision_note(dtype: str) -> str | None:
+    """Why a model's precision makes runs slow on this machine, in one line; None where it does not."""
+    if dtype != "bfloat16" or not takes_cpu() or multiplies_bfloat16():
+        return None
+    return (
+        "policy.dtype = 'bfloat16': this processor has no instructions for it, and products take many times as long as "
+        "in float32: bind policy.dtype = 'float32'"
+    )
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether torch's CPU kernels for bfloat16 are made for this processor; also where torch cannot tell."""
+    kernels = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return kernels is None or bool(kernels())
+
+
 def missing_capability(device: torch.device) -> str | None:
     """What `device` cannot do of what every run does there; None when all is well.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from core.device import device_note
+from core.device import device_note, precision_note
 from core.errors import GrpoLabError
 from core.loop.recipe import Recipe
 from experiments.launchers.job import Job
@@ -91,7 +91,8 @@ def show_notes(notes: Iterable[str], recipes: Iterable[Recipe], console: Console
     """Print notes on the recipes, a note on this machine, and the warnings of the recipes."""
     for note in (*notes, *filter(None, [device_note()])):
         console.print(note, highlight=False, markup=False)
-    for warning in dict.fromkeys(recipe.warning for recipe in recipes):
+    every = [each for recipe in recipes for each in (recipe.warning, precision_note(recipe.policy.dtype))]
+    for warning in dict.fromkeys(every):
         if warning:
             show_warning(warning, console)
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from core import device
 from core.device import VARIABLE, device_note, forget_decision, missing_capability, takes_cpu
 from core.errors import GrpoLabError
 
@@ -46,6 +47,22 @@ def test_without_an_accelerator_it_is_the_cpu_and_nothing_is_printed(monkeypatch
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     assert takes_cpu()
     assert device_note() is None
+
+
+@pytest.mark.parametrize(("dtype", "has_kernels"), [("bfloat16", True), ("float32", False), ("float16", False)])
+def test_a_precision_that_the_processor_has_kernels_for_is_not_remarked_on(
+    dtype: str, has_kernels: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "multiplies_bfloat16", lambda: has_kernels)
+    assert device.precision_note(dtype) is None
+
+
+def test_bfloat16_without_kernels_is_remarked_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "takes_cpu", lambda: True)
+    monkeypatch.setattr(device, "multiplies_bfloat16", lambda: False)
+    assert "bind policy.dtype = 'float32'" in (device.precision_note("bfloat16") or "")
+    monkeypatch.setattr(device, "takes_cpu", lambda: False)
+    assert device.precision_note("bfloat16") is None
 
 
 def test_an_accelerator_that_can_is_taken(accelerator: None) -> None:
