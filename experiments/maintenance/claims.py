@@ -130,7 +130,7 @@ def section(study: StoredStudy, judgement: Judgement, page: Page) -> str:
     lines += [f"Outcome: {MARKS[outcome.outcome]}.", ""]
     lines += [f"- {assessment.sentence}" for assessment in outcome.assessments]
     lines += ["", *differences(study, judgement), "", f"Intervals are at {100 * (1 - judgement.plan.alpha):g} %."]
-    lines += ["", *falls(study, judgement)]
+    lines += ["", *falls(study, judgement, page)]
     lines += [
         "",
         f"`{study.record['command']}`: {len(study.runs)} runs, {_minutes(study)}. "
@@ -161,14 +161,16 @@ def differences(study: StoredStudy, judgement: Judgement) -> list[str]:
     return _table(heads, rows)
 
 
-def falls(study: StoredStudy, judgement: Judgement) -> list[str]:
+def falls(study: StoredStudy, judgement: Judgement, page: Page) -> list[str]:
     """How many runs of every arm fell, with the rate's exact interval, and whether as many as of the baseline."""
+    up = "../" * (len(page.path.relative_to(DOCS).parts) - 1)
+    fell = f"[fell]({up}statistics.md#collapse-and-instability)"
     arms = {each.arm: each for each in judgement.outcomes}
     base = arms[study.baseline]
     if not any(each.fell for each in arms.values()):
         told = ", ".join(f"{_rate(0, len(each.told))} of `{arm}`" for arm, each in arms.items() if each.told)
-        return [f"No run [fell](statistics.md#collapse-and-instability): {told}." if told else ""]
-    heads = ["arm", "[fell](statistics.md#collapse-and-instability)", "ended so", "against the baseline"]
+        return [f"No run {fell}: {told}." if told else ""]
+    heads = ["arm", fell, "ended so", "against the baseline"]
     rows = []
     for arm, each in arms.items():
         row = [f"`{arm}`", _rate(len(each.fell), len(each.told)), str(each.collapsed)]
