@@ -63,6 +63,7 @@ DATA: Final = ("__init__", "limits")
 CONTRACTS: Final = "tests/experiments/check/test_every_part.py"
 FIRST: Final = {
     "estimators/objectives/preference": ["test_preference"],
+    "estimators/objectives/off_policy": ["test_off_policy_objectives"],
     "estimators/advantages/critic": ["test_values", "test_token_advantages", "test_advantages"],
     "estimators/values": ["test_values"],
     "estimators/preferences": ["test_preferences"],
@@ -71,7 +72,11 @@ FIRST: Final = {
     "estimators/advantages": ["test_batch_advantages", "test_token_advantages", "test_advantages"],
     "estimators/aggregators": ["test_aggregators"],
     "estimators/kl": ["test_kl"],
-    "estimators/corrections": ["test_corrections"],
+    "estimators/corrections": ["test_corrections", "test_rejections"],
+    "estimators/rejections": ["test_rejections"],
+    "estimators/segments": ["test_aggregators", "test_rejections"],
+    "estimators/credit": ["test_credit"],
+    "estimators/selections": ["test_selections"],
     "estimators/filters": ["test_filters"],
     "estimators/shaping": ["test_shaping", "test_identities"],
     "estimators/ratios": ["test_more_objectives", "test_sequence_objectives", "test_kl"],
