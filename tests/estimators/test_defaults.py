@@ -171,9 +171,9 @@ def test_objectives_keep_the_precision_they_are_given(name: str) -> None:
             zip(("logps", "old_logps", "behaviour_logps", "advantages"), (*(numbers[:3] - 2), numbers[3]), strict=True)
         )
         tensors |= {"mask": torch.ones(6, 5, dtype=torch.bool), "prepared": torch.zeros(6, 5, dtype=torch.bool)}
-        tensors["ref_logps"] = tensors["old_logps"]
+        tensors["ref_logps"], tensors["rewards"] = tensors["old_logps"], numbers[3, :, 0]
         if ObjectiveOptions.of(part).level == "group":
-            tensors = {name: x.view(3, 2, 5) for name, x in tensors.items()} | {
+            tensors = {name: x.view(3, 2, 5) for name, x in tensors.items() if x.ndim == 2} | {
                 "prepared": tensors["logps"].view(3, 2, 5)
             }
         result = part(**{name: tensors[name] for name in part.parameters})

@@ -16,6 +16,7 @@ from core.loop.rewards import shape_rewards
 from estimators.advantages.greedy import greedy_baseline
 from estimators.advantages.group import group_mean, group_mean_std, leave_one_out, length_weighted_mean
 from estimators.aggregators import (
+    segment_mean,
     seq_mean_token_mean,
     seq_mean_token_sum,
     seq_mean_token_sum_norm,
@@ -29,7 +30,8 @@ from estimators.objectives.token import clip, policy_gradient
 from estimators.shaping import soft_overlong
 
 seeds = st.integers(0, 1000)
-LINEAR = [a for a in AGGREGATORS.values() if a is not token_mean_local]
+LINEAR = [a for a in AGGREGATORS.values() if a not in (token_mean_local, segment_mean)]
+"""Those that weigh all tokens of a row alike, whatever else is in a micro-batch."""
 
 
 def random_batch(seed: int, P: int = 3, G: int = 4, T: int = 6, *, equal: int | None = None) -> tuple[Batch, Tensor]:
@@ -96,6 +98,8 @@ SAME_FOR_ANY = [
     "dro_quadratic",
     "dppo_tv_mask",
     "dppo_kl_mask",
+    "topr",
+    "m2po",
 ]
 
 

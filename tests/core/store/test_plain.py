@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections import OrderedDict, defaultdict, deque
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -92,9 +93,9 @@ def test_an_old_checkpoint_is_read_once_with_a_warning(tmp_path: Path, monkeypat
     with pytest.warns(UserWarning, match=r"state\.pt is of an older version: it is read this once"):
         state = store.load_checkpoint()
     assert state is not None
-    run = RunState(None, 0, None)  # type: ignore[arg-type]
+    run = RunState(None, 0, SimpleNamespace(version=7))  # type: ignore[arg-type]
     run.load_state_dict({"advantage_state": None, "hashes": {}, "seconds": 2.0, **state})
-    assert (run.grader_log, run.seconds) == (log, 1.5)
+    assert (run.grader_log, run.seconds, run.policy.version) == (log, 1.5, 0)
     assert 0 <= run.cpu_seconds < 100  # an older version did not count them
     run.load_state_dict({"advantage_state": None, "hashes": {}, "seconds": 2.0, "cpu_seconds": 1000.0, **state})
     assert 1000 <= run.cpu_seconds < 1100
