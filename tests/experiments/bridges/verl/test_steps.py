@@ -45,7 +45,8 @@ def test_verl_takes_the_steps_that_we_would(name: str, steps: dict[str, list[dic
     case, found = CASES[name], steps[name]
     assert len(found) == case.steps * case.epochs
     for step in found:
-        assert step["apart"] <= 1e-12 * max(1.0, step["largest"])  # float64, and 1e-15 was seen
+        # in float64 but for the model's norms and angles, which are float32: 1e-15 with AVX-512, 2e-6 with AVX2
+        assert step["apart"] <= 1e-5 * max(1.0, step["largest"])
         theirs, ours = step["loss"]
         assert theirs == pytest.approx(ours, rel=1e-6, abs=1e-6)  # verl adds losses up in float32
         assert (step["moved"] > 1e-5) is (step["largest"] > 0)
