@@ -1,6 +1,7 @@
 """What an optimizer step makes of responses that another policy sampled: the anchor of ratios, and corrections."""
 
 from collections.abc import Mapping
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -55,15 +56,13 @@ def correct(variant: Variant, rows: RowTensors, logps: Tensor | None = None) -> 
     if variant.anchor != "trainer":
         keep = keep & ~rows["behaviour_logps"].isnan()
     if variant.corrections:
-        present = {} if logps is None else {"logps": logps}
-        tensors = inside({**({} if logps is None else {"old_logps": logps}), **rows, **present}, mask)
+        present = {} if logps is None else {"old_logps": logps, **rows, "logps": logps}
+        tensors = inside(present or rows, mask)
         if variant.anchor == "loglinear":
             tensors["old_logps"] = anchor_logps(variant, tensors)
-        factors = torch.ones_like(tensors["behaviour_logps"])
-        for part in variant.corrections:
-            of_part, kept = factors_and_kept(part, tensors)
-            factors, keep = factors * of_part, keep & kept
-        out["factors"] = factors
+        factors, kept = zip(*(factors_and_kept(part, tensors) for part in variant.corrections), strict=True)
+        out["factors"] = reduce(torch.mul, factors)
+        keep = reduce(torch.logical_and, kept, keep)
     if keep is not mask:
         out["mask"] = keep
         if variant.denominator == "all":
@@ -74,6 +73,11 @@ def correct(variant: Variant, rows: RowTensors, logps: Tensor | None = None) -> 
 def factors_and_kept(part: Part, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """A correction's factors [B, T] on these rows, and the tokens that it leaves in the loss, [B, T] bool."""
     mask = tensors["mask"]
+    if missing := [name for name in part.parameters if name not in tensors]:
+        raise GrpoLabError(
+            f"correction '{part.name}' ({part.place}) asks for {missing[0]}, which is not known here: ages take a "
+            "batch's token_version and the policy's version, other tensors a provider or a field of the batch"
+        )
     result = part(*(tensors[name] for name in part.parameters))
     factors, keep = result if isinstance(result, tuple) and len(result) == 2 else (result, mask)
     check_shape(part, factors, mask.shape)

@@ -207,7 +207,8 @@ def token_loss(
         factors = rows["factors"]
         proximal = anchor if variant.anchor == "loglinear" else tensors["old_logps"]
         info["correction"] = factors
-        info["correction_kept"] = is_ratio(factors, proximal, tensors["behaviour_logps"], mask)
+        if "behaviour_logps" in tensors:
+            info["correction_kept"] = is_ratio(factors, proximal, tensors["behaviour_logps"], mask)
         loss = loss * factors
     if _kl_in_loss(variant):
         divergence = _kl(variant, logps, tensors["ref_logps"], anchor)

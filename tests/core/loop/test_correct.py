@@ -200,6 +200,20 @@ def test_with_ratios_against_the_sampler_tokens_without_its_log_probability_are_
     assert gradient[0, 0, 0] == 0
 
 
+def test_a_correction_by_age_alone_needs_no_sampler_and_says_so_where_there_are_no_ages() -> None:
+    @correction(weights=False)
+    def of_two_updates(mask: Tensor, token_age: Tensor) -> tuple[Tensor, Tensor]:
+        """Keeps tokens of at most two updates."""
+        return torch.ones(mask.shape), mask & (token_age <= 2)
+
+    batch, logps, advantages = batch_of(8, age=3)
+    made = variant(correction=of_two_updates)
+    alone = batch.having(behaviour_logps=None)
+    assert float(value_and_gradient(made, alone, logps, advantages)[0]) == 0
+    with pytest.raises(GrpoLabError, match=r"'of_two_updates' .* asks for token_age, which is not known here"):
+        value_and_gradient(made, alone.having(token_version=None), logps, advantages)
+
+
 def test_keep_must_be_bool() -> None:
     @correction
     def keeps_by_numbers(mask: Tensor) -> tuple[Tensor, Tensor]:
