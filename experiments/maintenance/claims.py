@@ -76,7 +76,15 @@ collapsed or dipped, by [this formula](statistics.md#collapse-and-instability). 
         DOCS / "results" / "off_policy.md",
         tuple(
             f"off_policy/{name}.gin"
-            for name in ("staleness", "corrections_8", "corrections_32", "mismatch", "denominator")
+            for name in (
+                "staleness",
+                "corrections_8",
+                "corrections_8_2",
+                "corrections_32",
+                "mismatch",
+                "mismatch_2",
+                "denominator",
+            )
         ),
         """\
 # Off-policy, measured

@@ -116,7 +116,8 @@ def main(file: Path) -> None:
     rollout = program.make_rollout(CASE, model)
     record(rollout)
     use_in_workers()
-    ray.init(num_cpus=32, include_dashboard=False, runtime_env={"env_vars": ENVIRONMENT})
+    # a cluster of its own, whatever else runs on this machine
+    ray.init("local", num_cpus=32, include_dashboard=False, runtime_env={"env_vars": ENVIRONMENT})
     found = ray.get(places.remote())
     config = make_config()
     tq.init(config.transfer_queue)
