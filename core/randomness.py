@@ -97,13 +97,14 @@ def mix(x: Tensor) -> Tensor:
 
 def fold(keys: Tensor, index: Tensor | int) -> Tensor:
     """Keys one level down: `(key, index)` for int64 `keys` and `index`, broadcast."""
-    step = index * _GAMMA if isinstance(index, Tensor) else torch.tensor(index, device=keys.device) * _GAMMA
+    # a number stays on the host, wrapped as int64 would: no device is waited for
+    step = index * _GAMMA if isinstance(index, Tensor) else (index * _GAMMA + 2**63) % 2**64 - 2**63
     return mix(mix(keys + _GAMMA) + step)
 
 
 def row_keys(base: int, slots: Tensor, samples: Tensor) -> Tensor:
     """One key per response: `(base, prompt slot, sample)`, int64, broadcast over `slots` and `samples`."""
-    return fold(fold(torch.tensor(base, device=slots.device), slots), samples)
+    return fold(fold(torch.full((), base, device=slots.device), slots), samples)
 
 
 def uniform(keys: Tensor) -> Tensor:

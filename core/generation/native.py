@@ -70,15 +70,20 @@ class Native:
         rows = torch.arange(B, device=device)  # which response each row of the batch is
         alive = torch.ones(B, dtype=torch.bool, device=device)
         for t in range(max_tokens):
-            next_tokens, *measured = _draw(logits, temperature, noise.at(rows, t) if noise else None, cut, with_support)
+            next_tokens, *measured = _draw(logits, temperature, noise.at(t) if noise else None, cut, with_support)
             drawn.append((rows, next_tokens, *measured))
             alive = alive & _goes_on(next_tokens, ends)
-            remaining = int(alive.sum())
+            left = alive.cpu()  # what else is asked of the host needs no answer from the device
+            remaining = int(left.sum())
             if remaining == 0 or t + 1 == max_tokens:
                 break
             if remaining <= self.retire_at * len(rows):
-                cache.keep(alive)
-                rows, next_tokens, alive = rows[alive], next_tokens[alive], alive[alive]
+                kept = left.nonzero()[:, 0]
+                cache.keep(kept)
+                kept = kept.to(device, non_blocking=True)
+                if noise:
+                    noise.keep(kept)
+                rows, next_tokens, alive = rows[kept], next_tokens[kept], alive[kept]
             logits = step.logits(step.hidden(next_tokens, cache))
 
         steps = len(drawn)

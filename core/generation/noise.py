@@ -20,10 +20,14 @@ TABLE_SIZE: Final = 1 << 22
 
 
 class Noise(Protocol):
-    """Gumbel noise for whole vocabularies."""
+    """Gumbel noise for whole vocabularies, of rows that become fewer."""
 
-    def at(self, rows: Tensor, position: int) -> Tensor:
-        """Noise [len(rows), V] for these rows at this position."""
+    def at(self, position: int) -> Tensor:
+        """Noise [B, V] for all rows at this position."""
+        ...
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows alone, by where they are among the present ones [b]."""
         ...
 
 
@@ -33,32 +37,28 @@ class DirectNoise:
     def __init__(self, keys: Tensor, vocabulary: int) -> None:
         self._keys = keys
         self._tokens = torch.arange(vocabulary, device=keys.device)
-        self._first, self._held, self._rows = 0, keys.new_empty(0), keys.new_empty(0)
-        """From which position on noise [N, b, V] is held, and for which b rows."""
-        self._place = torch.full_like(keys, -1)
-        """[B]: where each row is among these."""
+        self._first, self._held = 0, torch.empty(0, len(keys), vocabulary, device=keys.device)
+        """From which position on noise [N, B, V] is held."""
 
-    def at(self, rows: Tensor, position: int) -> Tensor:
-        """Noise [len(rows), V]; fastest for rows and positions as decoding goes through them."""
-        if not self._first <= position < self._first + len(self._held):
-            self._draw(rows, position)
-        noise = self._held[position - self._first]
-        if rows is self._rows:
-            return noise
-        place = self._place[rows]
-        if bool((place < 0).any()):
-            self._draw(rows, position)
-            return self._held[0]
-        return noise[place]
+    def at(self, position: int) -> Tensor:
+        """Noise [B, V]; fastest for positions as decoding goes through them."""
+        ahead = position - self._first
+        held = self._held[ahead:] if ahead >= 0 else self._held[:0]
+        self._first, self._held = position, held if len(held) else self._drawn(position)
+        return self._held[0]
 
-    def _draw(self, rows: Tensor, position: int) -> None:
-        """Hold the noise of these rows from `position` on."""
-        positions = max(1, min(MOST_POSITIONS, DRAWN_AT_ONCE // max(1, len(rows) * len(self._tokens))))
-        keys = fold(self._keys[rows], torch.arange(position, position + positions, device=rows.device)[:, None])
-        self._held = gumbel(fold(keys[..., None], self._tokens))
-        self._first, self._rows = position, rows
-        self._place.fill_(-1)
-        self._place[rows] = torch.arange(len(rows), device=rows.device)
+    def keep(self, rows: Tensor) -> None:
+        """See `Noise`."""
+        self._keys = self._keys[rows]
+        # what was handed out last is done with
+        self._first, self._held = self._first + 1, self._held[1:, rows]
+
+    def _drawn(self, position: int) -> Tensor:
+        """The noise from `position` on."""
+        positions = max(1, min(MOST_POSITIONS, DRAWN_AT_ONCE // max(1, len(self._keys) * len(self._tokens))))
+        ahead = torch.arange(position, position + positions, device=self._keys.device)
+        keys = fold(self._keys, ahead[:, None])
+        return gumbel(fold(keys[..., None], self._tokens))
 
 
 class PartialNoise:
@@ -67,9 +67,14 @@ class PartialNoise:
     def __init__(self, noise: Noise, without: Tensor) -> None:
         self._noise, self._without = noise, without[:, None]
 
-    def at(self, rows: Tensor, position: int) -> Tensor:
-        """Noise [len(rows), V], 0 for rows without."""
-        return self._noise.at(rows, position).masked_fill(self._without[rows], 0.0)
+    def at(self, position: int) -> Tensor:
+        """Noise [B, V], 0 for rows without."""
+        return self._noise.at(position).masked_fill(self._without, 0.0)
+
+    def keep(self, rows: Tensor) -> None:
+        """See `Noise`."""
+        self._noise.keep(rows)
+        self._without = self._without[rows]
 
 
 class TableNoise:
@@ -88,10 +93,14 @@ class TableNoise:
         table = -torch.log(draws).float().to(keys.device)
         self._slices = table.unfold(0, vocabulary, 1)
 
-    def at(self, rows: Tensor, position: int) -> Tensor:
-        """Noise [len(rows), V]."""
-        offsets = (uniform(fold(self._keys[rows], position)) * len(self._slices)).long()
+    def at(self, position: int) -> Tensor:
+        """Noise [B, V]."""
+        offsets = (uniform(fold(self._keys, position)) * len(self._slices)).long()
         return self._slices[offsets]
+
+    def keep(self, rows: Tensor) -> None:
+        """See `Noise`."""
+        self._keys = self._keys[rows]
 
 
 def make_noise(keys: Tensor, vocabulary: int, seed: int) -> Noise:

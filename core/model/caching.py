@@ -23,18 +23,18 @@ class Cache(ABC):
         self._width = int(lengths.max())
         start = lengths.cumsum(0) - lengths
         column = torch.arange(self._width) - (self._width - lengths)[:, None]  # prompts are stored right-aligned
-        self._prompt_index = (start[:, None] + column.clamp(min=0)).to(device)
+        self._prompt_index = (start[:, None] + column.clamp(min=0)).to(device, non_blocking=True)
         self._bias = torch.zeros(len(prompts), 1, 1, self._width).masked_fill_(
             (column < 0)[:, None, None], float("-inf")
         )
-        self._bias = self._bias.repeat_interleave(samples, 0).to(device)
+        self._bias = self._bias.repeat_interleave(samples, 0).to(device, non_blocking=True)
         """[B, 1, 1, W]: added to scores of the prompts' columns."""
         self._samples, self._max_tokens = samples, max_tokens
         self._filled = 0
         """Columns of the buffers that hold something."""
         self._keys: list[Tensor] = []
         self._values: list[Tensor] = []
-        self.positions = lengths.repeat_interleave(samples).to(device)
+        self.positions = lengths.repeat_interleave(samples).to(device, non_blocking=True)
         """[B]: position of the next token of each row."""
 
     def fill(self, layer: int, keys: Tensor, values: Tensor, heads: int) -> None:
@@ -58,7 +58,8 @@ class Cache(ABC):
         self.positions = self.positions + 1
 
     def keep(self, rows: Tensor) -> None:
-        """Retire all rows but these, so that later steps cost what the live rows cost."""
+        """Retire all rows but these, given on the host, so that later steps cost what the live rows cost."""
+        rows = rows.to(self.positions.device, non_blocking=True)
         self._keys = [x[rows] for x in self._keys]
         self._values = [x[rows] for x in self._values]
         self._bias = self._bias[rows]
@@ -118,19 +119,25 @@ class GroupCache(Cache):
         super().__init__(prompts, samples, max_tokens)
         self._prompts: list[tuple[Tensor, Tensor]] = []
         """By layer, keys and values [P, KV, W, D]."""
-        self._group(torch.arange(len(prompts), device=self.positions.device).repeat_interleave(samples))
+        self._group(torch.arange(len(prompts)).repeat_interleave(samples))
 
     def _group(self, prompt_of: Tensor) -> None:
-        """Lay the rows, of which each answers `prompt_of` [B], ascending, out by prompt: [P, S], padded."""
-        self._prompt_of = prompt_of
+        """Lay the rows, of which each answers `prompt_of` [B], ascending, out by prompt: [P, S], padded.
+
+        All on the host, so that no device is waited for.
+        """
+        self._prompt_of, device = prompt_of, self.positions.device
         counts = prompt_of.bincount()
         self._shape = len(counts), int(counts.max())
         first = counts.cumsum(0) - counts
-        rows = torch.arange(len(prompt_of), device=prompt_of.device)
-        self._place = prompt_of * self._shape[1] + rows - first[prompt_of]
+        rows = torch.arange(len(prompt_of))
+        place = prompt_of * self._shape[1] + rows - first[prompt_of]
+        row = torch.zeros(self._shape[0] * self._shape[1], dtype=torch.long)
+        row[place] = rows
+        self._place = place.to(device, non_blocking=True)
         """[B]: where each row lies in the layout."""
-        self._row = torch.zeros(self._shape[0] * self._shape[1], dtype=torch.long, device=prompt_of.device)
-        self._row[self._place] = rows
+        self._row = row.to(device, non_blocking=True)
+        """[P * S]: which row lies there."""
 
     def _fill(self, keys: Tensor, values: Tensor) -> None:
         self._prompts.append((keys.contiguous(), values.contiguous()))
@@ -162,6 +169,7 @@ class GroupCache(Cache):
         super().keep(rows)
         prompts, prompt_of = torch.unique(self._prompt_of[rows], return_inverse=True)
         if len(prompts) < self._shape[0]:
+            prompts = prompts.to(self.positions.device, non_blocking=True)
             self._prompts = [(keys[prompts], values[prompts]) for keys, values in self._prompts]
         self._group(prompt_of)
 

@@ -29,7 +29,6 @@ class KeyedDraw(LogitsProcessor):
     def __init__(self, keys: Tensor, seed: int) -> None:
         self._keys, self._seed = keys, seed
         self._noise: Noise | None = None
-        self._rows = torch.arange(len(keys), device=keys.device)
         self._prompt = 0
 
     @property
@@ -41,7 +40,7 @@ class KeyedDraw(LogitsProcessor):
         """Scores [B, V] at the next position."""
         if self._noise is None:
             self._noise, self._prompt = make_noise(self._keys, scores.shape[-1], self._seed), input_ids.shape[1]
-        return scores.float() + self._noise.at(self._rows, input_ids.shape[1] - self._prompt)
+        return scores.float() + self._noise.at(input_ids.shape[1] - self._prompt)
 
 
 def keyed_draws(config: GenerationConfig, base: int, first: int, rows: int, samples: int, device: Any) -> list[Any]:

@@ -40,8 +40,7 @@ def next_logits(policy: Policy) -> Tensor:
 
 def by_gumbel(noise: DirectNoise | TableNoise) -> Callable[[Tensor, int], Tensor]:
     """Draw position `t` for every row."""
-    rows = torch.arange(ROWS)
-    return lambda logits, t: (logits + noise.at(rows, t)).argmax(-1)
+    return lambda logits, t: (logits + noise.at(t)).argmax(-1)
 
 
 def by_inverse(keys: Tensor) -> Callable[[Tensor, int], Tensor]:

@@ -120,8 +120,8 @@ def test_similar_policies_stay_coupled(embedded: Policy) -> None:
     logits = torch.randn(4000, 15, generator=draw)
     nearby = logits + 0.02 * torch.randn(4000, 15, generator=draw)
     keys = row_keys(3, torch.arange(4000), torch.zeros(1, dtype=torch.long))
-    noise = DirectNoise(keys, 15).at(torch.arange(4000), 0)
-    other = DirectNoise(row_keys(4, torch.arange(4000), torch.zeros(1, dtype=torch.long)), 15).at(torch.arange(4000), 0)
+    noise = DirectNoise(keys, 15).at(0)
+    other = DirectNoise(row_keys(4, torch.arange(4000), torch.zeros(1, dtype=torch.long)), 15).at(0)
     first = _draw(logits, 1.0, noise)[0]
     assert (first == _draw(nearby, 1.0, noise)[0]).float().mean() > 0.98
     assert (first == _draw(nearby, 1.0, other)[0]).float().mean() < 0.5
@@ -244,7 +244,7 @@ def test_large_vocabularies_follow_the_softmax(kind: str) -> None:
     counts = torch.zeros(V)
     noise = noises(V, rows)[kind]
     for position in range(positions):
-        drawn, _, _ = _draw(logits.expand(rows, V), 1.0, noise.at(torch.arange(rows), position))
+        drawn, _, _ = _draw(logits.expand(rows, V), 1.0, noise.at(position))
         counts += torch.bincount(drawn, minlength=V)
     assert counts.sum() == rows * positions
     assert p_value(counts.double(), torch.softmax(logits.double(), 0) * rows * positions) > 1e-3
@@ -253,7 +253,7 @@ def test_large_vocabularies_follow_the_softmax(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["direct", "table"])
 def test_noise_is_gumbel(kind: str) -> None:
     """Mean 0.5772 and variance pi^2 / 6, no draw missing."""
-    values = noises(3000, 200)[kind].at(torch.arange(200), 7)
+    values = noises(3000, 200)[kind].at(7)
     assert values.shape == (200, 3000)
     assert values.dtype == torch.float32
     assert values.isfinite().all()
@@ -263,27 +263,28 @@ def test_noise_is_gumbel(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["direct", "table"])
 def test_noise_depends_on_row_and_position_alone(kind: str) -> None:
-    noise = noises(300, 6)[kind]
-    whole = noise.at(torch.arange(6), 3)
-    assert torch.equal(noise.at(torch.tensor([4, 1]), 3), whole[[4, 1]])
-    # rows that were not asked for before, at a position whose noise is held for others
-    fresh = noises(300, 6)[kind]
-    noise.at(torch.tensor([5, 2]), 40)
-    assert torch.equal(noise.at(torch.tensor([2, 0]), 40), fresh.at(torch.arange(6), 40)[[2, 0]])
-    assert torch.equal(noise.at(torch.tensor([2, 5]), 41), fresh.at(torch.arange(6), 41)[[2, 5]])
-    noise.at(torch.arange(6), 4)
-    assert torch.equal(noise.at(torch.arange(6), 3), whole)
-    assert not torch.equal(noise.at(torch.arange(6), 4), whole)
+    noise, fresh = noises(300, 6)[kind], noises(300, 6)[kind]
+    whole = noise.at(3)
+    assert not torch.equal(noise.at(4), whole)
+    assert torch.equal(noise.at(3), whole)  # back
     assert len({tuple(row) for row in whole.tolist()}) == 6
+    noise.at(40)
+    noise.keep(torch.tensor([1, 2, 4]))
+    for position, further in ((41, [1, 2, 4]), (42, [1, 2, 4]), (90, [1, 2, 4]), (41, [1, 2, 4])):
+        assert torch.equal(noise.at(position), fresh.at(position)[further])
+    noise.keep(torch.tensor([0, 2]))
+    noise.keep(torch.tensor([1]))
+    for position in (42, 41, 3):
+        assert torch.equal(noise.at(position), fresh.at(position)[[4]])
 
 
 def test_direct_noise_is_its_formula_for_any_number_of_positions_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    keys, rows = row_keys(5, torch.arange(4), torch.zeros(1, dtype=torch.long)), torch.arange(4)
+    keys = row_keys(5, torch.arange(4), torch.zeros(1, dtype=torch.long))
     expected = [gumbel(fold(fold(keys, t)[:, None], torch.arange(7))) for t in range(40)]
     for at_once in (1, 3 * 4 * 7, 1 << 20):
         monkeypatch.setattr(noise_module, "DRAWN_AT_ONCE", at_once)
         noise = DirectNoise(keys, 7)
-        assert all(torch.equal(noise.at(rows, t), expected[t]) for t in range(40))
+        assert all(torch.equal(noise.at(t), expected[t]) for t in range(40))
 
 
 @pytest.mark.parametrize("sampled", [True, False])
@@ -308,7 +309,7 @@ def test_texts_are_those_of_transformers(embedded: Policy, monkeypatch: pytest.M
 
 def test_tables_of_two_rollouts_differ() -> None:
     keys = torch.arange(3)
-    assert not torch.equal(TableNoise(keys, 300, 1).at(keys, 0), TableNoise(keys, 300, 2).at(keys, 0))
+    assert not torch.equal(TableNoise(keys, 300, 1).at(0), TableNoise(keys, 300, 2).at(0))
 
 
 def test_small_vocabularies_are_drawn_directly() -> None:
