@@ -22,6 +22,8 @@ from core.parts.settings import COUNT, NOT_NEGATIVE, POSITIVE, THREADS, Range
 from core.parts.variant import Variant, chain
 
 TrainerSupport: TypeAlias = Literal["full", "truncated"]
+LEFT_OPEN: Final = ("correction", "denominator", "anchor")
+"""Fields of a variant that `train` fills where the variant declares none."""
 LAST_MODELS: Final = 3
 """Models of a run that may be asked further questions: those of its last evaluations."""
 
@@ -204,7 +206,7 @@ def train(
     """
     chosen, weights = _rewards(task, rewards, reward_weights)
     corrections = chain(correction, "correction", "train.correction")
-    variant = _completed(variant, correction=corrections, denominator=denominator, anchor=anchor)
+    variant = _completed(variant, corrections, denominator, anchor)
     recipe = Recipe(
         variant=variant.resolved(),
         task=task,
@@ -250,10 +252,11 @@ def _checked(recipe: Recipe) -> Recipe:
     return recipe
 
 
-def _completed(variant: Variant, **given: Any) -> Variant:
-    """The variant with these fields wherever it does not declare any itself."""
+def _completed(variant: Variant, *given: Any) -> Variant:
+    """The variant with these values of the fields `LEFT_OPEN` wherever it does not declare any itself."""
     plain = {field.name: field.default for field in fields(Variant)}
-    return replace(variant, **{name: x for name, x in given.items() if x and getattr(variant, name) == plain[name]})
+    values = zip(LEFT_OPEN, given, strict=True)
+    return replace(variant, **{name: x for name, x in values if x and getattr(variant, name) == plain[name]})
 
 
 def _rewards(

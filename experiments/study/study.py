@@ -1,6 +1,7 @@
 """A study: arms x seeds under one recipe, declared before its first run."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
@@ -9,10 +10,11 @@ import core.parts.registry as registry
 from core import GrpoLabError, Variant
 from core.errors import near
 from core.loop.evaluation import reevaluated, suites_at
-from core.loop.recipe import Recipe
+from core.loop.recipe import LEFT_OPEN, Recipe
 from core.loop.scoring import start
 from core.model.loading import locate
 from core.parts.bindings import bindings_used, excused, refuse_unused
+from core.parts.gin_reader import Key
 from core.parts.options import ProviderOptions
 from core.store.integrity import checksum
 from experiments.study.ablation import Ablation, declared_ablation
@@ -109,9 +111,7 @@ class Study:
             changes = recipe.variant.changes(self.recipes[base].variant)
             variants = [self.recipes[x].variant for x in (label, base)]
             ours, theirs = (_bindings_outside(self.bound[x], *variants) for x in (label, base))
-            beside = {
-                f"{k[0].split('.')[-1]}.{k[1]}" for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k)
-            }
+            beside = {f"{selector.split('.')[-1]}.{name}" for selector, name in _respects(ours, theirs)}
             # what was tuned equally for both is part of the method, not a second respect
             changes += sorted(beside - ({PARAMETER} if self.settings.tuned else set()))
             if len(changes) > 1:
@@ -313,7 +313,20 @@ def _refuse_equal_arms(recipes: Mapping[str, Recipe], bound: Mapping[str, Mappin
 def _bindings_outside(bound: Mapping[tuple[str, str], str], *variants: Variant) -> dict[tuple[str, str], str]:
     """An arm's bindings but for those of these variants and their parts."""
     maths = {part.selector for v in variants for part in v.parts} | {f"variants.{v.name}" for v in variants}
-    return {k: v for k, v in bound.items() if k[0] not in maths and k != ("settings.train", "variant")}
+    fields = {("settings.train", name) for name in ("variant", *LEFT_OPEN)}
+    return {k: v for k, v in bound.items() if k[0] not in maths and k not in fields}
+
+
+def _respects(ours: Mapping[Key, str], theirs: Mapping[Key, str]) -> set[Key]:
+    """Bindings that differ, but for those of a part that came or went with another of them: these are one change."""
+    apart = {k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k)}
+    exchanged = {name for k in apart for name in _named(ours.get(k, "")) ^ _named(theirs.get(k, ""))}
+    return {k for k in apart if k[0].split(".")[-1] not in exchanged}
+
+
+def _named(value: str) -> set[str]:
+    """The names of the parts that a value refers to, as gin text."""
+    return {each.split(".")[-1] for each in re.findall(r"@(?:\w+/)*([\w.]+)", value)}
 
 
 def _feeds(selector: str, parameter: str) -> tuple[str, ...]:

@@ -71,6 +71,43 @@ def test_the_values_of_the_demo_arrive() -> None:
     assert demo.recipes["dapo"].variant.objective.set_values["eps_high"] == 0.28
 
 
+STALE, NOISY = "train.staleness = 8", "train.generator = @perturbed()"
+
+
+@pytest.mark.parametrize(
+    ("base", "arm"),
+    [
+        ([STALE], [STALE, "train.correction = @token_truncated"]),
+        ([STALE], [STALE, "train.correction = @token_truncated", "token_truncated.cap = 5.0"]),
+        ([STALE], [STALE, "train.correction = @rejection", "train.denominator = 'kept'"]),
+        ([STALE], [STALE, "train.anchor = 'sampler'"]),
+        ([STALE], ["train.staleness = @uniform_age()", "uniform_age.most = 4"]),
+        ([], [NOISY, "perturbed.divergence = 0.01"]),
+        ([NOISY, "perturbed.divergence = 0.01"], [NOISY, "perturbed.divergence = 0.1"]),
+    ],
+)
+def test_what_comes_with_its_settings_is_one_respect(base: list[str], arm: list[str]) -> None:
+    assert study(f"compare.arms = { ({'base': base, 'arm': arm})!r}").confounded() == []
+
+
+@pytest.mark.parametrize(
+    ("base", "arm", "respects"),
+    [
+        ([STALE], ["train.correction = @token_truncated"], "correction; train.staleness"),
+        ([STALE], [STALE, "train.anchor = 'sampler'", "train.correction = @rejection"], "correction; anchor"),
+        ([STALE], ["train.staleness = @uniform_age()", "train.group_size = 4"], "train.group_size; train.staleness"),
+        (
+            [NOISY, "perturbed.divergence = 0.01"],
+            [NOISY, "perturbed.divergence = 0.1", "train.group_size = 4"],
+            "perturbed.divergence; train.group_size",
+        ),
+    ],
+)
+def test_what_was_exchanged_apart_is_counted_apart(base: list[str], arm: list[str], respects: str) -> None:
+    (sentence,) = study(f"compare.arms = { ({'base': base, 'arm': arm})!r}").confounded()
+    assert f"differ in 2 respects ({respects}): " in sentence
+
+
 def test_published_settings_arrive() -> None:
     with config([EMBEDDED, CONFIGS / "dapo_published.gin"]):
         recipe: Recipe = SETTINGS["train"]()
@@ -176,6 +213,7 @@ def test_seeds_are_declared_and_not_changed_afterwards(tmp_path: Path) -> None:
         (["compare.variants = [@grpo]", "train.task = @chain_sums"], r"a task, with brackets: @chain_sums\(\)"),
         (["compare.variants = [@grpo]", "train.steps = '40'"], "train.steps = '40': must be a whole number from 1 up"),
         (["compare.arms = {'a': [], 'k2': 'grpo.kl = @k2'}"], "arm 'k2' does the same as arm 'a'"),
+        (["compare.arms = {'a': [], 'b': \"train.denominator = 'kept'\"}"], "arm 'b' does the same as arm 'a'"),
     ],
 )
 def test_mistakes_are_named_before_anything_runs(bindings: list[str], message: str) -> None:
