@@ -196,9 +196,9 @@ def outcome_of(mutant: Mutant, text: str) -> int:
     # plain asserts: modules that the parent imported cannot be rewritten, and only the outcome is wanted
     options = ["-x", "-q", "--no-header", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:xdist"]
     kind = mutant.path.split("/")[1].removesuffix(".py").rstrip("s")
-    kind = {"value": "value_loss"}.get(kind, kind)
+    kind = {"value": "value_loss", "rejection": "correction"}.get(kind, kind)
     # what several kinds rest on, or no part does, has no contracts of its own
-    contracts = [CONTRACTS] if kind in ("ratio", "preference") else ["-k", f"{kind}-", CONTRACTS]
+    contracts = [CONTRACTS] if kind in ("ratio", "preference", "segment") else ["-k", f"{kind}-", CONTRACTS]
     stages = ([f"tests/estimators/{name}.py" for name in ("test_defaults", *first)], [*TESTS], contracts)
     code = 0
     for stage in stages:
