@@ -15,6 +15,10 @@ VARIABLE: Final = "GRPOLAB_DEVICE"
 """The environment variable that chooses: `cpu`, or the accelerator's kind (`cuda`), which is then taken or an error."""
 
 
+WORKSPACE: Final = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+"""Workspaces with which cuBLAS adds up in one order; read when its first handle is made, so before the first tensor."""
+
+
 def takes_cpu() -> bool:
     """Whether runs of this process are to compute on the CPU; raises `GrpoLabError` for a choice that cannot be had."""
     return _decide(os.environ.get(VARIABLE, ""))[0]
@@ -55,6 +59,22 @@ def missing_capability(device: torch.device) -> str | None:
     return None if torch.equal(computed, expected) else "its 64-bit arithmetic gives other numbers than the CPU's"
 
 
+def be_deterministic() -> None:
+    """Have CUDA's kernels give the same bits every time, or raise where torch has none that does."""
+    torch.use_deterministic_algorithms(True)
+    # it would fill every new tensor, to show what reads one that was never written
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+@contextmanager
+def keeping_random_state() -> Iterator[None]:
+    """Leave torch's global random states as they are: the CPU's, and that of the device which this process uses."""
+    accelerator = None if takes_cpu() else torch.accelerator.current_accelerator()
+    kind, used = (accelerator.type, [torch.accelerator.current_device_index()]) if accelerator else ("cuda", [])
+    with torch.random.fork_rng(devices=used, device_type=kind):
+        yield
+
+
 @cache
 def _decide(choice: str) -> tuple[bool, str | None]:
     """Whether to use the CPU, and a note on why."""
@@ -64,6 +84,8 @@ def _decide(choice: str) -> tuple[bool, str | None]:
         raise GrpoLabError(f"{VARIABLE}={choice}: this machine has {here}")
     if accelerator is None or choice == "cpu":
         return True, f"{accelerator.type} is not used: {VARIABLE}=cpu" if accelerator else None
+    if accelerator.type == "cuda":
+        os.environ.update({**WORKSPACE, **os.environ})
     missing = missing_capability(accelerator)
     if missing and choice:
         raise GrpoLabError(f"{VARIABLE}={choice}: {accelerator.type} lacks what a run needs ({missing}); use cpu")

@@ -14,7 +14,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from core.device import takes_cpu
+from core.device import be_deterministic, takes_cpu
 from core.errors import GrpoLabError
 
 Item = TypeVar("Item")
@@ -32,6 +32,8 @@ def init() -> Accelerator:
             f"accelerate's configuration asks for a package that is not installed: {error}; "
             "for DeepSpeed, pip install 'grpo-lab[deepspeed]'"
         ) from error
+    if accelerator.device.type == "cuda":
+        be_deterministic()
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != started:
         raise GrpoLabError(

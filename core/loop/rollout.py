@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -115,7 +116,8 @@ def sample_all(
         )
         for draw in draws
     ]
-    with policy.unsharded():
+    # what samples from a copy of its own gathers weights to bring that up to date, and not for as long as it samples
+    with nullcontext() if getattr(recipe.generator, "holds_weights", False) else policy.unsharded():
         generations = recipe.generator.generate(policy, requests)
     if ranks() > 1:
         of_ranks = gather([[generation.to("cpu") for generation in generations]])

@@ -113,15 +113,21 @@ class FullyShard:
     def gathered(self) -> Iterator[None]:
         """Keep the whole weights on this rank meanwhile."""
         modules = [module for module in self._model.modules() if isinstance(module, FSDPModule)]
+        head, embeddings = _ends(self._model)
+        tied = head.weight is embeddings.weight
         for module in modules:
             module.unshard()
             module.set_reshard_after_forward(False, recurse=False)
+        if tied:  # only the embeddings' module has got the whole weight: a tied head would be gathered a second time
+            head.weight = embeddings.weight
         try:
             yield
         finally:
             for module in modules:
                 module.set_reshard_after_forward(True, recurse=False)
                 module.reshard()
+            if tied:
+                head.weight = embeddings.weight
 
     def save(self, folder: Path) -> None:
         """Write this rank's shards."""
@@ -154,7 +160,7 @@ def _shard(model: PreTrainedModel, dtype: torch.dtype) -> None:
     Gradients of the ranks are added up, not averaged: the loss's weights are those of the whole batch.
     """
     base: nn.Module = model.base_model
-    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()  # type: ignore[no-untyped-call]
+    head, embeddings = _ends(model)
     tied = head.weight is embeddings.weight
     device = head.weight.device.type
     options: dict[str, Any] = {
@@ -172,6 +178,11 @@ def _shard(model: PreTrainedModel, dtype: torch.dtype) -> None:
     unsharded = [name for name, parameter in model.named_parameters() if not isinstance(parameter, DTensor)]
     if unsharded:
         raise GrpoLabError(f"{type(model).__name__}: {len(unsharded)} weights were not sharded, {unsharded[0]} first")
+
+
+def _ends(model: PreTrainedModel) -> tuple[Any, Any]:
+    """Output layer and embeddings."""
+    return model.get_output_embeddings(), model.get_input_embeddings()  # type: ignore[no-untyped-call]
 
 
 def hash_weights(model: nn.Module) -> str:

@@ -45,15 +45,33 @@ class Truncation:
             kept &= scores >= scores.topk(self.top_k).values[..., -1:]
         if self.top_p < 1:
             rising = scores.masked_fill(~kept, NEVER).sort(-1).values
-            cut = rising.softmax(-1).cumsum(-1) <= 1 - self.top_p
+            cut = sums_within(rising.softmax(-1), 1 - self.top_p)
             cut[..., -1] = False
             # by the value of the last one kept, not by its place: what is equal is kept together, whatever the sort
             kept &= scores >= rising.gather(-1, cut.sum(-1, keepdim=True))
         return kept
 
 
+UNITS: Final = 2**40
+"""Of which 1 is made, where probabilities are added up exactly."""
 WHOLE: Final = Truncation()
 """Cuts nothing."""
+
+
+def sums_within(probabilities: Tensor, mass: float) -> Tensor:
+    """Where the running sums of probabilities [N, V] are at most `mass`, bool [N, V].
+
+    Elsewhere than on a CPU in units of 2^-40: CUDA has no running sum of floating-point numbers that is the same every
+    time.
+    """
+    if probabilities.device.type == "cpu":
+        return probabilities.cumsum(-1) <= mass
+    return in_units(probabilities).cumsum(-1) <= mass * UNITS
+
+
+def in_units(probabilities: Tensor) -> Tensor:
+    """Probabilities to the nearest multiple of 2^-40, int64."""
+    return (probabilities.double() * UNITS).round().long()
 
 
 def log_mass(scores: Tensor, kept: Tensor) -> Tensor:

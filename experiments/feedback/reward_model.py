@@ -234,7 +234,7 @@ def on_trunk(settings: PolicySettings, seed: int) -> TrainedRewardModel:
     h = config.hidden_size
     weight = torch.randn(1, h, generator=torch_generator(seed, "init")) / math.sqrt(h + 1)
     model.score = nn.Linear(h, 1, bias=False)
-    model.score.weight.data = weight.to(policy.device, policy.dtype)
+    model.score.weight = nn.Parameter(weight.to(policy.device, policy.dtype))
     return TrainedRewardModel(model, tokenizer)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 import torch
 
-from core.device import takes_cpu
+from core.device import keeping_random_state, takes_cpu
 from core.distributed import init
 from core.errors import GrpoLabError, MachineError, TrainingError, brief, cause_of, describe_error
 from core.generation.base import Generation, Generator, Request
@@ -265,7 +265,7 @@ def _preserve_random_state() -> Iterator[None]:
     """Restore random state and number of threads afterwards, whatever the user's parts draw or set."""
     threads, drawn, of_numpy = torch.get_num_threads(), random.getstate(), np.random.get_state()
     try:
-        with torch.random.fork_rng():
+        with keeping_random_state():
             torch.manual_seed(key(SEED, "init"))
             yield
     finally:

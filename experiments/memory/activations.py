@@ -156,8 +156,10 @@ def held_by_draw(a: Architecture, rows: int, b: int, *, tempered: bool, cut: boo
     """
     logits, elements = rows * a.vocabulary, native.BLOCK_ELEMENTS if device == "cpu" else rows * a.vocabulary
     # a copy in float32, one at the temperature, with noise; log-probabilities, probabilities and their product. To cut:
-    # without what is not kept, sorted with its 64-bit places, its probabilities and their sums, and what is kept
-    made = _block(rows, a.vocabulary, elements) * FLOAT * ((b < FLOAT) + tempered + 4 + 7 * cut)
+    # without what is not kept, sorted with its 64-bit places, its probabilities and their sums, and what is kept;
+    # elsewhere than on a CPU sums are of 64-bit integers, made from float64
+    to_cut = cut * (7 if device == "cpu" else 12)
+    made = _block(rows, a.vocabulary, elements) * FLOAT * ((b < FLOAT) + tempered + 4 + to_cut)
     noise = logits * FLOAT
     if a.vocabulary <= SMALL_VOCABULARY:  # mixed from 64-bit integers, for several positions, the last still there
         drawn = max(logits, min(MOST_POSITIONS * logits, DRAWN_AT_ONCE))

@@ -299,7 +299,8 @@ class _Run:
         retire_at = self.recipe.generator.retire_at if isinstance(self.recipe.generator, Native) else 0.0
         # all keys are copied before the old ones go, then all values
         copied = math.ceil(retire_at * cached / 2)
-        yield Moment("sample", "drawing the noise table", {**kept, "copies": making})
+        if self._device == "cpu":  # it is drawn in the host's memory, whatever the device
+            yield Moment("sample", "drawing the noise table", {**kept, "copies": making})
         yield Moment("sample", "reading the prompts", {**full, "activations": held_by_layer(a, prefill, b)})
         yield Moment(
             "sample",

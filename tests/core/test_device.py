@@ -1,14 +1,19 @@
 """Which device a run computes on: an accelerator that can, else the CPU, with a line that says so."""
 
+import os
 from collections.abc import Iterator
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from core import device
+from core import device, distributed
 from core.device import VARIABLE, device_note, forget_decision, missing_capability, takes_cpu
 from core.errors import GrpoLabError
+from core.generation.vllm.engine import _isolated
 
 
 @pytest.fixture(autouse=True)
@@ -108,3 +113,68 @@ def test_what_is_not_here_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "cuda")
     with pytest.raises(GrpoLabError, match="this machine has no accelerator, only cpu"):
         takes_cpu()
+
+
+def test_random_states_are_kept_of_the_cpu_and_of_the_one_device_in_use(
+    accelerator: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of no other: forking all of a machine's GPUs makes a context on each, and warns."""
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "current_device_index", lambda: 3)
+    monkeypatch.setattr(device, "missing_capability", lambda _: None)
+    forked: list[dict[str, Any]] = []
+
+    def fork_rng(**options: Any) -> nullcontext[None]:
+        forked.append(options)
+        return nullcontext()
+
+    monkeypatch.setattr(torch.random, "fork_rng", fork_rng)
+    with device.keeping_random_state(), _isolated():
+        pass
+    assert forked == 2 * [{"devices": [3], "device_type": "cuda"}]
+
+
+def test_the_cpu_draws_on_as_if_nothing_had_been_drawn() -> None:
+    torch.manual_seed(0)
+    with device.keeping_random_state():
+        drawn = torch.rand(3)
+    assert torch.equal(torch.rand(3), drawn)
+
+
+def test_cublas_is_told_to_add_up_in_one_order_before_anything_is_computed(
+    accelerator: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str | None] = []
+
+    def probe(_: torch.device) -> None:
+        told.append(os.environ.get("CUBLAS_WORKSPACE_CONFIG"))
+
+    monkeypatch.setattr(device, "missing_capability", probe)
+    for kind, set_before in (("xpu", ""), ("cuda", ""), ("cuda", ":16:8")):
+        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", set_before)
+        if not set_before:
+            monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+        monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda kind=kind: torch.device(kind))
+        with forget_decision():
+            assert not takes_cpu()
+    assert told == [None, ":4096:8", ":16:8"]
+
+
+@pytest.mark.parametrize(("kind", "asked"), [("cuda", True), ("cpu", False)])
+def test_runs_on_cuda_ask_torch_for_the_same_bits_every_time(
+    kind: str, asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process's setting, so it is put back; filling new tensors would cost a pass over each."""
+    made = SimpleNamespace(
+        device=torch.device(kind), num_processes=1, mixed_precision="no", gradient_accumulation_steps=1
+    )
+    monkeypatch.setattr(distributed, "Accelerator", lambda **_: made)
+    memory: Any = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
+    try:
+        distributed.init()
+        assert torch.are_deterministic_algorithms_enabled() == asked
+        assert memory.fill_uninitialized_memory != asked
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        memory.fill_uninitialized_memory = before[1]

@@ -41,6 +41,8 @@ class Vllm:
     gpu_memory_utilization: float
     exact = False
     """Whether its probabilities are the trainer's to rounding of one kernel."""
+    holds_weights = True
+    """It samples from a copy, and gathers weights that are spread over ranks itself."""
     is_costly = True
     """A first token takes an engine, or another's weights: a rehearsal samples without."""
 

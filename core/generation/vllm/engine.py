@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.device import keeping_random_state
 from core.distributed import ranks
 from core.errors import GrpoLabError
 from core.generation.vllm.backend import Answer, Sample
@@ -89,7 +90,7 @@ class Engine:
 
     def push(self, policy: Policy) -> None:
         """Hand over every weight, and forget what was computed with the old ones."""
-        with _isolated():
+        with _isolated(), policy.unsharded():
             self._engine.collective_rpc(load_weights, args=([(n, w.detach()) for n, w in policy.weights()],))
             if not self._engine.reset_prefix_cache():
                 raise GrpoLabError(
@@ -146,7 +147,7 @@ def _isolated() -> Iterator[None]:
     threads, set_threads = torch.get_num_threads(), torch.set_num_threads
     python, numpy_state, environment = random.getstate(), np.random.get_state(), dict(os.environ)
     try:
-        with torch.random.fork_rng():
+        with keeping_random_state():
             yield
     finally:
         random.setstate(python)

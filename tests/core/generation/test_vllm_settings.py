@@ -6,9 +6,11 @@ import json
 import threading
 import weakref
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -19,6 +21,7 @@ from core.errors import MachineError
 from core.generation.base import Request
 from core.generation.native import native
 from core.generation.vllm import vllm
+from core.generation.vllm.engine import Engine
 from core.generation.vllm.server import Server
 from core.loop.rollout_queue import RolloutQueue
 from core.loop.run_state import RunState
@@ -220,3 +223,22 @@ def test_rollouts_sampled_ahead_are_of_the_present_weights_with_the_seeds_of_the
     assert [len(asked) for asked in (*synchronous, *ahead)] == [4, 4, 4, 12, 4, 4]
     assert ahead[0] == synchronous[0] | synchronous[1] | synchronous[2]
     assert len(set(pushed)) == 6
+
+
+def test_weights_are_whole_while_they_are_handed_to_an_engine_and_not_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+
+    @contextmanager
+    def unsharded(_: Policy) -> Iterator[None]:
+        events.append("gathered")
+        yield
+        events.append("given back")
+
+    def take_over(*_: Any, args: Any) -> None:
+        events.append(f"{len(args[0])} weights")
+
+    monkeypatch.setattr(Policy, "unsharded", unsharded)
+    policy, engine = load_policy(PolicySettings("embedded")), object.__new__(Engine)
+    engine._engine = SimpleNamespace(collective_rpc=take_over, reset_prefix_cache=lambda: True)
+    engine.push(policy)
+    assert events == ["gathered", f"{len(list(policy.weights()))} weights", "given back"]

@@ -1,6 +1,7 @@
 """A step's rollout: rounds, filtering and discarding, and what the arms of one seed have in common."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ import core.loop.train  # noqa: F401 - registers generator, settings, providers 
 from core import REWARDS, SETTINGS, TASKS, VARIANTS, Batch, GrpoLabError, Part, Variant, filter, reward
 from core.errors import TrainingError
 from core.generation.base import Generation, Request
+from core.generation.vllm import vllm
 from core.loop.learn import fill
 from core.loop.metrics import step_record
 from core.loop.recipe import Recipe
@@ -499,3 +501,22 @@ def none_passes() -> Part:
         return torch.zeros(batch.groups, dtype=torch.bool)
 
     return passes_none_in_a_rollout_test
+
+
+@pytest.mark.parametrize("holds_weights", [False, True])
+def test_weights_are_gathered_while_the_policy_samples_and_not_while_a_copy_does(
+    holds_weights: bool, embedded: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gathered: list[Policy] = []
+
+    @contextmanager
+    def unsharded(policy: Policy) -> Iterator[None]:
+        gathered.append(policy)
+        yield
+
+    monkeypatch.setattr(Policy, "unsharded", unsharded)
+    parrot: Any = Parrot()
+    parrot.holds_weights = holds_weights
+    roll_out(run_of(embedded, recipe_of("grpo", generator=parrot)), 1)
+    assert bool(gathered) != holds_weights
+    assert vllm().holds_weights

@@ -12,7 +12,7 @@ from transformers.generation.logits_process import MinPLogitsWarper, TopKLogitsW
 
 from core.model import logps
 from core.model.logps import sum_squared_probs, support_logmass, token_logps
-from core.model.truncation import WHOLE, Truncation, log_mass
+from core.model.truncation import UNITS, WHOLE, Truncation, in_units, log_mass
 from experiments.lens.policy import make_policy
 
 PROBS = torch.tensor([[0.5, 0.3, 0.15, 0.05]])
@@ -210,3 +210,27 @@ def test_the_mass_from_hidden_states(monkeypatch: pytest.MonkeyPatch, chunk: int
     mass = support_logmass(hidden, weight, bias=bias, temperature=0.7, truncation=Truncation(top_p=0.8))
     probs = ((hidden @ weight.T + bias) / 0.7).softmax(-1)
     torch.testing.assert_close(mass.exp(), (probs * which).sum(-1), rtol=1e-5, atol=1e-6)
+
+
+# elsewhere than on a CPU
+
+
+def test_sums_in_units_by_hand() -> None:
+    """1/2, 1/4 and 2^-41, which is rounded to even, 0."""
+    assert in_units(torch.tensor([0.5, 0.25, 2.0**-41])).tolist() == [2**39, 2**38, 0]
+    assert in_units(PROBS).cumsum(-1)[0] / UNITS == pytest.approx([0.5, 0.8, 0.95, 1.0], abs=1e-7)
+
+
+def test_a_device_adds_up_integers_and_on_a_cpu_nothing_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA refuses running sums of floating-point numbers where every run is to have the same bits."""
+    added: list[torch.dtype] = []
+    cumsum = Tensor.cumsum
+
+    def noted(x: Tensor, dim: int) -> Tensor:
+        added.append(x.dtype)
+        return cumsum(x, dim)
+
+    monkeypatch.setattr(Tensor, "cumsum", noted)
+    for device in ("meta", "cpu"):
+        Truncation(top_p=0.9).kept(PROBS.log().to(device))
+    assert added == [torch.int64, torch.float32]

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from core import GrpoLabError
 from core.environments.datasets.pairs import Pair, read_pairs
 from core.environments.rewards.reward_model import load_reward_model
 from core.loop.train import Interrupted
-from core.model.policy import PolicySettings
+from core.model.policy import Policy, PolicySettings
 from core.store.run_folder import RunStore
 from experiments.cli.main import main
 from experiments.feedback.reward_model import RewardModelSettings, on_trunk, pair_metrics, reward_model_training, split
@@ -148,6 +149,16 @@ def test_the_head_is_a_function_of_the_seed_on_the_policys_trunk(tiny_folder: Pa
     assert float(wide._head.weight.detach().std()) == pytest.approx(97**-0.5, rel=0.2)
     trunk = embedded.model.base_model.state_dict()
     assert all(torch.equal(weight, trunk[name]) for name, weight in wide.model.base_model.state_dict().items())
+
+
+def test_the_head_is_made_on_the_policys_device(embedded: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not put into the data of a parameter on the CPU, which not every kind of device allows."""
+    elsewhere = SimpleNamespace(
+        model=embedded.model, tokenizer=embedded.tokenizer, dtype=torch.bfloat16, device=torch.device("meta")
+    )
+    monkeypatch.setattr("experiments.feedback.reward_model.load_policy", lambda *_: elsewhere)
+    weight = on_trunk(PolicySettings("embedded"), 0)._head.weight
+    assert (weight.device.type, weight.dtype, weight.requires_grad) == ("meta", torch.bfloat16, True)
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")

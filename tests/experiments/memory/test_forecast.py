@@ -437,3 +437,15 @@ def test_what_cannot_be_forecast_says_so(tmp_path: Path) -> None:
 def test_the_embedded_folder_is_read_like_any_other() -> None:
     named, placed = forecast(recipe()), forecast(recipe(model=str(EMBEDDED)))
     assert named == placed
+
+
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_drawing_the_noise_table_takes_memory_of_the_host(
+    on_cpu: bool, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three copies in float64 of 2^22 numbers; on a GPU only the table itself is in the device's memory."""
+    monkeypatch.setattr("experiments.memory.activations.SMALL_VOCABULARY", 99)
+    monkeypatch.setattr("experiments.memory.forecast.takes_cpu", lambda: on_cpu)
+    sample = forecast(recipe("train.prompts = 1", model=folder)).parts["sample"]
+    assert sample["noise table"] == 4 * (1 << 22)
+    assert (sample.get("copies", 0) == 3 * 8 * (1 << 22)) == on_cpu

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 import core.parts.registry as registry
+from core.generation.vllm import Vllm
 from experiments.launchers.job import Job, run_job
 from experiments.launchers.torchrun import run_in_processes
 from experiments.study.configs import (
@@ -135,3 +136,13 @@ def test_the_studies_correct_for_the_sampler_in_every_arm(tmp_path: Path) -> Non
     assert {recipe.variant.card()["correction"] for recipe in made.recipes.values()} == {
         "token_truncated(cap=2.0, floor=0.0)"
     }
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_the_engine_takes_all_responses_of_a_step_at_once(name: str, tmp_path: Path) -> None:
+    """64 prompts x 8 responses: with vLLM's 128 at a time they would be sampled in four waves."""
+    questions = f"files.path = '{write_questions(tmp_path)}'"
+    made = prepare_study([str(CONFIGS / "gpu" / f"{name}.gin")], [questions], [0])
+    for recipe in made.recipes.values():
+        assert isinstance(recipe.generator, Vllm)
+        assert recipe.generator.max_num_seqs >= recipe.prompts * recipe.group_size == 512
