@@ -38,7 +38,8 @@ from core.errors import GrpoLabError
 from core.model.loading import embedded_models
 from core.store.files import read_json
 from experiments.cli.main import main, make_parser
-from experiments.maintenance.catalogue import FIGURES, PAGE, page
+from experiments.lens.shipped import FIGURES
+from experiments.maintenance.catalogue import PAGE, page
 from experiments.maintenance.plan import PICTURE, picture, read_layers, title
 from experiments.study.configs import find_config
 from experiments.study.designs import DESIGNS

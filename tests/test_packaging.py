@@ -76,6 +76,7 @@ def test_the_wheel_is_the_four_packages_with_models_configs_and_types(wheel: Pat
     assert {f"{package}/py.typed" for package in PACKAGES} <= names
     assert {"core/assets/embedded/model.safetensors", "core/assets/embedded/tokenizer.json"} <= names
     assert {"experiments/configs/demo.gin", "experiments/configs/accelerate/ddp.yaml"} <= names
+    assert "experiments/lens/variants.json" in names
 
 
 def test_an_old_python_is_refused_before_anything_is_installed(tmp_path: Path) -> None:
@@ -128,6 +129,7 @@ def test_installed_alone_it_runs_the_demo_where_there_is_no_checkout_git_compile
         "False",
     ]
     assert "dr_grpo" in run("grpolab", "list", "variants")
+    assert "grpolab lens rloo --age 0 8" in run("grpolab", "describe", "rloo")
     small = ["train.steps = 3", "train.prompts = 4", "evaluation.every = 1", "evaluation.questions = 8"]
     bindings = [word for binding in small for word in ("-b", binding)]
     printed = run("grpolab", "compare", "-c", "demo", "--seeds", "2", *bindings)

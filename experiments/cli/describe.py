@@ -1,7 +1,8 @@
-"""`grpolab list` and `grpolab describe`: formula, source, axis card, and every parameter, its origin and limits."""
+"""`grpolab list` and `grpolab describe`: formula, source, axis card, every parameter, and what the lens measured."""
 
 import argparse
 import inspect
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,9 @@ from core.parts.gin_text import bound
 from core.parts.registry import REGISTRIES, REQUIRED, Setting, bindings_in_force, config
 from core.parts.settings import ANYTHING, shown
 from core.parts.variant import differences
+from core.store.files import read_json
 from experiments.check.files import is_file, parts_of, registered
+from experiments.lens.shipped import FIGURES, off_policy, on_policy
 from experiments.study.configs import (
     CONFIGS,
     find_config,
@@ -97,7 +100,9 @@ def run_describe(options: argparse.Namespace) -> int:
         parts = [registry[name] for name in names]
         if options.diff is not None and (len(parts) != 2 or not set(names) <= VARIANTS.keys()):
             raise GrpoLabError("--diff compares two variants")
-        texts = [_diff(names)] if options.diff is not None else [_description(part) for part in parts]
+        given = [*(x for f in options.config for x in ("-c", f)), *(x for b in options.bind for x in ("-b", b))]
+        lens = shlex.join(["grpolab", "lens", options.name, *given])
+        texts = [_diff(names)] if options.diff is not None else [_description(part, lens) for part in parts]
         variants: list[Variant] = [part() for part in parts if part.kind == "variant"]
         used = [*(part for part in parts if part.kind != "variant"), *(p for v in variants for p in v.parts)]
         if not options.config:  # a whole study's file binds more than parts
@@ -107,16 +112,34 @@ def run_describe(options: argparse.Namespace) -> int:
     return 0
 
 
-def _description(part: Part) -> str:
-    """Kind, place, documentation, axis card and parameters of a part."""
+def _description(part: Part, lens: str) -> str:
+    """Kind, place, documentation, axis card and parameters of a part; of a variant its lens figures too."""
     card = _table(list(part.describe().items())) if part.axes else ""
     blocks = (
         f"{part.kind} {part.name}  ({part.place})",
         documentation(part),
         str(part()) if part.kind == "variant" else card,
         _table([(name, f"= {value}", f"({source})", must) for name, value, source, must in parameters(part)]),
+        _lens_figures(part, lens) if part.kind == "variant" else "",
     )
     return "\n\n".join(filter(None, blocks))
+
+
+def _lens_figures(part: Part, command: str) -> str:
+    """What the lens measured of a shipped variant as it is shipped, with the commands that measure it."""
+    figures = read_json(FIGURES)
+    ages = figures["off_policy"]["at"]
+    commands = (command, f"{command} --age {' '.join(map(str, ages))}")
+    if part.name not in figures["variants"] or any(source == "your binding" for _, _, source, _ in parameters(part)):
+        return _table([("bias and variance of its gradient:", commands[0]), ("of older responses:", commands[1])])
+    fresh = {title: text for title, text in on_policy(figures, part.name).items() if title != "tokens a batch"}
+    rows = [("gradient", *fresh, "measured by"), ("sampled, on-policy", *fresh.values(), commands[0])]
+    for age, numbers in off_policy(figures, part.name).items():
+        named = f"exact, {age} updates old"
+        rows.append((named, *(numbers.get(title, "") for title in fresh), commands[1]))
+    aside = figures["variants"][part.name]["beside_reward"]
+    also = f"\n\n  It optimises more than the reward, which counts as bias: {', '.join(aside)}." if aside else ""
+    return _table(rows) + also
 
 
 def _diff(names: Sequence[str]) -> str:

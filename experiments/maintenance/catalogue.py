@@ -3,11 +3,11 @@
     python -m experiments.maintenance.catalogue
 
 Takes about eight minutes: the lens samples 2,000 batches for each variant, and enumerates them at two ages.
-`--cards-from FILE` takes the lens figures from an earlier run's JSON instead (docs/variants.json, say).
+What the page and `grpolab describe` show of it is kept in experiments/lens/variants.json; with `--measured` the page is
+written anew from that file.
 """
 
 import argparse
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -21,10 +21,10 @@ from core.store.files import (
     write_text,
 )
 from experiments.cli.describe import documentation, parameters
+from experiments.lens.shipped import FIGURES, off_policy, on_policy, shown_of
 from experiments.setup import import_parts
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "variants.md"
-FIGURES: Final = PAGE.with_name("variants.json")
 GROUP_SIZE, ROLLOUTS, BATCHES, SEED = 8, 64, 2000, 0
 AGE: Final = 8
 
@@ -63,11 +63,12 @@ they are exact. What age adds is the difference to age 0; `-` where nothing of t
 def main() -> None:
     """Measure, and write the page."""
     parser = argparse.ArgumentParser(prog="python -m experiments.maintenance.catalogue", description=__doc__)
-    parser.add_argument("--cards-from", type=Path, metavar="FILE", help="lens figures as JSON, instead of measuring")
+    parser.add_argument("--measured", action="store_true", help="measure nothing: the figures are those of last time")
     options = parser.parse_args()
     import_parts()
-    figures = read_json(options.cards_from) if options.cards_from else measured()
-    write_json(FIGURES, figures)
+    if not options.measured:
+        write_json(FIGURES, measured())
+    figures = read_json(FIGURES)
     write_text(PAGE, page(figures))
     print(f"written: {PAGE} and {FIGURES.name}")
 
@@ -95,22 +96,19 @@ def measured() -> dict[str, Any]:
             seed=SEED,
             advance=advance,
         )
-        off_policy = off_policy_to_json(measure_off_policy(variants, kind="age", at=(0, AGE), advance=advance))
-    numbers = {name: variant["at"] for name, variant in off_policy.pop("variants").items()}
-    return {**exact_to_json(exact), "off_policy": {**off_policy, "variants": numbers}}
+        stale = measure_off_policy(variants, kind="age", at=(0, AGE), advance=advance)
+    return shown_of(exact_to_json(exact), off_policy_to_json(stale))
 
 
 def page(figures: Mapping[str, Any]) -> str:
     """The whole page, from the registry and the lens's figures."""
-    off_policy = figures.get("off_policy", {"variants": {}})
-    missing = VARIANTS.keys() - (figures["variants"].keys() & off_policy["variants"].keys())
-    if missing:
+    if missing := VARIANTS.keys() - figures["variants"].keys():
         raise GrpoLabError(
             f"no lens figures for {', '.join(sorted(missing))}: run "
-            "python -m experiments.maintenance.catalogue, without --cards-from"
+            "python -m experiments.maintenance.catalogue, without --measured"
         )
     names = sorted(VARIANTS, key=lambda name: ("dialects" in VARIANTS[name].function.__module__, name))
-    measures = {name: _lens(figures, name) | _off_policy(figures, name, (AGE,)) for name in names}
+    measures = {name: on_policy(figures, name) | _by_age(figures, name, (AGE,)) for name in names}
     rows = [(f"[{name}](#{name})", *_axes(VARIANTS[name]), *measures[name].values()) for name in names]
     summary = _table(("variant", "baseline", "clip", "aggregation", *measures[names[0]]), rows)
     text = HEAD.format(
@@ -119,8 +117,8 @@ def page(figures: Mapping[str, Any]) -> str:
         batches=figures["batches"],
         seed=figures["seed"],
         age=AGE,
-        nats=off_policy["nats_a_token"][-1],
-        off_policy_group_size=off_policy["group_size"],
+        nats=figures["off_policy"]["nats_a_token"][-1],
+        off_policy_group_size=figures["off_policy"]["group_size"],
         summary=summary,
     )
     return text + "".join(section(VARIANTS[name], figures) for name in names)
@@ -132,10 +130,10 @@ def section(part: Part, figures: Mapping[str, Any]) -> str:
     values = _table(
         ("parameter", "value", "from"), [(f"`{n}`", f"`{v}`", source) for n, v, source, _ in parameters(part)]
     )
-    lens = _lens(figures, part.name)
+    lens = on_policy(figures, part.name)
     aside = figures["variants"][part.name]["beside_reward"]
     also = f"\nIt optimises more than the reward: {', '.join(aside)}.\n" if aside else ""
-    by_age = _off_policy(figures, part.name, (0, AGE))
+    by_age = _by_age(figures, part.name, (0, AGE))
     tables = [_table(tuple(numbers), [tuple(numbers.values())]) for numbers in (lens, by_age)]
     return "\n\n".join([f"\n## {part.name}", documentation(part), card, values, *tables]) + f"\n{also}"
 
@@ -145,47 +143,10 @@ def _axes(part: Part) -> tuple[str, str, str]:
     return card["baseline"], card["clip"], card["aggregation"]
 
 
-def _lens(figures: Mapping[str, Any], name: str) -> dict[str, str]:
-    """A variant's figures as text; bias and variance are relative to a gradient, where there is one to be seen."""
-    numbers = figures["variants"][name]["by_group_size"][str(figures["group_size"])]
-    signal = numbers["snr"]
-    is_seen = signal["value"] is not None and signal["value"] > 2 * signal["error"]
-    return {
-        "factor": _number(numbers.get("factor")),
-        "direction bias": _root(numbers["direction_bias_squared"]) if is_seen else "-",
-        "variance": _number(numbers["variance"]) if is_seen else "-",
-        "signal to noise": _number(numbers["snr"]),
-        "tokens a batch": f"{numbers['tokens']['value']:.0f}",
-    }
-
-
-def _off_policy(figures: Mapping[str, Any], name: str, ages: Sequence[int]) -> dict[str, str]:
-    """Its figures at these ages, which are exact; `-` where its gradient does not go along the true one at all."""
-    off_policy = figures["off_policy"]
-    at = {age: off_policy["variants"][name][off_policy["at"].index(age)] for age in ages}
-    shown = {"direction bias": "direction_bias", "variance": "variance"}
-    return {
-        f"{title}, age {age}": f"{numbers[key]:.3f}" if numbers[key] is not None and numbers["scale"] > 0 else "-"
-        for title, key in shown.items()
-        for age, numbers in at.items()
-    }
-
-
-def _number(estimate: Mapping[str, float | None] | None) -> str:
-    if estimate is None or estimate["value"] is None:
-        return "-"
-    return f"{estimate['value']:.3f} ± {estimate['error']:.3f}"
-
-
-def _root(square: Mapping[str, float | None]) -> str:
-    """The root of an estimated square, or the bound that noise leaves."""
-    value, error = square["value"], square["error"]
-    if value is None or error is None:
-        return "-"
-    if value > 2 * error:
-        root = math.sqrt(value)
-        return f"{root:.3f} ± {error / (2 * root):.3f}"
-    return f"< {math.sqrt(max(0.0, value + 2 * error)):.3f}"
+def _by_age(figures: Mapping[str, Any], name: str, ages: Sequence[int]) -> dict[str, str]:
+    """The off-policy figures in one row, each at all ages."""
+    at = off_policy(figures, name)
+    return {f"{title}, age {age}": at[age][title] for title in at[ages[0]] for age in ages}
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

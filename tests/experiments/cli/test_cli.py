@@ -259,6 +259,43 @@ def test_list_and_describe_show_what_is_registered(capsys: pytest.CaptureFixture
     assert re.search(r"gspo_clip.eps_low +=.* 0.1 +\(your binding\)", shown)
 
 
+def test_describe_shows_what_the_lens_measured_of_a_variant_as_it_is_shipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The figures of the page; of other settings and of one's own variants the commands alone."""
+
+    def described(*words: str) -> str:
+        assert main(["describe", *words]) == 0
+        return capsys.readouterr().out
+
+    page = (Path(__file__).parents[3] / "docs" / "variants.md").read_text()
+    shown = described("grpo")
+    rows = {line.split("  ")[1]: line.split() for line in shown.splitlines() if "grpolab lens" in line}
+    assert list(rows) == ["sampled, on-policy", "exact, 0 updates old", "exact, 8 updates old"]
+    on_policy, fresh, old = rows.values()
+    (row,) = (line.split(" | ") for line in page.splitlines() if line.startswith("| [grpo](#grpo) |"))
+    assert [" ".join(on_policy[3:6]), " ".join(on_policy[6:9])] == row[5:7]
+    assert old[4:6] == [row[9], row[10].removesuffix(" |")]
+    assert f"| {fresh[4]} | {old[4]} | {fresh[5]} | {old[5]} |" in page
+    assert shown.endswith("  grpolab lens grpo --age 0 8\n")
+    assert "counts as bias: shaping by soft_overlong.\n" in described("dapo")
+    bound = described("rloo", "-b", "rloo.kl_coef = 0.1")
+    assert "sampled, on-policy" not in bound
+    assert "of older responses:                 grpolab lens rloo -b 'rloo.kl_coef = 0.1' --age 0 8\n" in bound
+    assert "lens" not in described("clip")
+    assert "lens" not in described("dapo", "--diff", "grpo")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    Path("of_ones_own.py").write_text(
+        "from core import VARIANTS, Variant, variant\n\n@variant\ndef of_ones_own() -> Variant:\n"
+        "    'GRPO by another name.'\n    return VARIANTS['grpo']()\n"
+    )
+    try:
+        assert "grpolab lens of_ones_own.py --age 0 8\n" in described("of_ones_own.py")
+    finally:
+        gin.config._REGISTRY.pop(REGISTRIES["variant"]._parts.pop("of_ones_own").selector)
+
+
 def test_describe_takes_a_file_and_a_setting_and_says_what_a_value_must_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
