@@ -10,9 +10,11 @@ from core import (
     ADVANTAGES,
     AGGREGATORS,
     CORRECTIONS,
+    CREDITS,
     FILTERS,
     KLS,
     OBJECTIVES,
+    SELECTIONS,
     SHAPINGS,
     VALUE_LOSSES,
     Batch,
@@ -91,6 +93,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "outlier_rejection": {"low": 0.0001, "high": 100.0},
     "binary_kl_rejection": {"high": 0.1},
     "second_moment_rejection": {"threshold": 0.04},
+    "advantage_clip": {"low": -5.0, "high": 5.0},
+    "top_entropy": {"share": 0.2},
+    "gfpo": {"k": 4, "by": "shortest"},
+    "max_variance": {"k": 4},
     "mean_inside": {"low": 0.0, "high": 1.0},
     "enough_spread": {"share": 0.6},
     "soft_overlong": {"buffer": 0.2, "penalty": 0.5},
@@ -99,7 +105,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 def shipped() -> dict[str, Part]:
-    registries = (ADVANTAGES, OBJECTIVES, AGGREGATORS, KLS, CORRECTIONS, FILTERS, SHAPINGS, VALUE_LOSSES)
+    chosen = (CORRECTIONS, CREDITS, SELECTIONS, FILTERS, SHAPINGS, VALUE_LOSSES)
+    registries = (ADVANTAGES, OBJECTIVES, AGGREGATORS, KLS, *chosen)
     return {name: part for registry in registries for name, part in registry.items() if "/estimators/" in part.place}
 
 

@@ -71,6 +71,15 @@ def test_a_lower_bound_is_for_k1_alone() -> None:
         kept(rejection, estimator="k3", low=0.5)
 
 
+def test_log_ratios_are_bounded_at_20() -> None:
+    """So k2 is at most 200, and a response of two tokens at most 400."""
+    difference = torch.tensor([[25.0, -25.0]], dtype=torch.float64)
+    mask = torch.ones(1, 2, dtype=torch.bool)
+    for over, most in (("token", 200.0), ("sum", 400.0)):
+        assert kept(rejection, difference, mask, estimator="k2", over=over, high=most) == [[True, True]]
+        assert kept(rejection, difference, mask, estimator="k2", over=over, high=0.99 * most) == [[False, False]]
+
+
 def test_outliers_take_the_response_along() -> None:
     difference = torch.tensor([[0.0, math.log(101.0)], [0.0, math.log(99.0)], [math.log(2e-4), 0.0]])
     mask = torch.ones(3, 2, dtype=torch.bool)
