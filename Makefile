@@ -55,7 +55,7 @@ format: .venv/installed
 	$(BIN)/ruff format .
 
 # what starts programs to grade, and the rooms from which studies are trained up (tests/test_layers.py)
-STUDIES := study report memory lens launchers planning feedback cli maintenance plots lab
+STUDIES := study report memory lens launchers planning feedback doctor cli maintenance plots lab
 NOT_QUICK := core/environments $(STUDIES:%=experiments/%)
 
 quick: .venv/installed

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import psutil
 
-from experiments.launchers.torchrun import kill
+from experiments.launchers.process_tree import kill
 from tests.forked import Forked
 
 FORKED: Final = [

@@ -34,7 +34,7 @@ PLAN = (
     ("experiments/plots/",),
     ("experiments/memory/", "experiments/lens/"),
     ("experiments/launchers/",),
-    ("experiments/planning/", "experiments/feedback/"),
+    ("experiments/planning/", "experiments/feedback/", "experiments/doctor/"),
     ("experiments/lab/",),
     ("experiments/cli/",),
     ("experiments/maintenance/",),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from experiments.cli import arguments, bridge, check, lens, memory
+from experiments.cli import arguments, bridge, check, doctor, lens, memory
 
 Run: TypeAlias = Callable[[argparse.Namespace], int]
 AddOptions: TypeAlias = Callable[[argparse.ArgumentParser], None]
@@ -17,7 +17,7 @@ COMPARE: Final = "compare and judge"
 UNDERSTAND: Final = "understand"
 TRAIN: Final = "train"
 FEEDBACK: Final = "data and feedback"
-SHELL: Final = "the shell"
+SHELL: Final = "the machine and the shell"
 
 
 @dataclass(frozen=True)
@@ -199,6 +199,12 @@ def reward_model(options: argparse.Namespace) -> int:
     from experiments.feedback.reward_model import run_reward_model
 
     return run_reward_model(options)
+
+
+@command("doctor", SHELL, doctor.add_options, needs_parts=False)
+def examine_machine(options: argparse.Namespace) -> int:
+    """What this machine has and what works on it, by checks that take minutes, with a remedy for what does not."""
+    return doctor.run_doctor(options)
 
 
 @command("completion", SHELL, arguments.completion_options, needs_parts=False)

@@ -34,9 +34,9 @@ from experiments.launchers.job import (
     run_job,
     stopping_message,
 )
+from experiments.launchers.process_tree import kill
 from experiments.launchers.progress import Progress
 from experiments.launchers.shared import Shared, Telling
-from experiments.launchers.torchrun import kill
 from experiments.setup import Origin
 
 

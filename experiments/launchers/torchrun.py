@@ -17,13 +17,12 @@ from multiprocessing.connection import Listener
 from pathlib import Path
 from typing import Any, Final
 
-import psutil
-
 from core import GrpoLabError
 from core.errors import Cause, MachineError, TrainingError, cause_of_exit
 from core.loop.train import Interrupted, Watch
 from core.parts.import_path import SAFE_PATH
 from core.store.run_folder import RunStore
+from experiments.launchers.process_tree import kill
 from experiments.setup import Origin
 from experiments.study.processes import Processes
 
@@ -88,15 +87,6 @@ def run_in_processes(config: str, arm: Any, seed: int, folder: str, processes: P
             if outcome != "finished":
                 output.seek(0)
                 _raise_first(Path(scratch), folder, process.returncode, output.read())
-
-
-def kill(pid: int) -> None:
-    """Kill a process and its descendants: torchrun starts each of its processes in a session of its own."""
-    with suppress(psutil.NoSuchProcess):
-        first = psutil.Process(pid)
-        for process in [first, *first.children(recursive=True)]:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
 
 
 def _listen(listener: Listener, key: bytes, process: subprocess.Popen[bytes], watch: Watch) -> str | None:

@@ -46,6 +46,7 @@ SUBJECTS: Final[Mapping[str, str]] = {
     "experiments/lab/": "the door from Python",
     "experiments/cli/": "the commands, one file each",
     "experiments/feedback/": "preference pairs, reward models, judges, pass rates",
+    "experiments/doctor/": "grpolab doctor: checks of a machine",
     "experiments/maintenance/": "for maintainers: conformance, benchmarks, generated pages",
 }
 """A few words on every room."""

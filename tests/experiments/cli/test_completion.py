@@ -109,7 +109,7 @@ def test_help_has_every_command_in_its_group(
         "understand:",
         "train:",
         "data and feedback:",
-        "the shell:",
+        "the machine and the shell:",
     ]
     at = {line.split()[0]: place for place, line in enumerate(lines) if line.startswith("  ") and line[2] != " "}
     assert [name for name in at if name in NAMES] == NAMES

@@ -16,8 +16,9 @@ import core.parts.registry as registry
 from core import GrpoLabError
 from core.errors import MachineError
 from core.loop.train import Interrupted
+from experiments.launchers.process_tree import kill
 from experiments.launchers.rank import _write_cause
-from experiments.launchers.torchrun import _raise_first, kill, run_in_processes
+from experiments.launchers.torchrun import _raise_first, run_in_processes
 from experiments.study.configs import (
     CONFIGS,
     find_config,

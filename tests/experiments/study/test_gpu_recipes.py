@@ -43,8 +43,13 @@ SIZES = {  # heads, key-value heads, tied head: as in Qwen2.5's own configuratio
     "qwen2_5_0_5b": (14, 2, True),
     "qwen2_5_1_5b": (12, 2, True),
     "qwen2_5_7b": (28, 4, False),
+    "one_gpu_0_5b": (14, 2, True),
+    "one_gpu_1_5b_lora": (12, 2, True),
+    "one_gpu_7b_lora": (28, 4, False),
+    "one_gpu_long": (12, 2, True),
 }
-PROCESSES = {"qwen2_5_0_5b": None, "qwen2_5_1_5b": "ddp", "qwen2_5_7b": "fsdp2"}
+PROCESSES = {"qwen2_5_1_5b": "ddp", "qwen2_5_7b": "fsdp2"}
+"""The others have one."""
 
 CHAT = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}\n{% endfor %}<|assistant|>"
 
@@ -107,7 +112,7 @@ def test_a_stand_in_trains_by_the_recipe(name: str, forks: None, tmp_path: Path)
         with registry.config([find_config(f"gpu/{name}")], ["import answer_length", *bindings], include_from=[CONFIGS]):
             text = run_text()
         folder = tmp_path / "run"
-        processes = PROCESSES[name]
+        processes = PROCESSES.get(name)
         if processes is None:
             run_job(Job(Arm("grpo", ()), 0, text, str(folder)), lambda _: None)
         else:
@@ -117,7 +122,9 @@ def test_a_stand_in_trains_by_the_recipe(name: str, forks: None, tmp_path: Path)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert len(lines) == 2
     assert all(line["grad_norm"] > 0 and 0 < line["correction"] < 2 for line in lines)
-    assert (folder / "checkpoint" / "model.safetensors").is_file()
+    adapters = "lora_rank" in text
+    assert adapters == (name in ("one_gpu_1_5b_lora", "one_gpu_7b_lora", "one_gpu_long"))
+    assert (folder / "checkpoint" / f"{'adapter_' if adapters else ''}model.safetensors").is_file()
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -125,8 +132,20 @@ def test_the_head_of_a_recipe_says_that_it_was_not_run_on_a_gpu_and_how_to_start
     head = "".join(line for line in (CONFIGS / "gpu" / f"{name}.gin").read_text().splitlines() if line.startswith("#"))
     assert "NOT YET RUN ON A GPU" in head
     assert f"grpolab compare -c gpu/{name}" in head
-    if processes := PROCESSES[name]:
+    if processes := PROCESSES.get(name):
         assert f"--accelerate {processes}" in head
+
+
+def test_the_recipes_of_one_gpu_read_questions_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gsm8k").mkdir()
+    for split, first in (("train", 0), ("test", 30)):
+        lines = write_questions(tmp_path).read_text().splitlines(keepends=True)[first : first + 30]
+        (tmp_path / "gsm8k" / f"{split}.jsonl").write_text("".join(lines))
+    for name in SIZES:
+        if name.startswith("one_gpu"):
+            made = prepare_study([str(CONFIGS / "gpu" / f"{name}.gin")], [], [0])
+            assert made.recipes["rloo"].task.problem("test", 0, 0).answer in {str(n) for n in range(31, 61)}
 
 
 def test_the_studies_correct_for_the_sampler_in_every_arm(tmp_path: Path) -> None:
