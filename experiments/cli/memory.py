@@ -40,6 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run_memory(options: argparse.Namespace) -> int:
     """`grpolab memory`."""
     import core.parts.registry as registry
+    import experiments.study.study  # noqa: F401 - registers what the file of a study binds beside parts
     from core.parts.bindings import bindings_used, refuse_unused
     from experiments.memory.forecast import forecast
     from experiments.memory.measure import measure

@@ -1,6 +1,8 @@
 """`grpolab memory` as a user meets it."""
 
 import json
+import os
+import subprocess
 import sys
 
 import pytest
@@ -19,6 +21,14 @@ def test_a_table_by_purpose_and_phase(capsys: pytest.CaptureFixture[str]) -> Non
         assert word in shown
     assert "in phase 'train'" in shown
     assert "333,888 of 333,888 parameters are trained" in shown
+
+
+@pytest.mark.slow
+def test_the_file_of_a_study_is_read_by_a_command_that_has_imported_no_study() -> None:
+    command = [sys.executable, "-m", "experiments.cli.main", "memory", "-c", "demo", "--json"]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["peak"] > 0
 
 
 def test_json_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
