@@ -42,7 +42,7 @@ def check_processor(_: Visit) -> Iterator[Finding]:
         remedy = f"End other programs: with less than {LITTLE_MEMORY // GIB} GiB free even a small run may be killed."
         yield Finding("processor and memory", CAVEAT, seen, remedy, numbers)
     elif load > cores + 0.5:
-        remedy = "Run the doctor again when nothing else runs: its speeds are too low and its deadlines tight."
+        remedy = "Run the doctor again when nothing else runs: checks take longer, and a GPU's speeds come out too low."
         yield Finding("processor and memory", CAVEAT, seen, remedy, numbers)
     else:
         yield Finding("processor and memory", WORKS, seen, numbers=numbers)

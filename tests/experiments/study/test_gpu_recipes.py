@@ -159,7 +159,7 @@ def test_the_studies_correct_for_the_sampler_in_every_arm(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", SIZES)
 def test_the_engine_takes_all_responses_of_a_step_at_once(name: str, tmp_path: Path) -> None:
-    """64 prompts x 8 responses, 16 where they are long: with vLLM's 128 at a time they would be sampled in four waves."""
+    """64 (long: 16) prompts x 8 responses: with vLLM's 128 at a time they would be sampled in four waves."""
     questions = f"files.path = '{write_questions(tmp_path)}'"
     made = prepare_study([str(CONFIGS / "gpu" / f"{name}.gin")], [questions], [0])
     for recipe in made.recipes.values():
