@@ -94,7 +94,8 @@ def all_reduce_sum(tensors: Sequence[Tensor]) -> None:
         while len(some) < len(tensors) and (not some or size + tensors[len(some)].numel() <= BUCKET_ELEMENTS):
             size += tensors[len(some)].numel()
             some.append(tensors[len(some)])
-        parcel = torch.cat([tensor.flatten() for tensor in some])
+        # NCCL carries what is on a GPU only
+        parcel = torch.cat([tensor.flatten() for tensor in some]).to(PartialState().device)
         torch.distributed.all_reduce(parcel)
         for tensor, total in zip(some, torch.split(parcel, [tensor.numel() for tensor in some]), strict=True):
             tensor.copy_(total.view_as(tensor))

@@ -158,7 +158,7 @@ def _with_samples(run: RunState, drawn: Sampled, step: int, samples: int) -> Sam
         return drawn
     parts = [drawn, *sample_all(run, drawn.problems, draws)]
     texts = tuple(sum(rows, ()) for rows in zip(*(part.texts for part in parts), strict=True))
-    generation = Generation.concat([part.generation.to("cpu") for part in parts], dim=1)
+    generation = Generation.concat([part.generation for part in parts], dim=1)
     return Sampled(drawn.problems, drawn.prompts, generation, texts)
 
 
@@ -224,7 +224,7 @@ def _record(run: RunState, problems: Sequence[Problem], drawn: Sampled, greedy: 
                 ],
             }
         )
-    lengths = drawn.generation.mask.sum(-1).float().cpu()
+    lengths = drawn.generation.mask.sum(-1).float()
     correct = scores.correct
     summary = {
         "accuracy": mean(correct.float()),

@@ -53,7 +53,7 @@ def fill(batch: Batch, providers: Mapping[str, Fill]) -> Batch:
     infinite, is an error.
     """
     for field, make in providers.items():
-        values = make(batch)
+        values = make(batch).to(batch.rewards.device)
         batch = batch.having(**{field: values})
         if field == "token_rewards":
             batch = batch.having(rewards=batch.rewards + values.where(batch.response_mask, 0.0).sum(-1))

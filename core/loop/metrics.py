@@ -60,7 +60,7 @@ def step_record(step: int, rollout: Rollout, batch: Batch | None, metrics: Updat
         "reward": mean(first.rewards),
         "reward_parts": {name: mean(parts[..., k]) for k, name in enumerate(first.reward_names)},
         "accuracy": mean(correct[judged].float()),
-        "accuracy_lenient": mean(rollout.lenient[judged.to(rollout.lenient.device)].float()),
+        "accuracy_lenient": mean(rollout.lenient[judged].float()),
         "length": mean(lengths),
         "length_correct": mean(lengths[judged & correct]),
         "length_incorrect": mean(lengths[judged & ~correct]),
@@ -138,7 +138,7 @@ def _calibration_error(values: Tensor, returns: Tensor) -> float:
     bins = [rows for rows in order.tensor_split(BINS) if len(rows)]
     gaps = torch.stack([(values[rows].mean() - returns[rows].mean()).abs() for rows in bins])
     sizes = torch.tensor([len(rows) for rows in bins], dtype=gaps.dtype)
-    return float((gaps * sizes.to(gaps.device)).sum() / sizes.sum())
+    return float((gaps * sizes).sum() / sizes.sum())
 
 
 def rollout_record(state: RunState, learned: Learned) -> list[dict[str, Any]]:

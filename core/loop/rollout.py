@@ -118,10 +118,10 @@ def sample_all(
     ]
     # what samples from a copy of its own gathers weights to bring that up to date, and not for as long as it samples
     with nullcontext() if getattr(recipe.generator, "holds_weights", False) else policy.unsharded():
-        generations = recipe.generator.generate(policy, requests)
+        # all that follows but the passes through models is on the CPU, whatever these compute on
+        generations = [generation.to("cpu") for generation in recipe.generator.generate(policy, requests)]
     if ranks() > 1:
-        of_ranks = gather([[generation.to("cpu") for generation in generations]])
-        generations = [Generation.concat(parts).to(policy.device) for parts in zip(*of_ranks, strict=True)]
+        generations = [Generation.concat(parts) for parts in zip(*gather([generations]), strict=True)]
     run.sampled_tokens += sum(int(generation.mask.sum()) for generation in generations)
     return [
         as_sampled(run, problems, prompts, generation, generation.mask * policy.version) for generation in generations
@@ -142,7 +142,7 @@ def as_sampled(
 def grade(rewards: Sequence[Part], sampled: Sampled) -> Scores:
     """Scores of all responses, each rank grading its part."""
     if not sampled.is_verifiable and sampled.labels is not None:
-        return Scores.of_labels(sampled.labels.cpu(), len(rewards))
+        return Scores.of_labels(sampled.labels, len(rewards))
     mine = local_slice(len(sampled.problems))
     scores = score(rewards, sampled.problems[mine], sampled.texts[mine])
     return Scores.concat(gather([scores]))
@@ -150,20 +150,20 @@ def grade(rewards: Sequence[Part], sampled: Sampled) -> Scores:
 
 def make_batch(run: RunState, sampled: Sampled, scores: Scores, step: int) -> Batch:
     """The batch of a round: reward parts weighted and added up; groups whose grader failed are dropped whole."""
-    generation, device = sampled.generation, sampled.generation.tokens.device
+    generation = sampled.generation
     weights = torch.tensor(run.recipe.reward_weights)
     rewards = scores.parts @ weights if sampled.labels is None else sampled.labels
     batch = Batch(
-        rewards=rewards.to(device),
+        rewards=rewards,
         response_mask=generation.mask,
         mask=generation.mask,
-        prompt_ids=torch.tensor([problem.index for problem in sampled.problems], device=device),
+        prompt_ids=torch.tensor([problem.index for problem in sampled.problems]),
         max_tokens=run.recipe.max_tokens,
         step=step,
-        reward_parts=scores.parts.to(device),
+        reward_parts=scores.parts,
         reward_names=tuple(part.name for part in run.recipe.rewards),
         reward_weights=run.recipe.reward_weights,
-        correct=scores.correct.to(device),
+        correct=scores.correct,
         truncated=generation.truncated,
         behaviour_logps=generation.logps,
         behaviour_entropy=generation.entropy,

@@ -121,9 +121,8 @@ class RolloutQueue:
     def _restored(self, step: int, round: int, slots: Sequence[int] | None, stored: Mapping[str, Any]) -> Sampled:
         policy = self._run.policy
         problems = draw_problems(self._run, step, round, slots)
-        generation = Generation(**stored["generation"]).to(policy.device)
-        versions = stored["token_version"].to(policy.device)
-        return as_sampled(self._run, problems, [policy.tokens(problem) for problem in problems], generation, versions)
+        prompts = [policy.tokens(problem) for problem in problems]
+        return as_sampled(self._run, problems, prompts, Generation(**stored["generation"]), stored["token_version"])
 
 
 def _stored(sampled: Sampled) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def compute_logps(policy: Policy, batch: Batch, *, temperature: float, micro_tok
     def logps(rows: Tensor) -> Tensor:
         return forward(policy, batch, rows, temperature=temperature, entropy=False)[0]
 
-    return map_micro_batches(policy, batch, logps, micro_tokens)
+    return map_micro_batches(batch, logps, micro_tokens)
 
 
 @torch.no_grad()
@@ -47,7 +47,7 @@ def compute_entropy(policy: Policy, batch: Batch, *, temperature: float, micro_t
         assert entropy is not None
         return entropy
 
-    return map_micro_batches(policy, batch, entropies, micro_tokens)
+    return map_micro_batches(batch, entropies, micro_tokens)
 
 
 @torch.no_grad()
@@ -56,10 +56,10 @@ def compute_sum_squared_probs(policy: Policy, batch: Batch, *, temperature: floa
     width = batch.response_mask.shape[-1]
 
     def sums(rows: Tensor) -> Tensor:
-        kept = support_of(batch, rows)
-        return policy.sum_squared_probs(*ragged_tokens(batch, rows), width=width, temperature=temperature, kept=kept)
+        tokens, kept = ragged_tokens(batch, rows, policy.device), support_of(batch, rows, policy.device)
+        return policy.sum_squared_probs(*tokens, width=width, temperature=temperature, kept=kept)
 
-    return map_micro_batches(policy, batch, sums, micro_tokens)
+    return map_micro_batches(batch, sums, micro_tokens)
 
 
 @torch.no_grad()
@@ -70,21 +70,21 @@ def compute_support_logmass(
     width = batch.response_mask.shape[-1]
 
     def logmass(rows: Tensor) -> Tensor:
-        tokens = ragged_tokens(batch, rows)
+        tokens = ragged_tokens(batch, rows, policy.device)
         return policy.support_logmass(*tokens, width=width, temperature=temperature, truncation=truncation)
 
-    return map_micro_batches(policy, batch, logmass, micro_tokens)
+    return map_micro_batches(batch, logmass, micro_tokens)
 
 
-def map_micro_batches(policy: Policy, batch: Batch, compute: Callable[[Tensor], Tensor], micro_tokens: int) -> Tensor:
+def map_micro_batches(batch: Batch, compute: Callable[[Tensor], Tensor], micro_tokens: int) -> Tensor:
     """What `compute` gives [b, T] for micro-batches of rows, [P, G, T]; the ranks take turns."""
-    out = torch.zeros(batch.response_mask.shape, device=policy.device).flatten(0, 1)
+    out = torch.zeros(batch.response_mask.shape).flatten(0, 1)
     micros, turns = assign_micro_batches(batch, torch.arange(len(out)), micro_tokens)
     for rows in turns:
         if rows is None:
             compute(min(micros, key=len))
         else:
-            out[rows] = compute(rows)
+            out[rows] = compute(rows).cpu()
     all_reduce_sum([out])
     return out.view(batch.response_mask.shape)
 
@@ -259,25 +259,34 @@ def forward(
 ) -> tuple[Tensor, Tensor | None]:
     """Log-probabilities [b, T] of these rows, and entropies if asked; each prompt among them is computed once.
 
-    Of the distributions that truncated sampling left, where the batch has their `support`.
+    Of the distributions that truncated sampling left, where the batch has their `support`. On the CPU, as a batch is:
+    token ids go to the policy's device, and this comes back, with the gradients' way to it.
     """
-    width, kept = batch.response_mask.shape[-1], support_of(batch, rows)
-    return policy.logps(*ragged_tokens(batch, rows), width=width, temperature=temperature, entropy=entropy, kept=kept)
+    tokens, kept = ragged_tokens(batch, rows, policy.device), support_of(batch, rows, policy.device)
+    width = batch.response_mask.shape[-1]
+    logps, entropies = policy.logps(*tokens, width=width, temperature=temperature, entropy=entropy, kept=kept)
+    return logps.cpu(), None if entropies is None else entropies.cpu()
 
 
-def support_of(batch: Batch, rows: Tensor) -> Tensor | None:
+def support_of(batch: Batch, rows: Tensor, device: torch.device) -> Tensor | None:
     """The kept tokens [N, V] at each token of these rows in order, where the trainer's distributions are cut down."""
-    return None if batch.support is None else batch.rows("support")[rows][batch.rows("response_mask")[rows]]
+    if batch.support is None:
+        return None
+    return batch.rows("support")[rows][batch.rows("response_mask")[rows]].to(device)
 
 
-def ragged_tokens(batch: Batch, rows: Tensor) -> tuple[list[Tensor], list[Tensor], list[int]]:
-    """The prompts of these rows, each once, the responses, and which prompt each response continues; as token ids."""
-    tokens, mask = batch.rows("response_tokens"), batch.rows("response_mask")
+def ragged_tokens(batch: Batch, rows: Tensor, device: torch.device) -> tuple[list[Tensor], list[Tensor], list[int]]:
+    """The prompts of these rows, each once, the responses, and which prompt each response continues; as token ids.
+
+    They are on `device`, responses in one copy.
+    """
+    mask = batch.rows("response_mask")[rows]
+    responses = torch.split(batch.rows("response_tokens")[rows][mask].to(device), mask.sum(-1).tolist())
     prompt_of = (rows // batch.group_size).tolist()
     local = {p: i for i, p in enumerate(dict.fromkeys(prompt_of))}
     return (
-        [batch.prompt_tokens[p] for p in local],
-        [tokens[row][mask[row]] for row in rows.tolist()],
+        [batch.prompt_tokens[p].to(device) for p in local],
+        list(responses),
         [local[p] for p in prompt_of],
     )
 

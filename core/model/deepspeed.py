@@ -88,8 +88,8 @@ class Zero3:
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of a micro-batch to those gathered."""
-        # DeepSpeed averages over the ranks
-        self._engine.backward(loss * ranks())
+        # DeepSpeed averages over the ranks, and expects a loss where the weights are
+        self._engine.backward((loss * ranks()).to(self._engine.device))
 
     def step(self, rate: float) -> float:
         """Clip, step, clear; returns the gradient norm before clipping, infinite for any that is not finite."""

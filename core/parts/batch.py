@@ -23,6 +23,7 @@ from core.parts.settings import shown
 class Batch:
     """A rollout of `P` complete groups of `G` responses; each phase returns a new one with more fields filled.
 
+    In a run it is on the CPU, whatever the policy is on, so that parts compute the same numbers everywhere.
     A field that nothing asked for is `None`. The error of `Batch.require` names what must ask for it.
     """
 

@@ -116,19 +116,19 @@ def as_sampled(
     context: RolloutContext, rows: Sequence[Stored], labels: Sequence[float], *, is_verifiable: bool = True
 ) -> Sampled:
     """Rows as if they had been sampled, but for the probability of their tokens, which is not known: NaN."""
-    device, shape = context.policy.device, (len(rows), len(labels))
+    shape = (len(rows), len(labels))
     prompts, responses = as_tokens(context, rows)
     flat = [response for row in responses for response in row]
     tokens = torch.nn.utils.rnn.pad_sequence(flat, batch_first=True)
-    lengths = torch.tensor([len(response) for response in flat], device=device)
-    mask = torch.arange(tokens.shape[1], device=device) < lengths[:, None]
-    unknown = torch.full((*shape, tokens.shape[1]), math.nan, device=device)
+    lengths = torch.tensor([len(response) for response in flat])
+    mask = torch.arange(tokens.shape[1]) < lengths[:, None]
+    unknown = torch.full((*shape, tokens.shape[1]), math.nan)
     generation = Generation(
         tokens=tokens.view(*shape, -1),
         mask=mask.view(*shape, -1),
         logps=unknown,
         entropy=unknown,
-        truncated=torch.zeros(shape, dtype=torch.bool, device=device),
+        truncated=torch.zeros(shape, dtype=torch.bool),
     )
     return Sampled(
         problems=tuple(row.problem for row in rows),
@@ -177,7 +177,7 @@ def _tokens(policy: Policy, text: str, place: str) -> Tensor:
             f"{place} has a response with the end-of-sequence token in the middle, {text!r:.80}: remove it; a "
             "character that the model's tokenizer does not know may become that token, too"
         )
-    return torch.tensor(ids, dtype=torch.long, device=policy.device)
+    return torch.tensor(ids, dtype=torch.long)
 
 
 # --- rows of a file --------------------------------------------------------------------------------------------------

@@ -46,16 +46,15 @@ class Critic:
     def __call__(self, batch: Batch) -> Tensor:
         """Values [P, G, T] of the states in which each token was chosen."""
         with torch.no_grad():
-            return map_micro_batches(
-                self._trunk, batch, lambda rows: self._values(batch, rows), self._run.recipe.micro_tokens
-            )
+            return map_micro_batches(batch, lambda rows: self._values(batch, rows), self._run.recipe.micro_tokens)
 
     def _values(self, batch: Batch, rows: Tensor) -> Tensor:
         """Values [b, T] of these rows, 0 past the end."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self._reaches_trunk):
-            states, valid = self._trunk.predicting(*ragged_tokens(batch, rows), batch.response_mask.shape[-1])
+            tokens = ragged_tokens(batch, rows, self._trunk.device)
+            states, valid = self._trunk.predicting(*tokens, batch.response_mask.shape[-1])
         values: Tensor = self._head(states.float())[:, 0]
-        return values.new_zeros(valid.shape).masked_scatter(valid, values)
+        return values.new_zeros(valid.shape).masked_scatter(valid, values).cpu()
 
     def learn(self, batch: Batch, backward: Backward) -> dict[str, float]:
         """One step on the rows of one of the policy's; where the trunk is shared, its gradient joins the policy's."""

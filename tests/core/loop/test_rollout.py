@@ -503,6 +503,34 @@ def none_passes() -> Part:
     return passes_none_in_a_rollout_test
 
 
+@dataclass(frozen=True, eq=False)
+class Far(Generation):
+    """Responses on a device: nothing of them can be read before they have come from there."""
+
+    def to(self, device: torch.device | str) -> Generation:
+        assert str(device) == "cpu"
+        assert self.near is not None
+        return self.near
+
+    near: Generation | None = None
+
+
+def test_responses_come_to_the_cpu_before_anything_reads_them(embedded: Policy) -> None:
+    parrot = Parrot()
+
+    class FarParrot:
+        def generate(self, policy: Policy, requests: Sequence[Request]) -> list[Generation]:
+            return [
+                Far(**{name: x.to("meta") for name, x in vars(near).items() if x is not None}, near=near)
+                for near in parrot.generate(policy, requests)
+            ]
+
+    rollout = roll_out(run_of(embedded, recipe_of("grpo", generator=FarParrot())), 1)
+    assert rollout.batch is not None
+    assert {x.device.type for x in rollout.batch.tensors().values()} == {"cpu"}
+    assert rollout.sampled.texts[0] == ("0", "11", "222")
+
+
 @pytest.mark.parametrize("holds_weights", [False, True])
 def test_weights_are_gathered_while_the_policy_samples_and_not_while_a_copy_does(
     holds_weights: bool, embedded: Policy, monkeypatch: pytest.MonkeyPatch

@@ -3,7 +3,8 @@
 import json
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import pytest
@@ -245,6 +246,43 @@ def test_kl_in_the_reward_enters_a_linear_baseline_linearly() -> None:
         torch.testing.assert_close(part(paid), part(batch) - 0.1 * part(divergence))
     broken = group_mean_std(batch) - 0.1 * group_mean_std(divergence)
     assert not torch.allclose(group_mean_std(paid), broken, atol=1e-2)
+
+
+# a policy on another device
+
+
+@dataclass
+class Elsewhere:
+    """A policy that takes token ids on its own device alone, and whose answers have to be fetched from there."""
+
+    policy: Policy
+    device: torch.device = field(default_factory=lambda: torch.device("meta"))
+    version: int = 0
+
+    def logps(self, prompts: list[Tensor], responses: list[Tensor], owner: list[int], **options: Any) -> Any:
+        """What the policy says of the batch's own tokens, here in place of those on the device."""
+        assert all(ids.device == self.device for ids in [*prompts, *responses])
+        near = [torch.zeros(len(ids), dtype=torch.long) for ids in (*prompts, *responses)]
+        logps, entropy = self.policy.logps(near[: len(prompts)], near[len(prompts) :], owner, **options)
+        return SimpleNamespace(cpu=lambda: logps), None if entropy is None else SimpleNamespace(cpu=lambda: entropy)
+
+
+def test_token_ids_go_to_the_policys_device_and_log_probs_come_back(tiny: Policy, make_batch: MakeBatch) -> None:
+    batch, far = make_batch(), Elsewhere(tiny)
+    zeros = batch.having(
+        prompt_tokens=tuple(map(torch.zeros_like, batch.prompt_tokens)),
+        response_tokens=torch.zeros_like(batch.require("response_tokens")),
+    )
+    at: dict[str, Any] = {"temperature": 1.0, "micro_tokens": 17}
+    near = compute_logps(tiny, zeros, **at)
+    assert torch.equal(compute_logps(far, batch, **at), near)  # type: ignore[arg-type]
+    # the loss is made of what came back, and its gradient is the policy's
+    variant, advantages = variant_of(entropy_coef=0.1), group_mean(batch)[..., None].expand(batch.mask.shape)
+    expected = step(tiny, variant, zeros, advantages)
+    far.model = tiny.model  # type: ignore[attr-defined]
+    actual = step(far, variant, batch, advantages)  # type: ignore[arg-type]
+    assert actual[0] == expected[0]
+    assert torch.equal(actual[1], expected[1])
 
 
 # optimizer steps
