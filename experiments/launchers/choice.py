@@ -37,7 +37,7 @@ def add_launcher_options(parser: argparse.ArgumentParser) -> None:
         "--gpus",
         type=number("--gpus", float, Range(0, 4096)),
         metavar="X",
-        help=f"{', '.join(_launchers_with('gpus'))}: of a run; 0.5 shares one (default: 0)",
+        help=f"{', '.join(_launchers_with('gpus'))}: of a run; 0.5 shares one (default: 0; local: by memory)",
     )
     for launcher in LAUNCHERS.values():
         try:

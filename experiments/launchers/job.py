@@ -43,11 +43,15 @@ class BrokenArmError(GrpoLabError):
 
 @dataclass(frozen=True)
 class Needs:
-    """What a run needs: CPUs, GPUs (a fraction shares one) and bytes of memory (0: not known)."""
+    """What a run needs: CPUs, GPUs as declared (a fraction shares one; 0: not) and bytes of memory (0: not known)."""
 
     cpus: int = 1
     gpus: float = 0
     memory: int = 0
+    gpu_memory: int = 0
+    """Bytes of the GPU of each of its processes, an engine's aside."""
+    gpu_utilization: float = 0.0
+    """Share of a whole GPU that an engine beside the trainer takes."""
 
 
 @dataclass(frozen=True)

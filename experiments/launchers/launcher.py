@@ -25,6 +25,8 @@ class Launcher(ABC):
     """What it is, in a few words."""
     takes: ClassVar[tuple[str, ...]] = ()
     """Which of `cpus` and `gpus` can be declared with this launcher."""
+    shares_gpus: ClassVar[bool] = False
+    """Whether a run that declares no GPU uses those of this machine all the same."""
     forecasts_memory: ClassVar[bool] = True
     """Whether the forecast is used for a run that declares no memory; otherwise none is requested."""
 

@@ -4,8 +4,9 @@ A worker gets config text and makes everything itself, so what a run computes do
 nor on how many there are. Workers ignore Ctrl-C; the parent sends them "stop", which they obey at the end of a step.
 Without accelerators they are forked from one server that has imported what they need and computes nothing itself.
 Runs are packed by their declared memory into what was available at the start; one always runs. A worker takes another
-run only after one that finished. What runs of a seed have in common before training is evaluated once: the first that
-has done so tells the parent, which hands it to those that begin later.
+run only after one that finished, and on a GPU none: with its process goes what it holds there. What runs of a seed have
+in common before training is evaluated once: the first that has done so tells the parent, which hands it to those that
+begin later.
 """
 
 import multiprocessing
@@ -15,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import Any, Final
@@ -23,7 +25,8 @@ import psutil
 import torch
 
 from core.loop.train import Interrupted
-from experiments.launchers import fork_server
+from experiments.launchers import fork_server, gpus
+from experiments.launchers.gpus import Gpu, Place
 from experiments.launchers.job import (
     BrokenArmError,
     Failures,
@@ -82,10 +85,13 @@ UNKNOWN_EXIT: Final = 255
 class _Worker:
     """A process and our end of its pipe."""
 
-    def __init__(self, context: Any) -> None:
+    def __init__(self, context: Any, place: Place = gpus.ANYWHERE) -> None:
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_worker, args=(theirs, dict(os.environ), Origin.here()), daemon=True)
+        self.place = place
+        environment = {**os.environ, **place.environment}
+        self.process = context.Process(target=_worker, args=(theirs, environment, Origin.here()), daemon=True)
         with fork_server.environment():
+            os.environ.update(place.environment)
             self.process.start()
         theirs.close()
         self.server = fork_server.process()
@@ -138,16 +144,15 @@ def launch(
     context = _context()
     waiting, failures, shared = list(jobs), Failures(), Shared()
     pool: list[_Worker] = []
-    memory, limit_shown = psutil.virtual_memory().available, False
+    machine, limit_shown = _Machine(psutil.virtual_memory().available, gpus.machine_gpus()), False
+    for job in jobs:
+        gpus.check(job, machine.gpus)
     try:
         while waiting or any(worker.job for worker in pool):
-            _assign_jobs(waiting, pool, workers, memory, context, shared)
+            _assign_jobs(waiting, pool, workers, machine, context, shared, progress)
             busy = sum(worker.job is not None for worker in pool)
             if waiting and busy < workers and not limit_shown:
-                progress.print(
-                    f"memory allows {busy} at once, not {workers}: {memory / 2**30:.1f} GiB were available, and the "
-                    f"next run needs {waiting[0].needs.memory / 2**30:.1f} GiB"
-                )
+                progress.print(_limit(waiting[0], pool, workers, machine))
                 limit_shown = True
             for pipe in wait([worker.pipe for worker in pool if worker.job], timeout=0.5):
                 worker = next(w for w in pool if w.pipe is pipe)
@@ -173,20 +178,57 @@ def launch(
     return failures
 
 
+@dataclass(frozen=True)
+class _Machine:
+    """What runs are packed into."""
+
+    memory: int
+    """Bytes of the host that were available at the start."""
+    gpus: Sequence[Gpu]
+
+
 def _assign_jobs(
-    waiting: list[Job], pool: list[_Worker], workers: int, memory: int, context: Any, shared: Shared
+    waiting: list[Job],
+    pool: list[_Worker],
+    workers: int,
+    machine: _Machine,
+    context: Any,
+    shared: Shared,
+    progress: Progress,
 ) -> None:
     """Give the next jobs to idle workers, and to new ones: in place of dead workers, or further ones."""
     while waiting:
-        reserved = [worker.job.needs.memory for worker in pool if worker.job]
-        if len(reserved) == workers or (reserved and sum(reserved) + waiting[0].needs.memory > memory):
+        busy = [worker for worker in pool if worker.job]
+        if len(busy) == workers or not _fits_host(waiting[0], pool, machine):
+            return
+        place = gpus.place(waiting[0], machine.gpus, [worker.place for worker in busy])
+        if place is None:
             return
         idle = next((i for i, worker in enumerate(pool) if worker.job is None), len(pool))
         if idle == len(pool) or pool[idle].is_over or not pool[idle].process.is_alive():
-            pool[idle : idle + 1] = [_Worker(context)]
+            pool[idle : idle + 1] = [_Worker(context, place)]
+        if len(machine.gpus) > 1:
+            progress.print(f"{waiting[0].arm.label} seed {waiting[0].seed}: {place}")
         pool[idle].give(waiting[0], shared.of(waiting[0]))
         waiting.pop(0)
         shared.keep(waiting)
+
+
+def _fits_host(job: Job, pool: Sequence[_Worker], machine: _Machine) -> bool:
+    """Whether the host's memory takes a run beside those under way; one always runs."""
+    reserved = [worker.job.needs.memory for worker in pool if worker.job]
+    return not reserved or sum(reserved) + job.needs.memory <= machine.memory
+
+
+def _limit(job: Job, pool: Sequence[_Worker], workers: int, machine: _Machine) -> str:
+    """Why fewer runs are under way than there may be workers."""
+    busy = sum(worker.job is not None for worker in pool)
+    if not _fits_host(job, pool, machine):
+        return (
+            f"memory allows {busy} at once, not {workers}: {machine.memory / 2**30:.1f} GiB were available, and the "
+            f"next run needs {job.needs.memory / 2**30:.1f} GiB"
+        )
+    return f"GPUs allow {busy} at once, not {workers}: {gpus.limit(job, machine.gpus)}"
 
 
 def _listen(worker: _Worker, failures: Failures, progress: Progress, shared: Shared) -> None:
@@ -211,5 +253,8 @@ def _listen(worker: _Worker, failures: Failures, progress: Progress, shared: Sha
         return
     worker.job = None
     worker.is_over = kind != "finished"
+    if worker.place.gpus and not worker.is_over:
+        worker.end()
+        worker.is_over = True
     if broken := note_end(job, (kind, content), progress, failures):
         raise broken

@@ -21,10 +21,17 @@ class Local(Launcher):
 
     name = "local"
     help = "processes of this machine"
+    takes = ("gpus",)
+    shares_gpus = True
 
     def prepare(self) -> None:
         """Have workers' imports begin."""
         fork_server.start()
+
+    def check(self, options: argparse.Namespace) -> None:
+        """Refuse a fraction of more than one GPU: only a single one can be shared."""
+        if options.gpus and options.gpus > 1:
+            _refuse_fraction(options.gpus)
 
     def workers(self, runs: int) -> int:  # noqa: ARG002
         """One per CPU core."""
@@ -103,4 +110,4 @@ class Slurm(Launcher):
 
 def _refuse_fraction(gpus: float) -> None:
     if gpus != int(gpus):
-        raise GrpoLabError(f"--gpus {gpus:g}: a whole number, or with --launcher ray a share of one between 0 and 1")
+        raise GrpoLabError(f"--gpus {gpus:g}: a whole number, or but for Slurm a share of one between 0 and 1")

@@ -87,6 +87,12 @@ class Forecast:
         return {phase: moment.parts for phase, moment in self.moments.items()}
 
     @property
+    def host(self) -> int:
+        """Bytes that a run on a GPU holds in the host's memory at the most: reading the model, or a checkpoint."""
+        kept = sum(self.parts["train"].get(name, 0) for name in ("weights", "master weights", "optimizer state"))
+        return max(self.moments["load"].bytes, kept)
+
+    @property
     def phase(self) -> str:
         """The phase that decides."""
         return max(self.moments, key=lambda phase: self.moments[phase].bytes)

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from core.device import takes_cpu
+from core.generation.vllm import Vllm
 from core.loop.recipe import Recipe
 from experiments.launchers.job import Needs
 from experiments.launchers.launcher import Where
@@ -13,20 +15,30 @@ KEPT: Final = 1.35
 all weights trained."""
 KEPT_WITH_ADAPTERS: Final = 2.4
 """The same where adapters are trained: 1.44 and 2.33 measured at two shapes, not while the model is read."""
+CONTEXT: Final = 2**29
+"""Bytes that a process takes of a GPU before its first tensor: an estimate, measured on none."""
 LIBRARIES: Final = 0.5 * 2**30
 """Bytes of a process that has imported everything and read no model: 0.4 GiB measured, on CPU."""
 
 
 def needs_of(recipe: Recipe, processes: Processes, where: Where) -> Needs:
-    """What a run of `recipe` needs: as declared, else its processes' threads, no GPU, and what memory is forecast."""
-    memory = where.memory
-    if memory is None:
-        memory = _memory(recipe, processes) if where.launcher.forecasts_memory else 0
-    return Needs(where.cpus or processes.number * recipe.threads, where.gpus, memory)
+    """What a run of `recipe` needs: as declared, else its processes' threads, and what memory is forecast.
 
-
-def _memory(recipe: Recipe, processes: Processes) -> int:
-    """Bytes of all processes of a run, by the forecast."""
+    On a GPU that is the GPU's, and of the host what reading and keeping the weights takes. Where no GPU is declared, a
+    launcher may share out those of this machine.
+    """
+    cpus, memory = where.cpus or processes.number * recipe.threads, where.memory
+    on_gpu = bool(where.gpus) or (where.launcher.shares_gpus and not takes_cpu())
+    if not where.launcher.forecasts_memory or (memory is not None and (where.gpus or not on_gpu)):
+        return Needs(cpus, where.gpus, memory or 0)
     predicted = forecast(recipe, processes=processes.number, sharded=processes.sharding is not None)
     kept = KEPT_WITH_ADAPTERS if recipe.policy.lora else KEPT
-    return processes.number * int(kept * predicted.peak + LIBRARIES)
+    held = processes.number * int(kept * (predicted.host if on_gpu else predicted.peak) + LIBRARIES)
+    of_gpu = (predicted.peak + CONTEXT, engine_share(recipe)) if on_gpu else ()
+    return Needs(cpus, where.gpus, held if memory is None else memory, *of_gpu)
+
+
+def engine_share(recipe: Recipe) -> float:
+    """The share of a GPU that an engine beside the trainer takes: 0 where there is none, and of a server's."""
+    engine = recipe.generator
+    return engine.gpu_memory_utilization if isinstance(engine, Vllm) and engine.url is None else 0.0

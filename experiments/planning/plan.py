@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from core.device import device_note, precision_note
+from core.device import device_note, precision_note, takes_cpu
 from core.errors import GrpoLabError
 from core.loop.recipe import Recipe
 from experiments.launchers.job import Job
@@ -62,6 +62,12 @@ def plan_jobs(study: Study, options: RunOptions, console: Console, *, judged: bo
         for label, recipe in _distinct_recipes(study).items()
         if options.dry_run or not any((folder / label).glob("seed=*/checkpoint/*"))
     }
+    if hides_gpus(options.where):
+        show_warning(
+            f"runs compute on CPUs: this machine has a GPU, but with --launcher {options.where.launcher.name} a run "
+            "sees those alone that it declares: give --gpus 1",
+            console,
+        )
     untried = rehearse_arms(to_try, console, on_accelerators=bool(options.where.gpus))
     grows = options.grow and grows_from(study, folder, grow=True) is not None
     if options.dry_run:
@@ -85,6 +91,12 @@ def _announce(study: Study, folder: Path, console: Console, *, judged: bool) -> 
     show_notes(notes, study.recipes.values(), console)
     for warning in study.confounded() if judged else ():
         show_warning(warning, console)
+
+
+def hides_gpus(where: Where) -> bool:
+    """Whether runs see no GPU for want of a declaration, where this machine has one."""
+    launcher = where.launcher
+    return not where.gpus and "gpus" in launcher.takes and not launcher.shares_gpus and not takes_cpu()
 
 
 def show_notes(notes: Iterable[str], recipes: Iterable[Recipe], console: Console) -> None:

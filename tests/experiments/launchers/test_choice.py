@@ -14,7 +14,8 @@ from experiments.launchers.choice import add_launcher_options, parse_memory, rea
 from experiments.launchers.job import Needs
 from experiments.launchers.launcher import LAUNCHERS, Where
 from experiments.memory.forecast import forecast
-from experiments.planning.needs import KEPT, KEPT_WITH_ADAPTERS, LIBRARIES, needs_of
+from experiments.planning.needs import CONTEXT, KEPT, KEPT_WITH_ADAPTERS, LIBRARIES, needs_of
+from experiments.planning.plan import hides_gpus
 from experiments.study.configs import find_config
 from experiments.study.processes import Processes
 from experiments.study.study import prepare_study
@@ -56,6 +57,36 @@ def test_needs_are_those_declared_or_those_of_the_recipe() -> None:
     assert several.memory == 3 * int(KEPT * forecast(recipe, processes=3).peak + LIBRARIES)
 
 
+def test_on_a_gpu_the_forecast_is_the_gpus_and_an_engine_takes_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the host is needed what reading the model takes, or weights, masters and moments as a checkpoint has them."""
+    monkeypatch.setattr("experiments.planning.needs.takes_cpu", lambda: False)
+    bindings = ["train.threads = 2", "train.generator = @vllm()", "vllm.gpu_memory_utilization = 0.35"]
+    recipe = prepare_study([find_config("demo")], bindings, [0]).recipes["grpo"]
+    predicted = forecast(recipe)
+    weights = 4 * predicted.total
+    assert predicted.host == 3 * weights > predicted.moments["load"].bytes
+    host = int(KEPT * 3 * weights + LIBRARIES)
+    expected = Needs(2, 0, host, gpu_memory=predicted.peak + CONTEXT, gpu_utilization=0.35)
+    assert needs_of(recipe, Processes(), chosen()) == expected
+    ray = needs_of(recipe, Processes(), chosen("--launcher", "ray", "--gpus", "1"))
+    assert (ray.gpus, ray.memory) == (1, host)
+    without = needs_of(recipe, Processes(), chosen("--launcher", "ray"))
+    assert (without.memory, without.gpu_memory) == (int(KEPT * predicted.peak + LIBRARIES), 0)
+    bindings = ["train.generator = @vllm()", "vllm.url = 'http://127.0.0.1:1'", "vllm.sync_folder = 'sync'"]
+    served = prepare_study([find_config("demo")], bindings, [0]).recipes["grpo"]
+    assert needs_of(served, Processes(), chosen()).gpu_utilization == 0
+
+
+def test_a_gpu_that_runs_will_not_see_is_mentioned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray hides those that a task does not declare."""
+    monkeypatch.setattr("experiments.planning.plan.takes_cpu", lambda: False)
+    assert hides_gpus(chosen("--launcher", "ray"))
+    assert not hides_gpus(chosen("--launcher", "ray", "--gpus", "1"))
+    assert not hides_gpus(chosen())
+    monkeypatch.setattr("experiments.planning.plan.takes_cpu", lambda: True)
+    assert not hides_gpus(chosen("--launcher", "ray"))
+
+
 def test_adapters_need_more_than_their_forecast() -> None:
     """5.0 GiB were measured where 2.1 were forecast (SmolLM2-135M, rank 8, 8 x 8 responses of 64 tokens)."""
     recipe = prepare_study([find_config("demo")], ["policy.lora_rank = 8"], [0]).recipes["grpo"]
@@ -74,7 +105,7 @@ def test_adapters_need_more_than_their_forecast() -> None:
             "--bring-back is for --launcher ray, and this is slurm",
         ),
         (["--launcher", "ray", "--time", "9"], "--time is for --launcher slurm, and this is ray"),
-        (["--gpus", "1"], "--gpus is for --launcher ray or slurm, and this is local"),
+        (["--gpus", "1.5"], "--gpus 1.5: a whole number, or"),
         (["--launcher", "ray", "--cpus", "0"], "--cpus = 0: must be a whole number from 1 to 4,096"),
         (["--launcher", "ray", "--gpus", "1.5"], "--gpus 1.5: a whole number, or"),
         (["--launcher", "ray", "--gpus", "-1"], "--gpus = -1.0: must be a number from 0 to 4,096"),
@@ -150,7 +181,7 @@ def test_a_launcher_of_ones_own_has_its_options_and_its_jobs(
     ("arguments", "message"),
     [
         (["--queue", "closed"], "--queue closed: give another"),
-        (["--gpus", "1"], "--gpus is for --launcher ray or slurm, and this is own_cluster: leave it out"),
+        (["--gpus", "1"], "--gpus is for --launcher local or ray or slurm, and this is own_cluster: leave it out"),
         (["--time", "9"], "--time is for --launcher slurm, and this is own_cluster: leave it out"),
     ],
 )

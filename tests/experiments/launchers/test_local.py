@@ -19,6 +19,7 @@ from rich.console import Console
 
 from core.parts.registry import config
 from experiments.launchers import fork_server, local
+from experiments.launchers.gpus import Place
 from experiments.launchers.job import BrokenArmError, Job, Needs
 from experiments.launchers.progress import Progress
 from experiments.study.configs import CONFIGS, find_config, run_text
@@ -32,8 +33,9 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     recorded: list[list[int]] = []
 
     class Worker:
-        def __init__(self, context: Any) -> None:
+        def __init__(self, context: Any, place: Place) -> None:
             self.pipe, self.theirs = multiprocessing.Pipe()
+            self.place = place
             self.process = SimpleNamespace(is_alive=lambda: True)
             self.job: Job | None = None
             self.is_over = False
@@ -58,8 +60,9 @@ def outcomes(monkeypatch: pytest.MonkeyPatch) -> dict[int, tuple[str, str | None
     ends: dict[int, tuple[str, str | None]] = {}
 
     class Worker:
-        def __init__(self, context: Any) -> None:
+        def __init__(self, context: Any, place: Place) -> None:
             self.pipe, self.theirs = multiprocessing.Pipe()
+            self.place = place
             self.process = SimpleNamespace(is_alive=lambda: True, join=lambda: None, kill=lambda: None)
             self.job: Job | None = None
             self.is_over = False
