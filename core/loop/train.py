@@ -62,9 +62,11 @@ def run(
         if store.is_finished:
             return
         store.check_identity(facts["identity"])
+        store.check_device(accelerator.device.type)
         descriptions = recipe.preflight()
         store.check_data_identity({name: descriptions[name] for name in recipe.data_identities if name in descriptions})
-        store.update_manifest(status="running", seed=seed, error=None, failure=None, **facts, preflight=descriptions)
+        facts = {**facts, "device": accelerator.device.type, "preflight": descriptions}
+        store.update_manifest(status="running", seed=seed, error=None, failure=None, **facts)
         try:
             train(recipe, seed, store, watch, accelerator.device, known)
         except Interrupted:

@@ -151,6 +151,15 @@ class RunStore:
                     f"is {description!r}); give another folder with --out, or remove this one"
                 )
 
+    def check_device(self, device: str) -> None:
+        """Raise where a run that goes on was begun on another kind of device; of older versions' that is not known."""
+        before = self.manifest.get("device", device)
+        if before != device and (self.folder / "checkpoint").is_dir():
+            raise MachineError(
+                f"{self.folder} cannot be resumed: it was begun on {before}, and on {device} would end otherwise; give "
+                f"GRPOLAB_DEVICE={before} where there is one, or remove this folder to start the run again"
+            )
+
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Append one step's line and sync it."""
         line = json.dumps(record, allow_nan=False) + "\n"

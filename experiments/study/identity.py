@@ -14,6 +14,7 @@ from typing import Any, Final
 import torch
 
 import core.parts.registry as registry
+from core.device import takes_cpu
 from core.loop.recipe import Recipe
 from core.parts.bindings import references
 from core.parts.registry import REGISTRIES, SETTINGS, Part
@@ -25,6 +26,7 @@ from experiments.study.own_code import code_digest, is_own
 from experiments.study.processes import ONE, Processes
 from experiments.study.settings import Arm
 
+DRIVER: Final = Path("/proc/driver/nvidia/version")
 LIBRARIES: Final = ("torch", "transformers", "accelerate", "numpy", "gin-config", "grpo-lab")
 DATA: Final = "questions and answers"
 """Of a task or source that reads them from files: a digest, as the file behind a path may change."""
@@ -170,10 +172,20 @@ def operative(config: str, arm: Arm) -> str:
 
 
 def hardware() -> str:
-    """The processor and its vector instructions, which decide the last bits."""
+    """What decides the last bits: the processor and its vector instructions; before it the GPU that runs compute on."""
     info = Path("/proc/cpuinfo")
     named = re.search(r"model name\s*: (.*)", info.read_text()) if info.is_file() else None
-    return f"{named[1] if named else platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
+    processor = f"{named[1] if named else platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
+    return processor if takes_cpu() else f"{_accelerator()}; {processor}"
+
+
+def _accelerator() -> str:
+    """The model of this process's device, its driver and CUDA's version, as far as they can be had."""
+    kind = str(torch.accelerator.current_accelerator())
+    name = getattr(getattr(torch, kind, None), "get_device_name", lambda: kind)()
+    driver = re.search(r"NVRM version:.*?\s(\d+\.[\d.]+)\s", DRIVER.read_text()) if DRIVER.is_file() else None
+    cuda = torch.version.cuda
+    return ", ".join([name, *([f"driver {driver[1]}"] if driver else []), *([f"CUDA {cuda}"] if cuda else [])])
 
 
 def _revision() -> str | None:

@@ -485,3 +485,18 @@ def test_whatever_a_writer_of_models_raises_is_the_machines_and_the_run_can_go_o
     assert not store.is_finished
     assert not (tmp_path / "run" / "checkpoint.tmp").exists()
     assert store.load_checkpoint() is not None
+
+
+def test_a_run_does_not_go_on_on_another_kind_of_device(tmp_path: Path) -> None:
+    """Its bits would be others; one without a checkpoint begins again, and of older versions' runs it is not known."""
+    store = RunStore(tmp_path)
+    store.check_device("cuda")
+    store.update_manifest(device="cuda")
+    store.check_device("cpu")
+    store.save_checkpoint({"step": 1})
+    store.check_device("cuda")
+    with pytest.raises(MachineError, match=r"begun on cuda, and on cpu would end otherwise; give GRPOLAB_DEVICE=cuda"):
+        store.check_device("cpu")
+    store.update_manifest(device=None)
+    del store.manifest["device"]
+    store.check_device("cpu")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from core import SETTINGS, GrpoLabError
 from core.parts.registry import REGISTRIES, config, config_text
@@ -13,6 +14,7 @@ from core.store.files import write_json
 from experiments.launchers.job import Job, run_and_report
 from experiments.results.stored_run import StudyError
 from experiments.results.stored_study import load_study
+from experiments.study import identity
 from experiments.study.configs import (
     CONFIGS,
     DECLARING,
@@ -28,6 +30,7 @@ from experiments.study.identity import (
     _revision,
     before_training,
     facts,
+    hardware,
 )
 from experiments.study.settings import Arm
 from experiments.study.study import (
@@ -219,3 +222,19 @@ def test_every_kind_of_part_and_every_setting_of_a_run_is_known_to_matter_before
     assert set(SETTINGS) - set(DECLARING) - of_other_commands == of_runs
     matter = {"task", "generator", "rewards", "max_tokens", "temperature", "threads"}
     assert set(SETTINGS["train"].defaults) == matter | TRAINING_SETTINGS
+
+
+def test_the_manifest_names_the_device_its_driver_and_cuda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the processor, which still computes what is not in the model."""
+    monkeypatch.setattr(identity, "takes_cpu", lambda: True)
+    processor = hardware()
+    monkeypatch.setattr(identity, "takes_cpu", lambda: False)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    (tmp_path / "version").write_text("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release\n")
+    monkeypatch.setattr(identity, "DRIVER", tmp_path / "version")
+    assert hardware() == f"NVIDIA H200, driver 580.95.05, CUDA 13.0; {processor}"
+    monkeypatch.setattr(identity, "DRIVER", tmp_path / "missing")
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert hardware() == f"NVIDIA H200; {processor}"
