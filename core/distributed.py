@@ -7,11 +7,12 @@ phase knows how many ranks there are.
 
 import os
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Final, TypeVar
 
 import torch.distributed
 from accelerate import Accelerator, PartialState
-from accelerate.utils import gather_object
+from accelerate.utils import InitProcessGroupKwargs, gather_object
 from torch import Tensor
 
 from core.device import be_deterministic, takes_cpu
@@ -19,6 +20,8 @@ from core.errors import GrpoLabError
 
 Item = TypeVar("Item")
 
+PATIENCE: Final = timedelta(minutes=30)
+"""For which ranks wait for one that grades or writes: gloo's own; NCCL's is a third of it."""
 BUCKET_ELEMENTS: Final = 1 << 24
 """Elements that travel together."""
 
@@ -26,7 +29,7 @@ BUCKET_ELEMENTS: Final = 1 << 24
 def init() -> Accelerator:
     """Become one of the processes that torchrun or accelerate started, or the only one."""
     try:
-        accelerator = Accelerator(cpu=takes_cpu())
+        accelerator = Accelerator(cpu=takes_cpu(), kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)])
     except ImportError as error:
         raise GrpoLabError(
             f"accelerate's configuration asks for a package that is not installed: {error}; "

@@ -18,8 +18,9 @@ from core.parts.contracts import generator
 from core.parts.settings import SHARE
 from core.randomness import row_keys
 
-BLOCK_ELEMENTS: Final = 1 << 18
-"""Logits that are drawn from at a time on a CPU, in float32."""
+BLOCK_ELEMENTS: Final = {"cpu": 1 << 18, "other": 1 << 27}
+"""Logits that are drawn from at a time, in float32, by kind of device: on a CPU they stay in its cache, elsewhere a
+block and what is made of it take some GiB at the most."""
 MANY_NUMBERS: Final = 1 << 24
 """Hidden states of all tokens and layers up to which requests share a batch: keys and values are twice as many."""
 
@@ -184,10 +185,10 @@ def _draw(
     """Next token of each row, its log-probability and the entropy of what it was drawn from, each [b].
 
     Greedy tokens are reported under the untempered distribution, since at temperature 0 there is none. Where
-    something is cut, also log S of what is kept [b], and with `with_support` which tokens are [b, V]. On a CPU a few
-    rows at a time stay in its cache.
+    something is cut, also log S of what is kept [b], and with `with_support` which tokens are [b, V]. A block of rows
+    at a time.
     """
-    rows = max(1, BLOCK_ELEMENTS // logits.shape[1]) if logits.device.type == "cpu" else len(logits)
+    rows = max(1, BLOCK_ELEMENTS["cpu" if logits.device.type == "cpu" else "other"] // logits.shape[1])
     starts = range(0, len(logits), rows)
     blocks = [
         _draw_block(

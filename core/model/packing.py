@@ -190,12 +190,13 @@ class _Segment:
         """Queries [S, T] and keys [S, B + T] in the flat row, and which keys a query sees [S, 1, T, B + T]."""
         S, T = self.own.shape
         B = self.before.shape[1]
-        mask = torch.ones(T, T, dtype=torch.bool).tril()[None]
+        before, own, before_lengths = (x.to(self.device) for x in (self.before, self.own, self.before_lengths))
+        # made where it is used: on a host it would take as long as a GPU's pass, and the copy beside
+        mask = torch.ones(T, T, dtype=torch.bool, device=self.device).tril()[None]
         if B:
-            sees_before = torch.arange(B) < self.before_lengths[:, None]
+            sees_before = torch.arange(B, device=self.device) < before_lengths[:, None]
             mask = torch.cat([sees_before[:, None, :].expand(-1, T, -1), mask.expand(S, -1, -1)], 2)
-        keys = torch.cat([self.before, self.own], 1)
-        return self.own.to(self.device), keys.to(self.device), mask[:, None].to(self.device)
+        return own, torch.cat([before, own], 1), mask[:, None]
 
     @functools.cached_property
     def _whole(self) -> tuple[Tensor, Tensor]:

@@ -151,10 +151,9 @@ def cache(a: Architecture, prompts: int, samples: int, prompt: int, response: in
 def held_by_draw(a: Architecture, rows: int, b: int, *, tempered: bool, cut: bool = False, device: str = "cpu") -> int:
     """The most that drawing one token a row holds: logits, noise, and in float32 what is made of a block of them.
 
-    On a CPU that is a block of few rows, elsewhere all. While the model gives the next
-    logits, the last are still there.
+    While the model gives the next logits, the last are still there.
     """
-    logits, elements = rows * a.vocabulary, native.BLOCK_ELEMENTS if device == "cpu" else rows * a.vocabulary
+    logits, elements = rows * a.vocabulary, native.BLOCK_ELEMENTS[device]
     # a copy in float32, one at the temperature, with noise; log-probabilities, probabilities and their product. To cut:
     # without what is not kept, sorted with its 64-bit places, its probabilities and their sums, and what is kept;
     # elsewhere than on a CPU sums are of 64-bit integers, made from float64

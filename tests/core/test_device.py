@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import nullcontext
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -168,13 +169,21 @@ def test_runs_on_cuda_ask_torch_for_the_same_bits_every_time(
     made = SimpleNamespace(
         device=torch.device(kind), num_processes=1, mixed_precision="no", gradient_accumulation_steps=1
     )
-    monkeypatch.setattr(distributed, "Accelerator", lambda **_: made)
+    given: dict[str, Any] = {}
+
+    def accelerator(**options: Any) -> Any:
+        given.update(options)
+        return made
+
+    monkeypatch.setattr(distributed, "Accelerator", accelerator)
     memory: Any = torch.utils.deterministic
     before = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
     try:
         distributed.init()
         assert torch.are_deterministic_algorithms_enabled() == asked
         assert memory.fill_uninitialized_memory != asked
+        # one rank that grades for longer than NCCL's ten minutes does not end the run
+        assert [each.timeout for each in given["kwargs_handlers"]] == [timedelta(minutes=30)]
     finally:
         torch.use_deterministic_algorithms(before[0])
         memory.fill_uninitialized_memory = before[1]

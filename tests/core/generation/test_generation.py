@@ -292,7 +292,7 @@ def test_rows_are_drawn_in_blocks_as_all_at_once(monkeypatch: pytest.MonkeyPatch
     logits, noise = torch.randn(2, 7, 30, generator=torch.Generator().manual_seed(0))
     whole = _draw(logits, 0.7, noise if sampled else None)
     for elements in (1, 3 * 30, 7 * 30):
-        monkeypatch.setattr(native_module, "BLOCK_ELEMENTS", elements)
+        monkeypatch.setattr(native_module, "BLOCK_ELEMENTS", {"cpu": elements})
         for one, other in zip(_draw(logits, 0.7, noise if sampled else None), whole, strict=True):
             assert torch.equal(one, other)
 
@@ -353,3 +353,18 @@ def test_large_vocabularies_have_one_table_a_request(embedded: Policy) -> None:
     large = embedded.frozen_copy()
     large.vocabulary = SMALL_VOCABULARY + 1
     assert [len(batch) for batch in native_module._batches(large, requests_of(prompts_of(embedded)))] == [1, 1, 1]
+
+
+def test_on_a_device_too_a_block_of_rows_is_drawn_from_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """7 rows of 30 tokens in blocks of at most 100 numbers: what is made in float32 does not grow with the rows."""
+    blocks: list[int] = []
+
+    def draw(logits: Tensor, *_: Any) -> Sequence[Tensor]:
+        blocks.append(len(logits))
+        return [logits[:, 0]]
+
+    monkeypatch.setattr(native_module, "BLOCK_ELEMENTS", {"cpu": 1, "other": 100})
+    monkeypatch.setattr(native_module, "_draw_block", draw)
+    (drawn,) = native_module._draw(torch.zeros(7, 30, device="meta"), 1.0, None)
+    assert blocks == [3, 3, 1]
+    assert len(drawn) == 7

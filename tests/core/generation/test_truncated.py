@@ -141,7 +141,7 @@ def test_rows_are_drawn_in_blocks_as_all_at_once(monkeypatch: pytest.MonkeyPatch
     logits, noise = torch.randn(2, 7, 30, generator=torch.Generator().manual_seed(0))
     whole = native_module._draw(logits, 0.7, noise, Truncation(top_p=0.8), True)
     assert len(whole) == 5
-    monkeypatch.setattr(native_module, "BLOCK_ELEMENTS", 3 * 30)
+    monkeypatch.setattr(native_module, "BLOCK_ELEMENTS", {"cpu": 3 * 30})
     blocks = native_module._draw(logits, 0.7, noise, Truncation(top_p=0.8), True)
     assert all(torch.equal(one, other) for one, other in zip(blocks, whole, strict=True))
 

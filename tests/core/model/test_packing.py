@@ -1,6 +1,7 @@
 """Packed rows: prompts shared by their responses, no padding, and the same numbers as one row at a time."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -276,3 +277,23 @@ def test_missing_models_are_named() -> None:
         load_policy(PolicySettings("package:no-such-weights", "float32"))
     with pytest.raises(GrpoLabError, match=r"no\.gguf.*there is no such file"):
         load_policy(PolicySettings("no.gguf", "float32"))
+
+
+def test_indices_alone_go_to_a_device_where_masks_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two prompts of at most 5 tokens, four responses of at most 7: 2 * 5, 4 * 5 and 4 * 7 indices, 4 + 2 lengths."""
+    meta = torch.device("meta")
+    prompts = [torch.zeros(n, dtype=torch.long) for n in (5, 3)]
+    packed = Packed(prompts, [torch.zeros(n, dtype=torch.long) for n in (7, 2, 4, 1)], [0, 0, 1, 1])
+    moved: list[int] = []
+    to = Tensor.to
+
+    def noted(x: Tensor, device: torch.device) -> Tensor:
+        moved.append(x.numel())
+        return to(x, device)
+
+    segments = [replace(segment, device=meta) for segment in packed._segments]
+    monkeypatch.setattr(Tensor, "to", noted)
+    masks = [segment._padded[2] for segment in segments]
+    assert [tuple(mask.shape) for mask in masks] == [(1, 1, 5, 5), (4, 1, 7, 12)]
+    assert {mask.device for mask in masks} == {meta}
+    assert sum(moved) == 2 * 5 + 4 * 5 + 4 * 7 + 4 + 2

@@ -168,9 +168,12 @@ def test_logits_and_cache_by_hand(architecture: Architecture, monkeypatch: pytes
 def test_a_draw_by_hand(architecture: Architecture, monkeypatch: pytest.MonkeyPatch) -> None:
     """6 rows of a vocabulary of 5,000, blocks of 2 rows on a CPU: logits in bfloat16, noise in float32."""
     large = replace(architecture, vocabulary=5000)
-    monkeypatch.setattr("core.generation.native.BLOCK_ELEMENTS", 10_000)
+    monkeypatch.setattr("core.generation.native.BLOCK_ELEMENTS", {"cpu": 10_000, "other": 1 << 27})
     assert held_by_draw(large, 6, 2, tempered=False) == 30_000 * (2 + 4) + 10_000 * 4 * 5
     assert held_by_draw(large, 6, 4, tempered=True, device="other") == 30_000 * (4 + 4) + 30_000 * 4 * 5
+    # elsewhere a block is larger, and of 4 rows here
+    monkeypatch.setattr("core.generation.native.BLOCK_ELEMENTS", {"cpu": 10_000, "other": 20_000})
+    assert held_by_draw(large, 6, 4, tempered=True, device="other") == 30_000 * (4 + 4) + 20_000 * 4 * 5
     # cut down: seven times as much again, the 64-bit places of the sorted ones counted twice
     assert held_by_draw(large, 6, 2, tempered=False, cut=True) == 30_000 * (2 + 4) + 10_000 * 4 * 12
     # 100 tokens: noise for 16 positions, once the last and once the next, mixed from three integers of 8 bytes
