@@ -38,9 +38,9 @@ def top_entropy(batch: Batch, advantages: Tensor, *, share: float = 0.2) -> Tens
     80/20 rule"), in TRL's form, which takes the present policy's entropy by micro-batch.
     """
     entropy = batch.require("behaviour_entropy")
-    counted = entropy[batch.mask].double().sort().values
+    counted = entropy[batch.mask].sort().values
     if not len(counted):
         return advantages
     # the quantile lies between two values where this is no whole number, and the upper one stays
     rank = math.ceil(round((1 - share) * (len(counted) - 1), 9))
-    return torch.where(entropy.double() >= counted[rank], advantages, 0.0)
+    return torch.where(entropy >= counted[rank], advantages, 0.0)

@@ -19,8 +19,7 @@ def gfpo(batch: Batch, *, k: int = 4, by: Literal["shortest", "most reward a tok
 
     [P, G]. Its authors compute group statistics among those chosen. Source: GFPO (2025, arXiv:2508.09726).
     """
-    lengths = batch.lengths.to(batch.rewards.dtype)
-    score = lengths if by == "shortest" else -batch.rewards / lengths.clamp(min=1)
+    score = batch.lengths if by == "shortest" else -batch.rewards / batch.lengths.clamp(min=1)
     return _of_each(batch, score.argsort(dim=1, stable=True)[:, :k])
 
 
@@ -29,13 +28,14 @@ def max_variance(batch: Batch, *, k: int = 4) -> Tensor:
     """The `k` responses of a group whose rewards vary most: some of the best and some of the worst.
 
     [P, G]. Of all splits into i best and k - i worst the one with the largest variance, which no other choice of k
-    exceeds; of equal ones the earlier responses. Source: PODS (2025, arXiv:2504.13818).
+    exceeds, and of several that with the fewest best. Of equal rewards the earlier responses are among the worst, the
+    later ones among the best. Source: PODS (2025, arXiv:2504.13818).
     """
     order = batch.rewards.argsort(dim=1, stable=True)
     ascending = batch.rewards.gather(1, order).double()
     G = batch.group_size
     k = min(k, G)
-    places = [[*range(k - best), *range(G - best, G)] for best in range(k + 1)]
+    places = [[*range(k - best), *range(G - best, G)] for best in range(k)]
     variances = torch.stack([ascending[:, which].var(1, correction=0) for which in places], 1)
     chosen = torch.tensor(places, device=order.device)[variances.round(decimals=12).argmax(1)]
     return _of_each(batch, order.gather(1, chosen))

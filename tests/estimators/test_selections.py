@@ -18,8 +18,9 @@ from estimators.selections import gfpo, max_variance
 
 
 def chosen(part: object, rewards: list[float], lengths: list[int] | None = None) -> list[int]:
-    made = Batch.of([rewards], lengths=[lengths] if lengths else None)
-    return part(made)[0].nonzero()[:, 0].tolist()  # type: ignore[operator,no-any-return]
+    keep = part(Batch.of([rewards], lengths=[lengths] if lengths else None))  # type: ignore[operator]
+    assert keep.dtype == torch.bool
+    return keep[0].nonzero()[:, 0].tolist()  # type: ignore[no-any-return]
 
 
 def test_the_shortest_and_those_with_the_most_reward_a_token() -> None:
@@ -28,6 +29,22 @@ def test_the_shortest_and_those_with_the_most_reward_a_token() -> None:
     assert chosen(gfpo.using(k=2, by="most reward a token"), rewards, lengths) == [0, 1]
     # of equal ones the earlier
     assert chosen(gfpo.using(k=3), rewards, [2, 2, 2, 2]) == [0, 1, 2]
+
+
+def test_reward_a_token_by_hand() -> None:
+    """3 of one token are more than 4 of two; a response without a token counts as one of one, 1 against 2."""
+    best = gfpo.using(k=1, by="most reward a token")
+    assert chosen(best, [4.0, 3.0], [2, 1]) == [1]
+    assert chosen(best, [1.0, 4.0], [0, 2]) == [1]
+
+
+def test_equals_among_many_go_by_their_place() -> None:
+    """Twenty responses, more than a sort keeps in order by chance."""
+    halves = [0.0, 1.0] * 10
+    assert chosen(gfpo.using(k=3), halves, [2] * 20) == [0, 1, 2]
+    assert chosen(max_variance.using(k=4), halves) == [0, 2, 17, 19]
+    # {0, 1, 3} and {0, 2, 3} vary alike: the one with one of the best
+    assert chosen(max_variance.using(k=3), [0.0, 1.0, 2.0, 3.0]) == [0, 1, 3]
 
 
 def test_one_right_of_eight_leaves_it_and_three_others() -> None:

@@ -20,7 +20,7 @@ from core import SETTINGS, GrpoLabError
 from core.errors import MachineError
 from core.generation.base import Request
 from core.generation.native import native
-from core.generation.vllm import vllm
+from core.generation.vllm import _samples, vllm
 from core.generation.vllm.engine import Engine
 from core.generation.vllm.server import Server
 from core.loop.rollout_queue import RolloutQueue
@@ -132,6 +132,30 @@ def test_a_server_cuts_distributions_as_the_request_says(url: str, tmp_path: Pat
     vllm(url=url, sync_folder=str(tmp_path)).generate(policy, [cut, replace(cut, noise_key=None)])
     asked = {c["temperature"]: (c["top_p"], c["top_k"], c["min_p"]) for c in StandIn.requests}
     assert asked == {1.0: (0.9, 20, 0.05), 0.0: (1.0, 0, 0.0)}
+
+
+def test_an_engine_cuts_distributions_as_the_request_says() -> None:
+    """The engine beside the trainer, with a library that keeps what it is asked for."""
+    policy = load_policy(PolicySettings("embedded"))
+    cut = replace(request(policy), samples=2, truncation=Truncation(top_p=0.9, top_k=20, min_p=0.05))
+
+    def generate(prompts: list[Any], params: list[dict[str, Any]], use_tqdm: bool) -> list[Any]:
+        assert len(prompts) == len(params)
+        assert not use_tqdm
+        asked.extend(params)
+        completion = SimpleNamespace(token_ids=[5], logprobs=[{5: SimpleNamespace(logprob=-0.5)}], finish_reason="stop")
+        return [SimpleNamespace(outputs=[completion])] * len(prompts)
+
+    asked: list[dict[str, Any]] = []
+    engine: Any = object.__new__(Engine)
+    engine._library, engine._engine = SimpleNamespace(SamplingParams=dict), SimpleNamespace(generate=generate)
+    for each in (cut, replace(cut, noise_key=None)):
+        assert engine.answer(_samples(each, policy.vocabulary), [2])[0].logps == [-0.5]
+    assert [(p["temperature"], p["top_p"], p["top_k"], p["min_p"]) for p in asked] == [
+        *[(1.0, 0.9, 20, 0.05)] * 2,
+        *[(0.0, 1.0, 0, 0.0)] * 2,
+    ]
+    assert asked[0]["seed"] != asked[1]["seed"]
 
 
 def test_a_server_that_got_other_weights_meanwhile_is_noticed(url: str, tmp_path: Path) -> None:

@@ -90,7 +90,8 @@ def test_loglinear_by_hand() -> None:
     batch = Batch.of(torch.ones(1, 1).double(), behaviour_logps=behaviour, token_version=torch.full((1, 1, 1), 7))
     logps, advantages = behaviour + 0.3, torch.ones(1, 1, 1).double()
     made = variant(objective=WIDE, anchor="loglinear", aggregator=token_sum)
-    assert float(value_and_gradient(made, batch, logps, advantages)[0]) == pytest.approx(-math.exp(0.1))
+    value, gradient = value_and_gradient(made, batch, logps, advantages)
+    assert (float(value), gradient.item()) == pytest.approx((-math.exp(0.1), -math.exp(0.1)))  # the anchor has none
     weighed = replace(made, correction=UNCAPPED)
     assert float(value_and_gradient(weighed, batch, logps, advantages)[0]) == pytest.approx(-math.exp(0.3))
     # one update old: the sampler is the anchor
@@ -194,10 +195,15 @@ def test_with_ratios_against_the_sampler_tokens_without_its_log_probability_are_
     batch, logps, advantages = batch_of(6)
     behaviour = batch.require("behaviour_logps").clone()
     behaviour[0, 0, 0] = math.nan
-    batch = batch.having(behaviour_logps=behaviour)
-    _, gradient = value_and_gradient(variant(anchor="sampler"), batch, logps, advantages)
-    assert gradient.isfinite().all()
-    assert gradient[0, 0, 0] == 0
+    unknown = batch.having(behaviour_logps=behaviour)
+    for denominator, mask in (("all", batch.mask), ("kept", batch.mask & ~behaviour.isnan())):
+        made = variant(anchor="sampler", denominator=denominator)
+        loss, gradient = value_and_gradient(made, unknown, logps, advantages)
+        assert gradient[0, 0, 0] == 0
+        without = batch.having(mask=batch.mask & ~behaviour.isnan())
+        expected = value_and_gradient(made, without, logps, advantages)
+        share = int(without.mask.sum()) / int(mask.sum())
+        assert_alike((loss, gradient), (expected[0] * share, expected[1] * share))
 
 
 def test_a_correction_by_age_alone_needs_no_sampler_and_says_so_where_there_are_no_ages() -> None:
