@@ -31,6 +31,9 @@ def test_good_responses_teach_in_full_and_bad_ones_by_their_ratio() -> None:
     assert slope == pytest.approx([-1, -1, 0.25, 0.25])
     _, slope = loss_and_slope(topr(logps, old, advantages, torch.tensor([1.0, 0.0]), mask, level="token"), logps)
     assert slope == pytest.approx([-1, -1, 0.5, 0.5])
+    info = topr(logps, old, advantages, torch.tensor([1.0, 0.0]), mask).info
+    torch.testing.assert_close(info["weight"], torch.tensor([[1, 1], [0.25, 0.25]]))
+    torch.testing.assert_close(info["ratio"], torch.tensor([[2, 2], [0.25, 0.25]]))
     # a ratio above 1 is cut there
     _, slope = loss_and_slope(topr(logps, old, -advantages, torch.tensor([0.0, 1.0]), mask), logps)
     assert slope == pytest.approx([1, 1, -1, -1])
@@ -45,17 +48,40 @@ def batch_of(difference: list[float], advantage: float) -> tuple[Batch, Tensor, 
     return batch, logps.requires_grad_(), torch.full((1, 1, T), advantage, dtype=torch.float64)
 
 
-@pytest.mark.parametrize(("advantage", "kept"), [(1.0, [1, 1, 1, 1]), (-1.0, [1, 0, 1, 1])])
-def test_second_moment_of_outward_tokens_by_hand(advantage: float, kept: list[int]) -> None:
-    """Outward with A > 0 are .05 .2 .1, squares of mean .0175; with A < 0 -.6 alone, of square .36."""
-    difference = [0.05, -0.6, 0.2, 0.1]
+@pytest.mark.parametrize(
+    ("difference", "advantage", "threshold", "kept"),
+    [
+        ([0.05, -0.6, 0.2, 0.1], 1.0, 0.04, [1, 1, 1, 1]),
+        ([0.05, -0.6, 0.2, 0.1], -1.0, 0.04, [1, 0, 1, 1]),
+        ([0.0, 0.0, 0.25, -0.1], 1.0, 0.04, [1, 1, 0, 1]),
+        ([0.5, -0.1], 1.0, 0.25, [1, 1]),
+        ([0.3] * 20 + [0.1] * 10, 1.0, 0.041, [1] * 6 + [0] * 14 + [1] * 10),
+    ],
+)
+def test_second_moment_of_outward_tokens_by_hand(
+    difference: list[float], advantage: float, threshold: float, kept: list[int]
+) -> None:
+    """Outward with A > 0 are .05 .2 .1, squares of mean .0175; with A < 0 -.6 alone, of square .36.
+
+    Tokens that have not moved are not among them: .25 is alone, of square .0625. A mean of the threshold itself is
+    within it, and of equal tokens the earlier stay: (10 x .01 + 6 x .09) / 16 = .04, with a seventh .0429.
+    """
     batch, logps, advantages = batch_of(difference, advantage)
-    variant = Variant(advantage=group_mean, objective=m2po, aggregator=token_sum, anchor="sampler")
+    variant = Variant(
+        advantage=group_mean, objective=m2po.using(threshold=threshold), aggregator=token_sum, anchor="sampler"
+    )
     loss = step_loss(variant, batch, logps, advantages)
     expected = [-advantage * math.exp(d) * k for d, k in zip(difference, kept, strict=True)]
     assert float(loss.detach()) == pytest.approx(sum(expected))
     (slope,) = torch.autograd.grad(loss, logps)
     assert slope.flatten().tolist() == pytest.approx(expected)
+
+
+def test_tokens_that_are_left_out_are_those_said_to_be_clipped() -> None:
+    old, kept = torch.zeros(1, 3), torch.tensor([[1.0, 0.0, 1.0]])
+    info = m2po(old + math.log(2), old, torch.ones(1, 3), kept).info
+    assert info["clip_fraction"].tolist() == [[False, True, False]]
+    assert info["ratio"].tolist() == [pytest.approx([2, 2, 2])]
 
 
 @given(st.integers(0, 100))

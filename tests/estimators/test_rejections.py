@@ -105,6 +105,12 @@ def test_second_moment_by_hand() -> None:
     # one always stays
     assert kept(second_moment_rejection, difference, mask, threshold=1e-9) == [[True, False, False, False]]
     assert kept(second_moment_rejection, difference, mask, threshold=0.2) == [[True] * 4]
+    # a mean of the threshold itself is too much, and of equal tokens the earlier stay
+    halves = torch.full((1, 2), 0.5, dtype=torch.float64)
+    assert kept(second_moment_rejection, halves, mask[:, :2], threshold=0.25) == [[True, False]]
+    many = torch.tensor([[0.3] * 20 + [0.1] * 10], dtype=torch.float64)  # (10 x .01 + 6 x .09) / 16 = .04
+    stay = kept(second_moment_rejection, many, torch.ones(1, 30, dtype=torch.bool), threshold=0.041)
+    assert stay == [[True] * 6 + [False] * 14 + [True] * 10]
 
 
 def test_vaco_by_hand() -> None:
