@@ -39,6 +39,7 @@ class Vllm:
     max_num_seqs: int
     kv_cache_gib: float
     gpu_memory_utilization: float
+    sleep: bool = False
     exact = False
     """Whether its probabilities are the trainer's to rounding of one kernel."""
     holds_weights = True
@@ -72,6 +73,7 @@ class Vllm:
         backend.check()
         answers = iter(backend.answer(samples, policy.end_tokens) if samples else [])
         backend.check()
+        backend.rest()
         return [_assemble(request, answers, policy.device) for request in requests]
 
     def _backend(self, policy: Policy) -> Backend:
@@ -82,6 +84,7 @@ class Vllm:
             max_num_seqs=self.max_num_seqs,
             kv_cache_gib=self.kv_cache_gib,
             gpu_memory_utilization=self.gpu_memory_utilization,
+            sleep=self.sleep,
         )
 
 
@@ -103,11 +106,13 @@ def vllm(
     max_num_seqs: int = 128,
     kv_cache_gib: float = 0.5,
     gpu_memory_utilization: float = 0.3,
+    sleep: bool = False,
 ) -> Vllm:
     """Sampling by vLLM (Kwon et al. 2023, arXiv:2309.06180), in this process or by a server.
 
     In this process each rank has an engine beside the trainer: `kv_cache_gib` is its key-value cache on CPU,
-    `gpu_memory_utilization` the share of a GPU that it may take with its weights and cache. `url` names a server
+    `gpu_memory_utilization` the share of a GPU that it may take with its weights and cache. With `sleep` it gives that
+    back while the trainer computes, and is handed the weights anew before it samples again. `url` names a server
     instead, which reads new weights from `sync_folder`, a folder that both see:
 
         VLLM_SERVER_DEV_MODE=1 python -m vllm.entrypoints.openai.api_server --model MODEL
@@ -118,11 +123,14 @@ def vllm(
     """
     if (url is None) != (sync_folder is None):
         raise GrpoLabError("vllm.url and vllm.sync_folder go together: the server reads new weights from that folder")
+    if url is not None and sleep:
+        raise GrpoLabError("vllm.sleep = True is for an engine in the trainer's process, not for a server: bind False")
     if url is not None and not is_address(url):
         raise GrpoLabError(f"vllm.url = {url!r}: must begin with http:// or https://")
     if url is not None:
         check_address("vllm.url", url)
-    return Vllm(url.rstrip("/") if url else None, sync_folder, max_num_seqs, kv_cache_gib, gpu_memory_utilization)
+    own_url = url.rstrip("/") if url else None
+    return Vllm(own_url, sync_folder, max_num_seqs, kv_cache_gib, gpu_memory_utilization, sleep)
 
 
 def _samples(request: Request, vocabulary: int) -> list[Sample]:

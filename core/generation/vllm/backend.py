@@ -40,6 +40,10 @@ class Backend(Protocol):
         """Bring the copy up to date."""
         ...
 
+    def rest(self) -> None:
+        """Nothing is to be sampled for a while."""
+        ...
+
     def check(self) -> None:
         """Raise where the copy may have become another's since it was brought up to date."""
         ...

@@ -41,10 +41,19 @@ class Engine:
     """A vLLM engine beside the trainer."""
 
     def __init__(
-        self, policy: Policy, *, max_num_seqs: int, kv_cache_gib: float, gpu_memory_utilization: float
+        self,
+        policy: Policy,
+        *,
+        max_num_seqs: int,
+        kv_cache_gib: float,
+        gpu_memory_utilization: float,
+        sleep: bool = False,
     ) -> None:
         self.loaded: tuple[weakref.ref[Policy], int] | None = None
+        self._sleeps, self._is_asleep = sleep, False
         _check_heads(policy)
+        if sleep and policy.device.type == "cpu":
+            raise GrpoLabError("vllm.sleep = True gives back memory of a GPU, and the policy is on the CPU: bind False")
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         with _isolated():
@@ -83,6 +92,7 @@ class Engine:
                 logprobs_mode="processed_logprobs",
                 # each rank's engine on the rank's own device
                 distributed_executor_backend="external_launcher" if ranks() > 1 else None,
+                enable_sleep_mode=sleep,
                 seed=0,
                 **memory,
             )
@@ -90,12 +100,27 @@ class Engine:
 
     def push(self, policy: Policy) -> None:
         """Hand over every weight, and forget what was computed with the old ones."""
-        with _isolated(), policy.unsharded():
-            self._engine.collective_rpc(load_weights, args=([(n, w.detach()) for n, w in policy.weights()],))
+        with _isolated():
+            if self._is_asleep:  # room for the weights first: while they are handed over, the cache's is still free
+                torch.accelerator.empty_cache()
+                self._engine.wake_up(tags=["weights"])
+            with policy.unsharded():
+                self._engine.collective_rpc(load_weights, args=([(n, w.detach()) for n, w in policy.weights()],))
+            if self._is_asleep:
+                self._engine.wake_up(tags=["kv_cache"])
+                self._is_asleep = False
             if not self._engine.reset_prefix_cache():
                 raise GrpoLabError(
                     "vLLM did not drop its cache of prompts computed with the old weights: stop this run"
                 )
+
+    def rest(self) -> None:
+        """Give the GPU's memory back until the next push, where that is asked for; the weights are dropped with it."""
+        if self._sleeps:
+            self.loaded = None
+            with _isolated():
+                self._engine.sleep(level=2)
+            self._is_asleep = True
 
     def check(self) -> None:
         """Nothing to check: the engine is this process's alone."""

@@ -76,6 +76,9 @@ class Server:
             shutil.rmtree(folder, ignore_errors=True)
         return str(folder)
 
+    def rest(self) -> None:
+        """Nothing to do: its devices are not the trainer's."""
+
     def check(self) -> None:
         """Raise where the server has been restarted, or given another run's weights."""
         for folder in _call(f"{self._url}/collective_rpc", {"method": "folder_read"})["results"]:

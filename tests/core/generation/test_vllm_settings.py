@@ -263,6 +263,49 @@ def test_weights_are_whole_while_they_are_handed_to_an_engine_and_not_longer(mon
 
     monkeypatch.setattr(Policy, "unsharded", unsharded)
     policy, engine = load_policy(PolicySettings("embedded")), object.__new__(Engine)
+    engine._sleeps = engine._is_asleep = False
     engine._engine = SimpleNamespace(collective_rpc=take_over, reset_prefix_cache=lambda: True)
     engine.push(policy)
     assert events == ["gathered", f"{len(list(policy.weights()))} weights", "given back"]
+
+
+def test_an_engine_that_sleeps_is_woken_and_handed_the_weights_before_it_samples_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Level 2 drops the weights; the key-value cache comes back once they are there, or both would not fit."""
+    events: list[str] = []
+
+    def tell(event: str) -> Any:
+        return lambda *_, **how: events.append(f"{event} {how.get('tags') or how.get('level') or ''}".strip())
+
+    def answer(*_: Any) -> list[Any]:
+        events.append("sample")
+        return []
+
+    policy, engine = load_policy(PolicySettings("embedded")), object.__new__(Engine)
+    library = SimpleNamespace(
+        wake_up=tell("wake"), sleep=tell("sleep"), collective_rpc=tell("push"), reset_prefix_cache=lambda: True
+    )
+    engine._engine, engine._sleeps, engine._is_asleep, engine.loaded = library, True, False, None
+    monkeypatch.setattr(engine, "answer", answer)
+    monkeypatch.setattr("torch.accelerator.empty_cache", tell("free"))
+    monkeypatch.setattr("core.generation.vllm.the_engine", lambda *_, **settings: engine)
+    monkeypatch.setattr("core.generation.vllm._assemble", lambda *_: None)
+    generator, nothing = vllm(sleep=True), request(policy)
+    for _ in range(2):
+        generator.generate(policy, [nothing])
+    first = ["push", "sample", "sleep 2"]
+    assert events == [*first, "free", "wake ['weights']", "push", "wake ['kv_cache']", "sample", "sleep 2"]
+
+
+def test_sleep_is_for_an_engine_on_a_gpu() -> None:
+    with pytest.raises(GrpoLabError, match=r"vllm.sleep = True is for an engine in the trainer's process"):
+        vllm(url="http://127.0.0.1:9/", sync_folder="sync", sleep=True)
+    with pytest.raises(GrpoLabError, match=r"gives back memory of a GPU, and the policy is on the CPU"):
+        Engine(
+            load_policy(PolicySettings("embedded")),
+            max_num_seqs=1,
+            kv_cache_gib=1.0,
+            gpu_memory_utilization=0.3,
+            sleep=True,
+        )
