@@ -6,11 +6,15 @@ from typing import Any
 
 import pytest
 
+from core.parts.registry import config
 from experiments.doctor import training
 from experiments.doctor.finding import FAILS, SKIPPED, WORKS, Finding
+from experiments.doctor.models import Subject
 from experiments.doctor.ranks import judge_ranks
-from experiments.doctor.training import STEP, check_identical, check_resumed, check_step, name, trained
+from experiments.doctor.training import STEP, check_identical, check_resumed, check_step, name, small_recipe, trained
 from experiments.doctor.visit import Visit
+from experiments.doctor.weighing import heavy_bindings
+from experiments.study.configs import CONFIGS, build, find_config
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +87,12 @@ def test_the_step_of_two_processes_beside_that_of_one() -> None:
     assert judge_ranks("t", before, {**hashes, "prompts": "q"}, {"grad_norm": 2.0}, "gloo").result == FAILS
     flipped = judge_ranks("t", before, {**hashes, "first_rollout": "s"}, {"grad_norm": 3.0}, "NCCL")
     assert flipped.result == "works with a caveat"
+
+
+def test_the_recipes_of_a_gpu_are_built_and_the_last_binding_wins() -> None:
+    subject = Subject("embedded", "bfloat16", True)
+    small = small_recipe(subject)
+    assert (small.policy.dtype, small.policy.gradient_checkpointing, small.prompts) == ("bfloat16", True, 4)
+    with config([find_config("embedded")], heavy_bindings(subject), include_from=[CONFIGS]):
+        heavy = build("train")
+    assert (heavy.prompts, heavy.group_size, heavy.max_tokens, heavy.minibatches) == (16, 8, 256, 1)
