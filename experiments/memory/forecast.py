@@ -87,12 +87,6 @@ class Forecast:
         return {phase: moment.parts for phase, moment in self.moments.items()}
 
     @property
-    def host(self) -> int:
-        """Bytes that a run on a GPU holds in the host's memory at the most: reading the model, or a checkpoint."""
-        kept = sum(self.parts["train"].get(name, 0) for name in ("weights", "master weights", "optimizer state"))
-        return max(self.moments["load"].bytes, kept)
-
-    @property
     def phase(self) -> str:
         """The phase that decides."""
         return max(self.moments, key=lambda phase: self.moments[phase].bytes)
@@ -288,7 +282,7 @@ class _Run:
         prompts = -(-prompts // self._processes)
         rows, longest = prompts * samples, self.prompts.longest
         tempered = temperature != 1
-        table, making = noise_table(a)
+        table, making = noise_table(a, self._device)
         kept = {
             **self._held(),
             "gathered weights": a.parameters * b if self._sharded else 0,
@@ -305,8 +299,7 @@ class _Run:
         retire_at = self.recipe.generator.retire_at if isinstance(self.recipe.generator, Native) else 0.0
         # all keys are copied before the old ones go, then all values
         copied = math.ceil(retire_at * cached / 2)
-        if self._device == "cpu":  # it is drawn in the host's memory, whatever the device
-            yield Moment("sample", "drawing the noise table", {**kept, "copies": making})
+        yield Moment("sample", "drawing the noise table", {**kept, "copies": making})
         yield Moment("sample", "reading the prompts", {**full, "activations": held_by_layer(a, prefill, b)})
         yield Moment(
             "sample",
