@@ -14,7 +14,7 @@ import torch
 from core.generation.base import Request
 from core.generation.native import Native
 from core.loop.train import Interrupted, run
-from core.model.policy import PolicySettings, load_policy
+from core.model.policy import Policy, PolicySettings, load_policy
 from core.parts import registry
 from core.store.run_folder import RunStore
 from experiments.study.configs import CONFIGS, build, find_config
@@ -157,12 +157,13 @@ def decoded(
     if plant:
         plant()
     native = importlib.import_module(Native.__module__).Native(0.75)
+    loaded = load_policy(PolicySettings("embedded"), "pretend:0")
     found = {}
     for name, way in ways.items():
         with ExitStack() as stack:
             for path, value in way.patches.items():
                 stack.enter_context(patch(path, value))
-            policy = load_policy(PolicySettings("embedded"), "pretend:0")
+            policy = Policy(loaded.model, loaded.tokenizer)
             prompts = [torch.arange(3, 3 + n, device=policy.device) for n in (5, 9)]
             found[name] = [_decoded(native, policy, Request(prompts, 16, n, 1.0, 5, **way.request)) for n in limits]
     return found

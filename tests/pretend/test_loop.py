@@ -60,21 +60,20 @@ def never(*_: object) -> bool:
     return False
 
 
+TABLE: Final = {"core.generation.noise.SMALL_VOCABULARY": 0, "core.generation.native.SMALL_VOCABULARY": 0}
 WAYS: Final = {
-    "a row a response": Decoding(),
-    "prompts held once": Decoding({"core.model.caching.MANY_COLUMNS": 0}),
-    "noise from a table": Decoding(
-        {"core.generation.noise.SMALL_VOCABULARY": 0, "core.generation.native.SMALL_VOCABULARY": 0}
+    "a row a response, noise from a table": Decoding(TABLE),
+    "prompts held once, transformers' pass": Decoding(
+        {"core.model.caching.MANY_COLUMNS": 0, "core.model.policy.is_written_out": never}
     ),
-    "transformers' forward pass": Decoding({"core.model.policy.is_written_out": never}),
     "cut down": Decoding(request={"truncation": Truncation(top_p=0.8, top_k=5, min_p=0.01), "with_support": True}),
 }
 
 
 def test_decoding_waits_for_the_device_once_a_token() -> None:
-    for few, many in on_pretend(decoded, WAYS, (4, 24)).values():
-        assert (few.steps, many.steps) == (4, 24)
-        assert many.ended > 16  # of 32: rows were retired on the way
+    for few, many in on_pretend(decoded, WAYS, (2, 10)).values():
+        assert (few.steps, many.steps) == (2, 10)
+        assert many.ended > 8  # of 32: rows were retired on the way
         check_decoding(few, many)
 
 
@@ -120,7 +119,7 @@ def test_a_planted_wait_in_the_update_is_counted() -> None:
 
 def test_a_planted_wait_in_decoding_is_counted() -> None:
     plant = Plant("core.generation.native", "remaining = int(left.sum())", "remaining = int(alive.sum())")
-    ((few, many),) = on_pretend(decoded, {"planted": Decoding()}, (4, 24), plant=plant).values()
+    ((few, many),) = on_pretend(decoded, {"planted": Decoding()}, (2, 10), plant=plant).values()
     with pytest.raises(AssertionError, match=r"core/generation/native.py:\d+ in Native._answer"):
         check_decoding(few, many)
 

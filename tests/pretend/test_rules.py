@@ -10,7 +10,7 @@ def test_what_cuda_refuses_is_refused_and_what_it_takes_is_taken() -> None:
     found = on_pretend(refusals)
     assert [name for name in REFUSED if not found[name]] == []
     assert {name: found[name] for name in TAKEN if found[name]} == {}
-    assert "wrapper_CUDA_add.Tensor" in found["a CPU operand"]
+    assert "at least two devices, pretend:0 and cpu!" in found["a CPU operand"]
 
 
 def test_waits_and_unsteady_kernels_are_counted() -> None:
