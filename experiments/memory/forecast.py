@@ -10,10 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from transformers import PreTrainedModel
-
 from core.device import takes_cpu
-from core.errors import GrpoLabError
 from core.generation.native import Native, most_samples
 from core.generation.noise import SMALL_VOCABULARY
 from core.generation.perturbed import Perturbed
@@ -22,9 +19,8 @@ from core.loop.staleness import most_updates
 from core.model.adapters import LoraSettings
 from core.model.decoding import can_lay_out
 from core.model.loading import DTYPES, locate
-from core.model.policy import MANY_TOKENS, Policy, PolicySettings, tokenizer_of
+from core.model.policy import MANY_TOKENS, PolicySettings
 from core.parts.options import ObjectiveOptions, ProviderOptions
-from core.randomness import key
 from experiments.memory.activations import (
     FLOAT,
     Pass,
@@ -37,11 +33,10 @@ from experiments.memory.activations import (
     saved_by_layer,
 )
 from experiments.memory.architecture import Architecture, meta_model, read_architecture
+from experiments.memory.prompts import Prompts, measure_prompts
 
 TOKEN_AHEAD: Final = 77
 """Bytes of a token that waits for its step: as it was sampled, in the batch of its round, and as it was filtered."""
-PROBLEMS: Final = 32
-"""Training problems whose prompts are measured."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +52,6 @@ class Moment:
     def bytes(self) -> int:
         """All of it."""
         return sum(self.parts.values())
-
-
-@dataclass(frozen=True)
-class Prompts:
-    """How many tokens prompts have, and how that is known."""
-
-    mean: int
-    longest: int
-    are_counted: bool
-    """By the model's tokenizer; else a token a byte, which no tokenizer exceeds."""
 
 
 @dataclass(frozen=True)
@@ -151,22 +136,6 @@ def critic_of(recipe: Recipe) -> CriticSize | None:
     without_output = a.parameters - (0 if a.tied else a.embedding)
     adapters = a.adapter_parameters(lora.rank, lora.targets) if lora else 0
     return CriticSize(a, without_output + adapters, adapters or without_output, lora)
-
-
-def measure_prompts(recipe: Recipe, model: PreTrainedModel) -> Prompts:
-    """Tokens of the prompts of a few training problems, or their bytes where the model comes without a tokenizer."""
-    stream = key(0, "prompts")
-    stored = getattr(recipe.source, "problems", None)
-    problems = stored[:PROBLEMS] if stored else [recipe.task.problem("train", stream, i) for i in range(PROBLEMS)]
-    try:
-        tokenizer = tokenizer_of(recipe.policy)
-    except GrpoLabError:
-        texts = [p.prompt if isinstance(p.prompt, str) else "".join(m["content"] for m in p.prompt) for p in problems]
-        lengths, are_counted = [len(text.encode()) for text in texts], False
-    else:
-        policy = Policy(model, tokenizer)
-        lengths, are_counted = [len(policy.tokens(problem)) for problem in problems], True
-    return Prompts(-(-sum(lengths) // len(lengths)), max(lengths), are_counted)
 
 
 class _Run:
