@@ -12,6 +12,7 @@ from torch import Tensor
 
 from core.distributed import gather
 from core.errors import GrpoLabError
+from core.loop.allocator import keep_freed_memory
 from core.loop.recipe import Recipe
 from core.loop.resume import load_training, save_training
 from core.loop.scoring import GraderLog
@@ -114,6 +115,7 @@ class RunState:
     def start(cls, recipe: Recipe, seed: int, device: torch.device | str) -> "RunState":
         """A run before its first step: policy, providers, optimizer and estimator as the recipe has them."""
         torch.set_num_threads(recipe.threads)
+        keep_freed_memory()
         torch.manual_seed(key(seed, "init"))
         sharding, settings = configured_sharding(), recipe.policy
         # shards are the float32 masters
@@ -240,8 +242,7 @@ class RunState:
 
     def note_prompts(self, prompts: Sequence[Tensor], responses: Tensor) -> None:
         """Take a step's prompts into the digest of all; its responses make that of the first rollout, if it is."""
-        on_host = torch.split(torch.cat(list(prompts)).cpu(), [len(prompt) for prompt in prompts])  # in one copy
-        self.hashes["prompts"] = hash_tensors([torch.tensor(list(self.hashes["prompts"].encode())), *on_host])
+        self.hashes["prompts"] = hash_tensors([torch.tensor(list(self.hashes["prompts"].encode())), *prompts])
         self.hashes["first_rollout"] = self.hashes["first_rollout"] or hash_tensors([responses])
 
     @property
