@@ -85,14 +85,14 @@ def torch_generator(seed: int, stream: Stream | str, *path: int) -> torch.Genera
 
 def _shift(x: Tensor, bits: int) -> Tensor:
     """Logical right shift of int64 (torch's own keeps the sign)."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
+    return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def mix(x: Tensor) -> Tensor:
     """SplitMix64's finaliser: int64 in, well-mixed int64 out, a bijection."""
-    x = (x ^ _shift(x, 30)) * _MIX_1
-    x = (x ^ _shift(x, 27)) * _MIX_2
-    return x ^ _shift(x, 31)
+    x = _shift(x, 30).bitwise_xor_(x).mul_(_MIX_1)
+    x = _shift(x, 27).bitwise_xor_(x).mul_(_MIX_2)
+    return _shift(x, 31).bitwise_xor_(x)
 
 
 def fold(keys: Tensor, index: Tensor | int) -> Tensor:
@@ -110,9 +110,9 @@ def row_keys(base: int, slots: Tensor, samples: Tensor) -> Tensor:
 def uniform(keys: Tensor) -> Tensor:
     """One float64 in (0, 1) per int64 key, never 0 and never 1."""
     # 52 bits: with 53 the largest would round to 1
-    return (_shift(mix(keys), 12).double() + 0.5) * 2.0**-52
+    return _shift(mix(keys), 12).double().add_(0.5).mul_(2.0**-52)
 
 
 def gumbel(keys: Tensor) -> Tensor:
     """One standard Gumbel float32 per int64 key: `-log(-log(u))`."""
-    return -torch.log(-torch.log(uniform(keys))).float()
+    return uniform(keys).log_().neg_().log_().neg_().float()

@@ -13,8 +13,9 @@ from torch import Tensor
 from core.randomness import fold, gumbel, uniform
 
 SMALL_VOCABULARY: Final = 2048
-DRAWN_AT_ONCE: Final = 1 << 20
-"""Draws that are made at once, for several positions: one by one, most of the time would go into calls."""
+DRAWN_AT_ONCE: Final = 1 << 16
+"""Draws that are made at once, for several positions: one by one, most of the time would go into calls; more would
+leave the cache, and most would be of responses that end before."""
 MOST_POSITIONS: Final = 16
 TABLE_SIZE: Final = 1 << 22
 

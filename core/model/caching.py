@@ -32,21 +32,21 @@ class Cache(ABC):
         self._samples, self._max_tokens = samples, max_tokens
         self._filled = 0
         """Columns of the buffers that hold something."""
-        self._keys: list[Tensor] = []
-        self._values: list[Tensor] = []
+        self._held: list[Tensor] = []
+        """By layer, keys and values [2, B, KV, N, D]."""
         self.positions = lengths.repeat_interleave(samples).to(device, non_blocking=True)
         """[B]: position of the next token of each row."""
 
-    def fill(self, layer: int, keys: Tensor, values: Tensor, heads: int) -> None:
-        """Store the prompts' keys and values [N, KV*D] of one layer."""
-        assert layer == len(self._keys), "layers run in order"
+    def fill(self, layer: int, key_value: Tensor, heads: int) -> None:
+        """Store the prompts' keys and values, side by side [N, 2KV*D], of one layer."""
+        assert layer == len(self._held), "layers run in order"
         P, width = self._prompt_index.shape
-        padded = (F.embedding(self._prompt_index, flat).view(P, width, heads, -1) for flat in (keys, values))
-        self._fill(*(each.transpose(1, 2) for each in padded))
+        padded = F.embedding(self._prompt_index, key_value).view(P, width, 2, heads, -1)
+        self._fill(padded.permute(2, 0, 3, 1, 4))
 
     @abstractmethod
-    def _fill(self, keys: Tensor, values: Tensor) -> None:
-        """Store a layer's keys and values [P, KV, W, D]."""
+    def _fill(self, prompts: Tensor) -> None:
+        """Store a layer's keys and values [2, P, KV, W, D]."""
 
     @abstractmethod
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
@@ -55,33 +55,30 @@ class Cache(ABC):
     def advance(self) -> None:
         """Go on to the next column, once every layer has written the present one."""
         self._filled += 1
-        self.positions = self.positions + 1
+        self.positions.add_(1)
 
     def keep(self, rows: Tensor) -> None:
-        """Retire all rows but these, given on the host, so that later steps cost what the live rows cost."""
+        """Retire all rows but these [b], given on the host, so that later steps cost what the live rows cost."""
         rows = rows.to(self.positions.device, non_blocking=True)
-        self._keys = [x[rows] for x in self._keys]
-        self._values = [x[rows] for x in self._values]
+        self._held = [x.index_select(1, rows) for x in self._held]
         self._bias = self._bias[rows]
         self.positions = self.positions[rows]
 
     def _write(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Write the present column, [B, KV, D] each; returns all columns so far, [B * KV, N, D] each."""
-        written = []
-        for buffers, new in ((self._keys, key), (self._values, value)):
-            if buffers[layer].shape[2] == self._filled:
-                more = min(max(BLOCK, self._filled // 8), self._max_tokens)
-                buffers[layer] = _widened(buffers[layer], more)
-            buffers[layer][:, :, self._filled] = new
-            written.append(buffers[layer][:, :, : self._filled + 1].flatten(0, 1))
-        return written[0], written[1]
+        held, N = self._held[layer], self._filled
+        if held.shape[3] == N:
+            held = self._held[layer] = _widened(held, min(max(BLOCK, N // 8), self._max_tokens))
+        torch.stack((key, value), out=held[:, :, :, N])
+        keys, values = held.flatten(1, 2)[:, :, : N + 1].unbind(0)
+        return keys, values
 
 
 def _widened(x: Tensor, more: int) -> Tensor:
-    """Keys or values [B, KV, N, D] with room for more columns; nothing is written there yet."""
-    B, KV, N, D = x.shape
-    wide = x.new_empty(B, KV, N + more, D)
-    wide[:, :, :N] = x
+    """Keys and values [..., N, D] with room for more columns; nothing is written there yet."""
+    *outer, N, D = x.shape
+    wide = x.new_empty(*outer, N + more, D)
+    wide[..., :N, :] = x
     return wide
 
 
@@ -95,10 +92,9 @@ class RowCache(Cache):
         super().__init__(prompts, samples, max_tokens)
         self._filled = self._width
 
-    def _fill(self, keys: Tensor, values: Tensor) -> None:
-        for buffers, prompts in ((self._keys, keys), (self._values, values)):
-            rows = prompts.repeat_interleave(self._samples, 0)
-            buffers.append(_widened(rows, min(BLOCK, self._max_tokens)))
+    def _fill(self, prompts: Tensor) -> None:
+        rows = prompts[:, :, None].expand(-1, -1, self._samples, -1, -1, -1)
+        self._held.append(_widened(rows, min(BLOCK, self._max_tokens)).flatten(1, 2))
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """See `Cache`."""
@@ -107,7 +103,7 @@ class RowCache(Cache):
         keys, values = self._write(layer, key, value)
         q = (query * scale).reshape(B * KV, H // KV, D)
         scores = torch.bmm(q, keys.transpose(1, 2)).view(B, KV, H // KV, -1).float()
-        scores[..., : self._width] += self._bias
+        scores[..., : self._width].add_(self._bias)
         weights = torch.softmax(scores, -1).to(value.dtype)
         return torch.bmm(weights.view(B * KV, H // KV, -1), values).view(B, H, D)
 
@@ -117,8 +113,8 @@ class GroupCache(Cache):
 
     def __init__(self, prompts: Sequence[Tensor], samples: int, max_tokens: int) -> None:
         super().__init__(prompts, samples, max_tokens)
-        self._prompts: list[tuple[Tensor, Tensor]] = []
-        """By layer, keys and values [P, KV, W, D]."""
+        self._prompts: list[Tensor] = []
+        """By layer, keys and values [2, P, KV, W, D]."""
         self._group(torch.arange(len(prompts)).repeat_interleave(samples))
 
     def _group(self, prompt_of: Tensor) -> None:
@@ -139,10 +135,9 @@ class GroupCache(Cache):
         self._row = row.to(device, non_blocking=True)
         """[P * S]: which row lies there."""
 
-    def _fill(self, keys: Tensor, values: Tensor) -> None:
-        self._prompts.append((keys.contiguous(), values.contiguous()))
-        for buffers in (self._keys, self._values):
-            buffers.append(keys.new_empty(len(self._prompt_of), keys.shape[1], 0, keys.shape[3]))
+    def _fill(self, prompts: Tensor) -> None:
+        self._prompts.append(prompts.contiguous())
+        self._held.append(prompts.new_empty(2, len(self._prompt_of), prompts.shape[2], 0, prompts.shape[4]))
 
     def _of_prompts(self, x: Tensor, prompts: Tensor) -> Tensor:
         """Products of rows x [B, KV, R, m] with what belongs to their prompts [P, KV, m, n]: [B, KV, R, n]."""
@@ -170,7 +165,7 @@ class GroupCache(Cache):
         prompts, prompt_of = torch.unique(self._prompt_of[rows], return_inverse=True)
         if len(prompts) < self._shape[0]:
             prompts = prompts.to(self.positions.device, non_blocking=True)
-            self._prompts = [(keys[prompts], values[prompts]) for keys, values in self._prompts]
+            self._prompts = [x[:, prompts] for x in self._prompts]
         self._group(prompt_of)
 
 

@@ -119,12 +119,14 @@ def _heads(attention: Any, products: Sequence[Tensor], cos: Tensor, sin: Tensor)
     if hasattr(attention, "q_norm"):
         query, key = _norm(attention.q_norm, query), _norm(attention.k_norm, key)
     both = torch.cat([query, key], 1)
-    both = (both * cos).add_(both.roll(both.shape[-1] // 2, -1).mul_(sin))
+    both = both.roll(both.shape[-1] // 2, -1).mul_(sin).add_(both.mul_(cos))
     return both[:, : query.shape[1]], both[:, query.shape[1] :], value
 
 
 def _norm(norm: Any, x: Tensor) -> Tensor:
     """w * x / sqrt(mean(x^2) + eps) over the last dimension, in float32 but for the weight."""
+    if x.device.type == "cpu" and x.dtype == torch.float32:  # the same operations in one call
+        return F.rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)
     y = x.float()
     y = y * y.pow(2).mean(-1, keepdim=True).add_(norm.variance_epsilon).rsqrt_()
     scaled: Tensor = norm.weight * y.to(x.dtype)

@@ -164,7 +164,7 @@ def test_the_cache_gives_the_logits_of_whole_sequences(
                 expected = plain(input_ids=ids[None], use_cache=False).logits[0, -1]
                 torch.testing.assert_close(actual.double(), expected, rtol=1e-4, atol=1e-4)
             if t in (2, 4):
-                keep = (torch.arange(len(alive)) % 2 == 0) if t == 2 else alive >= samples
+                keep = ((torch.arange(len(alive)) % 2 == 0) if t == 2 else alive >= samples).nonzero()[:, 0]
                 cache.keep(keep)
                 alive = alive[keep]
             hidden = tiny.hidden(continuations[alive, t][None], cache.positions[None], cache)
@@ -189,11 +189,11 @@ def test_long_prompts_are_held_once_for_all_their_responses(tiny: Policy, monkey
 def test_columns_that_a_cache_holds(kind: type[Cache], expected: int) -> None:
     """Of 2 prompts of 1,000 tokens and 3 responses each that may have 5,000, after the first token."""
     cache = kind([torch.arange(1000)] * 2, 3, 5000)
-    flat = torch.zeros(2000, 8)
-    cache.fill(0, flat, flat, 2)
+    flat = torch.zeros(2000, 16)
+    cache.fill(0, flat, 2)
     cache.attend(0, torch.zeros(6, 4, 4), torch.zeros(6, 2, 4), torch.zeros(6, 2, 4), 1.0)
-    held = [*cache._keys, *(keys for keys, _ in getattr(cache, "_prompts", ()))]
-    assert sum(x.untyped_storage().nbytes() for x in held) == expected * 8 * 4
+    held = [*cache._held, *getattr(cache, "_prompts", ())]
+    assert sum(x.untyped_storage().nbytes() for x in held) == expected * 16 * 4
 
 
 def test_policies_whose_attention_is_not_full_and_causal_are_refused(tmp_path: Path) -> None:
