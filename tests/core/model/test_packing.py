@@ -287,9 +287,9 @@ def test_indices_alone_go_to_a_device_where_masks_are_made(monkeypatch: pytest.M
     moved: list[int] = []
     to = Tensor.to
 
-    def noted(x: Tensor, device: torch.device) -> Tensor:
+    def noted(x: Tensor, device: torch.device, **how: Any) -> Tensor:
         moved.append(x.numel())
-        return to(x, device)
+        return to(x, device, **how)
 
     segments = [replace(segment, device=meta) for segment in packed._segments]
     monkeypatch.setattr(Tensor, "to", noted)
