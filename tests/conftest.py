@@ -1,5 +1,6 @@
 """What every test shares: one thread, repeatable examples, a tiny model, and the embedded one."""
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -32,6 +33,12 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "bench"))
 OURS = ("core", "estimators", "variants", "experiments")
 MakeBatch: TypeAlias = Callable[..., Batch]
 """`(groups=3, samples=4, holes=False, seed=0)` to a batch of ragged responses with real token ids."""
+
+
+def pytest_collection_finish() -> None:
+    """Collections of garbage need not look at what was imported: it stays, and there are a million objects of it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ A fresh process takes seconds for its imports, and there are hundreds. What make
 environment, arguments, signals, session and output, and a fork server of its own for its workers.
 """
 
+import gc
 import os
 import signal
 import socket
@@ -85,6 +86,7 @@ def _begin(
     arguments: Sequence[Any],
 ) -> None:
     """Become a process of its own, and do the work."""
+    gc.freeze()  # a rehearsal collects garbage, and need not look at all that was imported
     os.setsid()
     os.chdir(folder)
     os.environ.clear()

@@ -82,6 +82,12 @@ def attention(
 AttentionInterface.register(ATTENTION, attention)
 
 
+def scatter_rows(flat: Tensor, valid: Tensor) -> Tensor:
+    """Values [N] at the N true places of `valid` [R, T], 0 elsewhere; `valid` is on the host: nothing is waited for."""
+    places = valid.flatten().nonzero()[:, 0].to(flat.device, non_blocking=True)
+    return flat.new_zeros(valid.numel()).index_copy(0, places, flat).view(valid.shape)
+
+
 class PromptStore(Protocol):
     """What takes the keys and values of prompts when a forward pass computes them."""
 
@@ -124,10 +130,11 @@ class Packed:
             positions += [p_len[p] + torch.arange(int(n)) for p, n in zip(of, r_len, strict=True)]
 
         self.input_ids = torch.cat([*prompts, *responses])[None]
-        self.positions = torch.cat(positions).to(device)[None]
-        self.prompt_end = (p_start + p_len - 1).to(device)
+        # copies to the device that nobody waits for, here and below: passes go on being launched meanwhile
+        self.positions = torch.cat(positions).to(device, non_blocking=True)[None]
+        self.prompt_end = (p_start + p_len - 1).to(device, non_blocking=True)
         """[P]: where each prompt's last token lies in the flat row."""
-        self.response_start = r_start.to(device)
+        self.response_start = r_start.to(device, non_blocking=True)
         """[R]: where each response's first token lies."""
         self._segments = segments
         # where each flat token's result lies among the padded results of all segments
@@ -135,7 +142,7 @@ class Packed:
         for segment in segments:
             places.append((torch.arange(segment.own.numel()).view_as(segment.own) + offsets)[segment.valid])
             offsets += segment.own.numel()
-        self._places = torch.cat(places).to(device)
+        self._places = torch.cat(places).to(device, non_blocking=True)
         self._cache = cache
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
@@ -190,7 +197,8 @@ class _Segment:
         """Queries [S, T] and keys [S, B + T] in the flat row, and which keys a query sees [S, 1, T, B + T]."""
         S, T = self.own.shape
         B = self.before.shape[1]
-        before, own, before_lengths = (x.to(self.device) for x in (self.before, self.own, self.before_lengths))
+        held = (self.before, self.own, self.before_lengths)
+        before, own, before_lengths = (x.to(self.device, non_blocking=True) for x in held)
         # made where it is used: on a host it would take as long as a GPU's pass, and the copy beside
         mask = torch.ones(T, T, dtype=torch.bool, device=self.device).tril()[None]
         if B:
@@ -210,7 +218,7 @@ class _Segment:
             own = before.where(column < self.before_lengths[:, None], own)
         result = (self.before_lengths[:, None] + torch.arange(self.own.shape[1])).clamp(max=length - 1)
         result = result + length * torch.arange(len(own))[:, None]
-        return own.to(self.device), result.flatten().to(self.device)
+        return own.to(self.device, non_blocking=True), result.flatten().to(self.device, non_blocking=True)
 
     def _attend_whole(self, query: Tensor, key_value: Tensor, heads: int, key_heads: int, scale: float) -> Tensor:
         """Prompt and response in one causal pass: it computes the prompt's results again, and needs no mask."""

@@ -21,7 +21,7 @@ from core.model.decoding import BlockStep, LibraryStep, Step, can_lay_out, is_wr
 from core.model.loading import DTYPES, Dtype, read_model, read_tokenizer
 from core.model.logps import sum_squared_probs, support_logmass, token_logps
 from core.model.optimizer import Optimizer, OptimizerSettings
-from core.model.packing import Layout, Packed
+from core.model.packing import Layout, Packed, scatter_rows
 from core.model.prompts import Heard, problem_tokens, read_template
 from core.model.sharding import MakeSharding, full_tensor
 from core.model.soundness import check_head, check_repeats, check_trunk, context_of
@@ -209,7 +209,7 @@ class Policy(TrainedModel):
                 f"the model's tokenizer gives the token {token!r} the number {max(ids)}, but the model has "
                 f"{self.vocabulary} tokens only: give the tokenizer that belongs to it"
             )
-        return torch.tensor(ids, dtype=torch.long, device=self.device)
+        return torch.tensor(ids, dtype=torch.long).to(self.device, non_blocking=True)
 
     def texts(self, responses: Sequence[Tensor]) -> list[str]:
         """Responses as text: all their tokens, special ones too, but ends of sequence and padding."""
@@ -270,12 +270,7 @@ class Policy(TrainedModel):
             entropy=entropy,
             kept=kept,
         )
-        padded = [
-            None if flat is None else flat.new_zeros(valid.shape).masked_scatter(valid, flat)
-            for flat in (logps, entropies)
-        ]
-        assert padded[0] is not None
-        return padded[0], padded[1]
+        return scatter_rows(logps, valid), None if entropies is None else scatter_rows(entropies, valid)
 
     @torch.no_grad()
     @with_gathered_weights
@@ -296,7 +291,7 @@ class Policy(TrainedModel):
         predicting, valid = self.predicting(prompts, responses, owner, width)
         weight, bias = self._output
         flat = sum_squared_probs(predicting, weight, bias=bias, temperature=temperature, kept=kept)
-        return flat.new_zeros(valid.shape).masked_scatter(valid, flat)
+        return scatter_rows(flat, valid)
 
     @torch.no_grad()
     @with_gathered_weights
@@ -314,25 +309,27 @@ class Policy(TrainedModel):
         predicting, valid = self.predicting(prompts, responses, owner, width)
         weight, bias = self._output
         flat = support_logmass(predicting, weight, bias=bias, temperature=temperature, truncation=truncation)
-        return flat.new_zeros(valid.shape).masked_scatter(valid, flat)
+        return scatter_rows(flat, valid)
 
     def predicting(
         self, prompts: Sequence[Tensor], responses: Sequence[Tensor], owner: Sequence[int], width: int
     ) -> tuple[Tensor, Tensor]:
-        """Hidden states [N, h] that predict the N tokens of all responses in order, and their places in [R, width]."""
+        """Hidden states [N, h] that predict the N tokens of all responses in order, and their places in [R, width].
+
+        The places are on the host.
+        """
         # the last token of a response predicts nothing that is asked for
         packed = Packed(prompts, [r[:-1] for r in responses], owner)
         self.forward_tokens += packed.input_ids.numel()
         self.backward_tokens += packed.input_ids.numel() * torch.is_grad_enabled()
         hidden = self.hidden(packed.input_ids, packed.positions, packed)
-        lengths = torch.tensor([len(r) for r in responses], device=self.device)
+        valid = torch.arange(width) < torch.tensor([len(r) for r in responses])[:, None]
+        places = valid.flatten().nonzero()[:, 0].to(self.device, non_blocking=True)
+        prompt_of = torch.tensor(owner, dtype=torch.long).to(self.device, non_blocking=True)
         column = torch.arange(width, device=self.device)
-        valid = column < lengths[:, None]
         # token 0 is predicted at the prompt's end, token t at response token t - 1
-        sources = (packed.response_start[:, None] + column - 1).where(
-            column > 0, packed.prompt_end[list(owner)][:, None]
-        )
-        return torch.nn.functional.embedding(sources[valid], hidden), valid
+        sources = (packed.response_start[:, None] + column - 1).where(column > 0, packed.prompt_end[prompt_of][:, None])
+        return torch.nn.functional.embedding(sources.flatten()[places], hidden), valid
 
 
 def load_policy(settings: PolicySettings, device: torch.device | str = "cpu", setting: str = "policy.model") -> Policy:

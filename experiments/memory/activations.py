@@ -166,9 +166,9 @@ def held_by_draw(a: Architecture, rows: int, b: int, *, tempered: bool, cut: boo
     return logits * b + max(logits * b, noise + made)
 
 
-def noise_table(a: Architecture) -> tuple[int, int]:
-    """What sampling noise keeps, and what making it takes on top: three copies in float64."""
+def noise_table(a: Architecture, device: str = "cpu") -> tuple[int, int]:
+    """What sampling noise keeps, and what making it takes on top: three copies in float64, in the host's memory."""
     if a.vocabulary <= SMALL_VOCABULARY:
         return 0, 0
     size = max(TABLE_SIZE, 4 * a.vocabulary)
-    return FLOAT * size, 3 * 8 * size
+    return FLOAT * size, 3 * 8 * size if device == "cpu" else 0

@@ -10,10 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from transformers import PreTrainedModel
-
 from core.device import takes_cpu
-from core.errors import GrpoLabError
 from core.generation.native import Native, most_samples
 from core.generation.noise import SMALL_VOCABULARY
 from core.generation.perturbed import Perturbed
@@ -22,9 +19,8 @@ from core.loop.staleness import most_updates
 from core.model.adapters import LoraSettings
 from core.model.decoding import can_lay_out
 from core.model.loading import DTYPES, locate
-from core.model.policy import MANY_TOKENS, Policy, PolicySettings, tokenizer_of
+from core.model.policy import MANY_TOKENS, PolicySettings
 from core.parts.options import ObjectiveOptions, ProviderOptions
-from core.randomness import key
 from experiments.memory.activations import (
     FLOAT,
     Pass,
@@ -37,11 +33,10 @@ from experiments.memory.activations import (
     saved_by_layer,
 )
 from experiments.memory.architecture import Architecture, meta_model, read_architecture
+from experiments.memory.prompts import Prompts, measure_prompts
 
 TOKEN_AHEAD: Final = 77
 """Bytes of a token that waits for its step: as it was sampled, in the batch of its round, and as it was filtered."""
-PROBLEMS: Final = 32
-"""Training problems whose prompts are measured."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +55,6 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Prompts:
-    """How many tokens prompts have, and how that is known."""
-
-    mean: int
-    longest: int
-    are_counted: bool
-    """By the model's tokenizer; else a token a byte, which no tokenizer exceeds."""
-
-
-@dataclass(frozen=True)
 class Forecast:
     """Bytes that one process of a run holds above what its libraries take."""
 
@@ -85,12 +70,6 @@ class Forecast:
     def parts(self) -> Mapping[str, Mapping[str, int]]:
         """Bytes by phase and purpose."""
         return {phase: moment.parts for phase, moment in self.moments.items()}
-
-    @property
-    def host(self) -> int:
-        """Bytes that a run on a GPU holds in the host's memory at the most: reading the model, or a checkpoint."""
-        kept = sum(self.parts["train"].get(name, 0) for name in ("weights", "master weights", "optimizer state"))
-        return max(self.moments["load"].bytes, kept)
 
     @property
     def phase(self) -> str:
@@ -157,22 +136,6 @@ def critic_of(recipe: Recipe) -> CriticSize | None:
     without_output = a.parameters - (0 if a.tied else a.embedding)
     adapters = a.adapter_parameters(lora.rank, lora.targets) if lora else 0
     return CriticSize(a, without_output + adapters, adapters or without_output, lora)
-
-
-def measure_prompts(recipe: Recipe, model: PreTrainedModel) -> Prompts:
-    """Tokens of the prompts of a few training problems, or their bytes where the model comes without a tokenizer."""
-    stream = key(0, "prompts")
-    stored = getattr(recipe.source, "problems", None)
-    problems = stored[:PROBLEMS] if stored else [recipe.task.problem("train", stream, i) for i in range(PROBLEMS)]
-    try:
-        tokenizer = tokenizer_of(recipe.policy)
-    except GrpoLabError:
-        texts = [p.prompt if isinstance(p.prompt, str) else "".join(m["content"] for m in p.prompt) for p in problems]
-        lengths, are_counted = [len(text.encode()) for text in texts], False
-    else:
-        policy = Policy(model, tokenizer)
-        lengths, are_counted = [len(policy.tokens(problem)) for problem in problems], True
-    return Prompts(-(-sum(lengths) // len(lengths)), max(lengths), are_counted)
 
 
 class _Run:
@@ -288,7 +251,7 @@ class _Run:
         prompts = -(-prompts // self._processes)
         rows, longest = prompts * samples, self.prompts.longest
         tempered = temperature != 1
-        table, making = noise_table(a)
+        table, making = noise_table(a, self._device)
         kept = {
             **self._held(),
             "gathered weights": a.parameters * b if self._sharded else 0,
@@ -305,8 +268,7 @@ class _Run:
         retire_at = self.recipe.generator.retire_at if isinstance(self.recipe.generator, Native) else 0.0
         # all keys are copied before the old ones go, then all values
         copied = math.ceil(retire_at * cached / 2)
-        if self._device == "cpu":  # it is drawn in the host's memory, whatever the device
-            yield Moment("sample", "drawing the noise table", {**kept, "copies": making})
+        yield Moment("sample", "drawing the noise table", {**kept, "copies": making})
         yield Moment("sample", "reading the prompts", {**full, "activations": held_by_layer(a, prefill, b)})
         yield Moment(
             "sample",

@@ -7,7 +7,7 @@ from core.generation.vllm import Vllm
 from core.loop.recipe import Recipe
 from experiments.launchers.job import Needs
 from experiments.launchers.launcher import Where
-from experiments.memory.forecast import forecast
+from experiments.memory.forecast import Forecast, forecast
 from experiments.study.processes import Processes
 
 KEPT: Final = 1.35
@@ -33,9 +33,15 @@ def needs_of(recipe: Recipe, processes: Processes, where: Where) -> Needs:
         return Needs(cpus, where.gpus, memory or 0)
     predicted = forecast(recipe, processes=processes.number, sharded=processes.sharding is not None)
     kept = KEPT_WITH_ADAPTERS if recipe.policy.lora else KEPT
-    held = processes.number * int(kept * (predicted.host if on_gpu else predicted.peak) + LIBRARIES)
+    held = processes.number * int(kept * (host_memory(predicted) if on_gpu else predicted.peak) + LIBRARIES)
     of_gpu = (predicted.peak + CONTEXT, engine_share(recipe)) if on_gpu else ()
     return Needs(cpus, where.gpus, held if memory is None else memory, *of_gpu)
+
+
+def host_memory(predicted: Forecast) -> int:
+    """Bytes that a process on a GPU holds in the host's memory at the most: reading the model, or a checkpoint."""
+    kept = sum(predicted.parts["train"][name] for name in ("weights", "master weights", "optimizer state"))
+    return max(predicted.moments["load"].bytes, kept)
 
 
 def engine_share(recipe: Recipe) -> float:

@@ -31,7 +31,7 @@ def evaluations(budget: Sequence[float], values: Sequence[float], what: str) -> 
     if not len(budget):
         raise ValueError(f"{what}: the curve is empty; leave out runs that were never evaluated")
     spent = np.asarray(budget, dtype=np.float64)
-    if not np.isfinite(spent).all() or (np.diff(spent) <= 0).any():
+    if not np.isfinite(spent).all() or (spent[1:] <= spent[:-1]).any():
         raise ValueError(
             f"{what}: budgets must be finite and strictly increasing; sort, drop repeated evaluations, or choose "
             "an axis on which the run advances"

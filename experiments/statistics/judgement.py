@@ -8,7 +8,8 @@ The runs may come from a study's folder or from any table.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -68,16 +69,23 @@ class Judgement:
     """By (arm, baseline): what identical seeds bought."""
     variances: Mapping[tuple[str, str], VarianceComponents]
     """By (arm, baseline): how much of the noise is seeds, questions and samples; empty without answers by question."""
-    exploratory: tuple[Exploratory, ...]
     claim: ClaimVerdict | None
     """The outcome of what was predicted before the first run."""
     warnings: tuple[str, ...]
     """What belongs beside the verdict: runs that collapsed, and what else it depends on: how failures are handled,
     the axis, earlier looks, how answers are drawn."""
+    runs: tuple[Trajectory, ...] = field(repr=False, compare=False)
+    budget: float
+    """At which arms were compared: the declared one, or the least that a run has spent."""
     grown: Grown | None = None
     """What earlier looks did to the error rate."""
     beside: tuple[Beside, ...] = ()
     """Sampled answers beside greedy ones, where both were measured."""
+
+    @cached_property
+    def exploratory(self) -> tuple[Exploratory, ...]:
+        """What was not declared, computed when it is first asked for: no verdict depends on it."""
+        return () if self.plan.sequential else explore(self.plan, self.runs, self.budget)
 
     def bootstrap_t(self, comparison: Comparison) -> Interval | None:
         """The bootstrap-t interval of a comparison, for differences that may be skewed; None below five seeds.
@@ -163,7 +171,6 @@ def judge(plan: Plan, runs: Sequence[Trajectory]) -> Judgement | None:
         outcomes=arm_outcomes,
         couplings=_couplings(analysis, pairs),
         variances=_variances(answers_of(plan, runs, plan.axis, budget), analysis.seeds, pairs),
-        exploratory=() if plan.sequential else explore(plan, runs, budget),
         claim=claim,
         warnings=(
             *((growth.sentence,) if growth else ()),
@@ -172,6 +179,8 @@ def judge(plan: Plan, runs: Sequence[Trajectory]) -> Judgement | None:
             *axis_warnings(analysis, axes, plan.axis, {axis: least_spent(plan, runs, axis) for axis in axes}),
             *sharpening_warnings(plan, counterparts),
         ),
+        runs=tuple(runs),
+        budget=budget,
         grown=growth,
         beside=counterparts,
     )

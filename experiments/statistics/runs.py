@@ -106,6 +106,8 @@ class Curve:
     @property
     def measured(self) -> "Curve":
         """The evaluations at which there was something to measure."""
+        if all(map(math.isfinite, self.values)):
+            return self
         finite = [place for place, value in enumerate(self.values) if math.isfinite(value)]
         spent = {axis: [each[place] for place in finite] for axis, each in self.spent.items()}
         answers = None if self.answers is None else [self.answers[place] for place in finite]

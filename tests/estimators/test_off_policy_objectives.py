@@ -79,8 +79,9 @@ def test_second_moment_of_outward_tokens_by_hand(
 
 def test_tokens_that_are_left_out_are_those_said_to_be_clipped() -> None:
     old, kept = torch.zeros(1, 3), torch.tensor([[1.0, 0.0, 1.0]])
-    info = m2po(old + math.log(2), old, torch.ones(1, 3), kept).info
+    info = m2po((old + math.log(2)).requires_grad_(), old, torch.ones(1, 3), kept).info
     assert info["clip_fraction"].tolist() == [[False, True, False]]
+    assert not info["ratio"].requires_grad
     assert info["ratio"].tolist() == [pytest.approx([2, 2, 2])]
 
 

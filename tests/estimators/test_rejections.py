@@ -96,6 +96,16 @@ def test_binary_divergence_by_hand(p: float, b: float, divergence: float) -> Non
             assert binary_kl_rejection(one, other, torch.tensor([[True]]), high=high)[1].item() is stays
 
 
+@pytest.mark.parametrize("sure", [0.0, -100.0])
+def test_binary_divergence_of_what_is_certain_is_finite(sure: float) -> None:
+    """1 and 0 are 1e-8 off: against .5 it is .5 log .5 + .5 log (.5 / 1e-8) = 8.5172, against itself 0."""
+    old, half = torch.tensor([[sure]], dtype=torch.float64), torch.tensor([[0.5]], dtype=torch.float64).log()
+    token = torch.tensor([[True]])
+    for one, other in ((old, half), (half, old)):
+        assert [binary_kl_rejection(one, other, token, high=h)[1].item() for h in (8.518, 8.516)] == [True, False]
+    assert binary_kl_rejection(old, old, token, high=1e-12)[1].item()
+
+
 def test_second_moment_by_hand() -> None:
     """Squares .0025 .36 .04 .01, mean .1031: without the largest .0175."""
     difference = torch.tensor([[0.05, -0.6, 0.2, 0.1]], dtype=torch.float64)

@@ -224,7 +224,7 @@ def test_the_trained_model_can_be_trained_on(make_run: MakeRun, tmp_path: Path) 
 
 @pytest.mark.parametrize("variant", ["grpo", "dapo", "remax"])
 def test_two_runs_of_one_configuration_are_bit_identical(tmp_path: Path, variant: str) -> None:
-    bindings = (f"train.variant = @{variant}()", "train.epochs = 2", "train.minibatches = 2")
+    bindings = (f"train.variant = @{variant}()", "train.steps = 2", "train.epochs = 2", "train.minibatches = 2")
     assert_same_run(run(tmp_path / "one", *bindings), run(tmp_path / "two", *bindings))
 
 
@@ -239,7 +239,8 @@ def test_arms_of_a_seed_share_prompts_first_rollout_and_questions(tmp_path: Path
     """Also beside dynamic sampling, which samples more, and a greedy baseline, which samples apart."""
     names = ["grpo", "dr_grpo", "dapo", "rloo", "remax", "reinforce"]
     # groups of two are often all right or all wrong, so dynamic sampling has to draw again
-    folders = [run(tmp_path / name, f"train.variant = @{name}()", "train.group_size = 2") for name in names]
+    small = ("train.group_size = 2", "evaluation.every = 4", "evaluation.questions = 2")
+    folders = [run(tmp_path / name, f"train.variant = @{name}()", *small) for name in names]
     prompts = [[line["prompts_hash"] for line in lines(folder)] for folder in folders]
     assert all(each == prompts[0] for each in prompts)
     assert len(set(prompts[0])) == 4
@@ -326,7 +327,8 @@ def test_steps_can_be_rewarded_by_providers_of_ones_own(tmp_path: Path) -> None:
 )
 def test_methods_with_needs_of_their_own_train(tmp_path: Path, name: str) -> None:
     """Several rewards, squared probabilities, a choice per step, token credit, local means, filters of rounds."""
-    folder = run(tmp_path / "run", f"train.variant = @{name}()", "train.epochs = 2", "train.minibatches = 2")
+    small = ("train.steps = 2", "train.epochs = 2", "train.minibatches = 2", "evaluation.questions = 2")
+    folder = run(tmp_path / "run", f"train.variant = @{name}()", *small)
     assert manifest(folder)["status"] == "finished"
     assert manifest(folder)["hashes"]["final_weights"] != manifest(folder)["hashes"]["initial_weights"]
     assert all(line["loss"] is not None for line in lines(folder) if line["groups"])

@@ -14,7 +14,7 @@ from experiments.launchers.choice import add_launcher_options, parse_memory, rea
 from experiments.launchers.job import Needs
 from experiments.launchers.launcher import LAUNCHERS, Where
 from experiments.memory.forecast import forecast
-from experiments.planning.needs import CONTEXT, KEPT, KEPT_WITH_ADAPTERS, LIBRARIES, needs_of
+from experiments.planning.needs import CONTEXT, KEPT, KEPT_WITH_ADAPTERS, LIBRARIES, host_memory, needs_of
 from experiments.planning.plan import hides_gpus
 from experiments.study.configs import find_config
 from experiments.study.processes import Processes
@@ -64,7 +64,7 @@ def test_on_a_gpu_the_forecast_is_the_gpus_and_an_engine_takes_its_share(monkeyp
     recipe = prepare_study([find_config("demo")], bindings, [0]).recipes["grpo"]
     predicted = forecast(recipe)
     weights = 4 * predicted.total
-    assert predicted.host == 3 * weights > predicted.moments["load"].bytes
+    assert host_memory(predicted) == 3 * weights > predicted.moments["load"].bytes
     host = int(KEPT * 3 * weights + LIBRARIES)
     expected = Needs(2, 0, host, gpu_memory=predicted.peak + CONTEXT, gpu_utilization=0.35)
     assert needs_of(recipe, Processes(), chosen()) == expected

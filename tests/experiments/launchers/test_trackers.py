@@ -27,6 +27,7 @@ SMALL = (
     "train.steps = 3",
     "train.prompts = 2",
     "train.group_size = 2",
+    "train.max_tokens = 6",
     "train.checkpoint_every = 2",
     "evaluation.every = 3",
     "evaluation.questions = 2",

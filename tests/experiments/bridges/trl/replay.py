@@ -1,6 +1,7 @@
 """Recorded rollouts, replayed through TRL's trainer and through our own loop: gradients of every step, last weights."""
 
 import contextlib
+import gc
 import os
 import sys
 import warnings
@@ -375,6 +376,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     import_parts()
+    gc.freeze()  # every training ends with a collection, which would look at all that was imported
     folder, is_first = Path(sys.argv[1]), os.environ["RANK"] == "0"
     for number, case in enumerate(CASES):
         outcome = bridged(case, folder / "out")

@@ -101,8 +101,8 @@ def make_config() -> Any:
     loops = Path("loops.yaml").absolute()
     loops.write_text("- name: recorded\n  _target_: cpu_worker.Recorded\n")
     agent = "actor_rollout_ref.rollout.agent"
-    others = {f"{agent}.agent_loop_config_path": loops, f"{agent}.num_workers": 1, "data.seed": SEED}
-    config = program.make_config(CASE, SIZE, **others, **{"+actor_rollout_ref.grpolab.keyed_noise": True})
+    others = {f"{agent}.agent_loop_config_path": str(loops), f"{agent}.num_workers": 1, "data.seed": SEED}
+    config = program.make_config(CASE, SIZE, **others, **{"actor_rollout_ref.grpolab.keyed_noise": True})
     config.transfer_queue.backend.SimpleStorage.num_data_storage_units = 1
     config.actor_rollout_ref.grpolab.folder = str(HERE)
     return config

@@ -1,14 +1,17 @@
 """Real steps of verl's real FSDP worker on CPU, beside ours on the same rollout: one of several processes.
 
-    python program.py FOLDER RANK SIZE cases|mutations
+    python program.py FOLDER RANK SIZE
 
-Writes FOLDER/RANK.pt: by case, or by mutation, how far verl's loss and gradients were from ours at each optimizer step.
+Writes FOLDER/RANK.pt: by case how far verl's loss and gradients were from ours at each optimizer step, and where there
+are several processes, by mutation of the bridge as well.
 """
 
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,6 +26,7 @@ import torch  # noqa: E402
 import torch.distributed as dist  # noqa: E402
 import transformers  # noqa: E402
 from hydra import compose, initialize_config_module  # noqa: E402
+from omegaconf import OmegaConf  # noqa: E402
 from tensordict import NonTensorData, NonTensorStack, TensorDict  # noqa: E402
 from torch import Tensor  # noqa: E402
 from verl.models.transformers import monkey_patch  # noqa: E402
@@ -221,19 +225,26 @@ class Group:
         return self.worker.update_actor(data)
 
 
+@cache
+def composed() -> Any:
+    """verl's configuration as it comes: Hydra reads thirty files for it."""
+    with initialize_config_module("verl.trainer.config", version_base=None):
+        return compose("ppo_trainer")
+
+
 def make_config(case: Case, size: int, **others: object) -> Any:
     rows = P * G + PADS
-    overrides = {
-        "+actor_rollout_ref.grpolab.variant": case.variant,
-        "+actor_rollout_ref.grpolab.import": "[users_parts]",
-        "+actor_rollout_ref.grpolab.bind": "[" + ",".join(f'"{each}"' for each in case.bindings) + "]",
+    settings: dict[str, object] = {
+        "actor_rollout_ref.grpolab.variant": case.variant,
+        "actor_rollout_ref.grpolab.import": ["users_parts"],
+        "actor_rollout_ref.grpolab.bind": list(case.bindings),
         "actor_rollout_ref.model.path": str(MODEL),
         "actor_rollout_ref.model.use_remove_padding": False,
-        "+actor_rollout_ref.model.override_config.attn_implementation": "eager",
+        "actor_rollout_ref.model.override_config.attn_implementation": "eager",
         "actor_rollout_ref.actor.strategy": "fsdp2",
         "actor_rollout_ref.actor.fsdp_config.model_dtype": "fp32",
-        "+actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype": "fp32",
-        "+actor_rollout_ref.actor.fsdp_config.mixed_precision.reduce_dtype": "fp32",
+        "actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype": "fp32",
+        "actor_rollout_ref.actor.fsdp_config.mixed_precision.reduce_dtype": "fp32",
         "actor_rollout_ref.actor.fsdp_config.use_torch_compile": False,
         "actor_rollout_ref.actor.use_torch_compile": False,
         "actor_rollout_ref.actor.ppo_mini_batch_size": rows // case.steps // G,
@@ -253,13 +264,14 @@ def make_config(case: Case, size: int, **others: object) -> Any:
         "trainer.device": "cpu",
     }
     if case.tokens is None:
-        overrides["actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu"] = 2
+        settings["actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu"] = 2
     else:
-        overrides["actor_rollout_ref.actor.use_dynamic_bsz"] = True
-        overrides["actor_rollout_ref.rollout.log_prob_use_dynamic_bsz"] = True
-        overrides["actor_rollout_ref.actor.ppo_max_token_len_per_gpu"] = case.tokens
-    with initialize_config_module("verl.trainer.config", version_base=None):
-        config = compose("ppo_trainer", [f"{name}={value}" for name, value in {**overrides, **others}.items()])
+        settings["actor_rollout_ref.actor.use_dynamic_bsz"] = True
+        settings["actor_rollout_ref.rollout.log_prob_use_dynamic_bsz"] = True
+        settings["actor_rollout_ref.actor.ppo_max_token_len_per_gpu"] = case.tokens
+    config = deepcopy(composed())
+    for name, value in {**settings, **others}.items():
+        OmegaConf.update(config, name, value, force_add=True)
     prepare(config)
     return config
 
@@ -401,21 +413,20 @@ def under(mutation: Mutation, steps: Steps, model: torch.nn.Module) -> list[dict
             return [{"error": str(error)}]
 
 
-def main(folder: Path, rank: int, size: int, what: str) -> None:
+def main(folder: Path, rank: int, size: int) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(size)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=size)
     steps = Steps(rank, size)
     model = transformers.AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float64, attn_implementation="eager")
-    if what == "cases":
-        found = {name: list(compared(case, steps, model)) for name, case in CASES.items()}
-    else:
-        found = {name: under(mutation, steps, model) for name, mutation in MUTATIONS.items()}
+    found = {"cases": {name: list(compared(case, steps, model)) for name, case in CASES.items()}}
+    if size > 1:
+        found["mutations"] = {name: under(mutation, steps, model) for name, mutation in MUTATIONS.items()}
     torch.save(found, folder / f"{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
