@@ -111,16 +111,17 @@ def test_a_planted_wait_in_the_update_is_counted() -> None:
     plant = Plant(
         "core.loop.update",
         "        tensors = rows.at(micro)\n",
-        "        tensors = rows.at(micro)\n        [float(p.sum()) for p in policy.model.parameters()]\n",
+        "        tensors = rows.at(micro)\n        [float(p.detach().sum()) for p in policy.model.parameters()]\n",
     )
     with pytest.raises(AssertionError, match=r"core/loop/update.py:\d+ in accumulate_gradients"):
         check_waits(on_pretend(trained, *UPDATING, stop_after=2, plant=plant))
 
 
 def test_a_planted_wait_in_decoding_is_counted() -> None:
-    plant = Plant("core.generation.native", "remaining = int(left.sum())", "remaining = int(alive.sum())")
+    line = "self.positions = self.positions + 1"
+    plant = Plant("core.model.caching", line, f"{line} + 0 * int(self.positions.max())")
     ((few, many),) = on_pretend(decoded, {"planted": Decoding()}, (2, 10), plant=plant).values()
-    with pytest.raises(AssertionError, match=r"core/generation/native.py:\d+ in Native._answer"):
+    with pytest.raises(AssertionError, match=r"core/model/caching.py:\d+ in Cache.advance"):
         check_decoding(few, many)
 
 
