@@ -48,6 +48,7 @@ RUNS: Final[dict[str, tuple[str, ...]]] = {
     "a perturbed sampler, corrected": (
         "train.variant = @grpo()",
         "train.generator = @perturbed()",
+        "perturbed.divergence = 1e-3",
         "train.correction = @token_truncated",
     ),
 }
