@@ -118,8 +118,8 @@ def test_a_planted_wait_in_the_update_is_counted() -> None:
 
 
 def test_a_planted_wait_in_decoding_is_counted() -> None:
-    line = "self.positions = self.positions + 1"
-    plant = Plant("core.model.caching", line, f"{line} + 0 * int(self.positions.max())")
+    line = "self.positions.add_(1)"
+    plant = Plant("core.model.caching", line, f"{line}.add_(0 * int(self.positions.max()))")
     ((few, many),) = on_pretend(decoded, {"planted": Decoding()}, (2, 10), plant=plant).values()
     with pytest.raises(AssertionError, match=r"core/model/caching.py:\d+ in Cache.advance"):
         check_decoding(few, many)
