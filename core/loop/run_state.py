@@ -242,7 +242,8 @@ class RunState:
 
     def note_prompts(self, prompts: Sequence[Tensor], responses: Tensor) -> None:
         """Take a step's prompts into the digest of all; its responses make that of the first rollout, if it is."""
-        self.hashes["prompts"] = hash_tensors([torch.tensor(list(self.hashes["prompts"].encode())), *prompts])
+        on_host = torch.split(torch.cat(list(prompts)).cpu(), [len(prompt) for prompt in prompts])  # in one copy
+        self.hashes["prompts"] = hash_tensors([torch.tensor(list(self.hashes["prompts"].encode())), *on_host])
         self.hashes["first_rollout"] = self.hashes["first_rollout"] or hash_tensors([responses])
 
     @property

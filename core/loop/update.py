@@ -272,7 +272,7 @@ def support_of(batch: Batch, rows: Tensor, device: torch.device) -> Tensor | Non
     """The kept tokens [N, V] at each token of these rows in order, where the trainer's distributions are cut down."""
     if batch.support is None:
         return None
-    return batch.rows("support")[rows][batch.rows("response_mask")[rows]].to(device)
+    return batch.rows("support")[rows][batch.rows("response_mask")[rows]].to(device, non_blocking=True)
 
 
 def ragged_tokens(batch: Batch, rows: Tensor, device: torch.device) -> tuple[list[Tensor], list[Tensor], list[int]]:
@@ -281,11 +281,12 @@ def ragged_tokens(batch: Batch, rows: Tensor, device: torch.device) -> tuple[lis
     They are on `device`, responses in one copy.
     """
     mask = batch.rows("response_mask")[rows]
-    responses = torch.split(batch.rows("response_tokens")[rows][mask].to(device), mask.sum(-1).tolist())
+    flat = batch.rows("response_tokens")[rows][mask].to(device, non_blocking=True)
+    responses = torch.split(flat, mask.sum(-1).tolist())
     prompt_of = (rows // batch.group_size).tolist()
     local = {p: i for i, p in enumerate(dict.fromkeys(prompt_of))}
     return (
-        [batch.prompt_tokens[p].to(device) for p in local],
+        [batch.prompt_tokens[p].to(device, non_blocking=True) for p in local],
         list(responses),
         [local[p] for p in prompt_of],
     )

@@ -13,6 +13,7 @@ from core.loop.loss import step_weights
 from core.loop.run_state import Backward, Fill, RunState
 from core.loop.update import assign_micro_batches, map_micro_batches, ragged_tokens
 from core.model.optimizer import LIMITS, Optimizer, OptimizerSettings, Schedule
+from core.model.packing import scatter_rows
 from core.model.policy import Policy, PolicySettings, load_policy
 from core.model.trainable import restore, weights_of
 from core.parts.batch import Batch
@@ -54,7 +55,7 @@ class Critic:
             tokens = ragged_tokens(batch, rows, self._trunk.device)
             states, valid = self._trunk.predicting(*tokens, batch.response_mask.shape[-1])
         values: Tensor = self._head(states.float())[:, 0]
-        return values.new_zeros(valid.shape).masked_scatter(valid, values).cpu()
+        return scatter_rows(values, valid).cpu()
 
     def learn(self, batch: Batch, backward: Backward) -> dict[str, float]:
         """One step on the rows of one of the policy's; where the trunk is shared, its gradient joins the policy's."""
