@@ -85,6 +85,21 @@ def outlier_rejection(
 
 @correction(
     weights=False,
+    axes={"correction": "responses older than {most} updates taken out"},
+    limits={"most": NOT_NEGATIVE},
+)
+def age_rejection(mask: Tensor, token_age: Tensor, *, most: int = 8) -> tuple[Tensor, Tensor]:
+    """Responses whose oldest token is at most `most` updates old: max_t age_it <= most.
+
+    [B, T]. A bound that no response exceeds changes nothing. Its group's statistics count a response that is taken out.
+    Source: prime-rl's `max_off_policy_steps`, which drops a late response before its group is rated.
+    """
+    oldest = token_age.masked_fill(~mask, 0).amax(-1, keepdim=True)
+    return torch.ones(mask.shape, device=mask.device), mask & (oldest <= most)
+
+
+@correction(
+    weights=False,
     axes={"correction": "tokens whose divergence of kept or not kept is over {high:g}, either way, taken out"},
 )
 def binary_kl_rejection(

@@ -69,8 +69,11 @@ def test_the_fidelity_matrix_names_every_part_and_variant() -> None:
     text = PAGE.with_name("fidelity.md").read_text()
     maths = (ADVANTAGES, OBJECTIVES, AGGREGATORS, VALUE_LOSSES, KLS, CORRECTIONS, CREDITS, SELECTIONS)
     registries = (*maths, FILTERS, SHAPINGS, VARIANTS)
-    missing = [name for registry in registries for name in registry if f"| `{name}` |" not in text]
-    assert not missing
+    # other tests register parts of their own
+    parts = [part for registry in registries for part in registry.values()]
+    shipped = [part.name for part in parts if part.module.split(".")[0] in ("estimators", "variants")]
+    assert len(shipped) > 100
+    assert [name for name in shipped if f"| `{name}` |" not in text] == []
 
 
 def keys_of(function: Callable[..., object], with_key: str) -> set[str]:

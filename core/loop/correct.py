@@ -93,5 +93,6 @@ def is_ratio(factors: Tensor, old_logps: Tensor, behaviour_logps: Tensor, mask: 
     """
     # NaN: the sampler gave no log-probability, and there is no correction
     log_ratio = torch.where(mask, old_logps - behaviour_logps, 0.0).nan_to_num(0.0)
+    factors = factors.to(log_ratio.dtype)
     of_response = torch.exp(log_ratio.sum(-1, keepdim=True)).expand_as(factors)
     return (torch.isclose(factors, torch.exp(log_ratio)) | torch.isclose(factors, of_response)).float()

@@ -159,7 +159,7 @@ def train(
     variant: Variant = REQUIRED,
     task: Task = REQUIRED,
     generator: Generator = REQUIRED,
-    source: Annotated[Any, "source"] | None = None,
+    source: Source | None = None,
     correction: Annotated[Part, "correction"] | Sequence[Annotated[Part, "correction"]] | None = None,
     denominator: Literal["all", "kept"] | None = None,
     anchor: Literal["trainer", "sampler", "loglinear"] | None = None,

@@ -90,6 +90,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "segment_truncated": {"cap": 1.2, "floor": 0.0},
     "vaco": {"bound": 0.3, "cap": 2.0},
     "rejection": {"estimator": "k1", "over": "token", "high": 2.0, "low": None},
+    "age_rejection": {"most": 8},
     "outlier_rejection": {"low": 0.0001, "high": 100.0},
     "binary_kl_rejection": {"high": 0.1},
     "second_moment_rejection": {"threshold": 0.04},

@@ -47,6 +47,7 @@ def batch_of(seed: int) -> tuple[Batch, Tensor]:
         behaviour_logps=logps + 0.4 * noise(),
         ref_logps=logps + 0.4 * noise(),
         behaviour_entropy=torch.rand(2, 3, 5, generator=draw, dtype=torch.float64),
+        token_version=torch.zeros(2, 3, 5, dtype=torch.long),
     )
     return batch, logps
 
@@ -55,7 +56,7 @@ def step(made: Variant, batch: Batch, logps: Tensor) -> tuple[Tensor, Tensor]:
     """Loss and gradient."""
     batch, advantages, _ = learned_responses(made, batch, None)
     leaf = logps.clone().requires_grad_()
-    loss = step_loss(made, batch, leaf, advantages)
+    loss = step_loss(made, batch, leaf, advantages, version=0)
     return loss.detach(), torch.autograd.grad(loss, leaf)[0]
 
 
@@ -307,7 +308,7 @@ def test_a_mixture_of_supports_is_a_log_mass_at_every_token_and_rules_over_respo
     whole = ratios([0.0] * 100)  # S = 1, or both sides cut down
     for part in SHIPPED:
         asked = dict(zip(("old_logps", "behaviour_logps", "mask"), whole, strict=True))
-        tensors = {**asked, "advantages": torch.ones_like(whole[0])}
+        tensors = {**asked, "advantages": torch.ones_like(whole[0]), "token_age": torch.zeros(whole[0].shape)}
         result = part(*(tensors[name] for name in part.parameters))
         factors, keep = result if isinstance(result, tuple) else (result, whole[2])
         assert factors.eq(1).all()

@@ -12,7 +12,13 @@ from torch import Tensor
 from core import CORRECTIONS, Part
 from core.errors import GrpoLabError
 from estimators.corrections import normalized, segment_truncated, token_masked, token_truncated, vaco
-from estimators.rejections import binary_kl_rejection, outlier_rejection, rejection, second_moment_rejection
+from estimators.rejections import (
+    age_rejection,
+    binary_kl_rejection,
+    outlier_rejection,
+    rejection,
+    second_moment_rejection,
+)
 
 # log-ratios of trainer to sampler: a response of three tokens, and one of two
 L = torch.tensor([[0.3, -0.1, 0.2], [-0.9, 0.05, 7.0]], dtype=torch.float64)
@@ -85,6 +91,15 @@ def test_outliers_take_the_response_along() -> None:
     mask = torch.ones(3, 2, dtype=torch.bool)
     assert kept(outlier_rejection, difference, mask) == [[False, False], [True, True], [True, True]]
     assert kept(outlier_rejection, difference, mask, low=1e-3) == [[False, False], [True, True], [False, False]]
+
+
+def test_a_response_is_as_old_as_its_oldest_token() -> None:
+    """The third token of the second response is none of its own."""
+    age = torch.tensor([[0, 4, 2], [3, 2, 9]])
+    for most, expected in ((4, ALL), (3, [[False] * 3, [True, True, False]]), (2, NONE)):
+        factors, keep = age_rejection(MASK, age, most=most)
+        assert keep.tolist() == expected
+        assert factors.eq(1).all()
 
 
 @pytest.mark.parametrize(("p", "b", "divergence"), [(0.3, 0.5, 0.0872), (0.9, 0.99, 0.1445), (0.001, 0.01, 0.0141)])

@@ -88,6 +88,7 @@ ABSENT: Final[Mapping[str, tuple[Reference, ...]]] = MappingProxyType(
         "geometric_mean_masked": ("TRL",),
         "normalized": ONLY_VERL,
         "rejection": ONLY_VERL,
+        "age_rejection": ALL,
         "outlier_rejection": ALL,
         "binary_kl_rejection": ALL,
         "second_moment_rejection": ALL,

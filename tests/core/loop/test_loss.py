@@ -25,6 +25,7 @@ MASK = torch.tensor([[True, True, True, False]])
 def info(correction: Any, old: Tensor = OLD) -> dict[str, Tensor]:
     variant = replace(VARIANTS["grpo"](), correction=correction)
     rows = RowTensors(mask=MASK, advantages=torch.ones(1, 4), old_logps=old, behaviour_logps=BEHAVIOUR)
+    rows["token_age"] = torch.zeros(1, 4, dtype=torch.long)
     return token_loss(variant, correct(variant, rows), old + 0.5, 1)[1]
 
 

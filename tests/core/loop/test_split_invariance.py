@@ -112,6 +112,9 @@ def sampled(policy: Policy, make_batch: MakeBatch, *, holes: bool = True, seed: 
     advantages = torch.randn(batch.rewards.shape, generator=draw)
     advantages[torch.rand(batch.rewards.shape, generator=draw) < 1 / 3] = 0
     batch = batch.having(old_logps=near(0.4), ref_logps=near(0.5), behaviour_logps=near(0.3))
+    # up to 11 updates old
+    age = torch.randint(12, batch.mask.shape, generator=draw)
+    batch = batch.having(token_version=policy.version - age)
     return batch, advantages[..., None].expand(batch.mask.shape)
 
 

@@ -269,6 +269,7 @@ def test_what_is_made_by_another_kind_of_part_is_refused() -> None:
         "train.generator = @own_generator_of_a_test()": "train.generator = 3: must be a generator, with brackets",
         "train.generator = @own_generator_of_a_test": "must be a generator, with brackets: @own_generator_of_a_test()",
         "train.generator = None": "train.generator = None: must be a generator, with brackets: @native()",
+        "train.source = @grpo()": "train.source = a Variant: must be a source, with brackets",
         "train.rewards = [@own_generator_of_a_test]": "must be a list of registered rewards, one of @code_tests, ",
     }.items():
         bindings = [*base, "train.generator = @native()", line]
