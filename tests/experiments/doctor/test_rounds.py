@@ -55,7 +55,8 @@ def test_half_a_line_of_a_process_that_was_killed_is_left_out() -> None:
 
 def test_a_process_that_does_not_end_is_ended_with_all_that_it_started() -> None:
     before = set(psutil.Process().children(recursive=True))
-    (late,) = ran("import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'input()'], stdin=-1)\n", 0.2)
+    sleeper = "[sys.executable, '-c', 'import time; time.sleep(600)']"
+    (late,) = ran(f"import subprocess, sys\nsubprocess.run({sleeper})\n", 0.2)
     assert (late.name, late.result) == ("title", FAILS)
     assert "--minutes" in late.remedy
     assert set(psutil.Process().children(recursive=True)) <= before
