@@ -257,6 +257,13 @@ def test_a_run_samples_with_it_corrects_and_logs_the_mismatch(tmp_path: Path) ->
     same_greedy_text(str(tmp_path / "checkpoint"), vllm())
 
 
+def test_responses_of_older_weights_and_of_truncated_distributions_are_its_own_too(tmp_path: Path) -> None:
+    lines = train(tmp_path, vllm(), "train.staleness = 2", "train.top_p = 0.8", steps=4)
+    assert [line["age_max"] for line in lines] == [0, 1, 2, 2]
+    assert 0 <= lines[0]["sampler_kl"] < 1e-5
+    assert all(line["sampler_kl"] > 1e-5 for line in lines[1:])
+
+
 def test_every_rank_has_an_engine_of_its_own(tmp_path: Path) -> None:
     """Two processes, of which one has no prompt in the first evaluation; both sample what the trainer would."""
     bindings = [
