@@ -72,7 +72,7 @@ def check(job: Job, gpus: Sequence[Gpu]) -> None:
     """Raise `GrpoLabError` where a run could never begin: for want of GPUs, declared or one for every process."""
     declared, processes, here = job.needs.gpus, job.processes.number, f"this machine has {len(gpus)} that runs can use"
     if declared > len(gpus):
-        raise GrpoLabError(f"--gpus {declared:g}: {here}")
+        raise GrpoLabError(f"--gpus {declared:g}: {here}; leave it out")
     if gpus and processes > len(gpus):
         raise GrpoLabError(f"--processes {processes}: every process takes a GPU, and {here}; GRPOLAB_DEVICE=cpu: none")
     if declared and processes > max(1, declared):

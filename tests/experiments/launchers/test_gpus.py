@@ -99,8 +99,8 @@ def test_without_gpus_a_run_is_anywhere() -> None:
 @pytest.mark.parametrize(
     ("asks", "given", "message"),
     [
-        (job(gpus=3.0), TWO, r"--gpus 3: this machine has 2 that runs can use"),
-        (job(gpus=0.5), [], r"--gpus 0.5: this machine has 0 that runs can use"),
+        (job(gpus=3.0), TWO, r"--gpus 3: this machine has 2 that runs can use; leave it out"),
+        (job(gpus=0.5), [], r"--gpus 0.5: this machine has 0 that runs can use; leave it out"),
         (job(processes=3), TWO, r"--processes 3: every process takes a GPU, and this machine has 2"),
         (job(processes=2, gpus=1.0), TWO, r"--gpus 1: every process takes a GPU, and a run has 2"),
     ],
