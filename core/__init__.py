@@ -29,12 +29,14 @@ if TYPE_CHECKING:
         task,
         value_loss,
     )
+    from core.parts.environments import Environment, Step, Turn, environment
     from core.parts.problems import Problem, Score
     from core.parts.registry import (
         ADVANTAGES,
         AGGREGATORS,
         CORRECTIONS,
         CREDITS,
+        ENVIRONMENTS,
         FILTERS,
         GENERATORS,
         KLS,
@@ -57,6 +59,7 @@ __all__ = [
     "AGGREGATORS",
     "CORRECTIONS",
     "CREDITS",
+    "ENVIRONMENTS",
     "FILTERS",
     "GENERATORS",
     "KLS",
@@ -71,16 +74,20 @@ __all__ = [
     "VALUE_LOSSES",
     "VARIANTS",
     "Batch",
+    "Environment",
     "GrpoLabError",
     "Part",
     "Problem",
     "Score",
+    "Step",
     "TokenLoss",
+    "Turn",
     "Variant",
     "advantage",
     "aggregator",
     "correction",
     "credit",
+    "environment",
     "filter",
     "generator",
     "kl",
@@ -100,7 +107,8 @@ __all__ = [
 if not TYPE_CHECKING:
 
     def __getattr__(name):
-        for module in ("batch", "contracts", "problems", "registry", "variant") if name in __all__ else ():
+        modules = ("batch", "contracts", "environments", "problems", "registry", "variant")
+        for module in modules if name in __all__ else ():
             attributes = vars(importlib.import_module(f"core.parts.{module}"))
             if name in attributes:
                 return attributes[name]

@@ -145,13 +145,14 @@ def next_kl_coef(variant: Variant, batch: Batch) -> float:
     )
 
 
-def step_weights(variant: Variant, batch: Batch, mask: Tensor) -> Tensor:
-    """The aggregator's weights [B, T] for these rows."""
-    return weigh(variant.aggregator, mask, max_tokens=batch.max_tokens, group_size=batch.group_size)
+def step_weights(variant: Variant, batch: Batch, mask: Tensor, turns: Tensor | None = None) -> Tensor:
+    """The aggregator's weights [B, T] for these rows, and the turns of their tokens: without, one turn to a row."""
+    turns = mask.long() if turns is None else turns
+    return weigh(variant.aggregator, mask, max_tokens=batch.max_tokens, group_size=batch.group_size, turns=turns)
 
 
-def weigh(aggregator: Part, mask: Tensor, **supplied: int) -> Tensor:
-    """Weights [B, T] of one aggregator, which takes of `max_tokens` and `group_size` what it names."""
+def weigh(aggregator: Part, mask: Tensor, **supplied: int | Tensor) -> Tensor:
+    """Weights [B, T] of one aggregator, which takes of `max_tokens`, `group_size` and `turns` what it names."""
     weights: Tensor = aggregator(mask, **{name: value for name, value in supplied.items() if aggregator.takes(name)})
     check_shape(aggregator, weights, mask.shape)
     return weights
@@ -175,7 +176,7 @@ def prepare(variant: Variant, rows: RowTensors, logps: Tensor, draw: torch.Gener
     """What the objective computes once per optimizer step on all its rows, [B, T]."""
     part, options = variant.objective, ObjectiveOptions.of(variant.objective)
     assert options.prepare is not None
-    tensors = inside({"old_logps": logps, **rows, "logps": logps}, rows["mask"])
+    tensors = inside({"old_logps": logps, "turns": rows["mask"].long(), **rows, "logps": logps}, rows["mask"])
     tensors["old_logps"] = anchor_logps(variant, tensors)
     values = {name: setting.value for name, setting in part.settings().items() if name in options.prepare_hyper}
     arguments = (draw if name == "generator" else tensors[name] for name in options.prepare_takes)
@@ -193,7 +194,7 @@ def token_loss(
     of the present one where none are given.
     """
     objective, mask = variant.objective, rows["mask"]
-    tensors = inside({"old_logps": logps.detach(), **rows, "logps": logps}, mask)
+    tensors = inside({"old_logps": logps.detach(), "turns": mask.long(), **rows, "logps": logps}, mask)
     logps, anchor = tensors["logps"], anchor_logps(variant, tensors)
     arguments = {name: anchor if name == "old_logps" else tensors[name] for name in objective.parameters}
     if ObjectiveOptions.of(objective).level == "group":
@@ -237,7 +238,7 @@ def step_rows(
     `logps` [B, T]: the present policy's, where `reads_present_policy`.
     """
     rows = correct(variant, rows, logps)
-    weights = step_weights(variant, batch, rows.denominator)
+    weights = step_weights(variant, batch, rows.denominator, rows.get("turns"))
     if ObjectiveOptions.of(variant.objective).prepare:
         assert logps is not None
         rows["prepared"] = prepare(variant, rows, logps, draw)

@@ -225,7 +225,8 @@ def accumulate_gradients(
     for turn in turns:
         micro = min(micros, key=len) if turn is None else turn
         if not AggregatorOptions.of(variant.aggregator).split_invariant:
-            weights[micro] = step_weights(variant, batch, rows.denominator[micro]) / len(micros)
+            turns_of = rows["turns"][micro] if "turns" in rows else None
+            weights[micro] = step_weights(variant, batch, rows.denominator[micro], turns_of) / len(micros)
         with_entropy = variant.entropy_coef != 0 or "entropy" in objective.parameters
         logps, entropy = forward(policy, batch, micro, temperature=temperature, entropy=with_entropy)
         tensors = rows.at(micro)

@@ -32,7 +32,10 @@ class Batch:
     response_mask: Tensor
     """[P, G, T], bool: tokens of the response, the end-of-sequence token included."""
     mask: Tensor
-    """[P, G, T], bool: tokens that count in the loss; may have holes, may be empty for a row."""
+    """[P, G, T], bool: tokens that count in the loss; may have holes, may be empty for a row.
+
+    Of episodes at most those of `sampled_mask`.
+    """
     prompt_ids: Tensor
     """[P], int64: index of each prompt in the stream it was drawn from."""
     max_tokens: int
@@ -82,7 +85,25 @@ class Batch:
     prompt_tokens: tuple[Tensor, ...] = ()
     """P tensors of token ids, ragged."""
     response_tokens: Tensor | None = None
-    """[P, G, T], int64: sampled token ids, zero where `response_mask` is false."""
+    """[P, G, T], int64: token ids of the response, zero where `response_mask` is false."""
+    sampled_mask: Tensor | None = None
+    """[P, G, T], bool: tokens of the response that the policy wrote, the others an environment. None: all of them."""
+    turns: Tensor | None = None
+    """[P, G, T], int64: number of the turn that a token belongs to, from 1; 0 outside the response.
+
+    An observation belongs to the turn that it answers. None: responses of one turn; see `turn_numbers`.
+    """
+    turn_rewards: Tensor | None = None
+    """[P, G, T]: an environment's reward of each turn, at the turn's last sampled token, 0 elsewhere; already summed
+    into `rewards`, whose rest is the outcome.
+    """
+    anchors: Tensor | None = None
+    """[P, G, T], int64: a number for the state that a turn was taken in, at all its sampled tokens, 0 elsewhere.
+
+    Equal states of a prompt have equal numbers. None where an environment names no states.
+    """
+    tool_calls: Tensor | None = None
+    """[P, G, T], int64: at a turn's last sampled token 1 if it called a tool that worked, -1 if the call failed."""
     behaviour_entropy: Tensor | None = None
     """[P, G, T]: entropy of the sampler's next-token distribution, in nats."""
     own: Mapping[str, Tensor] = field(default_factory=dict)
@@ -114,6 +135,11 @@ class Batch:
                 "response_tokens",
                 "behaviour_entropy",
                 "token_version",
+                "sampled_mask",
+                "turns",
+                "turn_rewards",
+                "anchors",
+                "tool_calls",
             ),
             (P, G, T),
         )
@@ -185,6 +211,11 @@ class Batch:
     def lengths(self) -> Tensor:
         """[P, G], int64: tokens of each response (holes of `mask` included)."""
         return self.response_mask.sum(-1)
+
+    @property
+    def turn_numbers(self) -> Tensor:
+        """[P, G, T], int64: `turns`, and of a batch that has none 1 all over the responses: episodes of one turn."""
+        return self.response_mask.long() if self.turns is None else self.turns
 
     @property
     def no_spread(self) -> Tensor:

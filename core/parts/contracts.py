@@ -60,6 +60,7 @@ ROW_TENSORS: Final = (
     "values",
     "sum_squared_probs",
     "entropy",
+    "turns",
     "lengths",
     "truncated",
     "rewards",
@@ -197,15 +198,16 @@ def _prepare_takes(function: Function, prepare: Function) -> tuple[tuple[str, ..
 
 @bare_or_called
 def aggregator(function: Function, /, *, split_invariant: bool = True, **descriptions: Unpack[Descriptions]) -> Part:
-    """Register a loss aggregator: `(mask, *, max_tokens, group_size, hyper) -> weights [B, T]`.
+    """Register a loss aggregator: `(mask, *, max_tokens, group_size, turns, hyper) -> weights [B, T]`.
 
-    `mask` holds all rows of ONE optimizer step, `group_size` of each prompt one after the other; the loss is always
+    `mask` holds all rows of ONE optimizer step, `group_size` of each prompt one after the other, and `turns` [B, T] the
+    number of each token's turn, from 1; it names what it takes of the three. The loss is always
     `(weights * where(mask, token_loss, 0)).sum()`, so splitting the step into micro-batches changes nothing.
     `split_invariant=False` is declared by an aggregator that is to be computed on each micro-batch by itself, as some
     trainers do.
     """
     check_signature("aggregator", function, [("mask",)])
-    supplied = ("max_tokens", "group_size")
+    supplied = ("max_tokens", "group_size", "turns")
     check_defaults("aggregator", function, supplied)
     if not split_invariant and "group_size" in inspect.signature(function).parameters:
         raise GrpoLabError(
@@ -342,15 +344,17 @@ def reward(
 ) -> Part:
     """Register a reward function: `(problem, response, *, hyper) -> float | bool | Score`, one response at a time.
 
-    `together` hands in all P problems with the G responses to each, `(problems, responses, *, hyper)`, and takes back
-    P lists of G scores: for models, and for judges that compare the responses of a group. NaN means that a response
-    could not be graded, and its group is dropped; a `GrpoLabError` means that nothing can be, and stops the run.
-    `parallel` declares that it waits on other processes and may be called from several threads at a time. `start` is
-    called once before anything runs, with the hyper-parameters by name, and with the task where it has a parameter
-    `task`: it raises `GrpoLabError` where the reward cannot work, and returns a text for the manifest (such as
-    the sandbox in force).
+    With a parameter `transcript` after the two it also gets an episode's turns, a tuple of `Turn`; `response` is then
+    what the policy wrote last. `together` hands in all P problems with the G responses to each, `(problems, responses,
+    *, hyper)`, and takes back P lists of G scores: for models, and for judges that compare the responses of a group.
+    NaN means that a response could not be graded, and its group is dropped; a `GrpoLabError` means that nothing can be,
+    and stops the run. `parallel` declares that it waits on other processes and may be called from several threads at a
+    time. `start` is called once before anything runs, with the hyper-parameters by name, and with the task where it has
+    a parameter `task`: it raises `GrpoLabError` where the reward cannot work, and returns a text for the manifest (such
+    as the sandbox in force).
     """
-    check_signature("reward", function, [("problems", "responses") if together else ("problem", "response")])
+    one = ("problems", "responses") if together else ("problem", "response")
+    check_signature("reward", function, [one] if together else [one, (*one, "transcript")])
     check_defaults("reward", function)
     return register("reward", function, RewardOptions(parallel, together, start), **descriptions)
 

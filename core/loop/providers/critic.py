@@ -63,7 +63,7 @@ class Critic:
         variant = recipe.variant
         assert variant.value_loss is not None
         mask, old, returns = (batch.rows(name) for name in ("mask", "values", "returns"))
-        weights = step_weights(variant, batch, mask)
+        weights = step_weights(variant, batch, mask, batch.turn_numbers.flatten(0, 1))
         micros, turns = assign_micro_batches(batch, mask.any(-1).nonzero()[:, 0], recipe.micro_tokens)
         total = 0.0
         for turn in turns:
