@@ -21,6 +21,7 @@ PARTS = (
     "core.generation",
     "core.loop.providers",
     "core.environments.rewards",
+    "core.environments.episodes",
     "core.environments.tasks",
     "core.environments.datasets",
     "estimators",

@@ -1,5 +1,5 @@
 """Tasks: where problems come from. Importing the package registers each."""
 
-from core.environments.tasks import chain_sums, files, islanders, reasoning, stack_programs
+from core.environments.tasks import chain_sums, files, islanders, lookups, reasoning, stack_programs
 
-__all__ = ["chain_sums", "files", "islanders", "reasoning", "stack_programs"]
+__all__ = ["chain_sums", "files", "islanders", "lookups", "reasoning", "stack_programs"]
