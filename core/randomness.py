@@ -107,6 +107,12 @@ def row_keys(base: int, slots: Tensor, samples: Tensor) -> Tensor:
     return fold(fold(torch.full((), base, device=slots.device), slots), samples)
 
 
+def turn_keys(keys: Tensor, turns: Tensor | int) -> Tensor:
+    """Keys of responses at these turns, broadcast; the first turn's are those of a response that has no other."""
+    later = fold(keys, -turns)
+    return torch.where(turns == 1, keys, later) if isinstance(turns, Tensor) else keys if turns == 1 else later
+
+
 def uniform(keys: Tensor) -> Tensor:
     """One float64 in (0, 1) per int64 key, never 0 and never 1."""
     # 52 bits: with 53 the largest would round to 1

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -11,6 +11,10 @@ from core.errors import GrpoLabError
 from core.model.policy import Policy
 from core.model.truncation import WHOLE, Truncation
 from core.parts.batch import pad_tokens
+from core.randomness import row_keys, turn_keys
+
+if TYPE_CHECKING:
+    from core.generation.episodes import Episodes
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +39,17 @@ class Generation:
     """
     support: Tensor | None = None
     """[P, S, T, V], bool: the tokens that a truncation kept, where the request asks for them."""
+    sampled_mask: Tensor | None = None
+    """[P, S, T] as in `Batch`, here and below; None of responses in one turn, which no environment answers."""
+    turns: Tensor | None = None
+    turn_rewards: Tensor | None = None
+    anchors: Tensor | None = None
+    tool_calls: Tensor | None = None
+
+    @property
+    def written(self) -> Tensor:
+        """[P, S, T], bool: tokens that the policy wrote."""
+        return self.mask if self.sampled_mask is None else self.sampled_mask
 
     @classmethod
     def empty(cls, samples: int, device: torch.device) -> "Generation":
@@ -92,11 +107,25 @@ class Request:
     """Whether the responses are to be trained on; else they are an evaluation's, or a baseline."""
     with_support: bool = False
     """Whether the tokens that the truncation kept are asked for."""
+    sample_numbers: Sequence[int] | None = None
+    """With one sample of each prompt, which of its slot's samples it is; None: from 0 up."""
+    turn: int = 1
+    """Of their episodes which turn these are, by which noise is keyed."""
+    episodes: "Episodes | None" = None
+    """What answers at the ends of turns, where the responses are to be of several."""
 
     @property
     def slot_numbers(self) -> tuple[int, ...]:
         """The slot of every prompt."""
         return tuple(range(len(self.prompts)) if self.slots is None else self.slots)
+
+    def noise_keys(self, device: torch.device | str = "cpu") -> Tensor:
+        """[P, S]: one for every response, by noise key, slot, sample and turn."""
+        slots = torch.tensor(self.slot_numbers, dtype=torch.long, device=device)[:, None]
+        samples = torch.arange(self.samples, device=device)
+        if self.sample_numbers is not None:
+            samples = torch.tensor(self.sample_numbers, dtype=torch.long, device=device)[:, None]
+        return turn_keys(row_keys(self.noise_key or 0, slots, samples), self.turn)
 
     @property
     def cut(self) -> Truncation | None:
@@ -110,7 +139,8 @@ class Generator(Protocol):
     def generate(self, policy: Policy, requests: Sequence[Request]) -> list[Generation]:
         """Responses to each request, in order; a backend that batches may answer all of them together.
 
-        The noise of a token is a function of (noise key, prompt slot, sample, position) and nothing else.
+        The noise of a token is a function of (noise key, prompt slot, sample, turn, position in the turn) and nothing
+        else. A request with `episodes` is only for generators that declare `plays_episodes`.
         """
         ...
 

@@ -3,20 +3,20 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import torch
 from torch import Tensor
 
 from core.generation.base import Generation, Request, check_context
-from core.generation.noise import SMALL_VOCABULARY, Noise, PartialNoise, make_noise
+from core.generation.episodes import Episodes
+from core.generation.noise import SMALL_VOCABULARY, Noise, PartialNoise, TurnNoise, make_noise
 from core.model.caching import make_cache
 from core.model.packing import Packed
 from core.model.policy import Policy
 from core.model.truncation import NEVER, Truncation, log_mass
 from core.parts.contracts import generator
 from core.parts.settings import SHARE
-from core.randomness import row_keys
 
 BLOCK_ELEMENTS: Final = {"cpu": 1 << 18, "other": 1 << 27}
 """Logits that are drawn from at a time, in float32, by kind of device: on a CPU they stay in its cache, elsewhere a
@@ -38,6 +38,8 @@ class Native:
     """Its probabilities are the trainer's: same weights, same code."""
     reports_distributions = True
     """See `core.generation.base.reports_distributions`."""
+    plays_episodes = True
+    """What an environment says is read in the decoding that goes on, a token a step, as other rows write theirs."""
 
     def generate(self, policy: Policy, requests: Sequence[Request]) -> list[Generation]:
         """See `core.generation.Generator`; small requests about the same prompts in one batch, others one by one."""
@@ -58,8 +60,9 @@ class Native:
         if P == 0:
             return [Generation.empty(size, device) for size in sizes]
         B = P * samples
-        noise = _noise(policy, requests)
         ends = torch.tensor(policy.end_tokens, device=device)
+        episodes = requests[0].episodes
+        rows_to_end = _Episodes(policy, requests[0], episodes) if episodes else _OneTurn(policy, requests, ends)
         step = policy.step(B * max_tokens)
 
         cache = make_cache(prompts, samples, max_tokens)
@@ -69,22 +72,20 @@ class Native:
 
         drawn: list[Sequence[Tensor]] = []  # by step: rows, their tokens, log-probs, entropies, and what is kept
         rows = torch.arange(B, device=device)  # which response each row of the batch is
-        alive = torch.ones(B, dtype=torch.bool, device=device)
         for t in range(max_tokens):
-            next_tokens, *measured = _draw(logits, temperature, noise.at(t) if noise else None, cut, with_support)
-            drawn.append((rows, next_tokens, *measured))
-            alive = alive & _goes_on(next_tokens, ends)
-            left = alive.cpu()  # what else is asked of the host needs no answer from the device
+            taken = rows_to_end.take(_draw(logits, temperature, rows_to_end.noise(t), cut, with_support))
+            drawn.append((rows, *taken))
+            next_tokens = taken[0]
+            left = rows_to_end.left()  # what else is asked of the host needs no answer from the device
             remaining = int(left.sum())
             if remaining == 0 or t + 1 == max_tokens:
                 break
             if remaining <= self.retire_at * len(rows):
                 kept = left.nonzero()[:, 0]
                 cache.keep(kept)
+                rows_to_end.keep(kept)
                 kept = kept.to(device, non_blocking=True)
-                if noise:
-                    noise.keep(kept)
-                rows, next_tokens, alive = rows[kept], next_tokens[kept], alive[kept]
+                rows, next_tokens = rows[kept], next_tokens[kept]
             logits = step.logits(step.hidden(next_tokens, cache))
 
         steps = len(drawn)
@@ -94,8 +95,95 @@ class Native:
             x.new_zeros(B * steps, *x.shape[1:]).index_copy_(0, places, x).view(P, samples, steps, *x.shape[1:])
             for x in map(torch.cat, list(zip(*drawn, strict=True))[1:])
         ]
+        if episodes:
+            return [episodes.generation(whole)]
         going = _goes_on(whole[0], ends)
         return [_generation([x[:, i:j] for x in whole], going[:, i:j]) for i, j in itertools.pairwise(ends_at)]
+
+
+class _Rows(Protocol):
+    """What a batch's rows draw with, and which of them go on."""
+
+    def noise(self, t: int) -> Tensor | None:
+        """Noise [b, V] for the next token, the t-th of the longest response; None where all are greedy."""
+        ...
+
+    def take(self, drawn: Sequence[Tensor]) -> Sequence[Tensor]:
+        """What `_draw` gave, as the rows go on with it."""
+        ...
+
+    def left(self) -> Tensor:
+        """[b], bool, on the host: which of the rows go on."""
+        ...
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows alone, by where they are among the present ones [b], on the host."""
+        ...
+
+
+class _OneTurn:
+    """Responses that are over with the first end of sequence."""
+
+    def __init__(self, policy: Policy, requests: Sequence[Request], ends: Tensor) -> None:
+        self._noise, self._ends = _noise(policy, requests), ends
+        rows = sum(len(request.prompts) * request.samples for request in requests)
+        self._alive = torch.ones(rows, dtype=torch.bool, device=policy.device)
+
+    def noise(self, t: int) -> Tensor | None:
+        """See `_Rows`."""
+        return self._noise.at(t) if self._noise else None
+
+    def take(self, drawn: Sequence[Tensor]) -> Sequence[Tensor]:
+        """See `_Rows`."""
+        self._alive = self._alive & _goes_on(drawn[0], self._ends)
+        return drawn
+
+    def left(self) -> Tensor:
+        """See `_Rows`."""
+        return self._alive.cpu()
+
+    def keep(self, rows: Tensor) -> None:
+        """See `_Rows`."""
+        rows = rows.to(self._alive.device, non_blocking=True)
+        if self._noise:
+            self._noise.keep(rows)
+        self._alive = self._alive[rows]
+
+
+class _Episodes:
+    """Responses of several turns: where an environment has spoken, its tokens come instead of drawn ones."""
+
+    def __init__(self, policy: Policy, request: Request, episodes: Episodes) -> None:
+        self._episodes, self._device = episodes, policy.device
+        self._rows = torch.arange(len(request.prompts) * request.samples)
+        keys = request.noise_keys(policy.device).flatten()
+        drawn = request.noise_key is not None
+        self._noise = TurnNoise(keys, policy.vocabulary, request.noise_key or 0) if drawn else None
+        self._left = torch.ones(len(self._rows), dtype=torch.bool)
+
+    def noise(self, t: int) -> Tensor | None:  # noqa: ARG002 - every row has a position of its own
+        """See `_Rows`."""
+        return self._noise.at(*self._episodes.places(self._rows)) if self._noise else None
+
+    def take(self, drawn: Sequence[Tensor]) -> Sequence[Tensor]:
+        """See `_Rows`."""
+        tokens, *measured = drawn
+        if forced := self._episodes.forced(self._rows):
+            reads, ids = (x.to(self._device, non_blocking=True) for x in forced)
+            tokens = torch.where(reads, ids, tokens)
+            measured = [x.masked_fill(reads.view(-1, *(1,) * (x.ndim - 1)), 0) for x in measured]
+        self._left = self._episodes.take(self._rows, tokens.cpu())
+        return [tokens, *measured]
+
+    def left(self) -> Tensor:
+        """See `_Rows`."""
+        return self._left
+
+    def keep(self, rows: Tensor) -> None:
+        """See `_Rows`."""
+        self._rows, self._left = self._rows[rows], self._left[rows]
+        if self._noise:
+            self._noise.keep(rows.to(self._device, non_blocking=True))
 
 
 def _batches(policy: Policy, requests: Sequence[Request]) -> list[list[Request]]:
@@ -129,6 +217,7 @@ def _alike(one: Request, other: Request) -> bool:
     )
     return (
         same
+        and one.episodes is other.episodes is None
         and one.temperature == other.temperature == 1
         and (one.max_tokens, one.slot_numbers) == (other.max_tokens, other.slot_numbers)
         and one.cut == other.cut
@@ -138,12 +227,10 @@ def _alike(one: Request, other: Request) -> bool:
 
 def _noise(policy: Policy, requests: Sequence[Request]) -> Noise | None:
     """Of every row by its own request's key; none for greedy ones."""
-    device = policy.device
-    slots = torch.tensor(requests[0].slot_numbers, dtype=torch.long, device=device)[:, None]
     drawn = [request.noise_key for request in requests if request.noise_key is not None]
     if not drawn:
         return None
-    keys = [row_keys(each.noise_key or 0, slots, torch.arange(each.samples, device=device)) for each in requests]
+    keys = [each.noise_keys(policy.device) for each in requests]
     noise = make_noise(torch.cat(keys, 1).flatten(), policy.vocabulary, drawn[0])
     if len(drawn) == len(requests):
         return noise

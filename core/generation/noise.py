@@ -10,7 +10,7 @@ from typing import Final, Protocol
 import torch
 from torch import Tensor
 
-from core.randomness import fold, gumbel, uniform
+from core.randomness import fold, gumbel, turn_keys, uniform
 
 SMALL_VOCABULARY: Final = 2048
 DRAWN_AT_ONCE: Final = 1 << 16
@@ -58,7 +58,10 @@ class DirectNoise:
         """The noise from `position` on."""
         positions = max(1, min(MOST_POSITIONS, DRAWN_AT_ONCE // max(1, len(self._keys) * len(self._tokens))))
         ahead = torch.arange(position, position + positions, device=self._keys.device)
-        keys = fold(self._keys, ahead[:, None])
+        return self.draw(fold(self._keys, ahead[:, None]))
+
+    def draw(self, keys: Tensor) -> Tensor:
+        """Noise [..., V] by keys [...] of positions."""
         return gumbel(fold(keys[..., None], self._tokens))
 
 
@@ -96,7 +99,11 @@ class TableNoise:
 
     def at(self, position: int) -> Tensor:
         """Noise [B, V]."""
-        offsets = (uniform(fold(self._keys, position)) * len(self._slices)).long()
+        return self.draw(fold(self._keys, position))
+
+    def draw(self, keys: Tensor) -> Tensor:
+        """Noise [B, V] by keys [B] of positions."""
+        offsets = (uniform(keys) * len(self._slices)).long()
         return self._slices[offsets]
 
     def keep(self, rows: Tensor) -> None:
@@ -104,7 +111,26 @@ class TableNoise:
         self._keys = self._keys[rows]
 
 
-def make_noise(keys: Tensor, vocabulary: int, seed: int) -> Noise:
+class TurnNoise:
+    """Noise of responses in several turns, by turn and position in the turn: a turn's does not depend on how long those
+    before it were.
+    """
+
+    def __init__(self, keys: Tensor, vocabulary: int, seed: int) -> None:
+        self._keys = keys
+        self._source = make_noise(keys, vocabulary, seed)
+
+    def at(self, turns: Tensor, positions: Tensor) -> Tensor:
+        """Noise [B, V] of every row at its own turn and position in it [B]."""
+        turns, positions = (x.to(self._keys.device, non_blocking=True) for x in (turns, positions))
+        return self._source.draw(fold(turn_keys(self._keys, turns), positions))
+
+    def keep(self, rows: Tensor) -> None:
+        """See `Noise`."""
+        self._keys = self._keys[rows]
+
+
+def make_noise(keys: Tensor, vocabulary: int, seed: int) -> DirectNoise | TableNoise:
     """The cheaper exact source for this vocabulary; `keys` [B], one per row, `seed` the rollout's."""
     if vocabulary <= SMALL_VOCABULARY:
         return DirectNoise(keys, vocabulary)

@@ -125,6 +125,7 @@ def _few(request: Request) -> Request:
         noise_key=key(request.noise_key or 0, RESPONSES),
         truncation=WHOLE,
         with_support=False,
+        episodes=None,
     )
 
 

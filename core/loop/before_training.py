@@ -3,6 +3,7 @@
 from collections.abc import MutableMapping
 from typing import Any, TypeAlias
 
+from core.loop.episodes import prompt_tokens
 from core.loop.evaluation import evaluate, suites_at
 from core.loop.recipe import Recipe
 from core.loop.run_state import RunState
@@ -35,7 +36,7 @@ def digest_of(run: RunState) -> str:
     """Of the weights before training, and of the questions as the model reads them."""
     settings, task = run.recipe.evaluation, run.recipe.task
     questions = [
-        run.policy.tokens(task.problem(split, settings.seed, i))
+        prompt_tokens(run, task.problem(split, settings.seed, i), settings.seed)
         for split in suites_at(run.recipe, 0)
         for i in range(settings.questions)
     ]

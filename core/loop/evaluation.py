@@ -9,6 +9,7 @@ import torch
 
 from core.errors import GrpoLabError, MachineError
 from core.generation.base import Generation
+from core.loop.episodes import turns_of
 from core.loop.recipe import Recipe
 from core.loop.rollout import (
     Draw,
@@ -133,7 +134,16 @@ def _answers(
     drawn, greedy = sample_all(
         run,
         problems,
-        [Draw(settings.samples, noise_key, settings.temperature, settings.truncation), Draw()],
+        [
+            Draw(
+                settings.samples,
+                noise_key,
+                settings.temperature,
+                settings.truncation,
+                environment_seed=settings.seed,
+            ),
+            Draw(environment_seed=settings.seed),
+        ],
         slots,
     )
     return drawn, greedy
@@ -151,6 +161,7 @@ def _with_samples(run: RunState, drawn: Sampled, step: int, samples: int) -> Sam
             key(run.seed, FINAL_SAMPLES, step, block),
             settings.temperature,
             settings.truncation,
+            environment_seed=settings.seed,
         )
         for block, first in enumerate(range(settings.samples, samples, settings.samples))
     ]
@@ -159,7 +170,15 @@ def _with_samples(run: RunState, drawn: Sampled, step: int, samples: int) -> Sam
     parts = [drawn, *sample_all(run, drawn.problems, draws)]
     texts = tuple(sum(rows, ()) for rows in zip(*(part.texts for part in parts), strict=True))
     generation = Generation.concat([part.generation for part in parts], dim=1)
-    return Sampled(drawn.problems, drawn.prompts, generation, texts)
+    said = [part.transcripts for part in parts if part.transcripts is not None]
+    return Sampled(
+        drawn.problems,
+        drawn.prompts,
+        generation,
+        texts,
+        transcripts=tuple(sum(rows, ()) for rows in zip(*said, strict=True)) if said else None,
+        failures={p: failure for part in reversed(parts) for p, failure in part.failures.items()},
+    )
 
 
 def _joined(first: Mapping[str, Any], further: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,7 +196,7 @@ def _joined(first: Mapping[str, Any], further: Mapping[str, Any]) -> dict[str, A
     for name in both[1].keys() - {"shows", "samples", "ungraded"}:
         value, n = total(name, [each[name] for each in both])
         # answers and tokens are counted in whole numbers: so divided as `mean` does, equal scores stay equal
-        value = value if name == "entropy" else round(value)
+        value = value if name in ("entropy", "turn_rewards") else round(value)
         summary[name] = float(torch.tensor(value, dtype=torch.float32) / n) if n else None
     return {
         "summary": {name: summary.get(name) for name in both[1]}
@@ -224,7 +243,7 @@ def _record(run: RunState, problems: Sequence[Problem], drawn: Sampled, greedy: 
                 ],
             }
         )
-    lengths = drawn.generation.mask.sum(-1).float()
+    lengths = drawn.generation.written.sum(-1).float()
     correct = scores.correct
     summary = {
         "accuracy": mean(correct.float()),
@@ -235,7 +254,8 @@ def _record(run: RunState, problems: Sequence[Problem], drawn: Sampled, greedy: 
         "length_correct": mean(lengths[correct]),
         "length_incorrect": mean(lengths[~correct]),
         "truncated": mean(drawn.generation.truncated.float()),
-        "entropy": mean(drawn.generation.entropy[drawn.generation.mask]),
+        "entropy": mean(drawn.generation.entropy[drawn.generation.written]),
+        **_episode_summary(drawn.generation),
         "shows": {name: _share(pattern, drawn.texts) for name, pattern in run.recipe.task.patterns.items()},
         "samples": correct.shape[1],
         "ungraded": len({*scores.failed, *greedy_scores.failed}),
@@ -278,7 +298,20 @@ def _response(sampled: Sampled, scores: Scores, p: int, k: int) -> dict[str, Any
     return {
         "text": sampled.texts[p][k],
         "correct": bool(scores.correct[p, k]),
-        "length": int(sampled.generation.mask[p, k].sum()),
+        "length": int(sampled.generation.written[p, k].sum()),
+        **({"turns": turns_of(sampled.transcripts[p][k])} if sampled.transcripts is not None else {}),
+    }
+
+
+def _episode_summary(generation: Generation) -> dict[str, float | None]:
+    """Of episodes, by answer: how many turns, calls of tools that worked and that failed, and the reward of turns."""
+    if generation.turns is None or generation.turn_rewards is None or generation.tool_calls is None:
+        return {}
+    return {
+        "turns": mean(generation.turns.amax(-1).float()),
+        "tool_calls": mean((generation.tool_calls == 1).sum(-1).float()),
+        "tool_failures": mean((generation.tool_calls == -1).sum(-1).float()),
+        "turn_rewards": mean(generation.turn_rewards.sum(-1)),
     }
 
 

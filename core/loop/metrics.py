@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from core.distributed import gather
+from core.loop.episodes import episode_record, turns_of
 from core.loop.evaluation import mean
 from core.loop.learn import Learned
 from core.loop.rollout import Rollout
@@ -51,10 +52,10 @@ def step_record(step: int, rollout: Rollout, batch: Batch | None, metrics: Updat
     for every arm of a seed.
     """
     first = rollout.first_round
-    correct, lengths = first.require("correct"), first.lengths.float()
+    correct, lengths = first.require("correct"), first.written.sum(-1).float()
     parts = first.require("reward_parts")
     judged = ~parts.isnan().any(-1)  # not what came with labels alone
-    entropy, kept = first.require("behaviour_entropy")[first.response_mask], first.support_logmass
+    entropy, kept = first.require("behaviour_entropy")[first.written], first.support_logmass
     return {
         "step": step,
         "reward": mean(first.rewards),
@@ -66,8 +67,9 @@ def step_record(step: int, rollout: Rollout, batch: Batch | None, metrics: Updat
         "length_incorrect": mean(lengths[judged & ~correct]),
         "truncated": mean(first.require("truncated").float()),
         "entropy": mean(entropy),
-        **({"kept_mass": mean(torch.exp(kept[first.response_mask]))} if kept is not None else {}),
+        **({"kept_mass": mean(torch.exp(kept[first.written]))} if kept is not None else {}),
         "no_spread": mean(first.no_spread.float()) if first.groups else None,
+        **episode_record(first),
         "groups": batch.groups if batch is not None else 0,
         "rounds": rollout.rounds,
         "discarded_tokens": rollout.discarded_tokens,
@@ -159,7 +161,8 @@ def rollout_record(state: RunState, learned: Learned) -> list[dict[str, Any]]:
                         "text": text,
                         "reward": float(batch.rewards[p, g]),
                         "advantage": float(advantages[p, g, 0]),
-                        "length": int(mask[g].sum()),
+                        "length": int(batch.written[p, g].sum()),
+                        **({"turns": turns_of(batch.transcripts[p][g])} if batch.transcripts else {}),
                     }
                     for g, text in enumerate(texts)
                 ],

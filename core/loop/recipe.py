@@ -35,6 +35,10 @@ class Recipe:
     variant: Variant
     task: Task
     policy: PolicySettings
+    environment: Part | None
+    """What answers the policy between its turns; None: a response is one turn."""
+    max_turns: int
+    step_seconds: float
     generator: Generator
     source: Source | None
     """Where responses come from; None: from the policy."""
@@ -66,7 +70,8 @@ class Recipe:
     @property
     def parts(self) -> tuple[Part, ...]:
         """Every part in use."""
-        return (*self.variant.parts, *self.rewards, *self.providers)
+        environment = () if self.environment is None else (self.environment,)
+        return (*self.variant.parts, *self.rewards, *environment, *self.providers)
 
     @property
     def cuts_trainer(self) -> bool:
@@ -143,6 +148,8 @@ class Recipe:
         "prompts": COUNT,
         "group_size": COUNT,
         "max_tokens": COUNT,
+        "max_turns": COUNT,
+        "step_seconds": POSITIVE,
         "temperature": POSITIVE,
         **TRUNCATION,
         "epochs": COUNT,
@@ -159,6 +166,7 @@ def train(
     variant: Variant = REQUIRED,
     task: Task = REQUIRED,
     generator: Generator = REQUIRED,
+    environment: Annotated[Part, "environment"] | None = None,
     source: Source | None = None,
     correction: Annotated[Part, "correction"] | Sequence[Annotated[Part, "correction"]] | None = None,
     denominator: Literal["all", "kept"] | None = None,
@@ -172,6 +180,8 @@ def train(
     prompts: int = 16,
     group_size: int = 8,
     max_tokens: int = 56,
+    max_turns: int = 8,
+    step_seconds: float = 30.0,
     temperature: float = 1.0,
     top_p: float = 1.0,
     top_k: int = 0,
@@ -202,7 +212,9 @@ def train(
     apart. `top_p`, `top_k`, `min_p`: responses are sampled from distributions cut down so
     (`core.model.truncation.Truncation`). `trainer_support` says what log-probabilities are then of, the sampler's and
     the trainer's alike: whole distributions ("full", log pi), or those that were sampled from ("truncated", log pi',
-    which takes a small vocabulary).
+    which takes a small vocabulary). `environment` answers the policy between turns, the task's own unless given: an
+    episode has at most `max_turns` of them and `max_tokens` tokens, those that the environment says included; one that
+    takes over `step_seconds` to answer drops the group, as a reward does that fails.
     """
     chosen, weights = _rewards(task, rewards, reward_weights)
     corrections = chain(correction, "correction", "train.correction")
@@ -211,6 +223,9 @@ def train(
         variant=variant.resolved(),
         task=task,
         policy=policy(),
+        environment=_environment(task, environment),
+        max_turns=max_turns,
+        step_seconds=step_seconds,
         generator=generator,
         source=source,
         rewards=tuple(part.resolved() for part in chosen),
@@ -257,6 +272,12 @@ def _completed(variant: Variant, *given: Any) -> Variant:
     plain = {field.name: field.default for field in fields(Variant)}
     values = zip(LEFT_OPEN, given, strict=True)
     return replace(variant, **{name: x for name, x in values if x and getattr(variant, name) == plain[name]})
+
+
+def _environment(task: Task, given: Part | None) -> Part | None:
+    """What answers between turns: the task's own unless another is given."""
+    chosen = getattr(task, "environment", None) if given is None else given
+    return None if chosen is None else as_part(chosen, "environment", "train.environment").resolved()
 
 
 def _rewards(

@@ -13,6 +13,8 @@ from torch import Tensor
 from core.distributed import gather, local_slice, ranks
 from core.errors import GrpoLabError, TrainingError
 from core.generation.base import Generation, Request
+from core.generation.episodes import play
+from core.loop.episodes import Told, begin_episodes, joined, opened_prompts, prompt_tokens, told
 from core.loop.rewards import filter_groups, shape
 from core.loop.run_state import RunState
 from core.loop.scoring import Scores, score
@@ -59,12 +61,12 @@ def draw_problems(run: RunState, step: int, round: int, slots: Sequence[int] | N
 
 def fits(run: RunState, problem: Problem) -> bool:
     """Whether the context has room for the prompt and the longest response to it."""
-    return 1 <= len(run.policy.tokens(problem)) <= run.policy.context - run.recipe.max_tokens
+    return 1 <= len(prompt_tokens(run, problem)) <= run.policy.context - run.recipe.max_tokens
 
 
 def unfit(run: RunState, problem: Problem) -> str:
     """The error text for a problem that does not fit."""
-    length, most = len(run.policy.tokens(problem)), run.policy.context - run.recipe.max_tokens
+    length, most = len(prompt_tokens(run, problem)), run.policy.context - run.recipe.max_tokens
     return (
         f"The prompt {problem.prompt!r:.80} has {length} tokens; with train.max_tokens = {run.recipe.max_tokens} it "
         f"must have between 1 and {most} to fit the model's context of {run.policy.context}. Shorten the prompts or "
@@ -84,6 +86,8 @@ class Draw:
     temperature: float | None = None
     truncation: Truncation | None = None
     for_training: bool = False
+    environment_seed: int | None = None
+    """What environments draw by; None: the run's seed."""
 
 
 def sample(run: RunState, problems: Sequence[Problem], draw: Draw, slots: Sequence[int] | None = None) -> Sampled:
@@ -99,7 +103,7 @@ def sample_all(
     `slots`: where others under the same noise key are answered by other calls, which of all these are.
     """
     recipe, policy = run.recipe, run.policy
-    prompts = tuple(policy.tokens(problem) for problem in problems)
+    prompts, said = opened_prompts(run, problems, draws[0].environment_seed)
     mine = local_slice(len(prompts))
     slots = range(len(prompts)) if slots is None else slots
     requests = [
@@ -113,25 +117,46 @@ def sample_all(
             recipe.truncation if draw.truncation is None else draw.truncation,
             draw.for_training,
             draw.for_training and recipe.cuts_trainer,
+            episodes=begin_episodes(run, problems, said, draw.samples, draw.environment_seed),
         )
         for draw in draws
     ]
     # what samples from a copy of its own gathers weights to bring that up to date, and not for as long as it samples
     with nullcontext() if getattr(recipe.generator, "holds_weights", False) else policy.unsharded():
         # all that follows but the passes through models is on the CPU, whatever these compute on
-        generations = [generation.to("cpu") for generation in recipe.generator.generate(policy, requests)]
+        generations = [generation.to("cpu") for generation in play(recipe.generator, policy, requests)]
+    said_since = [told(each.episodes, each.samples) if each.episodes else None for each in requests]
     if ranks() > 1:
         generations = [Generation.concat(parts) for parts in zip(*gather([generations]), strict=True)]
-    run.sampled_tokens += sum(int(generation.mask.sum()) for generation in generations)
+        said_since = [joined(parts) if parts[0] else None for parts in zip(*gather([said_since]), strict=True)]
+    run.sampled_tokens += sum(int(generation.written.sum()) for generation in generations)
     return [
-        as_sampled(run, problems, prompts, generation, generation.mask * policy.version) for generation in generations
+        as_sampled(run, problems, prompts, generation, generation.mask * policy.version, since)
+        for generation, since in zip(generations, said_since, strict=True)
     ]
 
 
 def as_sampled(
-    run: RunState, problems: Sequence[Problem], prompts: Sequence[Tensor], generation: Generation, token_version: Tensor
+    run: RunState,
+    problems: Sequence[Problem],
+    prompts: Sequence[Tensor],
+    generation: Generation,
+    token_version: Tensor,
+    since: Told | None = None,
 ) -> Sampled:
-    """What the policy generated, with its texts."""
+    """What the policy generated, with its texts; of episodes with what was said and failed since they began."""
+    if since is not None:
+        transcripts, failures = since
+        last = tuple(tuple(turns[-1].action if turns else "" for turns in group) for group in transcripts)
+        return Sampled(
+            tuple(problems),
+            tuple(prompts),
+            generation,
+            last,
+            token_version,
+            transcripts=transcripts,
+            failures=failures,
+        )
     rows, lengths = generation.tokens.flatten(0, 1), generation.mask.sum(-1).flatten()
     flat = run.policy.texts([row[:n] for row, n in zip(rows, lengths.tolist(), strict=True)])
     samples = generation.mask.shape[1]
@@ -144,8 +169,9 @@ def grade(rewards: Sequence[Part], sampled: Sampled) -> Scores:
     if not sampled.is_verifiable and sampled.labels is not None:
         return Scores.of_labels(sampled.labels, len(rewards))
     mine = local_slice(len(sampled.problems))
-    scores = score(rewards, sampled.problems[mine], sampled.texts[mine])
-    return Scores.concat(gather([scores]))
+    transcripts = None if sampled.transcripts is None else sampled.transcripts[mine]
+    scores = score(rewards, sampled.problems[mine], sampled.texts[mine], transcripts)
+    return Scores.concat(gather([scores])).without(sampled.failures)
 
 
 def make_batch(run: RunState, sampled: Sampled, scores: Scores, step: int) -> Batch:
@@ -153,10 +179,12 @@ def make_batch(run: RunState, sampled: Sampled, scores: Scores, step: int) -> Ba
     generation = sampled.generation
     weights = torch.tensor(run.recipe.reward_weights)
     rewards = scores.parts @ weights if sampled.labels is None else sampled.labels
+    if generation.turn_rewards is not None:
+        rewards = rewards + generation.turn_rewards.sum(-1)
     batch = Batch(
         rewards=rewards,
         response_mask=generation.mask,
-        mask=generation.mask,
+        mask=generation.written,
         prompt_ids=torch.tensor([problem.index for problem in sampled.problems]),
         max_tokens=run.recipe.max_tokens,
         step=step,
@@ -173,6 +201,12 @@ def make_batch(run: RunState, sampled: Sampled, scores: Scores, step: int) -> Ba
         problems=sampled.problems,
         prompt_tokens=sampled.prompts,
         response_tokens=generation.tokens,
+        sampled_mask=generation.sampled_mask,
+        turns=generation.turns,
+        turn_rewards=generation.turn_rewards,
+        anchors=generation.anchors,
+        tool_calls=generation.tool_calls,
+        transcripts=sampled.transcripts or (),
     )
     intact = torch.tensor([p for p in range(batch.groups) if p not in scores.failed], dtype=torch.long)
     return on_one_support(run.recipe, batch.select(intact))
@@ -259,8 +293,8 @@ class Rounds:
         intact = torch.tensor([p not in scores.failed for p in range(len(sampled.problems))])
         assert self._first is not None
         _count_empty(run, self._step, batch, self._first)
-        generated = sum(int(sampled.generation.mask.sum()) for sampled, _ in self.graded)
-        trained = sum(int(accepted.response_mask.sum()) for accepted in self._accepted)
+        generated = sum(int(sampled.generation.written.sum()) for sampled, _ in self.graded)
+        trained = sum(int(accepted.written.sum()) for accepted in self._accepted)
         return Rollout(
             batch,
             self._first,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from core.generation.base import Generation
+from core.loop.episodes import prompt_tokens, restored, stored
 from core.loop.rollout import Rollout, Rounds, as_sampled, draw_problems, sample_step
 from core.loop.run_state import RunState
 from core.loop.scoring import Scores
@@ -106,28 +107,30 @@ class RolloutQueue:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on with it."""
-        for name, stored in state.items():
+        for name, held in state.items():
             step = int(name)
             upcoming = _Upcoming(Rounds(self._run, step))
             with self._charged_to(upcoming):
-                for round, (sampled, scores) in enumerate(stored["rounds"]):
+                for round, (sampled, scores) in enumerate(held["rounds"]):
                     upcoming.rounds.add(self._restored(step, round, None, sampled), _restored_scores(scores))
-                for slots, sampled in stored["parts"]:
+                for slots, sampled in held["parts"]:
                     upcoming.parts.append((slots, self._restored(step, 0, slots, sampled)))
             for cost in COSTS:
-                setattr(upcoming, cost, stored[cost])
+                setattr(upcoming, cost, held[cost])
             self._upcoming[step] = upcoming
 
-    def _restored(self, step: int, round: int, slots: Sequence[int] | None, stored: Mapping[str, Any]) -> Sampled:
-        policy = self._run.policy
+    def _restored(self, step: int, round: int, slots: Sequence[int] | None, held: Mapping[str, Any]) -> Sampled:
         problems = draw_problems(self._run, step, round, slots)
-        prompts = [policy.tokens(problem) for problem in problems]
-        return as_sampled(self._run, problems, prompts, Generation(**stored["generation"]), stored["token_version"])
+        prompts = [prompt_tokens(self._run, problem) for problem in problems]
+        transcripts, failures = restored(held)
+        generation, since = Generation(**held["generation"]), transcripts and (transcripts, failures)
+        return as_sampled(self._run, problems, prompts, generation, held["token_version"], since or None)
 
 
 def _stored(sampled: Sampled) -> dict[str, Any]:
     """As plain data."""
-    return {"generation": vars(sampled.generation), "token_version": sampled.token_version}
+    said = stored(sampled.transcripts, sampled.failures) if sampled.transcripts is not None else {}
+    return {"generation": vars(sampled.generation), "token_version": sampled.token_version, **said}
 
 
 def _stored_scores(scores: Scores) -> dict[str, Any]:

@@ -4,19 +4,22 @@ import inspect
 import math
 import os
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor
 
 from core.errors import GrpoLabError, MachineError, cause_of, describe_error
+from core.generation.steps import Failure
+from core.parts.environments import Turn
 from core.parts.options import RewardOptions
 from core.parts.problems import Problem, Score, Task
 from core.parts.registry import Part
 
+Transcript: TypeAlias = tuple[Turn, ...]
 WINDOW: Final = 20
 MAX_FAILED: Final = 0.05
 THREADS: Final = min(8, os.cpu_count() or 1)
@@ -81,13 +84,16 @@ class GraderLog:
             )
 
 
-def grade(part: Part, problem: Problem, response: str) -> Score:
-    """One response's score; an exception or a non-finite value is tried once more, then raises `GraderError`."""
+def grade(part: Part, problem: Problem, response: str, transcript: Transcript = ()) -> Score:
+    """The score of a response, or of an episode; an exception or a non-finite value is tried once more, then raises
+    `GraderError`.
+    """
     first: GraderError | None = None
     for _ in range(2):
         kind = GraderError
         try:
-            score = Score.of(part(problem, response))
+            said = (transcript or (Turn(response, "", 0.0, None),),) if part.takes("transcript") else ()
+            score = Score.of(part(problem, response, *said))
             if math.isfinite(score.value):
                 return score
             reason = f"reward '{part.name}' ({part.place}) returned {score.value} for the response {response!r}"
@@ -124,6 +130,24 @@ class Scores:
     by_machine: bool = False
     """Whether that was the machine's doing."""
 
+    def without(self, failures: Mapping[int, Failure]) -> "Scores":
+        """With these groups, whose environment has failed, as those that no grader could grade."""
+        if not failures:
+            return self
+        broken = list(failures)
+        parts, correct, lenient = (x.clone() for x in (self.parts, self.correct, self.lenient))
+        parts[broken], correct[broken], lenient[broken] = math.nan, False, False
+        first = failures[min(failures)]
+        return replace(
+            self,
+            parts=parts,
+            correct=correct,
+            lenient=lenient,
+            failed=tuple(sorted({*self.failed, *failures})),
+            failure=first.message if self.failure is None else self.failure,
+            by_machine=first.by_machine if self.failure is None else self.by_machine,
+        )
+
     @staticmethod
     def of_labels(labels: Tensor, rewards: int) -> "Scores":
         """Scores by labels [P, G] where `rewards` functions have nothing to judge by: correct from 1 up."""
@@ -147,15 +171,25 @@ class Scores:
         )
 
 
-def score(rewards: Sequence[Part], problems: Sequence[Problem], texts: Sequence[Sequence[str]]) -> Scores:
-    """Score `texts[p][g]`, the responses to `problems[p]`."""
+def score(
+    rewards: Sequence[Part],
+    problems: Sequence[Problem],
+    texts: Sequence[Sequence[str]],
+    transcripts: Sequence[Sequence[Transcript]] | None = None,
+) -> Scores:
+    """Score `texts[p][g]`, the responses to `problems[p]`; of episodes the last one's, with the transcript of all."""
+    rows = (
+        [[(text, ()) for text in row] for row in texts]
+        if transcripts is None
+        else [list(zip(*each, strict=True)) for each in zip(texts, transcripts, strict=True)]
+    )
     P, G = len(problems), len(texts[0]) if texts else 0
     parts = torch.full((P, G, len(rewards)), math.nan)
     correct, lenient = torch.zeros(P, G, dtype=torch.bool), torch.zeros(P, G, dtype=torch.bool)
     causes: Counter[str] = Counter()
     failed: list[int] = []
     failure: GraderError | None = None
-    for p, graded in enumerate(_graded(rewards, problems, texts)):
+    for p, graded in enumerate(_graded(rewards, problems, rows)):
         if isinstance(graded, GraderError):
             failed.append(p)
             failure = failure or graded
@@ -169,14 +203,15 @@ def score(rewards: Sequence[Part], problems: Sequence[Problem], texts: Sequence[
 
 
 def _graded(
-    rewards: Sequence[Part], problems: Sequence[Problem], texts: Sequence[Sequence[str]]
+    rewards: Sequence[Part], problems: Sequence[Problem], rows: Sequence[Sequence[tuple[str, Transcript]]]
 ) -> Iterator[list[list[Score]] | GraderError]:
     """Group by group, [G][K] scores or why there are none."""
     alone = [part for part in rewards if not RewardOptions.of(part).together]
+    texts = [[text for text, _ in row] for row in rows]
     together = {
         part.name: _graded_together(part, problems, texts) for part in rewards if RewardOptions.of(part).together
     }
-    for p, graded in enumerate(_graded_one_by_one(alone, problems, texts)):
+    for p, graded in enumerate(_graded_one_by_one(alone, problems, rows)):
         columns = [together[part.name][p] for part in rewards if RewardOptions.of(part).together]
         failure = next((column for column in [graded, *columns] if isinstance(column, GraderError)), None)
         if failure is not None or not columns:
@@ -218,32 +253,34 @@ def _graded_together(
 
 
 def _graded_one_by_one(
-    rewards: Sequence[Part], problems: Sequence[Problem], texts: Sequence[Sequence[str]]
+    rewards: Sequence[Part], problems: Sequence[Problem], rows: Sequence[Sequence[tuple[str, Transcript]]]
 ) -> Iterator[list[list[Score]] | GraderError]:
     """Group by group, [G][K] scores or why there are none.
 
     Where a reward waits on other processes, several groups are graded at a time, and equal responses once.
     """
 
-    def group(problem: Problem, responses: Sequence[str]) -> list[list[Score]] | GraderError:
+    def group(problem: Problem, responses: Iterable[tuple[str, Transcript]]) -> list[list[Score]] | GraderError:
         try:
-            return [[grade(part, problem, text) for part in rewards] for text in responses]
+            return [[grade(part, problem, *response) for part in rewards] for response in responses]
         except GraderError as error:
             return error
 
-    def group_of_different(problem: Problem, responses: Sequence[str]) -> list[list[Score]] | GraderError:
+    def group_of_different(
+        problem: Problem, responses: Sequence[tuple[str, Transcript]]
+    ) -> list[list[Score]] | GraderError:
         different = list(dict.fromkeys(responses))
         graded = group(problem, different)
         if isinstance(graded, GraderError):
             return graded
-        by_text = dict(zip(different, graded, strict=True))
-        return [by_text[text] for text in responses]
+        by_response = dict(zip(different, graded, strict=True))
+        return [by_response[response] for response in responses]
 
     if not any(RewardOptions.of(part).parallel for part in rewards):
-        yield from map(group, problems, texts)
+        yield from map(group, problems, rows)
         return
     with ThreadPoolExecutor(THREADS) as pool:
-        yield from pool.map(group_of_different, problems, texts)
+        yield from pool.map(group_of_different, problems, rows)
 
 
 def start(rewards: Sequence[Part], task: Task | None = None) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Where the responses that are trained on come from, if not from the policy."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.generation.base import Generation
+from core.generation.steps import Failure
 from core.model.policy import Policy
+from core.parts.environments import Turn
 from core.parts.problems import Problem, Task
 
 
@@ -21,12 +23,17 @@ class Sampled:
     prompts: tuple[Tensor, ...]
     generation: Generation
     texts: tuple[tuple[str, ...], ...]
+    """What is graded: of an episode what the policy wrote last."""
     token_version: Tensor | None = None
     """See `Batch`."""
     labels: Tensor | None = None
     """[P, G]: rewards that came with the responses, which then train in place of the verifiers'."""
     is_verifiable: bool = True
     """Whether the problems come with what their verifiers need; else labels are all that is known."""
+    transcripts: tuple[tuple[tuple[Turn, ...], ...], ...] | None = None
+    """Of episodes, turn by turn."""
+    failures: Mapping[int, Failure] = field(default_factory=dict)
+    """By prompt, why an environment could not go on."""
 
     def select(self, groups: Sequence[int]) -> "Sampled":
         """These groups, in this order."""
@@ -36,6 +43,8 @@ class Sampled:
             self.generation.select(groups),
             tuple(self.texts[p] for p in groups),
             None if self.token_version is None else self.token_version[list(groups)],
+            transcripts=self.transcripts and tuple(self.transcripts[p] for p in groups),
+            failures={i: self.failures[p] for i, p in enumerate(groups) if p in self.failures},
         )
 
     @staticmethod
@@ -50,6 +59,12 @@ class Sampled:
             generation,
             tuple(texts for part in parts for texts in part.texts),
             torch.cat([F.pad(x, (0, T - x.shape[-1])) for x in versions]) if len(versions) == len(parts) else None,
+            transcripts=tuple(group for part in parts for group in part.transcripts or ()) or None,
+            failures={
+                sum(len(part.problems) for part in parts[:i]) + p: failure
+                for i, part in enumerate(parts)
+                for p, failure in part.failures.items()
+            },
         )
 
 

@@ -82,7 +82,7 @@ def _check_processed(generation: Generation, whole: Tensor, logmass: Tensor, cut
 
     `whole` [P, G, T]: the trainer's, of whole distributions and the same weights.
     """
-    told = generation.mask & (logmass < NOTICEABLE)
+    told = generation.written & (logmass < NOTICEABLE)
     if not told.any():
         return
     off = (whole - generation.logps)[told]

@@ -22,7 +22,7 @@ from core.model.loading import DTYPES, Dtype, read_model, read_tokenizer
 from core.model.logps import sum_squared_probs, support_logmass, token_logps
 from core.model.optimizer import Optimizer, OptimizerSettings
 from core.model.packing import Layout, Packed, scatter_rows
-from core.model.prompts import Heard, problem_tokens, read_template
+from core.model.prompts import Heard, observation_tokens, problem_tokens, read_template
 from core.model.sharding import MakeSharding, full_tensor
 from core.model.soundness import check_head, check_repeats, check_trunk, context_of
 from core.model.trainable import TrainedModel
@@ -210,6 +210,10 @@ class Policy(TrainedModel):
                 f"{self.vocabulary} tokens only: give the tokenizer that belongs to it"
             )
         return torch.tensor(ids, dtype=torch.long).to(self.device, non_blocking=True)
+
+    def observation_tokens(self, observation: str, role: str | None) -> list[int]:
+        """Token ids of what an environment says between two turns; as a chat message of a `role`, or None: as text."""
+        return observation_tokens(self.tokenizer, observation, role, self.end_tokens)
 
     def texts(self, responses: Sequence[Tensor]) -> list[str]:
         """Responses as text: all their tokens, special ones too, but ends of sequence and padding."""

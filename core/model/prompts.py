@@ -5,7 +5,7 @@ Roles, and where a message ends, are for the template alone to mark.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -180,6 +180,35 @@ def chat_text(tokenizer: PreTrainedTokenizerBase, messages: Messages, whose: str
             f"the chat template of {whose} refuses these messages ({roles}): {brief(error)}. Put what it does "
             "not know, such as a system prompt, into the first user message"
         ) from error
+
+
+def observation_tokens(
+    tokenizer: PreTrainedTokenizerBase, observation: str, role: str | None, ends: Sequence[int]
+) -> list[int]:
+    """The token ids of what a model reads after a turn that it has ended by one of `ends`, and before its next.
+
+    With a `role` it is a message of that role by the chat template, up to where the next response begins; without, the
+    text alone. Nothing that was said before is encoded again.
+    """
+    if role is None:
+        return _literal_tokens(tokenizer, observation)
+    turn, said = _MARK.format("turn"), _MARK.format("said")
+    messages = [
+        {"role": "user", "content": "?"},
+        {"role": "assistant", "content": turn},
+        {"role": role, "content": said},
+    ]
+    text = chat_text(tokenizer, messages)
+    if turn not in text or said not in text.partition(turn)[2]:
+        raise GrpoLabError(
+            f"the chat template of the model leaves out a message of the role {role!r} after a response: give the "
+            "environment a role that it knows, or a template that knows this one (policy.chat_template)"
+        )
+    before, _, after = text.partition(turn)[2].partition(said)
+    # the end of its turn is the model's own, and stands there already
+    for end in sorted(map(str, tokenizer.convert_ids_to_tokens(list(ends))), key=len, reverse=True):
+        before = before.removeprefix(end)
+    return [*tokens_of(tokenizer, before), *_literal_tokens(tokenizer, observation), *tokens_of(tokenizer, after)]
 
 
 Heard: TypeAlias = set[tuple[tuple[str, bool, bool], ...]]

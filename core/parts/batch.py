@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from core.errors import GrpoLabError, near
+from core.parts.environments import Turn
 from core.parts.options import own_fields
 from core.parts.problems import Problem
 from core.parts.settings import shown
@@ -84,6 +85,8 @@ class Batch:
     """P problems, with what a verifier needs."""
     prompt_tokens: tuple[Tensor, ...] = ()
     """P tensors of token ids, ragged."""
+    transcripts: tuple[tuple[tuple[Turn, ...], ...], ...] = ()
+    """P times G episodes, turn by turn; () of responses that no environment answers."""
     response_tokens: Tensor | None = None
     """[P, G, T], int64: token ids of the response, zero where `response_mask` is false."""
     sampled_mask: Tensor | None = None
@@ -100,7 +103,7 @@ class Batch:
     anchors: Tensor | None = None
     """[P, G, T], int64: a number for the state that a turn was taken in, at all its sampled tokens, 0 elsewhere.
 
-    Equal states of a prompt have equal numbers. None where an environment names no states.
+    Equal states have equal numbers; a state that its environment does not name has one of its own.
     """
     tool_calls: Tensor | None = None
     """[P, G, T], int64: at a turn's last sampled token 1 if it called a tool that worked, -1 if the call failed."""
@@ -213,6 +216,11 @@ class Batch:
         return self.response_mask.sum(-1)
 
     @property
+    def written(self) -> Tensor:
+        """[P, G, T], bool: tokens that the policy wrote."""
+        return self.response_mask if self.sampled_mask is None else self.sampled_mask
+
+    @property
     def turn_numbers(self) -> Tensor:
         """[P, G, T], int64: `turns`, and of a batch that has none 1 all over the responses: episodes of one turn."""
         return self.response_mask.long() if self.turns is None else self.turns
@@ -258,7 +266,7 @@ class Batch:
     def select(self, keep: Tensor) -> "Batch":
         """The groups at indices `keep`, in that order."""
         picked: dict[str, Any] = {name: value[keep] for name, value in self.tensors().items()}
-        for name in ("problems", "prompt_tokens"):
+        for name in RAGGED:
             ragged = getattr(self, name)
             picked[name] = tuple(ragged[i] for i in keep.tolist()) if ragged else ()
         return self.having(**picked)
@@ -266,7 +274,11 @@ class Batch:
     def choose(self, samples: Tensor) -> "Batch":
         """Of every group the samples at `samples` [P, k], in that order: a batch of groups of k."""
         groups = torch.arange(self.groups, device=samples.device)[:, None]
-        return self.having(**{name: x[groups, samples] if x.ndim > 1 else x for name, x in self.tensors().items()})
+        chosen: dict[str, Any] = {name: x[groups, samples] if x.ndim > 1 else x for name, x in self.tensors().items()}
+        if self.transcripts:
+            pairs = zip(self.transcripts, samples.tolist(), strict=True)
+            chosen["transcripts"] = tuple(tuple(group[s] for s in picked) for group, picked in pairs)
+        return self.having(**chosen)
 
     @staticmethod
     def concat(parts: Sequence["Batch"]) -> "Batch":
@@ -276,7 +288,7 @@ class Batch:
         for name in parts[0].tensors():
             values = [part.require(name) for part in parts]
             joined[name] = torch.cat(values if name == "reward_parts" else [pad_tokens(v, T) for v in values])
-        for name in ("problems", "prompt_tokens"):
+        for name in RAGGED:
             joined[name] = tuple(item for part in parts for item in getattr(part, name))
         return parts[0].having(**joined)
 
@@ -286,6 +298,8 @@ def pad_tokens(x: Tensor, width: int) -> Tensor:
     return torch.nn.functional.pad(x, (*(0, 0) * (x.ndim - 3), 0, width - x.shape[2])) if x.ndim > 2 else x
 
 
+RAGGED: Final = ("problems", "prompt_tokens", "transcripts")
+"""Fields with one entry for each prompt that are no tensors."""
 BATCH_FIELDS: Final = frozenset(field.name for field in fields(Batch)) - {"own"}
 """What every batch has; other names are of providers' own fields."""
 

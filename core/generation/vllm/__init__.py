@@ -26,7 +26,6 @@ from core.generation.vllm.server import server_at, server_version
 from core.model.policy import Policy
 from core.parts.contracts import generator
 from core.parts.settings import COUNT, Range
-from core.randomness import row_keys
 from core.web import check_address, is_address
 
 
@@ -118,7 +117,7 @@ def vllm(
         VLLM_SERVER_DEV_MODE=1 python -m vllm.entrypoints.openai.api_server --model MODEL
             --logprobs-mode processed_logprobs --worker-extension-cls core.generation.vllm.worker.FolderReader
 
-    Noise is vLLM's own, seeded for every response by (rollout, prompt slot, sample): runs with this generator are
+    Noise is vLLM's own, seeded for every response by (rollout, prompt slot, sample, turn): runs with this generator are
     coupled with each other, not with runs of another.
     """
     if (url is None) != (sync_folder is None):
@@ -135,8 +134,8 @@ def vllm(
 
 def _samples(request: Request, vocabulary: int) -> list[Sample]:
     """Every response of a request, sample by sample, each with a seed of its own."""
-    samples = []
-    for slot, prompt in zip(request.slot_numbers, request.prompts, strict=True):
+    samples, seeds = [], (request.noise_keys() & (2**63 - 1)).tolist()
+    for place, (slot, prompt) in enumerate(zip(request.slot_numbers, request.prompts, strict=True)):
         ids = prompt.tolist()
         if max(ids) >= vocabulary:  # up to the next multiple of 64 vLLM would take it
             raise GrpoLabError(f"prompt {slot} has the token {max(ids)}, but the model knows {vocabulary} tokens")
@@ -144,7 +143,7 @@ def _samples(request: Request, vocabulary: int) -> list[Sample]:
             if request.noise_key is None:
                 samples.append(Sample(ids, request.max_tokens, 0.0, None))
             else:
-                seed = int(row_keys(request.noise_key, torch.tensor(slot), torch.tensor(sample))) & (2**63 - 1)
+                seed = seeds[place][sample]
                 samples.append(Sample(ids, request.max_tokens, request.temperature, seed, request.truncation))
     return samples
 

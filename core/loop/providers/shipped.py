@@ -31,6 +31,8 @@ def greedy(run: RunState) -> Fill:
         run.grader_log.note(scores)
         run.grader_log.add_to_step(len(scores.failed))
         rewards = (scores.parts @ torch.tensor(recipe.reward_weights))[:, 0].to(batch.rewards)
+        if sampled.generation.turn_rewards is not None:
+            rewards = rewards + sampled.generation.turn_rewards.sum(-1)[:, 0]
         lengths = sampled.generation.mask.sum(-1)[:, 0]
         return shape_rewards(variant, rewards, lengths, sampled.generation.truncated[:, 0], batch.max_tokens)
 

@@ -1,0 +1,136 @@
+"""Calls of environments: bounded in time, what they hand back checked, and their mistakes made into failures."""
+
+import hashlib
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any, Final, SupportsFloat, TypeAlias
+
+from core.errors import cause_of, describe_error
+from core.parts.environments import Environment, Step
+from core.parts.problems import Problem
+from core.parts.registry import Part
+
+LONGEST: Final = 1_000_000
+"""Characters of an observation from which it is taken for a mistake."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an episode could not go on: the environment's fault, not the policy's."""
+
+    message: str
+    by_machine: bool = False
+
+
+Ended: TypeAlias = tuple[Any, Exception | None]
+"""What a call returned, and what it raised."""
+
+
+class _Caller:
+    """A thread for calls that may hang; one that does is left behind, and does not keep the process from ending."""
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[tuple[Callable[[], Any], SimpleQueue[Ended]]] = SimpleQueue()
+        threading.Thread(target=self._run, daemon=True, name="environment").start()
+
+    def _run(self) -> None:
+        while True:
+            call, answer = self._calls.get()
+            try:
+                answer.put((call(), None))
+            except Exception as error:  # whatever a user's environment raises
+                answer.put((None, error))
+
+    def call(self, function: Callable[[], Any], seconds: float) -> Ended:
+        """Raises `queue.Empty` where it has not come to an end in time."""
+        answer: SimpleQueue[Ended] = SimpleQueue()
+        self._calls.put((function, answer))
+        return answer.get(timeout=seconds)
+
+
+_callers = threading.local()
+
+
+def bounded(function: Callable[[], Any], seconds: float, where: str) -> Any:
+    """What a call returns, or the `Failure` that it raised something or took too long."""
+    caller: _Caller = getattr(_callers, "idle", None) or _Caller()
+    _callers.idle = None
+    try:
+        result, error = caller.call(function, seconds)
+    except Empty:
+        return Failure(f"{where} did not answer within {seconds:g} seconds (train.step_seconds)")
+    _callers.idle = caller
+    if error is not None:
+        return Failure(f"{where} raised:\n{describe_error(error)}", cause_of(error) == "infrastructure")
+    return result
+
+
+def begin(part: Part, problem: Problem, seed: int, seconds: float) -> tuple[str | Failure, Environment | None]:
+    """What a new environment says first, and the environment."""
+    where = f"environment '{part.name}' ({part.place}), beginning with the prompt {problem.prompt!r:.200},"
+    made: list[Any] = []
+
+    def opened() -> Any:
+        made.append(part())
+        return made[0].reset(problem, seed)
+
+    text = bounded(opened, seconds, where)
+    if text is None or isinstance(text, str):
+        return _whole(text or "", where), made[0]
+    if not isinstance(text, Failure):
+        text = Failure(f"{where} returned {text!r:.80}: reset must return a text, or None")
+    return text, None
+
+
+def take_step(part: Part, environment: Environment, action: str, turn: int, seconds: float) -> Step | Failure:
+    """What an environment answers to an action."""
+    where = f"environment '{part.name}' ({part.place}) at turn {turn}, on the action {action!r:.200},"
+    step: Any = bounded(lambda: environment.step(action), seconds, where)
+    if isinstance(step, Failure):
+        return step
+    if not isinstance(step, Step):
+        return Failure(f"{where} returned {step!r:.80}: step must return a Step(observation, reward, done, anchor)")
+    return _checked(step, where)
+
+
+def _checked(step: Any, where: str) -> Step | Failure:
+    """The step with its reward as a float; what a user's environment puts into it may be anything."""
+    is_number = isinstance(step.reward, SupportsFloat) and not isinstance(step.reward, str)
+    if not is_number or not math.isfinite(reward := float(step.reward)):
+        return Failure(f"{where} gave the reward {step.reward!r:.80}: it must be a finite number")
+    if not isinstance(step.observation, str):
+        return Failure(f"{where} gave the observation {step.observation!r:.80}: it must be a text")
+    if not isinstance(step.done, bool) or not (step.call is None or isinstance(step.call, bool)):
+        return Failure(
+            f"{where} gave done = {step.done!r:.80} and call = {step.call!r:.80}: both must be True or False, and call "
+            "may be None"
+        )
+    if not _is_named(step.anchor):
+        return Failure(
+            f"{where} gave the anchor {step.anchor!r:.80}: a state is named by text, numbers, or tuples of these"
+        )
+    observation = _whole(step.observation, where)
+    if isinstance(observation, Failure):
+        return observation
+    return Step(observation, reward, step.done, step.anchor, step.call)
+
+
+def _whole(text: str, where: str) -> str | Failure:
+    if len(text) > LONGEST:
+        return Failure(f"{where} gave an observation of {len(text):,} characters: at most {LONGEST:,} are taken")
+    return text
+
+
+def _is_named(anchor: object) -> bool:
+    if isinstance(anchor, tuple):
+        return all(map(_is_named, anchor))
+    return anchor is None or isinstance(anchor, str | int | float)
+
+
+def anchor_number(*state: Any) -> int:
+    """A number above 0 for a state, the same in every process."""
+    digest = hashlib.blake2b(repr(state).encode(), digest_size=8).digest()
+    return (int.from_bytes(digest, "little") >> 1) or 1
