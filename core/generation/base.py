@@ -2,19 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Final, Protocol
 
 import torch
 from torch import Tensor
 
 from core.errors import GrpoLabError
+from core.generation.episodes import Episodes
 from core.model.policy import Policy
 from core.model.truncation import WHOLE, Truncation
 from core.parts.batch import pad_tokens
 from core.randomness import row_keys, turn_keys
 
-if TYPE_CHECKING:
-    from core.generation.episodes import Episodes
+PER_TOKEN: Final = ("tokens", "logps", "entropy", "support_logmass", "support")
+"""What is known of every token that is drawn, in the order in which generators draw it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +63,19 @@ class Generation:
             entropy=torch.zeros(shape, device=device),
             truncated=torch.zeros(shape[:2], dtype=torch.bool, device=device),
         )
+
+    @classmethod
+    def of_episodes(cls, episodes: Episodes, drawn: Sequence[Tensor]) -> "Generation":
+        """What came of episodes: `drawn` are the columns of all rows, [P, S, N] each, in the order of `PER_TOKEN`."""
+        P, S, _ = drawn[0].shape
+        T, device = int(episodes.length.max()), drawn[0].device
+        mask = (torch.arange(T) < episodes.length[:, None]).view(P, S, T).to(device)
+        filled = {
+            name: x[:, :, :T].masked_fill(~mask.view(*mask.shape, *(1,) * (x.ndim - 3)), 0)
+            for name, x in zip(PER_TOKEN, drawn, strict=False)
+        }
+        held = {name: x.reshape(P, S, T).to(device) for name, x in episodes.columns(T).items()}
+        return cls(**filled, mask=mask, truncated=episodes.truncated.view(P, S).to(device), **held)
 
     @staticmethod
     def concat(parts: "Sequence[Generation]", dim: int = 0) -> "Generation":
@@ -111,7 +125,7 @@ class Request:
     """With one sample of each prompt, which of its slot's samples it is; None: from 0 up."""
     turn: int = 1
     """Of their episodes which turn these are, by which noise is keyed."""
-    episodes: "Episodes | None" = None
+    episodes: Episodes | None = None
     """What answers at the ends of turns, where the responses are to be of several."""
 
     @property

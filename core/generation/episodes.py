@@ -1,26 +1,21 @@
 """Episodes: responses in several turns, between which an environment speaks.
 
 An episode is one row of tokens: what the policy writes up to its end of sequence, what it is answered, what it writes
-then. Every row goes on by itself: none waits for another's turn to end. A generator of its own (`plays_episodes`) feeds
-observations into the decoding that goes on; with any other `play_by_rounds` asks for one turn of all rows at a time.
+then. Every row goes on by itself: none waits for another's turn to end. Generators tell what they draw, and ask what is
+read instead.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from core.generation.base import Generation, Generator, Request
 from core.generation.steps import Failure, anchor_number, begin, take_step
 from core.model.policy import Policy
 from core.parts.environments import Environment, Turn
 from core.parts.problems import Problem
 from core.parts.registry import Part
-
-PER_TOKEN: Final = ("tokens", "logps", "entropy", "support_logmass", "support")
-"""What generators give of every token."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +83,10 @@ class Episodes:
         tokens = torch.tensor(ids)
         return tokens >= 0, tokens.clamp(min=0)
 
+    def reads(self, row: int) -> bool:
+        """Whether an observation is being read."""
+        return row in self._pending
+
     def places(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Turn, and position in it, of the token that each of these rows [b] writes next."""
         return self.turn[rows], torch.tensor([len(self._said[row]) for row in rows.tolist()])
@@ -117,23 +116,15 @@ class Episodes:
             if row in self.failures:
                 self.over[row] = True
             elif is_end:
-                self._end_turn(row)
+                self.end_turn(row)
         full = live[(self.length[live] == self._budgets.max_tokens) & ~self.over[live]]
         for row in full.tolist():
             self._cut(row)
         return ~self.over[rows]
 
-    def generation(self, drawn: Sequence[Tensor]) -> Generation:
-        """What came of it: `drawn` are the columns of all rows, [P, S, N] each, in the order of `PER_TOKEN`."""
-        P, S, _ = drawn[0].shape
-        T, device = int(self.length.max()), drawn[0].device
-        mask = (torch.arange(T) < self.length[:, None]).view(P, S, T).to(device)
-        filled = {
-            name: x[:, :, :T].masked_fill(~mask.view(*mask.shape, *(1,) * (x.ndim - 3)), 0)
-            for name, x in zip(PER_TOKEN, drawn, strict=False)
-        }
-        held = {name: x[:, :T].reshape(P, S, T).to(device) for name, x in self._columns.items()}
-        return Generation(**filled, mask=mask, truncated=self.truncated.view(P, S).to(device), **held)
+    def columns(self, width: int) -> dict[str, Tensor]:
+        """Of all tokens [B, width]: who wrote them, their turns, rewards, states and calls, by the batch's fields."""
+        return {name: x[:, :width] for name, x in self._columns.items()}
 
     def _begun(self, row: int, problem: Problem, seed: int, opening: str) -> Environment | None:
         text, environment = begin(self._part, problem, seed, self._budgets.step_seconds)
@@ -146,7 +137,7 @@ class Episodes:
             )
         return environment
 
-    def _end_turn(self, row: int) -> None:
+    def end_turn(self, row: int) -> None:
         """The policy has spoken: ask the environment, and see whether there is room for another turn."""
         (action,) = self._policy.texts([torch.tensor(self._said[row])])
         turn = int(self.turn[row])
@@ -190,75 +181,3 @@ class Episodes:
         self.over[row] = self.truncated[row] = True
         (action,) = self._policy.texts([torch.tensor(self._said[row], dtype=torch.long)])
         self.transcripts[row].append(Turn(action, "", 0.0, None))
-
-
-def play(generator: Generator, policy: Policy, requests: Sequence[Request]) -> list[Generation]:
-    """Responses to each request, of several turns where it has `episodes`."""
-    if all(request.episodes is None for request in requests) or getattr(generator, "plays_episodes", False):
-        return generator.generate(policy, requests)
-    return [play_by_rounds(generator, policy, request) for request in requests]
-
-
-def play_by_rounds(generator: Generator, policy: Policy, request: Request) -> Generation:
-    """Turn by turn of all rows that go on, each a prompt of its own: all that was said before."""
-    episodes, S = request.episodes, request.samples
-    assert episodes is not None
-    B, most = len(request.prompts) * S, request.max_tokens
-    said: list[list[tuple[Tensor, ...]]] = [[] for _ in range(B)]  # by row, pieces of what generators give
-    widths: list[tuple[int, ...]] = []
-    while len(live := (~episodes.over).nonzero()[:, 0]):
-        rooms = sorted({most - int(n) for n in episodes.length[live]})
-        asked = [live[most - episodes.length[live] == room] for room in rooms]
-        turn = int(episodes.turn[live[0]])
-        answers = generator.generate(
-            policy,
-            [
-                replace(
-                    request,
-                    prompts=[_so_far(request.prompts[row // S], said[row]) for row in rows.tolist()],
-                    samples=1,
-                    max_tokens=room,
-                    slots=[request.slot_numbers[row // S] for row in rows.tolist()],
-                    sample_numbers=[row % S for row in rows.tolist()],
-                    turn=turn,
-                    episodes=None,
-                )
-                for room, rows in zip(rooms, asked, strict=True)
-            ],
-        )
-        for rows, answer in zip(asked, answers, strict=True):
-            given = [x[:, 0] for name in PER_TOKEN if (x := getattr(answer, name)) is not None]
-            widths = [tuple(x.shape[2:]) for x in given]
-            lengths = answer.mask[:, 0].sum(-1).tolist()
-            for i, row in enumerate(rows.tolist()):
-                said[row].append(tuple(x[i, : lengths[i]] for x in given))
-                for token in given[0][i, : lengths[i]].cpu():
-                    episodes.take(torch.tensor([row]), token[None])
-                said[row] += _observation(episodes, row, given)
-    drawn = [
-        torch.stack([_padded([piece[k] for piece in row], most, width) for row in said])
-        for k, width in enumerate(widths)
-    ]
-    return episodes.generation([x.view(-1, S, *x.shape[1:]) for x in drawn])
-
-
-def _observation(episodes: Episodes, row: int, like: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
-    """What a row reads after its turn, as a piece of its tokens."""
-    read: list[Tensor] = []
-    one = torch.tensor([row])
-    while not episodes.over[row] and (forced := episodes.forced(one)) is not None and bool(forced[0]):
-        read.append(forced[1])
-        episodes.take(one, forced[1])
-    if not read:
-        return []
-    tokens = torch.cat(read).to(like[0].device)
-    return [(tokens, *(x.new_zeros(len(tokens), *x.shape[2:]) for x in like[1:]))]
-
-
-def _so_far(prompt: Tensor, said: Sequence[tuple[Tensor, ...]]) -> Tensor:
-    return torch.cat([prompt, *(piece[0].to(prompt.device) for piece in said)])
-
-
-def _padded(pieces: Sequence[Tensor], length: int, width: tuple[int, ...]) -> Tensor:
-    row = torch.cat(list(pieces))
-    return torch.cat([row, row.new_zeros(length - len(row), *width)])

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 import torch
 from torch import Tensor
 
-from core.generation.base import Generation, Request, check_context
+from core.generation.base import PER_TOKEN, Generation, Request, check_context
 from core.generation.episodes import Episodes
 from core.generation.noise import SMALL_VOCABULARY, Noise, PartialNoise, TurnNoise, make_noise
 from core.model.caching import make_cache
@@ -96,7 +96,7 @@ class Native:
             for x in map(torch.cat, list(zip(*drawn, strict=True))[1:])
         ]
         if episodes:
-            return [episodes.generation(whole)]
+            return [Generation.of_episodes(episodes, whole)]
         going = _goes_on(whole[0], ends)
         return [_generation([x[:, i:j] for x in whole], going[:, i:j]) for i, j in itertools.pairwise(ends_at)]
 
@@ -171,7 +171,11 @@ class _Episodes:
         if forced := self._episodes.forced(self._rows):
             reads, ids = (x.to(self._device, non_blocking=True) for x in forced)
             tokens = torch.where(reads, ids, tokens)
-            measured = [x.masked_fill(reads.view(-1, *(1,) * (x.ndim - 1)), 0) for x in measured]
+            # of a mask of kept tokens all: a distribution cut down to none has no logarithms
+            fill = {True: True, False: 0}
+            measured = [
+                x.masked_fill(reads.view(-1, *(1,) * (x.ndim - 1)), fill[x.dtype == torch.bool]) for x in measured
+            ]
         self._left = self._episodes.take(self._rows, tokens.cpu())
         return [tokens, *measured]
 
@@ -246,10 +250,9 @@ def _generation(drawn: Sequence[Tensor], going: Tensor) -> Generation:
     lengths = going.cumprod(-1).sum(-1).add_(1).clamp_(max=going.shape[-1])
     T = int(lengths.max())
     mask = torch.arange(T, device=going.device) < lengths[..., None]
-    names = ("tokens", "logps", "entropy", "support_logmass", "support")
     filled = {
         name: x[:, :, :T].masked_fill(~mask.view(*mask.shape, *(1,) * (x.ndim - 3)), 0)
-        for name, x in zip(names, drawn, strict=False)
+        for name, x in zip(PER_TOKEN, drawn, strict=False)
     }
     return Generation(**filled, mask=mask, truncated=going.all(-1))
 

@@ -11,7 +11,6 @@ from core.distributed import local_slice
 from core.generation.episodes import Budgets, Episodes
 from core.generation.steps import Failure, begin
 from core.loop.run_state import RunState
-from core.parts.batch import Batch
 from core.parts.environments import Turn
 from core.parts.problems import Problem
 from core.randomness import key, stream
@@ -115,19 +114,3 @@ def restored(data: Mapping[str, Any]) -> tuple[Transcripts | None, dict[int, Fai
 def turns_of(transcript: Sequence[Turn]) -> list[dict[str, Any]]:
     """An episode as it is stored."""
     return [dict(vars(turn)) for turn in transcript]
-
-
-def episode_record(batch: Batch) -> dict[str, Any]:
-    """What a step logs of its episodes: turns and tokens read in the mean, calls of tools, rewards by turn."""
-    if batch.turns is None:
-        return {}
-    turns, calls = batch.turns, batch.require("tool_calls")
-    count, rewards = turns.amax(-1), batch.require("turn_rewards")
-    reached = range(1, int(count.max()) + 1 if count.numel() else 1)
-    return {
-        "turns": float(count.float().mean()) if count.numel() else None,
-        "observation_tokens": float((batch.response_mask & ~batch.written).sum(-1).float().mean()),
-        "tool_calls": float((calls == 1).sum(-1).float().mean()),
-        "tool_failures": float((calls == -1).sum(-1).float().mean()),
-        "turn_reward": {str(k): float(rewards.where(turns == k, 0.0).sum() / (count >= k).sum()) for k in reached},
-    }

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from core.distributed import gather
-from core.loop.episodes import episode_record, turns_of
+from core.loop.episodes import turns_of
 from core.loop.evaluation import mean
 from core.loop.learn import Learned
 from core.loop.rollout import Rollout
@@ -86,6 +86,22 @@ def step_record(step: int, rollout: Rollout, batch: Batch | None, metrics: Updat
             filtered=rollout.batch is None,
         ),
         **dict(sorted(metrics.averages().items())),
+    }
+
+
+def episode_record(batch: Batch) -> dict[str, Any]:
+    """Of episodes: turns and tokens read in the mean, calls of tools, and each turn's mean reward."""
+    if batch.turns is None:
+        return {}
+    turns, calls, rewards = batch.turns, batch.require("tool_calls"), batch.require("turn_rewards")
+    count = turns.amax(-1)
+    reached = range(1, int(count.max()) + 1) if count.numel() else ()
+    return {
+        "turns": mean(count.float()),
+        "observation_tokens": mean((batch.response_mask & ~batch.written).sum(-1).float()),
+        "tool_calls": mean((calls == 1).sum(-1).float()),
+        "tool_failures": mean((calls == -1).sum(-1).float()),
+        "turn_reward": {str(k): mean(rewards.where(turns == k, 0.0).sum(-1)[count >= k]) for k in reached},
     }
 
 

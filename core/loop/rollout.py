@@ -13,7 +13,7 @@ from torch import Tensor
 from core.distributed import gather, local_slice, ranks
 from core.errors import GrpoLabError, TrainingError
 from core.generation.base import Generation, Request
-from core.generation.episodes import play
+from core.generation.rounds import play
 from core.loop.episodes import Told, begin_episodes, joined, opened_prompts, prompt_tokens, told
 from core.loop.rewards import filter_groups, shape
 from core.loop.run_state import RunState

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from core import Part, Problem, Step, environment
 from core.generation.base import Generation, Request
-from core.generation.episodes import Budgets, Episodes, play, play_by_rounds
+from core.generation.episodes import Budgets, Episodes
 from core.generation.native import Native
 from core.generation.noise import SMALL_VOCABULARY, TurnNoise
 from core.generation.perturbed import perturbed
+from core.generation.rounds import play, play_by_rounds
 from core.model.policy import Policy
 from core.model.truncation import Truncation
 from core.randomness import fold, gumbel, row_keys

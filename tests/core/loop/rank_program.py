@@ -19,9 +19,10 @@ from core.loop.recipe import Recipe
 from core.loop.train import Interrupted, run
 from core.model.policy import Policy
 from core.parts.contracts import objective, reward
+from core.parts.environments import Step, environment
 from core.parts.problems import Problem, Score
 from core.parts.registry import config
-from core.randomness import fold, row_keys, uniform
+from core.randomness import fold, uniform
 from core.store.run_folder import RunStore
 from experiments.setup import import_parts, quiet_libraries
 
@@ -43,8 +44,7 @@ class Recorded:
     def _answer(self, policy: Policy, request: Request) -> Generation:
         self.seen.append((request.noise_key, request.slot_numbers, [p.tolist() for p in request.prompts]))
         P, S = len(request.prompts), request.samples
-        slots = torch.tensor(request.slot_numbers, dtype=torch.long).repeat_interleave(S)
-        keys = row_keys(request.noise_key or 0, slots, torch.arange(S).repeat(P))
+        keys = request.noise_keys().flatten()
         lengths = 2 + (uniform(fold(keys, 1)) * (LIMIT - 2)).long()
         tokens = (uniform(fold(keys[:, None], 2 + torch.arange(LIMIT))) * (policy.vocabulary - 4)).long() + 4
         mask = torch.arange(LIMIT) < lengths[:, None]
@@ -70,6 +70,20 @@ def register_parts() -> None:
         """One for about a quarter of the responses, so that some groups have no spread."""
         right = len(response) % 4 == len(str(problem.prompt)) % 4
         return Score(float(right), right)
+
+    class Halves:
+        """Wants a second answer of whoever answered at length, of at most 24 tokens in all."""
+
+        def reset(self, problem: Problem, seed: int) -> str:
+            return str(seed % 10)
+
+        def step(self, action: str) -> Step:
+            return Step(f"{len(action)}=", reward=len(action) / 100, done=len(action) < 7)
+
+    @environment
+    def halves() -> Halves:
+        """Of two turns, often."""
+        return Halves()
 
     @objective
     def breaks_on_one_rank(logps: Tensor, advantages: Tensor) -> Tensor:

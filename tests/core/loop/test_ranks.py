@@ -44,6 +44,7 @@ CASES = {
     "critic": ["train.variant = @ppo()", "critic.learning_rate = 1e-5"],
     "not_finite": ["train.variant = @grpo()", "grpo.objective = @breaks_at_times", "adamw.learning_rate = 3e-6"],
     "stale": ["train.staleness = @uniform_age()", "uniform_age.most = 4"],
+    "episodes": ["train.environment = @halves", "train.max_tokens = 56"],
     "adapters": ["train.variant = @grpo()", "grpo.kl_coef = 0.1", "policy.lora_rank = 4"],
 }
 
