@@ -1,7 +1,7 @@
 """Loss aggregators: how much each token counts, as weights [B, T], float64, over ALL rows of one optimizer step.
 
-`N` tokens of the step, `n_i` tokens of row i, `R` rows. With `count_empty` (the default) R includes rows without a
-counted token, so that masking a response takes its loss away and nothing else. The loss is
+`N` tokens of the step, `n_i` tokens of row i, `n_ik` of its turn k, `R` rows. With `count_empty` (the default) R
+includes rows without a counted token, so that masking a response takes its loss away and nothing else. The loss is
 `sum(weights * token_loss)`. Weights are 0 where the mask is; a step whose mask is empty gets weights of 0, not NaN.
 """
 
@@ -102,3 +102,32 @@ def segment_mean(mask: Tensor, *, count_empty: bool = True) -> Tensor:
     index, counts = segments_of(mask)
     runs = counts.gt(0).sum(-1, keepdim=True).clamp(min=1)
     return m / counts.gather(1, index).clamp(min=1) / runs / _rows(m, count_empty)
+
+
+def _of_turns(mask: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
+    """1 / n_ik at every counted token of turn k of row i [B, T], and K_i, the turns with a counted token [B, 1]."""
+    m, which = mask.double(), turns.clamp(min=0)
+    counts = m.new_zeros(len(m), int(which.max()) + 1 if which.numel() else 1).scatter_add(1, which, m)
+    return m / counts.gather(1, which).clamp(min=1), counts.gt(0).sum(-1, keepdim=True)
+
+
+@aggregator(axes={"aggregation": "mean over rows of the mean over their turns of their token mean"})
+def seq_mean_turn_mean(mask: Tensor, *, turns: Tensor, count_empty: bool = True) -> Tensor:
+    """Every episode counts the same, and within it every turn: w_it = 1 / (R * K_i * n_ik), K_i turns of row i.
+
+    [B, T]. Turns without a counted token are none. With one turn a row it is `seq_mean_token_mean`.
+    """
+    shares, K = _of_turns(mask, turns)
+    return shares / K.clamp(min=1) / _rows(mask.double(), count_empty)
+
+
+@aggregator(axes={"aggregation": "mean over all turns of the step of their token mean"})
+def turn_mean_token_mean(mask: Tensor, *, turns: Tensor, count_empty: bool = True) -> Tensor:
+    """Every turn of the step counts the same, as if it were a row: w_it = 1 / (sum of K_j * n_ik).
+
+    [B, T]. An episode weighs by its number of turns; with advantages over K_i this is `seq_mean_turn_mean` times
+    R / sum of K_j. A row without a counted token is one turn more where `count_empty`. Source: the trainers in which
+    every turn is a row of its own, e.g. Trinity-RFT and verl-agent.
+    """
+    shares, K = _of_turns(mask, turns)
+    return shares / (K.clamp(min=1) if count_empty else K).sum().clamp(min=1)

@@ -147,13 +147,13 @@ def next_kl_coef(variant: Variant, batch: Batch) -> float:
 
 def step_weights(variant: Variant, batch: Batch, mask: Tensor, turns: Tensor | None = None) -> Tensor:
     """The aggregator's weights [B, T] for these rows, and the turns of their tokens: without, one turn to a row."""
-    turns = mask.long() if turns is None else turns
-    return weigh(variant.aggregator, mask, max_tokens=batch.max_tokens, group_size=batch.group_size, turns=turns)
+    return weigh(variant.aggregator, mask, turns, max_tokens=batch.max_tokens, group_size=batch.group_size)
 
 
-def weigh(aggregator: Part, mask: Tensor, **supplied: int | Tensor) -> Tensor:
+def weigh(aggregator: Part, mask: Tensor, turns: Tensor | None = None, **supplied: int) -> Tensor:
     """Weights [B, T] of one aggregator, which takes of `max_tokens`, `group_size` and `turns` what it names."""
-    weights: Tensor = aggregator(mask, **{name: value for name, value in supplied.items() if aggregator.takes(name)})
+    given = {**supplied, "turns": mask.long() if turns is None else turns}
+    weights: Tensor = aggregator(mask, **{name: value for name, value in given.items() if aggregator.takes(name)})
     check_shape(aggregator, weights, mask.shape)
     return weights
 

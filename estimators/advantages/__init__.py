@@ -1,6 +1,7 @@
 """Advantage estimators: a reward's credit, relative to a baseline."""
 
 from estimators.advantages import (
+    anchors,
     batch,
     critic,
     examples,
@@ -11,9 +12,12 @@ from estimators.advantages import (
     steps,
     then_kl,
     token,
+    turn_critic,
+    turns,
 )
 
 __all__ = [
+    "anchors",
     "batch",
     "critic",
     "examples",
@@ -24,4 +28,6 @@ __all__ = [
     "steps",
     "then_kl",
     "token",
+    "turn_critic",
+    "turns",
 ]

@@ -8,19 +8,30 @@ from estimators.advantages.batch import VERL, WHITENED, whiten
 from estimators.advantages.returns import earned_rewards
 
 
-def _gae(batch: Batch, gamma: float, lam: float) -> Tensor:
-    """A_t = delta_t + gamma lam A_{t+1} over counted tokens, float64 [P, G, T]; holes hand on what comes after them."""
-    x, values, steps = earned_rewards(batch), batch.require("values"), batch.mask
+def temporal_differences(
+    x: Tensor, values: Tensor, steps: Tensor, gamma: float, lam: float, ends: Tensor | None = None
+) -> Tensor:
+    """A_t = delta_t + gamma lam A_{t+1} over the last axis, float64, where `steps`; others hand on what comes after.
+
+    delta_t = x_t + gamma V_{t+1} - V_t, with nothing after the last step, nor after those that are `ends`.
+    """
     next_value = torch.zeros_like(x[..., 0])
     running = torch.zeros_like(next_value)
     advantages = []
     for t in reversed(range(x.shape[-1])):
         counted = steps[..., t]
+        if ends is not None:
+            next_value, running = (tensor.masked_fill(ends[..., t], 0.0) for tensor in (next_value, running))
         delta = x[..., t] + gamma * next_value - values[..., t]
         running = torch.where(counted, delta + gamma * lam * running, running)
         next_value = torch.where(counted, values[..., t], next_value)
         advantages.append(running)
     return torch.stack(advantages[::-1], -1)
+
+
+def _gae(batch: Batch, gamma: float, lam: float) -> Tensor:
+    """Over counted tokens, float64 [P, G, T]."""
+    return temporal_differences(earned_rewards(batch), batch.require("values"), batch.mask, gamma, lam)
 
 
 def lambda_return(batch: Batch, *, gamma: float, lam: float) -> Tensor:

@@ -42,6 +42,7 @@ def discounted_greedy_baseline(batch: Batch, *, gamma: float = 0.99, clip: float
     Returns [P, G, T]. The discount applies once already at the last token. Source: the code of Li et al. 2023
     (arXiv:2310.10505).
     """
+    batch = batch.having(turn_rewards=None)  # part of the outcome
     difference = (outcome(batch) - batch.require("greedy_rewards")[:, None]).clamp(-clip, clip)
     left = batch.lengths[..., None] - torch.arange(batch.response_mask.shape[-1], device=batch.rewards.device)
     discounted = difference[..., None] * gamma ** left.to(difference)

@@ -8,7 +8,7 @@ from core import Batch
 
 def token_terms(batch: Batch) -> Tensor | None:
     """All that is rewarded token by token, float64 [P, G, T], 0 outside the response; None if there is nothing."""
-    terms = [x for x in (batch.kl_rewards, batch.token_rewards) if x is not None]
+    terms = [x for x in (batch.kl_rewards, batch.token_rewards, batch.turn_rewards) if x is not None]
     if not terms:
         return None
     return torch.where(batch.response_mask, torch.stack(terms).double().sum(0), 0.0)

@@ -13,6 +13,7 @@ OPENRLHF = {"reward_clip": "OpenRLHF, --reward.clip_range"}
 
 def _then_kl(batch: Batch, estimator: Part, reward_clip: float, **hyper: float) -> Tensor:
     """clip(estimator(outcomes)) + sum_{u >= t} x_u, x the per-token terms: float64 [P, G], or [P, G, T] with any."""
+    batch = batch.having(turn_rewards=None)  # part of the outcome: a baseline is for all but a penalty
     centred: Tensor = estimator.function(batch.having(rewards=outcome(batch)), **hyper).clamp(-reward_clip, reward_clip)
     terms = token_terms(batch)
     if terms is not None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from core import Part
 from core.loop import loss
 from core.parts.options import AggregatorOptions
+from estimators.segments import segments_of
 from experiments.check.checks import Broken, Call, Checks, finite, numbers, same
 
 CHECKS = Checks("aggregator")
@@ -33,8 +34,9 @@ def full_masks() -> Iterator[Tensor]:
 
 
 def weigh(part: Part, mask: Tensor, limit: int = LIMIT) -> Tensor:
-    """Weights [B, T], as the loop asks for them; every row is a group of its own."""
-    return loss.weigh(part, mask, max_tokens=limit, group_size=1)
+    """Weights [B, T], as the loop asks for them; a row is a group of its own, and each of its runs of tokens a turn."""
+    turns = segments_of(mask)[0] + 1
+    return loss.weigh(part, mask, turns, max_tokens=limit, group_size=1)
 
 
 @CHECKS.must("shape and numbers", remedy="return floating-point weights [B, T], 0 outside the mask, none below 0")

@@ -38,14 +38,17 @@ def make_batch(
     one_token: bool = False,
     counted: bool = True,
     limit: int = LIMIT,
+    turns: bool = False,
 ) -> Batch:
     """A batch of ragged responses to `groups` prompts, with `samples` each, the caller's own copy.
 
     Rewards are continuous or `binary`; the second group has no `spread`, or none has. `steps` gives rewards to steps of
     the response, `kl` takes a penalty off every token; both are part of `rewards`. With `holes` some tokens are not
-    counted, and in the first group the last response has none at all; with `counted=False` no response has any.
+    counted, and in the first group the last response has none at all; with `counted=False` no response has any. With
+    `turns` responses are episodes, of one turn or several, whose rewards are part of `rewards` as well.
     """
     batch = copy(_make(groups, samples, seed, binary, spread, steps, kl, holes, one_token, counted, limit))
+    batch = with_turns(batch, seed) if turns else batch
     own = enumerate(own_fields().items(), start=seed)
     return batch.having(**{name: _noise(batch, shape, place) for place, (name, shape) in own})
 
@@ -125,6 +128,32 @@ def _with_holes(response: Tensor, draw: torch.Generator) -> Tensor:
     return mask
 
 
+def with_turns(batch: Batch, seed: int = 0) -> Batch:
+    """Responses as episodes: some tokens are an environment's, the next one of the policy's begins another turn."""
+    draw = torch.Generator().manual_seed(1000 + seed)
+    response = batch.response_mask
+    # an episode begins and ends with a token of the policy's own
+    edge = torch.arange(response.shape[-1]).eq(0) | ~torch.nn.functional.pad(response[..., 1:], (0, 1))
+    sampled = response & (edge | (torch.rand(response.shape, generator=draw) < 0.6))
+    after = torch.nn.functional.pad(sampled[..., :-1], (1, 0), value=True)
+    turns = torch.where(response, 1 + (sampled & ~after).cumsum(-1), 0)
+    last = sampled & ~torch.nn.functional.pad(sampled[..., 1:] & (turns[..., 1:] == turns[..., :-1]), (0, 1))
+    rewards = torch.where(last, torch.randn(response.shape, generator=draw), 0.0)
+    # all episodes of a prompt begin in one state
+    later = torch.randint(2, 4, (*response.shape[:2], response.shape[-1] + 2), generator=draw)
+    states = torch.where(turns == 1, 1, later.gather(-1, turns))
+    calls = torch.randint(-1, 2, response.shape, generator=draw)
+    return batch.having(
+        rewards=batch.rewards + rewards.sum(-1),
+        mask=batch.mask & sampled,
+        sampled_mask=sampled,
+        turns=turns,
+        turn_rewards=rewards,
+        anchors=torch.where(sampled, states, 0),
+        tool_calls=torch.where(last, calls, 0),
+    )
+
+
 def _reward_parts(P: int, G: int, binary: bool, spread: bool, draw: torch.Generator) -> Tensor:
     """Rewards of the two reward functions, [P, G, 2]."""
     if binary:
@@ -155,7 +184,7 @@ def _between(square: Tensor, draw: torch.Generator) -> Tensor:
 
 
 def examples(min_samples: int = 2, *, steps: bool = False) -> Iterator[Batch]:
-    """One batch of each kind, of groups from `least` samples up; with `steps` all have rewards of steps."""
+    """One batch of each kind, of groups from `min_samples` up; with `steps` all have rewards of steps."""
     yield make_batch(1, min_samples, seed=1, steps=steps)
     yield make_batch(3, max(min_samples, 4), seed=2, holes=True, steps=steps)
     yield make_batch(2, max(min_samples, 7), seed=3, binary=True, holes=True, steps=steps)
@@ -164,6 +193,8 @@ def examples(min_samples: int = 2, *, steps: bool = False) -> Iterator[Batch]:
     yield make_batch(2, max(min_samples, 3), seed=6, spread=False, steps=steps)
     yield make_batch(2, max(min_samples, 4), seed=7, counted=False, steps=steps)
     yield make_batch(2, max(min_samples, 5), seed=8, one_token=True, steps=steps)
+    yield make_batch(3, max(min_samples, 4), seed=9, turns=True, steps=steps)
+    yield make_batch(2, max(min_samples, 3), seed=10, turns=True, kl=True, holes=True, steps=steps)
 
 
 def per_token(batch: Batch) -> dict[str, Tensor]:

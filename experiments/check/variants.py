@@ -26,18 +26,20 @@ def built(part: Part) -> Variant:
     return variant.resolved()
 
 
-def rollout(variant: Variant, groups: int, samples: int, *, counted: bool = True) -> Batch:
+def rollout(variant: Variant, groups: int, samples: int, *, counted: bool = True, turns: bool = False) -> Batch:
     """A batch as the loop makes it for this variant, everything asked for filled, half of the responses right."""
     needs_steps = bool({"token_rewards", "step_ends"} & variant.needs)
-    batch = ex.make_batch(groups, samples, seed=41, binary=True, holes=True, counted=counted, steps=needs_steps)
+    batch = ex.make_batch(
+        groups, samples, seed=41, binary=True, holes=True, counted=counted, steps=needs_steps, turns=turns
+    )
     correct = (torch.arange(samples) % 2 == 0).expand(groups, samples).clone()
     # no two responses alike: some advantages are 0 where the best two are
     style = torch.rand(groups, samples, generator=torch.Generator().manual_seed(41))
     parts = torch.stack([correct.float(), style], -1)
-    terms = torch.where(batch.response_mask, batch.require("token_rewards"), 0.0).sum(-1) if needs_steps else 0.0
-    batch = batch.having(
-        correct=correct, reward_parts=parts, rewards=(parts * torch.tensor(ex.WEIGHTS)).sum(-1) + terms
-    )
+    rewards = (parts * torch.tensor(ex.WEIGHTS)).sum(-1)
+    for terms in (batch.token_rewards if needs_steps else None, batch.turn_rewards):
+        rewards = rewards if terms is None else rewards + torch.where(batch.response_mask, terms, 0.0).sum(-1)
+    batch = batch.having(correct=correct, reward_parts=parts, rewards=rewards)
     shaped = shape(variant, batch)
     kept = filter_groups(variant, shaped)
     # a filter that drops every group tests nothing about the step
@@ -54,7 +56,7 @@ def step_of(variant: Variant, batch: Batch, distance: float) -> tuple[Tensor, Te
     step = Step.of(variant, batch, advantages, torch.where(batch.response_mask, logps, 0.0))
     leaf = step.logps.detach().clone().requires_grad_()
     losses, _ = token_loss(variant, step.rows, leaf, step.group_size)
-    loss = (step_weights(variant, batch, step.rows.denominator) * losses).sum()
+    loss = (step_weights(variant, batch, step.rows.denominator, step.rows.get("turns")) * losses).sum()
     if not loss.requires_grad:
         raise Broken("the loss does not depend on the policy")
     return loss.detach(), torch.autograd.grad(loss, leaf)[0]
@@ -76,15 +78,16 @@ def axis_card(part: Part) -> None:
 
 @CHECKS.must("a whole step", remedy="look at the parts of the variant one by one: grpolab check NAME")
 def whole_step(part: Part) -> None:
-    """The loss and its gradient are finite, on-policy and off, and on-policy the gradient is not 0."""
+    """The loss and its gradient are finite, on-policy and off, and on-policy the gradient is not 0; of episodes too."""
     variant = built(part)
     # a KL penalty whose coefficient the experiment sets is tried too
     coefficients = {variant.kl_coef, 0.1 if variant.kl else variant.kl_coef}
-    for kl_coef, distance in product(sorted(coefficients), (0.0, 0.2)):
+    for kl_coef, distance, turns in product(sorted(coefficients), (0.0, 0.2), (False, True)):
         variant = replace(variant, kl_coef=kl_coef)
-        batch = rollout(variant, 3, max(4, _min_group(variant)))
+        batch = rollout(variant, 3, max(4, _min_group(variant)), turns=turns)
         loss, gradient = step_of(variant, batch, distance)
         given = f"{'off' if distance else 'on'}-policy, {ex.rewards_of(batch)}, KL coefficient {kl_coef:g}"
+        given += ", episodes of several turns" if turns else ""
         finite(loss[None], what="loss", given=given)
         finite(gradient, what="gradient", given=given)
         if not distance and gradient.eq(0).all():

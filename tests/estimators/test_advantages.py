@@ -98,6 +98,9 @@ ALONE = (
     "whitened_return",
     "gae",
     "whitened_gae",
+    "turn_gae",
+    "bilevel_gae",
+    "whitened_bilevel_gae",
 )
 BATCH_WIDE = (
     "group_mean_batch_std",
@@ -111,6 +114,8 @@ BATCH_WIDE = (
     "per_reward_std",
     "per_reward_std_whitened",
     "shrunk_mean",
+    "group_in_batch",
+    "whitened_bilevel_gae",
 )
 
 

@@ -17,9 +17,11 @@ from estimators.aggregators import (
     seq_mean_token_mean,
     seq_mean_token_sum,
     seq_mean_token_sum_norm,
+    seq_mean_turn_mean,
     token_mean,
     token_mean_local,
     token_sum,
+    turn_mean_token_mean,
 )
 
 every_aggregator = pytest.mark.parametrize("part", AGGREGATORS.values(), ids=list(AGGREGATORS))
@@ -69,6 +71,40 @@ def test_runs_of_a_row_count_alike_by_hand() -> None:
     """Of the first of three rows one run of 1 and one of 2 tokens, of the second one of 1."""
     expected = [[1 / 6, 0, 1 / 12, 1 / 12], [0, 1 / 3, 0, 0], [0, 0, 0, 0]]
     torch.testing.assert_close(segment_mean(HOLES), torch.tensor(expected, dtype=torch.float64))
+
+
+def test_turns_count_alike_by_hand() -> None:
+    """Rows of two turns of 1 and 2 tokens, of one of 1, and of none: 1 / (3 * 2 * n), and 1 / (2 + 1 + 1) / n."""
+    turns = torch.tensor([[1, 1, 2, 2], [1, 1, 2, 2], [1, 2, 3, 4]])
+    of_rows = [[1 / 6, 0, 1 / 12, 1 / 12], [0, 1 / 3, 0, 0], [0] * 4]
+    torch.testing.assert_close(seq_mean_turn_mean(HOLES, turns=turns), torch.tensor(of_rows).double())
+    of_turns = [[1 / 4, 0, 1 / 8, 1 / 8], [0, 1 / 4, 0, 0], [0] * 4]
+    torch.testing.assert_close(turn_mean_token_mean(HOLES, turns=turns), torch.tensor(of_turns).double())
+    fewer = turn_mean_token_mean(HOLES, turns=turns, count_empty=False)
+    torch.testing.assert_close(fewer, torch.tensor(of_turns).double() * 4 / 3)
+    assert seq_mean_turn_mean(HOLES, turns=turns, count_empty=False).sum() == pytest.approx(1)
+
+
+@given(masks, st.integers(0, 1000))
+def test_turns_as_rows_of_their_own_weigh_as_the_step_is_made_of_turns(mask: Tensor, seed: int) -> None:
+    """Every turn a row, with its share 1 / K of the loss: the mean over turns, times B / sum of K."""
+    mask[:, 0] = True
+    jumps = torch.rand(mask.shape, generator=torch.Generator().manual_seed(seed)) < 0.4
+    turns = 1 + jumps.cumsum(-1)
+    rows = [(i, k) for i in range(len(mask)) for k in torch.unique(turns[i][mask[i]]).tolist()]
+    apart = torch.stack([mask[i] & (turns[i] == k) for i, k in rows])
+    K = torch.bincount(torch.tensor([i for i, _ in rows]), minlength=len(mask))
+    together = torch.zeros(mask.shape, dtype=torch.float64)
+    shared = together.clone()
+    for (i, _), weights in zip(rows, seq_mean_token_mean(apart), strict=True):
+        together[i] += weights
+        shared[i] += weights / K[i]
+    torch.testing.assert_close(turn_mean_token_mean(mask, turns=turns), together)
+    torch.testing.assert_close(seq_mean_turn_mean(mask, turns=turns) * len(mask) / int(K.sum()), shared)
+    one = torch.ones_like(turns)
+    for part in (seq_mean_turn_mean, turn_mean_token_mean):
+        torch.testing.assert_close(part(mask, turns=one), seq_mean_token_mean(mask))
+        torch.testing.assert_close(weigh(part, mask), seq_mean_token_mean(mask))
 
 
 @given(st.integers(1, 4), st.integers(1, 4), st.integers(0, 1000))
