@@ -204,6 +204,9 @@ svg.figure { display: block; width: 100%; height: auto; }
 .group thead th { width: auto; font-size: 12.5px; }
 .right { color: var(--good); } .wrong { color: var(--bad); }
 .cut { color: var(--faint); font-family: var(--sans); }
+.turn { display: flex; gap: .7em; align-items: baseline; } .turn.read { color: var(--muted); }
+.turn .role { flex: 0 0 7.5em; color: var(--faint); font: 12px var(--sans); }
+.turn small { display: inline; min-width: 0; font-family: var(--sans); }
 
 details { margin: 10px 0; }
 summary { cursor: pointer; color: var(--accent); font-size: 14px; }

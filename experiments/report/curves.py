@@ -25,6 +25,12 @@ _CRITIC = {
     "value_explained_variance": "Share of the returns' variance that the critic explains",
     "value_calibration_error": "Calibration error of the critic's values",
 }
+_EPISODES = (
+    ("turns", "Turns an episode"),
+    ("tool_calls", "Tool calls an episode that worked"),
+    ("tool_failures", "Tool calls an episode that failed"),
+    ("turn_rewards", "Rewards of an episode's turns"),
+)
 _LENGTHS = (("length", "all"), ("length_correct", "correct"), ("length_incorrect", "incorrect"))
 
 
@@ -80,6 +86,9 @@ def curve_panels(study: StoredStudy) -> list[Panel]:
             for key in study.keys
             if key.startswith(f"{suite}/shows/")
         ),
+        *((f"{suite}/{key}", title, PLAIN) for key, title in _EPISODES),
+        *((key, f"Reward of turn {key.removeprefix('turn_reward/')} in training", PLAIN) for key in _turns(study)),
+        ("observation_tokens", "Tokens an episode that its environment says, in training", PLAIN),
         (f"{suite}/lenient_accuracy", "Right in any form, not judged", unit("lenient_accuracy")),
         *((key, f"Reward {key.removeprefix('reward_parts/')} in training", PLAIN) for key in _parts(study)),
         ("no_spread", "Groups whose rewards are all equal", unit("no_spread")),
@@ -94,6 +103,13 @@ def curve_panels(study: StoredStudy) -> list[Panel]:
 def _is_off_policy(study: StoredStudy) -> bool:
     """Whether some run learned from responses of older weights."""
     return any(row.get("age") for run in study.runs for row in run.metrics)
+
+
+def _turns(study: StoredStudy) -> list[str]:
+    """The rewards of turns, in order, where some turn has one."""
+    keys = [key for key in study.keys if key.startswith("turn_reward/")]
+    has_any = any(any((row.get("turn_reward") or {}).values()) for run in study.runs for row in run.metrics)
+    return sorted(keys, key=lambda key: int(key.rpartition("/")[2])) if has_any else []
 
 
 def _parts(study: StoredStudy) -> list[str]:

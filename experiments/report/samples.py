@@ -78,9 +78,9 @@ def _question(study: StoredStudy, arms: Mapping[str, Questions], index: int, sty
     same: dict[tuple[str, bool], list[str]] = {}
     for arm, questions in arms.items():
         sample = questions[index]["samples"][0]
-        same.setdefault((str(sample["text"]), bool(sample["correct"])), []).append(arm)
+        same.setdefault((_shown(sample), bool(sample["correct"])), []).append(arm)
     rows = []
-    for (words, right), writers in same.items():
+    for (words, right), writers in same.items():  # words as they are shown
         names = "".join(arm_name(arm, styles) for arm in writers)
         if len(writers) == len(arms) > 1:
             names = "all arms" if len(arms) == len(study.arms) else "all arms with a finished run"
@@ -89,7 +89,7 @@ def _question(study: StoredStudy, arms: Mapping[str, Questions], index: int, sty
         rows.append(
             f'<tr><th scope="row">{names}</th><td class="mark"><span class="{"right" if right else "wrong"}">'
             f"{'✓ correct' if right else '✗ incorrect'}</span>{tokens}</td>"
-            f'<td class="text">{_response(words)}</td></tr>'
+            f'<td class="text">{words}</td></tr>'
         )
     question = next(iter(arms.values()))[index]
     return _prompted(question, f"<table><tbody>{''.join(rows)}</tbody></table>")
@@ -162,24 +162,24 @@ def _read(file: Path) -> list[dict[str, Any]]:
 
 
 def _alike(groups: Mapping[str, Mapping[str, Any]]) -> bool:
-    written = [[response["text"] for response in group["responses"]] for group in groups.values()]
+    written = [[_shown(response) for response in group["responses"]] for group in groups.values()]
     return all(texts == written[0] for texts in written)
 
 
 def _group(groups: Mapping[str, Mapping[str, Any]], styles: Mapping[str, Style]) -> str:
     """A row a distinct response, a column an arm."""
-    texts = list(dict.fromkeys(r["text"] for group in groups.values() for r in group["responses"]))
+    shown = {arm: [(_shown(r), r) for r in group["responses"]] for arm, group in groups.items()}
     rows = []
-    for words in texts:
+    for words in dict.fromkeys(words for pairs in shown.values() for words, _ in pairs):
         cells = []
-        for group in groups.values():
-            own = [r for r in group["responses"] if r["text"] == words]
+        for pairs in shown.values():
+            own = [r for its, r in pairs if its == words]
             cells.append(f'<td class="n">{_learned(own)}</td>' if own else '<td class="n none">–</td>')
         tokens = next(
-            (r["length"] for g in groups.values() for r in g["responses"] if r["text"] == words and "length" in r), None
+            (r["length"] for pairs in shown.values() for its, r in pairs if its == words and "length" in r), None
         )
         count = f"<small>{counted(tokens, 'token')}</small>" if tokens is not None else ""
-        rows.append(f'<tr><th scope="row" class="text">{_response(words)}{count}</th>{"".join(cells)}</tr>')
+        rows.append(f'<tr><th scope="row" class="text">{words}{count}</th>{"".join(cells)}</tr>')
     head = "".join(f'<th scope="col" class="n">{arm_name(arm, styles)}</th>' for arm in groups)
     first = next(iter(groups.values()))
     table = (
@@ -209,6 +209,24 @@ def _prompted(question: Mapping[str, Any], table: str) -> str:
         f'<div class="question"><p class="prompt"><code>{escape(shown)}</code> expected answer '
         f"<code>{escape(str(question.get('answer')))}</code></p>{scrolling(table, 'Responses')}</div>"
     )
+
+
+def _shown(response: Mapping[str, Any]) -> str:
+    """A response, or an episode turn by turn with who said what; what an environment says last is read by nobody."""
+    turns = response.get("turns")
+    if not turns:
+        return _response(str(response["text"]))
+    return "".join(_turn(turn) for turn in turns)
+
+
+def _turn(turn: Mapping[str, Any]) -> str:
+    reward = f" <small>reward {number_text(float(turn['reward']), 2)}</small>" if turn.get("reward") else ""
+    failed = ' <small class="wrong">failed call</small>' if turn.get("call") is False else ""
+    said = f'<div class="turn"><span class="role">policy</span>{_response(str(turn["action"]))}{failed}{reward}</div>'
+    read = str(turn.get("observation") or "")
+    if not read:
+        return said
+    return f'{said}<div class="turn read"><span class="role">environment</span>{_response(read)}</div>'
 
 
 def _response(words: str) -> str:
