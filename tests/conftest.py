@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -13,8 +14,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from torch import Tensor
+from torch.nn.attention import flex_attention
 
 from core import Batch
+from core.model import flex
 from core.model.loading import EMBEDDED
 from core.model.policy import Policy, PolicySettings, load_policy
 from core.parts import registry
@@ -123,6 +126,15 @@ def tiny(_tiny: Policy) -> Policy:
 def embedded() -> Policy:
     """The embedded policy, float32; shared, so read only."""
     return load_policy(PolicySettings("embedded", "float32"))
+
+
+@pytest.fixture
+def flex_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch's flex attention composed of plain operations, with the backward pass that it refuses on a CPU."""
+    # torch's compiler looks at it, and hides the warning by a way that it does not have where warnings are errors
+    warnings.filterwarnings("ignore", "The .grad attribute of a Tensor")
+    monkeypatch.setattr(flex_attention, "_validate_device", lambda *_: None)
+    monkeypatch.setattr(flex, "BACKEND", "eager")
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,12 @@ from torch import Tensor
 
 from core.model.truncation import NEVER, Truncation, log_mass
 
-CHUNK_ELEMENTS = 1 << 27
-"""Logits that one product forms, in the precision of the weights."""
+CHUNK_ELEMENTS: Final = {"cpu": 1 << 27, "other": 1 << 28}
+"""Logits that one product forms, in the precision of the weights, by kind of device.
+
+Constants, not shares of what is free there: chunks decide in which order gradients add up, and equal runs must have
+equal bits. Of every further chunk a GPU reads and writes the whole gradient of the output layer.
+"""
 BLOCK_ELEMENTS: Final = {"cpu": 1 << 18, "other": 1 << 24}
 """Logits held in float32 at a time, by kind of device: on a CPU they stay in its cache and need no fresh pages."""
 
@@ -88,13 +92,17 @@ def _slices(rows: int, columns: int, elements: int) -> list[slice]:
     return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
 
 
+def _kind(x: Tensor) -> str:
+    return "cpu" if x.device.type == "cpu" else "other"
+
+
 def _chunks(hidden: Tensor, vocabulary: int) -> list[slice]:
-    return _slices(len(hidden), vocabulary, CHUNK_ELEMENTS)
+    return _slices(len(hidden), vocabulary, CHUNK_ELEMENTS[_kind(hidden)])
 
 
 def _blocks(logits: Tensor, chunk: slice) -> Iterator[tuple[Tensor, slice]]:
     """Blocks of a chunk's logits, and where their rows are among all."""
-    elements = BLOCK_ELEMENTS["cpu" if logits.device.type == "cpu" else "other"]
+    elements = BLOCK_ELEMENTS[_kind(logits)]
     for rows in _slices(len(logits), logits.shape[1], elements):
         yield logits[rows], slice(chunk.start + rows.start, chunk.start + rows.stop)
 
@@ -121,8 +129,8 @@ def token_logps(
     `hidden` [N, h], `weight` [V, h], `tokens` [N] int64; returns float32 [N] and [N] or None, in nats. With `kept`
     [N, V], bool, both are of that distribution cut down to these tokens and renormalised, pi' = pi / S, whose gradient
     is grad log pi - grad log S; every token must be among its kept ones. Differentiable in `hidden`, `weight` and
-    `bias`. Memory: one chunk of at most 2^27 logits in the precision of `weight`, and blocks in float32, on a CPU of
-    2^18.
+    `bias`. Memory: one chunk of logits in the precision of `weight`, at most 2^27 on a CPU and 2^28 elsewhere, and
+    blocks in float32, of 2^18 and 2^24.
     """
     logps, entropies = _TokenLogps.apply(hidden, weight, bias, tokens, temperature, entropy, kept)  # type: ignore[no-untyped-call]
     return logps, entropies if entropy else None

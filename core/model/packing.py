@@ -9,7 +9,7 @@ transformers' attention interface with full causal attention.
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +17,11 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from core.errors import GrpoLabError
+from core.model import flex
 
 ATTENTION: Final = "grpo_lab_packed"
+Kernel: TypeAlias = Literal["padded", "flex"]
+"""How packed rows attend: on padded copies of prompts and responses, or by `core.model.flex`."""
 IGNORED: Final = (
     "cache",
     "cache_position",
@@ -109,25 +112,17 @@ class Packed:
         responses: Sequence[Tensor] = (),
         owner: Sequence[int] = (),
         cache: "PromptStore | None" = None,
+        kernel: Kernel = "padded",
     ) -> None:
-        device = prompts[0].device
-        p_len = torch.tensor([len(p) for p in prompts])
-        r_len = torch.tensor([len(r) for r in responses], dtype=torch.long)
+        self._device = device = prompts[0].device
+        self._p_len = p_len = torch.tensor([len(p) for p in prompts])
+        self._r_len = r_len = torch.tensor([len(r) for r in responses], dtype=torch.long)
         p_start = p_len.cumsum(0) - p_len
         r_start = int(p_len.sum()) + r_len.cumsum(0) - r_len
-        of = torch.tensor(owner, dtype=torch.long)
-        Lp, T = int(p_len.max()), int(r_len.max()) if len(responses) else 0
-
-        p_pos = torch.arange(Lp)
-        p_index = (p_start[:, None] + p_pos).where(p_pos < p_len[:, None], 0)
-        none = torch.zeros_like(p_len)
-        segments = [_Segment(p_index[:, :0], p_index, none, p_len, device)]
+        self._starts = p_start, r_start
+        self._of = of = torch.tensor(owner, dtype=torch.long)
         positions = [torch.arange(int(n)) for n in p_len]
-        if T:
-            r_pos = torch.arange(T)
-            r_index = (r_start[:, None] + r_pos).where(r_pos < r_len[:, None], 0)
-            segments.append(_Segment(p_index[of], r_index, p_len[of], r_len, device))
-            positions += [p_len[p] + torch.arange(int(n)) for p, n in zip(of, r_len, strict=True)]
+        positions += [p_len[p] + torch.arange(int(n)) for p, n in zip(of, r_len, strict=True)]
 
         self.input_ids = torch.cat([*prompts, *responses])[None]
         # copies to the device that nobody waits for, here and below: passes go on being launched meanwhile
@@ -136,25 +131,49 @@ class Packed:
         """[P]: where each prompt's last token lies in the flat row."""
         self.response_start = r_start.to(device, non_blocking=True)
         """[R]: where each response's first token lies."""
-        self._segments = segments
-        # where each flat token's result lies among the padded results of all segments
-        offsets, places = 0, []
-        for segment in segments:
-            places.append((torch.arange(segment.own.numel()).view_as(segment.own) + offsets)[segment.valid])
-            offsets += segment.own.numel()
-        self._places = torch.cat(places).to(device, non_blocking=True)
-        self._cache = cache
+        self._cache, self._kernel = cache, kernel
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        """Attention of each segment on padded copies, gathered back into the flat row."""
+        """Attention of each segment on padded copies, gathered back into the flat row; or the flat row as it is."""
         N, H, D = query.shape
         KV = key.shape[1]
+        if self._kernel == "flex" and self._cache is None:
+            return flex.attend(query, key, value, self._block_mask, scale)
         flat_q = query.reshape(N, H * D)
         flat_kv = torch.cat([key.reshape(N, KV * D), value.reshape(N, KV * D)], 1)
         if self._cache is not None:
             self._cache.fill(layer, flat_kv, KV)
         results = [segment.attend(flat_q, flat_kv, H, KV, scale) for segment in self._segments]
         return F.embedding(self._places, torch.cat(results)).view(N, H, D)
+
+    @functools.cached_property
+    def _block_mask(self) -> Any:
+        P = torch.arange(len(self._p_len))
+        return flex.block_mask(torch.cat([self._p_len, self._r_len]), torch.cat([P, self._of]), self._device)
+
+    @functools.cached_property
+    def _segments(self) -> "list[_Segment]":
+        """Prompts, and responses after their prompts."""
+        (p_start, r_start), p_len, r_len, of = self._starts, self._p_len, self._r_len, self._of
+        Lp, T = int(p_len.max()), int(r_len.max()) if len(r_len) else 0
+        p_pos = torch.arange(Lp)
+        p_index = (p_start[:, None] + p_pos).where(p_pos < p_len[:, None], 0)
+        none = torch.zeros_like(p_len)
+        segments = [_Segment(p_index[:, :0], p_index, none, p_len, self._device)]
+        if T:
+            r_pos = torch.arange(T)
+            r_index = (r_start[:, None] + r_pos).where(r_pos < r_len[:, None], 0)
+            segments.append(_Segment(p_index[of], r_index, p_len[of], r_len, self._device))
+        return segments
+
+    @functools.cached_property
+    def _places(self) -> Tensor:
+        """[N]: where each flat token's result lies among the padded results of all segments."""
+        offsets, places = 0, []
+        for segment in self._segments:
+            places.append((torch.arange(segment.own.numel()).view_as(segment.own) + offsets)[segment.valid])
+            offsets += segment.own.numel()
+        return torch.cat(places).to(self._device, non_blocking=True)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,11 +17,12 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from core.distributed import is_main
 from core.errors import GrpoLabError
 from core.model.adapters import LoraSettings, adapted_layers, adapter_weight, add_adapters, save_adapters
+from core.model.attention import Attention, choose_kernel
 from core.model.decoding import BlockStep, LibraryStep, Step, can_lay_out, is_written_out
 from core.model.loading import DTYPES, Dtype, read_model, read_tokenizer
 from core.model.logps import sum_squared_probs, support_logmass, token_logps
 from core.model.optimizer import Optimizer, OptimizerSettings
-from core.model.packing import Layout, Packed, scatter_rows
+from core.model.packing import Kernel, Layout, Packed, scatter_rows
 from core.model.prompts import Heard, observation_tokens, problem_tokens, read_template
 from core.model.sharding import MakeSharding, full_tensor
 from core.model.soundness import check_head, check_repeats, check_trunk, context_of
@@ -46,6 +47,8 @@ class PolicySettings:
     """Adapters are trained instead of the weights."""
     chat_template: str = ""
     """What makes a text of chat messages; "": the template that the tokenizer comes with."""
+    attention: str = "auto"
+    """How packed rows attend, see `core.model.attention`."""
 
     @property
     def digest(self) -> str:
@@ -63,6 +66,7 @@ def policy(
     lora_alpha: int = 32,
     lora_targets: str | Sequence[str] = "all-linear",
     chat_template: str = "",
+    attention: Attention = "auto",
 ) -> PolicySettings:
     """The model to train: an embedded one, a folder, a .gguf file, `package:NAME` or a transformers id.
 
@@ -72,11 +76,14 @@ def policy(
     again: less memory, about a third more time in training. `lora_rank` from 1 up trains adapters of that rank (Hu et
     al. 2022, arXiv:2106.09685, W + lora_alpha / lora_rank * B A) on `lora_targets`, linear layers by name; the rest
     stays frozen. `chat_template`: a file of one's own, or its text, instead of the one that the tokenizer comes with.
+    `attention`, in scoring and training: `padded` runs everywhere; `flex`, not on a CPU, is torch's flex attention
+    (Dong et al. 2024, arXiv:2412.05496), each prompt once and nothing padded; `auto` is flex on CUDA where a trial of
+    it succeeds, else padded.
     """
     targets = lora_targets if isinstance(lora_targets, str) else tuple(lora_targets)
     lora = LoraSettings(lora_rank, lora_alpha, targets) if lora_rank else None
     template = read_template(chat_template) if chat_template else ""
-    return PolicySettings(model, dtype, gradient_checkpointing, lora, template)
+    return PolicySettings(model, dtype, gradient_checkpointing, lora, template, attention)
 
 
 def tokenizer_of(settings: PolicySettings) -> PreTrainedTokenizerBase:
@@ -110,9 +117,11 @@ def with_gathered_weights(
 class Policy(TrainedModel):
     """A model that scores and continues tokens in flat, unpadded rows."""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, kernel: Kernel = "padded") -> None:
         self.model = model
         self.tokenizer = tokenizer
+        self.kernel: Kernel = kernel
+        """How tokens attend in scoring and training; prompts that are sampled from attend on padded copies."""
         self._head: nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
         self.dtype = self._head.weight.dtype
         """What passes compute in."""
@@ -181,7 +190,7 @@ class Policy(TrainedModel):
 
     def frozen_copy(self) -> "Policy":
         """The present model a second time, not to be trained."""
-        return Policy(copy.deepcopy(self.model).requires_grad_(False), self.tokenizer)
+        return Policy(copy.deepcopy(self.model).requires_grad_(False), self.tokenizer, self.kernel)
 
     @torch.no_grad()
     def save(self, folder: Path) -> None:
@@ -323,7 +332,7 @@ class Policy(TrainedModel):
         The places are on the host.
         """
         # the last token of a response predicts nothing that is asked for
-        packed = Packed(prompts, [r[:-1] for r in responses], owner)
+        packed = Packed(prompts, [r[:-1] for r in responses], owner, kernel=self.kernel)
         self.forward_tokens += packed.input_ids.numel()
         self.backward_tokens += packed.input_ids.numel() * torch.is_grad_enabled()
         hidden = self.hidden(packed.input_ids, packed.positions, packed)
@@ -346,12 +355,13 @@ def load_policy(settings: PolicySettings, device: torch.device | str = "cpu", se
     where = f"{setting} = {settings.model!r}"
     check_trunk(model, where)
     check_head(model, model.get_output_embeddings(), where)  # type: ignore[no-untyped-call]
+    kernel = choose_kernel(settings.attention, model)
     if settings.lora:
         add_adapters(model, settings.lora, settings.model)
     if settings.gradient_checkpointing:
         _checkpoint_gradients(model, settings.model)
     check_repeats(model, where)
-    return Policy(model, _with_template(tokenizer, settings))
+    return Policy(model, _with_template(tokenizer, settings), kernel)
 
 
 def _checkpoint_gradients(model: PreTrainedModel, name: str) -> None:

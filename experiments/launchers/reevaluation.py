@@ -199,7 +199,8 @@ def _which(study: Study) -> str:
 def load_final(recipe: Recipe, folder: Path, device: torch.device | str = "cpu") -> Policy:
     """The final policy of a run of `recipe`, with its adapters unmerged: merging rounds below float32."""
     if recipe.policy.lora is None:
-        return load_policy(PolicySettings(str(folder), recipe.policy.dtype), device)
+        settings = PolicySettings(str(folder), recipe.policy.dtype, attention=recipe.policy.attention)
+        return load_policy(settings, device)
     refuse_damaged_model(folder, f"policy.model = {str(folder)!r}")
     policy = load_policy(recipe.policy, device)
     saved = load_file(folder / "adapter_model.safetensors")

@@ -94,7 +94,7 @@ def measure_on_model(
     policy = load_policy(first.policy, accelerator.device)
     base = {name: x.clone() for name, x in policy.model.state_dict().items()} if checkpoint else None
     if checkpoint:
-        trained = load_policy(PolicySettings(checkpoint, first.policy.dtype), accelerator.device)
+        trained = load_policy(PolicySettings(checkpoint, first.policy.dtype, attention="padded"), accelerator.device)
         policy.model.load_state_dict(trained.model.state_dict())
     pool = sample_pool(RunState(first, seed, policy))
     advance("pool")

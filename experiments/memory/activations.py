@@ -5,7 +5,8 @@ autograd keeps until the backward pass
 
     norms          input in float32, normalised input in b
     linear layers  their inputs in b: both norms' outputs, the heads' output, the input of the MLP's last layer
-    attention      queries, keys and values on padded copies; mask; softmax in float32, and in b where that is less
+    attention      queries, keys and values on padded copies; mask; softmax in float32, and in b where that is less.
+                   By flex attention: queries, keys and values of the flat row, log-normalisers
     MLP            gate, activated gate, the other branch
 
 A frozen layer keeps no input for its own gradient; what its adapter keeps is in float32, the adapter's precision.
@@ -18,6 +19,8 @@ from core.generation import native
 from core.generation.noise import DRAWN_AT_ONCE, MOST_POSITIONS, SMALL_VOCABULARY, TABLE_SIZE
 from core.model import caching, logps, packing
 from core.model.adapters import LoraSettings
+from core.model.flex import BLOCK
+from core.model.packing import Kernel
 from experiments.memory.architecture import Architecture
 
 FLOAT: Final = 4
@@ -40,9 +43,12 @@ class Pass:
     tokens: int
     segments: tuple[Segment, ...]
     predicted: int
+    kernel: Kernel = "padded"
 
     @classmethod
-    def of(cls, prompts: int, rows: int, *, prompt: int, longest: int, response: int) -> "Pass":
+    def of(
+        cls, prompts: int, rows: int, *, prompt: int, longest: int, response: int, kernel: Kernel = "padded"
+    ) -> "Pass":
         """`rows` responses of `response` tokens to `prompts`, of `prompt` tokens in the mean and `longest` at most."""
         inside = response - 1  # the last token of a response predicts nothing
         after = (Segment(rows, inside, longest + inside),) if rows * inside > 0 else ()
@@ -50,6 +56,7 @@ class Pass:
             tokens=prompts * prompt + rows * max(0, inside),
             segments=(Segment(prompts, longest, longest), *after),
             predicted=rows * response,
+            kernel=kernel,
         )
 
 
@@ -61,7 +68,7 @@ def saved_by_layer(a: Architecture, p: Pass, b: int, adapters: LoraSettings | No
     if a.head_norms:
         norms += (a.heads + a.key_heads) * (per_element * a.head_width + FLOAT)
     mlp = 3 * a.intermediate * b
-    return p.tokens * (norms + _inputs(a, b, adapters) + mlp) + sum(_saved_by_attention(a, s, b) for s in p.segments)
+    return p.tokens * (norms + _inputs(a, b, adapters) + mlp) + _saved_by_attention(a, p, b)
 
 
 def _inputs(a: Architecture, b: int, adapters: LoraSettings | None) -> int:
@@ -75,7 +82,13 @@ def _inputs(a: Architecture, b: int, adapters: LoraSettings | None) -> int:
     return between + FLOAT * sum(a.inputs[shared] for shared in {x.reads for x in targeted})
 
 
-def _saved_by_attention(a: Architecture, s: Segment, b: int) -> int:
+def _saved_by_attention(a: Architecture, p: Pass, b: int) -> int:
+    if p.kernel == "flex":
+        return p.tokens * ((a.heads + 2 * a.key_heads) * a.head_width * b + FLOAT * a.heads)
+    return sum(_saved_by_segment(a, s, b) for s in p.segments)
+
+
+def _saved_by_segment(a: Architecture, s: Segment, b: int) -> int:
     pairs, width = s.sequences * s.queries * s.keys, a.heads * a.head_width
     if _is_fused(a, s):  # whole sequences, for every head: query, key, value and result, log-normalisers
         return s.sequences * s.keys * (4 * width * b + FLOAT * a.heads)
@@ -93,6 +106,8 @@ def saved_beside_layers(a: Architecture, p: Pass, b: int, adapters: LoraSettings
     """What autograd keeps outside the layers: last norm, rotary table, masks, predicting states, log-normalisers."""
     per_element = FLOAT + (b if adapters is None else 0)
     masks = sum(s.sequences * s.queries * s.keys for s in p.segments if not _is_fused(a, s))
+    if p.kernel == "flex":  # two numbers a token; four tables of pairs of blocks, at the most
+        masks = 8 * p.tokens + 4 * FLOAT * (p.tokens // BLOCK + 1) * (p.tokens // BLOCK + 2)
     per_token = per_element * a.hidden + FLOAT + 2 * a.head_width * b
     return p.tokens * per_token + masks + p.predicted * (a.hidden * b + 2 * FLOAT)
 
@@ -102,13 +117,15 @@ def held_by_layer(a: Architecture, p: Pass, b: int) -> int:
     mlp = p.tokens * b * (2 * a.hidden + 3 * a.intermediate)
     width, key_width = a.heads * a.head_width, a.key_heads * a.head_width
     flat = p.tokens * b * (2 * a.hidden + width + 4 * key_width)
+    if p.kernel == "flex":
+        return max(mlp, flat + _saved_by_attention(a, p, b))
     return max(mlp, *(flat + _held_by_attention(a, s, b) for s in p.segments))
 
 
 def _held_by_attention(a: Architecture, s: Segment, b: int) -> int:
     pairs = s.sequences * s.queries * s.keys
     if _is_fused(a, s):
-        return _saved_by_attention(a, s, b)
+        return _saved_by_segment(a, s, b)
     # padded copies as gathered and as the products take them; scores, masked scores and softmax
     copies = s.sequences * b * a.head_width * (3 * s.queries * a.heads + 4 * s.keys * a.key_heads)
     return copies + 2 * pairs + a.heads * pairs * (b + 2 * FLOAT)
@@ -120,7 +137,7 @@ def held_by_logits(a: Architecture, p: Pass, b: int, *, tempered: bool, entropy:
     Of one chunk the logits are those of the forward pass; while one of several is formed, the one before is still
     there; while gradients are added up, the last summand is. Float32 copies are made of a block at a time.
     """
-    size = max(1, logps.CHUNK_ELEMENTS // a.vocabulary)
+    size = max(1, logps.CHUNK_ELEMENTS[device] // a.vocabulary)
     chunks = -(-p.predicted // size)
     rows, weight = min(p.predicted, size), a.embedding
     chunk = rows * a.vocabulary * b

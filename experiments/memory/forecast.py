@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+import torch
+
 from core.device import takes_cpu
 from core.generation.native import Native, most_samples
 from core.generation.noise import SMALL_VOCABULARY
@@ -17,6 +19,7 @@ from core.generation.perturbed import Perturbed
 from core.loop.recipe import Recipe
 from core.loop.staleness import most_updates
 from core.model.adapters import LoraSettings
+from core.model.attention import wanted_kernel
 from core.model.decoding import can_lay_out
 from core.model.loading import DTYPES, locate
 from core.model.policy import MANY_TOKENS, PolicySettings
@@ -156,7 +159,9 @@ class _Run:
         self._adapters = recipe.policy.lora
         self.counts = count_parameters(a, self._adapters)
         self._shards = processes if sharded else 1
-        self._device = "cpu" if takes_cpu() else "other"
+        kind = "cpu" if takes_cpu() else str(torch.accelerator.current_accelerator())
+        self._device = "cpu" if kind == "cpu" else "other"
+        self._kernel = wanted_kernel(recipe.policy.attention, kind)
 
     def moments(self) -> Iterator[Moment]:
         """Every moment that may be the largest."""
@@ -288,7 +293,14 @@ class _Run:
     def _micro_batch(self, rows: int, prompts: int, *, several: bool) -> Iterator[Moment]:
         """The backward pass of one micro-batch; `several`: gradients of others are there already."""
         recipe, a, b, adapters = self.recipe, self.a, self._b, self._adapters
-        p = Pass.of(prompts, rows, prompt=self.prompts.mean, longest=self.prompts.longest, response=recipe.max_tokens)
+        p = Pass.of(
+            prompts,
+            rows,
+            prompt=self.prompts.mean,
+            longest=self.prompts.longest,
+            response=recipe.max_tokens,
+            kernel=self._kernel,
+        )
         layer = saved_by_layer(a, p, b, adapters)
         checkpointed = bool(recipe.policy.gradient_checkpointing)
         per_layer = p.tokens * a.hidden * b if checkpointed else layer

@@ -68,7 +68,7 @@ def test_branches_that_long_responses_and_large_models_take() -> None:
     """The fused attention kernel, logits in many chunks and blocks, noise from a table, prompts held once."""
     patches = {
         "core.model.packing.LARGE_SCORES": 0,
-        "core.model.logps.CHUNK_ELEMENTS": 200,
+        "core.model.logps.CHUNK_ELEMENTS": {"cpu": 200, "other": 200},
         "core.model.logps.BLOCK_ELEMENTS": {"cpu": 50, "other": 50},
         "core.generation.noise.SMALL_VOCABULARY": 0,
         "core.generation.native.SMALL_VOCABULARY": 0,

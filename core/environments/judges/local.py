@@ -26,7 +26,7 @@ class LocalJudge:
     """A causal language model that reads a question; the probabilities of its next token are its answer."""
 
     def __init__(self, model: str, dtype: str) -> None:
-        self._policy = load_policy(PolicySettings(model, dtype), PartialState().device, SETTING)
+        self._policy = load_policy(PolicySettings(model, dtype, attention="padded"), PartialState().device, SETTING)
         self._model = model
 
     @torch.no_grad()

@@ -165,9 +165,9 @@ def _own_trunk(run: RunState, model: str | None) -> Policy:
         head = policy.model.get_output_embeddings().weight  # type: ignore[no-untyped-call]
         tied = head is policy.model.get_input_embeddings().weight
         # what is in the memo is not copied: values do not need the output layer
-        return Policy(copy.deepcopy(policy.model, {} if tied else {id(head): head}), policy.tokenizer)
+        return Policy(copy.deepcopy(policy.model, {} if tied else {id(head): head}), policy.tokenizer, policy.kernel)
     settings = run.recipe.policy
-    reads = PolicySettings(model, settings.dtype, settings.gradient_checkpointing)
+    reads = PolicySettings(model, settings.dtype, settings.gradient_checkpointing, attention=settings.attention)
     own = load_policy(reads, policy.device, "critic.model")
     if own.tokenizer.get_vocab() != policy.tokenizer.get_vocab():
         raise GrpoLabError(

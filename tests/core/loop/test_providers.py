@@ -121,7 +121,7 @@ def test_squared_probabilities_in_chunks(monkeypatch: pytest.MonkeyPatch) -> Non
     hidden, weight = torch.randn(7, 4, generator=draw), torch.randn(5, 4, generator=draw)
     bias = torch.randn(5, generator=draw)
     expected = torch.softmax((hidden @ weight.T + bias) / 2, -1).square().sum(-1)
-    monkeypatch.setattr("core.model.logps.CHUNK_ELEMENTS", 10)
+    monkeypatch.setattr("core.model.logps.CHUNK_ELEMENTS", {"cpu": 10})
     torch.testing.assert_close(sum_squared_probs(hidden, weight, bias=bias, temperature=2.0), expected)
 
 

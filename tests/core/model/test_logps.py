@@ -47,7 +47,7 @@ def test_values_and_gradients_equal_a_plain_log_softmax(
     monkeypatch: pytest.MonkeyPatch, temperature: float, biased: bool, chunk: int, block: int, entropy: bool
 ) -> None:
     """In one chunk, in four, and token by token; in as many blocks."""
-    monkeypatch.setattr(logps, "CHUNK_ELEMENTS", chunk)
+    monkeypatch.setattr(logps, "CHUNK_ELEMENTS", {"cpu": chunk})
     monkeypatch.setattr(logps, "BLOCK_ELEMENTS", {"cpu": block})
     hidden, weight, bias, tokens = inputs(biased=biased)
     leaves = [x for x in (hidden, weight, bias) if x is not None]
@@ -109,7 +109,7 @@ def test_logits_are_formed_a_chunk_at_a_time_and_once_where_one_chunk_holds_them
         return logits
 
     monkeypatch.setattr(functional, "linear", recorded)
-    monkeypatch.setattr(logps, "CHUNK_ELEMENTS", chunk)
+    monkeypatch.setattr(logps, "CHUNK_ELEMENTS", {"cpu": chunk})
     hidden, weight, bias, tokens = inputs()
     values, _ = token_logps(hidden, weight, tokens, bias=bias)
     assert sizes == forward
@@ -137,7 +137,7 @@ def test_float32_logits_are_held_a_block_at_a_time(monkeypatch: pytest.MonkeyPat
 
 
 def test_nothing_as_large_as_all_logits_is_kept_beside_one_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logps, "CHUNK_ELEMENTS", V)
+    monkeypatch.setattr(logps, "CHUNK_ELEMENTS", {"cpu": V})
     kept: list[int] = []
     hidden, weight, _, tokens = inputs()
 
@@ -150,9 +150,15 @@ def test_nothing_as_large_as_all_logits_is_kept_beside_one_chunk(monkeypatch: py
     assert max(kept) <= max(N * H, V * H) < N * V
 
 
+def test_chunks_are_those_of_the_kind_of_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logps, "CHUNK_ELEMENTS", {"cpu": 4 * V, "other": 6 * V})
+    for device, sizes in (("cpu", [4, 4, 3]), ("meta", [6, 5])):
+        assert [s.stop - s.start for s in logps._chunks(torch.empty(N, H, device=device), V)] == sizes
+
+
 def test_gradients_of_several_chunks_add_up_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """In bfloat16 256 + 1 is 256: chunks of size one after a large one would all be lost."""
-    monkeypatch.setattr(logps, "CHUNK_ELEMENTS", 1)
+    monkeypatch.setattr(logps, "CHUNK_ELEMENTS", {"cpu": 1})
     draw = torch.Generator().manual_seed(0)
     hidden = torch.ones(257, 1)
     hidden[0] = 256

@@ -154,7 +154,7 @@ def inputs() -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
 def test_values_and_gradients_equal_a_masked_log_softmax(
     monkeypatch: pytest.MonkeyPatch, chunk: int, block: int, entropy: bool
 ) -> None:
-    monkeypatch.setattr(logps, "CHUNK_ELEMENTS", chunk)
+    monkeypatch.setattr(logps, "CHUNK_ELEMENTS", {"cpu": chunk})
     monkeypatch.setattr(logps, "BLOCK_ELEMENTS", {"cpu": block})
     hidden, weight, bias, tokens, which = inputs()
     options: dict[str, Any] = {"bias": bias, "temperature": 0.7, "entropy": entropy}
@@ -205,7 +205,7 @@ def test_where_all_is_kept_nothing_changes_bit_for_bit(entropy: bool) -> None:
 
 @pytest.mark.parametrize("chunk", [1 << 24, 3 * V])
 def test_the_mass_from_hidden_states(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    monkeypatch.setattr(logps, "CHUNK_ELEMENTS", chunk)
+    monkeypatch.setattr(logps, "CHUNK_ELEMENTS", {"cpu": chunk})
     hidden, weight, bias, _, which = inputs()
     mass = support_logmass(hidden, weight, bias=bias, temperature=0.7, truncation=Truncation(top_p=0.8))
     probs = ((hidden @ weight.T + bias) / 0.7).softmax(-1)

@@ -32,7 +32,7 @@ from core.model.adapters import LoraSettings, add_adapters
 from core.model.decoding import can_lay_out
 from core.model.loading import EMBEDDED
 from core.model.logps import token_logps
-from core.model.packing import ATTENTION, Packed
+from core.model.packing import ATTENTION, Kernel, Packed
 from core.model.policy import PolicySettings
 from experiments.memory.activations import (
     Pass,
@@ -148,11 +148,14 @@ def test_logits_and_cache_by_hand(architecture: Architecture, monkeypatch: pytes
     states, weight = 20 * 64 * 4, 6400 * 4
     assert held_by_logits(architecture, p, 4, tempered=False, entropy=False) == states + 20 * 100 * 4 + weight
     # chunks of 10 tokens: the one before, the one being formed, and the sum of the gradients
-    monkeypatch.setattr("core.model.logps.CHUNK_ELEMENTS", 1000)
+    monkeypatch.setattr("core.model.logps.CHUNK_ELEMENTS", {"cpu": 1000, "other": 2000})
     two = held_by_logits(architecture, p, 4, tempered=False, entropy=False)
     assert two == states + max(2 * 10 * 100 * 4 + weight, 10 * 100 * 4 + 2 * weight)
+    # elsewhere than on a CPU chunks are of 20: one holds them all
+    one = held_by_logits(architecture, p, 4, tempered=False, entropy=False, device="other")
+    assert one == states + 20 * 100 * 4 + weight
     # in bfloat16 a block of 2 tokens is worked on in float32, once more at a temperature and for the entropy
-    monkeypatch.setattr("core.model.logps.CHUNK_ELEMENTS", 1 << 20)
+    monkeypatch.setattr("core.model.logps.CHUNK_ELEMENTS", {"cpu": 1 << 20, "other": 1 << 20})
     monkeypatch.setattr("core.model.logps.BLOCK_ELEMENTS", {"cpu": 299, "other": 1999})
     low = held_by_logits(architecture, p, 2, tempered=True, entropy=True)
     assert low == states // 2 + 20 * 100 * 2 + weight // 2 + 3 * 4 * 2 * 100
@@ -204,26 +207,54 @@ def test_an_evaluation_holds_the_answers_of_its_batches(folder: str, monkeypatch
     assert forecast(further).parts["sample"]["key-value cache"] * 4 == apart * 8
 
 
-@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.usefixtures("flex_on_cpu")
+@pytest.mark.parametrize("way", ["products", "fused", "flex"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", MODELS)
 def test_activations_are_what_autograd_keeps(
-    name: str, dtype: torch.dtype, fused: bool, monkeypatch: pytest.MonkeyPatch
+    name: str, dtype: torch.dtype, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if fused:
+    kernel: Kernel = "flex" if way == "flex" else "padded"
+    if way == "fused":
         monkeypatch.setattr(packing, "LARGE_SCORES", 0)
     model = MODELS[name]().to(dtype).eval()
     model.set_attn_implementation(ATTENTION)
     prompts = [torch.arange(20) for _ in range(3)]
     responses = [torch.arange(12) for _ in range(6)]
-    kept = saved_bytes(model, prompts, responses, [0, 0, 1, 1, 2, 2])
+    kept = saved_bytes(model, prompts, responses, [0, 0, 1, 1, 2, 2], kernel)
     a, b = read_architecture(model), dtype.itemsize
-    p = Pass.of(3, 6, prompt=20, longest=20, response=12)
+    p = Pass.of(3, 6, prompt=20, longest=20, response=12, kernel=kernel)
     assert a.layers * saved_by_layer(a, p, b) + saved_beside_layers(a, p, b) == pytest.approx(kept, rel=0.01)
 
 
+@pytest.mark.parametrize(("choice", "kind", "kernel"), [("auto", "cuda", "flex"), ("padded", "cuda", "padded")])
+def test_activations_on_a_gpu_are_those_of_the_kernel_that_is_taken_there(
+    choice: str, kind: str, kernel: Kernel, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = recipe("train.micro_tokens = 60", f"policy.attention = '{choice}'", model=folder)
+    seen: list[str] = []
+    of = Pass.of
+
+    def noted(*sizes: int, **more: Any) -> Pass:
+        seen.append(more.get("kernel", "of prompts alone"))
+        return of(*sizes, **more)
+
+    monkeypatch.setattr(Pass, "of", noted)
+    forecast(made)
+    assert set(seen) == {"padded", "of prompts alone"}, "on a CPU"
+    seen.clear()
+    monkeypatch.setattr("experiments.memory.forecast.takes_cpu", lambda: False)
+    monkeypatch.setattr("torch.accelerator.current_accelerator", lambda: torch.device(kind))
+    forecast(made)
+    assert set(seen) == {kernel, "of prompts alone"}
+
+
 def saved_bytes(
-    model: PreTrainedModel, prompts: Sequence[torch.Tensor], responses: Sequence[torch.Tensor], owner: Sequence[int]
+    model: PreTrainedModel,
+    prompts: Sequence[torch.Tensor],
+    responses: Sequence[torch.Tensor],
+    owner: Sequence[int],
+    kernel: Kernel = "padded",
 ) -> int:
     """Bytes of all storages but the weights' that autograd keeps of one pass."""
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
@@ -236,7 +267,7 @@ def saved_bytes(
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        packed = Packed(prompts, [response[:-1] for response in responses], owner)
+        packed = Packed(prompts, [response[:-1] for response in responses], owner, kernel=kernel)
         states = model.base_model(
             input_ids=packed.input_ids, position_ids=packed.positions, use_cache=False, layout=packed
         ).last_hidden_state[0]
