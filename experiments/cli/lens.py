@@ -36,7 +36,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=number("--group-size", int, COUNT),
         default=None,
         metavar="G",
-        help="samples per prompt (default: 8; with --age or --mismatch 4; with --model that of the recipe)",
+        help="samples per prompt (default: 8; with --age or --mismatch 4; with --turns 2 4, with --turns 3 3; with "
+        "--model that of the recipe)",
     )
     parser.add_argument(
         "--group-sizes", default=None, metavar="LIST", help="group sizes of the curve (default: 2,4,8,16)"
@@ -56,7 +57,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="sampled batches for each group size (default: 2000)",
     )
     add_seed_option(parser)
-    _add_off_policy_options(parser)
+    _add_other_forms(parser)
     parser.add_argument(
         "--parts",
         nargs="+",
@@ -81,7 +82,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default=OUT, metavar="FOLDER", help=f"default: {OUT}")
 
 
-def _add_off_policy_options(parser: argparse.ArgumentParser) -> None:
+def _add_other_forms(parser: argparse.ArgumentParser) -> None:
     apart = parser.add_mutually_exclusive_group()
     apart.add_argument(
         "--age",
@@ -96,6 +97,12 @@ def _add_off_policy_options(parser: argparse.ArgumentParser) -> None:
         help="off-policy: responses of a sampler D nats a token away, by noise on its logits (default: 0 1e-4 1e-3 "
         "1e-2)",
     )
+    apart.add_argument(
+        "--turns",
+        type=int,
+        choices=(2, 3),
+        help="episodes of up to so many turns, with a tool: bias, variance, and what is made of another turn",
+    )
 
 
 def run_lens(options: argparse.Namespace) -> int:
@@ -104,6 +111,8 @@ def run_lens(options: argparse.Namespace) -> int:
     console = Console(stderr=options.json)
     if options.age is not None or options.mismatch is not None:
         return _off_policy(options, console)
+    if options.turns is not None:
+        return _on_turns(options, console)
     return _on_model(options, console) if options.model else _exact(options, console)
 
 
@@ -151,12 +160,7 @@ def _off_policy(options: argparse.Namespace, console: Console) -> int:
     from experiments.lens.off_policy_card import off_policy_tables, off_policy_to_json
 
     kind: Literal["age", "mismatch"] = "mismatch" if options.age is None else "age"
-    for name in ("model", "group_sizes", "rollouts", "batches"):
-        if getattr(options, name) is not None:
-            raise GrpoLabError(
-                f"--{name.replace('_', '-')} has no effect with --{kind}: every batch of one group is enumerated, on a "
-                "policy small enough for that; leave one of them out"
-            )
+    _refuse_sampling(options, f"--{kind}")
     if kind == "age":
         at: Sequence[float] = parse_distances("--age", options.age, int, AGE) or AGES
     else:
@@ -171,8 +175,35 @@ def _off_policy(options: argparse.Namespace, console: Console) -> int:
     return _conclude(options, console, kind, content, tables, off_policy_figure(measured), notes)
 
 
-def _enumerable_variants(options: argparse.Namespace, group_size: int) -> "tuple[list[Variant], list[str]]":
-    """What is to be measured on the enumerable policy, and remarks on what cannot be."""
+def _on_turns(options: argparse.Namespace, console: Console) -> int:
+    from experiments.lens.figures import turns_figure
+    from experiments.lens.on_turns import GROUP_SIZES as BY_TURNS
+    from experiments.lens.on_turns import check_on_turns, measure_on_turns
+    from experiments.lens.turns_card import turns_tables, turns_to_json
+
+    _refuse_sampling(options, "--turns")
+    size = options.group_size if options.group_size is not None else BY_TURNS[options.turns]
+    variants, notes = _enumerable_variants(options, size, check_on_turns)
+    with _advance(console) as advance:
+        measured = measure_on_turns(variants, turns=options.turns, group_size=size, advance=advance)
+    content, tables = turns_to_json(measured), turns_tables(measured)
+    return _conclude(options, console, "turns", content, tables, turns_figure(measured), notes)
+
+
+def _refuse_sampling(options: argparse.Namespace, form: str) -> None:
+    """Refuse options that say what is sampled, or what from, where everything is enumerated."""
+    for name in ("model", "group_sizes", "rollouts", "batches"):
+        if getattr(options, name) is not None:
+            raise GrpoLabError(
+                f"--{name.replace('_', '-')} has no effect with {form}: every batch of one group is enumerated, on a "
+                "policy small enough for that; leave one of them out"
+            )
+
+
+def _enumerable_variants(
+    options: argparse.Namespace, group_size: int, check: "Callable[[Variant, int], None] | None" = None
+) -> "tuple[list[Variant], list[str]]":
+    """What is to be measured on the enumerable policy, and remarks on what cannot be, by `check`."""
     import core.parts.registry as registry
     from core.parts.bindings import bindings_used
     from experiments.lens.named import named_variants
@@ -183,7 +214,8 @@ def _enumerable_variants(options: argparse.Namespace, group_size: int) -> "tuple
     )
 
     with registry.config([find_config(file) for file in options.config], options.bind, include_from=[CONFIGS]):
-        variants, notes = named_variants(options.names, options.parts, lambda made: check_variant(made, group_size))
+        checked = check or check_variant
+        variants, notes = named_variants(options.names, options.parts, lambda made: checked(made, group_size))
         used = bindings_used()
     _refuse_unused(options.bind, used, variants)
     return variants, notes

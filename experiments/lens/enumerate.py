@@ -33,7 +33,7 @@ from experiments.lens.step import (
 )
 
 MAX_BATCHES: Final = 200_000
-CHUNK: Final = 2000
+CHUNK: Final = 8000
 ALONE: Final = 256
 """Groups that a filter is shown both alone and among all."""
 FLIPPED: Final = 200
@@ -101,8 +101,8 @@ def expected_gradient(
             tokens += float(weight @ extra[batches].sum(1))
     # a round is played as long as those before it have left room
     rounds_sampled = sum(stats.binom.cdf(groups - 1, r * groups, share) if r else 1.0 for r in range(rounds))
-    lengths = policy.responses.lengths[every.responses].sum(1).double()
-    tokens += rounds_sampled * groups * float(probability @ lengths)
+    drawn = policy.responses.draws[every.responses].sum(1).double()
+    tokens += rounds_sampled * groups * float(probability @ drawn)
     square = float(true @ true)
     along = float(mean @ true) / square
     return mean.view_as(policy.logits), Moments(
@@ -213,12 +213,16 @@ def _by_rows(function: Callable[..., Any], steps: int) -> Callable[..., Any]:
 
 
 def _by_masks(function: Callable[..., Any], steps: int) -> Callable[..., Any]:
-    """Of the mask alone: many steps have the same, so it is called once for each that is different."""
+    """Of mask and turns alone: many steps have the same, so it is called once for each that is different."""
 
     @functools.wraps(function)
-    def call(mask: Tensor, **hyper: Any) -> Any:
-        masks, which = torch.unique(mask.reshape(steps, -1), dim=0, return_inverse=True)
-        each = [function(own.view(-1, mask.shape[1]), **hyper) for own in masks]
+    def call(mask: Tensor, *, turns: Tensor | None = None, **hyper: Any) -> Any:
+        seen = mask.long() if turns is None else 2 * turns + mask
+        different, which = torch.unique(seen.reshape(steps, -1), dim=0, return_inverse=True)
+        each = []
+        for rows in different.view(len(different), -1, mask.shape[1]):
+            supplied = {} if turns is None else {"turns": rows // 2}
+            each.append(function(rows % 2 == 1, **supplied, **hyper))
         return torch.stack(each)[which].view(mask.shape)
 
     return call

@@ -17,6 +17,7 @@ from experiments.lens.exact import Exact
 from experiments.lens.measures import BUDGET, Estimate
 from experiments.lens.off_policy import OffPolicy
 from experiments.lens.on_model import OnModel
+from experiments.lens.on_turns import OnTurns
 from experiments.plots.style import STYLE
 from experiments.report.arm_style import INK, MUTED, Style, arm_styles
 
@@ -113,6 +114,43 @@ def draw_off_policy(measured: OffPolicy) -> Figure:
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.set_xticks(range(len(labels)), labels)
         _name_below(figure, bias, styles)
+        return figure
+
+
+def turns_figure(measured: OnTurns) -> str:
+    """The figure of `draw_turns` as SVG."""
+    with svg_settings("lens-turns"):
+        return as_svg(draw_turns(measured))
+
+
+def draw_turns(measured: OnTurns) -> Figure:
+    """The push of each variant by what a further turn pays, beside the true one; its bias and its variance."""
+    styles = arm_styles(list(measured.numbers), "")
+    with matplotlib.rc_context(STYLE):
+        height = 3.6 + 0.2 * len(styles)
+        figure = Figure(figsize=(10.4, height), layout="constrained", facecolor="white")
+        pushes, bias, variance = figure.subplots(1, 3, width_ratios=(2.2, 1, 1))
+        paid = list(measured.policies)
+        true = [float(push.mean()) for push in measured.true_pushes.values()]
+        pushes.plot(paid, true, color=MUTED, linewidth=5, alpha=0.35, solid_capstyle="butt", zorder=2)
+        for index, (name, style) in enumerate(styles.items()):
+            shift = _shift(index, len(styles)) * (paid[1] - paid[0])
+            numbers, means = measured.numbers[name], [float(push.mean()) for push in measured.pushes[name].values()]
+            _errors(pushes, [at + shift for at in paid], [Estimate(mean) for mean in means], style)
+            _errors(bias, [index], [_root(Estimate(numbers["direction_bias_squared"]))], style)
+            _errors(variance, [index], [Estimate(numbers["variance"])], style)
+        _label_axes(
+            pushes, "Push towards another turn (wide: the true one)", "what every further turn pays", "by the scale"
+        )
+        _label_axes(bias, "Bias that no scale repairs", "", "relative to |true gradient|")
+        _label_axes(variance, f"Variance for {BUDGET} sampled tokens", "", "relative to |true gradient|²")
+        pushes.axhline(0, color=MUTED, linewidth=0.8, zorder=1)
+        pushes.set_xticks(paid, [f"{at:g}" for at in paid])
+        for axes in (bias, variance):
+            axes.set_xticks([])
+            axes.set_xlim(-0.8, len(styles) - 0.2)
+            axes.set_ylim(bottom=0)
+        _name_below(figure, pushes, styles)
         return figure
 
 

@@ -77,18 +77,18 @@ def measure_off_policy(
     start = start or make_policy(DIFFICULTIES, max_tokens=MAX_TOKENS)
     policies = at_ages(start, [int(age) for age in at]) if kind == "age" else at_mismatches(start, at, seed)
     numbers: dict[str, list[Mapping[str, float]]] = {}
-    with _one_thread():
+    with one_thread():
         for variant in variants:
             constant = token_constant(variant.aggregator, start.responses.max_tokens)
             numbers[variant.name] = []
             for policy in policies:
                 advance(variant.name, sum(map(len, numbers.values())), len(variants) * len(policies))
                 _, moments = expected_gradient(policy, variant, groups=1, group_size=group_size)
-                numbers[variant.name].append(_numbers(moments, constant))
+                numbers[variant.name].append(exact_numbers(moments, constant))
     return OffPolicy(kind, at, policies, variants, numbers, group_size, seed)
 
 
-def _numbers(moments: Moments, constant: float | None) -> dict[str, float]:
+def exact_numbers(moments: Moments, constant: float | None) -> dict[str, float]:
     """The measures; NaN where there is no expected gradient that one could be relative to."""
     numbers = {name: float(value) for name, value in moments.numbers(constant).items()}
     if moments.square < NO_GRADIENT:
@@ -97,7 +97,7 @@ def _numbers(moments: Moments, constant: float | None) -> dict[str, float]:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Tensors are small: several threads would wait for each other most of the time."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

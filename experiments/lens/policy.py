@@ -2,6 +2,7 @@
 
 A response is a word of letters that ends with the token END, or is cut at `max_tokens`. Axis letters beside the
 usual: `N` prompts of the policy, `K` possible responses, `S` prefixes after which a token is drawn, `V` tokens.
+Episodes of several turns are responses too, some of whose tokens an environment wrote (episodes.py).
 """
 
 import itertools
@@ -22,6 +23,20 @@ DIFFICULTIES: Final = (0.03, 0.1, 0.3, 0.5, 0.7, 0.9, 0.97)
 
 
 @dataclass(frozen=True, eq=False)
+class Turns:
+    """What is of which turn in episodes; all [K, T], and 0 outside the episodes."""
+
+    sampled: Tensor
+    """bool: tokens that the policy draws; the others are observations, the same in every episode that has them."""
+    numbers: Tensor
+    """int64: the turn of each token, from 1; an observation's is that of the turn that it answers."""
+    anchors: Tensor
+    """int64: a number for the state in which a turn was taken, at its sampled tokens."""
+    calls: Tensor
+    """int64: at a turn's last sampled token 1 for a call that worked, -1 for one that failed."""
+
+
+@dataclass(frozen=True, eq=False)
 class Responses:
     """Every response of at most `max_tokens` tokens over `vocabulary` tokens, END included."""
 
@@ -34,11 +49,23 @@ class Responses:
     truncated: Tensor
     """[K], bool: cut at the limit."""
     vocabulary: int
+    turns: Turns | None = None
+    """Of episodes."""
 
     @property
     def lengths(self) -> Tensor:
         """[K], int64: tokens of each response, END included."""
         return self.mask.sum(1)
+
+    @property
+    def sampled(self) -> Tensor:
+        """[K, T], bool: tokens that the policy draws."""
+        return self.mask if self.turns is None else self.turns.sampled
+
+    @property
+    def draws(self) -> Tensor:
+        """[K], int64: tokens that the policy draws in each response."""
+        return self.sampled.sum(1)
 
     @property
     def max_tokens(self) -> int:
@@ -82,11 +109,17 @@ class TabularPolicy:
     reference: Tensor
     """[N, S, V]: logits of the reference policy."""
     rewards: Tensor
-    """[N, K]: 1 where the verifier accepts the response, else 0."""
+    """[N, K]: 1 where the verifier accepts the response, else 0; of an episode its return."""
     sampler: "TabularPolicy | None" = None
     """The policy that responses are drawn from; None: this one."""
     age: int = 0
     """Updates from the sampler to this policy."""
+    chance: Tensor | float = 1.0
+    """[N, K]: probability of all that an environment answers in an episode."""
+    turn_rewards: Tensor | None = None
+    """[N, K, T]: of episodes, at each turn's last sampled token; `rewards` has their sum in it."""
+    critic: float = 1.0
+    """What `values` are multiplied by: 0 for a critic that has not learnt anything."""
 
     @property
     def behaviour(self) -> "TabularPolicy":
@@ -111,7 +144,7 @@ class TabularPolicy:
     @cached_property
     def probabilities(self) -> Tensor:
         """[N, K]: probability of each response, summing to 1 over K."""
-        return self.logps.sum(-1).exp()
+        return self.logps.sum(-1).exp() * self.chance
 
     @cached_property
     def cumulative(self) -> Tensor:
@@ -136,14 +169,18 @@ class TabularPolicy:
 
     @cached_property
     def values(self) -> Tensor:
-        """[N, K, T]: expected reward given the prefix before each token: the value of a perfect critic."""
-        responses = self.responses
+        """[N, K, T]: expected reward still to come, given the prefix before each token: what a perfect critic says."""
+        responses, drawn = self.responses, self.responses.sampled
         passes = torch.zeros(responses.prefixes, len(responses.tokens), dtype=torch.float64)
         k = torch.arange(len(responses.tokens))[:, None].expand(responses.states.shape)
-        passes[responses.states[responses.mask], k[responses.mask]] = 1
+        passes[responses.states[drawn], k[drawn]] = 1
         reached = torch.einsum("nk,sk->ns", self.probabilities, passes)
         rewarded = torch.einsum("nk,sk->ns", self.probabilities * self.rewards, passes)
-        return self.at_tokens(rewarded / reached)
+        expected = self.at_tokens(rewarded / reached)
+        if self.turn_rewards is not None:
+            paid = self.turn_rewards.cumsum(-1) - self.turn_rewards
+            expected = (expected - paid).masked_fill(~drawn, 0.0)
+        return self.critic * expected
 
     @cached_property
     def progress(self) -> Tensor:
@@ -168,7 +205,7 @@ class TabularPolicy:
     def true_gradient(self) -> Tensor:
         """[N, S, V]: gradient in the logits of the expected reward, averaged over prompts, by enumeration."""
         logits = self.logits.clone().requires_grad_()
-        probabilities = self.response_logps(logits.log_softmax(-1)).sum(-1).exp()
+        probabilities = self.response_logps(logits.log_softmax(-1)).sum(-1).exp() * self.chance
         (gradient,) = torch.autograd.grad((probabilities * self.rewards).sum(-1).mean(), logits)
         return gradient
 
@@ -179,12 +216,13 @@ class TabularPolicy:
 
     def at_tokens(self, per_state: Tensor) -> Tensor:
         """A quantity of each prefix [N, S] at the tokens drawn after it, [N, K, T]."""
-        return per_state[:, self.responses.states].masked_fill(~self.responses.mask, 0.0)
+        return per_state[:, self.responses.states].masked_fill(~self.responses.sampled, 0.0)
 
     def response_logps(self, log_probs: Tensor) -> Tensor:
         """Log-probabilities [N, S, V] of tokens as those of responses, [N, K, T]."""
         responses = self.responses
-        return log_probs[:, responses.states, responses.tokens].masked_fill(~responses.mask, 0.0)
+        drawn = responses.tokens.masked_fill(~responses.sampled, 0)  # an observation is no token of the policy's
+        return log_probs[:, responses.states, drawn].masked_fill(~responses.sampled, 0.0)
 
     def gradients(
         self,
@@ -205,7 +243,7 @@ class TabularPolicy:
         table, V = self.responses, self.responses.vocabulary
         rows = self.prompts * table.prefixes
         row = owner[:, None] * rows + prompts[:, None] * table.prefixes + table.states[responses]
-        inside = table.mask[responses]
+        inside = table.sampled[responses]
         row, token, weight = row[inside], table.tokens[responses][inside], by_logp[inside]
         drawn = torch.bincount(row * V + token, weight, minlength=owners * rows * V)
         drawn = drawn.view(owners, self.prompts, table.prefixes, V)

@@ -77,7 +77,7 @@ def one_step(
         if not missing:
             break
         draw = sample_groups(policy, groups, group_size, seed, index, round)
-        tokens += int(policy.responses.lengths[draw.responses].sum())
+        tokens += int(policy.responses.draws[draw.responses].sum())
         batch, places = usable_groups(policy, variant, draw, step=index + 1)
         taken = torch.arange(min(missing, batch.groups))
         if len(taken):

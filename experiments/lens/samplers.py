@@ -26,7 +26,7 @@ def divergence(sampler: TabularPolicy, policy: TabularPolicy) -> float:
     """KL(sampler || policy) in nats a token, exactly."""
     by_prefix = (sampler.log_probs.exp() * (sampler.log_probs - policy.log_probs)).sum(-1)
     nats = (sampler.probabilities * sampler.at_tokens(by_prefix).sum(-1)).sum()
-    return float(nats / (sampler.probabilities * sampler.responses.lengths).sum())
+    return float(nats / (sampler.probabilities * sampler.responses.draws).sum())
 
 
 def updated(policy: TabularPolicy) -> TabularPolicy:

@@ -76,25 +76,43 @@ def make_batch(policy: TabularPolicy, draw: Draw, step: int) -> Batch:
     """The batch before shaping and filters, from the policy's tables."""
     responses, prompts = draw.responses, draw.prompts[:, None]
     rewards = policy.rewards[prompts, responses]
-    mask = policy.responses.mask[responses]
-    return Batch(
+    batch = Batch(
         rewards=rewards,
-        response_mask=mask,
-        mask=mask,
+        response_mask=policy.responses.mask[responses],
+        mask=policy.responses.sampled[responses],
         prompt_ids=draw.prompts,
         max_tokens=policy.responses.max_tokens,
         step=step,
         reward_parts=rewards[..., None],
         reward_names=("verdict",),
         reward_weights=(1.0,),
-        correct=rewards > 0,
         truncated=policy.responses.truncated[responses],
         behaviour_logps=policy.behaviour.logps[prompts, responses],
         behaviour_entropy=policy.behaviour.entropy[prompts, responses],
         old_logps=policy.logps[prompts, responses],
         token_version=torch.zeros_like(policy.responses.tokens[responses]),
         response_tokens=policy.responses.tokens[responses],
+        correct=rewards > 0,
     )
+    of_turns = _of_turns(policy, draw)
+    return batch.having(**of_turns) if of_turns else batch
+
+
+def _of_turns(policy: TabularPolicy, draw: Draw) -> dict[str, Tensor]:
+    """Batch fields that episodes have beside those of responses; `correct` is a verdict on the outcome alone."""
+    turns, paid = policy.responses.turns, policy.turn_rewards
+    if turns is None or paid is None:
+        return {}
+    prompts, responses = draw.prompts[:, None], draw.responses
+    outcomes = policy.rewards - paid.sum(-1)
+    return {
+        "correct": outcomes[prompts, responses] > 1e-9,  # more than rounding
+        "sampled_mask": turns.sampled[responses],
+        "turns": turns.numbers[responses],
+        "turn_rewards": paid[prompts, responses],
+        "anchors": turns.anchors[responses],
+        "tool_calls": turns.calls[responses],
+    }
 
 
 def usable_groups(policy: TabularPolicy, variant: Variant, draw: Draw, step: int) -> tuple[Batch, Tensor]:
@@ -184,12 +202,15 @@ def ascent(policy: TabularPolicy, derivatives: Derivatives, owner: Tensor, owner
 def token_constant(aggregator: Part, max_tokens: int) -> float | None:
     """What the aggregator divides the mean over responses of their token sum by, where that is a constant; else None.
 
-    w_it = 1 / (R * constant) for every token of every mask; measured on ragged masks of different sizes.
+    w_it = 1 / (R * constant) for every token of every mask; measured on ragged masks of different sizes, as responses
+    of one turn and as episodes of two.
     """
     per_mask = []
     for lengths in ([1, 2, max_tokens], [max_tokens, 1], [2, 2, 1, 1, max_tokens]):
         mask = torch.arange(max_tokens) < torch.tensor(lengths)[:, None]
-        per_mask.append((weigh(aggregator, mask, max_tokens=max_tokens, group_size=1).double() * len(lengths))[mask])
+        for turns in (mask.long(), mask * (1 + (torch.arange(max_tokens) > 0).long())):
+            weights = weigh(aggregator, mask, max_tokens=max_tokens, group_size=1, turns=turns)
+            per_mask.append((weights.double() * len(lengths))[mask])
     weights = torch.cat(per_mask)
     same = torch.allclose(weights, weights[0].expand_as(weights), rtol=1e-5) and weights[0] > 0
     return float(1 / weights[0]) if same else None

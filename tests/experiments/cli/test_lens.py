@@ -214,3 +214,50 @@ def test_mistakes_off_policy_are_reported(arguments: list[str], message: str, tm
     with pytest.raises(GrpoLabError, match=re.escape(message)):
         lens(*arguments, "--out", str(tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+def test_on_turns_as_json_picture_and_tables(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    arguments = ["rloo", "grpo", "--turns", "2", "--group-size", "2", "--out", str(tmp_path)]
+    result = as_json(capsys, *arguments)
+    assert result == json.loads((tmp_path / "turns.json").read_text())
+    assert [result["turns"], result["group_size"], result["turn_reward"]] == [2, 2, -0.2]
+    rloo, grpo = result["variants"]["rloo"], result["variants"]["grpo"]
+    assert rloo["bias"] < 1e-6
+    assert rloo["angle"] < 1e-3 < grpo["angle"]
+    for mine, true in zip(rloo["push"], result["true_push"], strict=True):
+        assert mine["turn_reward"] == true["turn_reward"]
+        assert mine["by_prompt"] == pytest.approx(true["by_prompt"])
+    assert ElementTree.fromstring((tmp_path / "turns.svg").read_text()).tag.endswith("svg")
+
+    assert lens(*arguments) == 0
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    assert re.search(r"^ rloo +1\.000 +1\.000 +0\.000 +0\.000 +0\.0", shown, re.MULTILINE)
+    assert re.search(r"^ true gradient +\+0\.046 +−0\.003 +−0\.052", shown, re.MULTILINE)
+    assert "one group of 2 is enumerated" in " ".join(shown.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["remax", "--turns", "2"], "'remax' needs greedy_rewards"),
+        (["rloo", "--turns", "2", "--model", "embedded"], "--model has no effect with --turns"),
+        (["rloo", "--turns", "2", "--batches", "100"], "--batches has no effect with --turns"),
+        (["rloo", "--turns", "3", "--group-size", "8"], "too many to enumerate"),
+        (["rloo", "--turns", "2", "--group-size", "1"], "defined from 2 samples per prompt up"),
+    ],
+)
+def test_mistakes_on_turns_are_reported(arguments: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(GrpoLabError, match=re.escape(message)):
+        lens(*arguments, "--out", str(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("arguments", [["--turns", "4"], ["--turns", "2", "--age", "1"]])
+def test_what_turns_cannot_be_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        lens("rloo", *arguments)
+    assert ("choose from" if len(arguments) == 2 else "not allowed with argument") in capsys.readouterr().err
