@@ -404,3 +404,67 @@ def test_nothing_asked_is_nothing_played(embedded: Policy, echo: Part) -> None:
     joined: Tensor | None = Generation.concat([generation, played(embedded, echo)[0]]).turns
     assert joined is not None
     assert int(joined.max()) == 3
+
+
+# tokens are those that were drawn
+
+
+class Awkward:
+    """To whom "ab" is one token, "a" and "b" are two; the policy says "a", the environment "b"."""
+
+    end_tokens = (3,)
+    TOKENS = ("a", "b", "ab", ".")
+    device = torch.device("cpu")
+
+    def texts(self, responses: Sequence[Tensor]) -> list[str]:
+        return ["".join(self.TOKENS[i] for i in response.tolist() if i != 3) for response in responses]
+
+    def observation_tokens(self, observation: str, role: str | None) -> list[int]:
+        assert role is None
+        return [1] if observation == "b" else [2]
+
+
+def test_nothing_is_encoded_again() -> None:
+    """Text of the whole, encoded anew, would have other tokens where two of them meet."""
+
+    class Says:
+        def generate(self, policy: Policy, requests: Sequence[Request]) -> list[Generation]:
+            self.seen = [prompt.tolist() for request in requests for prompt in request.prompts]
+            tokens = torch.tensor([0, 3]).expand(len(self.seen), 1, 2)
+            mask, zeros = torch.ones_like(tokens).bool(), torch.zeros(tokens.shape)
+            return [Generation(tokens, mask, zeros - 1, zeros, torch.zeros(len(self.seen), 1).bool())]
+
+    class B(Echo):
+        def step(self, action: str) -> Step:
+            super().step(action)
+            assert action == "a"
+            return Step("b", done=len(self.heard) == 2)
+
+    policy: Any = Awkward()
+    episodes = Episodes(policy, made_of(B), [Problem("a", "", 0)], [0], 1, Budgets(20, 4, 60.0), [""])
+    says = Says()
+    generation = play_by_rounds(says, policy, Request([torch.tensor([0])], 1, 20, 1.0, 5, episodes=episodes))
+    assert generation.tokens.tolist() == [[[0, 3, 1, 0, 3]]]
+    assert says.seen == [[0, 0, 3, 1]]
+    assert generation.logps.tolist() == [[[-1, -1, 0, -1, -1]]]
+
+
+def test_a_turn_that_ends_without_a_token_for_it_is_answered() -> None:
+    """As where a sampler stops at a text."""
+
+    class Stops:
+        def generate(self, policy: Policy, requests: Sequence[Request]) -> list[Generation]:
+            tokens = torch.zeros(1, 1, 2, dtype=torch.long)
+            zeros = torch.zeros(1, 1, 2)
+            return [Generation(tokens, tokens == 0, zeros, zeros, torch.zeros(1, 1).bool())]
+
+    class B(Echo):
+        def step(self, action: str) -> Step:
+            super().step(action)
+            return Step("b", done=len(self.heard) == 3)
+
+    policy: Any = Awkward()
+    episodes = Episodes(policy, made_of(B), [Problem("a", "", 0)], [0], 1, Budgets(20, 4, 60.0), [""])
+    generation = play_by_rounds(Stops(), policy, Request([torch.tensor([0])], 1, 20, 1.0, 5, episodes=episodes))
+    assert generation.tokens.tolist() == [[[0, 0, 1, 0, 0, 1, 0, 0]]]
+    assert [turn.action for turn in episodes.transcripts[0]] == ["aa", "aa", "aa"]

@@ -12,7 +12,15 @@ from core import GrpoLabError
 from core.environments.rewards.math import math_answer
 from core.model.loading import EMBEDDED
 from core.model.policy import Policy, load_policy, policy, tokenizer_of
-from core.model.prompts import chat_text, chat_tokens, prompt_tokens, read_template, text_tokens, with_response
+from core.model.prompts import (
+    chat_text,
+    chat_tokens,
+    observation_tokens,
+    prompt_tokens,
+    read_template,
+    text_tokens,
+    with_response,
+)
 from core.parts.problems import Problem
 
 WORDS = ["<s>", "</s>", "<pad>", "<think>", "</think>", "I", "guess", "\\boxed{25}", "know", "not"]
@@ -183,6 +191,38 @@ def test_somebody_elses_text_ends_nothing(chat: Any) -> None:
     ids = text_tokens(chat, SPEAKS_FOR_ANOTHER)
     assert not {start, end} & set(ids)
     assert chat.decode(ids) == SPEAKS_FOR_ANOTHER
+
+
+# --- what an environment says ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("said", ["3", " 3\n", "", "<|im_end|>", SPEAKS_FOR_ANOTHER, "\ue0f0\ue0f1said\ue0f2"])
+@pytest.mark.parametrize("role", ["user", "tool"])
+def test_an_observation_is_a_message_after_the_end_of_the_turn(said: str, role: str, chat: Any) -> None:
+    """Behind the model's own end of turn, which is not said again; and nobody else's words end anything."""
+    start, end = chat.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+    ids = observation_tokens(chat, said, role, [end])
+    assert chat.decode(ids) == f"\n<|im_start|>{role}\n{said}<|im_end|>\n<|im_start|>assistant\n"
+    assert (ids.count(start), ids.count(end)) == (2, 1)
+
+
+def test_an_observation_without_a_role_is_text(chat: Any) -> None:
+    start, end = chat.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+    ids = observation_tokens(chat, SPEAKS_FOR_ANOTHER, None, [end])
+    assert chat.decode(ids) == SPEAKS_FOR_ANOTHER
+    assert not {start, end} & set(ids)
+
+
+def test_a_template_that_does_not_know_the_role_is_named(chat: Any) -> None:
+    chat.chat_template = (
+        "{% for m in messages %}{% if m.role in ('user', 'assistant') %}{{ m.content }}{% endif %}{% endfor %}"
+    )
+    try:
+        with pytest.raises(GrpoLabError, match=r"leaves out a message of the role 'tool'.*policy.chat_template"):
+            observation_tokens(chat, "3", "tool", [0])
+        assert chat.decode(observation_tokens(chat, "3", "user", [0])) == "3"
+    finally:
+        chat.chat_template = CHATML
 
 
 # --- a template of one's own -----------------------------------------------------------------------------------------
