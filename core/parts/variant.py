@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
@@ -9,7 +10,7 @@ from core.errors import GrpoLabError
 from core.parts.declaring import Function, bare_or_called, check_defaults, check_signature
 from core.parts.options import AdvantageOptions, CorrectionOptions, CreditOptions, ObjectiveOptions
 from core.parts.registry import Part, as_part, place_of, register
-from core.parts.settings import COUNT, NOT_NEGATIVE, POSITIVE, Range, SettingError, annotations, fault, form_of
+from core.parts.settings import COUNT, NOT_NEGATIVE, POSITIVE, Form, Range, SettingError, annotations, fault, form_of
 
 NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 LIMITS: Final[Mapping[str, Range]] = MappingProxyType(
@@ -87,9 +88,9 @@ class Variant:
                 object.__setattr__(self, kind, as_part(value, kind, f"{where}: {kind}"))
         for kind in CHAINS:
             object.__setattr__(self, kind, chain(getattr(self, kind), kind, f"{where}: {kind}"))
-        for name, annotation in annotations(Variant).items():
+        for name, form in _forms().items():
             value = getattr(self, name)
-            if must := fault(value, form_of(annotation, LIMITS.get(name))):
+            if must := fault(value, form):
                 raise SettingError(f"{self.name or 'Variant'}.{name}", value, must)
         if self.kl_coef > 0 and self.kl is None:
             raise GrpoLabError(f"{where}: kl_coef={self.kl_coef} needs a kl, e.g. @k3")
@@ -213,6 +214,12 @@ class Variant:
         card = self.card()
         width = max(map(len, card))
         return "\n".join([self.name or "variant", *(f"  {axis:<{width}}  {text}" for axis, text in card.items())])
+
+
+@cache
+def _forms() -> Mapping[str, Form]:
+    """What each field must be, worked out once: studies, and tests of parts, make variants by the thousand."""
+    return {name: form_of(annotation, LIMITS.get(name)) for name, annotation in annotations(Variant).items()}
 
 
 def differences(one: Mapping[str, str], other: Mapping[str, str]) -> dict[str, tuple[str, str]]:

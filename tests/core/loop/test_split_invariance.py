@@ -6,6 +6,7 @@ Weights are in float64 here; log-probabilities are float32 by design, so equalit
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -32,6 +33,9 @@ MICRO_TOKENS = (1, 14, 24, 40)
 SPLITTABLE = [a for a in AGGREGATORS.values() if AggregatorOptions.of(a).split_invariant]
 # every objective and every aggregator once: the loss is their product, token by token
 PAIRS = [*((o, seq_mean_token_mean) for o in OBJECTIVES.values()), *((clip, a) for a in SPLITTABLE)]
+# every KL and every correction once: a token's loss is the sum of its KL and of what the correction weighs
+MOST = max(len(KLS), len(CORRECTIONS))
+BESIDE = list(islice(zip(cycle(KLS.values()), cycle(CORRECTIONS.values()), strict=False), MOST))
 every_pair = pytest.mark.parametrize(("objective", "aggregator"), PAIRS, ids=[f"{o.name}-{a.name}" for o, a in PAIRS])
 
 
@@ -214,18 +218,17 @@ def test_leaving_out_rows_without_advantage_changes_nothing(
         assert fewer.metrics.trained_tokens == int(batch.mask[advantages[..., 0] != 0].sum())
 
 
-@pytest.mark.parametrize("kl", KLS.values(), ids=list(KLS))
-def test_with_kl_entropy_and_correction(policy: Policy, make_batch: MakeBatch, kl: Part) -> None:
+@pytest.mark.parametrize(("kl", "correction"), BESIDE, ids=[f"{k.name}-{c.name}" for k, c in BESIDE])
+def test_with_kl_entropy_and_correction(policy: Policy, make_batch: MakeBatch, kl: Part, correction: Part) -> None:
     """Rows without advantage then still count: KL and entropy act on every token."""
     batch, advantages = sampled(policy, make_batch)
-    for correction in CORRECTIONS.values():
-        variant = compose(clip, token_mean, kl=kl, kl_coef=0.3, entropy_coef=0.05, correction=correction)
-        whole = Outcome(policy, variant, batch, advantages, heat=0.7)
-        dropped = whole.metrics.sums["correction_dropped"]
-        assert whole.metrics.trained_tokens == int(batch.mask.sum()) - dropped
-        assert whole.metrics.sums["correction_dropped/count"] == int(batch.mask.sum())
-        for micro in MICRO_TOKENS:
-            assert_same(Outcome(policy, variant, batch, advantages, micro, 0.7), whole)
+    variant = compose(clip, token_mean, kl=kl, kl_coef=0.3, entropy_coef=0.05, correction=correction)
+    whole = Outcome(policy, variant, batch, advantages, heat=0.7)
+    dropped = whole.metrics.sums["correction_dropped"]
+    assert whole.metrics.trained_tokens == int(batch.mask.sum()) - dropped
+    assert whole.metrics.sums["correction_dropped/count"] == int(batch.mask.sum())
+    for micro in MICRO_TOKENS:
+        assert_same(Outcome(policy, variant, batch, advantages, micro, 0.7), whole)
 
 
 def test_a_local_token_mean_does_depend_on_the_split(policy: Policy, make_batch: MakeBatch) -> None:
