@@ -112,16 +112,16 @@ def recipe_of(bindings: Sequence[str], *, recorded: bool) -> Recipe:
         "train.task = @chain_sums()",
         "train.generator = @native()",
         "train.rewards = [@a_quarter]",
-        "train.steps = 10",
+        "train.steps = 6",
         "train.prompts = 6",
         "train.group_size = 4",
         f"train.max_tokens = {LIMIT}",
         "train.minibatches = 2",
         "train.micro_tokens = 300",
-        "train.checkpoint_every = 4",
+        "train.checkpoint_every = 2",
         "adamw.learning_rate = 1e-5",
         "evaluation.questions = 3",
-        "evaluation.every = 10",
+        "evaluation.every = 6",
     )
     with config(bindings=[*common, *bindings]):
         recipe: Recipe = SETTINGS["train"]()

@@ -50,7 +50,7 @@ CASES = {
 
 
 FURTHEST = 5e-6
-"""Of any weight after twenty updates, which move it by up to 2e-4; 1.1e-6 was seen."""
+"""Of any weight after twelve updates, which move it by up to 1.2e-4; 6.9e-7 was seen."""
 ON_FOUR = ("token_mean", "groups_left_out", "reference", "critic")
 """Four processes on two cores take their time."""
 
@@ -186,7 +186,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("case", "ranks"), [*((case, 2) for case in CASES), *((case, 4) for case in ON_FOUR)])
-def test_ten_steps_do_not_depend_on_the_ranks(runs: Runs, case: str, ranks: int) -> None:
+def test_six_steps_do_not_depend_on_the_ranks(runs: Runs, case: str, ranks: int) -> None:
     """Ragged lengths, two updates a rollout, groups left out by dynamic sampling: loss, gradient and weights agree."""
     alone, together = (runs / str(n) / case for n in (1, ranks))
     assert furthest(weights(alone), weights(together)) <= FURTHEST
@@ -220,7 +220,7 @@ def test_the_cases_are_what_they_say(runs: Runs, case: str) -> None:
         assert {line["age_max"] for line in lines} == {0, 2, 4}
         assert any(line["age"] % 2 for line in lines)
     elif case == "not_finite":
-        assert 0 < sum(line["skipped_updates"] for line in lines) < 20
+        assert 0 < sum(line["skipped_updates"] for line in lines) < 12
     elif case not in ("reference", "adapters", "critic"):
         assert any(line["rounds"] > 1 for line in lines)
 
@@ -256,10 +256,10 @@ def test_sharded_weights_train_like_whole_ones_and_go_on(runs: Runs, tmp_path: P
         assert sum(held) == pytest.approx(every, rel=1e-3)
         assert held[0] == pytest.approx(held[1], rel=1e-3)
     cut = tmp_path / "cut"
-    finished(2, cut, cases, stop_at=6, kind=kind)
+    finished(2, cut, cases, stop_at=3, kind=kind)
     shards = list((cut / "reference" / "checkpoint").iterdir())
-    assert sorted(path.name for path in shards) == ["shards-000006", "state.pt"]
-    assert len(list((cut / "reference" / "checkpoint" / "shards-000006").glob(kind.shards))) == 2
+    assert sorted(path.name for path in shards) == ["shards-000003", "state.pt"]
+    assert len(list((cut / "reference" / "checkpoint" / "shards-000003").glob(kind.shards))) == 2
     finished(2, cut, cases, kind=kind)
     for case in cases:
         assert furthest(weights(tmp_path / "whole" / case), weights(cut / case)) == 0
