@@ -20,9 +20,11 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from core import SETTINGS, GrpoLabError
+from core import SETTINGS, GrpoLabError, Part, Step, environment
 from core.generation.base import Generation, Request
+from core.generation.episodes import Budgets, Episodes
 from core.generation.native import native
+from core.generation.rounds import play
 from core.generation.vllm import Vllm, vllm
 from core.generation.vllm.engine import ENVIRONMENT, close_engine
 from core.loop.train import run
@@ -131,6 +133,65 @@ def test_greedy_text_is_the_native_generators_before_and_after_updates(policy: P
         seen.append(greedy.tokens)
         take_steps(policy)
     assert not all(a.shape == b.shape and torch.equal(a, b) for a, b in pairwise(seen))
+
+
+class Asks:
+    """Asks another sum, three times."""
+
+    def reset(self, problem: Problem, seed: int) -> str:
+        self.turns = 0
+        return ""
+
+    def step(self, action: str) -> Step:
+        self.turns += 1
+        return Step(f"{len(action) % 10}+{self.turns}=", self.turns / 4, self.turns == 3)
+
+
+@pytest.fixture
+def asks() -> Part:
+    @environment
+    def asks_sums() -> Asks:
+        """See `Asks`."""
+        return Asks()
+
+    return asks_sums
+
+
+def same_greedy_transcripts(policy: Policy, generator: Vllm, asks: Part, limit: int = 60) -> None:
+    """Of episodes in turns: what is said, token by token, and what is read between."""
+    problems = [Problem(question, "", i) for i, question in enumerate(QUESTIONS)]
+
+    def played(by: Any) -> tuple[Generation, Episodes]:
+        episodes = Episodes(policy, asks, problems, [0, 0, 0], 1, Budgets(limit, 8, 600.0), [""] * 3)
+        (generation,) = play(by, policy, [Request(prompts_of(policy), 1, limit, episodes=episodes)])
+        return generation, episodes
+
+    (ours, expected), (theirs, episodes) = played(native()), played(generator)
+    assert expected.transcripts == episodes.transcripts
+    assert equal_text(ours, theirs)
+    for name in ("sampled_mask", "turns", "turn_rewards", "truncated"):
+        assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
+    assert (ours.logps - theirs.logps)[ours.written].abs().max() < 1e-3
+    assert int(ours.turns.max()) > 1  # type: ignore[union-attr]
+
+
+def test_greedy_episodes_are_the_native_generators(policy: Policy, asks: Part) -> None:
+    same_greedy_transcripts(policy, vllm(), asks)
+
+
+def test_noise_is_of_the_turn(policy: Policy, asks: Part) -> None:
+    """Two calls give the same episodes, and the first turn is the response that has no other."""
+    problems = [Problem(question, "", i) for i, question in enumerate(QUESTIONS)]
+
+    def played() -> Generation:
+        episodes = Episodes(policy, asks, problems, [0, 0, 0], 4, Budgets(60, 8, 600.0), [""] * 3)
+        return play(vllm(), policy, [Request(prompts_of(policy), 4, 60, 0.8, 7, episodes=episodes)])[0]
+
+    one, other = played(), played()
+    assert equal_text(one, other)
+    (alone,) = vllm().generate(policy, [Request(prompts_of(policy), 4, 60, 0.8, 7)])
+    first = one.written & (one.turns == 1)
+    assert one.tokens[first].tolist() == alone.tokens[alone.mask].tolist()
 
 
 def test_responses_end_with_the_end_token_or_are_truncated(policy: Policy) -> None:
@@ -376,6 +437,11 @@ def test_a_server_follows_the_trainer(server: str, tmp_path: Path) -> None:
     (again,) = generator.generate(policy, [Request(prompts, 4, LIMIT, 1.0, 9)])
     (once_more,) = generator.generate(policy, [Request(prompts, 4, LIMIT, 1.0, 9)])
     assert equal_text(again, once_more)
+
+
+def test_greedy_episodes_by_a_server_are_the_native_generators(server: str, tmp_path: Path, asks: Part) -> None:
+    generator = vllm(url=server, sync_folder=str(tmp_path))
+    same_greedy_transcripts(load_policy(PolicySettings("embedded")), generator, asks)
 
 
 def test_a_run_trains_with_a_server(server: str, tmp_path: Path) -> None:
