@@ -24,6 +24,10 @@ _NAMES = {
     "pass_at_k": "pass at k",
     "length": "response length",
     "truncated": "share of truncated responses",
+    "turns": "turns an episode",
+    "tool_calls": "tool calls that worked",
+    "tool_failures": "tool calls that failed",
+    "turn_rewards": "rewards of turns",
 }
 _SHARES = (
     *("accuracy", "lenient_accuracy", "greedy_accuracy", "adjusted_accuracy", "pass_at_k"),

@@ -21,7 +21,10 @@ TAKEN: Final = ("study.json", "report.html", "tables", "figures")
 """Names in a study's folder that no arm can have."""
 MAX_SEEDS: Final = 100_000
 METRICS: Final = ("accuracy", "lenient_accuracy", "greedy_accuracy", "pass_at_k", "adjusted_accuracy")
-PREDICTABLE: Final = (*METRICS, "length", "length_correct", "length_incorrect", "truncated", "entropy")
+PREDICTABLE: Final = (
+    *(*METRICS, "length", "length_correct", "length_incorrect", "truncated", "entropy"),
+    *("turns", "tool_calls", "tool_failures", "turn_rewards"),
+)
 
 
 @dataclass(frozen=True)
