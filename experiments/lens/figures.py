@@ -124,33 +124,36 @@ def turns_figure(measured: OnTurns) -> str:
 
 
 def draw_turns(measured: OnTurns) -> Figure:
-    """The push of each variant by what a further turn pays, beside the true one; its bias and its variance."""
+    """Bias and variance of each variant, a row each, and its push by what a further turn pays beside the true one."""
     styles = arm_styles(list(measured.numbers), "")
     with matplotlib.rc_context(STYLE):
-        height = 3.6 + 0.2 * len(styles)
+        height = max(3.4, 1.4 + 0.24 * len(styles))
         figure = Figure(figsize=(10.4, height), layout="constrained", facecolor="white")
-        pushes, bias, variance = figure.subplots(1, 3, width_ratios=(2.2, 1, 1))
+        bias, variance, pushes = figure.subplots(1, 3, width_ratios=(1, 1, 2))
         paid = list(measured.policies)
         true = [float(push.mean()) for push in measured.true_pushes.values()]
-        pushes.plot(paid, true, color=MUTED, linewidth=5, alpha=0.35, solid_capstyle="butt", zorder=2)
+        pushes.plot(paid, true, color=MUTED, linewidth=6, alpha=0.3, solid_capstyle="butt", zorder=2)
         for index, (name, style) in enumerate(styles.items()):
+            numbers = measured.numbers[name]
+            for axes, value in (
+                (bias, _root(Estimate(numbers["direction_bias_squared"])).value),
+                (variance, numbers["variance"]),
+            ):
+                axes.plot([value], [index], color=style.colour, marker=style.marker, markersize=5.5)
+            means = [Estimate(float(push.mean())) for push in measured.pushes[name].values()]
             shift = _shift(index, len(styles)) * (paid[1] - paid[0])
-            numbers, means = measured.numbers[name], [float(push.mean()) for push in measured.pushes[name].values()]
-            _errors(pushes, [at + shift for at in paid], [Estimate(mean) for mean in means], style)
-            _errors(bias, [index], [_root(Estimate(numbers["direction_bias_squared"]))], style)
-            _errors(variance, [index], [Estimate(numbers["variance"])], style)
+            _errors(pushes, [at + shift for at in paid], means, style)
+        _label_axes(bias, "Bias that no scale repairs", "relative to |true gradient|", "")
+        _label_axes(variance, f"Variance for {BUDGET} sampled tokens", "relative to |true gradient|²", "")
         _label_axes(
-            pushes, "Push towards another turn (wide: the true one)", "what every further turn pays", "by the scale"
+            pushes, "Push towards another turn (wide and pale: the true one)", "what every further turn pays", ""
         )
-        _label_axes(bias, "Bias that no scale repairs", "", "relative to |true gradient|")
-        _label_axes(variance, f"Variance for {BUDGET} sampled tokens", "", "relative to |true gradient|²")
         pushes.axhline(0, color=MUTED, linewidth=0.8, zorder=1)
         pushes.set_xticks(paid, [f"{at:g}" for at in paid])
         for axes in (bias, variance):
-            axes.set_xticks([])
-            axes.set_xlim(-0.8, len(styles) - 0.2)
-            axes.set_ylim(bottom=0)
-        _name_below(figure, pushes, styles)
+            axes.set_yticks(range(len(styles)), list(styles) if axes is bias else [""] * len(styles), color=INK)
+            axes.set_ylim(len(styles) - 0.4, -0.6)
+            axes.set_xlim(left=-0.03 * axes.get_xlim()[1])
         return figure
 
 

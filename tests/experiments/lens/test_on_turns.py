@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from core import Batch, GrpoLabError
+from estimators.advantages.turns import per_turn_mean, per_turn_mean_padded, per_turn_mean_std_padded
 from experiments.lens.enumerate import expected_gradient
 from experiments.lens.named import named_variant
 from experiments.lens.on_turns import VALUES_0, check_on_turns, decisions, measure_on_turns, push, worth
 from experiments.lens.policy import TabularPolicy
 from experiments.lens.search import CALLS, make_search
-from tests.experiments.lens.turn_parts import turns_padded, turns_padded_std, turns_that_are_there
 from tests.experiments.lens.worlds import stop_or_go
 
-UNPADDED, PADDED, PADDED_STD = (part.name for part in (turns_that_are_there, turns_padded, turns_padded_std))
+UNPADDED, PADDED, PADDED_STD = (part.name for part in (per_turn_mean, per_turn_mean_padded, per_turn_mean_std_padded))
 
 
 def pushed(policy: TabularPolicy, name: str, group_size: int) -> float:
@@ -33,9 +33,11 @@ def test_a_group_by_hand() -> None:
             turns=numbers,
             turn_rewards=torch.where(numbers == 2, paid, 0.0),
         )
-        assert turns_that_are_there(batch).tolist() == [[0, 0, 0, 0]]
-        assert turns_padded(batch).tolist() == [[-paid / 2, -paid / 2, paid / 2, paid / 2]]
-        assert turns_padded_std(batch).tolist() == [[-math.copysign(1, paid)] * 2 + [math.copysign(1, paid)] * 2]
+        assert per_turn_mean(batch)[..., 0].tolist() == [[0, 0, 0, 0]]
+        assert per_turn_mean_padded(batch)[..., 0].tolist() == [[-paid / 2, -paid / 2, paid / 2, paid / 2]]
+        # (0, 0, paid, paid) in their std, paid / sqrt(3): the size of what was paid is gone
+        z = math.copysign(math.sqrt(3) / 2, paid)
+        assert per_turn_mean_std_padded(batch, eps=0.0)[0, :, 0].tolist() == pytest.approx([-z, -z, z, z])
 
 
 @pytest.mark.parametrize("group_size", [2, 3, 4])
