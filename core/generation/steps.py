@@ -81,7 +81,7 @@ def begin(part: Part, problem: Problem, seed: int, seconds: float) -> tuple[str 
     if text is None or isinstance(text, str):
         return _whole(text or "", where), made[0]
     if not isinstance(text, Failure):
-        text = Failure(f"{where} returned {text!r:.80}: reset must return a text, or None")
+        text = Failure(f"{where} returned {_words(text)}: reset must return a text, or None")
     return text, None
 
 
@@ -92,7 +92,7 @@ def take_step(part: Part, environment: Environment, action: str, turn: int, seco
     if isinstance(step, Failure):
         return step
     if not isinstance(step, Step):
-        return Failure(f"{where} returned {step!r:.80}: step must return a Step(observation, reward, done, anchor)")
+        return Failure(f"{where} returned {_words(step)}: step must return a Step(observation, reward, done, anchor)")
     return _checked(step, where)
 
 
@@ -100,22 +100,28 @@ def _checked(step: Any, where: str) -> Step | Failure:
     """The step with its reward as a float; what a user's environment puts into it may be anything."""
     is_number = isinstance(step.reward, SupportsFloat) and not isinstance(step.reward, str)
     if not is_number or not math.isfinite(reward := float(step.reward)):
-        return Failure(f"{where} gave the reward {step.reward!r:.80}: it must be a finite number")
+        return Failure(f"{where} gave the reward {_words(step.reward)}: it must be a finite number")
     if not isinstance(step.observation, str):
-        return Failure(f"{where} gave the observation {step.observation!r:.80}: it must be a text")
+        return Failure(f"{where} gave the observation {_words(step.observation)}: it must be a text")
     if not isinstance(step.done, bool) or not (step.call is None or isinstance(step.call, bool)):
-        return Failure(
-            f"{where} gave done = {step.done!r:.80} and call = {step.call!r:.80}: both must be True or False, and call "
-            "may be None"
-        )
+        given = f"done = {_words(step.done)} and call = {_words(step.call)}"
+        return Failure(f"{where} gave {given}: both must be True or False, and call may be None")
     if not _is_named(step.anchor):
         return Failure(
-            f"{where} gave the anchor {step.anchor!r:.80}: a state is named by text, numbers, or tuples of these"
+            f"{where} gave the anchor {_words(step.anchor)}: a state is named by text, numbers, or tuples of these"
         )
     observation = _whole(step.observation, where)
     if isinstance(observation, Failure):
         return observation
     return Step(observation, reward, step.done, step.anchor, step.call)
+
+
+def _words(value: object) -> str:
+    """What a user's object is, in a few words, though it may not let itself be shown."""
+    try:
+        return f"{value!r:.80}"
+    except Exception:  # its own code
+        return f"an object of the class {type(value).__name__}"
 
 
 def _whole(text: str, where: str) -> str | Failure:
