@@ -235,7 +235,7 @@ def fault_of(command: str) -> str | None:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
             options = make_parser().parse_args(words)
         for file in getattr(options, "config", None) or []:
-            if not re.search(r"^(mine|study|plain|chat|FILE)\.gin$|^STUDY$", file):
+            if not re.search(r"^(mine|second_try|study|plain|chat|FILE)\.gin$|^STUDY$", file):
                 find_config(file)
     except SystemExit:
         return said.getvalue()

@@ -159,3 +159,13 @@ def test_the_five_lines_of_python_run(place: str, here: Path, capsys: pytest.Cap
     (start,) = (i for i, each in enumerate(listed) if each.text.startswith("from experiments import lab\n"))
     assert listed[start + 1].language == "text"
     assert not run_blocks(listed[start : start + 2], capsys)
+
+
+def test_an_environment_of_ones_own_runs_as_it_stands(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "turns.md").read_text("utf-8")
+    section = page.split("## An environment of your own\n")[1].split("\n## ")[0]
+    listed = list(blocks(section))
+    assert [each.file for each in listed] == ["second_try.py", "second_try.gin", None]
+    assert not run_blocks(listed, capsys)
+    (run,) = (here / "runs").glob("**/metrics.jsonl")
+    assert '"turns": 1.' in run.read_text("utf-8")

@@ -4,7 +4,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -15,6 +15,8 @@ from core.generation.native import Native
 from core.model.policy import Policy
 
 pytestmark = pytest.mark.fuzz
+
+CASES: Final = 100
 
 RELEASE = threading.Event()
 """Lets threads go that hang on purpose."""
@@ -110,7 +112,7 @@ def _released() -> Iterator[None]:
     RELEASE.clear()
 
 
-CASES = [
+FAULTY = [
     *itertools.product(AT_FAULT, WHEN),
     *((name, 0) for name in RESETS),
     *itertools.product(ENDED_BY_A_BUDGET, WHEN),
@@ -121,10 +123,10 @@ CASES = [
 
 
 def test_they_are_a_hundred() -> None:
-    assert len(CASES) == len(set(CASES)) == 100
+    assert len(FAULTY) == len(set(FAULTY)) == CASES
 
 
-@pytest.mark.parametrize(("name", "turn"), CASES)
+@pytest.mark.parametrize(("name", "turn"), FAULTY)
 def test_each_is_told_or_ends(name: str, turn: int, tiny: Policy) -> None:
     fault = AT_FAULT.get(name) or ENDED_BY_A_BUDGET[name]
 
