@@ -157,6 +157,14 @@ def test_micro_batches_add_up_in_float32() -> None:
     assert optimizer.step(0.1) == 512
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_step_is_one_kernel_on_every_device(dtype: torch.dtype) -> None:
+    """The fused AdamW, which torch does not choose by itself; of masters as of weights."""
+    optimizer = Optimizer([torch.nn.Parameter(torch.ones(3, dtype=dtype))], settings())
+    assert [group["fused"] for group in optimizer.adam.param_groups] == [True]
+    assert all(master.dtype == torch.float32 for group in optimizer.adam.param_groups for master in group["params"])
+
+
 def test_float32_weights_have_no_second_copy() -> None:
     weight, optimizer = make(torch.zeros(3))
     assert optimizer.state_dict()["masters"] == []
