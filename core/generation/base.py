@@ -135,10 +135,10 @@ class Request:
 
     def noise_keys(self, device: torch.device | str = "cpu") -> Tensor:
         """[P, S]: one for every response, by noise key, slot, sample and turn."""
-        slots = torch.tensor(self.slot_numbers, dtype=torch.long, device=device)[:, None]
+        slots = torch.tensor(self.slot_numbers, dtype=torch.long).to(device, non_blocking=True)[:, None]
         samples = torch.arange(self.samples, device=device)
         if self.sample_numbers is not None:
-            samples = torch.tensor(self.sample_numbers, dtype=torch.long, device=device)[:, None]
+            samples = torch.tensor(self.sample_numbers, dtype=torch.long).to(device, non_blocking=True)[:, None]
         return turn_keys(row_keys(self.noise_key or 0, slots, samples), self.turn)
 
     @property

@@ -60,7 +60,7 @@ class Native:
         if P == 0:
             return [Generation.empty(size, device) for size in sizes]
         B = P * samples
-        ends = torch.tensor(policy.end_tokens, device=device)
+        ends = torch.tensor(policy.end_tokens).to(device, non_blocking=True)
         episodes = requests[0].episodes
         rows_to_end = _Episodes(policy, requests[0], episodes) if episodes else _OneTurn(policy, requests, ends)
         step = policy.step(B * max_tokens)

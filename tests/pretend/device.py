@@ -20,6 +20,8 @@ from tests.pretend.tensor import NAME
 
 REMADE: Final = {"aten::_unsafe_view", "aten::alias", "aten::detach", "aten::view.dtype"}
 """Composite operators that reach for a tensor's storage."""
+MEMORY: Final = 64 << 30
+"""Bytes of the device, all free."""
 _library: list[Any] = []
 
 
@@ -76,6 +78,9 @@ def install() -> None:
     from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
     _setup_privateuseone_for_python_backend(NAME, backend_module=_Module())
+    # torch would ask the device's allocator, and one cannot be written in Python
+    torch.accelerator.get_memory_info = lambda _=None: (MEMORY, MEMORY)
+    torch.accelerator.empty_cache = lambda: None
     # a module moved here keeps its Parameter objects, and so its tied weights, as on CUDA
     torch.__future__.set_swap_module_params_on_conversion(True)
     library: Any = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]

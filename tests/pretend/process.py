@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+import torch
+
 from core.store import plain
 from experiments.setup import import_parts, quiet_libraries
 from tests.forked import Forked
@@ -50,7 +52,13 @@ def on_pretend(
 
 def _work(result: Path, work: Callable[..., Any], arguments: tuple[Any, ...], settings: dict[str, Any]) -> None:
     quiet_libraries()
+    torch.set_num_threads(1)  # a fork begins with as many as the machine has, which wait for each other
     import_parts()
+    have_device()
+    result.write_bytes(pickle.dumps(work(*arguments, **settings)))
+
+
+def have_device() -> None:
+    """Give this process the device."""
     install()
     plain.__dict__["_PLAIN"] = (*plain._PLAIN, PretendTensor)  # CUDA's are of torch's own type
-    result.write_bytes(pickle.dumps(work(*arguments, **settings)))

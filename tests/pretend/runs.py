@@ -1,6 +1,8 @@
 """Real runs on the pretend device, and what they asked of it; each of these is work for `on_pretend`."""
 
 import importlib
+import shutil
+import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext, suppress
@@ -13,6 +15,7 @@ import torch
 
 from core.generation.base import Request
 from core.generation.native import Native
+from core.loop.run_state import RunState
 from core.loop.train import Interrupted, run
 from core.model.policy import Policy, PolicySettings, load_policy
 from core.parts import registry
@@ -24,7 +27,8 @@ SMALL: Final = (
     "train.steps = 2",
     "train.prompts = 2",
     "train.group_size = 4",
-    "train.max_tokens = 12",
+    "train.max_tokens = 6",
+    "evaluation.split = 'test'",
     "evaluation.questions = 1",
     "evaluation.samples = 2",
     "evaluation.every = 2",
@@ -82,11 +86,11 @@ def trained(
 
 def preferences_and_what_learns_from_them() -> list[Trained]:
     """Pairs by `grpolab preferences`, a reward model of them, and runs on it and on them."""
-    small = ("-b", "train.max_tokens = 30")
-    assert command("preferences", "-c", "embedded", "--prompts", "16", *small, "--out", "pairs.jsonl") == 0
+    small = ("--prompts", "8", "-b", "train.max_tokens = 16")
+    command("preferences", "-c", "embedded", *small, "--out", "pairs.jsonl")
     steps = ("-b", "reward_model_training.steps = 2")
-    assert command("reward-model", "-c", "embedded", "--pairs", "pairs.jsonl", *steps, "--out", "proxy") == 0
-    pairs = ("train.source = @preference_pairs()", "preference_pairs.path = 'pairs.jsonl'", "train.max_tokens = 40")
+    command("reward-model", "-c", "embedded", "--pairs", "pairs.jsonl", *steps, "--out", "proxy")
+    pairs = ("train.source = @preference_pairs()", "preference_pairs.path = 'pairs.jsonl'", "train.max_tokens = 16")
     offline = [(f"train.variant = @{name}()", "train.group_size = 2", *pairs) for name in ("dpo", "kto")]
     return [
         trained("reward_model.model = 'proxy'", config="rlhf"),
@@ -94,23 +98,30 @@ def preferences_and_what_learns_from_them() -> list[Trained]:
     ]
 
 
-def command(*words: str) -> int:
-    """`grpolab` with these words, in this process."""
+def command(*words: str, site: str | None = None) -> None:
+    """`grpolab` with these words, in this process, to a good end; those that it starts find `site` first."""
     from experiments.cli.main import main
 
-    return main(words)
+    sys.path[:0] = [site] if site else []
+    assert main(words) == 0, words
 
 
 def straight_and_resumed(*bindings: str) -> tuple[Trained, Trained]:
-    """A run, and the same one stopped after its first step and gone on with."""
+    """A run, and one that goes on from what that had stored when its second step was over."""
     with tempfile.TemporaryDirectory() as folder:
         straight, cut = Path(folder, "straight"), Path(folder, "cut")
-        whole = _trained_in(straight, *bindings)
-        _trained_in(cut, *bindings, stop_after=1)
+        whole = _trained_in(straight, *bindings, "train.checkpoint_every = 1", copied=(2, cut))
+        assert RunStore(cut).manifest["status"] == "running"
         return whole, _trained_in(cut, *bindings)
 
 
-def _trained_in(folder: Path, *bindings: str, config: str = "embedded", stop_after: int = 0) -> Trained:
+def _trained_in(
+    folder: Path,
+    *bindings: str,
+    config: str = "embedded",
+    stop_after: int = 0,
+    copied: tuple[int, Path] | None = None,
+) -> Trained:
     lines: list[dict[str, Any]] = []
     waits: list[dict[str, int]] = []
     LEDGER.clear()
@@ -119,6 +130,8 @@ def _trained_in(folder: Path, *bindings: str, config: str = "embedded", stop_aft
         lines.append(dict(line))
         waits.append(LEDGER.waits_outside(DECODING))
         LEDGER.waits.clear()
+        if copied and line["step"] == copied[0]:
+            shutil.copytree(folder, copied[1])
         if line["step"] == stop_after:
             raise Interrupted
 
@@ -166,6 +179,38 @@ def decoded(
             policy = Policy(loaded.model, loaded.tokenizer)
             prompts = [torch.arange(3, 3 + n, device=policy.device) for n in (5, 9)]
             found[name] = [_decoded(native, policy, Request(prompts, 16, n, 1.0, 5, **way.request)) for n in limits]
+    return found
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An evaluation, and what it asked of the device."""
+
+    steps: int
+    """Tokens of the longest response of every batch that was decoded, added up."""
+    waits: dict[str, int]
+
+
+def evaluated(ways: Mapping[str, tuple[str, ...]], *bindings: str, plant: Plant | None = None) -> dict[str, Evaluated]:
+    """The evaluation of one model by several ways, each a recipe's bindings beside those of all."""
+    if plant:
+        plant()
+    evaluate = importlib.import_module("core.loop.evaluation").evaluate
+    state: RunState | None = None
+    found = {}
+    for name, way in ways.items():
+        with registry.config([find_config("embedded")], [*SMALL, *bindings, *way], include_from=[CONFIGS]):
+            recipe = build("train")
+        state = state or RunState.start(recipe, 0, "pretend:0")
+        state.recipe = recipe
+        evaluate(state, 0)  # what is done once for a policy is done
+        LEDGER.clear()
+        (record,) = evaluate(state, 0)
+        waits = LEDGER.waits_outside()
+        drawn = max(sample["length"] for question in record["questions"] for sample in question["samples"])
+        greedy = max(question["greedy"]["length"] for question in record["questions"])
+        together = recipe.evaluation.temperature == 1 and not recipe.evaluation.truncation.cuts
+        found[name] = Evaluated(max(drawn, greedy) if together else drawn + greedy, waits)
     return found
 
 

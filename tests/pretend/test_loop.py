@@ -6,7 +6,17 @@ import pytest
 
 from core.model.truncation import Truncation
 from tests.pretend.process import FailedThereError, on_pretend
-from tests.pretend.runs import Decoded, Decoding, Plant, Trained, decoded, straight_and_resumed, trained
+from tests.pretend.runs import (
+    Decoded,
+    Decoding,
+    Evaluated,
+    Plant,
+    Trained,
+    decoded,
+    evaluated,
+    straight_and_resumed,
+    trained,
+)
 
 # a loss that no row is left out of, whatever the rewards
 UPDATING: Final = (
@@ -18,6 +28,8 @@ UPDATING: Final = (
 )
 WAITS_A_STEP: Final = 14
 """Of such a step but for decoding and evaluation: the number of rows, of tokens and of layers does not count."""
+WAITS_AN_EVALUATION: Final = 12
+"""Beside one a decoded token: of the sampled and the greedy answers what is longest, and the five parts of both."""
 STEADY_AS_USED: Final = {
     ("core/generation/native.py in Native._answer", "aten::index_copy.out"): "every place is written once",
     ("core/model/packing.py in scatter_rows", "aten::index_copy.out"): "every place is written once",
@@ -60,7 +72,11 @@ def never(*_: object) -> bool:
     return False
 
 
-TABLE: Final = {"core.generation.noise.SMALL_VOCABULARY": 0, "core.generation.native.SMALL_VOCABULARY": 0}
+TABLE: Final = {
+    "core.generation.noise.SMALL_VOCABULARY": 0,
+    "core.generation.native.SMALL_VOCABULARY": 0,
+    "core.generation.noise.TABLE_SIZE": 1 << 12,
+}
 WAYS: Final = {
     "a row a response, noise from a table": Decoding(TABLE),
     "prompts held once, transformers' pass": Decoding(
@@ -75,6 +91,33 @@ def test_decoding_waits_for_the_device_once_a_token() -> None:
         assert (few.steps, many.steps) == (2, 10)
         assert many.ended > 8  # of 32: rows were retired on the way
         check_decoding(few, many)
+
+
+EVALUATIONS: Final = {
+    "one question": (),
+    "more questions, samples and tokens": (
+        "evaluation.questions = 5",
+        "evaluation.samples = 4",
+        "train.max_tokens = 20",
+    ),
+    "sampled and greedy answers apart": ("evaluation.questions = 3", "evaluation.temperature = 0.7"),
+}
+
+
+def check_evaluation(found: Evaluated) -> None:
+    """A decoded token waits for the device once, and an evaluation as often again as is stated."""
+    assert sum(found.waits.values()) <= found.steps + WAITS_AN_EVALUATION, found
+
+
+def test_an_evaluation_waits_once_a_token_and_a_stated_number_of_times() -> None:
+    """By a moving average of the weights, with the answers' surprise."""
+    found = on_pretend(evaluated, EVALUATIONS, "evaluation.ema_lag = 0.2", "evaluation.surprise = True")
+    one, more, apart = found.values()
+    assert one.steps == 6
+    assert more.steps > 10
+    assert apart.steps > 6  # two batches
+    for each in (one, more, apart):
+        check_evaluation(each)
 
 
 def test_a_run_gone_on_with_ends_with_the_same_bits() -> None:
@@ -123,6 +166,14 @@ def test_a_planted_wait_in_decoding_is_counted() -> None:
     ((few, many),) = on_pretend(decoded, {"planted": Decoding()}, (2, 10), plant=plant).values()
     with pytest.raises(AssertionError, match=r"core/model/caching.py:\d+ in Cache.advance"):
         check_decoding(few, many)
+
+
+def test_a_planted_wait_in_the_evaluation_is_counted() -> None:
+    line = "problems = [task.problem(split, settings.seed, i) for i in range(settings.questions)]"
+    sizes = "[int(run.policy.tokens(problem).sum()) for problem in problems]"
+    plant = Plant("core.loop.evaluation", line, f"{line}; {sizes}")
+    with pytest.raises(AssertionError, match=r"core/loop/evaluation.py:\d+ in evaluate"):
+        check_evaluation(on_pretend(evaluated, {"planted": EVALUATIONS["one question"]}, plant=plant)["planted"])
 
 
 def test_a_planted_kernel_that_is_not_steady_is_named() -> None:
