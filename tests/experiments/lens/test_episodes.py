@@ -1,6 +1,7 @@
 """Episodes that can be enumerated: a stop or a further turn by hand, then sums, values and gradients of any world."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core import GrpoLabError
+from estimators.aggregators import seq_mean_token_mean
 from experiments.lens.enumerate import expected_gradient, gradients_apart
 from experiments.lens.episodes import History, Reply, make_episodes
 from experiments.lens.named import named_variant
@@ -34,6 +36,21 @@ def test_a_stop_or_a_further_turn_by_hand() -> None:
     torch.testing.assert_close(policy.values[0, 2], torch.tensor([0.9, 0.0, 0.25]).double())
     # c (1 - c) (0.5 + 0.25 - 1) for going on, c m (1 - m) for the second turn's token
     torch.testing.assert_close(policy.true_gradient[0, :, 1], torch.tensor([-0.06, 0.4 * 0.1875]).double())
+
+
+def test_observations_have_no_weight_and_no_gradient() -> None:
+    """Under the mean of an episode's tokens, going on counts by half: of its three tokens the policy wrote two."""
+    policy = stop_or_go(c=0.4, stop=1.0, go=0.5, more=0.25)
+    variant = replace(named_variant("no_baseline"), aggregator=seq_mean_token_mean)
+    gradient, _ = expected_gradient(policy, variant, groups=1, group_size=1)
+    assert float(gradient[0, 0, 1]) == pytest.approx(0.4 * 0.6 * (0.75 / 2 - 1.0))
+    # and what is said of an observation's log-probability is not heard
+    K = torch.arange(3)
+    ones = torch.ones(3, 3, dtype=torch.float64)
+    moved = policy.gradients(torch.zeros_like(K), K, ones, 0 * ones, torch.zeros_like(K), 1)
+    logits = policy.logits.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(policy.response_logps(logits.log_softmax(-1)).sum(), logits)
+    torch.testing.assert_close(moved[0], expected)
 
 
 def test_the_search_by_hand() -> None:
