@@ -14,7 +14,7 @@ from experiments.lens.policy import TabularPolicy
 ANSWER, CALL = 0, 1
 """What the policy decides at the beginning of a turn, as a token."""
 MISS, HIT = 0, 1
-KNOWS: Final = ((0.2, 0.9, 0.2), (0.4, 0.75, 0.35), (0.8, 0.9, 0.6))
+KNOWS: Final = ((0.2, 0.9, 0.2), (0.4, 0.75, 0.34), (0.8, 0.9, 0.6))
 """For each prompt: how probable a right answer is without the tool, after a hit, after misses alone."""
 CALLS: Final = 0.5
 GOOD: Final = 0.6

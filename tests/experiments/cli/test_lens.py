@@ -236,7 +236,7 @@ def test_on_turns_as_json_picture_and_tables(
     shown = capsys.readouterr().out
     assert "…" not in shown
     assert re.search(r"^ rloo +1\.000 +1\.000 +0\.000 +0\.000 +0\.0", shown, re.MULTILINE)
-    assert re.search(r"^ true gradient +\+0\.046 +−0\.003 +−0\.052", shown, re.MULTILINE)
+    assert re.search(r"^ true gradient +\+0\.046 +−0\.004 +−0\.052", shown, re.MULTILINE)
     assert "one group of 2 is enumerated" in " ".join(shown.split())
 
 

@@ -87,7 +87,7 @@ def test_measured_on_the_search() -> None:
     assert numbers["leave_one_out"]["scale"] == pytest.approx(1)
     assert numbers["dr_grpo"]["factor"] == pytest.approx(0.5)
     assert numbers["gae"]["variance"] < numbers["gae" + VALUES_0]["variance"]
-    # lighter tokens in longer episodes: a push against calls
+    # in stds of the group a small cost counts as much as a large gain
     assert (pushes["grpo"][-0.2] < pushes["leave_one_out"][-0.2]).all()
     # calls in the first turn are all that another turn follows on
     assert decisions(measured.policy).tolist() == [0]
