@@ -70,7 +70,7 @@ def policy(
 ) -> PolicySettings:
     """The model to train: an embedded one, a folder, a .gguf file, `package:NAME` or a transformers id.
 
-    Embedded are `embedded` (for chain_sums), `islanders` and `stack_programs`, each made for the task of its name.
+    Embedded are `embedded` (for chain_sums), `islanders`, `lookups` and `stack_programs`, each for the task so named.
     `package:NAME` is the GGUF file that an installed Python package ships. Below float32, the optimizer keeps float32
     master weights. `gradient_checkpointing` keeps each layer's input alone for the backward pass and computes the rest
     again: less memory, about a third more time in training. `lora_rank` from 1 up trains adapters of that rank (Hu et

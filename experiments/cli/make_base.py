@@ -5,13 +5,15 @@ base sometimes answers at once, sometimes works it out, and has seen no preferen
 """
 
 import argparse
+import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from rich.progress import Progress as Bar
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from core.errors import GrpoLabError, MachineError, near
@@ -45,6 +47,11 @@ def make_tokenizer(alphabet: str) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=END)  # type: ignore[no-untyped-call]
 
 
+def pieces(response: str | Sequence[str]) -> Sequence[str]:
+    """What a mixture gave, as texts of which the first, third, fifth and so on are the policy's."""
+    return [response] if isinstance(response, str) else response
+
+
 def steps_of(name: str) -> int:
     """Training steps of a task's shipped base; raises on a task that has none."""
     if name not in BASES:
@@ -70,6 +77,19 @@ def _architecture(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
     )
 
 
+def rows_of(tokenizer: PreTrainedTokenizerFast, texts: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor]:
+    """Token ids and labels, [B, T] each, of prompts and the pieces after them; labels are -100 but for the policy's."""
+    ids = [tokenizer("".join(text))["input_ids"] for text in texts]
+    width = max(map(len, ids))
+    tokens = torch.tensor([row + [0] * (width - len(row)) for row in ids])
+    labels = torch.full_like(tokens, -100)
+    for i, text in enumerate(texts):
+        ends = list(itertools.accumulate(map(len, text)))
+        for start, end in list(itertools.pairwise(ends))[::2]:
+            labels[i, start:end] = tokens[i, start:end]
+    return tokens, labels
+
+
 def make_base(
     name: str,
     folder: Path,
@@ -81,7 +101,7 @@ def make_base(
 ) -> Path:
     """Pretrain a task's base from scratch and save it with its tokenizer; deterministic for a seed, on one thread.
 
-    Learns the responses only, on problems of the training split; `steps` defaults to the base's own.
+    Only what is the policy's is learnt, on problems of the training split; `steps` defaults to the base's own.
     `report(step, loss)` is called after every step.
     """
     steps = steps or steps_of(name)
@@ -96,13 +116,8 @@ def make_base(
     task = base.task()
     for step in range(steps):
         problems = [task.problem("train", seed, step * rows + i) for i in range(rows)]
-        texts = [(str(p.prompt), base.mixture(p, rng)) for p in problems]
-        ids = [tokenizer(prompt + response)["input_ids"] for prompt, response in texts]
-        width = max(map(len, ids))
-        tokens = torch.tensor([row + [0] * (width - len(row)) for row in ids])
-        labels = torch.full_like(tokens, -100)
-        for i, (prompt, _) in enumerate(texts):
-            labels[i, len(prompt) : len(ids[i])] = tokens[i, len(prompt) : len(ids[i])]
+        texts = [(str(p.prompt), *pieces(base.mixture(p, rng))) for p in problems]
+        tokens, labels = rows_of(tokenizer, texts)
         loss = model(input_ids=tokens, labels=labels).loss
         optimizer.zero_grad()
         loss.backward()

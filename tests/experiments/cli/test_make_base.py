@@ -10,15 +10,18 @@ import pytest
 import torch
 
 from core import GrpoLabError
+from core.environments.tasks.lookups import last_key, lookups
 from core.generation.base import Request
+from core.generation.episodes import Budgets, Episodes
 from core.generation.native import native
 from core.model.loading import ASSETS, embedded_models
 from core.model.policy import PolicySettings, load_policy
+from core.parts.environments import Turn
 from core.parts.problems import Problem
 from core.randomness import key
 from experiments.bases import BASES
 from experiments.cli.main import main
-from experiments.cli.make_base import make_base, make_tokenizer
+from experiments.cli.make_base import make_base, make_tokenizer, pieces, rows_of
 
 
 @pytest.mark.parametrize("name", BASES)
@@ -27,11 +30,20 @@ def test_alphabets_write_every_prompt_and_response(name: str) -> None:
     tokenizer, task = make_tokenizer(base.alphabet), BASES[name].task()
     for index in range(200):
         problem = task.problem("train", 0, index)
-        text = str(problem.prompt) + base.mixture(problem, rng)
+        written = pieces(base.mixture(problem, rng))
+        text = str(problem.prompt) + "".join(written)
         ids = tokenizer(text)["input_ids"]
         assert tokenizer.decode(ids) == text
-        assert ids.count(tokenizer.eos_token_id) == 1
-        assert ids[-1] == tokenizer.eos_token_id
+        assert len(ids) == len(text)
+        for place, piece in enumerate(written):  # the policy ends what it writes; what it reads has no end in it
+            assert piece.find(tokenizer.eos_token) == (len(piece) - 1 if place % 2 == 0 else -1)
+
+
+def test_what_is_observed_is_not_learnt() -> None:
+    """By hand, with '.' as 0, a 1, b 2 and so on: of each dialogue only the first and third piece after the prompt."""
+    tokens, labels = rows_of(make_tokenizer("abcd"), [("ab", "c.", "d", "a."), ("a", "b.")])
+    assert tokens.tolist() == [[1, 2, 3, 0, 4, 1, 0], [1, 2, 0, 0, 0, 0, 0]]
+    assert labels.tolist() == [[-100, -100, 3, 0, -100, 1, 0], [-100, 2, 0, -100, -100, -100, -100]]
 
 
 def test_a_base_is_a_function_of_its_seed(tmp_path: Path) -> None:
@@ -59,7 +71,7 @@ def test_an_unknown_task_is_named_with_those_that_have_a_base(
 
 
 def test_the_bases_are_found_by_name() -> None:
-    assert embedded_models() == ("embedded", "islanders", "stack_programs")
+    assert embedded_models() == ("embedded", "islanders", "lookups", "stack_programs")
     assert all(sum(f.stat().st_size for f in (ASSETS / name).iterdir()) < 4e6 for name in embedded_models())
 
 
@@ -113,3 +125,32 @@ def test_the_bases_blurt_and_work_out(name: str, is_right: Callable[[Problem, st
     assert 0.5 < blurted.float().mean() < 0.8
     assert right[blurted].float().mean() < 0.45
     assert right[~blurted].float().mean() > 0.65
+
+
+def episodes_of(split: str, max_turns: int) -> tuple[list[Problem], list[tuple[Turn, ...]]]:
+    """What the base of `lookups` does with 80 problems, 4 times each: [80], [320]."""
+    policy, task = load_policy(PolicySettings("lookups", "float32")), lookups()
+    problems = [task.problem(split, 0, i) for i in range(80)]
+    played = Episodes(policy, task.environment, problems, range(80), 4, Budgets(48, max_turns, 60.0), [""] * 80)
+    prompts = [policy.tokens(p) for p in problems]
+    native().generate(policy, [Request(prompts, 4, 48, noise_key=key(0, "eval"), episodes=played)])
+    return problems, [tuple(turns) for turns in played.transcripts]
+
+
+def share_right(problems: list[Problem], transcripts: list[tuple[Turn, ...]]) -> float:
+    right: list[bool] = [last_key(problems[i // 4], turns[-1].action).correct for i, turns in enumerate(transcripts)]
+    return sum(right) / len(right)
+
+
+def test_the_base_of_lookups_guesses_and_asks() -> None:
+    """Half-able: it mostly guesses or miscounts; of what it asks for most is right; in one turn it can only guess."""
+    problems, transcripts = episodes_of("test", 8)
+    asks = [turns[0].action.startswith("?") for turns in transcripts]
+    assert 0.4 < sum(asks) / 320 < 0.6
+    assert 0.25 < share_right(problems, transcripts) < 0.45
+    calls = [turn.call for turns in transcripts for turn in turns if turn.call is not None]
+    assert 0.005 < calls.count(False) / len(calls) < 0.06
+    in_one_turn = share_right(*episodes_of("test", 1))
+    assert in_one_turn < 0.1
+    longer = share_right(*episodes_of("test_long", 8))
+    assert in_one_turn < longer < share_right(problems, transcripts)

@@ -1,5 +1,6 @@
 """Lookups: ways through tables, that no prompt gives away; splits without a table in common; the verdict."""
 
+import random
 import re
 from collections import Counter
 
@@ -20,6 +21,7 @@ from core.environments.tasks.lookups import (
 from core.environments.tasks.splits import SPLITS as TENTHS
 from core.environments.tasks.splits import tenth
 from core.parts.problems import Problem, Score
+from experiments.bases.lookups_mixture import AT_ONCE, guess_or_ask, play
 
 SPLITS = ("train", "tune", "test", "test_long")
 
@@ -113,3 +115,35 @@ def test_the_verdict() -> None:
 
 def test_a_task_is_played_with_its_environment() -> None:
     assert lookups().environment == lookup_table
+
+
+def test_players_who_make_no_mistakes_are_right_and_the_mixture_is_what_it_says() -> None:
+    made, rng = lookups(max_hops=5), random.Random(0)
+    for index in range(200):
+        problem = made.problem("train", 0, index)
+        written = list(play(problem, rng, stray=0, early=0, late=0))
+        assert len(written) == 2 * problem.data["hops"] + 1
+        assert last_key(problem, written[-1]).correct
+    problems = [made.problem("train", 0, index) for index in range(4000)]
+    played = [guess_or_ask(problem, rng) for problem in problems]
+    right: dict[bool, list[bool]] = {True: [], False: []}
+    for problem, written in zip(problems, played, strict=True):
+        right[len(written) == 1].append(last_key(problem, written[-1]).correct)
+        episode = lookup_table()
+        episode.reset(problem, 0)
+        steps = [episode.step(text.removesuffix(END)) for text in written[::2]]
+        assert [step.observation for step in steps[:-1]] == written[1::2]
+        assert [step.done for step in steps] == [False] * (len(steps) - 1) + [True]
+    assert abs(len(right[True]) / 4000 - AT_ONCE) < 0.025
+    assert abs(sum(right[True]) / len(right[True]) - 1 / 16) < 0.02  # of all keys, the start too
+    assert 0.5 < sum(right[False]) / len(right[False]) < 0.65
+
+
+@pytest.mark.parametrize(("mistake", "at_least"), [({"stray": 1.0}, 0.5), ({"early": 1.0}, 0.6), ({"late": 1.0}, 1.0)])
+def test_each_mistake_makes_answers_wrong(mistake: dict[str, float], at_least: float) -> None:
+    """Stray calls may hit, and one hop cannot be cut short; a hop too many is always wrong."""
+    made, rng = lookups(), random.Random(0)
+    problems = [made.problem("train", 0, index) for index in range(300)]
+    chances = {"stray": 0.0, "early": 0.0, "late": 0.0, **mistake}
+    wrong = [not last_key(problem, list(play(problem, rng, **chances))[-1]).correct for problem in problems]
+    assert sum(wrong) / len(wrong) >= at_least
