@@ -5,7 +5,7 @@
     verdicts = study.judge()                      # verdicts.summary, .table(), .sentences, ["dr_grpo"], .plot()
     lab.judge({"grpo": {0: 0.61, ...}, "mine": {0: 0.64, ...}}, baseline="grpo", margin=0.02)
     lab.advantages("dr_grpo", lab.Batch.of(rewards)), lab.loss("dapo", batch, logps)
-    lab.lens(["grpo", "rloo"]).table(), lab.lens_off_policy("grpo", ages=(0, 8)).table()
+    lab.lens(["grpo", "rloo"]).table(), lab.lens_off_policy("grpo", ages=(0, 8)), lab.lens_turns("grpo")
 
 What the command line does is a few lines of this. Names are imported when they are asked for.
 """
@@ -17,7 +17,7 @@ from core.errors import GrpoLabError
 
 if TYPE_CHECKING:
     from core import Batch, Variant
-    from experiments.lab.gradients import Lens, OffPolicyLens, lens, lens_off_policy
+    from experiments.lab.gradients import Lens, OffPolicyLens, TurnsLens, lens, lens_off_policy, lens_turns
     from experiments.lab.maths import advantages, loss, variant
     from experiments.lab.running import compare, train
     from experiments.lab.runs import Run, Study, load_run, load_study
@@ -42,6 +42,7 @@ __all__ = [
     "OffPolicyLens",
     "Run",
     "Study",
+    "TurnsLens",
     "Variant",
     "Verdicts",
     "advantages",
@@ -49,6 +50,7 @@ __all__ = [
     "judge",
     "lens",
     "lens_off_policy",
+    "lens_turns",
     "load_run",
     "load_study",
     "loss",
@@ -66,7 +68,7 @@ __all__ = [
 
 _HOMES: Final = {
     "core": ("Batch", "Variant"),
-    "experiments.lab.gradients": ("Lens", "OffPolicyLens", "lens", "lens_off_policy"),
+    "experiments.lab.gradients": ("Lens", "OffPolicyLens", "TurnsLens", "lens", "lens_off_policy", "lens_turns"),
     "experiments.lab.maths": ("advantages", "loss", "variant"),
     "experiments.lab.running": ("compare", "train"),
     "experiments.lab.runs": ("Run", "Study", "load_run", "load_study"),

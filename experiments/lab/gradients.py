@@ -14,6 +14,8 @@ from experiments.lens.card import exact_to_json
 from experiments.lens.exact import Exact, measure_all
 from experiments.lens.off_policy import AGE, AGES, GROUP_SIZE, MISMATCH, OffPolicy, measure_off_policy
 from experiments.lens.off_policy_card import off_policy_to_json, shown
+from experiments.lens.on_turns import OnTurns, measure_on_turns
+from experiments.lens.turns_card import shown_turns, turns_to_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -164,6 +166,72 @@ def lens_off_policy(
     except GrpoLabError as error:
         raise GrpoLabError(in_python(str(error))) from None
     return OffPolicyLens(measured)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TurnsLens:
+    """What was measured of each variant on episodes with a tool; `measured` is the record behind it."""
+
+    measured: OnTurns
+
+    def table(self) -> "DataFrame":
+        """A row for each variant and reward of a further turn; all numbers are exact.
+
+        `push`: towards another turn, mean over prompts, in units of the scale at the reward that the other numbers are
+        of; `true_push`: that of the true gradient. `angle`: to it, in degrees; the rest as in `lens_off_policy`.
+        """
+        measured = self.measured
+        true = measured.true_pushes
+        rows = [
+            {
+                "variant": name,
+                "turn_reward": paid,
+                "push": float(push.mean()),
+                "true_push": float(true[paid].mean()),
+                **shown_turns(measured.numbers[name]),
+            }
+            for name, pushes in measured.pushes.items()
+            for paid, push in pushes.items()
+        ]
+        return data_frame(rows, ["variant", "turn_reward"])
+
+    def plot(self) -> "Figure":
+        """Bias and variance of each variant, and its push by what a further turn pays, three panels of one figure."""
+        from experiments.lens.figures import draw_turns
+
+        return draw_turns(self.measured)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything measured, ready for `json.dumps`."""
+        return turns_to_json(self.measured)
+
+    def __repr__(self) -> str:
+        return f"<lens on turns of {', '.join(self.measured.numbers)}: .table(), .plot()>"
+
+    def _repr_html_(self) -> str | None:
+        """For notebooks: the table."""
+        return html_or_text(lambda: str(self.table().to_html(index=False, float_format="{:.4g}".format)))
+
+
+@checked(group_size=COUNT)
+def lens_turns(
+    methods: "str | Variant | Part | Sequence[str | Variant | Part]",
+    *,
+    turns: Literal[2, 3] = 2,
+    group_size: int | None = None,
+) -> TurnsLens:
+    """Measure variants and advantage estimators on episodes of up to so many turns with a tool, exactly.
+
+    `group_size` is 4 for two turns and 3 for three where it is None; batches are of one group. What asks for a critic's
+    values is measured with the true ones and with 0.
+
+    Raises GrpoLabError for an unknown name, and for what cannot be measured at `group_size` or on episodes.
+    """
+    try:
+        measured = measure_on_turns(_variants(methods), turns=turns, group_size=group_size)
+    except GrpoLabError as error:
+        raise GrpoLabError(in_python(str(error))) from None
+    return TurnsLens(measured)
 
 
 def _variants(methods: "str | Variant | Part | Sequence[str | Variant | Part]") -> list[Variant]:

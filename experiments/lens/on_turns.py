@@ -64,8 +64,8 @@ def check_on_turns(variant: Variant, group_size: int) -> None:
     missing = variant.needs.intersection(MISSING)
     if missing:
         raise GrpoLabError(
-            f"'{variant.name}' needs {', '.join(sorted(missing))}, which the enumerable episodes do not have; leave it "
-            "out, or --turns"
+            f"'{variant.name}' needs {', '.join(sorted(missing))}, which the enumerable episodes do not have: leave "
+            "it out"
         )
 
 

@@ -23,6 +23,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "judge": {"measured": SCORES, "baseline": "a"},
     "lens": {"methods": "grpo"},
     "lens_off_policy": {"methods": "grpo"},
+    "lens_turns": {"methods": "grpo"},
     "load_run": {"path": "runs"},
     "load_study": {"path": "runs"},
     "loss": {"method": "grpo", "batch": BATCH, "logps": torch.zeros(1, 2, 1)},

@@ -35,6 +35,7 @@ def test_the_public_names_are_these() -> None:
         "OffPolicyLens",
         "Run",
         "Study",
+        "TurnsLens",
         "Variant",
         "Verdicts",
         "advantages",
@@ -42,6 +43,7 @@ def test_the_public_names_are_these() -> None:
         "judge",
         "lens",
         "lens_off_policy",
+        "lens_turns",
         "load_run",
         "load_study",
         "loss",
@@ -335,6 +337,18 @@ def test_an_older_and_a_perturbed_sampler_are_measured() -> None:
     assert perturbed["nats_a_token"].tolist() == [pytest.approx(1e-3)]
 
 
+def test_another_turn_is_measured() -> None:
+    turns = lab.lens_turns(["rloo", "gae"], group_size=2)
+    table = turns.table()
+    assert table["variant"].unique().tolist() == ["rloo", "gae", "gae (values 0)"]
+    assert table["turn_reward"].tolist()[:5] == [-0.4, -0.2, 0.0, 0.2, 0.4]
+    assert table["push"].tolist() == pytest.approx(table["true_push"].tolist())
+    assert table["angle"].max() < 1e-3
+    assert len(turns.plot().axes) == 3
+    assert "rloo" in (turns._repr_html_() or "")
+    assert set(turns.to_json()["variants"]) == {"rloo", "gae", "gae (values 0)"}
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -363,6 +377,8 @@ def test_an_older_and_a_perturbed_sampler_are_measured() -> None:
         (lambda: lab.lens_off_policy("rloo", ages=(-1,)), r"ages = \(-1,\): must be a list of whole numbers"),
         (lambda: lab.lens_off_policy("rloo", ages=(1,), mismatches=(0.1,)), "ages or mismatches, not both"),
         (lambda: lab.lens_off_policy("rloo", group_size=1), "raise group_size"),
+        (lambda: LOOSE.lens_turns("rloo", turns=4), "turns = 4: must be 2 or 3"),
+        (lambda: lab.lens_turns("remax"), "'remax' needs greedy_rewards"),
         (lambda: LOOSE.lens(3), "the method must be a registered advantage, not 3"),
         (lambda: LOOSE.train(seed="0"), "seed = '0': must be a whole number from 0 up"),
         (lambda: LOOSE.train(seed=0.0), r"seed = 0\.0: must be"),
