@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from experiments.cli import arguments, bridge, check, doctor, lens, memory
+from experiments.cli import arguments, bridge, check, doctor, lens, lens_options, memory
 
 Run: TypeAlias = Callable[[argparse.Namespace], int]
 AddOptions: TypeAlias = Callable[[argparse.ArgumentParser], None]
@@ -127,7 +127,7 @@ def check_parts(options: argparse.Namespace) -> int:
     return check.run_check(options)
 
 
-@command("lens", UNDERSTAND, lens.add_options)
+@command("lens", UNDERSTAND, lens_options.add_options)
 def measure_gradient(options: argparse.Namespace) -> int:
     """Measure the gradient itself: bias, variance, cost."""
     return lens.run_lens(options)

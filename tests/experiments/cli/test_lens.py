@@ -14,7 +14,8 @@ import core.parts.registry as registry
 from core import GrpoLabError
 from core.model.policy import Policy
 from core.store.run_folder import RunStore
-from experiments.cli.lens import add_options, run_lens
+from experiments.cli.lens import run_lens
+from experiments.cli.lens_options import add_options
 from experiments.study.configs import CONFIGS
 
 ESTIMATOR = '''
