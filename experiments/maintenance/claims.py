@@ -96,6 +96,18 @@ staleness acts through, and `sampler_kl` in the reports says how far that was.
 """,
     ),
     Page(
+        DOCS / "results" / "turns.md",
+        tuple(f"turns/{name}.gin" for name in ("credit_1", "credit_3", "padding", "padding_alone", "anchors")),
+        """\
+# Turns, measured
+
+What credit by turns, baselines by turn and states in common do on the embedded task of several turns
+([what the words mean](../turns.md)). Predictions were committed before the first run of their study. They are about a
+small model that asks a table key by key: two to four turns, an environment that leaves nothing to chance, and a reward
+of turns that goes with what is right.
+""",
+    ),
+    Page(
         DOCS / "results" / "rlvr.md",
         ("rlvr_*.gin", "r1_zero.gin", "smollm2_rlvr.gin"),
         """\
