@@ -172,7 +172,8 @@ def same_greedy_transcripts(policy: Policy, generator: Vllm, asks: Part, limit: 
     for name in ("sampled_mask", "turns", "turn_rewards", "truncated"):
         assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
     assert (ours.logps - theirs.logps)[ours.written].abs().max() < 1e-3
-    assert int(ours.turns.max()) > 1  # type: ignore[union-attr]
+    # random weights may never end their first turn
+    assert int(ours.turns.max()) > 1 or bool(ours.truncated.all())  # type: ignore[union-attr]
 
 
 def test_greedy_episodes_are_the_native_generators(policy: Policy, asks: Part) -> None:
