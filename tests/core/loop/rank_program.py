@@ -45,7 +45,7 @@ class Recorded:
         self.seen.append((request.noise_key, request.slot_numbers, [p.tolist() for p in request.prompts]))
         P, S = len(request.prompts), request.samples
         keys = request.noise_keys().flatten()
-        lengths = 2 + (uniform(fold(keys, 1)) * (LIMIT - 2)).long()
+        lengths = (2 + (uniform(fold(keys, 1)) * (LIMIT - 2)).long()).clamp(max=request.max_tokens)
         tokens = (uniform(fold(keys[:, None], 2 + torch.arange(LIMIT))) * (policy.vocabulary - 4)).long() + 4
         mask = torch.arange(LIMIT) < lengths[:, None]
         logps = torch.where(mask, -2.0 - uniform(fold(keys[:, None], 100 + torch.arange(LIMIT))).float(), 0.0)
