@@ -28,6 +28,7 @@ from tests.forked import Forked
 FORKED: Final = [
     ["-m", module]
     for module in (
+        "experiments.doctor.process",
         "experiments.launchers.rank",
         "submitit.core._submit",
         "tests.core.loop.rank_program",

@@ -5,6 +5,7 @@ from typing import Final
 from experiments.doctor.agreement import check_packed, check_sampler, check_vllm
 from experiments.doctor.devices import check_devices
 from experiments.doctor.grading import check_grading
+from experiments.doctor.lengths import check_lengths
 from experiments.doctor.libraries import check_libraries
 from experiments.doctor.machine import check_disk, check_processor, check_programs
 from experiments.doctor.precisions import check_precisions
@@ -29,8 +30,9 @@ CHECKS: Final = (
     Check("sampler", "what is sampled is what is trained on", 90, check_sampler, "each"),
     Check("vllm", "another engine samples from the same model", 180, check_vllm, "each"),
     Check("memory", "a forecast can be relied on", 120, check_memory, "heavy"),
+    Check("long", "longer responses take no more memory than their length", 90, check_lengths, "heavy"),
     Check("speed", "the machine's products become tokens", 90, check_speed, "heavy"),
-    Check("ranks", "several processes take one run's steps", 150, check_ranks, "own"),
+    Check("ranks", "several processes take one run's steps", 240, check_ranks, "own"),
 )
 
 

@@ -12,6 +12,8 @@ from experiments.doctor.training import name, small_bindings, trained
 from experiments.doctor.visit import Visit
 
 RANKS: Final = 2
+WAYS: Final = {"two processes": "ddp", "two processes, sharded": "fsdp2"}
+"""Rows, and the shipped configuration of accelerate of each."""
 APART: Final = 1e-4
 """Relative difference of a first gradient's norm: sums are added in another order."""
 
@@ -22,25 +24,31 @@ def check_ranks(visit: Visit) -> Iterator[Finding]:
 
     import core.parts.registry as registry
     from core.device import VARIABLE
-    from experiments.launchers.torchrun import run_in_processes
     from experiments.study.configs import CONFIGS, find_config, run_text
-    from experiments.study.processes import read_processes
-    from experiments.study.settings import Arm
 
     by_nccl = torch.cuda.is_available() and torch.cuda.device_count() >= RANKS
     more = "; NCCL was not tried, for want of a second GPU" if subject_of(visit).on_gpu and not by_nccl else ""
     if not by_nccl:
         os.environ[VARIABLE] = "cpu"
     manifest, lines = trained(visit, "one process")
+    before = {"hashes": manifest["hashes"], "metrics": lines}
     with registry.config([find_config("embedded")], small_bindings(subject_of(visit)), include_from=[CONFIGS]):
         text = run_text()
-    folder = Path(visit.scratch) / "two processes"
-    run_in_processes(text, Arm("grpo", ()), 0, str(folder), read_processes(RANKS, "ddp"), lambda _: None)
-    hashes = json.loads((folder / "manifest.json").read_text())["hashes"]
-    first = json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])
     how = "NCCL" if by_nccl else "gloo on the CPU"
-    before = {"hashes": manifest["hashes"], "metrics": lines}
-    yield judge_ranks(name("two processes", visit), before, hashes, first, how, more)
+    for title, configuration in WAYS.items():
+        found = _in_two(text, Path(visit.scratch) / title, configuration)
+        yield judge_ranks(name(title, visit), before, *found, how, more)
+
+
+def _in_two(text: str, folder: Path, configuration: str) -> tuple[Any, Any]:
+    """Hashes and first line of metrics of a run on two processes."""
+    from experiments.launchers.torchrun import run_in_processes
+    from experiments.study.processes import read_processes
+    from experiments.study.settings import Arm
+
+    run_in_processes(text, Arm("grpo", ()), 0, str(folder), read_processes(RANKS, configuration), lambda _: None)
+    hashes = json.loads((folder / "manifest.json").read_text())["hashes"]
+    return hashes, json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])
 
 
 def judge_ranks(title: str, before: Any, hashes: Any, first: Any, how: str, more: str = "") -> Finding:

@@ -97,7 +97,7 @@ def _measured(pipe: Connection, text: str, steps: int) -> None:
             recipe = build("train")
         forecast(recipe)  # imports what reading the model will need
         with tempfile.TemporaryDirectory() as folder:
-            meter, store = _Meter(), RunStore(Path(folder))
+            meter, store = Meter(), RunStore(Path(folder))
             run(recipe, 0, store, facts={"identity": {}}, watch=_ignore)
             lines = [json.loads(line) for line in (store.folder / METRICS).read_text().splitlines()]
             lengths = [line["length"] for line in lines]
@@ -111,7 +111,7 @@ def _ignore(record: Mapping[str, Any]) -> None:
     """No progress."""
 
 
-class _Meter:
+class Meter:
     """Peak memory above what is held at the start."""
 
     def __init__(self) -> None:

@@ -7,15 +7,38 @@ from types import SimpleNamespace
 import pytest
 
 from core.loop import allocator
-from core.loop.allocator import keep_freed_memory
+from core.loop.allocator import VARIABLES, give_back_freed_memory, keep_freed_memory
 
 
-def test_glibc_keeps_what_was_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
+    """What glibc was told, by the number of the limit."""
+    told: dict[int, int] = {}
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace(mallopt=told.__setitem__))
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    return told
+
+
+def test_glibc_keeps_what_was_freed(given: dict[int, int]) -> None:
     """Both limits are set: with one alone the other stays at 128 KiB."""
-    given: dict[int, int] = {}
-    monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace(mallopt=given.__setitem__))
     keep_freed_memory()
     assert given == {allocator.M_MMAP_THRESHOLD: 32 * 2**20, allocator.M_TRIM_THRESHOLD: 256 * 2**20}
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_what_glibc_is_told_from_outside_holds(
+    name: str, given: dict[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the memory of a run is measured: what it frees must not count as held."""
+    monkeypatch.setenv(name, "65536")
+    keep_freed_memory()
+    assert given == {}
+
+
+def test_glibc_gives_back_what_was_freed(given: dict[int, int]) -> None:
+    give_back_freed_memory()
+    assert set(given.values()) == {65536}
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

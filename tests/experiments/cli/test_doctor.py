@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -16,6 +16,7 @@ from core.store import files
 from experiments.cli.main import main
 from experiments.doctor import rounds as module
 from experiments.doctor.finding import CAVEAT, FAILS, SKIPPED, WORKS, Finding
+from experiments.doctor.models import CUT_DOWN, make_random_model
 from experiments.doctor.rounds import Rounds
 
 HEALTHY = (
@@ -108,22 +109,55 @@ def doctor(*options: str, path: str | None = None) -> tuple[int, dict[str, Any]]
     return done.returncode, json.loads(Path("grpolab-doctor.json").read_text())
 
 
-@pytest.mark.slow
-def test_every_check_is_carried_out_here() -> None:
-    code, written = doctor()
-    results = {finding["name"]: finding["result"] for finding in written["findings"]}
+OF_MODELS: Final = (
+    "a step of training",
+    "two runs bit-identical",
+    "a resumed run bit-identical",
+    "packed against alone",
+    "sampler against trainer",
+    "native against vLLM",
+)
+HEAVY: Final = ("memory as forecast", "long responses", "speed against matrix products")
+OF_MACHINES: Final = ("libraries", "processor and memory", "disk, current folder", "disk, temporary files")
+OF_DEVICES: Final = ("other programs", "device", "noise", "float32", "bfloat16", "float16", "grading programs")
+RANKS: Final = ("two processes", "two processes, sharded")
+
+
+def check_whole(code: int, written: dict[str, Any], own: str, heavy: str) -> None:
+    """Every row is there once and in order, with a remedy where it needs one, and nothing private in the file."""
+    rows = {finding["name"]: finding for finding in written["findings"]}
+    assert list(rows) == [
+        *OF_MACHINES,
+        *OF_DEVICES,
+        *(f"{name} ({own})" for name in OF_MODELS),
+        *(f"{name} ({heavy})" for name in HEAVY),
+        *(f"{name} ({own})" for name in RANKS),
+    ]
     assert code == 0, written["findings"]
-    assert FAILS not in results.values()
-    assert [name for name, result in results.items() if result == SKIPPED] in (
-        [],
-        ["native against vLLM (embedded model)"],
-    )
-    for name in ("a step of training", "two runs bit-identical", "a resumed run bit-identical", "packed against alone"):
-        assert results[f"{name} (embedded model)"] == WORKS
-    assert written["finished"]
+    assert {row["result"] for row in rows.values()} <= {WORKS, CAVEAT, SKIPPED}
+    assert all(row["remedy"] for row in rows.values() if row["result"] == CAVEAT)
+    assert {name for name, row in rows.items() if row["result"] == SKIPPED} <= {f"native against vLLM ({own})"}
+    for name in (*OF_MODELS[:4], *RANKS):
+        assert rows[f"{name} ({own})"]["result"] == WORKS
+    assert (written["schema"], written["quick"], written["finished"]) == (1, False, True)
+    assert written["model given"] == (own == "the given model")
+    assert written["cpu_seconds"] > 0
+    assert all(isinstance(seconds, float) for seconds in written["seconds"].values())
     text = json.dumps(written)
     assert str(Path.home()) not in text
     assert str(Path.cwd()) not in text
+
+
+@pytest.mark.slow
+def test_every_check_is_carried_out_here() -> None:
+    check_whole(*doctor(), "embedded model", "random weights")
+
+
+@pytest.mark.slow
+def test_every_check_is_carried_out_on_a_model_that_is_given(tmp_path: Path, forks: None) -> None:
+    make_random_model(tmp_path / "mine", {**CUT_DOWN, "vocab_size": 300, "hidden_size": 64, "num_hidden_layers": 2})
+    code = main(["doctor", "--minutes", "60", "--model", "mine"])
+    check_whole(code, json.loads(Path("grpolab-doctor.json").read_text()), *["the given model"] * 2)
 
 
 @pytest.mark.slow

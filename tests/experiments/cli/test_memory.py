@@ -9,7 +9,7 @@ import pytest
 
 from core import GrpoLabError
 from experiments.cli.main import main
-from experiments.memory.measure import _Meter, measure
+from experiments.memory.measure import Meter, measure
 
 MIB = 2**20
 
@@ -77,7 +77,7 @@ def test_a_run_that_fails_says_why() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's own maximum")
 def test_the_maximum_is_that_of_what_was_held() -> None:
-    meter = _Meter()
+    meter = Meter()
     held = bytearray(64 * MIB)
     held[::4096] = b"x" * len(held[::4096])
     del held
