@@ -104,7 +104,8 @@ def assert_same(actual: Outcome, expected: Outcome) -> None:
 def sampled(policy: Policy, make_batch: MakeBatch, *, holes: bool = True, seed: int = 0) -> tuple[Batch, Tensor]:
     """A batch whose old, reference and sampler's log-probs lie around the policy's own, and its advantages.
 
-    Some ratios are then beyond the clip on both sides, and one row in three has no advantage.
+    Some ratios are then beyond the clip on both sides, and one row in three has no advantage. A hole is what an
+    environment said: after it the next turn begins.
     """
     batch = make_batch(holes=holes, seed=seed)
     own = compute_logps(policy, batch, temperature=1.0, micro_tokens=10**9)
@@ -118,7 +119,9 @@ def sampled(policy: Policy, make_batch: MakeBatch, *, holes: bool = True, seed: 
     batch = batch.having(old_logps=near(0.4), ref_logps=near(0.5), behaviour_logps=near(0.3))
     # up to 11 updates old
     age = torch.randint(12, batch.mask.shape, generator=draw)
-    batch = batch.having(token_version=policy.version - age)
+    before = torch.nn.functional.pad(batch.mask[..., :-1], (1, 0), value=True)
+    turns = torch.where(batch.response_mask, 1 + (batch.mask & ~before).cumsum(-1), 0)
+    batch = batch.having(token_version=policy.version - age, turns=turns, anchors=turns)
     return batch, advantages[..., None].expand(batch.mask.shape)
 
 
@@ -389,7 +392,8 @@ def test_equals_all_rows_at_once_in_transformers(
     result = objective(**arguments)
     loss = (result.loss if isinstance(result, TokenLoss) else result).reshape(-1, batch.mask.shape[-1])
     mask = batch.mask.flatten(0, 1)
-    weights = weigh(aggregator, mask, max_tokens=batch.max_tokens, group_size=batch.group_size)
+    turns = batch.rows("turns")
+    weights = weigh(aggregator, mask, turns, max_tokens=batch.max_tokens, group_size=batch.group_size)
     total = (weights * torch.where(mask, loss, 0.0)).sum()
     torch.autograd.backward(total)
     actual = Outcome(policy, compose(objective, aggregator), batch, advantages, 17)
