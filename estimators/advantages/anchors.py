@@ -17,10 +17,10 @@ from estimators.turns import (
 )
 
 AXES = {
-    "baseline": "group mean over each {statistics}, + {omega:g} x mean of returns in the same state",
-    "std": "{norm}, ddof {correction}, + {eps:g}",
+    "baseline": "group mean, once per {statistics}, and mean of returns in the same state",
+    "std": "{norm} in the group and in the state, ddof {correction}, + {eps:g}",
 }
-CREDIT = "episode's, and the return from the turn on against others in the same state of {where}, discount {{gamma:g}}"
+CREDIT = "episode, + {{omega:g}} x return from the turn on in the states of {where}, discount {{gamma:g}}"
 PUBLISHED = {"omega": "GiGPO, authors' code", "eps": "GiGPO, authors' code", "correction": "GiGPO, authors' code"}
 
 
@@ -31,7 +31,8 @@ def states(batch: Batch) -> Tensor:
     """
     if batch.anchors is None:
         if batch.turns is None:
-            return torch.ones_like(existing(batch), dtype=torch.long)
+            prompts = torch.arange(1, batch.groups + 1, device=batch.rewards.device)
+            return prompts[:, None, None].expand(existing(batch).shape)
         raise GrpoLabError(
             "group in group (GiGPO) compares turns that were taken in the same state, and Batch.anchors names none: "
             "give the environment's Step an anchor, or train another variant, e.g. @mt_grpo()"

@@ -174,6 +174,12 @@ def test_an_episode_without_a_call_counts_in_every_mean_of_mt_grpo_by_hand() -> 
         pytest.approx([0, z]),
         [0],
     ]
+    # halved, the returns of turn 1 are 1, .5, 1; at turn 2 the third episode, which is over, still has its outcome
+    assert of_turns(batch, mt_grpo_cae(batch, eps=0.0, gamma=0.5))[0] == [
+        pytest.approx([z, -2 * z]),
+        pytest.approx([-2 * z, z]),
+        pytest.approx([z]),
+    ]
 
 
 def test_a_third_turn_has_its_own_reward_and_what_is_to_come_by_hand() -> None:

@@ -345,6 +345,8 @@ BASELINE_FROM_ELSEWHERE = (
     "reinforce_pp_baseline_openrlhf",
     "gdpo_verl",
     "ppo",
+    "turn_ppo",
+    "bilevel_ppo",
     "sft",
 )
 """Variants in which a group without spread does teach something: its baseline, or the whitening's, is not its own."""

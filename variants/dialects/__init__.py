@@ -4,6 +4,6 @@ Each is a variant like any other, so that the difference can be described (`grpo
 measured and run.
 """
 
-from variants.dialects import authors, openrlhf, options, trl, verl
+from variants.dialects import agents, authors, openrlhf, options, trl, verl
 
-__all__ = ["authors", "openrlhf", "options", "trl", "verl"]
+__all__ = ["agents", "authors", "openrlhf", "options", "trl", "verl"]

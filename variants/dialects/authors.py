@@ -1,10 +1,13 @@
 """Authors' code where it differs from their paper."""
 
+from typing import Literal
+
 from core import Part, Variant, variant
+from estimators.advantages.anchors import group_in_group
 from estimators.advantages.greedy import discounted_greedy_baseline
-from estimators.aggregators import token_mean_local
+from estimators.aggregators import token_mean_local, turn_mean_token_mean
 from estimators.kl import k1
-from estimators.objectives.token import policy_gradient
+from estimators.objectives.token import clip, policy_gradient
 
 
 @variant(published={"kl_coef": "ReMax, authors' scripts"})
@@ -23,4 +26,24 @@ def remax_authors(
     """
     return Variant(
         advantage=advantage, objective=objective, aggregator=aggregator, kl=kl, kl_coef=kl_coef, kl_place="reward"
+    )
+
+
+@variant(published={"norm": "GiGPO, authors' code", "statistics": "GiGPO, authors' code"})
+def gigpo_authors(
+    *,
+    advantage: Part = group_in_group,
+    objective: Part = clip,
+    aggregator: Part = turn_mean_token_mean,
+    norm: Literal["mean_std", "mean"] = "mean",
+    statistics: Literal["episode", "turn"] = "turn",
+) -> Variant:
+    """GiGPO in its authors' code: no std, and an episode's return counts once a turn in the group's mean.
+
+    A_ik = R_i - sum_j K_j R_j / sum_j K_j + R_ik - mean over turns with one anchor
+
+    Their grouping of similar states is off by default and not here. A group of one episode has its raw return there.
+    """
+    return Variant(
+        advantage=advantage.using(norm=norm, statistics=statistics), objective=objective, aggregator=aggregator
     )
