@@ -97,7 +97,10 @@ staleness acts through, and `sampler_kl` in the reports says how far that was.
     ),
     Page(
         DOCS / "results" / "turns.md",
-        tuple(f"turns/{name}.gin" for name in ("credit_1", "credit_3", "padding", "padding_alone", "anchors")),
+        tuple(
+            f"turns/{name}.gin"
+            for name in ("credit_1", "credit_3", "padding", "padding_alone", "padding_answer", "anchors")
+        ),
         """\
 # Turns, measured
 

@@ -32,8 +32,8 @@ class LookupTable:
     right call is one that makes it known one hop further, and there are as many of them as the problem has hops.
     """
 
-    def __init__(self, right_call: float, call_cost: float) -> None:
-        self.right_call, self.call_cost = right_call, call_cost
+    def __init__(self, right_call: float, call_cost: float, right_answer: float) -> None:
+        self.right_call, self.call_cost, self.right_answer = right_call, call_cost, right_answer
 
     def reset(self, problem: Problem, seed: int) -> None:  # noqa: ARG002 - nothing is left to chance
         """Take the problem's table; raises where there is none."""
@@ -44,13 +44,14 @@ class LookupTable:
                 f"{', '.join(problem.data) or 'nothing'} there: play it with train.task = @lookups()"
             )
         self.table: Mapping[str, str] = table
+        self.answer = ANSWER + problem.answer
         self.last = self.end = start
         self.hops, self.left = 0, hops
 
     def step(self, action: str) -> Step:
         """What the table has under a key, an error, or the end of the episode."""
         if ANSWER in action:
-            return Step(done=True)
+            return Step(reward=self.right_answer * action.endswith(self.answer), done=True)
         match = _CALL.fullmatch(action)
         found = self.table.get(match[1]) if match else None
         if match is None or found is None:
@@ -63,11 +64,12 @@ class LookupTable:
         return Step(found + STOP, self.right_call * is_right - self.call_cost, anchor=(found, self.hops), call=True)
 
 
-@environment(limits={"right_call": NOT_NEGATIVE, "call_cost": NOT_NEGATIVE})
-def lookup_table(*, right_call: float = 0.0, call_cost: float = 0.0) -> LookupTable:
+@environment(limits={"right_call": NOT_NEGATIVE, "call_cost": NOT_NEGATIVE, "right_answer": NOT_NEGATIVE})
+def lookup_table(*, right_call: float = 0.0, call_cost: float = 0.0, right_answer: float = 0.0) -> LookupTable:
     """A hidden table that is asked key by key.
 
     A turn's reward is `right_call` if the call makes the way from the start known one hop further, up to the hops
-    asked for, less `call_cost` for every call, a failed one too; an answer's is 0.
+    asked for, less `call_cost` for every call, a failed one too; an answer's is `right_answer` where it is right: a
+    reward of its turn then, beside what the verifier gives for the outcome.
     """
-    return LookupTable(right_call, call_cost)
+    return LookupTable(right_call, call_cost, right_answer)

@@ -50,6 +50,12 @@ def test_rewards_by_hand() -> None:
     assert all(step.reward == 0 for step in played(*actions))
 
 
+def test_a_right_answer_may_be_a_reward_of_its_turn() -> None:
+    for action, expected in ((">c", 0.5), ("?a>c", 0.5), (">b", 0.0), (">c>b", 0.0), (">", 0.0)):
+        (step,) = played(action, right_answer=0.5)
+        assert step == Step(reward=expected, done=True)
+
+
 def test_states_are_what_was_found_last_and_how_far_the_way_is_known() -> None:
     anchors = [step.anchor for step in played("?a", "?b", "?a", "?d", "?c")]
     assert anchors == [("b", 1), ("c", 2), ("b", 2), ("a", 2), ("d", 3)]
@@ -90,7 +96,7 @@ def test_another_task_is_refused(data: dict[str, Any]) -> None:
         lookup_table().reset(Problem("4+8=", "2", 0, data), 0)
 
 
-@pytest.mark.parametrize("setting", ["right_call", "call_cost"])
+@pytest.mark.parametrize("setting", ["right_call", "call_cost", "right_answer"])
 def test_limits(setting: str) -> None:
     with pytest.raises(SettingError, match=f"lookup_table.{setting} = -1: must be a number from 0"):
         lookup_table(**{setting: -1})
