@@ -252,9 +252,10 @@ SMALL = (
     "train.steps = 4",
     "train.prompts = 4",
     "train.group_size = 4",
+    "train.max_tokens = 20",
     "train.checkpoint_every = 2",
     "evaluation.every = 4",
-    "evaluation.questions = 4",
+    "evaluation.questions = 2",
     "ppo.kl_coef = 0.05",
     "train.minibatches = 2",
 )
@@ -284,7 +285,7 @@ def final(folder: Path) -> str:
 def test_a_critic_that_learns_nothing_makes_it_reinforce_pp(tmp_path: Path) -> None:
     """GAE with V = 0 and lambda = 1, whitened, is the whitened reward to go: bit for bit, over a whole run."""
     ours = trained(tmp_path / "ppo", "train.variant = @ppo()", "critic.learning_rate = 0.0")
-    shared = SMALL[:6] + SMALL[7:]
+    shared = tuple(binding for binding in SMALL if not binding.startswith("ppo."))
     with config(
         [CONFIGS / "embedded.gin"], [*shared, "train.variant = @reinforce_pp()", "reinforce_pp.kl_coef = 0.05"]
     ):

@@ -27,11 +27,11 @@ TINY = (
     "train.steps = 4",
     "train.prompts = 8",
     "train.group_size = 8",
-    "train.max_tokens = 40",
+    "train.max_tokens = 20",
     "train.checkpoint_every = 3",
     "adamw.learning_rate = 0.003",
     "evaluation.every = 2",
-    "evaluation.questions = 16",
+    "evaluation.questions = 8",
     "evaluation.split = 'test'",
 )
 EMA = "evaluation.ema_lag = 0.25"

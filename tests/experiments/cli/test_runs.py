@@ -34,6 +34,7 @@ SMALL = (
     "train.steps = 4",
     "train.prompts = 4",
     "train.group_size = 4",
+    "train.max_tokens = 24",
     "train.checkpoint_every = 2",
     "evaluation.every = 2",
     "evaluation.questions = 6",
