@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -188,8 +189,9 @@ def _accelerator() -> str:
     return ", ".join([name, *([f"driver {driver[1]}"] if driver else []), *([f"CUDA {cuda}"] if cuda else [])])
 
 
+@cache
 def _revision() -> str | None:
-    """Git revision of the code, if it is run from a checkout and git is installed."""
+    """Git revision of the code, if it is run from a checkout and git is installed: as this process found it."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():  # installed: what git finds above may be a user's own project
         return None

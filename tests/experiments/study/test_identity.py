@@ -61,7 +61,7 @@ def test_without_git_or_a_checkout_a_run_has_no_revision(missing: str, monkeypat
         monkeypatch.setenv("PATH", "/nowhere")
     else:
         monkeypatch.setattr("experiments.study.identity.__file__", __file__)
-    assert _revision() is None
+    assert _revision.__wrapped__() is None
 
 
 def test_a_run_does_not_go_on_with_other_questions_or_answers(tmp_path: Path) -> None:
