@@ -5,7 +5,7 @@ BIN := .venv/bin
 # else each of some hundred processes compiles the project, and each of pytest's workers all tests
 export PYTHONDONTWRITEBYTECODE :=
 .DEFAULT_GOAL := help
-.PHONY: help demo check format quick test test-slow fuzz test-all test-vllm test-deepspeed test-trl test-verl real conformance mutations calibrate kills docs clean
+.PHONY: help demo check lint types format quick test not-slow test-slow fuzz test-all test-vllm test-deepspeed test-trl test-verl real conformance mutations calibrate kills docs clean
 
 help:
 	@echo "make demo         compare five variants on 5 identical seeds, ending with verdicts and a report (a few minutes)"
@@ -48,9 +48,13 @@ demo: .venv/installed-base
 
 PYTEST := $(BIN)/pytest -n 2 --dist worksteal
 
-check: .venv/installed
+check: lint types
+
+lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: .venv/installed
 	$(BIN)/mypy
 
 format: .venv/installed
@@ -65,7 +69,11 @@ quick: .venv/installed
 	$(BIN)/ruff check .
 	HYPOTHESIS_PROFILE=quick $(PYTEST) -m "not slow and not fuzz" $(NOT_QUICK:%=--ignore=tests/%)
 
-test: check
+# mypy takes one core: it goes on beside the tests, not before them
+test: lint
+	$(MAKE) --no-print-directory --jobs=2 types not-slow
+
+not-slow: .venv/installed
 	$(PYTEST) -m "not slow and not fuzz"
 
 # one process more than cores: many of these tests wait for processes of their own
