@@ -1,13 +1,15 @@
-"""Real steps of verl's real FSDP worker on CPU, beside ours on the same rollout: one of several processes.
+"""Real steps of verl's real FSDP worker on CPU, beside ours on the same rollout: in one process, and in two.
 
-    python program.py FOLDER RANK SIZE
+    python program.py FOLDER
 
-Writes FOLDER/RANK.pt: by case how far verl's loss and gradients were from ours at each optimizer step, and where there
-are several processes, by mutation of the bridge as well.
+Writes FOLDER/SIZE/RANK.pt: by case how far verl's loss and gradients were from ours at each optimizer step, and where
+there are several processes, by mutation of the bridge as well. All are forks of this one: verl's imports take longer
+than a case.
 """
 
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -428,5 +430,27 @@ def main(folder: Path, rank: int, size: int) -> None:
     dist.destroy_process_group()
 
 
+def in_a_fork(folder: Path, rank: int, size: int) -> int:
+    """Start one of the processes."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            main(folder, rank, size)
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    return child
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    children = []
+    for size in (1, 2):
+        folder = Path(sys.argv[1], str(size))
+        folder.mkdir()
+        children += [in_a_fork(folder, rank, size) for rank in range(size)]
+    sys.exit(max(os.waitpid(child, 0)[1] for child in children) > 0)

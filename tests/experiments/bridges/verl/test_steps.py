@@ -3,8 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,32 +19,20 @@ Found: TypeAlias = dict[str, dict[str, list[dict[str, Any]]]]
 """`cases` or `mutations`, by name, step by step."""
 
 
-def run(folder: Path, size: int) -> Found:
-    """What the first of so many processes found; all find the same."""
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    commands = [[sys.executable, "-P", str(PROGRAM), str(folder), str(rank), str(size)] for rank in range(size)]
-    logs = [(folder / f"{rank}.log").open("w") for rank in range(size)]
-    running = [
-        subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
-        for command, log in zip(commands, logs, strict=True)
-    ]
-    codes = [process.wait() for process in running]
-    for log in logs:
-        log.close()
-    assert codes == [0] * size, "\n".join((folder / f"{rank}.log").read_text()[-3000:] for rank in range(size))
-    found: Found = torch.load(folder / "0.pt")
-    return found
-
-
 @pytest.fixture(scope="module")
-def found_by(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Found]:
-    """By the number of processes, which are started once: their imports take longer than a case."""
-    return cache(lambda size: run(tmp_path_factory.mktemp("steps"), size))
+def found_by(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Found]:
+    """By the number of processes, what the first of them found; all find the same."""
+    folder = tmp_path_factory.mktemp("steps")
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-P", str(PROGRAM), str(folder)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    assert done.returncode == 0, done.stdout[-6000:]
+    return {size: torch.load(folder / str(size) / "0.pt") for size in (1, 2)}
 
 
 @pytest.fixture(params=[1, 2], ids=["one process", "two processes"])
-def steps(request: pytest.FixtureRequest, found_by: Callable[[int], Found]) -> dict[str, list[dict[str, Any]]]:
-    return found_by(request.param)["cases"]
+def steps(request: pytest.FixtureRequest, found_by: dict[int, Found]) -> dict[str, list[dict[str, Any]]]:
+    return found_by[request.param]["cases"]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -76,8 +62,8 @@ def test_metrics_are_means_over_the_tokens_of_the_step(steps: dict[str, list[dic
     assert metrics["actor/grpolab/clip_fraction"] * 74 == pytest.approx(13)
 
 
-def test_whatever_breaks_the_bridge_is_noticed(found_by: Callable[[int], Found]) -> None:
-    broken = found_by(2)["mutations"]
+def test_whatever_breaks_the_bridge_is_noticed(found_by: dict[int, Found]) -> None:
+    broken = found_by[2]["mutations"]
 
     def is_noticed(step: dict[str, Any]) -> bool:
         return "error" in step or step["apart"] > 1e-3 * step["largest"] > 0 or step["moved"] > 0 == step["largest"]
