@@ -1,5 +1,6 @@
 """What a check is: a name, and a function that takes a part and tests whether something holds of it."""
 
+import pickle
 import random
 import traceback
 import warnings
@@ -177,8 +178,8 @@ def _repeats(call: Callable[[], Tensor]) -> None:
         raise Broken("drew from a global random generator")
 
 
-def _global_draws() -> tuple[bytes, object, str]:
-    return torch.get_rng_state().numpy().tobytes(), random.getstate(), repr(np.random.get_state())
+def _global_draws() -> tuple[bytes, object, bytes]:
+    return torch.get_rng_state().numpy().tobytes(), random.getstate(), pickle.dumps(np.random.get_state())
 
 
 @contextmanager
@@ -186,7 +187,8 @@ def _own_draws() -> Iterator[None]:
     """Global generators in a fixed state, and afterwards as they were: an outcome is the same every time."""
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        # torch.manual_seed asks every device, and notes who asked
+        torch.default_generator.manual_seed(0)
         random.seed(0)
         np.random.seed(0)
         try:
