@@ -18,7 +18,7 @@ include 'embedded.gin'
 train.steps = 3
 train.prompts = 2
 train.group_size = 4
-train.max_tokens = 24
+train.max_tokens = 8
 evaluation.every = 1
 evaluation.questions = 2
 evaluation.split = 'test'
@@ -68,7 +68,7 @@ def test_a_dry_run_measures_the_baseline_and_leaves_nothing_behind(
     tokens = re.search(r"tokens  ([\d,]+) sampled in training, at most ([\d,]+)", shown)
     assert tokens
     sampled, most = (int(text.replace(",", "")) for text in tokens.groups())
-    assert most == 24 * 3 * 2 * 4 * 24
+    assert most == 24 * 3 * 2 * 4 * 8
     assert 24 * 3 * 2 * 4 <= sampled <= most, "every response has a token at least"
     assert re.search(r"time    \d+:\d\d:\d\d of work, \d+:\d\d:\d\d with 2 at once", shown)
     assert "measured on 2 steps of 'base' on this machine" in shown
