@@ -126,8 +126,9 @@ def per_turn_mean(batch: Batch) -> Tensor:
 
         c (1 - c) (i - s),   which is the true one minus c (1 - c) m
 
-    so that a bonus for calls of tools, or a cost of turns, has no effect on how many there are. `per_turn_mean_padded`
-    mends it. Source: per-turn-index normalisation as ported from MT-GRPO, and its bias: verl, issue 7244.
+    so that what a further turn pays or costs has no effect on whether it is reached; what the deciding turn itself is
+    paid has, for every episode has a turn 1. `per_turn_mean_padded` mends it. Source: per-turn-index normalisation as
+    ported from MT-GRPO, and its bias: verl, issue 7244.
     """
     return _per_turn(batch, padded=False)
 

@@ -216,11 +216,12 @@ def test_what_runs_share_before_training_is_all_but_what_only_training_reads(tmp
 
 
 def test_every_kind_of_part_and_every_setting_of_a_run_is_known_to_matter_before_training_or_not() -> None:
-    assert set(REGISTRIES) - TRAINING_KINDS == {"task", "reward", "generator", "setting"}
+    assert set(REGISTRIES) - TRAINING_KINDS == {"task", "reward", "environment", "generator", "setting"}
     of_other_commands = {"reward_model_training"}  # there only once its command is imported
     of_runs = {"adamw", "uniform_age", "policy", "evaluation", "train"}
     assert set(SETTINGS) - set(DECLARING) - of_other_commands == of_runs
     matter = {"task", "generator", "rewards", "max_tokens", "temperature", "threads"}
+    matter |= {"environment", "max_turns", "step_seconds"}
     assert set(SETTINGS["train"].defaults) == matter | TRAINING_SETTINGS
 
 
