@@ -14,10 +14,10 @@ from core.errors import GrpoLabError
 from core.loop.recipe import Recipe
 from core.loop.rollout import (
     Draw,
+    grade,
     sample,
 )
 from core.loop.run_state import RunState
-from core.loop.scoring import score
 from core.model.policy import load_policy
 from core.randomness import key, stream
 from core.store.files import write_text
@@ -54,7 +54,7 @@ def measure(recipe: Recipe, out: Path, *, samples: int, seed: int) -> None:
         last = min(first + recipe.prompts, len(task.questions["train"]))
         problems = [task.problem("train", seed, i) for i in range(first, last)]
         drawn = sample(run, problems, Draw(samples, key(seed, PASS_RATES, first)))
-        scores = score(recipe.rewards[:1], problems, drawn.texts)
+        scores = grade(recipe.rewards[:1], drawn)
         if scores.failure:
             raise GrpoLabError(f"a training question cannot be graded: {scores.failure}")
         for problem, correct in zip(problems, scores.correct, strict=True):

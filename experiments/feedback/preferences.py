@@ -66,6 +66,11 @@ def make_pairs(recipe: Recipe, *, prompts: int, samples: int, accuracy: float, s
     The annotator is wrong about a pair with probability 1 - `accuracy`, whatever the pair; the pairs that an
     annotator is wrong about are among those of any less accurate one.
     """
+    if recipe.environment is not None:
+        raise GrpoLabError(
+            f"a pair is of two responses in one turn, and train.task is played with the environment "
+            f"'{recipe.environment.name}': give a task without one"
+        )
     torch.set_num_threads(recipe.threads)
     gold = recipe.rewards[:1]
     start(gold, recipe.task)

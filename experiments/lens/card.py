@@ -198,7 +198,8 @@ def model_to_json(lenses: Sequence[OnModel], recipe: Recipe, model: str, accurac
                 "groups": lens.groups,
                 "tokens": lens.tokens,
                 "norm": lens.norm,
-                "cosines": dict(lens.cosines),
+                # of a gradient that is 0 there is none
+                "cosines": {other: Estimate(cosine).to_json()["value"] for other, cosine in lens.cosines.items()},
                 "split_cosine": lens.split_cosine.to_json(),
                 "variance": lens.variance.to_json(),
             }

@@ -23,11 +23,11 @@ from core.loop.rewards import filter_groups, shape
 from core.loop.rollout import (
     Draw,
     draw_problems,
+    grade,
     make_batch,
     sample,
 )
 from core.loop.run_state import Fill, RunState, make_providers
-from core.loop.scoring import score
 from core.loop.update import UpdateMetrics, accumulate_gradients, compute_logps
 from core.model.policy import Policy, PolicySettings, load_policy
 from core.randomness import key, torch_generator
@@ -72,7 +72,7 @@ def sample_pool(run: RunState) -> Pool:
     """Responses to `recipe.prompts` problems, scored."""
     problems = draw_problems(run, step=1, round=0)
     sampled = sample(run, problems, Draw(run.recipe.group_size, key(run.seed, "sampling", 1, 0)))
-    scores = score(run.recipe.rewards, sampled.problems, sampled.texts)
+    scores = grade(run.recipe.rewards, sampled)
     return Pool(make_batch(run, sampled, scores, step=1), len(scores.failed), run.sampled_tokens)
 
 

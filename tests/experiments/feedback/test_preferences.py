@@ -89,6 +89,11 @@ def test_mistakes_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     ):
         assert main([*SMALL, str(tmp_path / "no.jsonl"), *options]) == 2
         assert message in capsys.readouterr().err
+    episodes = ["preferences", "-c", "lookups", "--out", str(tmp_path / "no.jsonl")]
+    assert main(episodes) == 2
+    assert (
+        "train.task is played with the environment 'lookup_table': give a task without one" in capsys.readouterr().err
+    )
     # a response of one token gives no answer: nothing is better than anything
     assert main([*SMALL, str(tmp_path / "no.jsonl"), "-b", "train.max_tokens = 1"]) == 2
     assert "in none of the 24 groups one response was better" in capsys.readouterr().err

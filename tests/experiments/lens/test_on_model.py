@@ -1,5 +1,6 @@
 """The lens on a model: one pool for all variants, and gradients that are those of training."""
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,8 @@ import core.parts.registry as registry
 from core.loop.recipe import Recipe
 from core.model.loading import EMBEDDED
 from core.model.policy import PolicySettings, load_policy
+from experiments.lens.card import model_to_json
+from experiments.lens.measures import Estimate
 from experiments.lens.named import named_variant
 from experiments.lens.on_model import SPLITS, OnModel, measure_on_model
 from experiments.study.configs import (
@@ -64,6 +67,23 @@ def test_dynamic_sampling_drops_groups_and_pays_for_them() -> None:
     rloo, dapo = measure_on_model([replace(each, group_size=2) for each in recipes("rloo", "dapo")], seed=0)[0]
     assert dapo.groups < rloo.groups == 12
     assert dapo.tokens == rloo.tokens
+
+
+def test_a_gradient_of_nothing_has_no_direction_in_the_file_either() -> None:
+    """Where all rewards of every group are equal."""
+    nothing = Estimate(math.nan, math.nan)
+    lens = OnModel("rloo", 4, 100, 0.0, split_cosine=nothing, variance=nothing, cosines={"rloo": math.nan, "grpo": 0.5})
+    content = model_to_json([lens], recipes("rloo")[0], "embedded", 0.5, 0)
+    assert content["variants"]["rloo"]["cosines"] == {"rloo": None, "grpo": 0.5}
+    assert json.loads(json.dumps(content, allow_nan=False)) == content
+
+
+def test_episodes_are_a_pool_too() -> None:
+    with registry.config([CONFIGS / "lookups.gin"]):
+        named = [build("train", variant=named_variant(name), prompts=8, group_size=4) for name in ("rloo", "grpo")]
+    lenses, accuracy = measure_on_model(named, seed=0)
+    assert 0 < accuracy < 1
+    assert all(lens.norm > 0 for lens in lenses)
 
 
 def test_split_half_numbers_by_hand() -> None:
