@@ -92,7 +92,9 @@ def take_step(part: Part, environment: Environment, action: str, turn: int, seco
     if isinstance(step, Failure):
         return step
     if not isinstance(step, Step):
-        return Failure(f"{where} returned {_words(step)}: step must return a Step(observation, reward, done, anchor)")
+        return Failure(
+            f"{where} returned {_words(step)}: step must return a Step(observation, reward, done, anchor, call)"
+        )
     return _checked(step, where)
 
 

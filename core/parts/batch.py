@@ -246,6 +246,11 @@ class Batch:
     def require(self, name: str) -> Tensor:
         """The field `name`, or an error that states how to have it filled."""
         tensor: Tensor | None = self.get(name)
+        if tensor is None and name in OF_EPISODES:
+            raise GrpoLabError(
+                f"Batch.{name} is None: no environment answered these responses. Read batch.{name}, and say what holds "
+                "where it is None: without an environment a response is one turn (batch.turn_numbers)"
+            )
         if tensor is None:
             raise GrpoLabError(
                 f"Batch.{name} was not filled: nothing asked for it. Declare it where the part is registered, "
@@ -298,6 +303,8 @@ def pad_tokens(x: Tensor, width: int) -> Tensor:
     return torch.nn.functional.pad(x, (*(0, 0) * (x.ndim - 3), 0, width - x.shape[2])) if x.ndim > 2 else x
 
 
+OF_EPISODES: Final = ("sampled_mask", "turns", "turn_rewards", "anchors", "tool_calls")
+"""Fields that are there where a task has an environment, whoever asks."""
 RAGGED: Final = ("problems", "prompt_tokens", "transcripts")
 """Fields with one entry for each prompt that are no tensors."""
 BATCH_FIELDS: Final = frozenset(field.name for field in fields(Batch)) - {"own"}

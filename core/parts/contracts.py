@@ -22,7 +22,7 @@ from typing import Any, Final, Literal, Unpack
 from torch import Tensor
 
 from core.errors import GrpoLabError
-from core.parts.batch import BATCH_FIELDS, Batch
+from core.parts.batch import BATCH_FIELDS, OF_EPISODES, Batch
 from core.parts.declaring import (
     Decorator,
     Function,
@@ -116,6 +116,8 @@ def advantage(
 def _check_needs(kind: str, function: Function, needs: tuple[str, ...]) -> None:
     """Refuse a field that no batch has."""
     allowed = (*fillable_fields(), *FIELDS_OF_ESTIMATORS)
+    if set(needs) & set(OF_EPISODES):  # unasked, and of others nobody could fill them
+        raise GrpoLabError(f"{where(kind, function)} needs {needs}: what episodes alone have is read, and may be None")
     if unknown := set(needs) - set(allowed):
         raise GrpoLabError(
             f"{where(kind, function)} needs {', '.join(sorted(unknown))}, which no batch has and no provider "

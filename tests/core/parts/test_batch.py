@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from core import Batch, GrpoLabError
+from core import Batch, GrpoLabError, advantage
 from core.parts.problems import Problem
 
 
@@ -144,3 +144,16 @@ def test_filling_a_field_leaves_the_original_alone() -> None:
     assert batch.old_logps is None
     assert filled.require("old_logps").shape == (1, 2, 1)
     assert filled.rewards is batch.rewards
+
+
+@pytest.mark.parametrize("name", ["sampled_mask", "turns", "turn_rewards", "anchors", "tool_calls"])
+def test_what_episodes_alone_have_is_read_and_not_asked_for(name: str) -> None:
+    """Two messages that agree with each other."""
+    with pytest.raises(GrpoLabError, match=f"Batch.{name} is None: no environment answered"):
+        Batch.of([[1.0, 0.0]]).require(name)
+    with pytest.raises(GrpoLabError, match="what episodes alone have is read, and may be None"):
+
+        @advantage(needs=(name,))
+        def greedy_for_turns(batch: Batch) -> Tensor:
+            """Asks for what it cannot have."""
+            return batch.rewards
