@@ -62,6 +62,8 @@ class Episodes:
         self.truncated = torch.zeros(B, dtype=torch.bool)
         begun = [anchor_number("begun", problem.prompt, seed) for problem, seed in zip(problems, seeds, strict=True)]
         self._anchor = torch.tensor(begun, dtype=torch.long).repeat_interleave(samples)
+        self._whose = [(number, sample) for number in begun for sample in range(samples)]
+        """Of every row what no other has, in this process or another."""
         self._said: list[list[int]] = [[] for _ in range(B)]
         """What the policy has written in the present turn."""
         self._pending: dict[int, list[int]] = {}
@@ -162,7 +164,9 @@ class Episodes:
             self.over[row] = self.truncated[row] = True
             return
         # a state that is not named is nobody else's
-        self._anchor[row] = anchor_number("unnamed", row, turn) if step.anchor is None else anchor_number(step.anchor)
+        self._anchor[row] = (
+            anchor_number("unnamed", *self._whose[row], turn) if step.anchor is None else anchor_number(step.anchor)
+        )
         self._pending[row] = ids
         if not ids:
             self._next_turn(row)

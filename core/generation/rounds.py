@@ -23,6 +23,8 @@ def play_by_rounds(generator: Generator, policy: Policy, request: Request) -> Ge
     episodes, S = request.episodes, request.samples
     assert episodes is not None
     B, most = len(request.prompts) * S, request.max_tokens
+    if B == 0:
+        return Generation.empty(S, policy.device)
     said: list[list[tuple[Tensor, ...]]] = [[] for _ in range(B)]  # by row, pieces of what generators give
     widths: list[tuple[int, ...]] = []
     while len(live := (~episodes.over).nonzero()[:, 0]):

@@ -1,7 +1,6 @@
 """Calls of environments: bounded in time, what they hand back checked, and their mistakes made into failures."""
 
 import hashlib
-import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from core.errors import cause_of, describe_error
 from core.parts.environments import Environment, Step
 from core.parts.problems import Problem
 from core.parts.registry import Part
+from core.parts.settings import LARGEST_NUMBER
 
 LONGEST: Final = 1_000_000
 """Characters of an observation from which it is taken for a mistake."""
@@ -25,7 +25,7 @@ class Failure:
     by_machine: bool = False
 
 
-Ended: TypeAlias = tuple[Any, Exception | None]
+Ended: TypeAlias = tuple[Any, BaseException | None]
 """What a call returned, and what it raised."""
 
 
@@ -41,7 +41,7 @@ class _Caller:
             call, answer = self._calls.get()
             try:
                 answer.put((call(), None))
-            except Exception as error:  # whatever a user's environment raises
+            except BaseException as error:  # whatever a user's environment raises, SystemExit too
                 answer.put((None, error))
 
     def call(self, function: Callable[[], Any], seconds: float) -> Ended:
@@ -64,8 +64,15 @@ def bounded(function: Callable[[], Any], seconds: float, where: str) -> Any:
         return Failure(f"{where} did not answer within {seconds:g} seconds (train.step_seconds)")
     _callers.idle = caller
     if error is not None:
-        return Failure(f"{where} raised:\n{describe_error(error)}", cause_of(error) == "infrastructure")
+        return _raised(error, where)
     return result
+
+
+def _raised(error: BaseException, where: str) -> Failure:
+    try:
+        return Failure(f"{where} raised:\n{describe_error(error)}", cause_of(error) == "infrastructure")
+    except Exception:  # its own code, which may not let itself be shown
+        return Failure(f"{where} raised:\n{type(error).__name__}")
 
 
 def begin(part: Part, problem: Problem, seed: int, seconds: float) -> tuple[str | Failure, Environment | None]:
@@ -100,8 +107,8 @@ def take_step(part: Part, environment: Environment, action: str, turn: int, seco
 
 def _checked(step: Any, where: str) -> Step | Failure:
     """The step with its reward as a float; what a user's environment puts into it may be anything."""
-    is_number = isinstance(step.reward, SupportsFloat) and not isinstance(step.reward, str)
-    if not is_number or not math.isfinite(reward := float(step.reward)):
+    reward = _number(step.reward)
+    if reward is None:
         return Failure(f"{where} gave the reward {_words(step.reward)}: it must be a finite number")
     if not isinstance(step.observation, str):
         return Failure(f"{where} gave the observation {_words(step.observation)}: it must be a text")
@@ -118,6 +125,17 @@ def _checked(step: Any, where: str) -> Step | Failure:
     return Step(observation, reward, step.done, step.anchor, step.call)
 
 
+def _number(value: object) -> float | None:
+    """A reward as a float; None where it is no number that is finite in float32."""
+    if not isinstance(value, SupportsFloat) or isinstance(value, str):
+        return None
+    try:
+        number = float(value)
+    except Exception:  # an array of several, or a whole number beyond all floats
+        return None
+    return number if abs(number) <= LARGEST_NUMBER else None
+
+
 def _words(value: object) -> str:
     """What a user's object is, in a few words, though it may not let itself be shown."""
     try:
@@ -129,7 +147,8 @@ def _words(value: object) -> str:
 def _whole(text: str, where: str) -> str | Failure:
     if len(text) > LONGEST:
         return Failure(f"{where} gave an observation of {len(text):,} characters: at most {LONGEST:,} are taken")
-    return text
+    # half a pair of surrogates has no encoding; what is left is a text, whatever class it was of
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _is_named(anchor: object) -> bool:

@@ -50,11 +50,10 @@ class FactoryEpisode:
             raise GrpoLabError(f"{name} has no method reset(**row)")
         row = {**problem.data, "prompt": problem.prompt, "answer": problem.answer, "seed": seed}
         parameters = inspect.signature(reset).parameters.values()
+        named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            row = {p.name: row[p.name] for p in parameters if p.name in row}
-        missing = [
-            p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD and p.name not in row
-        ]
+            row = {p.name: row[p.name] for p in named if p.name in row}
+        missing = [p.name for p in named if p.default is p.empty and p.name not in row]
         if missing:
             raise GrpoLabError(
                 f"{name}.reset asks for '{missing[0]}', which the problem does not have; it has: {', '.join(row)}"

@@ -21,12 +21,15 @@ from typing import Any, Final, TypeAlias
 
 from core.environments.episodes.calls import PROTOCOLS, Call, Protocol, Unreadable
 from core.errors import GrpoLabError, similar
+from core.generation.steps import LONGEST
 from core.parts.environments import Step
 from core.parts.problems import Problem
 from core.parts.settings import Form, fault, form_of, shown
 
 Tool: TypeAlias = Callable[..., object]
 ERROR: Final = "error: "
+MOST: Final = LONGEST - 2
+"""Characters of all answers to a text, with the ends of lines around them an observation."""
 
 
 class Tools:
@@ -64,7 +67,7 @@ class Tools:
             raise
         except _FailedCallError as error:
             return f"{ERROR}{error}", False
-        except Exception as error:  # whatever a tool raises is the policy's to read
+        except (Exception, SystemExit) as error:  # whatever a tool raises is the policy's to read
             return f"{ERROR}{type(error).__name__}: {error}", False
 
     def _result(self, call: Call | Unreadable) -> object:
@@ -132,5 +135,8 @@ class ToolEpisode:
             return Step(done=True)
         answers = [self.tools.answer(call) for call in calls]
         observation = "\n".join(text for text, _ in answers)
+        if len(observation) > MOST:  # of the environment it would be a mistake, and drop the group
+            answers = [(f"{ERROR}{len(observation):,} characters: at most {MOST:,} are read", False)]
+            observation = answers[0][0]
         framed = observation if self.protocol == "chat" else f"\n{observation}\n"
         return Step(framed, call=all(worked for _, worked in answers))

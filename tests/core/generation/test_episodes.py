@@ -150,6 +150,27 @@ def test_states_without_a_name_are_nobody_elses(embedded: Policy) -> None:
     assert len(set(later.tolist())) == 2 * len(PROBLEMS) * SAMPLES
 
 
+def test_nor_are_they_those_of_another_call(embedded: Policy) -> None:
+    """As of another process, of a further round or of responses sampled ahead: their rows have the same numbers."""
+
+    class Nameless(Echo):
+        def step(self, action: str) -> Step:
+            return Step("1=", done=super().step(action).done)
+
+    part = made_of(Nameless)
+
+    def states(problem: Problem) -> set[int]:
+        episodes = Episodes(embedded, part, [problem], [7], 1, Budgets(60, 8, 60.0), [""])
+        asked = Request([embedded.tokens(problem)], 1, 60, 1.0, 5, episodes=episodes)
+        (generation,) = Native(0.75).generate(embedded, [asked])
+        assert generation.anchors is not None
+        return set(generation.anchors[generation.written].tolist())
+
+    one, other = states(PROBLEMS[0]), states(PROBLEMS[1])
+    assert len(one) == len(other) == 3
+    assert not one & other
+
+
 # by rounds, an independent form
 
 
@@ -295,6 +316,25 @@ class Faults:
     def rewards_text(self, action: str) -> Any:
         return Step(reward="1")  # type: ignore[arg-type]
 
+    def rewards_several(self, action: str) -> Any:
+        return Step(reward=torch.zeros(2))  # type: ignore[arg-type]
+
+    def rewards_beyond_float32(self, action: str) -> Any:
+        return Step(reward=1e300)
+
+    def rewards_beyond_any_float(self, action: str) -> Any:
+        return Step(reward=10**400)
+
+    def leaves(self, action: str) -> Any:
+        raise SystemExit(3)
+
+    def raises_the_unspeakable(self, action: str) -> Any:
+        class UnspeakableError(Exception):
+            def __str__(self) -> str:
+                raise RuntimeError
+
+        raise UnspeakableError
+
     def observes_a_number(self, action: str) -> Any:
         return Step(observation=3)  # type: ignore[arg-type]
 
@@ -320,6 +360,11 @@ SAYS = {
     "returns_nothing": "must return a Step",
     "rewards_nan": "finite number",
     "rewards_text": "finite number",
+    "rewards_several": "finite number",
+    "rewards_beyond_float32": "finite number",
+    "rewards_beyond_any_float": "finite number",
+    "leaves": "SystemExit",
+    "raises_the_unspeakable": "raised:\nUnspeakableError",
     "observes_a_number": "must be a text",
     "observes_too_much": "2,000,000 characters",
     "is_done_perhaps": "must be True or False",
@@ -327,6 +372,27 @@ SAYS = {
     "names_an_object": "named by text",
     "names_a_list": "named by text",
 }
+
+
+def test_what_no_encoding_has_is_read_as_a_replacement(embedded: Policy) -> None:
+    """Half a pair of surrogates, as JSON may spell it; and a class of texts becomes a text."""
+
+    class Text(str):
+        pass
+
+    class Halves(Echo):
+        def reset(self, problem: Problem, seed: int) -> str:
+            return Text("1=\udc00")
+
+        def step(self, action: str) -> Step:
+            step = super().step(action)
+            return Step(Text("1\ud83d\ude00\ud800="), done=step.done)
+
+    _, episodes = played(embedded, made_of(Halves), openings=["1=\ufffd"] * 3)
+    assert not episodes.failures
+    said = episodes.transcripts[0][0].observation
+    assert said == "1\U0001f600\ufffd="
+    assert type(said) is str
 
 
 @pytest.mark.parametrize("fault", SAYS)
@@ -399,11 +465,12 @@ def test_an_end_of_the_network_is_the_machines_fault(embedded: Policy) -> None:
 
 def test_nothing_asked_is_nothing_played(embedded: Policy, echo: Part) -> None:
     episodes = Episodes(embedded, echo, [], [], SAMPLES, Budgets(20, 3, 1.0), [])
-    (generation,) = Native(0.75).generate(embedded, [Request([], SAMPLES, 20, 1.0, 5, episodes=episodes)])
-    assert generation.tokens.shape == (0, SAMPLES, 0)
-    joined: Tensor | None = Generation.concat([generation, played(embedded, echo)[0]]).turns
-    assert joined is not None
-    assert int(joined.max()) == 3
+    asked = Request([], SAMPLES, 20, 1.0, 5, episodes=episodes)
+    for generation in (*Native(0.75).generate(embedded, [asked]), play_by_rounds(Native(0.75), embedded, asked)):
+        assert generation.tokens.shape == (0, SAMPLES, 0)
+        joined: Tensor | None = Generation.concat([generation, played(embedded, echo)[0]]).turns
+        assert joined is not None
+        assert int(joined.max()) == 3
 
 
 # tokens are those that were drawn

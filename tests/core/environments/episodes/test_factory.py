@@ -91,6 +91,19 @@ def test_without_a_reward_and_without_an_observation() -> None:
     assert episode.step("m") == Step(done=True)
 
 
+def test_a_reset_may_take_whatever_comes() -> None:
+    class Whatever:
+        def reset(self, *args: object, **row: object) -> str:
+            return f"{len(args)} {sorted(row)}"
+
+    class Nothing:
+        def reset(self, *args: object) -> str:
+            return f"{len(args)}"
+
+    assert FactoryEpisode(Whatever).reset(PROBLEM, 0) == "0 ['answer', 'notes', 'prompt', 'seed']"
+    assert FactoryEpisode(Nothing).reset(PROBLEM, 0) == "0"
+
+
 def test_mistakes_are_named() -> None:
     class NoReset:
         pass

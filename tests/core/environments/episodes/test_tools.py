@@ -117,6 +117,20 @@ def test_mistakes_in_plain_are_observed(said: str, observed: str) -> None:
     assert episode("plain").step(said) == Step(f"\n{observed}\n", call=False)
 
 
+def test_a_tool_that_leaves_and_one_that_says_too_much_are_observed() -> None:
+    def leave() -> None:
+        """As code of the policy's may."""
+        raise SystemExit(3)
+
+    def print_all() -> str:
+        """Far too much."""
+        return "m" * 2_000_000
+
+    made = episode(tools=[leave, print_all])
+    assert made.step(call("leave")) == Step("error: SystemExit: 3", call=False)
+    assert made.step(call("print_all")) == Step("error: 2,000,000 characters: at most 999,998 are read", call=False)
+
+
 def test_what_a_policy_cannot_mend_stops_the_run() -> None:
     with pytest.raises(GrpoLabError, match="no notes on this machine"):
         episode().step(call("give_up"))
