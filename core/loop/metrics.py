@@ -84,6 +84,7 @@ def step_record(step: int, rollout: Rollout, batch: Batch | None, metrics: Updat
             correct=correct,
             verdicts=parts[..., 0],
             filtered=rollout.batch is None,
+            in_turns=first.turns is not None,
         ),
         **dict(sorted(metrics.averages().items())),
     }

@@ -294,7 +294,13 @@ def start(rewards: Sequence[Part], task: Task | None = None) -> dict[str, str]:
 
 
 def alarm(
-    rewards: Tensor, truncated: Tensor, *, correct: Tensor, verdicts: Tensor, filtered: bool = False
+    rewards: Tensor,
+    truncated: Tensor,
+    *,
+    correct: Tensor,
+    verdicts: Tensor,
+    filtered: bool = False,
+    in_turns: bool = False,
 ) -> str | None:
     """A warning where a rollout teaches or shows nothing.
 
@@ -304,7 +310,10 @@ def alarm(
     if not rewards.numel():
         return None
     if bool(truncated.all()) and bool((rewards == rewards.flatten()[0]).all()):
-        return "every response was cut off and all rewards are equal: raise train.max_tokens"
+        raised = "train.max_tokens"
+        if in_turns:
+            raised += " or train.max_turns, or see whether the environment is ever done"
+        return f"every response was cut off and all rewards are equal: raise {raised}"
     defined = verdicts[~verdicts.isnan()]
     best = float(defined.max()) if defined.numel() else math.nan
     rule = f"(a reward that is a number counts as correct from 1 up; the highest here is {best:g})"

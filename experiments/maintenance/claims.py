@@ -108,6 +108,13 @@ What credit by turns, baselines by turn and states in common do on the embedded 
 ([what the words mean](../turns.md)). Predictions were committed before the first run of their study. They are about a
 small model that asks a table key by key: two to four turns, an environment that leaves nothing to chance, and a reward
 of turns that goes with what is right.
+
+All arms are `grpo` with another advantage. In `credit_1` and `credit_3`: `outcome` is `outcome_mean_std`, `summed` is
+`group_mean_std` of all rewards in one sum, and `per_turn_padded` is `per_turn_mean_std_padded`, which divides each turn
+by its std. In the three studies whose names begin with `padding`, without any std: `padded` is `per_turn_mean_padded`,
+`reached` is `per_turn_mean`. In `anchors`: `group_in_group` without its states (`groups`), as published, and without
+its std. A right call pays 0.2 and a right answer 1, but: in `padding_alone` the answer pays nothing, in
+`padding_answer` a right answer pays 1 as a reward of its turn and nothing else does, in `anchors` only the answer pays.
 """,
     ),
     Page(

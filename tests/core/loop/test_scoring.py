@@ -201,6 +201,8 @@ def test_a_rollout_that_was_cut_off_as_a_whole_raises_an_alarm() -> None:
     cut, whole = torch.ones(2, 2, dtype=torch.bool), torch.zeros(2, 2, dtype=torch.bool)
     none, zero, mixed = ~cut, torch.zeros(2, 2), torch.tensor([[0.0, 1.0], [0.0, 0.0]])
     assert "raise train.max_tokens" in (alarm(zero, cut, correct=none, verdicts=zero) or "")
+    turns = alarm(zero, cut, correct=none, verdicts=zero, in_turns=True) or ""
+    assert "raise train.max_tokens or train.max_turns, or see whether the environment is ever done" in turns
     assert alarm(zero, whole, correct=none, verdicts=zero) is None
     assert alarm(mixed, cut, correct=mixed >= 1, verdicts=mixed) is None
     assert alarm(zero[:0], cut[:0], correct=none[:0], verdicts=zero[:0]) is None
