@@ -193,12 +193,15 @@ def _expanded(value: Any, key: Key, within: tuple[str, ...] = ()) -> Any:
     return _expanded(macro["value"], key, (*within, name))
 
 
-def resolved(value: Any) -> Any:
-    """A value of `bound` with each reference replaced: `@name` by the part, `@name()` by what it returns."""
+def resolved(value: Any, bound_to: str = "") -> Any:
+    """A value of `bound` with each reference replaced: `@name` by the part, `@name()` by what it returns.
+
+    `bound_to`: what messages call the parameter that has the value.
+    """
     if isinstance(value, list | tuple):
-        return type(value)(map(resolved, value))
+        return type(value)(resolved(item, bound_to) for item in value)
     if isinstance(value, dict):
-        return {name: resolved(item) for name, item in value.items()}
+        return {name: resolved(item, bound_to) for name, item in value.items()}
     part = referenced(value)
     if part is None:
         return deepcopy(value)  # of gin's own references, their value
@@ -206,7 +209,9 @@ def resolved(value: Any) -> Any:
         return part
     if part.selector in _CALLED:
         circle = [selector.split(".")[-1] for selector in _CALLED[_CALLED.index(part.selector) :]]
-        raise GrpoLabError(f"references in a circle: {' -> '.join(f'@{name}()' for name in [*circle, part.name])}")
+        whose = f"{bound_to}: " if bound_to else ""
+        names = " -> ".join(f"@{name}()" for name in [*circle, part.name])
+        raise GrpoLabError(f"{whose}references in a circle: {names}")
     _CALLED.append(part.selector)
     try:
         return part()

@@ -114,7 +114,7 @@ class Part:
             for name, value in bound(self.selector).items():
                 if name not in self.set_values:
                     use((self.selector, name))
-                    settings[name] = Setting(resolved(value), "binding")
+                    settings[name] = Setting(resolved(value, f"{self.name}.{name}"), "binding")
                     self.check(name, settings[name].value, place_of((self.selector, name)))
         settings |= {name: Setting(value, "variant") for name, value in self.set_values.items()}
         return settings

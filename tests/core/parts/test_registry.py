@@ -83,7 +83,7 @@ def test_duplicate_names_are_refused_with_both_places() -> None:
 
 
 def test_unknown_names_list_the_near_ones() -> None:
-    with pytest.raises(GrpoLabError, match=r"unknown variant 'gropo': did you mean grpo .*known: cispo, "):
+    with pytest.raises(GrpoLabError, match=r"unknown variant 'gropo': did you mean grpo "):
         VARIANTS["gropo"]
     with pytest.raises(GrpoLabError, match="unknown objective 'zzz': known: "):
         OBJECTIVES["zzz"]
