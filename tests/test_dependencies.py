@@ -55,6 +55,7 @@ OPTIONAL: Final = {
     "submitit": "slurm",
     "tensordict": None,
     "transfer_queue": None,
+    "triton": None,  # comes with torch where there are CUDA devices
     "trl": "trl",
     "verl": None,  # asks for other versions than we do, and is there first
     "tensorboard": "tensorboard",
