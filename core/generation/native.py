@@ -172,10 +172,7 @@ class _Episodes:
             reads, ids = (x.to(self._device, non_blocking=True) for x in forced)
             tokens = torch.where(reads, ids, tokens)
             # of a mask of kept tokens all: a distribution cut down to none has no logarithms
-            fill = {True: True, False: 0}
-            measured = [
-                x.masked_fill(reads.view(-1, *(1,) * (x.ndim - 1)), fill[x.dtype == torch.bool]) for x in measured
-            ]
+            measured = [x.masked_fill(reads.view(-1, *(1,) * (x.ndim - 1)), x.dtype == torch.bool) for x in measured]
         self._left = self._episodes.take(self._rows, tokens.cpu())
         return [tokens, *measured]
 
